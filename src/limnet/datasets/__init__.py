@@ -1,0 +1,1 @@
+"""Datasets: one file and one DataModule per data set."""

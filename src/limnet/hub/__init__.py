@@ -1,0 +1,1 @@
+"""Hub: model folders, the zoo, cards and conversion of public checkpoints."""

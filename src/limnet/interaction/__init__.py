@@ -1,0 +1,1 @@
+"""Interaction: clicks on one slice become that slice's mask (section II-B of the paper)."""

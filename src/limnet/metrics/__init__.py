@@ -1,0 +1,1 @@
+"""Metrics: overlap, boundary and clicks-to-quality measures, with a per-case table."""

@@ -1,0 +1,1 @@
+"""Quality: which of two masks of a slice is the better one (section II-C of the paper)."""

@@ -1,0 +1,1 @@
+"""Simulation: the robot user, defective masks and synthetic volumes."""

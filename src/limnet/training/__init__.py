@@ -1,0 +1,1 @@
+"""Training: launch helper and callbacks."""
