@@ -1,0 +1,106 @@
+"""Files that are either completely written or not touched at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from limnet.errors import SaveError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space, or save to another disk",
+    errno.EDQUOT: "the disk quota is used up: free some space, or save to another disk",
+    errno.EACCES: "permission denied: choose a folder you may write to",
+    errno.EPERM: "permission denied: choose a folder you may write to",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENAMETOOLONG: "the file name is too long: choose a shorter one",
+}
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) -> Path:
+    """Write a file through a temporary neighbour, so that a crash or a full disk never leaves half a file.
+
+    The temporary file lies in the same folder and ends with the full suffix of `path` (such as `.nii.gz`), because many
+    writers choose their format by it. After `write` returns, the data is flushed to disk and moved over `path` in one
+    step; whatever `path` held before stays there until that moment. A symbolic link is followed, not replaced.
+
+    Args:
+        path: the file to create or replace; its folder has to exist.
+        write: called once with the temporary path; has to create that file.
+
+    Returns:
+        The path that was written (links followed).
+
+    Raises:
+        SaveError: `path` is a directory, its folder is missing, or the system refused (disk full, permissions, ...).
+            Any other exception of `write` passes through. In every case the temporary file is removed.
+    """
+    target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
+    _check_target(target)
+    temporary = target.with_name(f".{secrets.token_hex(6)}-tmp{_full_suffix(target)}")
+    try:
+        write(temporary)
+        if target.exists():
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, target.stat().st_mode & 0o777)
+        _flush(temporary)
+        os.replace(temporary, target)
+    except SaveError:
+        raise
+    except OSError as error:
+        raise save_error(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _flush_folder(target.parent)
+    return target
+
+
+def save_error(path: Path, error: OSError) -> SaveError:
+    """A SaveError for `path` that explains a system error in words and keeps its errno."""
+    reason = _ADVICE.get(error.errno or 0, str(error))
+    result = SaveError(f"could not save {path}: {reason}. Nothing was changed; a file that was there before is intact")
+    result.errno = error.errno
+    return result
+
+
+def _check_target(target: Path) -> None:
+    if not target.name:
+        raise SaveError(f"could not save to {str(target)!r}: it names no file. Give a file name such as mask.nii.gz")
+    if target.is_dir():
+        raise SaveError(
+            f"could not save {target}: it is a directory. Give a file name in it, such as {target}/mask.nii.gz"
+        )
+    if not target.parent.exists():
+        raise SaveError(
+            f"could not save {target}: the folder {target.parent} does not exist. Create it or choose another"
+        )
+    if not target.parent.is_dir():
+        raise SaveError(f"could not save {target}: {target.parent} is a file, not a folder. Choose another folder")
+
+
+def _full_suffix(path: Path) -> str:
+    """Last suffix, together with the one before it when the last is a compression: `a.b.nii.gz` -> `.nii.gz`."""
+    suffixes = path.suffixes
+    return "".join(suffixes[-2:]) if suffixes and suffixes[-1].lower() == ".gz" else "".join(suffixes[-1:])
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable where the system lets a folder be flushed (not on Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
