@@ -1,0 +1,227 @@
+"""One network as a folder: `config.json` and `model.safetensors`.
+
+The configuration holds the constructor arguments, the weights are a safetensors file: plain numbers, no code. Loading
+is strict: every key, every shape, every value finite, or a message that says what is wrong. A pickle is recognised by
+its first bytes and never opened.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limnet._version import __version__
+from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
+from limnet.hub.arguments import fit_arguments
+from limnet.hub.jsonfile import FORMAT_VERSION, check_version, read_object, write_object
+from limnet.hub.registry import check_role, name_of, resolve
+from limnet.volume_io.atomic import atomic_write
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl")
+_AGAIN = "the folder is incomplete or no limnet model; download or save the model again"
+
+
+def save_component(module: nn.Module, folder: str | Path, half: bool = False) -> None:
+    """Write one network to a folder (created if needed).
+
+    Args:
+        module: A network of a class in `limnet.hub.registry.TABLE`, with its constructor arguments in `module.config`.
+        folder: Where config.json and model.safetensors go.
+        half: Store floating weights of two or more dimensions as float16 (half the size). Vectors (biases, statistics)
+            and tensors that would overflow stay float32. Loading always gives float32.
+
+    Raises:
+        InputError: If the class is unknown, the configuration is not plain JSON, or a weight is NaN or infinite.
+        SaveError: If the files cannot be written.
+    """
+    folder = Path(folder)
+    _, name = name_of(type(module))
+    config = getattr(module, "config", None)
+    try:
+        plain = json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}.config is not plain JSON ({error}); use numbers, strings, lists and None") from error
+    if not isinstance(plain, dict):
+        raise InputError(f"{name}.config is a {type(config).__name__}; a dict of constructor arguments is needed")
+    try:
+        fit_arguments(type(module), plain, f"{name}.config")
+    except ModelFormatError as error:
+        raise InputError(f"{error}. The saved model could not be loaded again") from error
+    tensors = {key: _stored(key, value, half) for key, value in module.state_dict().items()}
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"cannot make the folder {folder}: {error}") from error
+    atomic_write(folder / WEIGHTS, lambda path: _write_tensors(tensors, path))
+    write_object(
+        folder / CONFIG,
+        {"format_version": FORMAT_VERSION, "class": name, "limnet_version": __version__, "config": plain},
+    )
+
+
+def load_component(folder: str | Path, role: str) -> nn.Module:
+    """Build a network from its folder, strictly.
+
+    Args:
+        folder: Holds config.json and model.safetensors.
+        role: "interaction", "propagation" or "quality"; only classes of that role are allowed.
+
+    Returns:
+        The network in float32 on the CPU, in eval mode, parameters frozen. The random state of torch is untouched.
+
+    Raises:
+        MissingFileError: If the folder or one of the files is missing.
+        ModelFormatError: If anything in them is damaged, foreign, unsafe, newer, or does not fit the network.
+    """
+    folder = Path(folder)
+    check_role(role)
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is not a folder; it should hold {CONFIG} and {WEIGHTS} ({role}). {_AGAIN}")
+    config = read_config(folder)
+    cls = resolve(role, config["class"])
+    arguments = fit_arguments(cls, config["config"], str(folder / CONFIG))
+    tensors = read_weights(folder)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            module = cls(**arguments)
+        except Exception as error:  # whatever a constructor makes of values from a file
+            raise ModelFormatError(
+                f"{folder / CONFIG}: {cls.__name__} refuses its configuration ({type(error).__name__}: {error})"
+            ) from error
+    _fill(module, tensors, folder / WEIGHTS)
+    return module.eval().requires_grad_(False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json of a component and check its frame (version, class, config); the class is not resolved.
+
+    Raises:
+        MissingFileError: If there is none.
+        ModelFormatError: If it is damaged or newer.
+    """
+    path = folder / CONFIG
+    found = read_object(path, _AGAIN)
+    check_version(found, path)
+    if not isinstance(found.get("class"), str) or not isinstance(found.get("config"), dict):
+        raise ModelFormatError(
+            f'{path} needs "class" (a name) and "config" (an object); it has {", ".join(found) or "nothing"}. {_AGAIN}'
+        )
+    return found
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read model.safetensors; floating tensors come back as float32.
+
+    Raises:
+        MissingFileError: If there is none.
+        ModelFormatError: If it is a pickle, truncated or otherwise no safetensors file.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickles = [name for name in _PICKLES if (folder / name).exists()]
+        if pickles:
+            raise ModelFormatError(
+                f"{folder} holds {pickles[0]} but no {WEIGHTS}; limnet never opens pickled weights, they can run code. "
+                "Convert a RITM or XMem checkpoint with `limnet convert`"
+            )
+        raise MissingFileError(f"{path} is missing; {_AGAIN}")
+    _check_content(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(str(path), device="cpu")
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelFormatError(
+            f"{path} is truncated or damaged ({error}); {path.stat().st_size} bytes. Download or save the model again"
+        ) from error
+    except OSError as error:
+        raise ModelFormatError(f"{path} cannot be read ({error})") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def _check_content(path: Path) -> None:
+    """Look at the first bytes only: a safetensors file is a length (8 bytes) and then a JSON header."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(9)
+    header = head[8:9] == b"{"
+    if not header and (head[:1] == b"\x80" or head[:4] == b"PK\x03\x04" or _at(path, 257) == b"ustar"):
+        raise ModelFormatError(
+            f"{path} is a pickle (torch.save), not a safetensors file; it was not opened, since a pickle can run code. "
+            "Convert a RITM or XMem checkpoint with `limnet convert`, or get the model from its author as safetensors"
+        )
+    if not header or int.from_bytes(head[:8], "little") > size - 8:
+        raise ModelFormatError(
+            f"{path} ({size} bytes) is no complete safetensors file: damaged, truncated or of another format. "
+            "Download or save the model again"
+        )
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, str(path), metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps the system's errors, a full disk among them
+        raise SaveError(
+            f"could not write {path.parent / WEIGHTS}: {error}. What was there before is untouched"
+        ) from error
+
+
+def _at(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(5)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = module.state_dict()
+    problems = []
+    missing = sorted(set(wanted) - set(tensors))
+    unknown = sorted(set(tensors) - set(wanted))
+    if missing:
+        problems.append(f"{len(missing)} tensors missing ({_few(missing)})")
+    if unknown:
+        problems.append(f"{len(unknown)} tensors too many ({_few(unknown)})")
+    for key in sorted(set(wanted) & set(tensors)):
+        have, want = tensors[key], wanted[key]
+        if have.shape != want.shape:
+            problems.append(f"{key} has shape {tuple(have.shape)}, expected {tuple(want.shape)}")
+        elif have.is_floating_point() != want.is_floating_point():
+            problems.append(f"{key} is {have.dtype}, expected {want.dtype}")
+        elif not bool(torch.isfinite(have).all()):
+            problems.append(f"{key} holds NaN or infinite values")
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ModelFormatError(
+            f"{path} does not fit {type(module).__name__} as {CONFIG} describes it: {'; '.join(problems[:3])}{more}. "
+            "Weights and configuration must come from the same save"
+        )
+    module.load_state_dict(tensors, strict=True)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _stored(key: str, value: Tensor, half: bool) -> Tensor:
+    value = value.detach().to("cpu")
+    if not value.is_floating_point():
+        return value.contiguous().clone()
+    if not bool(torch.isfinite(value).all()):
+        raise InputError(
+            f"weight {key} holds NaN or infinite values; the network cannot be saved. Did training diverge?"
+        )
+    value = value.float()
+    if half and value.ndim >= 2 and float(value.abs().max() if value.numel() else 0.0) < torch.finfo(torch.float16).max:
+        value = value.half()
+    return value.contiguous().clone()

@@ -1,0 +1,95 @@
+"""The classes a model folder may name: an explicit table, so a file never decides what gets imported.
+
+A `config.json` holds a bare class name. It is looked up here under the role it is asked for; a name that is not in the
+table is refused, whatever else it may look like. A new network becomes loadable by one line in `TABLE`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+from limnet.errors import InputError, ModelFormatError
+
+ROLES: tuple[str, ...] = ("interaction", "propagation", "quality")
+"""The three parts of a model, in the order they run."""
+
+TABLE: dict[str, dict[str, str]] = {
+    "interaction": {
+        "HRNetOCR": "limnet.interaction.hrnet:HRNetOCR",
+        "TinyInteraction": "limnet.interaction.tiny:TinyInteraction",
+    },
+    "propagation": {
+        "XMem": "limnet.propagation.xmem:XMem",
+        "TinyPropagation": "limnet.propagation.tiny:TinyPropagation",
+    },
+    "quality": {
+        "ResNetQuality": "limnet.quality.resnet:ResNetQuality",
+        "TinyQuality": "limnet.quality.tiny:TinyQuality",
+    },
+}
+"""role -> class name -> "module:Class"."""
+
+
+def check_role(role: str) -> str:
+    """Return `role` if it is one of `ROLES`.
+
+    Raises:
+        InputError: For any other word.
+    """
+    if role not in TABLE:
+        raise InputError(f"unknown role {role!r}; a model has the roles {', '.join(ROLES)}")
+    return role
+
+
+def resolve(role: str, name: Any) -> type:
+    """Give the class that `name` stands for in `role`.
+
+    Args:
+        role: One of `ROLES`.
+        name: Class name as written in a config.json (anything, it comes from a file).
+
+    Returns:
+        The network class, imported from the place the table gives.
+
+    Raises:
+        InputError: If the role is unknown.
+        ModelFormatError: If the name is not in the table.
+    """
+    known = TABLE[check_role(role)]
+    if isinstance(name, str) and name in known:
+        module, _, attribute = known[name].partition(":")
+        return getattr(import_module(module), attribute)
+    raise ModelFormatError(_unknown(role, name))
+
+
+def name_of(cls: type) -> tuple[str, str]:
+    """Give (role, class name) of a network class.
+
+    Raises:
+        InputError: If the class is not in the table, so a saved folder could never be loaded again.
+    """
+    home = f"{cls.__module__}:{cls.__qualname__}"
+    for role, known in TABLE.items():
+        for name, place in known.items():
+            if place == home:
+                return role, name
+    allowed = ", ".join(name for known in TABLE.values() for name in known)
+    raise InputError(
+        f"a {cls.__module__}.{cls.__qualname__} cannot be saved as part of a model; known classes: {allowed}. "
+        "Add yours to limnet.hub.registry.TABLE"
+    )
+
+
+def _unknown(role: str, name: Any) -> str:
+    known = TABLE[role]
+    text = f"class {str(name)[:80]!r} is not a known {role} network; allowed: {', '.join(known)}"
+    if isinstance(name, str):
+        for other, names in TABLE.items():
+            if other != role and name in names:
+                return f"{text}. {name} is a network for the role {other!r}: the folders seem to be swapped"
+        near = difflib.get_close_matches(name, known, n=1)
+        if near:
+            return f"{text}. Did you mean {near[0]}?"
+    return f"{text}. The model may need a newer limnet: pip install --upgrade limnet"

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from limnet.errors import InputError, MissingFileError, ModelFormatError
+from limnet.hub import registry
+from limnet.hub.folder import load_component, save_component
+from tests.helpers import standins
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    standins.register(monkeypatch)
+    save_component(standins.build()["interaction"], tmp_path / "net")
+    return tmp_path / "net"
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_roundtrip_is_exact(folder: Path) -> None:
+    state = torch.get_rng_state()
+    loaded = load_component(folder, "interaction")
+    assert torch.equal(state, torch.get_rng_state())
+    assert isinstance(loaded, standins.MiniInteraction)
+    assert not loaded.training
+    assert loaded.steps == (1, 2, 3)
+    assert not any(p.requires_grad for p in loaded.parameters())
+    for key, value in standins.build()["interaction"].state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    found = json.loads((folder / "config.json").read_text())
+    assert found["class"] == "MiniInteraction"
+    assert found["format_version"] == 1
+    assert found["config"]["steps"] == [1, 2, 3]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_half_stores_matrices_as_float16_and_loads_float32(folder: Path) -> None:
+    net = standins.build()["interaction"]
+    with torch.no_grad():
+        net.head.weight[0, 0] = 1e6  # would be infinite as float16
+    save_component(net, folder, half=True)
+    stored = load_file(folder / "model.safetensors")
+    assert stored["image.weight"].dtype == torch.float16
+    assert stored["head.weight"].dtype == torch.float32
+    assert stored["norm.running_var"].dtype == torch.float32
+    assert stored["norm.num_batches_tracked"].dtype == torch.int64
+    loaded = load_component(folder, "interaction")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.image.weight, net.image.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_missing_files(folder: Path) -> None:
+    with pytest.raises(MissingFileError, match="not a folder"):
+        load_component(folder / "nowhere", "interaction")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelFormatError, match="never opens pickled weights"):
+        load_component(folder, "interaction")
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(MissingFileError, match=r"model\.safetensors is missing; .*download"):
+        load_component(folder, "interaction")
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        load_component(folder, "interaction")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MiniInteractoin", "Did you mean MiniInteraction"),
+        ("MiniQuality", "swapped"),
+        ("os.system", "allowed: "),
+        ("limnet.interaction.tiny:TinyInteraction", "allowed: "),
+        ("", "upgrade"),
+    ],
+)
+def test_unknown_class(folder: Path, name: str, message: str) -> None:
+    edit(folder, **{"class": name})
+    with pytest.raises(ModelFormatError, match=message):
+        load_component(folder, "interaction")
+
+
+def test_newer_version_says_upgrade(folder: Path) -> None:
+    edit(folder, format_version=2, limnet_version="9.0")
+    with pytest.raises(ModelFormatError, match=r"limnet 9\.0.*pip install --upgrade limnet"):
+        load_component(folder, "interaction")
+
+
+@pytest.mark.parametrize("version", [None, "1", 0, True, 1.0])
+def test_strange_version(folder: Path, version: object) -> None:
+    edit(folder, format_version=version)
+    with pytest.raises(ModelFormatError, match="format_version"):
+        load_component(folder, "interaction")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widht": 4}, "no argument 'widht'"),
+        ({"width": "5"}, "expected int"),
+        ({"width": 5.0}, "expected int"),
+        ({"width": True}, "expected int"),
+        ({"rate": "fast"}, "expected float"),
+        ({"steps": 3}, "expected tuple"),
+        ({"steps": [1, "2"]}, "expected int"),
+        ({"name": 3}, "expected str | None"),
+        ({"width": 0}, "refuses its configuration.*must be positive"),
+        ({"width": 6}, "does not fit.*has shape"),
+    ],
+)
+def test_wrong_configuration(folder: Path, change: dict, message: str) -> None:
+    edit(folder, config={"width": 5, **change})
+    with pytest.raises(ModelFormatError, match=message):
+        load_component(folder, "interaction")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": NaN}', "\xff", "[" * 100_000, "1"])
+def test_damaged_config(folder: Path, text: str) -> None:
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelFormatError, match=r"config\.json"):
+        load_component(folder, "interaction")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 8, 40, 700, -1])
+def test_truncated_weights(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelFormatError, match=r"damaged.*again"):
+        load_component(folder, "interaction")
+
+
+def test_corrupt_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[20:30] = b"\x00" * 10
+    path.write_bytes(content)
+    with pytest.raises(ModelFormatError, match="damaged"):
+        load_component(folder, "interaction")
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "raw", "protocol0"])
+def test_pickle_posing_as_weights_is_not_run(folder: Path, tmp_path: Path, kind: str) -> None:
+    victim, target = tmp_path / "victim", folder / "model.safetensors"
+    if kind in ("zip", "legacy"):
+        torch.save({"weight": Payload(victim)}, target, _use_new_zipfile_serialization=kind == "zip")
+    else:
+        target.write_bytes(pickle.dumps(Payload(victim), protocol=0 if kind == "protocol0" else 4))
+    with pytest.raises(ModelFormatError, match="again" if kind == "protocol0" else "is a pickle.*not opened"):
+        load_component(folder, "interaction")
+    assert not victim.exists()
+    if kind == "raw":  # the payload itself works
+        pickle.loads(target.read_bytes())
+        assert victim.exists()
+
+
+def test_strict_keys_dtypes_and_finite(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    good = load_file(path)
+
+    def refused(tensors: dict[str, torch.Tensor], message: str) -> None:
+        save_file(tensors, path)
+        with pytest.raises(ModelFormatError, match=message):
+            load_component(folder, "interaction")
+
+    refused({k: v for k, v in good.items() if k != "head.bias"}, r"1 tensors missing \(head.bias\)")
+    refused({**good, "extra": torch.zeros(1)}, r"1 tensors too many \(extra\)")
+    refused({**good, "head.bias": torch.tensor([float("nan")])}, r"head.bias holds NaN")
+    refused({**good, "head.bias": torch.tensor([1])}, r"head.bias is torch.int64")
+    refused({**good, "head.bias": torch.zeros(2)}, r"head.bias has shape \(2,\), expected \(1,\)")
+
+
+def test_save_refuses_what_could_not_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    net = standins.build()["interaction"]
+    with pytest.raises(InputError, match="cannot be saved as part of a model"):
+        save_component(torch.nn.Conv2d(1, 1, 1), folder)
+    net.config = {"width": Path("x")}
+    with pytest.raises(InputError, match="not plain JSON"):
+        save_component(net, folder)
+    net.config = {"depth": 3}
+    with pytest.raises(InputError, match="no argument 'depth'"):
+        save_component(net, folder)
+    net = standins.build()["interaction"]
+    with torch.no_grad():
+        net.head.bias.fill_(float("inf"))
+    with pytest.raises(InputError, match=r"head\.bias holds NaN"):
+        save_component(net, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_registry_table_and_roles() -> None:
+    assert set(registry.TABLE) == set(registry.ROLES)
+    assert registry.TABLE["interaction"]["HRNetOCR"] == "limnet.interaction.hrnet:HRNetOCR"
+    with pytest.raises(InputError, match="unknown role 'fusion'"):
+        registry.resolve("fusion", "XMem")
+    with pytest.raises(ModelFormatError, match="allowed"):
+        registry.resolve("quality", ["ResNetQuality"])
