@@ -1,0 +1,49 @@
+# make demo   real CT, five organs, a robot user: the whole of limnet in one command
+# make test   the whole test suite
+# Needs Python 3.10 or newer, git and a package registry that pip can reach. Everything goes into .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check
+TORCH  := $(shell grep -E '^torch==' constraints.txt)
+OUT    ?= out/demo
+WORKERS ?= 2
+export PIP_DEFAULT_TIMEOUT ?= 120
+
+.PHONY: demo test lint clean help
+
+help:
+	@sed -n '1,3p' Makefile
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: pip then takes the wheel that this machine is set up for, and the rest keeps it.
+$(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
+	$(PIP) install -q "$(TORCH)"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q -c constraints.txt -e '.[report]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/limnet demo --out $(OUT)
+
+# One thread per worker: torch would otherwise start one team of threads per worker and they would fight for the cores.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,172 @@
+"""The robot user: where a person would click next, given the truth and the mask so far.
+
+One implementation for training, tests, benchmarks and the demo. The rules are those of the customary evaluation of
+interactive segmentation: the first click goes to the middle of the object on its largest slice, every later one to the
+middle of the largest error. All distances are in millimetres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from limnet.errors import InputError
+
+_CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+
+
+class RobotClick(NamedTuple):
+    """One click of the robot user.
+
+    Attributes:
+        zyx: voxel (z, y, x) in array order.
+        positive: True where the object was missed (or not begun), False where the mask went too far.
+        size: number of voxels of the object's slice (first click) or of the error component (later ones).
+    """
+
+    zyx: tuple[int, int, int]
+    positive: bool
+    size: int
+
+
+class RobotUser:
+    """A seeded, deterministic user.
+
+    Args:
+        spacing: voxel size (z, y, x) in mm.
+        axis: slice axis; 0 clicks on slices ``volume[i]``.
+        off_centre: draw a random voxel among those further than half the largest distance from the edge of the
+            component, instead of the middle; for training.
+        jitter: move the click by up to this many mm, staying inside the component.
+        seed: with `epoch`, `case` and the round number the only source of randomness, so that clicks are the same
+            for any number of workers or ranks.
+        epoch: training epoch, part of the seed.
+        case: index of the case, part of the seed.
+
+    Raises:
+        InputError: spacing that is not three positive finite numbers, an axis outside 0..2, a negative jitter.
+    """
+
+    def __init__(
+        self,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        axis: int = 0,
+        off_centre: bool = False,
+        jitter: float = 0.0,
+        seed: int = 0,
+        epoch: int = 0,
+        case: int = 0,
+    ) -> None:
+        self.spacing = tuple(float(s) for s in spacing)
+        if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
+            raise InputError(f"spacing is {tuple(spacing)}; give three positive numbers (z, y, x) in mm")
+        if axis not in (0, 1, 2):
+            raise InputError(f"axis is {axis!r}; a volume has the slice axes 0, 1 and 2")
+        if not (np.isfinite(jitter) and jitter >= 0):
+            raise InputError(f"jitter is {jitter!r}; give a distance of 0 mm or more")
+        self.axis = axis
+        self.off_centre = off_centre
+        self.jitter = float(jitter)
+        self.seed, self.epoch, self.case = seed, epoch, case
+
+    def next_click(self, target: NDArray, mask: NDArray | None = None, round: int = 1) -> RobotClick | None:
+        """Return the next click, or None when there is nothing to correct.
+
+        Args:
+            target: truth, bool (D, H, W); any non-zero voxel is the object.
+            mask: segmentation so far, bool (D, H, W); None before the first click.
+            round: number of the click, counted from 1; seeds the random draws and nothing else.
+
+        Returns:
+            The click. For `mask` None: the middle of the object on its largest slice along the axis (of equally large
+            slices the one nearest to the middle of them), None for an empty target. Otherwise the middle of the
+            largest 26-connected component of missed or of surplus voxels; missed ones win a tie.
+
+        Raises:
+            InputError: arrays that are not 3-D or differ in shape.
+        """
+        truth = np.asarray(target) != 0
+        if truth.ndim != 3:
+            raise InputError(f"target has shape {truth.shape}; give a volume (D, H, W)")
+        rng = np.random.default_rng([self.seed, self.epoch, self.case, round])
+        if mask is None:
+            return self._first(truth, rng)
+        current = np.asarray(mask) != 0
+        if current.shape != truth.shape:
+            raise InputError(f"mask has shape {current.shape}, target {truth.shape}; they must be equal")
+        missed, surplus = _largest_component(truth & ~current), _largest_component(current & ~truth)
+        if missed is None and surplus is None:
+            return None
+        positive = surplus is None or (missed is not None and missed[1] >= surplus[1])
+        chosen = missed if positive else surplus
+        if chosen is None:
+            return None
+        where, size, region = chosen
+        voxel = self._point(region, rng)
+        z, y, x = (int(v) + s.start for v, s in zip(voxel, where, strict=True))
+        return RobotClick((z, y, x), positive, size)
+
+    def _first(self, truth: NDArray[np.bool_], rng: np.random.Generator) -> RobotClick | None:
+        areas = truth.sum(axis=tuple(a for a in range(3) if a != self.axis))
+        if not areas.any():
+            return None
+        best = np.flatnonzero(areas == areas.max())
+        index = int(best[np.argmin(np.abs(best - best.mean()))])
+        lo = [0, 0, 0]
+        hi = list(truth.shape)
+        lo[self.axis], hi[self.axis] = index, index + 1
+        window = tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))
+        voxel = self._point(truth[window], rng, flat=True)
+        z, y, x = (int(v) + a for v, a in zip(voxel, lo, strict=True))
+        return RobotClick((z, y, x), True, int(areas[index]))
+
+    def _point(self, region: NDArray[np.bool_], rng: np.random.Generator, flat: bool = False) -> NDArray[np.intp]:
+        """Middle (or a drawn voxel) of one region; `flat` measures distances within the slices only."""
+        distance = self._in_slice(region) if flat else self._distance(region)
+        if self.off_centre:
+            inside = np.argwhere(distance > distance.max() / 2)
+            return inside[rng.integers(len(inside))]
+        ties = np.argwhere(distance == distance.max())
+        if len(ties) > 1 and not flat:
+            # A component thinner than its slice gap is equally deep nearly everywhere: then the slice decides.
+            depth = self._in_slice(region)[tuple(ties.T)]
+            ties = ties[depth == depth.max()]
+        offset = ((ties - ties.mean(axis=0)) * self.spacing) ** 2
+        centre = ties[np.argmin(offset.sum(axis=1).round(9))]
+        if self.jitter == 0:
+            return centre
+        inside = np.argwhere(region)
+        near = (((inside - centre) * self.spacing) ** 2).sum(axis=1) <= self.jitter**2
+        choices = inside[near]
+        return choices[rng.integers(len(choices))]
+
+    def _distance(self, region: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Distance in mm to the nearest voxel outside the region; outside the volume counts as outside."""
+        padded = np.pad(region, 1)
+        return ndimage.distance_transform_edt(padded, sampling=self.spacing)[1:-1, 1:-1, 1:-1]
+
+    def _in_slice(self, region: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Distance in mm within each slice."""
+        slices = np.moveaxis(region, self.axis, 0)
+        spacing = [s for a, s in enumerate(self.spacing) if a != self.axis]
+        out = np.zeros(slices.shape)
+        for i, plane in enumerate(slices):
+            if plane.any():
+                out[i] = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
+        return np.moveaxis(out, 0, self.axis)
+
+
+def _largest_component(error: NDArray[np.bool_]) -> tuple[tuple[slice, ...], int, NDArray[np.bool_]] | None:
+    """Bounding box, voxel count and mask (inside the box) of the largest 26-connected component; first of equals."""
+    if not error.any():
+        return None
+    labels, _ = ndimage.label(error, structure=_CONNECTED_26)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    best = int(np.argmax(sizes))
+    where = ndimage.find_objects(labels, max_label=best)[best - 1]
+    return where, int(sizes[best]), labels[where] == best

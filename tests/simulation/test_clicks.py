@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limnet.errors import InputError
+from limnet.simulation.clicks import RobotUser
+
+
+def ball(shape: tuple[int, int, int], centre: tuple[float, ...], radius: float, spacing=(1, 1, 1)) -> np.ndarray:
+    grid = np.indices(shape).astype(float)
+    return sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, spacing, strict=True)) <= radius**2
+
+
+def test_first_click_is_the_middle_of_the_largest_slice():
+    target = ball((21, 31, 41), (9, 14, 25), 7)
+    click = RobotUser().next_click(target)
+    assert click is not None
+    assert click.zyx == (9, 14, 25)
+    assert click.positive
+    assert click.size == target[9].sum()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_first_click_follows_the_slice_axis(axis: int):
+    target = np.zeros((11, 11, 11), bool)
+    index = [slice(3, 8)] * 3
+    index[axis] = slice(6, 7)  # largest slice along `axis` is 6 ...
+    target[tuple(index)] = True
+    line: list = [5, 5, 5]
+    line[axis] = slice(0, 11)  # ... but the object reaches further
+    target[tuple(line)] = True
+    click = RobotUser(axis=axis).next_click(target)
+    assert click.zyx[axis] == 6
+    assert click.zyx == tuple(6 if a == axis else 5 for a in range(3))
+
+
+def test_first_click_uses_in_plane_spacing():
+    target = np.zeros((1, 40, 40), bool)
+    target[0, 2:5, 2:30] = True  # 3 voxels of 10 mm by 28 voxels of 0.5 mm: 30 x 14 mm
+    target[0, 20:31, 20:31] = True  # 11 x 11 voxels: 110 x 5.5 mm
+    click = RobotUser(spacing=(1, 10, 0.5)).next_click(target)
+    assert 2 <= click.zyx[1] <= 4
+    click = RobotUser(spacing=(1, 1, 1)).next_click(target)
+    assert click.zyx == (0, 25, 25)
+
+
+def test_equal_slices_give_the_middle_one():
+    target = np.zeros((9, 15, 15), bool)
+    target[1:8, 4:11, 4:11] = True
+    assert RobotUser().next_click(target).zyx == (4, 7, 7)
+
+
+def test_empty_target_and_perfect_mask_end_the_session():
+    target = ball((9, 9, 9), (4, 4, 4), 3)
+    assert RobotUser().next_click(np.zeros((4, 4, 4), bool)) is None
+    assert RobotUser().next_click(target, target, 3) is None
+
+
+def test_later_clicks_go_to_the_largest_error_with_the_right_sign():
+    target = np.zeros((12, 30, 30), bool)
+    target[2:9, 5:14, 5:14] = True
+    mask = target.copy()
+    mask[4:7, 6:9, 6:9] = False  # 27 voxels missed
+    mask[2:7, 20:25, 20:25] = True  # 125 voxels too many
+    click = RobotUser().next_click(target, mask, 2)
+    assert (click.zyx, click.positive, click.size) == ((4, 22, 22), False, 125)
+    mask[2:7, 20:25, 20:25] = False
+    click = RobotUser().next_click(target, mask, 3)
+    assert (click.zyx, click.positive, click.size) == ((5, 7, 7), True, 27)
+
+
+def test_diagonal_neighbours_are_one_component():
+    target = np.zeros((6, 12, 12), bool)
+    target[1, 1:3, 1:3] = True
+    target[2, 3:5, 3:5] = True  # touches only at a corner in 3-D: 8 voxels together
+    target[5, 8:10, 8:11] = True  # 6 voxels
+    click = RobotUser().next_click(target, np.zeros_like(target), 2)
+    assert click.size == 8
+
+
+def test_depth_is_in_millimetres():
+    # Slabs of 3 x 9 x 9 and 9 x 3 x 9 voxels in one component; a gap of 5 mm makes the first one the deeper.
+    target = np.zeros((14, 16, 12), bool)
+    target[1:4, 2:11, 1:10] = True
+    target[4:13, 6:9, 1:10] = True
+    click = RobotUser(spacing=(5, 1, 1)).next_click(target, np.zeros_like(target), 2)
+    assert click.zyx[0] == 2
+    click = RobotUser(spacing=(0.2, 1, 1)).next_click(target, np.zeros_like(target), 2)
+    assert click.zyx[0] > 2
+
+
+def test_a_component_of_one_thick_slice_is_clicked_in_its_middle():
+    target = np.zeros((5, 41, 41), bool)
+    target[2] = ball((1, 41, 41), (0, 20, 20), 15)[0]
+    click = RobotUser(spacing=(5, 1, 1)).next_click(target, np.zeros_like(target), 2)
+    assert click.zyx == (2, 20, 20)
+
+
+def test_the_edge_of_the_volume_counts_as_outside():
+    target = np.zeros((9, 9, 9), bool)
+    target[:, :, :5] = True
+    click = RobotUser().next_click(target, np.zeros_like(target), 2)
+    assert click.zyx == (4, 4, 2)
+
+
+def test_off_centre_draws_are_seeded_and_deep():
+    target = ball((15, 41, 41), (7, 20, 20), 12, (2, 1, 1))
+    clicks = {RobotUser((2, 1, 1), off_centre=True, seed=1, case=k).next_click(target).zyx for k in range(20)}
+    assert len(clicks) > 5
+    for z, y, x in clicks:
+        assert z == 7
+        assert np.hypot(y - 20, x - 20) < 7
+    again = [RobotUser((2, 1, 1), off_centre=True, seed=1, case=3).next_click(target) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_jitter_stays_inside_and_near():
+    target = ball((15, 41, 41), (7, 20, 20), 12)
+    for k in range(20):
+        z, y, x = RobotUser(jitter=3.0, case=k).next_click(target, np.zeros_like(target), 2).zyx
+        assert target[z, y, x]
+        assert (z - 7) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 9
+
+
+def test_clicks_lie_on_an_error_of_their_sign():
+    rng = np.random.default_rng(0)
+    target = rng.random((8, 12, 12)) > 0.6
+    mask = rng.random((8, 12, 12)) > 0.6
+    for r in range(2, 12):
+        click = RobotUser((3, 1, 0.5)).next_click(target, mask, r)
+        assert target[click.zyx] != mask[click.zyx]
+        assert bool(target[click.zyx]) is click.positive
+        mask[click.zyx] = click.positive
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"spacing": (0, 1, 1)}, "spacing"),
+        ({"spacing": (1, 1)}, "spacing"),
+        ({"axis": 3}, "axis"),
+        ({"jitter": -1}, "jitter"),
+    ],
+)
+def test_bad_settings(arguments: dict, word: str):
+    with pytest.raises(InputError, match=word):
+        RobotUser(**arguments)
+
+
+def test_bad_arrays():
+    with pytest.raises(InputError, match="D, H, W"):
+        RobotUser().next_click(np.zeros((4, 4)))
+    with pytest.raises(InputError, match="equal"):
+        RobotUser().next_click(np.ones((4, 4, 4)), np.ones((4, 4, 5)), 2)
