@@ -1,0 +1,71 @@
+"""Settings of a segmenter: how rounds propagate and how their results are chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from limnet.errors import InputError
+
+Scope = Literal["volume", "interval"]
+SCOPES: tuple[str, ...] = ("volume", "interval")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings; every one has a default and is stored with the model and in session files.
+
+    Attributes:
+        scope: "volume": a round propagates from the new prompt to both ends (the paper). "interval": only up to the
+            neighbouring prompted slices.
+        tau: Threshold of eq. (4): the previous mask of a slice is kept where P(previous is better) > tau. In [0, 1]; 1
+            turns fusion off.
+        stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
+        click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
+        cache_bytes: Upper limit of the memory for cached image features of one case.
+    """
+
+    scope: Scope = "volume"
+    tau: float = 0.5
+    stop_after_empty: int = 3
+    click_fallback: int = 2
+    cache_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        check_scope(self.scope)
+        if isinstance(self.tau, bool) or not isinstance(self.tau, (int, float)) or not 0 <= self.tau <= 1:
+            raise InputError(
+                f"tau is {self.tau!r}; it is a probability between 0 and 1 (1 never keeps the previous mask)"
+            )
+        for name, least in (("stop_after_empty", 1), ("click_fallback", 0), ("cache_bytes", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary, the inverse of `from_json`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Settings:
+        """Read what `to_json` wrote; missing entries take their default.
+
+        Raises:
+            InputError: for unknown names or values out of range.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(data, dict) or set(data) - set(names):
+            raise InputError(f"settings are an object with the entries {', '.join(names)}; got {str(data)[:120]}")
+        return cls(**data)
+
+
+def check_scope(scope: Any) -> Scope:
+    """Return `scope` if it is "volume" or "interval".
+
+    Raises:
+        InputError: otherwise.
+    """
+    if scope not in SCOPES:
+        raise InputError(f"scope is {scope!r}; allowed are {' and '.join(map(repr, SCOPES))}")
+    return scope
