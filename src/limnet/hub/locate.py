@@ -1,0 +1,162 @@
+"""From a name to a folder: the bundled zoo, a local folder, or a repository on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from limnet.errors import InputError, InputTypeError, ModelNotFoundError
+from limnet.hub.index import INDEX
+
+FILES = [INDEX, "README.md", "results.json", "golden.npz", "*/config.json", "*/model.safetensors"]
+"""Patterns of the files that make a model; nothing else of a repository is downloaded or uploaded."""
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_FORMS = 'Give the name of a bundled model, the path of a folder, or a Hub repository "org/name"'
+
+
+def zoo_folder() -> Path | None:
+    """The folder of bundled models: inside the installed package, else `zoo/` of the source tree, else None."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "zoo", package.parents[1] / "zoo"):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def list_zoo() -> list[str]:
+    """Names of the bundled models, sorted."""
+    zoo = zoo_folder()
+    return sorted(path.parent.name for path in zoo.glob(f"*/{INDEX}")) if zoo else []
+
+
+def locate(
+    name_or_path: str | os.PathLike[str],
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Find the folder of a model, downloading it when it lives on the Hub.
+
+    Tried in this order: a bundled model of that name (text only, never for a Path), a local folder, a Hub repository.
+
+    Args:
+        name_or_path: Such as "limnet-tiny", "./my-model", or "org/name".
+        revision: Branch, tag or commit of a Hub repository.
+        token: Hub token; True for the stored one, False for none.
+        cache_dir: Where downloads go; the Hub's own cache by default.
+        local_files_only: Use the cache, never the network.
+
+    Returns:
+        An existing folder. Its contents are checked on loading.
+
+    Raises:
+        ModelNotFoundError: If nothing of that name can be found or reached.
+        InputTypeError: If it is neither text nor a path.
+        InputError: If it is empty, or a revision is asked of a local model.
+    """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise InputTypeError(f"a model was given as {type(name_or_path).__name__}; {_FORMS}")
+    name = os.fspath(name_or_path)
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise InputError(f"{name!r} is no model name. {_FORMS}")
+    is_text = isinstance(name_or_path, str)
+    zoo = zoo_folder()
+    if is_text and zoo and name in list_zoo():
+        return _local(zoo / name, revision)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local(path, revision)
+    if path.is_file():
+        raise ModelNotFoundError(
+            f"{name} is a file; a model is a folder with {INDEX}. Public RITM and XMem checkpoints become one by "
+            "`limnet convert`"
+        )
+    if is_text and _REPOSITORY.fullmatch(name):
+        return _download(name, revision, token, cache_dir, local_files_only)
+    raise ModelNotFoundError(_not_found(name))
+
+
+def _local(folder: Path, revision: str | None) -> Path:
+    if revision is not None:
+        raise InputError(
+            f"{folder} is a local model; revision={revision!r} applies to Hub repositories only. Leave it out"
+        )
+    return folder
+
+
+def _not_found(name: str) -> str:
+    known = list_zoo()
+    text = f"there is no model {name!r}. Bundled models: {', '.join(known) or 'none in this installation'}. "
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
+    if near:
+        text += f"Did you mean {' or '.join(near)}? "
+    if "/" in name or "\\" in name or name.startswith((".", "~")):
+        text += f"It looks like a path, but {Path(name).expanduser().absolute()} does not exist. "
+    return text + _FORMS
+
+
+def _download(
+    name: str,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            allow_patterns=FILES,
+            library_name="limnet",
+        )
+    except Exception as error:  # the HTTP client's own errors pass through snapshot_download; all mean: not to be had
+        raise ModelNotFoundError(_reason(name, revision, local_files_only, error)) from error
+    folder = Path(found)
+    if not (folder / INDEX).is_file():
+        raise ModelNotFoundError(f"the Hub repository {name} has no {INDEX}: it is no limnet model. {_FORMS}")
+    return folder
+
+
+def _reason(name: str, revision: str | None, local_files_only: bool, error: Exception) -> str:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    start = f"model {name!r} is no local folder and could not be fetched from the Hub: "
+    if isinstance(error, GatedRepoError):
+        return f"{start}access is gated. Ask for access on its page, then log in with `hf auth login` or pass token="
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{start}no such repository, or it is private. Check the spelling; for a private one log in with "
+            f"`hf auth login` or pass token=. Bundled models: {', '.join(list_zoo()) or 'none'}"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{start}it has no revision {revision!r}. Give an existing branch, tag or full commit hash"
+    if isinstance(error, LocalEntryNotFoundError):
+        if local_files_only or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+            return (
+                f"{start}it is not (fully) in the cache and the network is switched off. Run once with the network on"
+            )
+        return (
+            f"{start}the Hub cannot be reached and it is not in the cache. Check the connection, or download the "
+            "repository elsewhere and give its folder"
+        )
+    if isinstance(error, HFValidationError):
+        return f"{start}not a valid repository name. {_FORMS}"
+    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403):
+        return f"{start}access denied. Log in with `hf auth login` or pass a valid token="
+    return f"{start}{type(error).__name__}: {error}. Try again, or give a local folder"

@@ -1,0 +1,164 @@
+"""A whole model as a folder: index, one folder per network, card. Written aside, then moved into place."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limnet.errors import InputError, ModelFormatError, SaveError
+from limnet.hub.folder import load_component, save_component
+from limnet.hub.index import INDEX, plain_settings, read_index, write_index
+from limnet.hub.registry import ROLES, name_of
+from limnet.volume_io.atomic import save_error
+
+CARD = "README.md"
+GOLDEN = "golden.npz"
+_OURS = {INDEX, GOLDEN, *ROLES}  # replaced on every save; anything else in the folder is the user's and stays
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a model folder holds.
+
+    Attributes:
+        interaction: Network that turns clicks on one slice into its mask.
+        propagation: Network that carries masks from slice to slice.
+        quality: Network that compares two masks of a slice, or None.
+        settings: Plain JSON settings the networks were tuned with.
+        card: Text of README.md, or None.
+    """
+
+    interaction: nn.Module
+    propagation: nn.Module
+    quality: nn.Module | None
+    settings: dict[str, Any]
+    card: str | None
+
+
+def load_model(folder: str | Path) -> LoadedModel:
+    """Load a model folder; every network strictly, in float32, on the CPU, in eval mode.
+
+    Raises:
+        MissingFileError: If the index, a component folder or a file in one is missing.
+        ModelFormatError: If anything is damaged, foreign, unsafe or newer.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    networks = {role: load_component(path, role) if path else None for role, path in index.components.items()}
+    interaction, propagation = networks["interaction"], networks["propagation"]
+    if interaction is None or propagation is None:  # read_index refuses this; said again for the type checker
+        raise ModelFormatError(f"{folder} lacks a network")
+    return LoadedModel(interaction, propagation, networks["quality"], index.settings, read_card(folder))
+
+
+def read_card(folder: Path) -> str | None:
+    """Text of the model card, or None when there is none."""
+    try:
+        return (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def save_model(
+    folder: str | Path,
+    *,
+    interaction: nn.Module,
+    propagation: nn.Module,
+    quality: nn.Module | None,
+    settings: Mapping[str, Any],
+    card: str | None = None,
+    half: bool = False,
+) -> Path:
+    """Write a model folder.
+
+    Everything is written to a new folder next to the target, which then takes its place; when something fails, what was
+    there before stays. An earlier model in the target is replaced, together with its golden file; its README.md stays
+    unless `card` is given, and so does any file that is no part of a model.
+
+    Args:
+        folder: Target; new, empty, or an earlier model.
+        interaction: Network of a class in the table, likewise the next two.
+        propagation: See above.
+        quality: See above; None for a model without fusion by quality.
+        settings: Plain JSON values.
+        card: Text of the model card.
+        half: Store weights as float16.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If a network is of the wrong role or unknown class, or the settings are not plain JSON.
+        SaveError: If the target is a file, a folder with other things in it, or cannot be written.
+    """
+    networks = {"interaction": interaction, "propagation": propagation, "quality": quality}
+    for role, network in networks.items():
+        if network is not None and (found := name_of(type(network)))[0] != role:
+            raise InputError(f"{found[1]} is a network for {found[0]!r}, but was given as {role!r}")
+    plain = plain_settings(settings)
+    target = Path(folder).expanduser().resolve()
+    check_target(target)
+    fresh = target.with_name(f".{target.name}-{secrets.token_hex(4)}-tmp")
+    try:
+        fresh.mkdir(parents=True)
+        for role, network in networks.items():
+            if network is not None:
+                save_component(network, fresh / role, half=half)
+        write_index(fresh, {role: role for role, network in networks.items() if network is not None}, plain)
+        if card is not None:
+            (fresh / CARD).write_text(card, encoding="utf-8")
+        _swap(fresh, target)
+    except SaveError:
+        raise
+    except OSError as error:
+        raise save_error(target, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Path(folder)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a target that holds something else than a model, before any work is done.
+
+    Raises:
+        SaveError: If it is a file, or a folder that is neither empty nor a model.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise SaveError(f"cannot save the model to {target}: it is a file. Give the name of a folder")
+    if any(entry.name != CARD for entry in target.iterdir()) and not (target / INDEX).is_file():
+        raise SaveError(
+            f"cannot save the model to {target}: the folder holds other files and no {INDEX}. "
+            f"Give a new folder, such as {target / 'model'}"
+        )
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Put `fresh` in the place of `target`; carry over what is not part of a model."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = target.with_name(f".{target.name}-{secrets.token_hex(4)}-old")
+    target.rename(old)
+    try:
+        for entry in old.iterdir():
+            if entry.name not in _OURS and not (fresh / entry.name).exists():
+                entry.rename(fresh / entry.name)
+        fresh.rename(target)
+    except BaseException:
+        for entry in fresh.iterdir():
+            if not (old / entry.name).exists():
+                with contextlib.suppress(OSError):
+                    entry.rename(old / entry.name)
+        if not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
