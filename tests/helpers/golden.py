@@ -32,7 +32,7 @@ def _key_file() -> dict[str, Any]:
 
 
 def golden_keys(model: str) -> dict[str, Any]:
-    """Entry of one model ("ritm_h32", "ritm_h18s", "xmem"): `entries` [key, shape, dtype], `fill`, RITM also `config`."""
+    """Entry of one model ("ritm_h32", "ritm_h18s", "xmem"): `entries` [key, shape, dtype], `fill`, `config`."""
     return _key_file()[model]
 
 
@@ -52,7 +52,7 @@ def _filled(model: str) -> dict[str, np.ndarray]:
 
 
 def golden_weights(model: str, overrides: Mapping[str, float] | None = None) -> dict[str, torch.Tensor]:
-    """Fresh reference-named weights as torch tensors; `overrides` sets whole tensors to one number (meta["overrides"])."""
+    """Fresh reference-named weights; `overrides` (meta["overrides"]) sets whole tensors to one number."""
     weights = {key: torch.from_numpy(np.array(value)) for key, value in _filled(model).items()}
     for key, value in (overrides or {}).items():
         weights[key].fill_(value)
