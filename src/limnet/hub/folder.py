@@ -7,7 +7,9 @@ its first bytes and never opened.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,28 +125,55 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         MissingFileError: If there is none.
         ModelFormatError: If it is a pickle, truncated or otherwise no safetensors file.
     """
-    path = folder / WEIGHTS
-    if not path.is_file():
-        pickles = [name for name in _PICKLES if (folder / name).exists()]
-        if pickles:
-            raise ModelFormatError(
-                f"{folder} holds {pickles[0]} but no {WEIGHTS}; limnet never opens pickled weights, they can run code. "
-                "Convert a RITM or XMem checkpoint with `limnet convert`"
-            )
-        raise MissingFileError(f"{path} is missing; {_AGAIN}")
-    _check_content(path)
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    path = _weights_file(folder)
+    with _explained(path):
         tensors = load_file(str(path), device="cpu")
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read what model.safetensors holds without its numbers: key -> (stored dtype such as "F16", shape).
+
+    Raises:
+        MissingFileError: If there is none.
+        ModelFormatError: If it is a pickle, truncated or otherwise no safetensors file.
+    """
+    from safetensors import safe_open
+
+    path = _weights_file(folder)
+    with _explained(path), safe_open(str(path), framework="pt") as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        return {key: (found.get_dtype(), tuple(found.get_shape())) for key, found in slices.items()}
+
+
+def _weights_file(folder: Path) -> Path:
+    path = folder / WEIGHTS
+    if path.is_file():
+        _check_content(path)
+        return path
+    pickles = [name for name in _PICKLES if (folder / name).exists()]
+    if pickles:
+        raise ModelFormatError(
+            f"{folder} holds {pickles[0]} but no {WEIGHTS}; limnet never opens pickled weights, they can run code. "
+            "Convert a RITM or XMem checkpoint with `limnet convert`"
+        )
+    raise MissingFileError(f"{path} is missing; {_AGAIN}")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ModelFormatError(
             f"{path} is truncated or damaged ({error}); {path.stat().st_size} bytes. Download or save the model again"
         ) from error
     except OSError as error:
         raise ModelFormatError(f"{path} cannot be read ({error})") from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def _check_content(path: Path) -> None:

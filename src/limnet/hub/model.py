@@ -88,7 +88,7 @@ def save_model(
         propagation: See above.
         quality: See above; None for a model without fusion by quality.
         settings: Plain JSON values.
-        card: Text of the model card.
+        card: Text of the model card; None keeps the one that is there, or makes one from the networks.
         half: Store weights as float16.
 
     Returns:
@@ -112,6 +112,10 @@ def save_model(
             if network is not None:
                 save_component(network, fresh / role, half=half)
         write_index(fresh, {role: role for role, network in networks.items() if network is not None}, plain)
+        if card is None and not (target / CARD).exists():
+            from limnet.hub.card import make_card
+
+            card = make_card(fresh, name=target.name)
         if card is not None:
             (fresh / CARD).write_text(card, encoding="utf-8")
         _swap(fresh, target)
