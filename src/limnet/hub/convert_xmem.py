@@ -1,0 +1,127 @@
+"""Public XMem checkpoint files become model folders of limnet.
+
+The files are plain dicts of tensors written by `torch.save` (XMem.pth, XMem-s012.pth and others of that release). They are read with
+`weights_only`, so nothing in them is executed. Sizes are taken from the tensors, and every tensor is accounted for.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from limnet.errors import MissingFileError, ModelFormatError
+from limnet.hub.folder import save_component
+from limnet.propagation.xmem import XMem
+
+_FIRST = "value_encoder.conv1.weight"
+_KEY = "key_proj.key_proj.weight"
+_VALUE = "value_encoder.fuser.block2.conv2.weight"
+_HIDDEN = "decoder.hidden_update.transform.weight"
+_COUNTER = "num_batches_tracked"
+
+
+def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> XMem:
+    """Convert one checkpoint file.
+
+    Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value encoder knows no other
+    objects (4 input channels), get a zero channel for them.
+
+    Args:
+        source: The .pth file.
+        out: Folder to write (config.json and model.safetensors of the propagation network).
+        half: Store weights as float16.
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        MissingFileError: No such file.
+        ModelFormatError: The file is damaged, unsafe or no XMem checkpoint.
+        SaveError: The folder could not be written.
+    """
+    network = xmem_from_state(read_state(source), str(source))
+    save_component(network, Path(out), half=half)
+    return network
+
+
+def read_state(source: str | Path) -> dict[str, Tensor]:
+    """Read a dict of tensors without executing anything in the file.
+
+    Raises:
+        MissingFileError: No such file.
+        ModelFormatError: Unreadable, or anything but a dict of finite tensors.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise MissingFileError(f"{path} is not a file; give the path of a downloaded XMem checkpoint such as XMem.pth")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelFormatError(
+            f"{path} holds more than tensors or is damaged, and was not opened; give the published file, "
+            "a plain dict of tensors"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise ModelFormatError(f"{path} cannot be read as a PyTorch file ({error}); download it again") from error
+    if not isinstance(loaded, dict) or not loaded:
+        raise ModelFormatError(f"{path} holds a {type(loaded).__name__}; an XMem checkpoint is a dict of tensors")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelFormatError(
+                f"{path}: entry {key!r} is a {type(value).__name__}; an XMem checkpoint is a flat dict of tensors. "
+                "A training checkpoint with optimizer state must be reduced to its weights first"
+            )
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelFormatError(f"{path}: {key} holds NaN or infinite values; download the file again")
+    return loaded
+
+
+def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") -> XMem:
+    """Build the network that a public state dict describes and load it.
+
+    Args:
+        state: Tensors under the names of the public implementation.
+        source: How messages call the file.
+
+    Returns:
+        The network in float32 and eval mode, gradients off.
+
+    Raises:
+        ModelFormatError: Missing, unknown or misshapen tensors.
+    """
+    state = dict(state)
+    absent = [key for key in (_FIRST, _KEY, _VALUE) if key not in state or state[key].ndim != 4]
+    if absent:
+        raise ModelFormatError(
+            f"{source} is no XMem checkpoint: no usable {', '.join(absent)} among its {len(state)} tensors"
+        )
+    hidden = state[_HIDDEN].shape[0] if _HIDDEN in state and state[_HIDDEN].ndim == 4 else 0
+    config = {"key_dim": state[_KEY].shape[0], "value_dim": state[_VALUE].shape[0], "hidden_dim": hidden // 3}
+    first = state[_FIRST]
+    if first.shape[1] == 4:
+        state[_FIRST] = torch.cat([first, torch.zeros_like(first[:, :1])], 1)
+    try:
+        with torch.device("meta"):
+            wanted = XMem(**config).state_dict()
+    except ValueError as error:
+        raise ModelFormatError(f"{source} has sizes no XMem has: {error}") from error
+    for key, tensor in wanted.items():
+        if key.endswith(_COUNTER):
+            state.setdefault(key, torch.zeros(tensor.shape, dtype=tensor.dtype))
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} is unknown" for key in state if key not in wanted]
+    for key in wanted.keys() & state.keys():
+        if wanted[key].shape != state[key].shape:
+            problems.append(f"{key} has shape {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}")
+        elif wanted[key].is_floating_point() != state[key].is_floating_point():
+            problems.append(f"{key} has dtype {state[key].dtype}")
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ModelFormatError(f"{source} is no XMem checkpoint of a known layout: {'; '.join(problems[:5])}{more}")
+    with torch.random.fork_rng(devices=[]):
+        network = XMem(**config)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
