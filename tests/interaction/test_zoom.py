@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.helpers.golden import golden_arrays, golden_weights, max_difference
+from torch import Tensor
+
+from limnet.errors import InputError
+from limnet.interaction import zoom
+from limnet.interaction.hrnet import HRNetOCR, drop_dead_tensors
+from limnet.interaction.zoom import Crop, PixelClick, ZoomPredictor, covers_clicks, crop_overlap, object_crop
+
+
+class Recorder:
+    """A network that remembers what it was given."""
+
+    def __init__(self, network: HRNetOCR) -> None:
+        self.network = network
+        self.image_channels = network.image_channels
+        self.prompt_channels = network.prompt_channels
+        self.click_radius = network.click_radius
+        self.image = self.prompts = torch.empty(0)
+
+    def __call__(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
+        self.image, self.prompts = image, prompts
+        return self.network(image, prompts)
+
+
+class Constant:
+    """A network whose answer is the same everywhere, or 5 in a rectangle and -5 around it."""
+
+    image_channels = 3
+    prompt_channels = ("positive", "negative", "previous")
+    click_radius = 2.0
+
+    def __init__(self, box: tuple[int, int, int, int] | None) -> None:
+        self.box = box
+        self.prompts: list[Tensor] = []
+
+    def __call__(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
+        self.prompts.append(prompts)
+        logits = torch.full_like(image[:, :1], -5.0)
+        if self.box is not None:
+            top, bottom, left, right = self.box
+            logits[:, :, top:bottom, left:right] = 5.0
+        return {"instances": logits}
+
+
+@pytest.mark.parametrize("case", ["a", "b", "c", "d", "e"])
+def test_every_click_equals_the_reference(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays, meta = golden_arrays("ritm_predictor")
+    settings = meta["cases"][case]
+    network = HRNetOCR.preset("w18-small").eval()
+    network.load_state_dict(drop_dead_tensors(golden_weights("ritm_h18s", settings["overrides"])))
+    recorder = Recorder(network)
+    options = dict(settings["zoom"])
+    if isinstance(options["target_size"], list):
+        options["target_size"] = tuple(options["target_size"])
+    predictor = ZoomPredictor(recorder, flip=meta["with_flip"], **options)
+    predictor.set_image(torch.from_numpy(arrays[f"{case}_image"]).permute(2, 0, 1).float() / 255)
+
+    seen_points: list[Tensor] = []
+    draw = zoom.draw_disks
+    monkeypatch.setattr(zoom, "draw_disks", lambda points, *rest: seen_points.append(points) or draw(points, *rest))
+    for index, (row, column, positive) in enumerate(arrays[f"{case}_clicks"].tolist()):
+        calls = predictor.network_calls
+        result = predictor.add_click(row, column, bool(positive))
+        assert predictor.network_calls - calls == arrays[f"{case}_net_calls"][index]
+        crop = (-1, -1, -1, -1) if predictor.crop is None else tuple(predictor.crop)
+        assert crop == tuple(arrays[f"{case}_roi"][index])
+        assert max_difference(seen_points[-1], arrays[f"{case}_points_{index}"]) < 1e-4
+        batch, _, height, width = arrays[f"{case}_net_shape_{index}"].tolist()
+        disks = np.unpackbits(arrays[f"{case}_disks_{index}"])[: batch * 2 * height * width]
+        assert (recorder.prompts[:, 1:].numpy() == disks.reshape(batch, 2, height, width)).all()
+        given = torch.cat([recorder.image, recorder.prompts[:, :1]], dim=1)
+        assert max_difference(given[:, :, ::16, ::16], arrays[f"{case}_net_input_every16_{index}"]) < 1e-4
+        if f"{case}_prob" in arrays:
+            difference = max_difference(result, arrays[f"{case}_prob"][index])
+        else:
+            difference = max_difference(result[::2, ::2], arrays[f"{case}_prob_every2"][index])
+        assert difference < 1e-4
+
+
+def test_crop_rules() -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[40:50, 60:70] = True
+    assert object_crop(mask, [], 1.4, 0) == Crop(38, 52, 58, 72)  # 44.5 - 7 rounds to the even 38, 51.5 to 52
+    assert object_crop(mask, [], 1.4, 200) == Crop(0, 99, 0, 119)
+    far = PixelClick(90, 110, True, 1)
+    assert object_crop(mask, [far], 1.0, 0) == Crop(40, 90, 60, 110)
+    assert object_crop(mask, [far._replace(positive=False)], 1.0, 0).bottom < 60
+    crop = Crop(10, 20, 10, 20)
+    assert covers_clicks(crop, [PixelClick(10, 19, True, 0)])
+    assert not covers_clicks(crop, [PixelClick(20, 15, True, 0)])
+    assert covers_clicks(crop, [PixelClick(90, 90, False, 0)])
+    assert crop_overlap(crop, crop) == 1
+    assert crop_overlap(crop, Crop(15, 25, 10, 20)) == pytest.approx(6 / 16)
+    assert crop_overlap(crop, Crop(30, 40, 10, 20)) == 0
+
+
+def test_outside_the_crop_is_exactly_zero_and_channels_go_by_name() -> None:
+    network = Constant((20, 30, 20, 30))
+    predictor = ZoomPredictor(network, flip=False, target_size=64, min_crop_size=16)
+    predictor.set_image(np.zeros((3, 64, 80), np.float32))
+    first = predictor.add_click(25, 25)
+    assert predictor.crop is None
+    assert first.shape == (64, 80)
+    assert first.min() > 0
+    second = predictor.add_click(2, 2, positive=False)
+    assert predictor.crop is not None
+    assert second[predictor.crop.bottom + 1 :].max() == 0
+    assert network.prompts[0][0, 0].sum() > 0  # "positive" is this network's first channel
+    assert network.prompts[0][0, 2].sum() == 0
+
+
+def test_an_empty_result_brings_the_whole_image_back() -> None:
+    network = Constant((20, 30, 20, 30))
+    predictor = ZoomPredictor.cvpr(network, flip=False)
+    predictor.set_image(np.zeros((3, 64, 80), np.float32))
+    predictor.add_click(25, 25)
+    network.box = None
+    predictor.add_click(26, 26)
+    assert predictor.crop is not None
+    assert predictor.add_click(27, 27).min() > 0
+    assert predictor.crop is None
+
+
+def test_a_given_previous_mask_is_fed_and_a_new_image_starts_over() -> None:
+    network = Constant(None)
+    predictor = ZoomPredictor.fixed(network, size=64, flip=False)
+    predictor.set_image(np.zeros((3, 64, 64), np.float32))
+    mask = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    predictor.add_click(5, 5, previous=mask)
+    assert max_difference(network.prompts[0][0, 2], mask) < 1e-6
+    predictor.set_image(np.zeros((3, 48, 64), np.float32))
+    assert predictor.clicks == []
+    predictor.add_click(5, 5)
+    assert network.prompts[1][0, 2].sum() == 0
+
+
+def test_messages_for_wrong_input() -> None:
+    predictor = ZoomPredictor(Constant(None))
+    with pytest.raises(InputError, match="set_image"):
+        predictor.add_click(0, 0)
+    with pytest.raises(InputError, match="expected floats"):
+        predictor.set_image(np.zeros((3, 64, 64), np.uint8))
+    predictor.set_image(np.zeros((3, 64, 64), np.float32))
+    with pytest.raises(InputError, match="64 rows"):
+        predictor.add_click(64, 0)
+    with pytest.raises(InputError, match="previous mask"):
+        predictor.add_click(0, 0, previous=np.zeros((3, 3), np.float32))
+    network = Constant(None)
+    network.prompt_channels = ("previous", "positive", "negative", "bounds")
+    with pytest.raises(InputError, match="bounds"):
+        ZoomPredictor(network)

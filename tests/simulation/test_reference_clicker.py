@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.helpers.golden import golden_arrays
+
+from limnet.errors import InputError
+from limnet.simulation.reference_clicker import ReferenceClicker, next_click
+
+
+def test_every_case_equals_the_reference() -> None:
+    arrays, _ = golden_arrays("ritm_clicker")
+    for index, name in enumerate(arrays["case_names"]):
+        prefix = f"c{index:02d}"
+        clicked = [(row, column) for row, column, _ in arrays[f"{prefix}_clicked"].tolist()]
+        click = next_click(arrays[f"{prefix}_gt"], arrays[f"{prefix}_pred"], clicked)
+        assert list(click) == arrays[f"{prefix}_next"].tolist(), name
+
+
+def test_the_chain_of_clicks_equals_the_reference() -> None:
+    arrays, _ = golden_arrays("ritm_clicker")
+    clicker = ReferenceClicker(arrays["chain_gt"])
+    for row, column, positive, _ in arrays["chain_clicks"].tolist():
+        assert clicker.click(arrays["chain_pred"]) == (row, column, bool(positive))
+    assert len(clicker.clicks) == 12
+
+
+def test_first_click_is_the_centre_and_the_image_border_is_an_edge() -> None:
+    truth = np.zeros((20, 30), int)
+    truth[5:10, 7:12] = 1
+    assert next_click(truth, np.zeros((20, 30))) == (7, 9, True)
+    assert next_click(np.ones((5, 5)), np.zeros((5, 5))) == (2, 2, True)
+
+
+def test_ties_are_negative_and_perfection_clicks_the_corner() -> None:
+    truth, predicted = np.zeros((9, 20), int), np.zeros((9, 20), int)
+    truth[3:6, 2:5] = 1
+    predicted[3:6, 12:15] = 1
+    assert next_click(truth, predicted) == (4, 13, False)
+    clicker = ReferenceClicker(truth)
+    assert clicker.click(truth) == (0, 0, False)
+    assert clicker.click(truth) == (0, 0, False)
+
+
+def test_ignored_pixels_are_no_errors() -> None:
+    truth = np.full((8, 8), -1)
+    assert next_click(truth, np.ones((8, 8))) == (0, 0, False)
+
+
+def test_different_shapes_are_refused() -> None:
+    with pytest.raises(InputError, match="same"):
+        next_click(np.zeros((4, 4)), np.zeros((4, 5)))
