@@ -57,8 +57,15 @@ class MiniQuality(nn.Module):
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the three classes into the table for one test."""
+    for role in registry.TABLE:
+        monkeypatch.setitem(registry.TABLE, role, dict(registry.TABLE[role]))
+    register_for_good(registry.TABLE)
+
+
+def register_for_good(table: dict[str, dict[str, str]]) -> None:
+    """Put the three classes into a table."""
     for role, cls in (("interaction", MiniInteraction), ("propagation", MiniPropagation), ("quality", MiniQuality)):
-        monkeypatch.setitem(registry.TABLE[role], cls.__name__, f"{cls.__module__}:{cls.__qualname__}")
+        table[role][cls.__name__] = f"{cls.__module__}:{cls.__qualname__}"
 
 
 def build() -> dict[str, nn.Module]:

@@ -1,7 +1,8 @@
 """Public XMem checkpoint files become model folders of limnet.
 
-The files are plain dicts of tensors written by `torch.save` (XMem.pth, XMem-s012.pth and others of that release). They are read with
-`weights_only`, so nothing in them is executed. Sizes are taken from the tensors, and every tensor is accounted for.
+The files are plain dicts of tensors written by `torch.save` (XMem.pth, XMem-s012.pth and others of that release). They
+are read with `weights_only`, so nothing in them is executed. Sizes are taken from the tensors, and every tensor is
+accounted for.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _COUNTER = "num_batches_tracked"
 def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> XMem:
     """Convert one checkpoint file.
 
-    Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value encoder knows no other
-    objects (4 input channels), get a zero channel for them.
+    Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value
+    encoder knows no other objects (4 input channels), get a zero channel for them.
 
     Args:
         source: The .pth file.
