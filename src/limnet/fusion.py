@@ -1,6 +1,6 @@
 """Multi-round result fusion (MRF), equations (1)-(4) of the LIM-Net paper.
 
-Eq. (1) asks for the set of masks that maximises the sum over slices of P_i [M_i = previous] + (1 - P_i) [M_i = current],
+Eq. (1) asks for the masks that maximise the sum over slices of P_i [M_i = previous] + (1 - P_i) [M_i = current],
 with P_i = f(s_i, previous_i, current_i) (eq. 2, batched in eq. 3) the probability that the previous mask is the better
 one. The sum has one independent term per slice, so the maximum takes the previous mask where P_i > 1/2; eq. (4) makes
 that threshold tau a parameter.

@@ -1,8 +1,8 @@
 """What a user can mark: clicks, scribbles, boxes, lassos and masks, checked and JSON-able.
 
 Coordinates are voxel indices in the volume's own axis order (z, y, x) = (axis 0, axis 1, axis 2), integers from 0. A
-prompt lies on one slice of the case's axis; `on_slices` gives its part on that slice as a `Prompt2D`, with (y, x) the two
-remaining axes in their order.
+prompt lies on one slice of the case's axis; `on_slices` gives its part on that slice as a `Prompt2D`, with (y, x) the
+two remaining axes in their order.
 """
 
 from __future__ import annotations

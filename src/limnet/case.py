@@ -1,0 +1,262 @@
+"""Case: one volume being annotated. The only object with a state that users see."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.case_object import CaseObject
+from limnet.engine import Engine
+from limnet.errors import InputError, InputTypeError, SaveError
+from limnet.history import Book, ObjectState
+from limnet.rounds import Bench
+from limnet.settings import Settings
+from limnet.slices import SliceMask, dense_mask, is_empty
+from limnet.view import SliceView
+from limnet.volume import Volume
+from limnet.volume_io.atomic import atomic_write
+
+DEFAULT_OBJECT = "object"
+
+
+class Case(CaseObject):
+    """One volume with the objects marked in it. Get one by `InteractiveSegmenter.open`.
+
+    A case is itself an object (named "object"), for the common task of one structure; `case.object(name)` gives more of
+    them, all on the same cached image features.
+
+    Args:
+        engine: The networks at work for this case.
+        volume: The volume.
+        axis: Axis the slices lie along, 0, 1 or 2.
+        window: (lo, hi) in raw units that maps to 0..1; None chooses per object, by its first prompt.
+        settings: How rounds work.
+        autosave: File to keep the session in after every step, or None.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        volume: Volume,
+        *,
+        axis: int = 0,
+        window: Sequence[float] | None = None,
+        settings: Settings | None = None,
+        autosave: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(self, DEFAULT_OBJECT)
+        self._engine = engine
+        self._volume = volume
+        self._view = SliceView(volume, axis, window)
+        self._fixed_window = window is not None
+        self._settings = settings or Settings()
+        self._book = Book()
+        self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
+        self._autosave = None if autosave is None else Path(autosave)
+        if self._autosave is not None:
+            self.save_session(self._autosave)
+
+    @property
+    def volume(self) -> Volume:
+        """The volume."""
+        return self._volume
+
+    @property
+    def view(self) -> SliceView:
+        """The volume seen along the case's axis."""
+        return self._view
+
+    @property
+    def axis(self) -> int:
+        """Axis of the volume the slices lie along."""
+        return self._view.axis
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of this case."""
+        return self._settings
+
+    @property
+    def session(self) -> Path | None:
+        """File the session is kept in after every step, or None."""
+        return self._autosave
+
+    # objects
+
+    def object(self, name: str) -> CaseObject:
+        """The object of that name; made on first use. Its label is its place in `objects`, from 1.
+
+        Raises:
+            InputTypeError: if the name is not a string.
+            InputError: if it is empty.
+        """
+        if not isinstance(name, str):
+            raise InputTypeError(f"the name of an object is a string, got {type(name).__name__}")
+        if not name.strip():
+            raise InputError("the name of an object must not be empty: give one such as 'liver'")
+        if name not in self._book.histories:
+            self._book = self._book.with_object(name, ObjectState.empty(len(self._view)))
+        return self if name == DEFAULT_OBJECT else CaseObject(self, name)
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """Names of the objects and their labels in `labels`, 1, 2, ... in the order they were made."""
+        return {name: label for label, name in enumerate(self._book.histories, start=1)}
+
+    @property
+    def labels(self) -> NDArray[np.uint16]:
+        """Uint16 (D, H, W) label map: 0 background, else the number in `objects`.
+
+        Where objects overlap, a finished one wins, then the higher probability, then the one made earlier.
+        """
+        result = np.zeros(self._volume.shape, dtype=np.uint16)
+        along = np.moveaxis(result, self.axis, 0)
+        states = [history.current for history in self._book.histories.values()]
+        for index in range(len(self._view)):
+            best: NDArray[np.int16] | None = None
+            for label, state in enumerate(states, start=1):
+                stored = state.slices[index]
+                if stored is None or is_empty(stored):
+                    continue
+                if best is None:
+                    best = np.zeros(self._view.shape, dtype=np.int16)
+                levels = _levels(stored) + np.int16(1000 if state.finished else 0)
+                wins = (_levels(stored) >= 128) & (levels > best)
+                best[wins] = levels[wins]
+                along[index][wins] = label
+        return result
+
+    def save_labels(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write `labels` on the volume's own grid, and the names beside it as JSON (`mask.nii.gz` -> `mask.json`).
+
+        Returns:
+            Paths of the label map and of the names.
+
+        Raises:
+            InputError: if no object was marked.
+            SaveError: if a file cannot be written.
+        """
+        if not any(history.current.rounds for history in self._book.histories.values()):
+            raise InputError("no object is marked yet, there are no labels to save: click first")
+        image = self._volume.write_mask(self.labels, path)
+        base = image.name[: -len(".nii.gz")] if image.name.endswith(".nii.gz") else image.stem
+        names = {"labels": {str(label): name for name, label in self.objects.items()}}
+        text = json.dumps(names, indent=2, ensure_ascii=False) + "\n"
+        return image, atomic_write(image.with_name(f"{base}.json"), lambda p: _write_text(p, text))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the mask of the default object on the volume's own grid; see `save_labels` for several objects.
+
+        Raises:
+            InputError: if only named objects were marked.
+            SaveError: if the file cannot be written; what was there before is untouched.
+        """
+        if not self._state.rounds and len(self._book.histories) > (DEFAULT_OBJECT in self._book.histories):
+            raise InputError(
+                "the marked objects have names: use case.save_labels(path) for all of them, or "
+                "case.object(name).save(path) for one. Names: " + ", ".join(map(repr, self.objects))
+            )
+        return super().save(path)
+
+    # steps over all objects
+
+    def undo(self) -> NDArray[np.bool_]:
+        """Take back the last step of any object, bit for bit; returns the default object's mask.
+
+        Raises:
+            HistoryError: if there is nothing to undo.
+        """
+        self._step(lambda book: book.undo())
+        return self.mask
+
+    def redo(self) -> NDArray[np.bool_]:
+        """Make the last undone step of any object again; returns the default object's mask.
+
+        Raises:
+            HistoryError: if there is nothing to redo.
+        """
+        self._step(lambda book: book.redo())
+        return self.mask
+
+    def save_session(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything needed to go on later: prompts, results, undo history, settings, and the volume's place.
+
+        A volume that was opened from memory is written into the file. `segmenter.resume(path)` reads it.
+
+        Raises:
+            SaveError: if the file cannot be written; what was there before is untouched.
+        """
+        from limnet.session import write_session
+
+        return write_session(self, Path(path))
+
+    # for CaseObject and sessions
+
+    def _state_of(self, name: str) -> ObjectState:
+        history = self._book.histories.get(name)
+        return ObjectState.empty(len(self._view)) if history is None else history.current
+
+    def _push(self, name: str, state: ObjectState) -> None:
+        book = self._book
+        if name not in book.histories:
+            book = book.with_object(name, ObjectState.empty(len(self._view)))
+        self._commit(book.push(name, state))
+
+    def _step(self, change: Callable[[Book], Book]) -> None:
+        self._commit(change(self._book))
+
+    def _commit(self, book: Book) -> None:
+        before, self._book = self._book, book  # one assignment: an interrupt comes before or after it, never in between
+        if self._autosave is None:
+            return
+        try:
+            self.save_session(self._autosave)
+        except SaveError as error:
+            kept = SaveError(f"this step is done and kept in memory, but the session file is behind: {error}")
+            kept.errno = error.errno
+            raise kept from error
+        except KeyboardInterrupt:
+            self._book = before
+            raise
+
+    def _bench(self, name: str) -> Bench:
+        others = self._finished_others(name)
+
+        def excluded(index: int) -> NDArray[np.bool_] | None:
+            stored = [s for state in others if not is_empty(s := state.slices[index])]
+            if not stored:
+                return None
+            return np.logical_or.reduce([_levels(s) >= 128 for s in stored if s is not None])
+
+        return Bench(self._engine, self._view, self._settings, self._fixed_window, excluded)
+
+    def _finished_others(self, name: str) -> tuple[ObjectState, ...]:
+        states = [(other, history.current) for other, history in self._book.histories.items() if other != name]
+        return tuple(state for _, state in states if state.finished)
+
+    def _taken(self, name: str) -> NDArray[np.bool_] | None:
+        """(D, H, W) voxels of finished other objects, None if there are none; a finished object yields to nobody."""
+        others = () if self._state_of(name).finished else self._finished_others(name)
+        if not others:
+            return None
+        if self._taken_cache[0] != others:
+            masks = [dense_mask(state.slices, self._volume.shape, self.axis) for state in others]
+            self._taken_cache = (others, np.logical_or.reduce(masks))
+        return self._taken_cache[1]
+
+
+def _levels(stored: SliceMask) -> NDArray[np.int16]:
+    """(H, W) stored values 0..255."""
+    full = np.zeros(stored.shape, dtype=np.int16)
+    top, left, height, width = stored.box
+    full[top : top + height, left : left + width] = stored.levels()
+    return full
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

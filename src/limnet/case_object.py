@@ -1,0 +1,333 @@
+"""One object of a case: what a user can do with it and what comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from limnet.bitmask import BitMask
+from limnet.engine import Progress
+from limnet.errors import InputError, InputTypeError
+from limnet.history import ObjectState, Round
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
+from limnet.rounds import apply_prompt, propagate_prompts
+from limnet.settings import check_scope
+from limnet.slices import dense_mask, dense_probability, pack, unpack
+from limnet.suggestion import Suggestion, suggest
+
+if TYPE_CHECKING:
+    from limnet.case import Case
+
+
+class CaseObject:
+    """One object (an organ, a lesion) in the volume of a case. Get one by `case.object("liver")`.
+
+    Every prompt method makes one round: interaction on the prompted slice, propagation to the others, fusion with the
+    result of the round before. It either succeeds as a whole or leaves the object as it was. Common arguments:
+
+    - `propagate`: False predicts the prompted slice only; `propagate()` later does the rest for all such prompts.
+    - `scope`: "volume" or "interval", instead of the setting.
+    - `progress`: called with (done, total) slices; returning False cancels (`Cancelled`). Ctrl-C is safe too.
+
+    Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles and lassos lie on one slice of the
+    case's axis. All prompt methods return the mask, a new bool (D, H, W) array.
+    """
+
+    def __init__(self, case: Case, name: str) -> None:
+        self._case = case
+        self._name = name
+
+    def __repr__(self) -> str:
+        state = self._state
+        return (
+            f"<{type(self).__name__} {self._name!r}: {len(state.rounds)} rounds, {len(state.prompts)} slices prompted>"
+        )
+
+    # prompts
+
+    def click(
+        self,
+        point: Sequence[int],
+        positive: bool = True,
+        *,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """Mark one voxel (z, y, x) as object (positive) or background; it keeps that label.
+
+        Raises:
+            OutsideError: if the voxel is outside the volume.
+            InputError: for anything else that is not three integers, or a voxel of a finished object.
+            Cancelled: if `progress` returned False.
+        """
+        return self.prompt(Click(_triple(point), positive), propagate=propagate, scope=scope, progress=progress)
+
+    def scribble(
+        self,
+        points_or_mask: ArrayLike,
+        positive: bool = True,
+        *,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
+
+        Raises:
+            OutsideError: if a point is outside the volume.
+            InputError: if it is empty, on several slices, or of the wrong shape or type.
+        """
+        stroke = Scribble.of(points_or_mask, positive)
+        return self.prompt(stroke, propagate=propagate, scope=scope, progress=progress)
+
+    def box(
+        self,
+        lo: Sequence[int],
+        hi: Sequence[int],
+        *,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """Say that the object lies between two corners (z, y, x), both inclusive.
+
+        The box is the prompt of its middle slice. Along the case's axis it also bounds the object: slices outside are
+        empty, until a later prompt outside widens the bounds. A box one slice thick (lo and hi on the same slice) is a
+        2-D box and bounds nothing.
+
+        Raises:
+            OutsideError: if a corner is outside the volume.
+            InputError: if lo > hi in any coordinate, or the corners are not three integers each.
+        """
+        return self.prompt(Box(_triple(lo), _triple(hi)), propagate=propagate, scope=scope, progress=progress)
+
+    def lasso(
+        self,
+        points: ArrayLike,
+        positive: bool = True,
+        *,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """Draw a closed outline of (N >= 3, 3) points on one slice, around the object or around what is not object.
+
+        Raises:
+            OutsideError: if a point is outside the volume.
+            InputError: if it encloses nothing or touches several slices.
+        """
+        outline = Lasso(points, positive)  # type: ignore[arg-type]
+        return self.prompt(outline, propagate=propagate, scope=scope, progress=progress)
+
+    def set_mask(
+        self,
+        mask: ArrayLike,
+        index: int | None = None,
+        *,
+        frozen: bool = True,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """State the mask itself: one slice (bool (H, W) with its index) or the volume (bool (D, H, W)).
+
+        In a (D, H, W) mask every slice that is not empty is stated. Two or more such slices without a gap are taken as
+        the whole object: nothing is added beyond its ends. A single slice, or slices with gaps, are propagated. An
+        empty (H, W) mask says that the object is absent from that slice and ends there.
+
+        Args:
+            mask: Boolean, or integers that are only 0 and 1.
+            index: Slice of an (H, W) mask along the case's axis.
+            frozen: False makes a (D, H, W) mask a starting result that later rounds may change, not a set of prompts
+                (for correcting a mask from elsewhere).
+            propagate: See the class, likewise the next two.
+            scope: See the class.
+            progress: See the class.
+
+        Raises:
+            InputError: if the shape does not fit, or a (D, H, W) mask is empty.
+        """
+        stated = MaskPrompt(mask if isinstance(mask, BitMask) else _mask(mask), index, frozen)
+        return self.prompt(stated, propagate=propagate and stated.frozen, scope=scope, progress=progress)
+
+    def prompt(
+        self,
+        prompt: Prompt,
+        *,
+        propagate: bool = True,
+        scope: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.bool_]:
+        """One round from a prompt object; the other methods come here."""
+        self._check_open()
+        before = self._state
+        bench = self._case._bench(self._name)
+        chosen = check_scope(self._case.settings.scope if scope is None else scope)
+        _check_progress(progress)
+        state = apply_prompt(bench, before, prompt)
+        if propagate and not (isinstance(prompt, MaskPrompt) and not prompt.frozen):
+            state = propagate_prompts(bench, before, state, chosen, progress)
+        self._case._push(self._name, state)
+        return self.mask
+
+    def propagate(self, progress: Progress | None = None, *, scope: str | None = None) -> NDArray[np.bool_]:
+        """Propagate the prompts that were given with `propagate=False`; with none, the last prompt once more.
+
+        Raises:
+            InputError: if nothing was prompted yet.
+            Cancelled: if `progress` returned False.
+        """
+        self._check_open()
+        _check_progress(progress)
+        chosen = check_scope(self._case.settings.scope if scope is None else scope)
+        state = self._state
+        bench = self._case._bench(self._name)
+        self._case._push(self._name, propagate_prompts(bench, state, state, chosen, progress))
+        return self.mask
+
+    # results
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return self._name
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Bool (D, H, W) in the volume's axis order, a new array; without the voxels of finished other objects."""
+        case = self._case
+        mask = dense_mask(self._state.slices, case.volume.shape, case.axis)
+        taken = case._taken(self._name)
+        if taken is not None:
+            mask &= ~taken
+        return mask
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """Float32 (D, H, W) in [0, 1], in steps of 1/255, a new array; the mask is where it is > 0.5."""
+        case = self._case
+        probability = dense_probability(self._state.slices, case.volume.shape, case.axis)
+        taken = case._taken(self._name)
+        if taken is not None:
+            probability[taken] = 0.0
+        return probability
+
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """Float32 (D,), estimated quality in [0, 1] of every slice along the case's axis; 1 for prompted slices."""
+        return self._state.quality.copy()
+
+    @property
+    def prompted(self) -> tuple[int, ...]:
+        """Slices the user has prompted, ascending; later rounds leave them alone."""
+        return tuple(sorted(self._state.prompts))
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """What was done so far, oldest first."""
+        return self._state.rounds
+
+    @property
+    def finished(self) -> bool:
+        """Whether the object is finished."""
+        return self._state.finished
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """First and last slice the object may occupy (from a 3-D box), or None."""
+        return self._state.bounds
+
+    def suggest(self) -> Suggestion:
+        """The slice to look at next and why; never one that is prompted already.
+
+        Raises:
+            InputError: if every slice is prompted.
+        """
+        return suggest(self._state, self._case.view.shape, self._case.axis)
+
+    # steps
+
+    def undo(self) -> NDArray[np.bool_]:
+        """Take back the last step of this object; the state before it comes back bit for bit.
+
+        Raises:
+            HistoryError: if there is nothing to undo.
+        """
+        self._case._step(lambda book: book.undo(self._name))
+        return self.mask
+
+    def redo(self) -> NDArray[np.bool_]:
+        """Make the last undone step of this object again.
+
+        Raises:
+            HistoryError: if there is nothing to redo.
+        """
+        self._case._step(lambda book: book.redo(self._name))
+        return self.mask
+
+    def reset(self) -> NDArray[np.bool_]:
+        """Forget every prompt and result of this object. A step like any other: `undo()` brings them back."""
+        self._case._push(self._name, ObjectState.empty(len(self._case.view)))
+        return self.mask
+
+    def finish(self) -> NDArray[np.bool_]:
+        """Declare the object done: it takes no more prompts, and its voxels belong to no other object from now on.
+
+        Voxels of objects finished earlier are taken out of it.
+
+        Raises:
+            InputError: if it is finished already or has no result.
+        """
+        self._check_open()
+        if not self._state.rounds:
+            raise InputError(f"object {self._name!r} has no result to finish: mark it first")
+        bench = self._case._bench(self._name)
+        slices = list(self._state.slices)
+        for i, stored in enumerate(slices):
+            taken = None if stored is None else bench.excluded(i)
+            if taken is not None:
+                slices[i] = pack(np.where(taken, np.float32(0), unpack(stored, taken.shape)))
+        self._case._push(self._name, replace(self._state, slices=tuple(slices), finished=True))
+        return self.mask
+
+    def reopen(self) -> NDArray[np.bool_]:
+        """Take back `finish()` without undoing anything else; does nothing to an object that is not finished."""
+        if self._state.finished:
+            self._case._push(self._name, replace(self._state, finished=False))
+        return self.mask
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
+
+        Raises:
+            SaveError: if the file cannot be written; what was there before is untouched.
+        """
+        return self._case.volume.write_mask(self.mask, path)
+
+    @property
+    def _state(self) -> ObjectState:
+        return self._case._state_of(self._name)
+
+    def _check_open(self) -> None:
+        if self._state.finished:
+            raise InputError(f"object {self._name!r} is finished: call reopen() (or undo()) before changing it")
+
+
+def _triple(value: Any) -> tuple[int, int, int]:
+    return value  # checked by the prompt itself
+
+
+def _mask(value: Any) -> BitMask:
+    return BitMask.of(np.asarray(value))
+
+
+def _check_progress(progress: Any) -> None:
+    if progress is not None and not callable(progress):
+        raise InputTypeError(f"progress must be a function of (done, total), got {type(progress).__name__}")

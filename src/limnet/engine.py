@@ -1,0 +1,84 @@
+"""The three networks at work behind a case, as the case sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.prompts import Prompt2D
+from limnet.settings import Scope
+
+if TYPE_CHECKING:
+    from limnet.view import SliceView
+
+Slice = NDArray[np.float32]
+Progress = Callable[[int, int], object]
+"""Called with (done, total) slices; returning False cancels the round."""
+
+
+class Predictor(Protocol):
+    """Interaction: prompts on one slice to its mask."""
+
+    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> Slice:
+        """(H, W) float32 probability of slice `index`; `previous` is its mask so far, None if there is none."""
+        ...
+
+
+class SlicePropagator(Protocol):
+    """Propagation: prompted slices to the slices around them."""
+
+    def propagate(
+        self,
+        view: SliceView,
+        prompts: Mapping[int, Slice],
+        origin: int,
+        scope: Scope,
+        known: Callable[[int], Slice],
+        progress: Progress | None,
+    ) -> Mapping[int, Slice]:
+        """New (H, W) float32 probabilities of the slices it computed, never of prompted ones.
+
+        Args:
+            view: The volume along the case's axis.
+            prompts: Every prompted slice with its probability.
+            origin: The slice prompted last.
+            scope: "volume" or "interval".
+            known: Gives the current result of a slice.
+            progress: Told (done, total) after each slice.
+        """
+        ...
+
+
+class QualityAssessor(Protocol):
+    """Quality: which of two masks is better, and how good one is."""
+
+    def compare(
+        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+    ) -> NDArray[np.float32]:
+        """(n,) probability that the previous mask is the better one."""
+        ...
+
+    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
+        """(n,) estimated quality in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a case calls; made anew for every case, since the three share one cache of image features.
+
+    Attributes:
+        predictor: The interaction network at work.
+        propagator: The propagation network at work.
+        assessor: The quality network at work; None takes the new mask of every slice (no fusion).
+        identity: What the networks are (names, weights' hash), stored in session files.
+    """
+
+    predictor: Predictor
+    propagator: SlicePropagator
+    assessor: QualityAssessor | None = None
+    identity: dict[str, Any] | None = None

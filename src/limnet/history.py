@@ -1,0 +1,157 @@
+"""States of the objects of a case, and undo: immutable snapshots that share what did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.errors import HistoryError
+from limnet.prompts import Prompt, Prompt2D
+from limnet.settings import Scope
+from limnet.slices import Slices
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round did.
+
+    Attributes:
+        prompt: What the user marked; None when the round only propagated earlier prompts.
+        index: Slice of the prompt (the last one of a prompt on several), along the case's axis.
+        scope: Scope it propagated with, or None if it did not propagate.
+        computed: Number of slices that propagation gave.
+        kept: Number of those where fusion kept the previous mask.
+    """
+
+    prompt: Prompt | None
+    index: int
+    scope: Scope | None = None
+    computed: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectState:
+    """Everything known about one object at one moment. Never changed; every step makes a new one.
+
+    Attributes:
+        slices: Result per slice along the case's axis.
+        quality: (D,) float32 in [0, 1], read-only.
+        known: Slices that have a result, empty or not.
+        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen.
+        pending: Prompted slices not propagated yet, in the order they were prompted.
+        bounds: First and last slice the object may occupy, or None.
+        anchor: Slice that holds the object in a starting mask, or None.
+        window: Intensity window (lo, hi) of this object, or None for the view's own.
+        rounds: What was done so far.
+        finished: Finished objects are excluded from the others and take no more prompts.
+    """
+
+    slices: Slices
+    quality: NDArray[np.float32]
+    known: frozenset[int] = frozenset()
+    prompts: Mapping[int, tuple[Prompt2D, ...]] = field(default_factory=dict)
+    pending: tuple[int, ...] = ()
+    bounds: tuple[int, int] | None = None
+    anchor: int | None = None
+    window: tuple[float, float] | None = None
+    rounds: tuple[Round, ...] = ()
+    finished: bool = False
+
+    @classmethod
+    def empty(cls, depth: int) -> ObjectState:
+        """State before anything was marked, for a volume of `depth` slices."""
+        return cls((None,) * depth, frozen_array(np.ones(depth, dtype=np.float32)))
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """States of one object, oldest first, and which of them is the present one."""
+
+    states: tuple[ObjectState, ...]
+    position: int = 0
+
+    @property
+    def current(self) -> ObjectState:
+        """The present state."""
+        return self.states[self.position]
+
+    def push(self, state: ObjectState) -> History:
+        """With one more state; undone states are dropped."""
+        return History((*self.states[: self.position + 1], state), self.position + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """Histories of all objects of a case, in the order the objects were made, and the order of the steps.
+
+    Attributes:
+        histories: One per object name.
+        done: Names of the objects of the steps done, oldest first.
+        undone: Names of the objects of the steps undone, the next to redo last.
+    """
+
+    histories: Mapping[str, History] = field(default_factory=dict)
+    done: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
+
+    def with_object(self, name: str, state: ObjectState) -> Book:
+        """With a new object in its first state; no step, so undo does not see it."""
+        return replace(self, histories={**self.histories, name: History((state,))})
+
+    def push(self, name: str, state: ObjectState) -> Book:
+        """With a new present state of an object."""
+        histories = {**self.histories, name: self.histories[name].push(state)}
+        return Book(histories, (*self.done, name), tuple(other for other in self.undone if other != name))
+
+    def undo(self, name: str | None = None) -> Book:
+        """With the last step taken back, that of object `name` or of any.
+
+        Raises:
+            HistoryError: if there is none.
+        """
+        at = _last(self.done, name)
+        if at is None:
+            raise HistoryError(
+                f"nothing to undo{_of(name)}: no step was made yet, or all are undone. redo() brings undone steps back"
+            )
+        return self._moved(self.done[at], -1, _without(self.done, at), (*self.undone, self.done[at]))
+
+    def redo(self, name: str | None = None) -> Book:
+        """With the last undone step made again, that of object `name` or of any.
+
+        Raises:
+            HistoryError: if there is none.
+        """
+        at = _last(self.undone, name)
+        if at is None:
+            raise HistoryError(
+                f"nothing to redo{_of(name)}: redo() follows undo(), and a new step drops what was undone"
+            )
+        return self._moved(self.undone[at], 1, (*self.done, self.undone[at]), _without(self.undone, at))
+
+    def _moved(self, name: str, by: int, done: tuple[str, ...], undone: tuple[str, ...]) -> Book:
+        history = self.histories[name]
+        return Book({**self.histories, name: History(history.states, history.position + by)}, done, undone)
+
+
+def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The array, made read-only."""
+    array.flags.writeable = False
+    return array
+
+
+def _last(names: tuple[str, ...], name: str | None) -> int | None:
+    positions = [i for i, other in enumerate(names) if name is None or other == name]
+    return positions[-1] if positions else None
+
+
+def _without(names: tuple[str, ...], at: int) -> tuple[str, ...]:
+    return names[:at] + names[at + 1 :]
+
+
+def _of(name: str | None) -> str:
+    return "" if name is None else f" for object {name!r}"

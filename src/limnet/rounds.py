@@ -1,0 +1,292 @@
+"""The two halves of a round as pure functions: a state goes in, a new state comes out, nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.compliance import enforce
+from limnet.engine import Engine, Progress, Slice
+from limnet.errors import Cancelled, InputError
+from limnet.fusion import fuse
+from limnet.history import ObjectState, Round, frozen_array
+from limnet.prompts import Box, MaskPrompt, Prompt, Prompt2D
+from limnet.reach import between, separated, supported
+from limnet.settings import Scope, Settings
+from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
+from limnet.view import SliceView
+
+_BATCH = 16  # slices per call of the quality network
+_NEAR = 2  # empty slices this close to the object get their quality from the network
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a round works with.
+
+    Attributes:
+        engine: Predictor, propagator, assessor.
+        view: The volume along the case's axis.
+        settings: Settings of the case.
+        fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
+        excluded: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
+    """
+
+    engine: Engine
+    view: SliceView
+    settings: Settings
+    fixed_window: bool
+    excluded: Callable[[int], NDArray[np.bool_] | None]
+
+    def view_of(self, state: ObjectState) -> SliceView:
+        """The view with the object's intensity window."""
+        return self.view if state.window is None else self.view.with_window(state.window)
+
+    def packed(self, index: int, probability: Slice) -> SliceMask | None:
+        """Store a slice without the pixels of finished other objects."""
+        taken = self.excluded(index)
+        return pack(probability if taken is None else np.where(taken, np.float32(0), probability))
+
+
+def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectState:
+    """First half of a round: the prompted slice.
+
+    Args:
+        bench: What to work with.
+        state: State before.
+        prompt: What the user marked, anywhere in the volume.
+
+    Returns:
+        State with the slices of the prompt predicted, frozen, and pending for propagation.
+
+    Raises:
+        InputError: if the prompt does not fit the volume or marks voxels of a finished object.
+    """
+    shape, axis = bench.view.volume.shape, bench.view.axis
+    placed = prompt.on_slices(shape, axis)
+    if isinstance(prompt, MaskPrompt) and not prompt.frozen:
+        return _start_from(bench, state, prompt)
+    for index, part in placed:
+        _check_free(bench, index, part)
+    if state.window is None and not bench.fixed_window:
+        index, part = placed[len(placed) // 2]
+        state = replace(state, window=bench.view.auto_window(index, _centre(part)))
+    view = bench.view_of(state)
+    slices, prompts = list(state.slices), dict(state.prompts)
+    for index, part in placed:
+        if part.mask is not None and part.kind == "mask":
+            prompts[index] = (part,)
+            slices[index] = bench.packed(index, part.mask.array().astype(np.float32))
+            continue
+        prompts[index] = (*prompts.get(index, ()), part)
+        drawn = [p for p in prompts[index] if p.kind != "mask"]
+        previous = None if is_empty(slices[index]) else unpack(slices[index], view.shape)
+        probability = bench.engine.predictor.predict(view, index, drawn, previous)
+        obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
+        slices[index] = bench.packed(index, obedient)
+    indices = [index for index, _ in placed]
+    bounds = _bounds(state, prompt, indices, axis)
+    if bounds is not None:
+        for index in range(len(slices)):
+            if index not in prompts and not bounds[0] <= index <= bounds[1]:
+                slices[index] = None
+    new = replace(
+        state,
+        slices=tuple(slices),
+        prompts=prompts,
+        known=state.known | set(indices),
+        pending=(*(i for i in state.pending if i not in indices), *indices),
+        bounds=bounds,
+        rounds=(*state.rounds, Round(prompt, indices[-1])),
+    )
+    return _with_quality(bench, state, new)
+
+
+def propagate_prompts(
+    bench: Bench, before: ObjectState, state: ObjectState, scope: Scope, progress: Progress | None
+) -> ObjectState:
+    """Second half of a round: propagation of the pending prompts, then fusion with the result of the round before.
+
+    Args:
+        bench: What to work with.
+        before: State before the round, whose masks fusion may keep.
+        state: State with the pending prompts.
+        scope: "volume" or "interval".
+        progress: Told (done, total); returning False cancels.
+
+    Raises:
+        InputError: if nothing was prompted yet.
+        Cancelled: if `progress` returned False.
+    """
+    if not state.prompts:
+        raise InputError("nothing to propagate: mark the object first, for example click((z, y, x))")
+    view = bench.view_of(state)
+    depth, shape = len(view), view.shape
+    filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
+    alive = supported(filled, depth, state.anchor, state.bounds)
+    prompts = {i: unpack(state.slices[i], shape) for i in sorted(state.prompts)}
+    origins = _origins(state, filled, scope, depth)
+    found: dict[int, SliceMask | None] = {}
+    for turn, origin in enumerate(origins):
+        span = separated(filled, origin, depth) if scope == "volume" else between(filled, origin, depth)
+        targets = [i for i in span if i in alive and i not in filled]
+        if not targets:
+            continue
+
+        def known(index: int) -> Slice:
+            return unpack(found[index] if index in found else state.slices[index], shape)
+
+        result = bench.engine.propagator.propagate(
+            view, prompts, origin, scope, known, _watch(progress, turn, len(origins))
+        )
+        for i in targets:
+            if i in result:
+                found[i] = bench.packed(i, _checked(result[i], view))
+            elif filled[origin]:  # a direction stopped early: the object had ended before this slice
+                found[i] = None
+    chosen, kept = _fused(bench, view, before, found)
+    slices = list(state.slices)
+    for i in range(depth):
+        if i in chosen:
+            slices[i] = chosen[i]
+        elif i not in filled and i not in alive:
+            slices[i] = None
+    last = state.rounds[-1] if state.pending and state.rounds else Round(None, origins[-1] if origins else max(filled))
+    done = replace(last, scope=scope, computed=len(found), kept=kept)
+    new = replace(
+        state,
+        slices=tuple(slices),
+        known=state.known | set(found) | (set(range(depth)) - alive),
+        pending=(),
+        rounds=(*(state.rounds[:-1] if state.pending and state.rounds else state.rounds), done),
+    )
+    return _with_quality(bench, state, new)
+
+
+def _fused(
+    bench: Bench, view: SliceView, before: ObjectState, found: dict[int, SliceMask | None]
+) -> tuple[dict[int, SliceMask | None], int]:
+    """Choose between `found` and the masks of the round before, eq. (4); also the number of slices that kept theirs."""
+    assessor = bench.engine.assessor
+    rivals = [i for i in sorted(found) if i in before.known and found[i] != before.slices[i]]
+    if assessor is None or bench.settings.tau >= 1 or not rivals:
+        return found, 0
+    shape, chosen, kept = view.shape, dict(found), 0
+    for start in range(0, len(rivals), _BATCH):
+        batch = rivals[start : start + _BATCH]
+        old, new = [before.slices[i] for i in batch], [found[i] for i in batch]
+        p = assessor.compare(view, batch, [unpack(s, shape) for s in old], [unpack(s, shape) for s in new])
+        for i, was, choice in zip(batch, old, fuse(old, new, p, bench.settings.tau), strict=True):
+            # a kept mask may hold pixels of an object that was finished in the meantime
+            clash = choice is was and bench.excluded(i) is not None
+            chosen[i] = bench.packed(i, unpack(choice, shape)) if clash else choice
+            kept += choice is was
+    return chosen, kept
+
+
+def _with_quality(bench: Bench, before: ObjectState, state: ObjectState) -> ObjectState:
+    """The state with its quality brought up to date; unchanged slices keep theirs."""
+    depth = len(state.slices)
+    filled = {i for i in range(depth) if not is_empty(state.slices[i])}
+    near = {j for i in filled for j in range(max(i - _NEAR, 0), min(i + _NEAR + 1, depth))}
+    quality = np.ones(depth, dtype=np.float32)
+    wanted: list[int] = []
+    for i in sorted((filled | near) - set(state.prompts)):
+        if i in filled and i not in before.prompts and state.slices[i] is before.slices[i]:
+            quality[i] = before.quality[i]
+        else:
+            wanted.append(i)
+    view = bench.view_of(state)
+    for start in range(0, len(wanted), _BATCH):
+        batch = wanted[start : start + _BATCH]
+        quality[batch] = _assessed(bench, view, state, batch)
+    return replace(state, quality=frozen_array(quality))
+
+
+def _assessed(bench: Bench, view: SliceView, state: ObjectState, batch: list[int]) -> NDArray[np.float32]:
+    if bench.engine.assessor is None:  # all there is to go by: how far the nearest prompt is
+        distance = [min((abs(i - j) for j in state.prompts), default=len(state.slices)) for i in batch]
+        return np.asarray(1.0 / (1.0 + 0.05 * np.array(distance)), dtype=np.float32)
+    masks = [unpack(state.slices[i], view.shape) for i in batch]
+    values = np.asarray(bench.engine.assessor.quality(view, batch, masks), dtype=np.float32)
+    return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+
+
+def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectState:
+    array = np.moveaxis(prompt.mask.array(), bench.view.axis, 0)
+    slices: Slices = tuple(
+        state.slices[i] if i in state.prompts else bench.packed(i, array[i].astype(np.float32))
+        for i in range(len(array))
+    )
+    largest = int(array.reshape(len(array), -1).sum(axis=1).argmax())
+    new = replace(
+        state,
+        slices=slices,
+        known=frozenset(range(len(slices))),
+        anchor=largest,
+        rounds=(*state.rounds, Round(prompt, largest)),
+    )
+    return _with_quality(bench, state, new)
+
+
+def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:
+    """Bounds after a prompt: a thick box sets them, any other prompt outside widens them."""
+    own = prompt.range_along(axis) if isinstance(prompt, Box) else None
+    bounds = own or state.bounds
+    if bounds is None or getattr(prompt, "positive", True) is False:
+        return bounds
+    return min(bounds[0], *indices), max(bounds[1], *indices)
+
+
+def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: int) -> list[int]:
+    """Slices to propagate from: the last pending one, or all of them when each only fills its own interval."""
+    pending = list(state.pending) or [state.rounds[-1].index if state.rounds[-1].index in filled else max(filled)]
+    if scope == "volume":
+        return [i for i in pending if filled[i]][-1:]
+    return [i for i in pending if any(0 <= j < depth and j not in filled for j in (i - 1, i + 1))]
+
+
+def _watch(progress: Progress | None, turn: int, turns: int) -> Progress | None:
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int) -> None:
+        if progress(turn * total + done, turns * total) is False:
+            raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
+
+    return tell
+
+
+def _check_free(bench: Bench, index: int, part: Prompt2D) -> None:
+    if part.kind != "click" or not part.positive:
+        return
+    taken = bench.excluded(index)
+    if taken is not None and taken[part.points[0]]:
+        raise InputError(
+            f"slice {index}, pixel {part.points[0]} belongs to a finished object: "
+            "click beside it, or reopen() that object"
+        )
+
+
+def _centre(part: Prompt2D) -> tuple[float, float] | None:
+    """A point in the object for choosing the intensity window, if the prompt tells one."""
+    if not part.positive:
+        return None
+    points = np.argwhere(part.mask.array()) if part.mask is not None else np.array(part.points)
+    if not len(points):
+        return None
+    if part.kind == "scribble" or part.mask is not None:
+        y, x = points[len(points) // 2]
+    else:
+        y, x = points.mean(axis=0)
+    return float(y), float(x)
+
+
+def _checked(probability: Slice, view: SliceView) -> Slice:
+    array = np.asarray(probability, dtype=np.float32)
+    if array.shape != view.shape:
+        raise InputError(f"a network gave a slice of shape {array.shape}, slices are {view.shape}")
+    return array

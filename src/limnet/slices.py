@@ -1,0 +1,140 @@
+"""One slice of a result, stored small: the box where the probability is not zero, quantised to 8 bits and compressed.
+
+Slices are immutable and shared between rounds, so a whole undo history costs little more than the slices that changed.
+Everything the library computes starts from the stored values, which makes undo, sessions and repeated runs exact.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from limnet.errors import InputError
+
+_FLOOR = 5  # of 255: probabilities below 0.02 are stored as 0, so that faint noise does not widen the box
+
+
+@dataclass(frozen=True)
+class SliceMask:
+    """Probabilities of one slice that is not empty everywhere.
+
+    Attributes:
+        shape: (H, W) of the slice.
+        box: (top, left, height, width) of the stored part; zero outside.
+        packed: zlib-compressed uint8 values, round(255 p) of the box, row-major.
+        area: Number of mask pixels (probability > 0.5).
+    """
+
+    shape: tuple[int, int]
+    box: tuple[int, int, int, int]
+    packed: bytes
+    area: int
+
+    def levels(self) -> NDArray[np.uint8]:
+        """(height, width) uint8 values of the box; mask pixels are those >= 128."""
+        return np.frombuffer(zlib.decompress(self.packed), dtype=np.uint8).reshape(self.box[2:])
+
+
+Slices = tuple[SliceMask | None, ...]
+"""One entry per slice of a volume; None is an empty slice."""
+
+
+def pack(probability: ArrayLike) -> SliceMask | None:
+    """Store a slice; p > 0.5 stays exactly the pixels that `unpack(...) > 0.5` gives back.
+
+    Args:
+        probability: (H, W) float in [0, 1], or boolean.
+
+    Returns:
+        The slice, or None if every value is below 0.02.
+
+    Raises:
+        InputError: if a value is NaN or outside [0, 1].
+    """
+    array = np.asarray(probability, dtype=np.float32)
+    if array.ndim != 2 or not bool(((array >= 0) & (array <= 1)).all()):
+        raise InputError(
+            f"a slice needs (H, W) probabilities in [0, 1] without NaN; got shape {array.shape}, "
+            f"range {array.min(initial=np.inf)}..{array.max(initial=-np.inf)}. Check the network"
+        )
+    # 0.5 itself is not object: it has to round down
+    levels = np.ceil(array * np.float32(255) - np.float32(0.5)).astype(np.uint8)
+    levels[levels < _FLOOR] = 0
+    rows = np.flatnonzero(levels.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(levels.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    part = levels[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    return SliceMask(
+        shape=(int(array.shape[0]), int(array.shape[1])),
+        box=(top, left, int(part.shape[0]), int(part.shape[1])),
+        packed=zlib.compress(np.ascontiguousarray(part).tobytes(), 1),
+        area=int((part >= 128).sum()),
+    )
+
+
+def unpack(stored: SliceMask | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W) float32 probabilities of a stored slice, a new array."""
+    result = np.zeros(shape, dtype=np.float32)
+    if stored is not None:
+        top, left, height, width = stored.box
+        result[top : top + height, left : left + width] = stored.levels() / np.float32(255)
+    return result
+
+
+def area(stored: SliceMask | None) -> int:
+    """Number of mask pixels of a slice."""
+    return 0 if stored is None else stored.area
+
+
+def is_empty(stored: SliceMask | None) -> bool:
+    """Whether no pixel of the slice belongs to the mask (faint probabilities may remain)."""
+    return area(stored) == 0
+
+
+def dense_mask(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.bool_]:
+    """(D, H, W) boolean mask in the volume's own axis order.
+
+    Args:
+        slices: One entry per slice along `axis`.
+        shape: (D, H, W) of the volume.
+        axis: 0, 1 or 2.
+    """
+    result = np.zeros(tuple(shape), dtype=bool)
+    along = np.moveaxis(result, axis, 0)
+    for index, stored in _filled(slices):
+        top, left, height, width = stored.box
+        along[index, top : top + height, left : left + width] = stored.levels() >= 128
+    return result
+
+
+def dense_probability(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.float32]:
+    """(D, H, W) float32 probability in the volume's own axis order, in steps of 1/255."""
+    result = np.zeros(tuple(shape), dtype=np.float32)
+    along = np.moveaxis(result, axis, 0)
+    for index, stored in _filled(slices):
+        top, left, height, width = stored.box
+        along[index, top : top + height, left : left + width] = stored.levels() / np.float32(255)
+    return result
+
+
+def overlap(first: SliceMask | None, second: SliceMask | None, shape: tuple[int, int]) -> float:
+    """Dice overlap of the masks of two slices, 1.0 when both are empty."""
+    total = area(first) + area(second)
+    if not total:
+        return 1.0
+    if first is second:
+        return 1.0
+    if is_empty(first) or is_empty(second):
+        return 0.0
+    common = (unpack(first, shape) > 0.5) & (unpack(second, shape) > 0.5)
+    return 2.0 * float(common.sum()) / total
+
+
+def _filled(slices: Slices) -> Iterable[tuple[int, SliceMask]]:
+    return ((index, stored) for index, stored in enumerate(slices) if stored is not None)

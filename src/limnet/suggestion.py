@@ -1,0 +1,91 @@
+"""Which slice to look at next, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limnet.errors import InputError
+from limnet.history import ObjectState
+from limnet.slices import area, is_empty, overlap
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A slice worth a look.
+
+    Attributes:
+        index: Slice along `axis`.
+        axis: Axis of the volume, 0, 1 or 2.
+        score: 0 (nothing wrong in sight) to 1 (surely wrong).
+        reason: Why, in words.
+    """
+
+    index: int
+    axis: int
+    score: float
+    reason: str
+
+
+def suggest(state: ObjectState, shape: tuple[int, int], axis: int) -> Suggestion:
+    """The slice most in need of a prompt; never one that is prompted already.
+
+    The score of a slice is 3/4 of its lack of quality (averaged with its neighbours, weights 1-2-1) plus 1/4 of how
+    badly its mask overlaps those of its neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller
+    one at an end of the object, where one side is naturally empty).
+
+    Args:
+        state: State of the object.
+        shape: (H, W) of a slice.
+        axis: Axis of the case.
+
+    Returns:
+        The slice with the highest score; on ties the one farthest from any prompt. Before anything was marked: the
+        middle slice, with a reason that says so.
+
+    Raises:
+        InputError: if every slice is prompted.
+    """
+    depth = len(state.slices)
+    filled = [i for i in range(depth) if not is_empty(state.slices[i])]
+    if not state.prompts and not filled:
+        return Suggestion(depth // 2, axis, 1.0, "nothing is marked yet: start on a slice where the object is large")
+    free = [i for i in range(depth) if i not in state.prompts]
+    if not free:
+        raise InputError(
+            "every slice has been prompted: there is none left to suggest. Correct a slice by clicking on it"
+        )
+    near = sorted({j for i in filled for j in (i - 1, i, i + 1)} & set(free)) or free
+    lack = 1.0 - np.pad(state.quality.astype(np.float64), 1, mode="edge")
+    lack = (lack[:-2] + 2 * lack[1:-1] + lack[2:]) / 4
+    jumps = {i: _jump(state, i, shape) for i in near}
+    distance = {i: min((abs(i - j) for j in state.prompts), default=depth) for i in near}
+    score = {i: 0.75 * float(lack[i]) + 0.25 * jumps[i] for i in near}
+    index = max(near, key=lambda i: (round(score[i], 6), distance[i], -i))
+    return Suggestion(
+        index, axis, score[index], _reason(state, index, float(lack[index]), jumps[index], distance[index])
+    )
+
+
+def _jump(state: ObjectState, index: int, shape: tuple[int, int]) -> float:
+    here = state.slices[index]
+    sides = [1.0 - overlap(here, state.slices[j], shape) for j in (index - 1, index + 1) if 0 <= j < len(state.slices)]
+    if not sides or is_empty(here):
+        return 0.0
+    at_end = any(0 <= j < len(state.slices) and is_empty(state.slices[j]) for j in (index - 1, index + 1))
+    return min(sides) if at_end else max(sides)
+
+
+def _reason(state: ObjectState, index: int, lack: float, jump: float, distance: int) -> str:
+    parts = []
+    if 0.25 * jump > 0.75 * lack and jump > 0.1:
+        change = [area(state.slices[j]) for j in (index - 1, index + 1) if 0 <= j < len(state.slices)]
+        parts.append(f"the mask jumps between neighbouring slices ({area(state.slices[index])} pixels beside {change})")
+    else:
+        parts.append(f"lowest estimated quality around here ({1.0 - lack:.2f} of 1)")
+    if is_empty(state.slices[index]):
+        parts.append("the object was taken to end just before this slice")
+    if state.prompts:
+        parts.append(f"{distance} slice{'s' if distance != 1 else ''} from the nearest prompt")
+    return "; ".join(parts)
