@@ -44,6 +44,18 @@ class MiniPropagation(nn.Module):
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.key(image),)
 
+    def initial_sensory(self, features: tuple[Tensor, ...], objects: int) -> Tensor:
+        return features[0].new_zeros(1, objects, 1, 1, 1)
+
+    def encode_value(
+        self, image: Tensor, features: tuple[Tensor, ...], sensory: Tensor, masks: Tensor, deep_update: bool
+    ) -> tuple[Tensor, Tensor]:
+        return features[0][:, None] * masks[:, :, None], sensory
+
+    def segment(self, features: tuple[Tensor, ...], readout: Tensor, sensory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = (features[0][:, None] * readout).sum(2)
+        return sensory, logits, torch.softmax(torch.cat([torch.zeros_like(logits), logits], 1), 1)
+
 
 class MiniQuality(nn.Module):
     def __init__(self, width: int = 4):

@@ -1,0 +1,104 @@
+"""Everything that can be wrong with a model folder, found in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from limnet.errors import LimnetError, MissingFileError
+from limnet.hub.describe import license_of
+from limnet.hub.folder import CONFIG, WEIGHTS
+from limnet.hub.golden import compare_golden, read_golden
+from limnet.hub.index import INDEX, read_index
+from limnet.hub.locate import zoo_folder
+from limnet.hub.model import CARD, GOLDEN, load_model, read_card
+from limnet.hub.registry import ROLES
+from limnet.hub.results import RESULTS, read_results
+
+MAX_BYTES = 20_000_000
+"""Largest bundled model: it travels with every installation."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing found wrong.
+
+    Attributes:
+        part: File or network it is about.
+        message: What is wrong.
+        fatal: False for what a bundled model must have but any other model may lack.
+    """
+
+    part: str
+    message: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.message}"
+
+
+def verify_model(folder: str | Path, bundled: bool | None = None) -> list[Problem]:
+    """Check a model folder: index, configurations, weights (strict and finite), golden outputs, card, results, size.
+
+    Args:
+        folder: A model folder, such as `locate(name)` gives.
+        bundled: Hold it to the rules of the zoo as well (card with licence, golden file, under 20 MB in all, nothing
+            else in the folder); when False, breaking those is reported as not fatal. None: True inside the zoo.
+
+    Returns:
+        Problems found, the fatal ones first; empty for a sound model.
+    """
+    folder = Path(folder)
+    if bundled is None:
+        zoo = zoo_folder()
+        bundled = zoo is not None and folder.resolve().parent == zoo.resolve()
+    problems = _weights_and_golden(folder, bundled) + _papers(folder, bundled)
+    if folder.is_dir():
+        problems += _size(folder, bundled)
+    return sorted(problems, key=lambda problem: not problem.fatal)
+
+
+def _weights_and_golden(folder: Path, bundled: bool) -> list[Problem]:
+    try:
+        read_index(folder)
+    except LimnetError as error:
+        return [Problem(INDEX, str(error))]
+    try:
+        model = load_model(folder)
+    except LimnetError as error:
+        return [Problem("networks", str(error))]
+    try:
+        golden = read_golden(folder)
+    except MissingFileError as error:
+        return [Problem(GOLDEN, str(error), bundled)]
+    except LimnetError as error:
+        return [Problem(GOLDEN, str(error))]
+    return [Problem(role, message) for role, message in compare_golden(model, golden).items()]
+
+
+def _papers(folder: Path, bundled: bool) -> list[Problem]:
+    problems = []
+    card = read_card(folder)
+    if not card:
+        problems.append(Problem(CARD, "there is no card; make one with limnet.hub.card.make_card", bundled))
+    elif license_of(card) is None:
+        problems.append(Problem(CARD, 'the card names no licence; its head needs a line "license: ..."', bundled))
+    try:
+        read_results(folder)
+    except LimnetError as error:
+        problems.append(Problem(RESULTS, str(error)))
+    return problems
+
+
+def _size(folder: Path, bundled: bool) -> list[Problem]:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    expected = {INDEX, CARD, GOLDEN, RESULTS, *(f"{role}/{name}" for role in ROLES for name in (CONFIG, WEIGHTS))}
+    problems = [
+        Problem(name, "is no part of a model and is not published; remove it", bundled)
+        for name in sorted(set(files) - expected)
+    ]
+    total = sum(path.stat().st_size for path in files.values())
+    if total > MAX_BYTES:
+        text = f"{total / 1e6:.1f} MB in all; a bundled model has at most {MAX_BYTES / 1e6:.0f} MB. Save with half=True"
+        problems.append(Problem("size", text, bundled))
+    return problems
