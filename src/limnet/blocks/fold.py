@@ -13,9 +13,10 @@ from limnet.errors import InputError
 def fold_batchnorm(module: nn.Module) -> nn.Module:
     """Merge BatchNorm2d layers in eval mode into the Conv2d that feeds them; outputs are equal up to rounding.
 
-    A pair is recognised where both are children of one module and either follow each other in an `nn.Sequential`, or are named alike: the
-    convolution's name with "conv" replaced by "bn" or "norm" (conv1/bn1, conv/norm, up_conv/up_bn). The convolution's output must go to
-    that normalisation and nowhere else. The normalisation becomes `nn.Identity`, so the state dict changes: fold after loading.
+    A pair is recognised where both are children of one module and either follow each other in an `nn.Sequential`, or
+    are named alike: the convolution's name with "conv" replaced by "bn" or "norm" (conv1/bn1, conv/norm,
+    up_conv/up_bn). The convolution's output must go to that normalisation and nowhere else. The normalisation becomes
+    `nn.Identity`, so the state dict changes: fold after loading.
 
     Args:
         module: A network in eval mode; changed in place.

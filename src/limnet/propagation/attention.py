@@ -16,7 +16,8 @@ from torch import Tensor
 def similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: Tensor | None) -> Tensor:
     """Anisotropic negative squared distance of every query to every memory element, in float32 at least.
 
-    One matrix product of depth 2 Ck. Without a selection the term that depends on the query alone is left out, as in the reference.
+    One matrix product of depth 2 Ck. Without a selection the term that depends on the query alone is left out, as in
+    the reference.
 
     Args:
         key: (..., N, Ck) memory keys.

@@ -1,7 +1,8 @@
 """The memory of propagation: working frames, permanent frames and long-term prototypes, for any key and value sizes.
 
-XMem section 3.3 with three differences: any number of frames may be permanent (every prompted slice), objects that join late keep
-their own keys, and pruning keeps exactly as many elements as allowed. The sensory memory is a plain tensor kept by the caller.
+XMem section 3.3 with three differences: any number of frames may be permanent (every prompted slice), objects that
+join late keep their own keys, and pruning keeps exactly as many elements as allowed. The sensory memory is a plain
+tensor kept by the caller.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class _Group:
 class MemoryBank:
     """Key-value memory of one sequence (batch of one).
 
-    Works for every network that gives keys and values of fixed sizes Ck and Cv, with or without shrinkage and selection. Frames may
-    differ in h and w. Tensors are never changed in place, so `clone` is cheap.
+    Works for every network that gives keys and values of fixed sizes Ck and Cv, with or without shrinkage and
+    selection. Frames may differ in h and w. Tensors are never changed in place, so `clone` is cheap.
 
     Args:
         config: Limits; None takes the defaults.
@@ -141,8 +142,8 @@ class MemoryBank:
     ) -> None:
         """Insert a frame.
 
-        Objects seen for the first time form a group of their own, which reads only frames added from now on. The first frame of each
-        group is always permanent.
+        Objects seen for the first time form a group of their own, which reads only frames added from now on. The first
+        frame of each group is always permanent.
 
         Args:
             key: (1, Ck, h, w).
@@ -240,7 +241,8 @@ class MemoryBank:
         size = tuple(key.shape[-2:])
         if value.ndim != 5 or value.shape[:2] != (1, len(names)) or tuple(value.shape[-2:]) != size:
             raise InputError(
-                f"value has shape {tuple(value.shape)}; expected (1, {len(names)}, Cv, {size[0]}, {size[1]}) for {len(names)} objects"
+                f"value has shape {tuple(value.shape)}; expected (1, {len(names)}, Cv, {size[0]}, {size[1]}), "
+                "one row per object"
             )
         for name, part, channels in (("shrinkage", shrinkage, 1), ("selection", selection, key.shape[1])):
             if part is not None and tuple(part.shape) != (1, channels, *size):
@@ -254,7 +256,8 @@ class MemoryBank:
             held = (group.tokens.key.shape[1], group.tokens.value.shape[2])
             if (key.shape[1], value.shape[2]) != held:
                 raise InputError(
-                    f"key and value have {(key.shape[1], value.shape[2])} channels; the memory holds {held}; use a new MemoryBank"
+                    f"key and value have {(key.shape[1], value.shape[2])} channels; the memory holds {held}; "
+                    "use a new MemoryBank"
                 )
             for name, part, kept in (
                 ("shrinkage", shrinkage, group.tokens.shrinkage),

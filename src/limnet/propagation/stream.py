@@ -16,8 +16,8 @@ from limnet.propagation.xmem import ImageFeatures, XMem
 class Stream:
     """One pass through a video or through the slices of a volume in one direction.
 
-    With `permanent_prompts=False` it equals the reference (only the first frame is permanent); by default every frame that came with
-    a mask stays in the memory.
+    With `permanent_prompts=False` it equals the reference (only the first frame is permanent); by default every frame
+    that came with a mask stays in the memory.
 
     Args:
         network: An XMem; used in the mode it is in (call `eval()` first).
@@ -58,14 +58,16 @@ class Stream:
 
         Args:
             image: (3, H, W) or (1, H, W), values in [0, 1].
-            mask: (O, H, W) masks in [0, 1], one channel per object in the order of `labels`; needed for the first frame. More channels
-                than there are labels add objects, named by the next integers.
-            valid_labels: Objects that `mask` speaks about; the others keep their prediction outside the masks given. None: all of them.
+            mask: (O, H, W) masks in [0, 1], one channel per object in the order of `labels`; needed for the first
+                frame. More channels than there are labels add objects, named by the next integers.
+            valid_labels: Objects that `mask` speaks about; the others keep their prediction outside the masks given.
+                None: all of them.
             end: Last frame: nothing is remembered.
             features: `network.encode_image(image[None])` if it is known already.
 
         Returns:
-            Probabilities (O+1, H, W), background first, float32. A frame whose mask covers all objects gives the aggregated mask.
+            Probabilities (O+1, H, W), background first, float32. A frame whose mask covers all objects gives the
+            aggregated mask.
 
         Raises:
             InputError: First frame without a mask, or sizes and labels that do not fit.

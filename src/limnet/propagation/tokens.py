@@ -97,7 +97,8 @@ class Tokens:
         return torch.cat(parts).unflatten(1, self.value.shape[1:]), replace(self, use=use, life=self.life + 1)
 
     def prototypes(self, count: int) -> Tokens:
-        """Consolidate: the most used elements as keys, values and shrinkage gathered from all by their affinity to each.
+        """Consolidate: the most used elements as keys, values and shrinkage gathered from all by their affinity to
+        each.
 
         Ties go to the element added first. Fewer elements than `count` give fewer prototypes.
         """
@@ -109,7 +110,7 @@ class Tokens:
         return Tokens.new(chosen.key, shrinkage, chosen.selection, value)
 
     def prune(self, limit: int) -> Tokens:
-        """Drop the least used elements until exactly `limit` are left, in their order; among equals the oldest goes first."""
+        """Drop the least used elements until `limit` are left, in their order; among equals the oldest goes first."""
         excess = len(self) - limit
         if excess <= 0:
             return self

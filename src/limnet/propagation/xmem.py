@@ -1,8 +1,8 @@
 """XMem as a stateless network: image encoding, value encoding and segmentation.
 
-Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-Shiffrin Memory Model", ECCV 2022. Numerically equal
-to the public implementation and loads its weights (see `limnet.hub.convert_xmem`). Memory and sensory state are kept by the caller
-(`limnet.propagation.memory.MemoryBank`, `limnet.propagation.stream.Stream`).
+Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-Shiffrin Memory Model", ECCV 2022.
+Numerically equal to the public implementation and loads its weights (see `limnet.hub.convert_xmem`). Memory and
+sensory state are kept by the caller (`limnet.propagation.memory.MemoryBank`, `limnet.propagation.stream.Stream`).
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ class XMem(nn.Module):
         batch, _, height, width = features.f16.shape
         if readout.ndim != 5 or readout.shape[0] != batch or readout.shape[-2:] != (height, width):
             raise InputError(
-                f"readout has shape {tuple(readout.shape)}; expected ({batch}, O, {self.config['value_dim']}, {height}, {width})"
+                f"readout has shape {tuple(readout.shape)}; "
+                f"expected ({batch}, O, {self.config['value_dim']}, {height}, {width})"
             )
         objects = readout.shape[1]
         dtype = features.f16.dtype
@@ -188,7 +189,8 @@ class XMem(nn.Module):
             size: (H, W) of the unpadded image, to crop the results to; None keeps the padded size.
 
         Returns:
-            Sensory state (B, O, Ch, h, w), aggregated logits (B, O+1, H, W) and probabilities (B, O+1, H, W), background first, float32.
+            Sensory state (B, O, Ch, h, w), aggregated logits (B, O+1, H, W) and probabilities (B, O+1, H, W),
+            background first, float32.
         """
         sensory, raw = self.decode(features, readout, sensory, update_sensory)
         if size is not None:

@@ -1,8 +1,8 @@
 """Parts of XMem: attention gate, residual block, fusion, sensory updates, encoders and decoder.
 
-Architecture: Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-Shiffrin Memory Model", 2022.
-Parameter names are those of the public checkpoints. Objects are folded into the batch: a tensor of "B*O" rows holds the objects
-of the first image, then those of the second, and so on.
+Architecture: Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-Shiffrin Memory Model",
+2022. Parameter names are those of the public checkpoints. Objects are folded into the batch: a tensor of "B*O" rows
+holds the objects of the first image, then those of the second, and so on.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CBAM(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation block of two biased 3x3 convolutions; a 3x3 skip convolution (on the raw input) if channels differ."""
+    """Two pre-activated 3x3 convolutions; a 3x3 skip convolution on the raw input if channels differ."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class FusionBlock(nn.Module):
 
 
 def gated_update(gates: Tensor, state: Tensor) -> Tensor:
-    """GRU-like update from one convolution output split into forget, update and candidate; computed in float32 at least."""
+    """GRU-like update; `gates` holds forget, update and candidate. Computed in float32 at least."""
     wide = torch.promote_types(gates.dtype, torch.float32)
     forget, update, candidate = gates.to(wide).chunk(3, 1)
     update = torch.sigmoid(update)
@@ -174,7 +174,7 @@ class KeyProjection(nn.Module):
 
 
 class ValueEncoder(nn.Module):
-    """ResNet-18 to stride 16 on image, object mask and the other objects' masks, fused with the image's own features."""
+    """ResNet-18 to stride 16 on image, object mask and the other masks, fused with the image's own features."""
 
     def __init__(self, value_dim: int, hidden_dim: int) -> None:
         super().__init__()

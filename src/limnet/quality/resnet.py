@@ -53,7 +53,8 @@ class ResNetQuality(nn.Module):
         expected = (image.shape[0], 1, *image.shape[2:])
         if image.ndim != 4 or image.shape[1] != self.image_channels or min(image.shape[2:]) < 32:
             raise InputError(
-                f"image has shape {tuple(image.shape)}; expected (B, {self.image_channels}, H, W) with H and W at least 32"
+                f"image has shape {tuple(image.shape)}; "
+                f"expected (B, {self.image_channels}, H, W) with H and W at least 32"
             )
         for name, mask in (("previous", previous), ("current", current)):
             if tuple(mask.shape) != expected:
