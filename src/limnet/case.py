@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from limnet.engine import Engine
 from limnet.errors import InputError, InputTypeError, SaveError
 from limnet.history import Book, ObjectState
 from limnet.rounds import Bench
+from limnet.session_volume import describe, packed_voxels
 from limnet.settings import Settings
 from limnet.slices import SliceMask, dense_mask, is_empty
 from limnet.view import SliceView
@@ -22,6 +24,24 @@ from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write
 
 DEFAULT_OBJECT = "object"
+
+
+class Record(NamedTuple):
+    """What a session file says about a case, besides its public attributes.
+
+    Attributes:
+        book: Histories of all objects.
+        about: Description of the volume.
+        voxels: Packed voxels of a volume that has no file.
+        window: Window the user chose, or None.
+        identity: What the networks are.
+    """
+
+    book: Book
+    about: dict[str, Any]
+    voxels: bytes | None
+    window: tuple[float, float] | None
+    identity: dict[str, Any] | None
 
 
 class Case(CaseObject):
@@ -37,6 +57,7 @@ class Case(CaseObject):
         window: (lo, hi) in raw units that maps to 0..1; None chooses per object, by its first prompt.
         settings: How rounds work.
         autosave: File to keep the session in after every step, or None.
+        selection: Index and series the volume was read with, for session files.
     """
 
     def __init__(
@@ -48,6 +69,7 @@ class Case(CaseObject):
         window: Sequence[float] | None = None,
         settings: Settings | None = None,
         autosave: str | os.PathLike[str] | None = None,
+        selection: tuple[int | None, str | int | None] = (None, None),
     ) -> None:
         super().__init__(self, DEFAULT_OBJECT)
         self._engine = engine
@@ -57,6 +79,8 @@ class Case(CaseObject):
         self._settings = settings or Settings()
         self._book = Book()
         self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
+        self._selection = selection
+        self._about: tuple[dict[str, Any], bytes | None] | None = None
         self._autosave = None if autosave is None else Path(autosave)
         if self._autosave is not None:
             self.save_session(self._autosave)
@@ -196,6 +220,19 @@ class Case(CaseObject):
         return write_session(self, Path(path))
 
     # for CaseObject and sessions
+
+    def _record(self) -> Record:
+        if self._about is None:  # the volume does not change: described, and packed if need be, once
+            voxels = packed_voxels(self._volume) if self._volume.source is None else None
+            self._about = describe(self._volume, self._selection), voxels
+        about, voxels = self._about
+        if voxels is not None and self._autosave is None:
+            self._about = None  # a single save: do not hold the packed voxels in memory
+        window = self._view.window if self._fixed_window else None
+        return Record(self._book, about, voxels, window, self._engine.identity)
+
+    def _adopt(self, book: Book, autosave: Path | None) -> None:
+        self._book, self._autosave = book, autosave
 
     def _state_of(self, name: str) -> ObjectState:
         history = self._book.histories.get(name)
