@@ -44,7 +44,10 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
     missing = [name for name, p in parameters.items() if p.default is p.empty and name not in config]
     if missing:
         raise ModelFormatError(f"{where}: {cls.__name__} needs the argument {', '.join(map(repr, missing))}")
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError:  # annotations that exist for type checkers only: nothing to hold the values to
+        hints = {}
     return {
         name: _fit(value, hints.get(name, Any), f"{where}: {cls.__name__} {name}") for name, value in config.items()
     }

@@ -1,4 +1,4 @@
-"""`golden.npz` of a model: fixed inputs and what each network made of them; tells whether a copy still computes that."""
+"""`golden.npz` of a model: fixed inputs and what each network made of them; shows whether a copy computes the same."""
 
 from __future__ import annotations
 
@@ -149,13 +149,16 @@ def _interaction(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
 def _propagation(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
     first, second = (_channels(network, image[None]) for image in given["images"])
     features, following = network.encode_image(first), network.encode_image(second)
-    outputs = {"key": features[0]}
-    if not hasattr(network, "segment"):
-        return outputs
+    mask = given["masks"][:1]
+    if hasattr(network, "remember"):  # the tiny family keeps whole slices
+        kept = network.remember(features, mask)
+        readout = network.read(following, [kept])
+        logits = network.segment(following, readout, [kept], kept, first, mask)
+        return {"key": kept.key, "readout": readout, "logits": logits}
     sensory = network.initial_sensory(features, 1)
-    value, sensory = network.encode_value(first, features, sensory, given["masks"][:1], True)
+    value, sensory = network.encode_value(first, features, sensory, mask, True)
     _, _, probability = network.segment(following, value, sensory)
-    return {**outputs, "value": value, "probability": probability}
+    return {"key": features.key, "value": value, "probability": probability}
 
 
 def _quality(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:

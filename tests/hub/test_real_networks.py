@@ -1,0 +1,66 @@
+"""The published classes through save, load, golden file and verification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+TinyQuality = pytest.importorskip("limnet.quality.tiny").TinyQuality
+from torch import nn
+
+from limnet.hub import registry
+from limnet.hub.arguments import fit_arguments
+from limnet.hub.describe import describe_model
+from limnet.hub.golden import write_golden
+from limnet.hub.locate import list_zoo, locate
+from limnet.hub.model import load_model, save_model
+from limnet.hub.verify import verify_model
+from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.tiny import TinyInteraction
+from limnet.propagation.tiny import TinyPropagation
+from limnet.propagation.xmem import XMem
+from limnet.quality.resnet import ResNetQuality
+
+
+def networks(family: str) -> dict[str, nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        if family == "tiny":
+            return {"interaction": TinyInteraction(), "propagation": TinyPropagation(), "quality": TinyQuality()}
+        return {
+            "interaction": HRNetOCR.preset("w18-small"),
+            "propagation": TinyPropagation(),
+            "quality": ResNetQuality(image_channels=3),
+        }
+
+
+@pytest.mark.parametrize("family", ["tiny", "base"])
+def test_save_load_verify(tmp_path: Path, family: str) -> None:
+    made = networks(family)
+    folder = save_model(tmp_path / family, **made, settings={}, half=True)
+    write_golden(folder)
+    assert [str(problem) for problem in verify_model(folder) if problem.part != "size"] == []
+    found = load_model(folder)
+    for role, network in made.items():
+        loaded = getattr(found, role)
+        assert loaded.config == network.config
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+    trained = sum(p.numel() for net in made.values() for p in net.parameters())
+    assert describe_model(folder)["parameters"] == pytest.approx(trained, rel=1e-4)
+
+
+def test_every_class_of_the_table_exists_and_takes_its_configuration() -> None:
+    classes = [registry.resolve(role, name) for role, names in registry.TABLE.items() for name in names]
+    assert XMem in classes
+    for cls in classes:
+        assert registry.name_of(cls)[1] == cls.__name__
+        assert fit_arguments(cls, {}, "") == {}  # every argument has a default
+    assert fit_arguments(XMem, {"key_dim": 64, "value_dim": 512, "hidden_dim": 0}, "")["hidden_dim"] == 0
+
+
+@pytest.mark.parametrize("name", list_zoo())
+def test_bundled_models_are_sound(name: str) -> None:
+    assert [str(problem) for problem in verify_model(locate(name))] == []
