@@ -140,13 +140,15 @@ class HRNetOCR(nn.Module):
             raise InputError(
                 f"width={width}, ocr_width={ocr_width}: both must be at least 1; see PRESETS for known sizes"
             )
-        if len(mean) not in (1, 3) or len(std) != len(mean) or min(std) <= 0:
+        if len(mean) not in (1, 3) or len(std) != len(mean) or not all(0 < value < math.inf for value in std):
             raise InputError(
                 f"mean={tuple(mean)}, std={tuple(std)}: give one value per image channel in both, for 1 (gray) or 3 "
                 "(colour) channels, and only positive std values"
             )
-        if click_radius <= 0:
-            raise InputError(f"click_radius={click_radius}: the disk radius must be positive, in network-input pixels")
+        if not 0 < click_radius < math.inf:
+            raise InputError(
+                f"click_radius={click_radius}: the disk radius must be positive and finite, in network-input pixels"
+            )
         self.config: dict[str, Any] = {
             "width": int(width),
             "ocr_width": int(ocr_width),
