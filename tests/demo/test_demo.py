@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.helpers.robot_segmenter import FakeSegmenter
 
 from limnet.demo import data
 from limnet.demo.data import FetchError, fetch_ct
@@ -17,7 +18,6 @@ from limnet.demo.run import dice, mean_dice, run_demo
 from limnet.demo.synthetic import STRUCTURES, synthetic_arrays, synthetic_files
 from limnet.errors import InputError
 from limnet.volume import Volume
-from tests.helpers.robot_segmenter import FakeSegmenter
 
 NAMES = list(data.MEMBERS)
 
@@ -175,7 +175,7 @@ def test_run_keeps_every_number(finished):
     written = json.loads((out / "results.json").read_text())
     assert written["mean_dice"] == mean_dice(result.structures)
     assert written["notice"].startswith("Synthetic")
-    assert [s["mask"] for s in written["structures"]][0] == "large_body.nii.gz"
+    assert written["structures"][0]["mask"] == "large_body.nii.gz"
 
 
 def test_masks_are_written_on_the_grid(finished):

@@ -86,12 +86,12 @@ def run_demo(
     on_round: RoundDone | None = None,
     on_slice: SliceDone | None = None,
 ) -> DemoResult:
-    """Segment every structure of `files` with simulated clicks and write the masks.
+    """Segment every structure of `files` with simulated clicks; write masks, a label map of all, and results.json.
 
     Args:
         files: what to work on.
         segmenter: the model.
-        out: folder for the masks, results.json; made if needed.
+        out: folder for the files; made if needed.
         rounds: clicks per structure, fewer when a mask is perfect before.
         model: name of the model, for the report.
         on_round: called with the structure's name and each finished round.
@@ -122,8 +122,7 @@ def run_demo(
             if click is None:
                 break
             start = time.perf_counter()
-            target.click(click.zyx, positive=click.positive, propagate=False)
-            current = target.propagate(progress=_slice_report(on_slice, name))
+            current = target.click(click.zyx, positive=click.positive, progress=_slice_report(on_slice, name))
             seconds = time.perf_counter() - start
             done = Round(r, click.zyx, click.positive, dice(current, truth), seconds)
             found.rounds.append(done)
@@ -134,6 +133,7 @@ def run_demo(
         found.quality = np.array(target.quality, dtype=np.float32)
         found.path = volume.write_mask(found.mask, out / f"{name.replace(' ', '_')}.nii.gz")
         result.structures.append(found)
+    case.save_labels(out / "labels.nii.gz")
     result.peak_memory = peak_memory()
     (out / "results.json").write_text(json.dumps(summary(result), indent=2) + "\n", encoding="utf-8")
     return result

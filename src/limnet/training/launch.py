@@ -117,8 +117,9 @@ def limnet_run(arguments: Sequence[str], prog: str = "limnet") -> int:
     command = next((e for e in found if e.value.startswith("lightning.fabric")), None)
     if command is None:
         raise InputError("training needs Lightning, which is not installed; run: pip install 'limnet[train]'")
+    given = ["--help"] if list(arguments) in ([], ["-h"]) else fabric_arguments(arguments)
     try:
-        command.load().main(args=["run", *fabric_arguments(arguments)], prog_name=prog, standalone_mode=True)
+        command.load().main(args=["run", *given], prog_name=prog, standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

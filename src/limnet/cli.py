@@ -1,0 +1,57 @@
+"""The command line: `limnet segment | demo | zoo | convert | run`.
+
+Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
+2 something in the command or the input is wrong, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from limnet._version import __version__
+from limnet.commands.convert import convert_app
+from limnet.commands.demo import demo
+from limnet.commands.guard import GuardedGroup
+from limnet.commands.segment import segment
+from limnet.commands.train import RawCommand, run
+from limnet.commands.zoo import zoo_app
+
+app = typer.Typer(
+    cls=GuardedGroup,
+    help="Segment any structure in a 3D image by a few clicks. limnet COMMAND -h explains a command.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(segment)
+app.command()(demo)
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(convert_app, name="convert")
+app.command(cls=RawCommand, add_help_option=False)(run)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"limnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="LIMNET_DEBUG")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that stand before the command; `GuardedGroup` reads them."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    app(list(sys.argv[1:] if argv is None else argv), prog_name="limnet")

@@ -1,0 +1,1 @@
+"""The commands of `limnet`, one file each."""

@@ -1,0 +1,226 @@
+"""Reading what the user marked on the command line or in a prompts file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limnet.errors import FileFormatError, InputError, MissingFileError
+
+if TYPE_CHECKING:
+    from limnet.prompts import Prompt
+    from limnet.volume import Volume
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One volume to segment.
+
+    Attributes:
+        volume: file or folder to read.
+        out: file to write.
+        prompts: called with the volume that was read; gives the prompts in voxels.
+        axis: slice axis, None for the default 0.
+        window: intensities (lo, hi), None for automatic.
+        index: volume of a 4-D file.
+        series: DICOM series of a folder.
+        scope: "volume" or "interval", None for the model's own.
+    """
+
+    volume: Path
+    out: Path
+    prompts: Callable[[Volume], list[Prompt]] = field(repr=False)
+    axis: int | None = None
+    window: tuple[float, float] | None = None
+    index: int | None = None
+    series: str | int | None = None
+    scope: str | None = None
+
+
+def parse_click(text: str) -> tuple[Numbers, bool]:
+    """Read "z,y,x", "z,y,x,+" or "z,y,x,-": three numbers and whether the click is on the object.
+
+    Raises:
+        InputError: anything else.
+    """
+    parts = [p.strip() for p in text.split(",")]
+    positive = True
+    if len(parts) == 4 and parts[3] in ("+", "-"):
+        positive = parts.pop() == "+"
+    return _numbers(
+        parts, 3, f"--click {text!r}", "z,y,x such as 12,240,180; add ,- for a click off the object"
+    ), positive
+
+
+def parse_box(text: str) -> tuple[Numbers, Numbers]:
+    """Read "z0,y0,x0,z1,y1,x1" as two corners.
+
+    Raises:
+        InputError: anything else.
+    """
+    numbers = _numbers(text.split(","), 6, f"--box {text!r}", "two corners z0,y0,x0,z1,y1,x1")
+    return numbers[:3], numbers[3:]
+
+
+def parse_path(text: str, option: str) -> tuple[list[Numbers], bool]:
+    """Read points "z,y,x;z,y,x;..." with an optional last part "+" or "-".
+
+    Raises:
+        InputError: anything else.
+    """
+    parts = [p.strip() for p in text.split(";") if p.strip()]
+    positive = True
+    if parts and parts[-1] in ("+", "-"):
+        positive = parts.pop() == "+"
+    points = [
+        _numbers(p.split(","), 3, f"{option} {text!r}", "points z,y,x;z,y,x;... and perhaps a last ;-") for p in parts
+    ]
+    return points, positive
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """Read "lo,hi".
+
+    Raises:
+        InputError: anything else, or lo >= hi.
+    """
+    low, high = _numbers(text.split(","), 2, f"--window {text!r}", "two intensities lo,hi such as -160,240")
+    if low >= high:
+        raise InputError(f"--window {text!r} has lo >= hi; give the darker value first")
+    return low, high
+
+
+def typed_prompts(
+    clicks: Sequence[str], scribbles: Sequence[str], boxes: Sequence[str], lassos: Sequence[str], mm: bool
+) -> Callable[[Volume], list[Prompt]]:
+    """Check the options now, and return what makes prompts of them once the volume is known.
+
+    Boxes come first, then lassos, scribbles and clicks.
+
+    Raises:
+        InputError: an option that cannot be read, or none at all.
+    """
+    box_marks = [parse_box(t) for t in boxes]
+    lasso_marks = [parse_path(t, "--lasso") for t in lassos]
+    scribble_marks = [parse_path(t, "--scribble") for t in scribbles]
+    click_marks = [parse_click(t) for t in clicks]
+    if not (box_marks or lasso_marks or scribble_marks or click_marks):
+        raise InputError(
+            "nothing is marked; give at least one --click z,y,x (or --scribble, --box, --lasso, --prompts)"
+        )
+
+    def make(volume: Volume) -> list[Prompt]:
+        from limnet.prompts import Box, Click, Lasso, Scribble
+
+        def voxel(point: Numbers) -> tuple[int, int, int]:
+            return to_voxel(point, volume, mm)
+
+        prompts: list[Prompt] = []
+        for corners in box_marks:
+            a, b = (voxel(c) for c in corners)
+            if mm:  # in the file's world an axis may run against the array
+                a, b = _sorted(a, b)
+            prompts.append(Box(a, b))
+        prompts += [Lasso(tuple(voxel(p) for p in points), positive) for points, positive in lasso_marks]
+        prompts += [Scribble(tuple(voxel(p) for p in points), positive) for points, positive in scribble_marks]
+        prompts += [Click(voxel(point), positive) for point, positive in click_marks]
+        return prompts
+
+    return make
+
+
+def to_voxel(point: Numbers, volume: Volume, mm: bool) -> tuple[int, int, int]:
+    """Voxel (z, y, x) of three numbers: array indices z,y,x, or with `mm` world coordinates x,y,z of the file.
+
+    Raises:
+        InputError: indices that are no integers.
+    """
+    if mm:
+        z, y, x = (round(float(v)) for v in volume.to_index(point))
+        return z, y, x
+    if any(p != int(p) for p in point):
+        raise InputError(f"voxel {point} is not made of whole numbers; use --mm for world coordinates")
+    return int(point[0]), int(point[1]), int(point[2])
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """Read a prompts file; its relative paths are relative to the file itself.
+
+    Raises:
+        MissingFileError: no such file.
+        FileFormatError: not JSON.
+        InputError: JSON of another form; the message names the entry.
+    """
+    from limnet.prompt_json import prompt_from_json
+
+    if not path.is_file():
+        raise MissingFileError(f"prompts file {path} does not exist")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, list) or not content:
+        raise InputError(f'{path} must hold a list such as [{{"volume": ..., "out": ..., "prompts": [...]}}]')
+    jobs = []
+    for number, entry in enumerate(content, start=1):
+        where = f"entry {number} of {path}"
+        _check_entry(entry, where)
+        try:
+            prompts = [prompt_from_json(p) for p in entry["prompts"]]
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        window = entry.get("window")
+        jobs.append(
+            Job(
+                volume=path.parent / entry["volume"],
+                out=path.parent / entry["out"],
+                prompts=lambda _, fixed=tuple(prompts): list(fixed),  # type: ignore[misc]
+                axis=entry.get("axis"),
+                window=None if window is None else _pair(window, where),
+                index=entry.get("index"),
+                series=entry.get("series"),
+                scope=entry.get("scope"),
+            )
+        )
+    return jobs
+
+
+_REQUIRED = {"volume": str, "out": str, "prompts": list}
+_OPTIONAL = ("axis", "window", "index", "series", "scope")
+
+
+def _check_entry(entry: Any, where: str) -> None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is no object with volume, out and prompts")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(entry.get(key), kind) or not entry[key]:
+            raise InputError(f"{where} needs {key!r}: a {'list of prompts' if kind is list else 'path'}")
+    unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
+    if unknown:
+        raise InputError(f"{where} has unknown keys {unknown}; allowed: {', '.join([*_REQUIRED, *_OPTIONAL])}")
+
+
+def _pair(value: Any, where: str) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"{where} has window {value!r}; give [lo, hi]")
+    return float(value[0]), float(value[1])
+
+
+def _numbers(parts: Sequence[str], count: int, what: str, form: str) -> Numbers:
+    try:
+        numbers = tuple(float(p) for p in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(abs(n) < 1e9 for n in numbers):
+        raise InputError(f"{what} cannot be read; give {form}")
+    return numbers
+
+
+def _sorted(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    low, high = zip(*((min(p, q), max(p, q)) for p, q in zip(a, b, strict=True)), strict=True)
+    return low, high

@@ -1,0 +1,133 @@
+"""`limnet segment`: prompts in, a mask file out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from limnet.commands.marks import Job
+    from limnet.segmenter import InteractiveSegmenter
+
+
+def segment(
+    volume: Annotated[
+        Path | None, typer.Argument(help="NIfTI, NRRD, MHA, npy/npz file, DICOM folder or folder of frames.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Mask to write (.nii.gz, .nrrd, .mha, .npy, ...).")
+    ] = None,
+    click: Annotated[
+        list[str] | None,
+        typer.Option("--click", "-c", metavar="z,y,x[,+|-]", help="A click; ,- marks background. Repeatable."),
+    ] = None,
+    scribble: Annotated[
+        list[str] | None, typer.Option(metavar="z,y,x;...[;-]", help="A stroke on one slice. Repeatable.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="z0,y0,x0,z1,y1,x1", help="The object lies in this box.")
+    ] = None,
+    lasso: Annotated[
+        list[str] | None, typer.Option(metavar="z,y,x;...[;-]", help="An outline on one slice. Repeatable.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON list of {volume, out, prompts}: many volumes at once.")
+    ] = None,
+    mm: Annotated[
+        bool, typer.Option("--mm", help="Coordinates are world x,y,z in mm as in the file, not voxels z,y,x.")
+    ] = False,
+    axis: Annotated[int | None, typer.Option(min=0, max=2, help="Axis to go along slice by slice (default 0).")] = None,
+    window: Annotated[str | None, typer.Option(metavar="lo,hi", help="Intensity window, such as -160,240 HU.")] = None,
+    index: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which DICOM series of a folder: UID, number or description.")
+    ] = None,
+    scope: Annotated[str | None, typer.Option(metavar="volume|interval", help="How far a prompt propagates.")] = None,
+    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: what the model chooses).")
+    ] = None,
+) -> None:
+    """Segment a structure by clicks, strokes, boxes or outlines.
+
+    limnet segment ct.nii.gz --click 40,120,96 --click 40,80,60,- --out liver.nii.gz
+    """
+    from rich.console import Console
+
+    from limnet.commands.guard import exit_code, show_error
+    from limnet.commands.marks import Job, parse_window, read_jobs, typed_prompts
+    from limnet.errors import Cancelled, InputError, LimnetError
+    from limnet.settings import check_scope
+
+    if scope is not None:
+        check_scope(scope)
+    if prompts is not None:
+        if volume is not None or out is not None or click or scribble or box or lasso or mm:
+            raise InputError(
+                "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
+            )
+        jobs = read_jobs(prompts)
+    else:
+        if volume is None or out is None:
+            raise InputError("give a VOLUME and --out MASK, or --prompts FILE")
+        marks = typed_prompts(click or [], scribble or [], box or [], lasso or [], mm)
+        pair = None if window is None else parse_window(window)
+        jobs = [Job(volume, out, marks, axis, pair, index, series, scope)]
+
+    from limnet.segmenter import InteractiveSegmenter
+
+    console = Console(stderr=True, soft_wrap=True)
+    segmenter = (
+        InteractiveSegmenter.from_pretrained(model)
+        if device is None
+        else InteractiveSegmenter.from_pretrained(model, device=device)
+    )
+    if len(jobs) == 1:
+        run_job(segmenter, jobs[0], console)
+        return
+    worst = 0
+    for job in jobs:
+        try:
+            run_job(segmenter, job, console)
+        except Cancelled:
+            raise
+        except (LimnetError, OSError) as error:
+            show_error(error, str(job.volume))
+            worst = max(worst, exit_code(error))
+    if worst:
+        raise typer.Exit(worst)
+
+
+def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None:
+    """Read, mark, propagate, write; then say what came out and where to look next."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from limnet.volume import Volume
+
+    volume = Volume.read(job.volume, index=job.index, series=job.series)
+    marked = job.prompts(volume)
+    case = segmenter.open(volume, axis=job.axis or 0, window=job.window)
+    start = time.perf_counter()
+    for prompt in marked:
+        case.prompt(prompt, propagate=False)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(job.volume.name, total=None)
+
+        def watch(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        mask = case.propagate(watch, scope=job.scope)
+    written = case.save(job.out)
+    voxels = int(mask.sum())
+    millilitres = voxels * float(volume.spacing[0] * volume.spacing[1] * volume.spacing[2]) / 1000
+    seconds = time.perf_counter() - start
+    typer.echo(f"{written}: {voxels} voxels, {millilitres:.2f} ml, {seconds:.1f} s")
+    if len(case.prompted) < len(case.view):
+        hint = case.suggest()
+        typer.echo(f"look next at slice {hint.index}: {hint.reason}")

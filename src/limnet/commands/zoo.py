@@ -1,0 +1,119 @@
+"""`limnet zoo`: bundled models and what is in a model folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+zoo_app = typer.Typer(help="Bundled models: list, show, verify.", no_args_is_help=True)
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name of a bundled model, a folder, or org/name on the Hub.")
+]
+
+
+@zoo_app.command("list")
+def list_models() -> None:
+    """List the bundled models."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from limnet.hub.describe import describe_model
+    from limnet.hub.locate import list_zoo, locate
+
+    names = list_zoo()
+    if not names:
+        typer.echo("no model is bundled with this installation; give a folder or a Hub repository to --model")
+        return
+    table = Table("model", "networks", "parameters", "size", "licence", box=None, header_style="bold")
+    for name in names:
+        found = describe_model(locate(name))
+        networks = ", ".join(c["class"] for c in found["components"].values() if c)
+        table.add_row(
+            name, networks, _count(found["parameters"]), _size(found["bytes"]), found["license"] or "not stated"
+        )
+    Console().print(table)
+
+
+@zoo_app.command()
+def show(model: Model) -> None:
+    """Show a model: networks, settings, measured results, card."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from limnet.hub.describe import describe_model
+    from limnet.hub.locate import locate
+    from limnet.hub.model import read_card
+
+    folder = locate(model)
+    found = describe_model(folder)
+    console = Console()
+    console.print(
+        f"[bold]{found['name']}[/]  {_count(found['parameters'])} parameters, {_size(found['bytes'])}, {folder}"
+    )
+    console.print(_component_table(found))
+    card = read_card(folder)
+    if card:
+        console.print(Markdown(_body(card)))
+
+
+@zoo_app.command()
+def verify(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models to check; all bundled ones by default.")
+    ] = None,
+) -> None:
+    """Check that models load strictly and repeat the output stored with them."""
+    from limnet.commands.guard import FAILED, show_error
+    from limnet.errors import LimnetError
+    from limnet.hub.locate import list_zoo, locate
+    from limnet.hub.verify import verify_model
+
+    names = models or list_zoo()
+    if not names:
+        typer.echo("no model is bundled with this installation; name a folder or a Hub repository")
+        raise typer.Exit(FAILED)
+    bad = 0
+    for name in names:
+        try:
+            problems = verify_model(locate(name))
+        except LimnetError as error:
+            show_error(error, name)
+            bad += 1
+            continue
+        fatal = sum(problem.fatal for problem in problems)
+        bad += fatal > 0
+        typer.echo(f"{name}: {f'{fatal} problem(s)' if fatal else 'ok'}")
+        for problem in problems:
+            typer.echo(f"  {'' if problem.fatal else '(not fatal) '}{problem}")
+    if bad:
+        raise typer.Exit(FAILED)
+
+
+def _component_table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("role", "class", "parameters", "size", "weights", box=None, header_style="bold")
+    for role, c in found["components"].items():
+        if c is None:
+            table.add_row(role, "none")
+        else:
+            table.add_row(role, c["class"], _count(c["parameters"]), _size(c["bytes"]), ", ".join(c["dtypes"]))
+    return table
+
+
+def _body(card: str) -> str:
+    """A card without its YAML head."""
+    parts = card.split("---\n", 2)
+    return parts[2] if card.startswith("---\n") and len(parts) == 3 else card
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M"
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB"
