@@ -1,9 +1,9 @@
 """Session files: a whole case in one zip file, so that nothing is lost when the program dies.
 
 Members: `manifest.json` (format, version, sha256 of every other member), `case.json` (prompts, settings, steps, the
-volume's place), `slices.bin`, `table.npy`, `known.npy`, `quality.npy` (all states of all objects), and `voxels.zlib` for a
-volume that was opened from memory. Nothing in it is code: no pickle. Files are replaced in one step, so a killed process
-leaves the last complete one.
+volume's place), `slices.bin`, `table.npy`, `known.npy`, `quality.npy` (all states of all objects), and `voxels.zlib`
+for a volume that was opened from memory. Nothing in it is code: no pickle. Files are replaced in one step, so a killed
+process leaves the last complete one.
 """
 
 from __future__ import annotations
@@ -167,10 +167,10 @@ def restore(session: Session, engine: Engine) -> Case:
     """
     from limnet.case import Case
 
-    if session.identity != engine.identity:
+    if (session.identity or {}).get("sha256") != (engine.identity or {}).get("sha256"):
         warnings.warn(
-            f"{session.path} was made with the model {_named(session.identity)}, but this is {_named(engine.identity)}: "
-            "what was segmented so far stays as it is, new rounds use this model. Load the other to go on as before",
+            f"{session.path} was made with the model {_named(session.identity)}, this is {_named(engine.identity)}: what "
+            "was segmented so far stays as it is, new rounds use this model. Load the other one to go on as before",
             UserWarning,
             stacklevel=3,
         )
