@@ -72,7 +72,7 @@ class Intensity:
             return False
         some = self.sample[:: max(1, self.sample.size // 100_000)]
         whole = float(np.mean(some == np.round(some)))
-        return whole > 0.99 or (-4000 <= low and high > 0 and float(np.mean(some < -800)) > 0.01)
+        return whole > 0.99 or (low >= -4000 and high > 0 and float(np.mean(some < -800)) > 0.01)
 
     @cached_property
     def default_window(self) -> Window:

@@ -178,7 +178,7 @@ class Volume:
         return write_array(self, checked_labels(mask, self.shape), Path(path))
 
     def write_map(self, values: ArrayLike, path: str | os.PathLike[str]) -> Path:
-        """Write a real-valued (D, H, W) map, such as a probability, as float32 on this volume's grid: see `write_mask`."""
+        """Write a real-valued (D, H, W) map, such as a probability, as float32 on this grid: see `write_mask`."""
         from limnet.volume_io.formats import write_array
 
         array = checked_array(values).astype(np.float32)

@@ -1,0 +1,108 @@
+"""The table from suffix to reader and writer, and what to do with a path that fits none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.volume import Volume
+from limnet.volume_io.atomic import atomic_write
+from limnet.volume_io.dicom import find_series, is_dicom, read_dicom_file, read_series
+from limnet.volume_io.frames import FRAME_SUFFIXES, read_frames, visible
+from limnet.volume_io.itk import read_itk, write_itk
+from limnet.volume_io.nifti import read_nifti, write_nifti
+from limnet.volume_io.numpy_files import read_npy, read_npz, write_npy, write_npz
+
+READERS: dict[str, Callable[[Path, int | None], Volume]] = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+    ".nrrd": read_itk,
+    ".nhdr": read_itk,
+    ".mha": read_itk,
+    ".mhd": read_itk,
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".dcm": read_dicom_file,
+}
+WRITERS: dict[str, Callable[[Volume, NDArray[Any], Path], None]] = {
+    ".nii": write_nifti,
+    ".nii.gz": write_nifti,
+    ".nrrd": write_itk,
+    ".mha": write_itk,
+    ".npy": write_npy,
+    ".npz": write_npz,
+}
+
+
+def known_suffix(path: Path, table: dict[str, Any]) -> str | None:
+    """The longest suffix of the table that the file name ends with, whatever its case."""
+    name = path.name.lower()
+    return max((s for s in table if name.endswith(s) and name != s), key=len, default=None)
+
+
+def read_volume(path: Path, index: int | None = None, series: str | int | None = None) -> Volume:
+    """Read a file or folder; see `Volume.read`."""
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist{_similar(path)}")
+    if path.is_dir():
+        return _read_folder(path, index, series)
+    if path.name.startswith("._"):
+        raise FileFormatError(
+            f"{path} is a macOS side file without image data. Give the file without the leading '._': {path.name[2:]}"
+        )
+    suffix = known_suffix(path, READERS)
+    if suffix is None and not is_dicom(path):
+        raise InputError(
+            f"{path.name} has no suffix that can be read. Allowed: {', '.join(READERS)}, a folder with a DICOM series, "
+            "or a folder of PNG or JPEG frames"
+        )
+    if series is not None:
+        raise InputError(f"series={series!r} chooses in a DICOM folder, but {path} is a file. Leave it out")
+    return READERS[suffix or ".dcm"](path, index)
+
+
+def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
+    """Write a (D, H, W) array on the volume's grid, atomically; see `Volume.write_mask`."""
+    suffix = known_suffix(path, WRITERS)
+    if suffix is None and not path.is_dir():
+        raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
+    writer = WRITERS.get(suffix or "", write_npy)
+    return atomic_write(path, lambda temporary: writer(volume, array, temporary))
+
+
+def _read_folder(folder: Path, index: int | None, series: str | int | None) -> Volume:
+    try:
+        names = visible(folder)
+    except OSError as error:
+        raise FileFormatError(f"folder {folder} could not be listed: {error}") from error
+    frames = [p for p in names if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
+    if frames and len(frames) == len(names) and series is None:
+        return read_frames(folder, index)
+    found = find_series(folder)
+    if found:
+        return read_series(folder, found, series, index)
+    if frames and series is None:
+        return read_frames(folder, index)
+    expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
+    files = [p.name for p in names if known_suffix(p, READERS)]
+    inside = [p.name for p in names if p.is_dir()]
+    hint = ""
+    if files:
+        hint = f". It does hold {', '.join(files[:5])}{' ...' if len(files) > 5 else ''}: give such a file itself"
+    elif inside:
+        hint = (
+            f". It holds folders: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}: give the one with images"
+        )
+    raise MissingFileError(f"folder {folder} has no images ({len(names)} other entries). {expected}{hint}")
+
+
+def _similar(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no folder {path.parent}. Check the path"
+    close = difflib.get_close_matches(path.name, [p.name for p in visible(path.parent)], n=3)
+    return f". Did you mean {' or '.join(close)}?" if close else ". Check the path"

@@ -1,0 +1,75 @@
+"""NumPy files: .npy (an array) and .npz (`image` and optionally `spacing`; masks as `label` and `spacing`)."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.errors import FileFormatError
+from limnet.volume import Volume
+from limnet.volume_io.choice import chosen
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def read_npy(path: Path, index: int | None = None) -> Volume:
+    """Read an array (D, H, W) or (T, H, W, 3), or one `index` of (N, D, H, W); spacing 1 mm. Pickles are refused."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if not isinstance(array, np.ndarray):
+        raise FileFormatError(f"{path} is a .npz archive by its content. Rename it to .npz")
+    return Volume.from_array(_one(path, array, index), source=path)
+
+
+def read_npz(path: Path, index: int | None = None) -> Volume:
+    """Read keys `image`, (D, H, W) or (T, H, W, 3) or one `index` of (N, D, H, W), and `spacing`, mm in that order."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = list(archive.files)
+            array = archive["image"] if "image" in names else None
+            spacing = archive["spacing"] if "spacing" in names else None
+    except (*_DAMAGE, AttributeError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if array is None:
+        raise FileFormatError(
+            f"{path} has no key 'image', only {names}. Save with numpy.savez(path, image=..., spacing=...)"
+        )
+    return Volume.from_array(
+        _one(path, array, index), None if spacing is None else spacing.ravel().tolist(), source=path
+    )
+
+
+def write_npy(volume: Volume, array: NDArray[Any], path: Path) -> None:
+    """Write the array alone."""
+    with open(path, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_npz(volume: Volume, array: NDArray[Any], path: Path) -> None:
+    """Write `label` (or `values` for floats) and `spacing` in mm, both in array order."""
+    spacing = np.array(volume.spacing)
+    with open(path, "wb") as file:
+        if array.dtype.kind == "f":
+            np.savez_compressed(file, values=array, spacing=spacing)
+        else:
+            np.savez_compressed(file, label=array, spacing=spacing)
+
+
+def _one(path: Path, array: NDArray[Any], index: int | None) -> NDArray[Any]:
+    several = array.ndim == 4 and (index is not None or array.shape[3] != 3)
+    number = chosen(path, array.shape[0] if several else 1, index)
+    return array[number] if several else array
+
+
+def _damaged(path: Path, error: Exception) -> FileFormatError:
+    return FileFormatError(
+        f"{path} could not be read as a NumPy file of plain numbers: {error}. It may be cut short, or hold Python "
+        "objects; save it again with numpy.save or numpy.savez"
+    )
