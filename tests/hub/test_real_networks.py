@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-TinyQuality = pytest.importorskip("limnet.quality.tiny").TinyQuality
 from torch import nn
 
 from limnet.hub import registry
@@ -22,6 +20,8 @@ from limnet.interaction.tiny import TinyInteraction
 from limnet.propagation.tiny import TinyPropagation
 from limnet.propagation.xmem import XMem
 from limnet.quality.resnet import ResNetQuality
+
+TinyQuality = pytest.importorskip("limnet.quality.tiny").TinyQuality
 
 
 def networks(family: str) -> dict[str, nn.Module]:
