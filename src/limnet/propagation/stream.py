@@ -44,6 +44,7 @@ class Stream:
         self.sensory: Tensor | None = None
         self._size: tuple[int, int] | None = None
         self._since_memory = 0
+        self._ended = False
 
     @torch.no_grad()
     def step(
@@ -62,7 +63,7 @@ class Stream:
                 frame. More channels than there are labels add objects, named by the next integers.
             valid_labels: Objects that `mask` speaks about; the others keep their prediction outside the masks given.
                 None: all of them.
-            end: Last frame: nothing is remembered.
+            end: Last frame: nothing is remembered, and no step can follow.
             features: `network.encode_image(image[None])` if it is known already.
 
         Returns:
@@ -70,7 +71,7 @@ class Stream:
             aggregated mask.
 
         Raises:
-            InputError: First frame without a mask, or sizes and labels that do not fit.
+            InputError: First frame without a mask, a step after the end, or sizes and labels that do not fit.
         """
         size = self._check(image, mask, valid_labels)
         image = image[None]
@@ -88,7 +89,7 @@ class Stream:
             if mask is None or partial:
                 prob = self._segment(features, readout, update=not remember and not end)
         if mask is not None:
-            prob = self._merge(mask, prob, valid_labels if partial else None)
+            prob = self._merge(mask.to(features.key.device), prob, valid_labels if partial else None)
             self._grow_sensory(features)
         if prob is None or self.sensory is None:
             raise InputError("the first frame needs a mask; give step(image, mask) with one channel per object")
@@ -100,6 +101,7 @@ class Stream:
             self.bank.add(features.key, features.shrinkage, features.selection, value, self.labels, permanent)
             self._since_memory = 0
         self._since_memory += 1
+        self._ended = end
         self._size = size
         return unpad(prob, *size, self.network.stride)
 
@@ -133,7 +135,7 @@ class Stream:
 
     def _merge(self, mask: Tensor, prob: Tensor | None, valid_labels: Sequence[int] | None) -> Tensor:
         """Aggregated probabilities from the given masks and, for objects they do not speak about, the prediction."""
-        mask = pad(mask.to(device=self.network.get_buffer("_mean").device, dtype=torch.float32), self.network.stride)
+        mask = pad(mask.to(torch.float32), self.network.stride)
         if prob is not None and valid_labels is not None:
             given = [label in valid_labels for label in self.labels]
             free = mask[[i for i, here in enumerate(given) if here]].sum(0) <= 0.5
@@ -150,6 +152,8 @@ class Stream:
             self.sensory = fresh if self.sensory is None else torch.cat([self.sensory, fresh], 1)
 
     def _check(self, image: Tensor, mask: Tensor | None, valid_labels: Sequence[int] | None) -> tuple[int, int]:
+        if self._ended:
+            raise InputError("this stream has ended; start a new Stream for another pass")
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise InputError(f"image has shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W)")
         size = (int(image.shape[1]), int(image.shape[2]))

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers.golden import golden_arrays, max_difference
+from torch import Tensor
+
+from limnet.errors import InputError
+from limnet.propagation import tokens as tokens_module
+from limnet.propagation.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
+from limnet.propagation.memory import MemoryBank, MemoryConfig
+from limnet.propagation.tokens import Tokens
+
+
+def rows(x: np.ndarray | Tensor) -> Tensor:
+    """(1, C, ...) -> (N, C)."""
+    return torch.as_tensor(x)[0].flatten(1).T
+
+
+def frame(seed: int, objects: int = 1, size: tuple[int, int] = (2, 3), ck: int = 4, cv: int = 5) -> tuple[Tensor, ...]:
+    """Key, shrinkage, selection, value of a made-up frame."""
+    rng = torch.Generator().manual_seed(seed)
+    key = torch.randn(1, ck, *size, generator=rng)
+    shrinkage = 1 + torch.rand(1, 1, *size, generator=rng)
+    selection = torch.rand(1, ck, *size, generator=rng)
+    return key, shrinkage, selection, torch.randn(1, objects, cv, *size, generator=rng)
+
+
+def slow_readout(
+    key: Tensor, shrinkage: Tensor, value: Tensor, query: Tensor, selection: Tensor, top_k: int
+) -> tuple[Tensor, Tensor]:
+    """The formula of the paper, element by element, in float64."""
+    key, shrinkage, value, query, selection = (x.double() for x in (key, shrinkage, value, query, selection))
+    out, use = torch.zeros(len(query), value.shape[1], dtype=torch.float64), torch.zeros(len(key), dtype=torch.float64)
+    for j in range(len(query)):
+        scores = [
+            -float(shrinkage[i]) * float((selection[j] * (key[i] - query[j]) ** 2).sum()) / math.sqrt(key.shape[1])
+            for i in range(len(key))
+        ]
+        best = sorted(range(len(key)), key=lambda i: -scores[i])[:top_k]
+        weights = [math.exp(scores[i] - scores[best[0]]) for i in best]
+        for i, weight in zip(best, weights, strict=True):
+            out[j] += weight / sum(weights) * value[i]
+            use[i] += weight / sum(weights)
+    return out, use
+
+
+def test_plain_functions_golden() -> None:
+    a, meta = golden_arrays("xmem_memory")
+    key, shrinkage = rows(a["memory_key"][:, :, :3]), rows(a["memory_shrinkage"][:, :, :3])
+    query, selection = rows(a["query_key"]), rows(a["query_selection"])
+    scores = similarity(key, shrinkage, query, selection)
+    assert max_difference(scores.T[None, :, ::4], a["similarity_every4"]) < 2e-4
+    no_selection = similarity(key, shrinkage, query, None)
+    assert max_difference(no_selection.T[None, :, ::8], a["similarity_no_selection_every8"]) < 2e-4
+    no_shrinkage = similarity(key, None, query, selection)
+    assert max_difference(no_shrinkage.T[None, :, ::8], a["similarity_no_shrinkage_every8"]) < 2e-4
+
+    weights, _ = top_affinity(scores, meta["top_k"])
+    assert max_difference(weights.amax(1)[None], a["affinity_top30_max"]) < 2e-5
+    assert (weights > 0).sum(1).tolist() == a["affinity_top30_count"][0].tolist()
+    table = torch.from_numpy(a["memory_value"][0, :, :, :3]).flatten(2).permute(2, 0, 1)
+    fresh = Tokens.new(key, shrinkage, None, table)
+    out, after = fresh.read(query, selection, meta["top_k"])
+    assert max_difference(out.permute(1, 2, 0).unflatten(2, (12, 16)), a["readout_top30"]) < 2e-5
+    assert max_difference(after.use[None], a["usage_one_read"]) < 2e-5
+    full = dense_readout(table.flatten(1), scores).T.reshape(a["readout_full_softmax"].shape)
+    assert max_difference(full, a["readout_full_softmax"]) < 2e-5
+
+
+def test_manager_golden() -> None:
+    a, meta = golden_arrays("xmem_memory")
+    bank = MemoryBank(
+        MemoryConfig(
+            top_k=meta["top_k"],
+            min_frames=meta["min_mid_term_frames"],
+            max_frames=meta["max_mid_term_frames"],
+            prototypes=meta["num_prototypes"],
+        )
+    )
+    parts = [torch.from_numpy(a[f"memory_{name}"]) for name in ("key", "shrinkage", "selection", "value")]
+
+    def add(i: int) -> None:
+        bank.add(parts[0][:, :, i], parts[1][:, :, i], parts[2][:, :, i], parts[3][:, :, :, i], [1, 2])
+
+    def read(i: int) -> Tensor:
+        key, selection = (torch.from_numpy(a[f"query_{name}"][i : i + 1]) for name in ("key", "selection"))
+        return bank.read(key, selection)[0]
+
+    for i in range(3):
+        add(i)
+    assert max_difference(read(0), a["manager_read_0"]) < 2e-5
+    assert max_difference(read(1), a["manager_read_1"]) < 2e-5
+    assert max_difference(bank.tables(1)[0].usage, a["usage_before"]) < 2e-5
+    add(3)
+    work, long = bank.tables(1)
+    assert bank.working_size == a["work_size_after"]
+    every = parts[0][0].flatten(1).T
+    assert torch.equal(long.key, every[torch.from_numpy(a["prototype_index"])])
+    assert max_difference(long.key.T[None], a["prototype_key"]) < 1e-6
+    assert long.shrinkage is not None
+    assert max_difference(long.shrinkage.T[None], a["prototype_shrinkage"]) < 2e-5
+    assert max_difference(long.value.permute(1, 2, 0), a["prototype_value"]) < 2e-5
+    assert max_difference(work.key.sum(1), a["work_key_after_sum"]) < 2e-5
+    assert max_difference(read(2), a["manager_read_2"]) < 2e-5
+    work, long = bank.tables(1)
+    assert max_difference(long.usage, a["long_usage_after"]) < 2e-5
+    assert max_difference(work.usage, a["work_usage_after"]) < 2e-5
+    pruned = long.prune(meta["long_term_kept"])
+    assert max_difference(pruned.key.T[None], a["long_key_after_pruning"]) < 1e-6
+    assert max_difference(pruned.value.permute(1, 2, 0), a["long_value_after_pruning"]) < 2e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    elements=st.integers(1, 40),
+    queries=st.integers(1, 12),
+    top_k=st.integers(1, 50),
+    objects=st.integers(1, 3),
+    chunk=st.sampled_from([1, 64, 1 << 20]),
+    seed=st.integers(0, 2**31),
+)
+def test_sparse_chunked_readout_equals_the_formula(
+    elements: int, queries: int, top_k: int, objects: int, chunk: int, seed: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    key, query = torch.randn(elements, 6, generator=rng), torch.randn(queries, 6, generator=rng)
+    shrinkage, selection = 1 + torch.rand(elements, 1, generator=rng), torch.rand(queries, 6, generator=rng)
+    value = torch.randn(elements, objects, 4, generator=rng)
+    expected, use = slow_readout(key, shrinkage, value.flatten(1), query, selection, top_k)
+    before = tokens_module.CHUNK_ELEMENTS
+    tokens_module.CHUNK_ELEMENTS = chunk
+    try:
+        out, after = Tokens.new(key, shrinkage, selection, value).read(query, selection, top_k)
+    finally:
+        tokens_module.CHUNK_ELEMENTS = before
+    assert max_difference(out.flatten(1), expected) < 1e-4
+    assert max_difference(after.use, use) < 1e-4
+
+
+def test_full_top_k_equals_the_dense_readout() -> None:
+    key, shrinkage, selection, value = frame(0, objects=2, size=(4, 5))
+    scores = similarity(rows(key), rows(shrinkage), rows(key), rows(selection))
+    table = value[0].flatten(2).permute(2, 0, 1).flatten(1)
+    sparse = sparse_readout(table, *top_affinity(scores, 10**6))
+    assert torch.allclose(sparse, dense_readout(table, scores), atol=1e-5)
+
+
+def test_very_negative_similarities_give_no_nan() -> None:
+    bank = MemoryBank()
+    key, shrinkage, selection, value = frame(0)
+    bank.add(key, shrinkage * 1e6, selection, value, [1])
+    out = bank.read(key + 1e3, selection)
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(bank.tables(1)[0].usage).all()
+
+
+def test_memory_smaller_than_k() -> None:
+    bank = MemoryBank(MemoryConfig(top_k=30))
+    key, shrinkage, selection, value = frame(0, size=(1, 2))
+    bank.add(key, shrinkage, selection, value, [1])
+    assert bank.read(key, selection).shape == (1, 1, 5, 1, 2)
+
+
+def test_networks_without_shrinkage_and_selection_and_in_bfloat16() -> None:
+    bank = MemoryBank(MemoryConfig(min_frames=1, max_frames=3, prototypes=4))
+    for i in range(6):
+        key, _, _, value = frame(i)
+        bank.add(key.bfloat16(), None, None, value.bfloat16(), [1])
+        out = bank.read(key.bfloat16(), None)
+    assert out.dtype == torch.bfloat16
+    assert bank.tables(1)[0].key.dtype == torch.float32
+    assert bank.long_size > 0
+
+
+def test_bounded_over_five_thousand_frames() -> None:
+    config = MemoryConfig(top_k=8, min_frames=2, max_frames=4, prototypes=6, max_long_elements=40, max_permanent=3)
+    bank = MemoryBank(config)
+    for i in range(5000):
+        key, shrinkage, selection, value = frame(i, objects=2)
+        bank.add(key, shrinkage, selection, value, [1, 2], permanent=i % 500 == 0)
+        bank.read(key, selection)
+        assert bank.long_size <= config.max_long_elements
+        assert bank.working_size <= 6 * (config.max_permanent + config.max_frames - 1)
+    assert bank.long_size == config.max_long_elements
+    held = bank.tables(1)[0].key
+    assert (held[:6] == rows(frame(0)[0])).all(), "the first frame is never given up"
+
+
+def test_permanent_frames_are_never_compressed() -> None:
+    bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=3, prototypes=3))
+    for i in range(12):
+        key, shrinkage, selection, value = frame(i)
+        bank.add(key, shrinkage, selection, value, [1], permanent=i in (4, 7))
+        bank.read(key, selection)
+    work = bank.tables(1)[0].key
+    for i in (0, 4, 7, 11):
+        wanted = rows(frame(i)[0])
+        assert any(torch.equal(work[j : j + 6], wanted) for j in range(0, len(work), 6)), i
+
+
+def test_pruning_with_ties_keeps_exactly_the_limit_and_the_newest() -> None:
+    key = torch.arange(10.0)[:, None]
+    table = Tokens.new(key, None, None, torch.zeros(10, 1, 2))
+    assert table.prune(8).key[:, 0].tolist() == list(range(2, 10))
+    assert len(table.prune(10)) == 10
+    assert len(table.prune(11)) == 10
+    assert len(table.prune(0)) == 0
+    used = replace(table, use=torch.tensor([5.0, 0, 0, 1, 0, 9, 0, 0, 0, 0]), life=torch.ones(10))
+    assert used.prune(4).key[:, 0].tolist() == [0, 3, 5, 9]
+
+
+def test_fewer_candidates_than_prototypes() -> None:
+    bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=3, prototypes=128))
+    for i in range(3):
+        bank.add(*frame(i), [1])
+    assert bank.long_size == 6
+
+
+def test_late_objects_read_their_own_frames_only() -> None:
+    """Each object's answer must be what a bank of its own would have given, consolidation included."""
+    config = MemoryConfig(top_k=5, min_frames=2, max_frames=4, prototypes=5, max_long_elements=15)
+    both, first, second = MemoryBank(config), MemoryBank(config), MemoryBank(config)
+    for i in range(30):
+        key, shrinkage, selection, value = frame(i, objects=2)
+        known = [1] if i < 7 else [1, 2]
+        both.add(key, shrinkage, selection, value[:, : len(known)], known)
+        first.add(key, shrinkage, selection, value[:, :1], [1])
+        if i >= 7:
+            second.add(key, shrinkage, selection, value[:, 1:], [2])
+        out = both.read(key, selection)
+        assert torch.allclose(out[:, :1], first.read(key, selection), atol=1e-6)
+        if i >= 7:
+            assert torch.allclose(out[:, 1:], second.read(key, selection), atol=1e-6)
+    assert both.tables(1)[1].value.shape[1] == both.tables(2)[1].value.shape[1] == 1
+
+
+def test_objects_can_be_removed_and_asked_for_in_any_order() -> None:
+    bank, alone = MemoryBank(), MemoryBank()
+    key, shrinkage, selection, value = frame(0, objects=3)
+    bank.add(key, shrinkage, selection, value[:, :2], [5, 3])
+    bank.add(key, shrinkage, selection, value, [3, 9, 5])
+    assert bank.objects == (5, 3, 9)
+    out = bank.read(key, selection)
+    assert torch.equal(bank.read(key, selection, [9, 5])[:, 1], out[:, 0])
+    bank.remove([5])
+    assert bank.objects == (3, 9)
+    assert torch.allclose(bank.read(key, selection), out[:, 1:], atol=1e-6)
+    bank.remove([3])
+    bank.remove([9])
+    assert bank.objects == ()
+    alone.add(key, shrinkage, selection, value, [1, 2, 3])
+    alone.clear()
+    with pytest.raises(InputError, match="empty"):
+        alone.read(key, selection)
+
+
+def test_a_clone_goes_its_own_way() -> None:
+    bank = MemoryBank()
+    first = frame(0)
+    bank.add(*first, [1])
+    other = bank.clone()
+    other.add(*frame(1), [1])
+    other.read(first[0], first[2])
+    assert bank.working_size == 6
+    assert other.working_size == 12
+    assert bank.tables(1)[0].use.sum() == 0
+
+
+def test_frames_may_differ_in_size() -> None:
+    bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=4, prototypes=4))
+    for i in range(8):
+        key, shrinkage, selection, value = frame(i, size=(2 + i % 2, 3 + i % 3))
+        bank.add(key, shrinkage, selection, value, [1])
+        assert bank.read(key, selection).shape[-2:] == key.shape[-2:]
+
+
+def test_batched_training_readout_equals_the_bank_and_has_gradients() -> None:
+    pairs = [[frame(10 * b + t, objects=2) for t in range(3)] for b in range(2)]
+    key, shrinkage, value = (
+        torch.stack([torch.stack([f[i][0] for f in frames], -3) for frames in pairs]) for i in (0, 1, 3)
+    )
+    query, _, selection, _ = (torch.cat(x) for x in zip(frame(77), frame(78), strict=True))
+    value.requires_grad_()
+    key.requires_grad_()
+    out = attend(key, shrinkage, value, query, selection, top_k=7)
+    for b in range(2):
+        bank = MemoryBank(MemoryConfig(top_k=7))
+        for f in pairs[b]:
+            bank.add(*f, [1, 2])
+        assert max_difference(out[b], bank.read(query[b : b + 1], selection[b : b + 1])[0]) < 1e-5
+    out.sum().backward()
+    assert value.grad is not None
+    assert key.grad is not None
+    full = attend(key, shrinkage, value, query, selection)
+    assert torch.allclose(full, attend(key, shrinkage, value, query, selection, top_k=99), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [{"top_k": 0}, {"min_frames": 5, "max_frames": 5}, {"prototypes": 0}, {"max_long_elements": 10}, {"min_frames": 0}],
+)
+def test_impossible_limits_are_refused(settings_: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        MemoryConfig(**settings_)
+
+
+def test_wrong_frames_are_refused_and_change_nothing() -> None:
+    bank = MemoryBank()
+    key, shrinkage, selection, value = frame(0)
+    bank.add(key, shrinkage, selection, value, [1])
+    wrong = [
+        (key[0], shrinkage, selection, value, [1]),
+        (key, shrinkage, selection, value, [1, 2]),
+        (key, shrinkage, selection, value[..., :1], [1]),
+        (key, shrinkage[..., :1], selection, value, [1]),
+        (key, None, selection, value, [1]),
+        (key, shrinkage, selection, value, [2]),
+        (key, shrinkage, selection, value.expand(-1, 2, -1, -1, -1), [1, 1]),
+        (key, shrinkage, selection, value[:, :, :3], [1]),
+    ]
+    for arguments in wrong:
+        with pytest.raises(InputError):
+            bank.add(*arguments)
+    assert bank.working_size == 6
+    for objects in ([2], [1, 2]):
+        with pytest.raises(InputError, match="not in the memory"):
+            bank.read(key, selection, objects)
+    with pytest.raises(InputError, match="not in the memory"):
+        bank.remove([7])
+    with pytest.raises(InputError, match="not in the memory"):
+        bank.tables(7)
