@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
+from limnet.volume_io.frames import visible
 from limnet.volume_io.itk import from_image, load_image, reason
 
 _NO_IMAGE = {"SEG", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"}  # modalities without slices to segment
@@ -72,21 +73,34 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(folder: Path) -> list[Series]:
-    """Image series directly in a folder, by UID; other files and macOS side files are passed over."""
+    """Image series directly in a folder, by UID; other files and macOS side files are passed over.
+
+    Raises:
+        FileFormatError: a DICOM file that cannot be read; leaving it out would silently shorten a volume.
+    """
     import SimpleITK
 
     with _Quiet():
         uids = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        found = []
+        found: list[Series] = []
+        listed: set[str] = set()
         for uid in sorted(uids):
             files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
             files = tuple(f for f in files if not Path(f).name.startswith("._"))
             if not files:
                 continue
+            listed.update(Path(f).name for f in files)
             tags = _header(files[0])
             modality = _tag(tags, _MODALITY)
             if modality not in _NO_IMAGE:
                 found.append(Series(uid, _tag(tags, _SERIES_NUMBER), _tag(tags, _DESCRIPTION), modality, files))
+    marked = [p for p in visible(folder) if p.is_file() and (p.suffix.lower() == ".dcm" or is_dicom(p))]
+    damaged = [p.name for p in marked if p.name not in listed and p.name.upper() != "DICOMDIR"]
+    if damaged:
+        raise FileFormatError(
+            f"{len(damaged)} of {len(marked)} DICOM files in {folder} could not be read: {', '.join(damaged[:5])}"
+            f"{' ...' if len(damaged) > 5 else ''}. They are damaged or of no series: copy them again or take them out"
+        )
     return found
 
 

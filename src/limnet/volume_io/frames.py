@@ -61,9 +61,9 @@ def _frame(path: Path) -> NDArray[Any]:
     try:
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     except RuntimeError as error:
-        raise FileFormatError(
-            f"frame {path} could not be read: it is cut short, damaged or no image. Replace it"
-        ) from error
-    if pixels.ndim == 3 and pixels.shape[2] == 2:  # gray and alpha
-        pixels = pixels[..., 0]
+        if "PixelType" in str(error):
+            advice = "it is of a kind that is not supported (gray with transparency?). Save it as plain gray or RGB"
+        else:
+            advice = "it is cut short, damaged or no image. Replace it"
+        raise FileFormatError(f"frame {path} could not be read: {advice}") from error
     return pixels[..., :3] if pixels.ndim == 3 else pixels
