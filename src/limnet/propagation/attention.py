@@ -16,7 +16,7 @@ from torch import Tensor
 def similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: Tensor | None) -> Tensor:
     """Anisotropic negative squared distance of every query to every memory element, in float32 at least.
 
-    One matrix product of depth 2 Ck. Without a selection the term that depends on the query alone is left out, as in
+    One matrix product of depth 2 Ck + 1. Without a selection the term that depends on the query alone is left out, as in
     the reference.
 
     Args:
@@ -30,16 +30,16 @@ def similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: 
     """
     wide = torch.promote_types(key.dtype, torch.float32)
     key, query = key.to(wide), query.to(wide)
+    memory = [key * key, 2 * key]
     if selection is None:
-        scores = 2 * query @ key.transpose(-1, -2) - (key * key).sum(-1).unsqueeze(-2)
+        asked = [-torch.ones_like(query), query]
     else:
         selection = selection.to(wide)
         weighted = query * selection
-        memory = torch.cat([key * key, key], -1)
-        scores = torch.cat([-selection, 2 * weighted], -1) @ memory.transpose(-1, -2)
-        scores = scores - (weighted * query).sum(-1, keepdim=True)
-    scale = 1 / math.sqrt(key.shape[-1])
-    return scores * scale if shrinkage is None else scores * (shrinkage.to(wide) * scale).transpose(-1, -2)
+        asked = [-selection, weighted, -(weighted * query).sum(-1, keepdim=True)]
+        memory.append(torch.ones_like(key[..., :1]))
+    weight = 1 / math.sqrt(key.shape[-1]) if shrinkage is None else shrinkage.to(wide) / math.sqrt(key.shape[-1])
+    return torch.cat(asked, -1) @ (torch.cat(memory, -1) * weight).transpose(-1, -2)
 
 
 def top_affinity(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

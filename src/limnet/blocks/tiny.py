@@ -1,0 +1,188 @@
+"""Building blocks of the tiny networks: few, wide convolutions at strides 4 to 32, made for CPUs.
+
+The image half is `TinyEncoder`: run once per slice and window, then cached. The prompt half is `MapDecoder`: full-resolution
+maps (previous mask, clicks, likelihoods ...) join the cached features, and logits come out.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+STRIDE = 32
+WIDTHS = (64, 128, 160, 192)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch normalisation and, unless `act` is off, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: bool = True):
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and an identity skip."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1 = ConvNorm(width, width)
+        self.conv2 = ConvNorm(width, width, act=False)
+        nn.init.zeros_(self.conv2[1].weight)  # starts as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) to the same shape."""
+        return functional.relu(x + self.conv2(self.conv1(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 without normalisation (few samples share a prompt half), identity skip, zero start."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(width, inner, 1)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1)
+        self.expand = nn.Conv2d(inner, width, 1)
+        nn.init.zeros_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) to the same shape."""
+        return x + self.expand(functional.relu(self.conv(functional.relu(self.reduce(functional.relu(x))))))
+
+
+def upsample(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize to the height and width of `like`."""
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class TinyEncoder(nn.Module):
+    """Image half: slice (B, C, H, W) with H, W multiples of 32 to features at strides 4, 8, 16 and 32.
+
+    Args:
+        image_channels: 1 for grey slices, 3 for RGB.
+        widths: channels at strides 4, 8, 16, 32.
+        depths: residual blocks at each stride.
+        embedding: channels of the stride-8 embedding in which prompts look for similar tissue.
+    """
+
+    def __init__(
+        self,
+        image_channels: int = 1,
+        widths: tuple[int, ...] = WIDTHS,
+        depths: tuple[int, ...] = (2, 1, 2, 2),
+        embedding: int = 32,
+    ):
+        super().__init__()
+        self.stem = ConvNorm(16 * image_channels, widths[0])
+        self.stages = nn.ModuleList()
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            down = [ConvNorm(widths[i - 1], width, stride=2)] if i else []
+            self.stages.append(nn.Sequential(*down, *(ResidualBlock(width) for _ in range(depth))))
+        self.lateral = nn.ModuleList(nn.Conv2d(widths[i + 1], widths[i], 1) for i in range(3))
+        self.smooth = ConvNorm(widths[1], widths[1])
+        self.embed = nn.Conv2d(widths[1], embedding, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Image (B, C, H, W) in [0, 1] to (f4, f8, f16, f32, embedding at stride 8 of unit length)."""
+        x = self.stem(functional.pixel_unshuffle((image - 0.5) * 2, 4))
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        f4, f8, f16, f32 = maps
+        f16 = f16 + upsample(self.lateral[2](f32), f16)
+        f8 = self.smooth(f8 + upsample(self.lateral[1](f16), f8))
+        f4 = f4 + upsample(self.lateral[0](f8), f4)
+        return f4, f8, f16, f32, functional.normalize(self.embed(f8).float(), dim=1).to(f8.dtype)
+
+
+def similarity(embedding: Tensor, weights: Tensor) -> Tensor:
+    """Cosine similarity of every position to the mean embedding under each weight map.
+
+    Args:
+        embedding: (B, E, h, w) of unit length.
+        weights: (B, K, h, w) non-negative; a map that is zero everywhere gives zeros.
+
+    Returns:
+        (B, K, h, w) in [-1, 1], float32.
+    """
+    flat = embedding.float().flatten(2)
+    mass = weights.float().flatten(2)
+    prototype = functional.normalize(mass @ flat.transpose(1, 2), dim=2)  # B, K, E
+    return (prototype @ flat).reshape(*weights.shape[:2], *embedding.shape[-2:])
+
+
+class MapDecoder(nn.Module):
+    """Prompt half: full-resolution maps meet cached image features.
+
+    Args:
+        maps: number of full-resolution input maps.
+        similarities: number of stride-8 similarity maps.
+        readout: channels of a stride-16 memory readout, 0 for none.
+        widths: channels of the encoder.
+        blocks: bottlenecks at strides 8, 16 and 32.
+    """
+
+    def __init__(
+        self,
+        maps: int,
+        similarities: int,
+        readout: int = 0,
+        widths: tuple[int, ...] = WIDTHS,
+        blocks: tuple[int, int, int] = (1, 2, 1),
+    ):
+        super().__init__()
+        c4, c8, c16, c32 = widths
+        self.maps = nn.Conv2d(16 * maps, c4, 1)
+        self.to8 = nn.Conv2d(4 * c4, c8, 1)
+        self.similar = nn.Conv2d(similarities, c8, 1)
+        self.to16 = nn.Conv2d(c8, c16, 3, 2, 1)
+        self.readout = nn.Conv2d(readout, c16, 1) if readout else None
+        self.to32 = nn.Conv2d(c16, c32, 3, 2, 1)
+        self.blocks32 = nn.Sequential(*(Bottleneck(c32, 128) for _ in range(blocks[2])))
+        self.from32 = nn.Conv2d(c32, c16, 1)
+        self.blocks16 = nn.Sequential(*(Bottleneck(c16, 96) for _ in range(blocks[1])))
+        self.from16 = nn.Conv2d(c16, c8, 1)
+        self.blocks8 = nn.Sequential(*(Bottleneck(c8, 64) for _ in range(blocks[0])))
+        self.from8 = nn.Conv2d(c8, 4 * c4, 1)
+        self.mix4 = nn.Conv2d(c4, 32, 3, padding=1)
+        self.head = nn.Conv2d(32, 16, 1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.constant_(self.head.bias, -1.0)
+
+    def forward(
+        self, features: tuple[Tensor, ...], maps: Tensor, similarities: Tensor, readout: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, 1, H, W) in float32.
+
+        Args:
+            features: f4, f8, f16, f32 of `TinyEncoder` (the embedding is not read here).
+            maps: (B, maps, H, W).
+            similarities: (B, similarities, H/8, W/8).
+            readout: (B, readout, H/16, W/16) or None.
+        """
+        f4, f8, f16, f32 = features[:4]
+        dtype = f4.dtype
+        x4 = functional.relu(f4 + self.maps(functional.pixel_unshuffle(maps.to(dtype), 4)))
+        x8 = functional.relu(f8 + self.to8(functional.pixel_unshuffle(x4, 2)) + self.similar(similarities.to(dtype)))
+        x16 = f16 + self.to16(x8)
+        if self.readout is not None and readout is not None:
+            x16 = x16 + self.readout(readout.to(dtype))
+        x16 = functional.relu(x16)
+        x32 = self.blocks32(f32 + self.to32(x16))
+        x16 = self.blocks16(x16 + upsample(self.from32(functional.relu(x32)), x16))
+        x8 = self.blocks8(x8 + upsample(self.from16(functional.relu(x16)), x8))
+        x4 = functional.relu(x4 + functional.pixel_shuffle(self.from8(functional.relu(x8)), 2))
+        x4 = functional.relu(self.mix4(x4))
+        return functional.pixel_shuffle(self.head(x4), 4).float()
+
+
+def pad_to_stride(x: Tensor, stride: int = STRIDE) -> Tensor:
+    """Pad bottom and right by repeating the edge until H and W are multiples of `stride`."""
+    height, width = x.shape[-2:]
+    below, right = -height % stride, -width % stride
+    return functional.pad(x, (0, right, 0, below), mode="replicate") if below or right else x

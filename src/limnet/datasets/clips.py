@@ -1,0 +1,181 @@
+"""Clips: k neighbouring slices of one object, cut out in a window at the object's own scale.
+
+The common currency of training: one slice trains the interaction network, several train propagation. A clip is drawn
+from an image with its label map, or from a label map alone that gets a random appearance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limnet.simulation.volumes import paint
+
+MIN_PIXELS = 12  # a smaller cross-section is no target to train on
+
+
+@dataclass(frozen=True)
+class Source:
+    """A labelled volume to draw clips from.
+
+    Attributes:
+        labels: int (D, H, W).
+        spacing: mm along each axis.
+        image: (D, H, W) raw intensities, or None for a label map that must be painted.
+        modality: "ct", or anything else (percentile windows).
+        weight: relative frequency with which it is drawn.
+        isotropic_axes: axes along which slices may be taken.
+        instance: ids are instances of one kind rather than named structures.
+    """
+
+    labels: np.ndarray
+    spacing: tuple[float, float, float]
+    image: np.ndarray | None = None
+    modality: str = "other"
+    weight: float = 1.0
+    axes: tuple[int, ...] = (0, 1, 2)
+    name: str = ""
+    ids: tuple[int, ...] = ()
+
+    def with_ids(self, smallest: int = 40) -> Source:
+        """The same source with the list of ids that have at least `smallest` voxels."""
+        ids, counts = np.unique(self.labels, return_counts=True)
+        keep = tuple(int(i) for i, c in zip(ids, counts, strict=True) if i != 0 and c >= smallest)
+        return Source(self.labels, self.spacing, self.image, self.modality, self.weight, self.axes, self.name, keep)
+
+
+def random_window(
+    rng: np.random.Generator, source: Source, target: np.ndarray, image: np.ndarray
+) -> tuple[float, float]:
+    """Random display window (lo, hi) of a crop, as a reader or the automatic windowing might choose it."""
+    inside = image[target] if target.any() else image
+    if source.modality == "ct":
+        centre = float(np.median(inside))
+        kind = rng.random()
+        if kind < 0.6:  # a customary window for this tissue
+            if centre < -350:
+                lo, hi = -1000.0, 400.0
+            elif centre > 350:
+                lo, hi = -200.0, 1300.0
+            else:
+                lo, hi = -160.0, 240.0
+            width = hi - lo
+            return lo + rng.normal(0, 0.06) * width, hi + rng.normal(0, 0.06) * width
+        if kind < 0.85:
+            width = np.exp(rng.uniform(np.log(150), np.log(1500)))
+            start = centre - width * rng.uniform(0.2, 0.8)
+            return start, start + width
+    low, high = np.percentile(image, [rng.uniform(0, 3), rng.uniform(97, 100)])
+    spread = max(float(high - low), 1e-3)
+    return float(low) - rng.uniform(-0.05, 0.15) * spread, float(high) + rng.uniform(-0.15, 0.25) * spread
+
+
+def _resize(stack: np.ndarray, size: int) -> np.ndarray:
+    import torch
+    import torch.nn.functional as functional
+
+    tensor = torch.from_numpy(np.ascontiguousarray(stack, np.float32))[:, None]
+    return functional.interpolate(tensor, (size, size), mode="bilinear", antialias=True, align_corners=False)[
+        :, 0
+    ].numpy()
+
+
+def draw_clip(
+    rng: np.random.Generator,
+    source: Source,
+    length: int,
+    size: int,
+    span: tuple[float, float] = (0.1, 0.7),
+    paint_probability: float = 0.3,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draw one object and cut a clip around it.
+
+    Args:
+        rng: source of randomness.
+        source: where to draw from; needs `ids`.
+        length: slices in the clip; the first one always shows the object, later ones may not.
+        size: side of the square window in network pixels.
+        span: the object's larger side as a share of the window, drawn log-uniformly.
+        paint_probability: how often a source with an image is painted anew all the same.
+
+    Returns:
+        image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed (no such object,
+        too small, off the volume): draw again.
+    """
+    if not source.ids:
+        return None
+    axis = int(rng.choice(source.axes))
+    labels = np.moveaxis(source.labels, axis, 0)
+    gap = (source.spacing[axis], *(s for i, s in enumerate(source.spacing) if i != axis))
+    step = int(rng.choice((1, 1, 1, 2))) if length > 1 and gap[0] < 2.0 else 1
+    if labels.shape[0] < (length - 1) * step + 1:
+        if labels.shape[0] < length:
+            return None
+        step = 1
+    wanted = int(rng.choice(source.ids))
+    others = [int(rng.choice(source.ids))] if rng.random() < 0.05 else []
+    target = labels == wanted
+    for other in others:
+        target |= labels == other
+    areas = target.sum((1, 2))
+    slices = np.flatnonzero(areas >= MIN_PIXELS)
+    if not len(slices):
+        return None
+    first = int(rng.choice(slices))
+    forward = bool(rng.random() < 0.5)
+    picks = first + np.arange(length) * (step if forward else -step)
+    if picks[-1] < 0 or picks[-1] >= labels.shape[0]:
+        picks = first - np.arange(length) * (step if forward else -step)
+        if picks[-1] < 0 or picks[-1] >= labels.shape[0]:
+            return None
+    mask = target[picks]
+    if rng.random() < (0.2 if length == 1 else 0.1):  # one part of it only
+        from scipy import ndimage
+
+        parts, number = ndimage.label(mask)
+        if number > 1:
+            present = np.unique(parts[0][parts[0] > 0])
+            mask = parts == int(rng.choice(present))
+            if mask[0].sum() < MIN_PIXELS:
+                return None
+    rows, columns = (np.flatnonzero(mask.any((0, 2 - i))) for i in (0, 1))
+    box = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]], float)
+    extent = max((box[0, 1] - box[0, 0]) * gap[1], (box[1, 1] - box[1, 0]) * gap[2])
+    side = extent / np.exp(rng.uniform(np.log(span[0]), np.log(span[1])))
+    side = max(side, 16 * min(gap[1], gap[2]))
+    longest = max(labels.shape[1] * gap[1], labels.shape[2] * gap[2])
+    side = min(side, longest * rng.uniform(0.9, 1.15))  # little of the window lies off the volume
+    shift = rng.uniform(-0.5, 0.5, 2) * max(side - extent, 0.0) * rng.choice((0.4, 1.0))
+    cut, pads = [], []
+    for i in (0, 1):
+        centre = box[i].mean() + shift[i] / gap[i + 1]
+        half, limit = side / gap[i + 1] / 2, labels.shape[i + 1]
+        if rng.random() < 0.7:  # as the predictor does: keep the window on the volume where it fits
+            centre = min(max(centre, half), limit - half) if 2 * half < limit else limit / 2
+        low = round(centre - half)
+        high = low + max(8, round(side / gap[i + 1]))
+        cut.append((max(low, 0), min(high, limit)))
+        pads.append((max(-low, 0), max(high - limit, 0)))
+        if cut[-1][0] >= cut[-1][1]:
+            return None
+    window = (slice(*cut[0]), slice(*cut[1]))
+    mask = mask[:, window[0], window[1]]
+    if mask[0].sum() < MIN_PIXELS // 2:
+        return None
+    painted = source.image is None or rng.random() < paint_probability
+    if painted:
+        image = paint(rng, labels[picks][:, window[0], window[1]])
+        low, high = random_window(rng, Source(labels, source.spacing), mask, image)
+    else:
+        image = np.moveaxis(source.image, axis, 0)[picks][:, window[0], window[1]].astype(np.float32)
+        low, high = random_window(rng, source, mask, image)
+    image = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    pad = ((0, 0), *pads)
+    if any(p > 0 for pair in pads for p in pair):
+        image, mask = np.pad(image, pad, mode="edge" if rng.random() < 0.5 else "constant"), np.pad(mask, pad)
+    image, soft = _resize(image, size), _resize(mask, size)
+    mask = soft > 0.5
+    if mask[0].sum() < MIN_PIXELS:
+        return None
+    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8), mask

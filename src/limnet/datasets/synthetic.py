@@ -1,0 +1,94 @@
+"""Synthetic slices, endless and free: the data set that needs no files."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from limnet.errors import InputError
+from limnet.simulation.volumes import paint, synthetic_labels
+
+MIN_PIXELS = 12
+_LATER_EPOCHS = 2**31  # validation draws from seeds that training never reaches
+
+
+class SyntheticDataset(Dataset):
+    """Painted label maps with one object each; sample `i` depends on `seed` and `i` alone.
+
+    Args:
+        length: number of samples.
+        size: side of the square slices in pixels, at least 32.
+        seed: source of all randomness.
+        slices: slices per sample.
+
+    Raises:
+        InputError: a size below 32, or a length or number of slices below 1.
+    """
+
+    def __init__(self, length: int = 1000, size: int = 96, seed: int = 0, slices: int = 1) -> None:
+        if size < 32:
+            raise InputError(f"size is {size}; the networks need slices of at least 32 x 32 pixels")
+        if length < 1 or slices < 1:
+            raise InputError(f"length is {length} and slices is {slices}; both must be at least 1")
+        self.length, self.size, self.seed, self.slices = length, size, seed, slices
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image uint8 (T, H, W), 0..255, and mask uint8 (T, H, W), 0 or 1; the object is on the first slice."""
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, index])
+        while True:
+            labels = synthetic_labels(rng, (self.slices, self.size, self.size))
+            ids, counts = np.unique(labels[0], return_counts=True)
+            ids = ids[(ids != 0) & (counts >= MIN_PIXELS) & (counts <= 0.7 * self.size**2)]
+            if len(ids):
+                break
+        mask = labels == rng.choice(ids)
+        image = paint(rng, labels)
+        low, high = np.percentile(image, (0.5, 99.5))
+        scaled = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1) * 255
+        return torch.from_numpy(scaled.astype(np.uint8)), torch.from_numpy(mask.astype(np.uint8))
+
+
+class SyntheticDataModule(LightningDataModule):
+    """Batches of synthetic slices for training and validation.
+
+    Args:
+        batch_size: samples per process and step.
+        size: side of the slices in pixels.
+        seed: source of all randomness.
+        length: samples per epoch over all processes.
+        slices: slices per sample; 1 trains the interaction network, more train propagation.
+        workers: processes that draw samples.
+    """
+
+    def __init__(
+        self, batch_size: int = 8, size: int = 96, seed: int = 0, length: int = 1000, slices: int = 1, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.training = SyntheticDataset(length, size, seed, slices)
+        self.validation = SyntheticDataset(max(length // 10, batch_size), size, seed + _LATER_EPOCHS, slices)
+
+    def train_dataloader(self) -> DataLoader:
+        """Samples in order (they are random already); incomplete batches are dropped."""
+        return self._loader(self.training, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Samples of other seeds."""
+        return self._loader(self.validation)
+
+    def _loader(self, dataset: SyntheticDataset, drop_last: bool = False) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.hparams["batch_size"],
+            shuffle=False,
+            num_workers=self.hparams["workers"],
+            drop_last=drop_last,
+        )

@@ -1,0 +1,113 @@
+"""Cached image halves: every window of every slice is encoded once, for all clicks, rounds, directions and objects."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from limnet.interaction.window import Window
+from limnet.view import SliceView
+
+Features = tuple[Tensor, ...]
+
+
+class FeatureCache:
+    """Least-recently-used store of image features with a bound on its memory.
+
+    Args:
+        max_bytes: upper limit; 0 keeps nothing.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 30):
+        self.max_bytes, self.bytes, self.hits, self.misses = max_bytes, 0, 0, 0
+        self._items: OrderedDict[Hashable, Features] = OrderedDict()
+
+    def get(self, key: Hashable, compute: Callable[[], Features]) -> Features:
+        """The features under `key`, computed at the first call."""
+        if key in self._items:
+            self.hits += 1
+            self._items.move_to_end(key)
+            return self._items[key]
+        self.misses += 1
+        features = compute()
+        size = _size(features)
+        if size <= self.max_bytes:
+            self._items[key] = features
+            self.bytes += size
+            while self.bytes > self.max_bytes:
+                self.bytes -= _size(self._items.popitem(last=False)[1])
+        return features
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+        self.bytes = 0
+
+
+def _size(features: Features) -> int:
+    return sum(t.numel() * t.element_size() for t in features)
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: "bf16" always, "fp32" never, "auto" where the processor has instructions for it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Short hash of a module's weights; equal encoders share their cached features."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class WindowEncoder:
+    """Runs a network's image half on windows of a view, through the cache.
+
+    Args:
+        network: has `encode_image` and `image_channels`.
+        device: where to compute.
+        precision: "fp32", "bf16" or "auto".
+        cache: shared by all networks of a case.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str, precision: str, cache: FeatureCache):
+        self.network, self.cache = network, cache
+        self.device = torch.device(device)
+        self.bf16 = use_bf16(precision, self.device)
+        encoder = getattr(network, "encoder", None)
+        self.key = fingerprint(encoder if isinstance(encoder, nn.Module) else network)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Inference mode with the chosen precision."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield
+
+    def image(self, view: SliceView, index: int, window: Window) -> Tensor:
+        """The window's pixels, (1, image_channels, size, size) in [0, 1]."""
+        wanted = int(getattr(self.network, "image_channels", 3))
+        pixels = window.crop(view.gray(index) if wanted == 1 else view.image(index))
+        if pixels.shape[1] != wanted:
+            pixels = pixels.expand(1, wanted, -1, -1)
+        return pixels.to(self.device)
+
+    def features(self, view: SliceView, index: int, window: Window) -> Features:
+        """Image features of one window of slice `index`."""
+        key = (self.key, self.bf16, view.axis, view.window, index, window)
+
+        def compute() -> Features:
+            with self.running():
+                return tuple(self.network.encode_image(self.image(view, index, window)))  # type: ignore[operator]
+
+        return self.cache.get(key, compute)

@@ -1,0 +1,156 @@
+"""InteractionModule: trains a click network by letting a simulated user correct it, several clicks a sample."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from limnet.interaction.tiny import TinyInteraction
+from limnet.interaction.training_clicks import add_disks, draw_clicks
+from limnet.training.augment import augment_clips
+from limnet.training.average import follow
+from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.schedule import warmup_cosine
+
+
+class InteractionModule(LightningModule):
+    """Iterative click training (RITM), with a loss on every click.
+
+    Args:
+        network_config: arguments of `TinyInteraction`; None for its defaults.
+        learning_rate: peak of AdamW.
+        max_steps: length of the cosine schedule in optimizer steps.
+        warmup_steps: linear warm-up.
+        weight_decay: of AdamW.
+        clicks: largest number of clicks per sample; each batch draws between 2 and this.
+        average_decay: decay of the exponential moving average kept as `self.average`.
+        seed: of clicks and augmentation.
+    """
+
+    def __init__(
+        self,
+        network_config: dict[str, Any] | None = None,
+        learning_rate: float = 1e-3,
+        max_steps: int = 1000,
+        warmup_steps: int = 100,
+        weight_decay: float = 0.02,
+        clicks: int = 4,
+        average_decay: float = 0.998,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = TinyInteraction(**(network_config or {}))
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and cosine decay."""
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+        )
+        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], self.hparams["max_steps"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _generator(self, batch_index: int) -> torch.Generator:
+        rank = self.global_rank if self._trainer is not None else 0
+        return torch.Generator().manual_seed(hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """One batch of (image uint8 (B, T, H, W), mask uint8 (B, T, H, W)); a random slice of each clip is used."""
+        generator = self._generator(batch_index)
+        image, mask = batch
+        if image.shape[1] > 1:
+            pick = int(torch.randint(0, image.shape[1], (1,), generator=generator))
+            image, mask = image[:, pick : pick + 1], mask[:, pick : pick + 1]
+        image, target = augment_clips(image, mask, generator)
+        features = self.network.encode_image(image.to(memory_format=torch.channels_last))
+        prompts = start_prompts(target, generator)
+        steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
+        losses, scores = [], []
+        for step in range(steps):
+            with torch.no_grad():
+                spread = float(torch.rand((), generator=generator)) * 0.8
+                points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread)
+                if step == 0:
+                    boxed = prompts[:, 3].amax((1, 2)) > 0
+                    skip = boxed & (torch.rand(len(boxed), generator=generator).to(boxed.device) < 0.5)
+                    kind = torch.where(skip, torch.full_like(kind, -1), kind)
+                add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
+            logits = self.network.decode(features, prompts)["instances"]
+            losses.append(mask_loss(logits, target))
+            with torch.no_grad():
+                scores.append(soft_dice(logits.sigmoid() > 0.5, target).mean())
+                prompts = prompts.clone()
+                prompts[:, 0:1] = logits.sigmoid()
+        loss = torch.stack(losses).mean()
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/dice_first", scores[0])
+        self.log("train/dice_last", scores[-1])
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Follow the weights with the moving average."""
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Six centred clicks on every sample with the averaged weights; logs Dice after 1, 2, 3 and 6."""
+        generator = torch.Generator().manual_seed(batch_index)
+        image, mask = batch
+        image, target = image[:, :1].float() / 255, mask[:, :1].bool()
+        self.average.eval()
+        features = self.average.encode_image(image)
+        prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
+        for click in range(1, 7):
+            points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread=0.9)
+            add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.average.click_radius)
+            prompts[:, 0:1] = self.average.decode(features, prompts)["instances"].sigmoid()
+            if click in (1, 2, 3, 6):
+                dice = soft_dice(prompts[:, 0:1] > 0.5, target).mean()
+                self.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
+
+
+def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
+    """Prompt maps before the first click: mostly empty, sometimes a damaged mask, sometimes a loose box.
+
+    Args:
+        target: bool (B, 1, H, W).
+        generator: source of randomness.
+
+    Returns:
+        float (B, 4, H, W): previous, positive, negative, bounds.
+    """
+    batch, _, height, width = target.shape
+    prompts = target.new_zeros((batch, 4, height, width), dtype=torch.float32)
+    draw = torch.rand(batch, generator=generator)
+    damaged = damage(target, generator)
+    for i in range(batch):
+        if draw[i] < 0.25:
+            prompts[i, 0] = damaged[i, 0]
+        elif draw[i] < 0.40 and bool(target[i].any()):
+            rows, columns = (torch.nonzero(target[i, 0].any(1 - axis))[:, 0] for axis in (0, 1))
+            slack = torch.rand(4, generator=generator) * 0.12
+            tall, wide = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+            top, bottom = int(rows[0] - slack[0] * tall), int(rows[-1] + 1 + slack[1] * tall)
+            left, right = int(columns[0] - slack[2] * wide), int(columns[-1] + 1 + slack[3] * wide)
+            prompts[i, 3, max(top, 0) : bottom, max(left, 0) : right] = 1.0
+    return prompts
+
+
+def damage(target: Tensor, generator: torch.Generator) -> Tensor:
+    """Quickly damaged masks for a batch: a smooth random field moves the border, cuts parts out and adds others."""
+    batch, _, height, width = target.shape
+    size = target.float().mean((1, 2, 3), keepdim=True).sqrt() * height
+    blurred = functional.avg_pool2d(target.float(), 9, 1, 4)
+    blurred = functional.avg_pool2d(blurred, 9, 1, 4)
+    cells = int(torch.randint(4, 14, (1,), generator=generator))
+    field = torch.randn((batch, 1, cells, cells), generator=generator).to(target.device)
+    field = functional.interpolate(field, (height, width), mode="bicubic", align_corners=False)
+    strength = torch.rand((batch, 1, 1, 1), generator=generator).to(target.device) * 0.7
+    bias = (torch.rand((batch, 1, 1, 1), generator=generator).to(target.device) - 0.5) * 0.6
+    reach = (size / 24).clamp(0.4, 1.5)
+    return ((blurred - 0.5) / reach + field * strength + bias > 0).float()

@@ -1,0 +1,104 @@
+"""TinyInteraction: the click network made for CPUs. The image half is cached; a click costs only the prompt half."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from limnet.blocks.tiny import WIDTHS, MapDecoder, TinyEncoder, pad_to_stride, similarity
+
+
+def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
+    """Difference of each pixel to the mean intensity under a weight map; zero where the map is empty.
+
+    Args:
+        image: (B, C, H, W) in [0, 1].
+        weights: (B, 1, H, W) non-negative.
+
+    Returns:
+        (B, 1, H, W), scaled by 4.
+    """
+    grey = image.float().mean(1, keepdim=True)
+    weights = weights.float()
+    mass = weights.sum((2, 3), keepdim=True)
+    mean = (grey * weights).sum((2, 3), keepdim=True) / mass.clamp_min(1e-6)
+    return torch.where(mass > 1e-6, (grey - mean) * 4, torch.zeros_like(grey))
+
+
+class TinyInteraction(nn.Module):
+    """Clicks on one slice to that slice's mask.
+
+    Args:
+        image_channels: 1 for grey slices, 3 for RGB.
+        widths: channels at strides 4, 8, 16, 32.
+        depths: residual blocks of the image half at each stride.
+        embedding: channels of the similarity embedding.
+        click_radius: radius of a click's disk in network pixels.
+
+    Attributes:
+        config: the arguments above as plain JSON types.
+        prompt_channels: order of the prompt maps, each (H, W) in [0, 1].
+    """
+
+    prompt_channels = ("previous", "positive", "negative", "bounds")
+
+    def __init__(
+        self,
+        image_channels: int = 1,
+        widths: tuple[int, ...] = WIDTHS,
+        depths: tuple[int, ...] = (2, 1, 2, 2),
+        embedding: int = 32,
+        click_radius: float = 3.0,
+    ):
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "image_channels": image_channels,
+            "widths": list(widths),
+            "depths": list(depths),
+            "embedding": embedding,
+            "click_radius": click_radius,
+        }
+        self.image_channels = image_channels
+        self.click_radius = float(click_radius)
+        self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)
+        self.decoder = MapDecoder(maps=7, similarities=4, widths=tuple(widths))
+
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Image half: (B, C, H, W) in [0, 1], H and W at least 32, to (padded image, f4, f8, f16, f32, embedding)."""
+        image = pad_to_stride(image)
+        return (image, *self.encoder(image))
+
+    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
+        """Prompt half.
+
+        Args:
+            features: result of `encode_image`.
+            prompts: (B, 4, H, W) maps in [0, 1]: previous mask, positive, negative, bounds (inside of a box or lasso).
+
+        Returns:
+            {"instances": logits (B, 1, H, W)}.
+        """
+        height, width = prompts.shape[-2:]
+        image, f4, f8, f16, f32, embedding = features
+        prompts = functional.pad(prompts, (0, image.shape[-1] - width, 0, image.shape[-2] - height)).float()
+        previous, positive, negative = prompts[:, 0:1], prompts[:, 1:2], prompts[:, 2:3]
+        maps = torch.cat(
+            [
+                prompts,
+                intensity_difference(image, positive),
+                intensity_difference(image, negative),
+                intensity_difference(image, previous),
+            ],
+            1,
+        )
+        coarse = functional.avg_pool2d(prompts, 8)
+        weights = torch.cat([coarse[:, :3], functional.relu(coarse[:, 0:1] - coarse[:, 2:3] * 4)], 1)
+        logits = self.decoder((f4, f8, f16, f32), maps, similarity(embedding, weights))
+        return {"instances": logits[..., :height, :width]}
+
+    def forward(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
+        """Both halves: image (B, C, H, W), prompts (B, 4, H, W) to {"instances": logits (B, 1, H, W)}."""
+        return self.decode(self.encode_image(image), prompts)

@@ -1,0 +1,170 @@
+"""Carriers: what takes a mask one slice further. One for windows (tiny), one for whole slices (XMem).
+
+A carrier is the state of one sweep in one direction; it is made anew for every sweep, so sensory memory restarts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from limnet.errors import InputError
+from limnet.interaction.features import WindowEncoder
+from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.propagation.stream_carrier import StreamCarrier
+from limnet.propagation.tiny import Remembered, TinyPropagation
+from limnet.propagation.xmem import XMem
+from limnet.view import SliceView
+
+Slice = NDArray[np.float32]
+
+PROMPTS_IN_MEMORY = 4  # nearest prompted slices that a sweep remembers
+RECENT_IN_MEMORY = 4  # predicted slices it remembers besides
+MEMORY_EVERY = 3  # slices between two remembered predicted slices
+TOP_K = 30  # memory places a query listens to
+_MARGIN = 0.14  # the window moves on when the object comes closer to its border
+
+
+class Carrier(Protocol):
+    """State of one sweep."""
+
+    def place(self, index: int, mask: Slice) -> None:
+        """Stand on a slice whose mask is given: a prompted one."""
+        ...
+
+    def step(self, index: int) -> Slice:
+        """Go to the neighbouring slice `index` and return its (H, W) float32 probabilities."""
+        ...
+
+
+class WindowCarrier:
+    """Carries a mask in a window that follows it from slice to slice.
+
+    Args:
+        network: `TinyPropagation`.
+        encoder: its image half with the cache of the case.
+        view: volume along the case's axis.
+        prompts: prompted slices that stay in memory, nearest first.
+        size: side of the network input in pixels.
+        follow: let the window follow the object; otherwise it shows the whole slice.
+    """
+
+    def __init__(
+        self,
+        network: TinyPropagation,
+        encoder: WindowEncoder,
+        view: SliceView,
+        prompts: Sequence[tuple[int, Slice]],
+        size: int,
+        follow: bool = True,
+    ):
+        self.network, self.encoder, self.view, self.size, self.follow = network, encoder, view, size, follow
+        self.window: Window | None = None
+        self.index, self.mask = -1, np.zeros(view.shape, np.float32)
+        self.permanent: list[Remembered] = []
+        self.recent: list[Remembered] = []
+        self.steps = 0
+        for index, mask in prompts[:PROMPTS_IN_MEMORY]:
+            box = mask_box(mask > 0.5)
+            if box is not None:
+                self.permanent.append(self._remember(index, mask, self._window(box)))
+
+    def _window(self, box: tuple[int, int, int, int]) -> Window:
+        shape = self.view.shape
+        if not self.follow:
+            box = (0, shape[0], 0, shape[1])
+        return window_around(box, shape, self.view.spacing, self.size, share=0.38 if self.follow else 1.0)
+
+    def _remember(self, index: int, mask: Slice, window: Window) -> Remembered:
+        features = self.encoder.features(self.view, index, window)
+        with self.encoder.running():
+            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device))
+
+    def place(self, index: int, mask: Slice) -> None:
+        """Stand on a prompted slice; see `Carrier`."""
+        self.index, self.mask, self.steps = index, mask, 0
+        box = mask_box(mask > 0.5)
+        if box is not None:
+            self.window = self._window(box)
+
+    def step(self, index: int) -> Slice:
+        """Predict the neighbouring slice; see `Carrier`."""
+        if self.window is None or not self.permanent:
+            return np.zeros(self.view.shape, np.float32)
+        result = self._predict(index, self.window)
+        box = mask_box(result > 0.5)
+        if box is not None and self.follow and not self._fits(join(box, mask_box(self.mask > 0.5)) or box):
+            # the object has outgrown the window or left its middle: look again in a better one
+            self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
+            result = self._predict(index, self.window)
+            box = mask_box(result > 0.5)
+        self.index, self.mask = index, result
+        self.steps += 1
+        if box is not None and self.steps % MEMORY_EVERY == 0:
+            self.recent.append(self._remember(index, result, self.window))
+            del self.recent[:-RECENT_IN_MEMORY]
+        return result
+
+    def _fits(self, box: tuple[int, int, int, int]) -> bool:
+        window = self.window
+        if window is None:
+            return False
+        whole = window.height >= self.view.shape[0] and window.width >= self.view.shape[1]
+        share = max((box[1] - box[0]) / window.height, (box[3] - box[2]) / window.width)
+        inside = window.holds(_kept_on_slice(box, self.view.shape, window), _MARGIN)
+        return (inside or whole) and (share > 0.2 or window == self._window(box))
+
+    def _predict(self, index: int, window: Window) -> Slice:
+        view, encoder, network = self.view, self.encoder, self.network
+        features = encoder.features(view, index, window)
+        last = self._remember(self.index, self.mask, window)
+        with encoder.running():
+            readout = network.read(features, [*self.permanent, *self.recent], TOP_K)
+            logits = network.segment(
+                features,
+                readout,
+                self.permanent,
+                last,
+                encoder.image(view, self.index, window),
+                window.crop(self.mask, edge=False).to(encoder.device),
+            )
+        return window.paste(logits, np.zeros(view.shape, np.float32))
+
+
+def _kept_on_slice(box: tuple[int, int, int, int], shape: tuple[int, int], window: Window) -> tuple[int, int, int, int]:
+    """A box whose sides at the slice's border do not count as close to the window's border."""
+    middle = (window.top + window.height // 2, window.left + window.width // 2)
+    row0 = middle[0] if window.top <= 0 else box[0]
+    row1 = middle[0] if window.top + window.height >= shape[0] else box[1]
+    column0 = middle[1] if window.left <= 0 else box[2]
+    column1 = middle[1] if window.left + window.width >= shape[1] else box[3]
+    return min(row0, box[1]), max(row1, box[0]), min(column0, box[3]), max(column1, box[2])
+
+
+def nearest_prompts(prompts: Mapping[int, Slice], origin: int) -> list[tuple[int, Slice]]:
+    """Prompted slices by distance from `origin`, which comes first."""
+    return sorted(prompts.items(), key=lambda item: (abs(item[0] - origin), item[0]))
+
+
+def make_carrier(
+    network: nn.Module, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: object
+) -> Carrier:
+    """The carrier for a network: windows for `TinyPropagation`, whole slices for XMem.
+
+    Args:
+        network: propagation network.
+        encoder: its image half.
+        view: volume along the case's axis.
+        prompts: prompted slices, nearest first.
+        settings: has `follow_window` (optional).
+    """
+    if isinstance(network, TinyPropagation):
+        size = int(getattr(network, "window_size", 160))
+        return WindowCarrier(network, encoder, view, prompts, size, bool(getattr(settings, "follow_window", True)))
+    if isinstance(network, XMem):
+        return StreamCarrier(network, encoder, view, prompts)
+    raise InputError(f"no carrier for {type(network).__name__}; allowed are TinyPropagation and XMem")

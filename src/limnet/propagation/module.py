@@ -1,0 +1,160 @@
+"""PropagationModule: trains the memory network on whole clips with its own predictions fed back."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from limnet.interaction.module import damage
+from limnet.propagation.tiny import TinyPropagation
+from limnet.training.augment import augment_clips
+from limnet.training.average import follow
+from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.schedule import warmup_cosine
+
+
+class PropagationModule(LightningModule):
+    """Clip training: slice 0 is prompted, every later slice is predicted from memory and predicted neighbours.
+
+    Args:
+        network_config: arguments of `TinyPropagation`; None for its defaults.
+        learning_rate: peak of AdamW.
+        max_steps: length of the cosine schedule in optimizer steps.
+        warmup_steps: linear warm-up.
+        weight_decay: of AdamW.
+        freeze_encoder: keep the image half as it came (shared with the interaction network).
+        memory_every: a predicted slice enters memory every so many slices.
+        forcing_steps: over so many steps true masks as the previous mask give way to predictions.
+        average_decay: decay of the moving average kept as `self.average`.
+        seed: of augmentation and draws.
+    """
+
+    def __init__(
+        self,
+        network_config: dict[str, Any] | None = None,
+        learning_rate: float = 1e-3,
+        max_steps: int = 1000,
+        warmup_steps: int = 100,
+        weight_decay: float = 0.02,
+        freeze_encoder: bool = True,
+        memory_every: int = 2,
+        forcing_steps: int = 300,
+        average_decay: float = 0.998,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = TinyPropagation(**(network_config or {}))
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and cosine decay over everything that is not frozen."""
+        if self.hparams["freeze_encoder"]:
+            self.network.encoder.requires_grad_(False)
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+        )
+        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], self.hparams["max_steps"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _encode(self, network: TinyPropagation, image: Tensor) -> list[tuple[Tensor, ...]]:
+        """Features of every slice of (B, T, H, W), one tuple a slice, from one pass."""
+        batch, length = image.shape[:2]
+        if self.hparams["freeze_encoder"]:
+            network.encoder.eval()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
+            stacked = image.transpose(0, 1).reshape(batch * length, 1, *image.shape[2:])
+            features = network.encode_image(stacked.to(memory_format=torch.channels_last))
+        return [tuple(f[t * batch : (t + 1) * batch] for f in features) for t in range(length)]
+
+    def carry(
+        self,
+        network: TinyPropagation,
+        image: Tensor,
+        prompt: Tensor,
+        truth: Tensor | None = None,
+        forcing: float = 0.0,
+        second: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """Logits of slices 1 .. T-1 of clips (B, T, H, W), given the mask (B, 1, H, W) of slice 0.
+
+        Args:
+            network: trained or averaged network.
+            image: (B, T, H, W) in [0, 1].
+            prompt: (B, 1, H, W) mask of slice 0.
+            truth: bool (B, T, H, W), used with probability `forcing` as the previous mask.
+            forcing: see `truth`.
+            second: (B, 1, H, W) mask of the last slice, put into memory as a second prompt.
+            generator: draws for `forcing`.
+        """
+        features = self._encode(network, image)
+        last = network.remember(features[0], prompt)
+        memory, looks = [last], [last]
+        if second is not None:
+            far = network.remember(features[-1], second)
+            memory, looks = [*memory, far], [*looks, far]
+        mask, outputs = prompt.float(), []
+        for t in range(1, image.shape[1]):
+            readout = network.read(features[t], memory)
+            logits = network.segment(features[t], readout, looks, last, image[:, t - 1 : t], mask)
+            outputs.append(logits)
+            mask = logits.detach().sigmoid()
+            if truth is not None and forcing > 0 and generator is not None:
+                swap = torch.rand(len(image), 1, 1, 1, generator=generator).to(mask.device) < forcing
+                mask = torch.where(swap, truth[:, t : t + 1].float(), mask)
+            last = network.remember(features[t], mask)
+            if t % self.hparams["memory_every"] == 0:
+                memory.append(last)
+        return outputs
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """One batch of clips: image uint8 (B, T, H, W), mask uint8 (B, T, H, W)."""
+        rank = self.global_rank if self._trainer is not None else 0
+        generator = torch.Generator().manual_seed(
+            hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31
+        )
+        image, target = augment_clips(*batch, generator, scale=(0.85, 1.2))
+        draw = torch.rand(3, generator=generator)
+        if draw[0] < 0.2:  # the other way round: the object begins and grows
+            order = torch.arange(image.shape[1] - 1, -1, -1)
+            full = target[:, -1].flatten(1).any(1)
+            if bool(full.all()):
+                image, target = image[:, order], target[:, order]
+        prompt = target[:, :1].float()
+        if draw[1] < 0.3:
+            prompt = damage(target[:, :1], generator)
+        second = target[:, -1:].float() if draw[2] < 0.2 else None
+        forcing = max(0.0, 1 - self.global_step / max(self.hparams["forcing_steps"], 1)) * 0.8
+        outputs = self.carry(self.network, image, prompt, target, forcing, second, generator)
+        losses = [mask_loss(logits, target[:, t : t + 1]) for t, logits in enumerate(outputs, 1)]
+        loss = torch.stack(losses).mean()
+        with torch.no_grad():
+            first = soft_dice(outputs[0] > 0, target[:, 1:2]).mean()
+            final = soft_dice(outputs[-1] > 0, target[:, -1:]).mean()
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/dice_first", first)
+        self.log("train/dice_last", final)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Follow the weights with the moving average."""
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Dice over the clip from a perfect prompt, beside that of copying the prompt and of copying each true mask."""
+        image, target = batch[0].float() / 255, batch[1].bool()
+        self.average.eval()
+        outputs = torch.cat(self.carry(self.average, image, target[:, :1].float()), 1) > 0
+        later = target[:, 1:]
+        copied = target[:, :1].expand_as(later)
+        for name, guess in (("carried", outputs), ("copied", copied), ("copied_each_step", target[:, :-1])):
+            dice = soft_dice(guess, later).mean()
+            self.log(f"val/dice_{name}", dice, batch_size=len(image), prog_bar=True, sync_dist=True)
+        slices = soft_dice(outputs.flatten(0, 1), later.flatten(0, 1)).mean()
+        self.log("val/dice_per_slice", slices, batch_size=len(image), sync_dist=True)

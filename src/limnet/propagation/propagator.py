@@ -1,0 +1,168 @@
+"""Propagator: the prompt mask goes slice by slice to both sides, eq. (5) and (6) of the paper.
+
+Two scopes: "volume" sweeps from the new prompt to both ends of the volume; "interval" only to the neighbouring prompted
+slices, where the sweeps of both prompts are blended by distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from limnet.errors import Cancelled, InputError
+from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.propagation.carrier import make_carrier, nearest_prompts
+from limnet.view import SliceView
+
+Slice = NDArray[np.float32]
+Progress = Callable[[int, int], object]
+
+
+class Propagator:
+    """The propagation network at work.
+
+    Args:
+        network: `TinyPropagation` or `XMem`.
+        device: where to compute.
+        precision: "fp32", "bf16" or "auto".
+        cache: features of the case; a private one when None.
+        settings: has `stop_after_empty` (a sweep ends after so many empty slices); None for the default of 3.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "auto",
+        cache: FeatureCache | None = None,
+        settings: object | None = None,
+    ):
+        self.network, self.settings = network, settings
+        self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
+        self.stop_after_empty = int(getattr(settings, "stop_after_empty", 3))
+
+    def propagate(
+        self,
+        view: SliceView,
+        prompts: Mapping[int, Slice],
+        origin: int,
+        scope: str = "volume",
+        known: Callable[[int], Slice] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[int, Slice]:
+        """Carry the mask of the prompted slice `origin` to both sides.
+
+        Args:
+            view: volume along the case's axis, D slices.
+            prompts: prompted slices with their (H, W) float32 probabilities; they stay as they are, and all of them
+                are remembered.
+            origin: the slice prompted last; a key of `prompts`.
+            scope: "volume" or "interval".
+            known: current result of a slice; not needed by this propagator.
+            progress: called with (done, total) slices; returning False cancels.
+
+        Returns:
+            Slice index to (H, W) float32 probabilities; prompted slices and slices behind an early stop are left out.
+
+        Raises:
+            InputError: unknown scope or an origin that is not prompted.
+            Cancelled: `progress` returned False.
+        """
+        if scope not in ("volume", "interval"):
+            raise InputError(f"scope is {scope!r}; allowed are 'volume' and 'interval'")
+        if origin not in prompts:
+            raise InputError(f"slice {origin} is not prompted; prompted are {sorted(prompts)}")
+        depth = len(view)
+        ends = {-1: -1, 1: depth}
+        others = {
+            -1: max((i for i in prompts if i < origin), default=None),
+            1: min((i for i in prompts if i > origin), default=None),
+        }
+        sweeps: list[tuple[int, int, int]] = []  # start, end (excluded), direction
+        for direction in (-1, 1):
+            other = others[direction]
+            if scope == "volume" or other is None:
+                sweeps.append((origin, ends[direction], direction))
+            else:
+                sweeps.append((origin, other, direction))
+                sweeps.append((other, origin, -direction))
+        total = sum(abs(end - start) - 1 for start, end, _ in sweeps)
+        count = _Count(progress, max(total, 1))
+        results = []
+        for start, end, direction in sweeps:
+            results.append(self._sweep(view, prompts, start, end, direction, count))
+        count.finish()
+        return _merge(sweeps, results)
+
+    def _sweep(
+        self, view: SliceView, prompts: Mapping[int, Slice], start: int, end: int, direction: int, count: _Count
+    ) -> dict[int, Slice]:
+        """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
+        results: dict[int, Slice] = {}
+        if not (prompts[start] > 0.5).any():
+            count.skip(abs(end - start) - 1)
+            return results
+        carrier = make_carrier(self.network, self.encoder, view, nearest_prompts(prompts, start), self.settings)
+        carrier.place(start, prompts[start])
+        empty = 0
+        for index in range(start + direction, end, direction):
+            if index in prompts:
+                empty = 0 if (prompts[index] > 0.5).any() else empty + 1
+                carrier.place(index, prompts[index])
+                if empty:  # the user said that the object ends here
+                    count.skip(abs(end - index))
+                    break
+            else:
+                results[index] = carrier.step(index)
+                empty = 0 if (results[index] > 0.5).any() else empty + 1
+                if empty >= self.stop_after_empty:
+                    count.skip(abs(end - index))
+                    break
+            count.add()
+        return results
+
+
+class _Count:
+    """Tells the caller how many slices are done."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self) -> None:
+        self.skip(1)
+
+    def skip(self, slices: int) -> None:
+        self.done = min(self.done + slices, self.total)
+        self._tell()
+
+    def finish(self) -> None:
+        if self.done < self.total:
+            self.done = self.total
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.progress is not None and self.progress(self.done, self.total) is False:
+            raise Cancelled("cancelled by the progress callback; nothing was changed")
+
+
+def _merge(sweeps: list[tuple[int, int, int]], results: list[dict[int, Slice]]) -> dict[int, Slice]:
+    """Blend sweeps that met in one interval; a slice nearer to a prompt trusts that prompt's sweep more."""
+    merged: dict[int, Slice] = {}
+    for number, ((start, end, _), result) in enumerate(zip(sweeps, results, strict=True)):
+        partner = next((j for j, (a, b, _) in enumerate(sweeps) if j != number and a == end and b == start), None)
+        if partner is None:
+            merged.update(result)
+            continue
+        if partner < number:
+            continue
+        back = results[partner]
+        for index in sorted(set(result) | set(back)):
+            weight = abs(index - end) / abs(end - start)  # 1 at start, 0 at end
+            zero = np.zeros_like(result.get(index, back.get(index)))
+            merged[index] = weight * result.get(index, zero) + (1 - weight) * back.get(index, zero)
+    return merged

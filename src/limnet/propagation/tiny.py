@@ -1,0 +1,214 @@
+"""TinyPropagation: carries a mask from slice to slice with a memory of prompted and recent slices, made for CPUs.
+
+What a slice is told about the object, from near to far: the previous slice and its mask (sensory memory), what similar
+places in remembered slices were labelled (working memory, prompted slices always in it), and how the object looks:
+similarity to its mean embedding and a likelihood of its grey levels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from limnet.blocks.tiny import WIDTHS, Bottleneck, MapDecoder, TinyEncoder, pad_to_stride
+
+BINS = 32
+
+
+class Remembered(NamedTuple):
+    """One memory slice: what `remember` makes of its features and mask.
+
+    Attributes:
+        key: (B, K, h, w) at stride 16.
+        shrinkage: (B, 1, h, w), at least 1.
+        value: (B, V, h, w).
+        prototypes: (B, 2, E) sums of embeddings over the object and over its surroundings.
+        masses: (B, 2) areas they were summed over, in stride-8 pixels.
+        histograms: (B, 2, 32) grey-level counts of the object and of its surroundings.
+    """
+
+    key: Tensor
+    shrinkage: Tensor
+    value: Tensor
+    prototypes: Tensor
+    masses: Tensor
+    histograms: Tensor
+
+
+def surroundings(mask: Tensor, reach: int) -> Tensor:
+    """Ring around a soft mask: dilated by `reach` pixels, minus the mask. (B, 1, h, w) in [0, 1]."""
+    grown = mask
+    for _ in range(reach // 4):
+        grown = functional.max_pool2d(grown, 9, 1, 4)
+    return (grown - mask).clamp_min(0)
+
+
+def histogram(image: Tensor, weights: Tensor) -> Tensor:
+    """Weighted grey-level histogram with 32 bins over [0, 1]: (B, 1, H, W) twice to (B, 32)."""
+    index = (image.float().mean(1).clamp(0, 1) * (BINS - 1)).round().long().flatten(1)
+    counts = torch.zeros(len(image), BINS, device=image.device)
+    return counts.scatter_add(1, index, weights.float().flatten(1))
+
+
+def likelihood(image: Tensor, histograms: Tensor) -> Tensor:
+    """Log-ratio of object to surroundings for the grey level of each pixel, in [-1, 1].
+
+    Args:
+        image: (B, C, H, W) in [0, 1].
+        histograms: (B, 2, 32).
+
+    Returns:
+        (B, 1, H, W); zero when there is no object.
+    """
+    kernel = torch.tensor([[[0.1, 0.2, 0.4, 0.2, 0.1]]], device=histograms.device)
+    smooth = functional.conv1d(histograms.float().flatten(0, 1)[:, None], kernel, padding=2).reshape(histograms.shape)
+    share = smooth / smooth.sum(2, keepdim=True).clamp_min(1e-6) + 1e-3
+    ratio = (torch.log(share[:, 0] / share[:, 1]) / 4).clamp(-1, 1)
+    ratio = ratio * (histograms[:, 0].sum(1, keepdim=True) > 0)
+    grey = image.float().mean(1, keepdim=True)
+    index = (grey.clamp(0, 1) * (BINS - 1)).round().long()
+    return ratio.gather(1, index.flatten(1)).reshape(grey.shape)
+
+
+class TinyPropagation(nn.Module):
+    """Memory network for windows at the object's scale.
+
+    Args:
+        image_channels: 1 for grey slices, 3 for RGB.
+        widths: channels at strides 4, 8, 16, 32.
+        depths: residual blocks of the image half.
+        embedding: channels of the similarity embedding.
+        key_dim: channels of memory keys.
+        value_dim: channels of memory values.
+    """
+
+    def __init__(
+        self,
+        image_channels: int = 1,
+        widths: tuple[int, ...] = WIDTHS,
+        depths: tuple[int, ...] = (2, 1, 2, 2),
+        embedding: int = 32,
+        key_dim: int = 64,
+        value_dim: int = 128,
+    ):
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "image_channels": image_channels,
+            "widths": list(widths),
+            "depths": list(depths),
+            "embedding": embedding,
+            "key_dim": key_dim,
+            "value_dim": value_dim,
+        }
+        self.image_channels = image_channels
+        self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)
+        self.key = nn.Conv2d(widths[2], key_dim, 3, padding=1)
+        self.shrink = nn.Conv2d(widths[2], 1, 3, padding=1)
+        self.select = nn.Conv2d(widths[2], key_dim, 3, padding=1)
+        nn.init.zeros_(self.shrink.weight)
+        nn.init.zeros_(self.shrink.bias)
+        self.mask_in = nn.Conv2d(256, value_dim, 1)
+        self.image_in = nn.Conv2d(widths[2], value_dim, 1)
+        self.value = nn.Sequential(Bottleneck(value_dim, 96), Bottleneck(value_dim, 96))
+        self.decoder = MapDecoder(maps=6, similarities=4, readout=value_dim + 1, widths=tuple(widths), blocks=(2, 3, 1))
+
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Image half: (B, C, H, W) in [0, 1] to (padded image, f4, f8, f16, f32, embedding), as `TinyInteraction`."""
+        image = pad_to_stride(image)
+        return (image, *self.encoder(image))
+
+    def remember(self, features: tuple[Tensor, ...], mask: Tensor) -> Remembered:
+        """Turn a slice and its mask into a memory slice.
+
+        Args:
+            features: result of `encode_image`.
+            mask: (B, 1, H, W) probabilities.
+        """
+        image, _, _, f16, _, embedding = features
+        mask = functional.pad(mask.float(), (0, image.shape[-1] - mask.shape[-1], 0, image.shape[-2] - mask.shape[-2]))
+        dtype = f16.dtype
+        value = self.mask_in(functional.pixel_unshuffle((mask * 2 - 1).to(dtype), 16)) + self.image_in(f16)
+        value = self.value(value)
+        coarse = functional.avg_pool2d(mask, 8)
+        both8 = torch.cat([coarse, surroundings(coarse, 4)], 1)
+        prototypes = both8.flatten(2) @ embedding.float().flatten(2).transpose(1, 2)
+        hard = (mask > 0.5).float()
+        histograms = torch.stack([histogram(image, hard), histogram(image, surroundings(hard, 16))], 1)
+        shrinkage = self.shrink(f16).float() ** 2 + 1
+        return Remembered(self.key(f16).float(), shrinkage, value.float(), prototypes, both8.sum((2, 3)), histograms)
+
+    def read(self, features: tuple[Tensor, ...], memory: list[Remembered], top_k: int | None = None) -> Tensor:
+        """Working-memory readout for a slice.
+
+        Args:
+            features: of the slice.
+            memory: at least one memory slice.
+            top_k: keep only the k best memory places of each query, None for all.
+
+        Returns:
+            (B, V + 1, h, w): the mean value under softmax of the anisotropic L2 similarity of XMem, and a channel that
+            tells how close the best match is.
+        """
+        f16 = features[3]
+        query, selection = self.key(f16).float().flatten(2), torch.sigmoid(self.select(f16).float()).flatten(2)
+        keys = torch.cat([m.key.flatten(2) for m in memory], 2)
+        shrinkage = torch.cat([m.shrinkage.flatten(2) for m in memory], 2)
+        values = torch.cat([m.value.flatten(2) for m in memory], 2)
+        scores = (
+            2 * keys.transpose(1, 2) @ (query * selection)
+            - (keys**2).transpose(1, 2) @ selection
+            - (selection * query**2).sum(1, keepdim=True)
+        )
+        scores = scores * shrinkage.transpose(1, 2) / keys.shape[1] ** 0.5  # B, N, hw
+        if top_k is not None and top_k < scores.shape[1]:
+            floor = scores.topk(top_k, 1).values[:, -1:]
+            scores = scores.masked_fill(scores < floor, float("-inf"))
+        best = scores.amax(1, keepdim=True)
+        readout = values @ torch.softmax(scores, 1)
+        return torch.cat([readout, (best / 4).exp()], 1).reshape(len(f16), -1, *f16.shape[-2:])
+
+    def segment(
+        self,
+        features: tuple[Tensor, ...],
+        readout: Tensor,
+        memory: list[Remembered],
+        last: Remembered,
+        last_image: Tensor,
+        last_mask: Tensor,
+    ) -> Tensor:
+        """Logits (B, 1, H, W) of a slice.
+
+        Args:
+            features: of the slice.
+            readout: result of `read`.
+            memory: prompted slices, for the look of the object.
+            last: the neighbouring slice just done, for its look there.
+            last_image: (B, C, H, W), that slice in this slice's window.
+            last_mask: (B, 1, H, W), its probabilities in this slice's window.
+        """
+        height, width = last_mask.shape[-2:]
+        image, f4, f8, f16, f32, embedding = features
+        extra = (0, image.shape[-1] - width, 0, image.shape[-2] - height)
+        last_mask = functional.pad(last_mask.float(), extra)
+        last_grey = pad_to_stride(last_image).float().mean(1, keepdim=True)
+        grey = image.float().mean(1, keepdim=True)
+        histograms = torch.stack([m.histograms for m in memory]).sum(0)
+        maps = torch.cat(
+            [
+                last_mask * 2 - 1,
+                last_grey * 2 - 1,
+                grey * 2 - 1,
+                (grey - last_grey) * 2,
+                likelihood(image, histograms),
+                likelihood(image, last.histograms),
+            ],
+            1,
+        )
+        summed = torch.stack([m.prototypes for m in memory]).sum(0)
+        looks = functional.normalize(torch.cat([summed, last.prototypes], 1), dim=2)
+        similar = (looks @ embedding.float().flatten(2)).reshape(len(image), 4, *embedding.shape[-2:])
+        logits = self.decoder((f4, f8, f16, f32), maps, similar, readout)
+        return logits[..., :height, :width]

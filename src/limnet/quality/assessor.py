@@ -1,0 +1,108 @@
+"""Assessor: scores batches of slices for fusion (equation (3) of the paper) and for advice on the next slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.interaction.window import join, mask_box, window_around
+from limnet.view import SliceView
+
+Slice = NDArray[np.float32]
+SHARE = 0.6  # both masks together take about this share of the window
+BATCH = 16
+
+
+class Assessor:
+    """The quality network at work.
+
+    Args:
+        network: `TinyQuality`, `ResNetQuality`, or None: then comparisons are undecided (0.5, the new mask wins) and
+            quality is how sure the mask's own probabilities are.
+        device: where to compute.
+        precision: "fp32", "bf16" or "auto".
+        size: side of the windows in network pixels.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | None,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "auto",
+        size: int = 128,
+    ):
+        self.network, self.size = network, size
+        self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
+
+    def compare(
+        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+    ) -> NDArray[np.float32]:
+        """Probability that the previous mask is the better one.
+
+        Args:
+            view: volume along the case's axis.
+            indices: n slices.
+            previous: n masks (H, W) of the round before, float32 probabilities.
+            current: n masks of this round.
+
+        Returns:
+            (n,) float32 in [0, 1]; 0.5 where both masks are equal.
+        """
+        result = np.full(len(indices), 0.5, np.float32)
+        if self.network is None or self.encoder is None:
+            return result
+        differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
+        for start in range(0, len(differs), BATCH):
+            batch = differs[start : start + BATCH]
+            crops = [self._crops(view, indices[n], (previous[n], current[n])) for n in batch]
+            image, old, new = (torch.cat([c[i] for c in crops]) for i in range(3))
+            with self.encoder.running():
+                result[batch] = torch.sigmoid(self.network(image, old, new).float()).cpu().numpy()
+        return result
+
+    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
+        """Estimated quality (Dice) of each mask.
+
+        Args:
+            view: volume along the case's axis.
+            indices: n slices.
+            masks: n masks (H, W), float32 probabilities.
+
+        Returns:
+            (n,) float32 in [0, 1].
+        """
+        sure = np.array([_sureness(m) for m in masks], np.float32)
+        score = getattr(self.network, "score", None)
+        if score is None or self.encoder is None:
+            return sure
+        filled = [n for n in range(len(indices)) if (masks[n] > 0.5).any()]
+        for start in range(0, len(filled), BATCH):
+            batch = filled[start : start + BATCH]
+            crops = [self._crops(view, indices[n], (masks[n],)) for n in batch]
+            image, mask = (torch.cat([c[i] for c in crops]) for i in range(2))
+            with self.encoder.running():
+                sure[batch] = torch.sigmoid(score(image, mask).float()).cpu().numpy()
+        return sure
+
+    def _crops(self, view: SliceView, index: int, masks: Sequence[Slice]) -> list[Tensor]:
+        """The slice and hard masks in one window around all of the masks, each (1, C, size, size)."""
+        if self.encoder is None:
+            raise RuntimeError("no network, no crops")
+        height, width = view.shape
+        box = join(*(mask_box(m > 0.5) for m in masks)) or (0, height, 0, width)
+        window = window_around(box, view.shape, view.spacing, self.size, SHARE)
+        image = self.encoder.image(view, index, window)
+        hard = [window.crop((m > 0.5).astype(np.float32), edge=False).to(image.device) for m in masks]
+        return [image, *hard]
+
+
+def _sureness(mask: Slice) -> float:
+    """Mean distance of the probabilities from 0.5 around the object, scaled to [0, 1]; 1 for an empty mask."""
+    touched = mask[mask > 0.05]
+    return float(np.abs(touched - 0.5).mean() * 2) if len(touched) else 1.0

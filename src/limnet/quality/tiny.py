@@ -1,0 +1,62 @@
+"""TinyQuality: which of two masks of a slice is better, and how good one is. Swapping the masks negates the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from limnet.blocks.tiny import ConvNorm, ResidualBlock, pad_to_stride
+
+
+class TinyQuality(nn.Module):
+    """One scorer looks at a mask beside its rival; the difference of both scores is the logit of equation (2).
+
+    Args:
+        image_channels: 1 for grey slices, 3 for RGB.
+        widths: channels at strides 4, 8, 16.
+
+    Attributes:
+        config: the arguments as plain JSON types.
+    """
+
+    def __init__(self, image_channels: int = 1, widths: tuple[int, ...] = (48, 96, 128)):
+        super().__init__()
+        self.config: dict[str, Any] = {"image_channels": image_channels, "widths": list(widths)}
+        self.image_channels = image_channels
+        a, b, c = widths
+        self.body = nn.Sequential(
+            ConvNorm(16 * (image_channels + 3), a),
+            ResidualBlock(a),
+            ConvNorm(a, b, stride=2),
+            ResidualBlock(b),
+            ConvNorm(b, c, stride=2),
+            ResidualBlock(c),
+            ResidualBlock(c),
+        )
+        self.head = nn.Sequential(nn.Linear(2 * c, 64), nn.ReLU(), nn.Linear(64, 2))
+
+    def _judge(self, image: Tensor, mask: Tensor, rival: Tensor) -> Tensor:
+        """(B, 2): score against the rival, and logit of the mask's own quality."""
+        stacked = torch.cat([image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival], 1)
+        x = self.body(functional.pixel_unshuffle(pad_to_stride(stacked, 16), 4)).float()
+        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).to(self.head[0].weight.dtype)).float()
+
+    def forward(self, image: Tensor, previous: Tensor, current: Tensor) -> Tensor:
+        """Logit that the previous mask is the better one.
+
+        Args:
+            image: (B, C, H, W) in [0, 1].
+            previous: (B, 1, H, W) mask or probability of the round before.
+            current: (B, 1, H, W) of this round.
+
+        Returns:
+            (B,) float32; forward(image, a, b) = -forward(image, b, a).
+        """
+        return self._judge(image, previous, current)[:, 0] - self._judge(image, current, previous)[:, 0]
+
+    def score(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Logit (B,) of the expected Dice of one mask (B, 1, H, W)."""
+        return self._judge(image, mask, mask)[:, 1]

@@ -1,0 +1,142 @@
+"""Synthetic labelled volumes, and random appearances painted on any label map (domain randomisation).
+
+Shapes come from thresholded 3-D noise, deformed ellipsoids, tubes, shells and nested bodies; appearances from label-wise
+intensities with texture, bias field, blur and noise, in the spirit of SynthSeg (Billot et al., 2023).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: float) -> np.ndarray:
+    """Smooth random field of unit standard deviation.
+
+    Args:
+        rng: source of randomness.
+        shape: output shape, any number of axes.
+        cells: about how many bumps lie along the longest axis (> 0).
+
+    Returns:
+        float32 array of `shape`.
+    """
+    from scipy import ndimage
+
+    longest = max(shape)
+    coarse = tuple(max(2, round(cells * s / longest) + 2) if s > 1 else 1 for s in shape)
+    field = rng.standard_normal(coarse).astype(np.float32)
+    zoom = [s / c for s, c in zip(shape, coarse, strict=True)]
+    field = ndimage.zoom(field, zoom, order=1, mode="nearest", grid_mode=True)
+    field = field[tuple(slice(0, s) for s in shape)]
+    return (field - field.mean()) / (field.std() + 1e-6)
+
+
+def _grid(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    axes = [np.linspace(-1, 1, s, dtype=np.float32) if s > 1 else np.zeros(1, np.float32) for s in shape]
+    return tuple(np.meshgrid(*axes, indexing="ij", sparse=True))  # type: ignore[return-value]
+
+
+def _ellipsoid(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    z, y, x = _grid(shape)
+    centre = rng.uniform(-0.6, 0.6, 3)
+    radius = np.exp(rng.uniform(np.log(0.08), np.log(0.6), 3))
+    angle = rng.uniform(0, np.pi)
+    tilt = rng.uniform(-0.6, 0.6, 2)
+    u = np.cos(angle) * (y - centre[1] - tilt[0] * z) + np.sin(angle) * (x - centre[2] - tilt[1] * z)
+    v = -np.sin(angle) * (y - centre[1] - tilt[0] * z) + np.cos(angle) * (x - centre[2] - tilt[1] * z)
+    distance = ((z - centre[0]) / radius[0]) ** 2 + (u / radius[1]) ** 2 + (v / radius[2]) ** 2
+    wobble = smooth_noise(rng, shape, rng.uniform(2, 7)) * rng.uniform(0.0, 0.35)
+    return distance < 1 + wobble
+
+
+def _tube(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    z, y, x = _grid(shape)
+    t = z.ravel()
+    phase, bend = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.0, 0.5, 2)
+    start, slope = rng.uniform(-0.6, 0.6, 2), rng.uniform(-0.5, 0.5, 2)
+    speed = rng.uniform(0.5, 3.0, 2)
+    path = [start[i] + slope[i] * t + bend[i] * np.sin(speed[i] * t + phase[i]) for i in range(2)]
+    radius = np.exp(rng.uniform(np.log(0.04), np.log(0.3))) * (1 + 0.4 * np.sin(rng.uniform(0, 4) * t + phase[0]))
+    cy, cx, r = (a.reshape(-1, 1, 1).astype(np.float32) for a in (path[0], path[1], radius))
+    body = (y - cy) ** 2 + (x - cx) ** 2 < r**2
+    if rng.random() < 0.4:  # a branch that leaves the trunk
+        away = rng.uniform(-0.8, 0.8, 2)
+        grow = np.clip(t - rng.uniform(-0.5, 0.5), 0, None).reshape(-1, 1, 1)
+        body = body | ((y - cy - away[0] * grow) ** 2 + (x - cx - away[1] * grow) ** 2 < (0.7 * r) ** 2)
+    if rng.random() < 0.5:  # ends inside the volume
+        low, high = np.sort(rng.uniform(-1, 1, 2))
+        body = body & (z > low) & (z < max(high, low + 0.3))
+    return body
+
+
+def synthetic_labels(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Label map with nested, touching, thin and branching bodies over a cellular background.
+
+    Args:
+        rng: source of randomness.
+        shape: (D, H, W) in voxels.
+
+    Returns:
+        int16 (D, H, W); 0 is background, every other id one structure.
+    """
+    from scipy import ndimage
+
+    labels = np.zeros(shape, np.int16)
+    count = 1
+    if rng.random() < 0.7:  # background tissue in large patches, so that objects lie on something
+        field = smooth_noise(rng, shape, rng.uniform(2, 6))
+        for level in np.sort(rng.uniform(-1.2, 1.2, rng.integers(1, 4))):
+            labels[field > level] = count
+            count += 1
+    for _ in range(int(rng.integers(3, 11))):
+        kind = rng.random()
+        if kind < 0.45:
+            body = _ellipsoid(rng, shape)
+        elif kind < 0.75:
+            body = _tube(rng, shape)
+        else:
+            body = smooth_noise(rng, shape, rng.uniform(2, 9)) > rng.uniform(0.8, 1.8)
+        labels[body] = count
+        count += 1
+        if rng.random() < 0.3:  # a core or a shell: nested bodies
+            steps = int(rng.integers(1, 5))
+            core = ndimage.binary_erosion(body, iterations=steps)
+            if core.any():
+                labels[core] = count
+                count += 1
+    return labels
+
+
+def paint(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+    """Random appearance for a label map: the same anatomy in a look never seen before.
+
+    Args:
+        rng: source of randomness.
+        labels: int (D, H, W), any ids.
+
+    Returns:
+        float32 (D, H, W), about 0..1 before windowing.
+    """
+    from scipy import ndimage
+
+    ids, inverse = np.unique(labels, return_inverse=True)
+    inverse = inverse.reshape(labels.shape)
+    means = rng.uniform(0, 1, len(ids)).astype(np.float32)
+    if rng.random() < 0.5:  # few distinct looks: neighbours may share an intensity
+        looks = rng.uniform(0, 1, int(rng.integers(2, 7)))
+        means = (rng.choice(looks, len(ids)) + rng.normal(0, 0.03, len(ids))).astype(np.float32)
+    image = means[inverse]
+    spread = (rng.uniform(0, 0.12) * rng.uniform(0.2, 1.5, len(ids))).astype(np.float32)
+    texture = rng.standard_normal(labels.shape).astype(np.float32)
+    if rng.random() < 0.7:
+        sigma = rng.uniform(0.4, 2.0)
+        texture = ndimage.gaussian_filter(texture, (sigma if labels.shape[0] > 1 else 0, sigma, sigma))
+        texture /= texture.std() + 1e-6
+    image = image + texture * spread[inverse]
+    blur = rng.uniform(0.2, 1.3)
+    image = ndimage.gaussian_filter(image, (blur * 0.6 if labels.shape[0] > 1 else 0, blur, blur))
+    if rng.random() < 0.6:
+        image = image * np.exp(rng.uniform(0, 0.35) * smooth_noise(rng, labels.shape, rng.uniform(0.5, 2.5)))
+    if rng.random() < 0.15:  # speckle, as in ultrasound
+        image = image * rng.rayleigh(1.0, labels.shape).astype(np.float32) ** rng.uniform(0.3, 0.8)
+    return (image + rng.normal(0, rng.uniform(0.0, 0.08), labels.shape)).astype(np.float32)

@@ -1,0 +1,35 @@
+"""Callbacks of the recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class ExportAverage(Callback):
+    """Write the module's averaged network as a model folder part, so that a half-done training can already be used.
+
+    Args:
+        folder: target; replaced atomically at every export.
+        every: steps between exports; the end of training always exports.
+    """
+
+    def __init__(self, folder: Path | str, every: int = 500):
+        self.folder, self.every = Path(folder), every
+
+    def _export(self, trainer: Trainer, module: LightningModule) -> None:
+        from limnet.hub.folder import save_component
+
+        if trainer.is_global_zero:
+            save_component(module.average, self.folder, half=True)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Export every `every` steps."""
+        if trainer.global_step and trainer.global_step % self.every == 0:
+            self._export(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Export at the end."""
+        self._export(trainer, module)
