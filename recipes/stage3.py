@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if args.batch_size % trainer.world_size:
         raise SystemExit(f"--batch-size {args.batch_size} does not divide over {trainer.world_size} processes")
-    module = InteractionModule(learning_rate=args.learning_rate, max_steps=args.steps)
+    small = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding": 8} if args.smoke else None
+    module = InteractionModule(small, learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed)
     data = SyntheticDataModule(
         batch_size=args.batch_size // trainer.world_size,
         size=args.size,
