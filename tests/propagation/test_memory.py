@@ -161,6 +161,16 @@ def test_very_negative_similarities_give_no_nan() -> None:
     assert torch.isfinite(bank.tables(1)[0].usage).all()
 
 
+def test_similarity_stays_float32_under_autocast() -> None:
+    key, shrinkage, selection, _ = frame(0)
+    arguments = (rows(key), rows(shrinkage), rows(key), rows(selection))
+    exact = similarity(*arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = similarity(*arguments)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, exact)
+
+
 def test_memory_smaller_than_k() -> None:
     bank = MemoryBank(MemoryConfig(top_k=30))
     key, shrinkage, selection, value = frame(0, size=(1, 2))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 def similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: Tensor | None) -> Tensor:
-    """Anisotropic negative squared distance of every query to every memory element, in float32 at least.
+    """Anisotropic negative squared distance of every query to every memory element.
 
-    One matrix product of depth 2 Ck + 1. Without a selection the term that depends on the query alone is left out, as in
-    the reference.
+    One matrix product of depth 2 Ck + 1, in float32 at least, under autocast too. Without a selection the term that
+    depends on the query alone is left out, as in the reference.
 
     Args:
         key: (..., N, Ck) memory keys.
@@ -39,7 +39,8 @@ def similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: 
         asked = [-selection, weighted, -(weighted * query).sum(-1, keepdim=True)]
         memory.append(torch.ones_like(key[..., :1]))
     weight = 1 / math.sqrt(key.shape[-1]) if shrinkage is None else shrinkage.to(wide) / math.sqrt(key.shape[-1])
-    return torch.cat(asked, -1) @ (torch.cat(memory, -1) * weight).transpose(-1, -2)
+    with torch.autocast(key.device.type, enabled=False):
+        return torch.cat(asked, -1) @ (torch.cat(memory, -1) * weight).transpose(-1, -2)
 
 
 def top_affinity(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
