@@ -46,10 +46,12 @@ def test_a_public_file_gives_the_golden_outputs(tmp_path: Path, half: bool) -> N
     assert max_difference(prob, arrays["segment_prob_2obj"]) < (0.05 if half else 2e-4)
 
 
-def test_sizes_come_from_the_file(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    network = convert_xmem(saved(tmp_path / "x.pth", state), tmp_path / "out")
-    assert network.config == {"key_dim": 8, "value_dim": 32, "hidden_dim": 16}
+@pytest.mark.parametrize("zipped", [True, False])
+def test_sizes_come_from_the_file(tmp_path: Path, state: dict[str, Tensor], zipped: bool) -> None:
+    torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    assert convert_xmem(tmp_path / "x.pth", tmp_path / "out") == tmp_path / "out"
     again = load_component(tmp_path / "out", "propagation")
+    assert again.config == {"key_dim": 8, "value_dim": 32, "hidden_dim": 16}
     assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
 
 

@@ -24,28 +24,28 @@ _HIDDEN = "decoder.hidden_update.transform.weight"
 _COUNTER = "num_batches_tracked"
 
 
-def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> XMem:
+def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> Path:
     """Convert one checkpoint file.
 
     Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value
     encoder knows no other objects (4 input channels), get a zero channel for them.
 
     Args:
-        source: The .pth file.
+        source: The .pth file, in either serialisation of PyTorch.
         out: Folder to write (config.json and model.safetensors of the propagation network).
         half: Store weights as float16.
 
     Returns:
-        The network, in eval mode.
+        The folder.
 
     Raises:
         MissingFileError: No such file.
         ModelFormatError: The file is damaged, unsafe or no XMem checkpoint.
         SaveError: The folder could not be written.
     """
-    network = xmem_from_state(read_state(source), str(source))
-    save_component(network, Path(out), half=half)
-    return network
+    out = Path(out)
+    save_component(xmem_from_state(read_state(source), str(source)), out, half=half)
+    return out
 
 
 def read_state(source: str | Path) -> dict[str, Tensor]:
