@@ -15,7 +15,7 @@ from limnet.bitmask import BitMask
 from limnet.engine import Progress
 from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.rounds import apply_prompt, propagate_prompts
 from limnet.settings import check_scope
 from limnet.slices import dense_mask, dense_probability, pack, unpack
@@ -154,7 +154,7 @@ class CaseObject:
         Raises:
             InputError: if the shape does not fit, or a (D, H, W) mask is empty.
         """
-        stated = MaskPrompt(mask if isinstance(mask, BitMask) else _mask(mask), index, frozen)
+        stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
         return self.prompt(stated, propagate=propagate and stated.frozen, scope=scope, progress=progress)
 
     def prompt(
@@ -322,10 +322,6 @@ class CaseObject:
 
 def _triple(value: Any) -> tuple[int, int, int]:
     return value  # checked by the prompt itself
-
-
-def _mask(value: Any) -> BitMask:
-    return BitMask.of(np.asarray(value))
 
 
 def _check_progress(progress: Any) -> None:

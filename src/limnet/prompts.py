@@ -178,7 +178,7 @@ class MaskPrompt:
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, BitMask):
-            object.__setattr__(self, "mask", BitMask.of(_mask_array(self.mask)))
+            object.__setattr__(self, "mask", BitMask.of(mask_array(self.mask)))
         object.__setattr__(self, "frozen", _flag(self.frozen, "frozen"))
         ndim = len(self.mask.shape)
         if ndim == 2:
@@ -295,7 +295,8 @@ def _as_array(value: Any) -> NDArray[Any] | None:
         return None
 
 
-def _mask_array(value: Any) -> NDArray[Any]:
+def mask_array(value: Any) -> NDArray[Any]:
+    """A mask as given by a user as an array; InputTypeError if it is none."""
     array = _as_array(value)
     if array is None or array.dtype == object:
         raise InputTypeError(f"a mask must be a boolean array, got {_show(value)}")

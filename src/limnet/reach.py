@@ -46,7 +46,13 @@ def separated(filled: Mapping[int, bool], origin: int, depth: int) -> range:
 
 
 def between(filled: Mapping[int, bool], origin: int, depth: int) -> range:
-    """Slices around `origin` up to the nearest other prompted slice on each side (those excluded)."""
+    """Slices around `origin` up to the nearest other prompted slice on each side (those excluded).
+
+    An empty origin reaches only towards a prompted slice that is not empty.
+    """
     low = max((i for i in filled if i < origin), default=-1)
     high = min((i for i in filled if i > origin), default=depth)
+    if not filled[origin]:
+        low = low if filled.get(low, False) else origin - 1
+        high = high if filled.get(high, False) else origin + 1
     return range(low + 1, high)

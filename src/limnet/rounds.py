@@ -128,6 +128,10 @@ def propagate_prompts(
     filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
     alive = supported(filled, depth, state.anchor, state.bounds)
     prompts = {i: unpack(state.slices[i], shape) for i in sorted(state.prompts)}
+    if scope == "volume" and state.bounds is not None:  # sweeps need not look beyond the bounds
+        for i in (state.bounds[0] - 1, state.bounds[1] + 1):
+            if 0 <= i < depth:
+                prompts.setdefault(i, np.zeros(shape, dtype=np.float32))
     origins = _origins(state, filled, scope, depth)
     found: dict[int, SliceMask | None] = {}
     for turn, origin in enumerate(origins):
@@ -142,11 +146,8 @@ def propagate_prompts(
         result = bench.engine.propagator.propagate(
             view, prompts, origin, scope, known, _watch(progress, turn, len(origins))
         )
-        for i in targets:
-            if i in result:
-                found[i] = bench.packed(i, _checked(result[i], view))
-            elif filled[origin]:  # a direction stopped early: the object had ended before this slice
-                found[i] = None
+        for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
+            found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
     chosen, kept = _fused(bench, view, before, found)
     slices = list(state.slices)
     for i in range(depth):
@@ -159,7 +160,7 @@ def propagate_prompts(
     new = replace(
         state,
         slices=tuple(slices),
-        known=state.known | set(found) | (set(range(depth)) - alive),
+        known=(state.known | set(found)) & alive,  # slices emptied by a stop are no rivals for later rounds
         pending=(),
         rounds=(*(state.rounds[:-1] if state.pending and state.rounds else state.rounds), done),
     )
@@ -171,7 +172,8 @@ def _fused(
 ) -> tuple[dict[int, SliceMask | None], int]:
     """Choose between `found` and the masks of the round before, eq. (4); also the number of slices that kept theirs."""
     assessor = bench.engine.assessor
-    rivals = [i for i in sorted(found) if i in before.known and found[i] != before.slices[i]]
+    found = {i: before.slices[i] if new == before.slices[i] else new for i, new in found.items()}  # share what is equal
+    rivals = [i for i in sorted(found) if i in before.known and found[i] is not before.slices[i]]
     if assessor is None or bench.settings.tau >= 1 or not rivals:
         return found, 0
     shape, chosen, kept = view.shape, dict(found), 0

@@ -30,7 +30,7 @@ class InteractiveSegmenter:
     Args:
         interaction: Interaction network (prompts on one slice to its mask).
         propagation: Propagation network (masks to neighbouring slices).
-        quality: Quality network (which of two masks is better), or None: then every round's masks replace the ones before.
+        quality: Quality network (which of two masks is better), or None: every round's masks replace those before.
         settings: `Settings`, or a dictionary of them.
         device: Where to compute, such as "cpu" or "cuda:0".
         precision: "fp32"; "bf16" (faster where the processor has instructions for it, results differ a little); "auto"
@@ -195,7 +195,7 @@ class InteractiveSegmenter:
         """Open a volume for annotation.
 
         Args:
-            volume: (D, H, W) array in raw units (HU, MR counts), (T, H, W, 3) colour video, a `Volume`, or a path: NIfTI,
+            volume: (D, H, W) array in raw units (HU, MR counts), (T, H, W, 3) colours, a `Volume`, or a path: NIfTI,
                 NRRD, MHA, npy, npz, a DICOM folder, a folder of frames.
             spacing: mm between voxels along the three axes; default the file's, or 1 mm for an array.
             axis: Axis the slices lie along: 0, 1 or 2.

@@ -169,8 +169,8 @@ def restore(session: Session, engine: Engine) -> Case:
 
     if (session.identity or {}).get("sha256") != (engine.identity or {}).get("sha256"):
         warnings.warn(
-            f"{session.path} was made with the model {_named(session.identity)}, this is {_named(engine.identity)}: what "
-            "was segmented so far stays as it is, new rounds use this model. Load the other one to go on as before",
+            f"{session.path} was made with the model {_named(session.identity)}, this is {_named(engine.identity)}: "
+            "what was segmented so far stays as it is, new rounds use this model. Load the other to go on as before",
             UserWarning,
             stacklevel=3,
         )
