@@ -1,0 +1,226 @@
+"""Launching: the options, and one recipe through every launcher on one and two processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from limnet.errors import InputError
+from limnet.training import launch
+from limnet.training.launch import add_trainer_arguments, fabric_arguments, free_port, lightning_main, trainer_kwargs
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "stage3.py"
+BIN = Path(sys.executable).parent
+
+pytest.importorskip("lightning")
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_trainer_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_plain_python_takes_the_options():
+    assert trainer_kwargs(parsed(), {}) == {
+        "accelerator": "auto",
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "precision": "32-true",
+    }
+    two = trainer_kwargs(parsed("--devices", "2", "--accelerator", "cpu", "--precision", "bf16-mixed"), {})
+    assert (two["devices"], two["strategy"], two["accelerator"], two["precision"]) == (2, "ddp", "cpu", "bf16-mixed")
+    assert trainer_kwargs(parsed("--devices", "0,1"), {})["devices"] == [0, 1]
+    assert trainer_kwargs(parsed("--devices", "auto"), {})["devices"] == "auto"
+    assert trainer_kwargs(parsed("--devices", "2", "--strategy", "ddp_spawn"), {})["strategy"] == "ddp_spawn"
+    assert trainer_kwargs(parsed("--num-nodes", "2"), {})["strategy"] == "ddp"
+
+
+def test_started_processes_win_over_the_options():
+    env = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
+    got = trainer_kwargs(parsed("--devices", "1"), env)
+    assert (got["devices"], got["num_nodes"], got["strategy"]) == (2, 3, "ddp")
+    single = trainer_kwargs(parsed("--devices", "4"), {"LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"})
+    assert (single["devices"], single["num_nodes"], single["strategy"]) == (1, 1, "auto")
+
+
+def test_fabric_settings_come_from_the_environment():
+    env = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "LT_ACCELERATOR": "cpu", "LT_PRECISION": "bf16-mixed"}
+    got = trainer_kwargs(parsed(), {**env, "LT_STRATEGY": "ddp_find_unused_parameters_true"})
+    assert got["accelerator"] == "cpu"
+    assert got["precision"] == "bf16-mixed"
+    assert got["strategy"] == "ddp_find_unused_parameters_true"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "3"},
+        {"LOCAL_WORLD_SIZE": "x", "WORLD_SIZE": "3"},
+        {"LOCAL_WORLD_SIZE": "2"},
+        {"LOCAL_WORLD_SIZE": "0", "WORLD_SIZE": "0"},
+    ],
+)
+def test_contradicting_environment(env: dict[str, str]):
+    with pytest.raises(InputError, match="WORLD_SIZE"):
+        trainer_kwargs(parsed(), env)
+
+
+@pytest.mark.parametrize("devices", ["0", "-3", "two", "", "0,x"])
+def test_bad_devices(devices: str):
+    with pytest.raises(InputError, match="--devices"):
+        trainer_kwargs(parsed(f"--devices={devices}"), {})
+
+
+def test_two_runs_get_two_ports():
+    ports = []
+    for _ in range(2):
+        (port, script) = fabric_arguments(["script.py"])
+        assert script == "script.py"
+        ports.append(int(port.removeprefix("--main-port=")))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", ports[-1]))
+    assert fabric_arguments(["--main-port", "1", "s.py"]) == ["--main-port", "1", "s.py"]
+    assert fabric_arguments(["--main_port=1", "s.py"]) == ["--main_port=1", "s.py"]
+    assert fabric_arguments(["s.py", "--num-nodes", "2"]) == ["s.py", "--num-nodes", "2"]
+    assert fabric_arguments(["s.py", "--", "--main-port"])[0].startswith("--main-port=")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    calls: list[list[str]] = []
+
+    def fake(arguments, prog="limnet"):
+        calls.append(list(arguments))
+        return 0
+
+    monkeypatch.setattr(launch, "limnet_run", fake)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("words", "passed_on"),
+    [
+        (["run", "recipes/stage3.py", "--devices", "2"], ["recipes/stage3.py", "--devices", "2"]),
+        (["run", "model", "recipes/stage3.py"], ["recipes/stage3.py"]),
+        (["run", "--help"], ["--help"]),
+    ],
+)
+def test_lightning_run(words: list[str], passed_on: list[str], started):
+    with pytest.raises(SystemExit) as end:
+        lightning_main(words)
+    assert end.value.code == 0
+    assert started == [passed_on]
+
+
+@pytest.mark.parametrize("words", [[], ["login"], ["run"], ["run", "job", "--name", "x"], ["run", "mmt"]])
+def test_other_lightning_commands_without_the_vendors_tool(words, started, monkeypatch, capsys):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(launch, "distribution", missing)
+    with pytest.raises(SystemExit) as end:
+        lightning_main(words)
+    assert end.value.code == 2
+    assert "pip install lightning-sdk" in capsys.readouterr().err
+    assert started == []
+
+
+def test_other_lightning_commands_go_to_the_vendors_tool(started, monkeypatch):
+    class Installed:
+        entry_points = (EntryPoint("lightning", "tests.training.fake_vendor:main", "console_scripts"),)
+
+    monkeypatch.setattr(launch, "distribution", lambda name: Installed)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda: 7)
+    with pytest.raises(SystemExit) as end:
+        lightning_main(["run", "job"])
+    assert end.value.code == 7
+    assert started == []
+
+
+def test_missing_lightning_is_explained(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "entry_points", lambda **_: ())
+    with pytest.raises(InputError, match="pip install"):
+        launch.limnet_run(["x.py"])
+    with pytest.raises(SystemExit) as end:
+        lightning_main(["run", "x.py"])
+    assert end.value.code == 2
+    assert "limnet[train]" in capsys.readouterr().err
+
+
+def test_missing_script_is_a_usage_error(capsys):
+    assert launch.limnet_run(["no-such-script.py"]) == 2
+    assert "no-such-script.py" in capsys.readouterr().err
+
+
+def command(launcher: str, processes: int) -> list[str]:
+    """What a person would type, with ports that do not collide with a neighbouring test."""
+    devices = ["--devices", str(processes)]
+    ours = f"--nproc_per_node={processes}", f"--master_port={free_port()}"
+    return {
+        "python": [sys.executable, str(RECIPE), *devices],
+        "torchrun": [
+            str(BIN / "torchrun"),
+            f"--nproc_per_node={processes}",
+            f"--master_port={free_port()}",
+            str(RECIPE),
+        ],
+        "fabric run": [str(BIN / "fabric"), "run", f"--main-port={free_port()}", str(RECIPE), *devices],
+        "limnet run": [str(BIN / "limnet"), "run", str(RECIPE), *devices],
+        "lightning run": [str(BIN / "lightning"), "run", "model", str(RECIPE), *devices],
+    }[launcher]
+
+
+def train(words: list[str], out: Path) -> dict:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LT_", "PYTEST_XDIST"))}
+    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    full = [*words, "--smoke", "--accelerator", "cpu", "--out", str(out)]
+    done = subprocess.run(full, capture_output=True, text=True, timeout=300, env=env, cwd=ROOT, check=False)
+    assert done.returncode == 0, f"{full}\n{done.stdout}\n{done.stderr[-4000:]}"
+    return json.loads((out / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_every_launcher_trains_the_same_on_two_processes(tmp_path: Path):
+    names = ["python", "torchrun", "fabric run", "limnet run", "lightning run"]
+    results = {name: train(command(name, 2), tmp_path / name.replace(" ", "-")) for name in names}
+    assert results["python"]["world_size"] == 2
+    assert results["python"]["steps"] == 2
+    assert all(r == results["python"] for r in results.values()), results
+
+
+# One process: four launchers run in one interpreter, one after the other, which saves importing torch four times.
+DRIVER = """
+import sys
+from lightning.fabric.cli import _main
+from torch.distributed.run import main as torchrun
+from limnet.training.launch import free_port, lightning_main, limnet_run
+recipe, out = sys.argv[1:3]
+rest = lambda name: ["--smoke", "--accelerator", "cpu", "--out", f"{out}/{name}"]
+torchrun(["--nproc_per_node=1", f"--master_port={free_port()}", recipe, *rest("torchrun")])
+_main(["run", f"--main-port={free_port()}", recipe, *rest("fabric")], standalone_mode=False)
+assert limnet_run([recipe, *rest("limnet")]) == 0
+try:
+    lightning_main(["run", recipe, *rest("lightning")])
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+@pytest.mark.slow
+def test_every_launcher_trains_the_same_on_one_process(tmp_path: Path):
+    alone = train(command("python", 1), tmp_path / "python")
+    train([sys.executable, "-c", DRIVER, str(RECIPE), str(tmp_path)], tmp_path / "python")
+    assert alone["world_size"] == 1
+    for name in ("torchrun", "fabric", "limnet", "lightning"):
+        assert json.loads((tmp_path / name / "result.json").read_text()) == alone, name
