@@ -169,12 +169,7 @@ def command(launcher: str, processes: int) -> list[str]:
     ours = f"--nproc_per_node={processes}", f"--master_port={free_port()}"
     return {
         "python": [sys.executable, str(RECIPE), *devices],
-        "torchrun": [
-            str(BIN / "torchrun"),
-            f"--nproc_per_node={processes}",
-            f"--master_port={free_port()}",
-            str(RECIPE),
-        ],
+        "torchrun": [str(BIN / "torchrun"), *ours, str(RECIPE)],
         "fabric run": [str(BIN / "fabric"), "run", f"--main-port={free_port()}", str(RECIPE), *devices],
         "limnet run": [str(BIN / "limnet"), "run", str(RECIPE), *devices],
         "lightning run": [str(BIN / "lightning"), "run", "model", str(RECIPE), *devices],

@@ -1,0 +1,323 @@
+"""The command line: messages, exit codes, and real files in and out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.case import Case
+from limnet.cli import main
+from limnet.commands.marks import parse_box, parse_click, parse_path, parse_window, read_jobs, to_voxel
+from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, SaveError
+from limnet.hub.locate import list_zoo
+from limnet.prompts import Box, Click
+from limnet.volume import Volume
+from tests.helpers.fake_engine import fake_engine, phantom
+from tests.helpers.robot_segmenter import FakeSegmenter
+
+nibabel = pytest.importorskip("nibabel")
+
+
+def run(*words: str) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main([str(w) for w in words])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Puts a segmenter with a threshold engine in place of the real one; returns what it was asked for."""
+    calls: list[dict] = []
+
+    class Segmenter:
+        def open(self, volume, axis=0, window=None):
+            calls.append({"volume": volume, "axis": axis, "window": window})
+            return Case(fake_engine(), volume, axis=axis, window=window)
+
+    class InteractiveSegmenter:
+        @classmethod
+        def from_pretrained(cls, name, **options):
+            calls.append({"model": name, **options})
+            return Segmenter()
+
+    module = types.ModuleType("limnet.segmenter")
+    module.InteractiveSegmenter = InteractiveSegmenter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "limnet.segmenter", module)
+    return calls
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """phantom() as NIfTI with an oblique, flipped grid."""
+    affine = np.array([[-0.8, 0.1, 0, 30], [0.1, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(phantom().transpose(2, 1, 0), affine), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words", [["-h"], ["--help"], ["segment", "-h"], ["demo", "-h"], ["zoo", "-h"], ["convert", "-h"]]
+)
+def test_help(words, capsys):
+    assert run(*words) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    from limnet import __version__
+
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"limnet {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, limnet.cli; print([m for m in ('torch', 'numpy', 'nibabel', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["segment", "--no-such-option"], ["zoo", "show"]])
+def test_usage_errors(words, capsys):
+    assert run(*words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment"], "give a VOLUME and --out"),
+        (["segment", "{scan}", "--out", "m.nii.gz"], "nothing is marked"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "1,2"], "z,y,x"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "1,2,nan"], "z,y,x"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "1,2,3.5"], "--mm"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "99,2,3"], "outside"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "--box", "5,5,5,1,1,1"], "lo"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "1,2,3", "--window", "5,1"], "--window"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "1,2,3", "--scope", "all"], "interval"),
+        (["segment", "{scan}", "-o", "m.xyz", "-c", "6,20,24"], ".nii"),
+        (["segment", "nothing.nii.gz", "-o", "m.nii.gz", "-c", "1,2,3"], "nothing.nii.gz"),
+        (["segment", "--prompts", "nothing.json"], "nothing.json"),
+        (["segment", "{scan}", "--prompts", "x.json"], "leave out"),
+    ],
+)
+def test_wrong_input_is_one_readable_message(words, message, scan, opened, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(*(w.replace("{scan}", str(scan)) for w in words)) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_debug_shows_where_it_happened(scan, opened):
+    with pytest.raises(InputError):
+        main(["--debug", "segment", str(scan)])
+
+
+def test_segment_writes_the_mask_on_the_files_grid(scan, opened, capsys, tmp_path):
+    out = tmp_path / "mask.nii.gz"
+    words = [
+        "segment",
+        scan,
+        "--click",
+        "6,20,24",
+        "--click",
+        "6,2,2,-",
+        "--window",
+        "-50,300",
+        "--out",
+        out,
+        "--device",
+        "cpu",
+    ]
+    assert run(*words) == 0
+    assert opened[0] == {"model": "limnet-tiny", "device": "cpu"}
+    assert opened[1]["window"] == (-50.0, 300.0)
+    mask, image = nibabel.load(out), nibabel.load(scan)
+    assert np.array_equal(mask.affine, image.affine)
+    data = np.asarray(mask.dataobj)
+    assert data.shape == image.shape
+    assert data[24, 20, 6] == 1
+    assert data[2, 2, 6] == 0
+    printed = capsys.readouterr().out
+    assert f"{int(data.sum())} voxels" in printed
+    assert f"{data.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000:.2f} ml" in printed
+
+
+def test_world_coordinates_mean_the_same_voxel(scan, opened, tmp_path):
+    affine = nibabel.load(scan).affine
+    x, y, z = (affine @ [24, 20, 6, 1])[:3]
+    assert run("segment", scan, "--click", f"{x},{y},{z}", "--mm", "-o", tmp_path / "mm.nii.gz") == 0
+    assert run("segment", scan, "--click", "6,20,24", "-o", tmp_path / "voxel.nii.gz") == 0
+    a, b = (np.asarray(nibabel.load(tmp_path / n).dataobj) for n in ("mm.nii.gz", "voxel.nii.gz"))
+    assert a.any()
+    assert np.array_equal(a, b)
+
+
+def test_box_scribble_and_lasso(scan, opened, tmp_path):
+    out = tmp_path / "m.nii.gz"
+    assert run("segment", scan, "--box", "3,5,5,8,35,43", "-o", out) == 0
+    assert not np.asarray(nibabel.load(out).dataobj)[:, :, 9:].any()
+    assert run("segment", scan, "--scribble", "6,18,20;6,22,28", "-o", out) == 0
+    assert np.asarray(nibabel.load(out).dataobj)[24, 20, 6] == 1
+    assert run("segment", scan, "--lasso", "6,5,5;6,5,40;6,35,40;6,35,5", "-o", out) == 0
+
+
+def test_another_axis(scan, opened, tmp_path):
+    assert run("segment", scan, "--click", "6,20,24", "--axis", "2", "-o", tmp_path / "m.nii.gz") == 0
+    assert opened[1]["axis"] == 2
+
+
+def batch(folder: Path, entries: list) -> Path:
+    path = folder / "prompts.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_batch_goes_on_after_a_bad_volume(scan, opened, capsys, tmp_path):
+    click = {"type": "click", "point": [6, 20, 24]}
+    entries = [
+        {"volume": "missing.nii.gz", "out": "a.nii.gz", "prompts": [click]},
+        {"volume": "scan.nii.gz", "out": "b.nii.gz", "prompts": [click], "scope": "interval", "window": [-50, 300]},
+    ]
+    assert run("segment", "--prompts", batch(tmp_path, entries)) == 2
+    assert (tmp_path / "b.nii.gz").exists()
+    assert "missing.nii.gz" in capsys.readouterr().err
+    assert run("segment", "--prompts", batch(tmp_path, entries[1:])) == 0
+    assert opened[-1]["window"] == (-50.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "list"),
+        ([], "list"),
+        ([1], "entry 1"),
+        ([{"volume": "a", "out": "b"}], "prompts"),
+        ([{"volume": "a", "out": "b", "prompts": []}], "prompts"),
+        ([{"volume": "a", "out": "b", "prompts": [{"type": "wave"}]}], "click"),
+        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2]}]}], "entry 1"),
+        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "axes": 1}], "axes"),
+        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "window": [1]}], "window"),
+    ],
+)
+def test_bad_prompts_files(content, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_jobs(batch(tmp_path, content))
+
+
+def test_prompts_file_that_is_no_json(tmp_path):
+    (tmp_path / "p.json").write_text("[{")
+    with pytest.raises(FileFormatError, match="JSON"):
+        read_jobs(tmp_path / "p.json")
+    with pytest.raises(MissingFileError):
+        read_jobs(tmp_path / "q.json")
+
+
+def test_jobs_are_relative_to_their_file(tmp_path):
+    entry = {"volume": "in/a.nii", "out": "b.nii", "prompts": [{"type": "box", "lo": [1, 1, 1], "hi": [2, 2, 2]}]}
+    (job,) = read_jobs(batch(tmp_path, [entry]))
+    assert (job.volume, job.out) == (tmp_path / "in/a.nii", tmp_path / "b.nii")
+    volume = Volume.from_array(np.zeros((4, 4, 4), np.float32))
+    assert job.prompts(volume) == [Box((1, 1, 1), (2, 2, 2))]
+
+
+def test_parsers():
+    assert parse_click("1, 2,3") == ((1.0, 2.0, 3.0), True)
+    assert parse_click("-1.5,2,3,-") == ((-1.5, 2.0, 3.0), False)
+    assert parse_box("1,2,3,4,5,6") == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert parse_path("1,2,3;1,4,5;-", "--scribble") == ([(1.0, 2.0, 3.0), (1.0, 4.0, 5.0)], False)
+    assert parse_window("-160,240") == (-160.0, 240.0)
+    volume = Volume.from_array(np.zeros((4, 4, 4), np.float32), spacing=(2.0, 1.0, 0.5))
+    assert to_voxel((1.1, 2.0, 5.9), volume, mm=True) == (3, 2, 2)
+    assert Click(to_voxel((1.0, 2.0, 3.0), volume, mm=False)).point == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (Cancelled("stop"), 130, "cancelled"),
+        (KeyboardInterrupt(), 130, "cancelled"),
+        (SaveError("the disk is full"), 1, "disk is full"),
+        (PermissionError(13, "Permission denied", "x"), 1, "Permission denied"),
+        (InputError("bad value"), 2, "bad value"),
+    ],
+)
+def test_exit_codes(error, code, text, scan, opened, monkeypatch, capsys, tmp_path):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Case, "propagate", fail)
+    assert run("segment", scan, "-c", "6,20,24", "-o", tmp_path / "m.nii.gz") == code
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_zoo_list_and_unknown_models(capsys):
+    assert run("zoo", "list") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in list_zoo())
+    assert run("zoo", "show", "limnet-tinny") == 2
+    assert "limnet-tinny" in capsys.readouterr().err
+    assert run("zoo", "verify", "limnet-tinny") == 1
+
+
+def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
+    path = tmp_path / "x.pth"
+    path.write_bytes(b"hello")
+    for kind in ("ritm", "xmem"):
+        assert run("convert", kind, path, tmp_path / "out") == 2
+        assert "error:" in capsys.readouterr().err
+        assert run("convert", kind, tmp_path / "missing.pth", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_falls_back_to_a_synthetic_volume(monkeypatch, capsys, tmp_path):
+    from limnet.demo import data
+    from limnet.demo.synthetic import STRUCTURES, synthetic_arrays
+
+    class InteractiveSegmenter:
+        @classmethod
+        def from_pretrained(cls, name):
+            return FakeSegmenter(synthetic_arrays()[1], STRUCTURES)
+
+    module = types.ModuleType("limnet.segmenter")
+    module.InteractiveSegmenter = InteractiveSegmenter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "limnet.segmenter", module)
+
+    def no_registry(folder):
+        raise data.FetchError("no registry")
+
+    monkeypatch.setattr(data, "download_with_pip", no_registry)
+    monkeypatch.setenv("LIMNET_CACHE", str(tmp_path / "cache"))
+    assert run("demo", "--out", tmp_path / "out", "--rounds", "2", "--no-report") == 0
+    out = capsys.readouterr().out
+    assert "no registry" in out
+    assert "synthetic volume" in out
+    assert "s/round" in out
+    assert (tmp_path / "out" / "tube.nii.gz").exists()
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["notice"].startswith("Synthetic")
+
+
+needs_model = pytest.mark.skipif("limnet-tiny" not in list_zoo(), reason="limnet-tiny is not in the zoo")
+
+
+@needs_model
+def test_segment_with_the_bundled_model(scan, tmp_path):
+    out = tmp_path / "m.nii.gz"
+    assert run("segment", scan, "-c", "6,20,24", "-o", out) == 0
+    assert np.asarray(nibabel.load(out).dataobj)[24, 20, 6] == 1
+
+
+@needs_model
+def test_bundled_model_is_sound(capsys):
+    assert run("zoo", "verify") == 0
+    assert run("zoo", "show", "limnet-tiny") == 0
+    assert "interaction" in capsys.readouterr().out
