@@ -76,9 +76,11 @@ class Engine:
         propagator: The propagation network at work.
         assessor: The quality network at work; None takes the new mask of every slice (no fusion).
         identity: What the networks are (names, weights' hash), stored in session files.
+        fusion: False takes the new masks although there is an assessor (one without a network, for quality only).
     """
 
     predictor: Predictor
     propagator: SlicePropagator
     assessor: QualityAssessor | None = None
     identity: dict[str, Any] | None = None
+    fusion: bool = True

@@ -174,7 +174,7 @@ def _fused(
     assessor = bench.engine.assessor
     found = {i: before.slices[i] if new == before.slices[i] else new for i, new in found.items()}  # share what is equal
     rivals = [i for i in sorted(found) if i in before.known and found[i] is not before.slices[i]]
-    if assessor is None or bench.settings.tau >= 1 or not rivals:
+    if assessor is None or not bench.engine.fusion or bench.settings.tau >= 1 or not rivals:
         return found, 0
     shape, chosen, kept = view.shape, dict(found), 0
     for start in range(0, len(rivals), _BATCH):

@@ -254,10 +254,8 @@ class InteractiveSegmenter:
         propagator = Propagator(
             self.propagation, device=self.device, precision=self.precision, cache=cache, settings=self.settings
         )
-        assessor = (
-            None if self.quality is None else Assessor(self.quality, device=self.device, precision=self.precision)
-        )
-        return Engine(predictor, propagator, assessor, self.identity)
+        assessor = Assessor(self.quality, device=self.device, precision=self.precision)
+        return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import LimnetError, SessionError
-from limnet.volume import Volume
+from limnet.volume import Volume, checked_spacing
 
 
 def fingerprint(array: NDArray[Any]) -> str:
     """Sha256 of dtype, shape and voxels, as hex."""
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     for part in array:  # slice by slice: a view need not be contiguous
-        digest.update(np.ascontiguousarray(part).view(np.uint8).reshape(-1))
+        digest.update(part.tobytes())
     return digest.hexdigest()
 
 
@@ -74,7 +74,7 @@ def rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: V
             f"sha256 {about['sha256'][:12]}; {volume.source or 'the given array'} has shape {volume.array.shape} "
             "and other voxels. Give the original volume: resume(path, volume=...)"
         )
-    spacing = tuple(float(s) for s in about["spacing"])
+    spacing = checked_spacing(about["spacing"])
     return volume if volume.spacing == spacing else replace(volume, spacing=spacing)
 
 
@@ -103,7 +103,7 @@ def _embedded(about: dict[str, Any], voxels: bytes, session: Path) -> Volume:
     volume = Volume.from_array(
         array, affine=np.array(about["affine"]), convention=about["convention"], modality=about["modality"]
     )
-    return replace(volume, spacing=tuple(float(s) for s in about["spacing"]))
+    return replace(volume, spacing=checked_spacing(about["spacing"]))
 
 
 def as_given(volume: Any, about: dict[str, Any]) -> Volume | None:

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limnet import InteractiveSegmenter
+from limnet.errors import (
+    FileFormatError,
+    InputError,
+    InputTypeError,
+    MissingFileError,
+    ModelNotFoundError,
+    SessionError,
+)
+from limnet.interaction.tiny import TinyInteraction
+from limnet.propagation.tiny import TinyPropagation
+from limnet.quality.tiny import TinyQuality
+from limnet.settings import Settings
+from tests.helpers.fake_engine import phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+CENTRE = (6, 20, 24)
+
+
+def networks() -> tuple[TinyInteraction, TinyPropagation, TinyQuality]:
+    """The tiny networks with weights drawn from a fixed seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return TinyInteraction(), TinyPropagation(), TinyQuality()
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> InteractiveSegmenter:
+    return InteractiveSegmenter(*networks(), precision="fp32")
+
+
+def test_whole_rounds(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    case = segmenter.open(phantom(), spacing=(3.0, 1.0, 1.0), session=tmp_path / "x.limnet")
+    mask = case.click(CENTRE)
+    assert mask[CENTRE]
+    mask = case.click((3, 5, 5), positive=False)
+    assert not mask[3, 5, 5]
+    assert case.quality.shape == (12,)
+    assert case.suggest().index not in (3, 6)
+    again = segmenter.resume(tmp_path / "x.limnet")
+    assert np.array_equal(again.mask, mask)
+    assert np.array_equal(again.click((8, 20, 24), scope="interval"), case.click((8, 20, 24), scope="interval"))
+    again.undo()
+    again.undo()
+    assert not again.undo().any()
+
+
+def test_determinism(segmenter: InteractiveSegmenter) -> None:
+    masks = []
+    for _ in range(2):
+        case = segmenter.open(phantom())
+        case.click(CENTRE)
+        masks.append(case.click((4, 20, 30)))
+    assert np.array_equal(*masks)
+
+
+def test_without_quality_network() -> None:
+    interaction, propagation, _ = networks()
+    case = InteractiveSegmenter(interaction, propagation, precision="fp32").open(phantom())
+    case.click(CENTRE)
+    assert case.click((4, 20, 30))[4, 20, 30]
+
+
+def test_save_and_load(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    special = InteractiveSegmenter(*networks(), settings={"tau": 0.25, "scope": "interval"}, precision="fp32")
+    special.save_pretrained(tmp_path / "model")
+    again = InteractiveSegmenter.from_pretrained(tmp_path / "model", precision="fp32")
+    assert again.settings == Settings(tau=0.25, scope="interval")
+    assert again.identity["sha256"] == special.identity["sha256"] == segmenter.identity["sha256"]
+    assert np.array_equal(again.open(phantom()).click(CENTRE), special.open(phantom()).click(CENTRE))
+    with pytest.raises(ModelNotFoundError):
+        InteractiveSegmenter.from_pretrained("limnet-tny")
+
+
+def test_open_paths(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", phantom())
+    case = segmenter.open(tmp_path / "v.npy", spacing=(3.0, 0.5, 0.5), axis=2, window=(-100, 200))
+    assert case.volume.spacing == (3.0, 0.5, 0.5)
+    assert (case.axis, case.view.window) == (2, (-100.0, 200.0))
+    case.click(CENTRE)
+    assert np.array_equal(np.load(case.save(tmp_path / "mask.npy")) > 0, case.mask)
+    again = segmenter.resume(case.save_session(tmp_path / "s"))
+    assert again.volume.spacing == (3.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"volume": np.zeros((4, 4))}, InputError),
+        ({"volume": np.zeros((1, 2, 3, 4, 5))}, InputError),
+        ({"volume": np.zeros((4, 4, 4), object)}, InputTypeError),
+        ({"volume": phantom(), "spacing": (1, 0, 1)}, InputError),
+        ({"volume": phantom(), "spacing": (1, -1, 1)}, InputError),
+        ({"volume": phantom(), "axis": 3}, InputError),
+        ({"volume": phantom(), "window": (5, 5)}, InputError),
+        ({"volume": phantom(), "index": 1}, InputError),
+        ({"volume": phantom(), "settings": {"tau": 2}}, InputError),
+        ({"volume": phantom(), "settings": {"tua": 0.2}}, InputError),
+        ({"volume": "not/there.nii.gz"}, MissingFileError),
+    ],
+)
+def test_bad_volumes(segmenter: InteractiveSegmenter, arguments: dict, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        segmenter.open(**arguments)
+    assert len(str(caught.value)) > 30
+
+
+def test_truncated_file(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", phantom())
+    (tmp_path / "v.npy").write_bytes((tmp_path / "v.npy").read_bytes()[:2000])
+    with pytest.raises(FileFormatError):
+        segmenter.open(tmp_path / "v.npy")
+
+
+def test_an_existing_session_is_never_overwritten(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    segmenter.open(phantom(), session=tmp_path / "x")
+    with pytest.raises(InputError, match="resume"):
+        segmenter.open(phantom(), session=tmp_path / "x")
+    (tmp_path / "x").write_bytes(b"damaged")
+    with pytest.raises(SessionError):
+        segmenter.resume(tmp_path / "x")
+
+
+def test_bad_construction() -> None:
+    a, b, c = networks()
+    with pytest.raises(InputTypeError, match="propagation"):
+        InteractiveSegmenter(a, "b", c)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="precision"):
+        InteractiveSegmenter(a, b, c, precision="fp16")
+    for device in ("tpu", "cuda:77", 3.5):
+        with pytest.raises(InputError, match="device"):
+            InteractiveSegmenter(a, b, c, device=device)  # type: ignore[arg-type]
+
+
+LIGHT = """
+import sys
+import limnet
+from tests.test_segmenter import InteractiveSegmenter, networks, phantom
+case = InteractiveSegmenter(*networks()).open(phantom())
+case.click((6, 20, 24)); case.click((3, 20, 24), positive=False); case.suggest(); case.undo()
+case.save_session(sys.argv[1])
+heavy = [name for name in ("lightning", "monai", "torchmetrics", "wandb") if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+def test_inference_imports_no_training_libraries(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": "."}
+    subprocess.run([sys.executable, "-c", LIGHT, str(tmp_path / "x")], cwd=ROOT, env=environment, check=True)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from limnet.errors import InputError
+from limnet.settings import Settings
+
+
+def test_round_trip() -> None:
+    settings = Settings(scope="interval", tau=0.3, stop_after_empty=5)
+    assert Settings.from_json(settings.to_json()) == settings
+    assert Settings.from_json({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scope": "all"},
+        {"tau": 1.1},
+        {"tau": True},
+        {"tau": float("nan")},
+        {"stop_after_empty": 0},
+        {"click_fallback": -1},
+        {"cache_bytes": 1.5},
+        {"taw": 0.5},
+        [],
+    ],
+)
+def test_refuses(bad: object) -> None:
+    with pytest.raises(InputError):
+        Settings.from_json(bad)
