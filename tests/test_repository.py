@@ -48,7 +48,7 @@ def test_source_files_stay_small():
 
 
 def narrows_a_type(node: ast.Assert) -> bool:
-    """`assert isinstance(x, T)` and `assert x is not None` tell the type checker something; they catch no user error."""
+    """Asserts that tell the type checker something: `isinstance(x, T)`, `x is not None`. They catch no user error."""
     test = node.test
     if isinstance(test, ast.Compare):
         return isinstance(test.ops[0], ast.IsNot) and ast.unparse(test.comparators[0]) == "None"
