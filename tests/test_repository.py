@@ -82,7 +82,7 @@ def headings(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(path: Path):
-    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -92,6 +92,11 @@ def test_links_lead_somewhere(path: Path):
         if not file.exists() or (anchor and anchor not in headings(file)):
             broken.append(target)
     assert not broken
+
+
+def test_readme_shows_the_demos_picture_once_there_is_one():
+    shown = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert ("(docs/images/demo.png)" in shown) == (ROOT / "docs/images/demo.png").exists()
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
@@ -106,5 +111,6 @@ def test_shown_commands_exist():
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     names |= {str(g.name) for g in app.registered_groups}
     for path in TEXTS:
-        for used in re.findall(r"^\s*limnet (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+        blocks = "".join(re.findall(r"```\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+        for used in re.findall(r"^limnet (\w+)", blocks, re.MULTILINE):
             assert used in names, f"{path.name} shows `limnet {used}`"

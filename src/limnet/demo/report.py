@@ -52,7 +52,7 @@ def write_report(result: DemoResult, path: Path) -> Path:
         right=0.985,
         top=1 - 1.32 / size,
         bottom=0.75 / size,
-        wspace=0.07,
+        wspace=0.1,
         hspace=0.28,
     )
     _header(figure, result, size)

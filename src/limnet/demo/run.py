@@ -109,7 +109,7 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     case = segmenter.open(files.image)
     user = RobotUser(spacing=volume.spacing)
-    result = DemoResult(files, volume, model, [])
+    result = DemoResult(files, volume, model if not Path(model).is_dir() else Path(model).resolve().name, [])
     for name, number in files.structures.items():
         truth = labels.array == number
         if not truth.any():
