@@ -111,6 +111,7 @@ def test_shown_commands_exist():
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     names |= {str(g.name) for g in app.registered_groups}
     for path in TEXTS:
-        blocks = "".join(re.findall(r"```\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        blocks = "".join(body for language, body in fenced if not language)
         for used in re.findall(r"^limnet (\w+)", blocks, re.MULTILINE):
             assert used in names, f"{path.name} shows `limnet {used}`"
