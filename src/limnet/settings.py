@@ -23,6 +23,7 @@ class Settings:
             turns fusion off.
         stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
+        follow_window: Let the propagation window follow the object; False shows it the whole slice.
         cache_bytes: Upper limit of the memory for cached image features of one case.
     """
 
@@ -30,6 +31,7 @@ class Settings:
     tau: float = 0.5
     stop_after_empty: int = 3
     click_fallback: int = 2
+    follow_window: bool = True
     cache_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
@@ -38,6 +40,8 @@ class Settings:
             raise InputError(
                 f"tau is {self.tau!r}; it is a probability between 0 and 1 (1 never keeps the previous mask)"
             )
+        if not isinstance(self.follow_window, bool):
+            raise InputError(f"follow_window is {self.follow_window!r}; it is True or False")
         for name, least in (("stop_after_empty", 1), ("click_fallback", 0), ("cache_bytes", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

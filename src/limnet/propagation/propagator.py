@@ -161,6 +161,9 @@ def _merge(sweeps: list[tuple[int, int, int]], results: list[dict[int, Slice]]) 
         if partner < number:
             continue
         back = results[partner]
+        if not result or not back:  # one of the two prompts is empty: the other one's sweep is all there is
+            merged.update(result or back)
+            continue
         for index in sorted(set(result) | set(back)):
             weight = abs(index - end) / abs(end - start)  # 1 at start, 0 at end
             zero = np.zeros_like(result.get(index, back.get(index)))

@@ -114,6 +114,8 @@ class TinyPropagation(nn.Module):
         self.image_in = nn.Conv2d(widths[2], value_dim, 1)
         self.value = nn.Sequential(Bottleneck(value_dim, 96), Bottleneck(value_dim, 96))
         self.decoder = MapDecoder(maps=6, similarities=4, readout=value_dim + 1, widths=tuple(widths), blocks=(2, 3, 1))
+        self.copy_gain = nn.Parameter(torch.tensor(3.0))  # an untrained decoder copies the previous mask
+        nn.init.zeros_(self.decoder.head.bias)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1] to (padded image, f4, f8, f16, f32, embedding), as `TinyInteraction`."""
@@ -210,5 +212,5 @@ class TinyPropagation(nn.Module):
         summed = torch.stack([m.prototypes for m in memory]).sum(0)
         looks = functional.normalize(torch.cat([summed, last.prototypes], 1), dim=2)
         similar = (looks @ embedding.float().flatten(2)).reshape(len(image), 4, *embedding.shape[-2:])
-        logits = self.decoder((f4, f8, f16, f32), maps, similar, readout)
+        logits = self.decoder((f4, f8, f16, f32), maps, similar, readout) + self.copy_gain * maps[:, :1]
         return logits[..., :height, :width]

@@ -1,0 +1,90 @@
+"""Draw training clips ahead of time, so that training never waits for data.
+
+    python recipes/make_shards.py --data ROOT --out shards --kind d2 --count 10000 --shards 5
+    python recipes/make_shards.py --data ROOT --out shards --kind clip --count 3000 --shards 3
+    python recipes/make_shards.py --data ROOT --out shards --kind val2d --count 320 --split val
+
+ROOT holds manifest.json (see `limnet.datasets.open`). One slice per sample for `d2` and `val2d`, eight for `clip` and
+`valclip`. Every shard depends only on --seed and its number.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 0.6)), "valclip": (8, (0.15, 0.5))}
+VALIDATION_GROUPS = {
+    "ts_ct_dicom": 4.0,
+    "mni152": 1.0,
+    "vxm_brain": 4.0,
+    "openms": 3.0,
+    "lidc": 3.0,
+    "plantseg": 1.0,
+    "axon": 0.3,
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kind", choices=sorted(KINDS), default="d2")
+    parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")
+    parser.add_argument("--shards", type=int, default=1, help="number of shards (default: 1)")
+    parser.add_argument("--first", type=int, default=1, help="number of the first shard (default: 1)")
+    parser.add_argument("--size", type=int, default=160, help="side of the windows in network pixels (default: 160)")
+    parser.add_argument(
+        "--synthetic", type=float, default=0.15, help="share of synthetic shapes in train (default: .15)"
+    )
+    parser.add_argument("--seed", type=int, default=77)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the shards; an interrupted shard leaves nothing behind."""
+    args = build_parser().parse_args(argv)
+    import torch
+    from rich.progress import track
+
+    from limnet.datasets.clips import Source, draw_clip
+    from limnet.datasets.open import load_sources
+    from limnet.simulation.volumes import synthetic_labels
+    from limnet.volume_io.atomic import atomic_write
+
+    torch.set_num_threads(1)
+    length, span = KINDS[args.kind]
+    training = args.split == "train"
+    sources = load_sources(args.data, args.split, None if training else VALIDATION_GROUPS)
+    weights = np.array([s.weight for s in sources])
+    weights /= weights.sum()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for number in range(args.first, args.first + args.shards):
+        rng = np.random.default_rng([args.seed, number, length])
+        images = np.zeros((args.count, length, args.size, args.size), np.uint8)
+        masks = np.zeros((args.count, length, args.size**2 // 8), np.uint8)
+        synthetic: list[Source] = []
+        for row in track(range(args.count), description=f"{args.kind} shard {number}"):
+            clip = None
+            while clip is None:
+                if training and rng.random() < args.synthetic:
+                    if len(synthetic) < 12 or rng.random() < 0.1:
+                        labels = synthetic_labels(rng, (max(2 * length, 24), 128, 128))
+                        synthetic = [*synthetic[-39:], Source(labels, (1.0, 1.0, 1.0)).with_ids()]
+                    source = synthetic[int(rng.integers(len(synthetic)))]
+                else:
+                    source = sources[int(rng.choice(len(sources), p=weights))]
+                clip = draw_clip(rng, source, length, args.size, span, paint_probability=0.3 if training else 0.0)
+            images[row], masks[row] = clip[0], np.packbits(clip[1].reshape(length, -1), axis=1)
+        for name, array in (("image", images), ("mask", masks)):
+            target = args.out / f"{args.kind}_{number}_{name}.npy"
+            atomic_write(target, lambda path, array=array: np.save(path, array))
+
+
+if __name__ == "__main__":
+    main()
