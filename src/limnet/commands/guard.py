@@ -49,7 +49,7 @@ def show_error(error: BaseException, where: str = "") -> None:
     from rich.text import Text
 
     if isinstance(error, (Cancelled, KeyboardInterrupt)):
-        text, style = "cancelled; nothing was written", "yellow"
+        text, style = "cancelled", "yellow"
     else:
         text, style = str(error) or type(error).__name__, "bold red"
     label = "" if style == "yellow" else "error: "
