@@ -35,6 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=sorted(KINDS), default="d2")
     parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument("--mix", choices=("broad", "medical"), default="broad", help="weights of the groups in train")
+    parser.add_argument("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
+    parser.add_argument("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
+    parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
     parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")
     parser.add_argument("--shards", type=int, default=1, help="number of shards (default: 1)")
     parser.add_argument("--first", type=int, default=1, help="number of the first shard (default: 1)")
@@ -53,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.progress import track
 
     from limnet.datasets.clips import Source, draw_clip
-    from limnet.datasets.open import load_sources
+    from limnet.datasets.open import MIXES, load_sources
     from limnet.simulation.volumes import synthetic_labels
     from limnet.volume_io.atomic import atomic_write
 
     torch.set_num_threads(1)
     length, span = KINDS[args.kind]
     training = args.split == "train"
-    sources = load_sources(args.data, args.split, None if training else VALIDATION_GROUPS)
+    sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_GROUPS)
     weights = np.array([s.weight for s in sources])
     weights /= weights.sum()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -79,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                     source = synthetic[int(rng.integers(len(synthetic)))]
                 else:
                     source = sources[int(rng.choice(len(sources), p=weights))]
-                clip = draw_clip(rng, source, length, args.size, span, paint_probability=0.3 if training else 0.0)
+                paint = args.paint if training else 0.0
+                clip = draw_clip(rng, source, length, args.size, span, paint, args.parts)
             images[row], masks[row] = clip[0], np.packbits(clip[1].reshape(length, -1), axis=1)
         for name, array in (("image", images), ("mask", masks)):
-            target = args.out / f"{args.kind}_{number}_{name}.npy"
+            target = args.out / f"{args.prefix}{args.kind}_{number}_{name}.npy"
             atomic_write(target, lambda path, array=array: np.save(path, array))
 
 

@@ -3,8 +3,8 @@
     python recipes/make_shards.py --data ROOT --out shards
     python recipes/stage1.py --shards shards --steps 3000 --out runs/stage1 --precision bf16-mixed
 
-Stop it at any time: `--resume` goes on from OUT/last.ckpt. OUT/interaction/ holds the averaged network as a model folder
-part, written at every checkpoint.
+Stop it at any time: `--resume` goes on from OUT/last.ckpt. OUT/interaction/ holds the averaged network as a model
+folder part, written at every checkpoint.
 """
 
 from __future__ import annotations

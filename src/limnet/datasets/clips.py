@@ -88,6 +88,7 @@ def draw_clip(
     size: int,
     span: tuple[float, float] = (0.1, 0.7),
     paint_probability: float = 0.3,
+    part_probability: float = 0.2,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draw one object and cut a clip around it.
 
@@ -97,6 +98,7 @@ def draw_clip(
         length: slices in the clip; the first one always shows the object, later ones may not.
         size: side of the square window in network pixels.
         span: the object's larger side as a share of the window, drawn log-uniformly.
+        part_probability: how often a target in several pieces is cut down to one of them.
         paint_probability: how often a source with an image is painted anew all the same.
 
     Returns:
@@ -130,7 +132,7 @@ def draw_clip(
         if picks[-1] < 0 or picks[-1] >= labels.shape[0]:
             return None
     mask = target[picks]
-    if rng.random() < (0.2 if length == 1 else 0.1):  # one part of it only
+    if rng.random() < part_probability:  # one part of it only
         from scipy import ndimage
 
         parts, number = ndimage.label(mask)

@@ -34,6 +34,26 @@ GROUP_WEIGHTS = {
     "axon": 0.7,
 }
 
+# Nearer to what users segment: organs, lesions and bones on real images, few atlas regions without visible borders.
+MEDICAL_WEIGHTS = {
+    "ts_ct_abdomen": 26.0,
+    "ts_ct_thorax": 9.0,
+    "ts_mr_abdomen": 10.0,
+    "ch2": 2.0,
+    "inia19": 1.0,
+    "openms": 9.0,
+    "lidc": 12.0,
+    "sct_": 3.0,
+    "spinegeneric": 3.0,
+    "dcmqi": 2.0,
+    "synthseg": 8.0,
+    "headneck": 5.0,
+    "stroke": 1.0,
+    "fib25": 1.0,
+    "stardist": 1.0,
+}
+MIXES = {"broad": GROUP_WEIGHTS, "medical": MEDICAL_WEIGHTS}
+
 
 def read_manifest(root: Path) -> list[dict]:
     """Entries of `<root>/manifest.json`.
