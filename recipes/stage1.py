@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--validate-every", type=int, default=500, help="steps between validations (default: 500)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="model folder part (config.json, model.safetensors) to start from")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train the prompt half only")
     parser.add_argument("--out", type=Path, default=Path("runs/stage1"))
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0 for torch's own choice")
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     seed_everything(args.seed, workers=True, verbose=False)
-    module = InteractionModule(learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed)
+    module = InteractionModule(
+        learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed, freeze_encoder=args.freeze_encoder
+    )
     if args.init:
         from limnet.hub.folder import load_component
 

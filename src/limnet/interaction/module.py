@@ -28,6 +28,7 @@ class InteractionModule(LightningModule):
         warmup_steps: linear warm-up.
         weight_decay: of AdamW.
         clicks: largest number of clicks per sample; each batch draws between 2 and this.
+        freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
     """
@@ -40,6 +41,7 @@ class InteractionModule(LightningModule):
         warmup_steps: int = 100,
         weight_decay: float = 0.02,
         clicks: int = 4,
+        freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
     ):
@@ -50,8 +52,12 @@ class InteractionModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine decay."""
+        if self.hparams["freeze_encoder"]:
+            self.network.encoder.requires_grad_(False)
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=self.hparams["learning_rate"],
+            weight_decay=self.hparams["weight_decay"],
         )
         schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], self.hparams["max_steps"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -68,7 +74,10 @@ class InteractionModule(LightningModule):
             pick = int(torch.randint(0, image.shape[1], (1,), generator=generator))
             image, mask = image[:, pick : pick + 1], mask[:, pick : pick + 1]
         image, target = augment_clips(image, mask, generator)
-        features = self.network.encode_image(image.to(memory_format=torch.channels_last))
+        if self.hparams["freeze_encoder"]:
+            self.network.encoder.eval()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
+            features = self.network.encode_image(image.to(memory_format=torch.channels_last))
         prompts = start_prompts(target, generator)
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
