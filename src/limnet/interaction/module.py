@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.interaction.tiny import TinyInteraction
@@ -28,6 +29,8 @@ class InteractionModule(LightningModule):
         warmup_steps: linear warm-up.
         weight_decay: of AdamW.
         clicks: largest number of clicks per sample; each batch draws between 2 and this.
+        relook: how often a later step brings no new click, only a second look with the mask so far.
+        erase: how often the start mask lies on a wrong object and negative clicks must empty it.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
@@ -41,6 +44,8 @@ class InteractionModule(LightningModule):
         warmup_steps: int = 100,
         weight_decay: float = 0.02,
         clicks: int = 4,
+        relook: float = 0.2,
+        erase: float = 0.08,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
@@ -50,7 +55,7 @@ class InteractionModule(LightningModule):
         self.network = TinyInteraction(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and cosine decay."""
         if self.hparams["freeze_encoder"]:
             self.network.encoder.requires_grad_(False)
@@ -79,16 +84,17 @@ class InteractionModule(LightningModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
             features = self.network.encode_image(image.to(memory_format=torch.channels_last))
         prompts = start_prompts(target, generator)
+        target = wrong_objects(target, prompts, generator, self.hparams["erase"])
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
         for step in range(steps):
             with torch.no_grad():
-                spread = float(torch.rand((), generator=generator)) * 0.8
+                spread = float(torch.rand((), generator=generator)) * 0.95
                 points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread)
-                if step == 0:
-                    boxed = prompts[:, 3].amax((1, 2)) > 0
-                    skip = boxed & (torch.rand(len(boxed), generator=generator).to(boxed.device) < 0.5)
-                    kind = torch.where(skip, torch.full_like(kind, -1), kind)
+                # no new click: a box alone, or a second look at the same prompts
+                chance = (prompts[:, 3].amax((1, 2)) > 0).float() * 0.5 if step == 0 else self.hparams["relook"]
+                skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
+                kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
             logits = self.network.decode(features, prompts)["instances"]
             losses.append(mask_loss(logits, target))
@@ -148,6 +154,14 @@ def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
             left, right = int(columns[0] - slack[2] * wide), int(columns[-1] + 1 + slack[3] * wide)
             prompts[i, 3, max(top, 0) : bottom, max(left, 0) : right] = 1.0
     return prompts
+
+
+def wrong_objects(target: Tensor, prompts: Tensor, generator: torch.Generator, chance: float) -> Tensor:
+    """Targets (B, 1, H, W) of which some are emptied, their masks moved to the start mask in `prompts`, in place."""
+    chosen = (torch.rand(len(target), generator=generator) < chance).to(target.device)
+    prompts[chosen, 0] = target[chosen, 0].float()
+    prompts[chosen, 3] = 0
+    return target & ~chosen.view(-1, 1, 1, 1)
 
 
 def damage(target: Tensor, generator: torch.Generator) -> Tensor:

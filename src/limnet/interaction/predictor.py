@@ -18,7 +18,7 @@ from limnet.interaction.window import Window, join, mask_box, window_around, win
 from limnet.prompts import Prompt2D
 from limnet.view import SliceView
 
-FIRST_SCALES = (1.0, 0.5, 0.25)  # windows of a first click, as shares of the slice's longer side
+FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side
 _LOOKS = 3  # looks at a slice in one prediction, the first one included
 
 
@@ -44,7 +44,10 @@ class SlicePredictor:
     ):
         self.network = network
         self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
-        self.size = int(size or getattr(network, "window_size", 160))
+        wanted = getattr(network, "window_size", 160) if size is None else size
+        self.size = int(wanted)
+        self.channels: tuple[str, ...] = tuple(network.prompt_channels)  # type: ignore[arg-type]
+        self.click_radius = float(network.click_radius)  # type: ignore[arg-type]
 
     def predict(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: NDArray[np.float32] | None
@@ -73,11 +76,11 @@ class SlicePredictor:
             logits = self._look(view, index, window, prompts, base)
         result = window.paste(logits, base)
         for _ in range(_LOOKS - 1):
-            focus = join(mask_box(result > 0.5), marked)
-            if focus is None:
+            found = join(mask_box(result > 0.5), marked)
+            if found is None:
                 break
-            closer = window_around(focus, shape, spacing, self.size)
-            if closer == window or _similar(closer, window, focus):
+            closer = window_around(found, shape, spacing, self.size)
+            if closer == window or _similar(closer, window, found):
                 break
             window = closer
             result = window.paste(self._look(view, index, window, prompts, result), result)
@@ -87,17 +90,16 @@ class SlicePredictor:
         self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]
     ) -> Tensor:
         """Logits (1, 1, size, size) of one window."""
-        channels = self.network.prompt_channels
         transform = WindowTransform.of(window.bounds, (window.size, window.size))
         maps = guidance_maps(
             prompts,
             (window.size, window.size),
-            channels,
-            float(self.network.click_radius),
-            transform,  # type: ignore[arg-type]
+            self.channels,
+            self.click_radius,
+            transform,
         )
         tensor = torch.from_numpy(maps)[None]
-        tensor[:, list(channels).index("previous")] = window.crop(previous, edge=False)[:, 0]  # type: ignore[arg-type]
+        tensor[:, self.channels.index("previous")] = window.crop(previous, edge=False)[:, 0]
         features = self.encoder.features(view, index, window)
         with self.encoder.running():
             logits: Tensor = self.network.decode(features, tensor.to(self.encoder.device))["instances"]  # type: ignore[operator]
@@ -106,40 +108,24 @@ class SlicePredictor:
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
     ) -> tuple[Window, Tensor]:
-        """Choose the scale of an object nothing is known of: the window whose answer is surest and fits it best."""
+        """Choose the scale of an object nothing is known of: the window whose answer the other windows agree with most."""
         shape, spacing = view.shape, view.spacing
         longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
+        least = 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)
         centre = ((marked[0] + marked[1]) / 2, (marked[2] + marked[3]) / 2)
         nothing = np.zeros(shape, np.float32)
-        best: tuple[float, Window, Tensor] | None = None
-        seen = set()
-        for scale in FIRST_SCALES:
-            side = max(scale * longest, 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing))
-            window = window_of_side(side, centre, shape, spacing, self.size)
-            if window in seen:
-                continue
-            seen.add(window)
-            logits = self._look(view, index, window, prompts, nothing)
-            score = _trust(logits[0, 0])
-            if best is None or score > best[0]:
-                best = (score, window, logits)
-        if best is None:  # unreachable: FIRST_SCALES is not empty
-            raise RuntimeError("no window was tried")
-        return best[1], best[2]
+        sides = [max(scale * longest, least) for scale in FIRST_SCALES]
+        windows = list(dict.fromkeys(window_of_side(side, centre, shape, spacing, self.size) for side in sides))
+        answers = [self._look(view, index, window, prompts, nothing) for window in windows]
+        masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
+        agreement = [sum(_overlap(mask, other) for other in masks) for mask in masks]
+        best = int(np.argmax(agreement))
+        return windows[best], answers[best]
 
 
-def _trust(logits: Tensor) -> float:
-    """How far to trust a first look: sure inside, and neither tiny in its window nor cut off by it."""
-    probability = torch.sigmoid(logits)
-    inside = probability > 0.5
-    area = float(inside.sum())
-    if area < 4:
-        return 0.0
-    sure = float(((probability - 0.5).abs() * 2)[probability > 0.2].mean())
-    rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
-    extent = max(float(rows[-1] - rows[0]), float(columns[-1] - columns[0])) / len(logits)
-    border = torch.cat([inside[0], inside[-1], inside[:, 0], inside[:, -1]]).float().mean()
-    return sure * min(1.0, extent / 0.15) * (1.0 - min(1.0, 2.0 * float(border)))
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Dice of two masks, 0 when both are empty."""
+    return float(2 * (a & b).sum() / max(int(a.sum()) + int(b.sum()), 1))
 
 
 def _similar(closer: Window, window: Window, focus: tuple[int, int, int, int]) -> bool:
