@@ -1,11 +1,12 @@
 """Building blocks of the tiny networks: few, wide convolutions at strides 4 to 32, made for CPUs.
 
-The image half is `TinyEncoder`: run once per slice and window, then cached. The prompt half is `MapDecoder`: full-resolution
-maps (previous mask, clicks, likelihoods ...) join the cached features, and logits come out.
+The image half is `TinyEncoder`: run once per slice and window, then cached. The prompt half is `MapDecoder`:
+full-resolution maps (previous mask, clicks, likelihoods ...) join the cached features, and logits come out.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(width, width)
         self.conv2 = ConvNorm(width, width, act=False)
-        nn.init.zeros_(self.conv2[1].weight)  # starts as the identity
+        nn.init.zeros_(self.conv2[1].weight)  # type: ignore[arg-type]  # starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same shape."""
@@ -47,7 +48,7 @@ class Bottleneck(nn.Module):
         self.conv = nn.Conv2d(inner, inner, 3, padding=1)
         self.expand = nn.Conv2d(inner, width, 1)
         nn.init.zeros_(self.expand.weight)
-        nn.init.zeros_(self.expand.bias)
+        nn.init.zeros_(self.expand.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same shape."""
@@ -88,6 +89,7 @@ class TinyEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image (B, C, H, W) in [0, 1] to (f4, f8, f16, f32, embedding at stride 8 of unit length)."""
+        image = image.to(weight_dtype(self))
         x = self.stem(functional.pixel_unshuffle((image - 0.5) * 2, 4))
         maps = []
         for stage in self.stages:
@@ -100,6 +102,17 @@ class TinyEncoder(nn.Module):
         return f4, f8, f16, f32, functional.normalize(self.embed(f8).float(), dim=1).to(f8.dtype)
 
 
+def weight_dtype(module: nn.Module) -> torch.dtype:
+    """Number format of a module's weights, which its inputs must have as well."""
+    return next(module.parameters()).dtype
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product in float32, under autocast too."""
+    with torch.autocast(left.device.type, enabled=False):
+        return left.float() @ right.float()
+
+
 def similarity(embedding: Tensor, weights: Tensor) -> Tensor:
     """Cosine similarity of every position to the mean embedding under each weight map.
 
@@ -110,10 +123,9 @@ def similarity(embedding: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (B, K, h, w) in [-1, 1], float32.
     """
-    flat = embedding.float().flatten(2)
-    mass = weights.float().flatten(2)
-    prototype = functional.normalize(mass @ flat.transpose(1, 2), dim=2)  # B, K, E
-    return (prototype @ flat).reshape(*weights.shape[:2], *embedding.shape[-2:])
+    flat = embedding.flatten(2)
+    prototype = functional.normalize(product(weights.flatten(2), flat.transpose(1, 2)), dim=2)  # B, K, E
+    return product(prototype, flat).reshape(*weights.shape[:2], *embedding.shape[-2:])
 
 
 class MapDecoder(nn.Module):
@@ -152,7 +164,7 @@ class MapDecoder(nn.Module):
         self.mix4 = nn.Conv2d(c4, 32, 3, padding=1)
         self.head = nn.Conv2d(32, 16, 1)
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.constant_(self.head.bias, -1.0)
+        nn.init.constant_(self.head.bias, -1.0)  # type: ignore[arg-type]
 
     def forward(
         self, features: tuple[Tensor, ...], maps: Tensor, similarities: Tensor, readout: Tensor | None = None

@@ -25,8 +25,9 @@ class Source:
         image: (D, H, W) raw intensities, or None for a label map that must be painted.
         modality: "ct", or anything else (percentile windows).
         weight: relative frequency with which it is drawn.
-        isotropic_axes: axes along which slices may be taken.
-        instance: ids are instances of one kind rather than named structures.
+        axes: axes along which slices may be taken; one named twice is drawn twice as often.
+        name: where it came from, for messages.
+        ids: labels that may be drawn; see `with_ids`.
     """
 
     labels: np.ndarray
@@ -165,8 +166,7 @@ def draw_clip(
     mask = mask[:, window[0], window[1]]
     if mask[0].sum() < MIN_PIXELS // 2:
         return None
-    painted = source.image is None or rng.random() < paint_probability
-    if painted:
+    if source.image is None or rng.random() < paint_probability:
         image = paint(rng, labels[picks][:, window[0], window[1]])
         low, high = random_window(rng, Source(labels, source.spacing), mask, image)
     else:

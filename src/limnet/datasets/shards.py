@@ -1,19 +1,20 @@
 """Shards: clips drawn ahead of time and memory-mapped, so that training never waits for data.
 
-Layout: `<stem>_image.npy` uint8 (N, T, S, S) and `<stem>_mask.npy` uint8 (N, T, S*S/8), the masks packed eight pixels a
-byte in C order. Any number of stems may lie in one folder; a glob pattern picks among them.
+Layout: `<stem>_image.npy` uint8 (N, T, S, S) and `<stem>_mask.npy` uint8 (N, T, ceil(S*S/8)), the masks packed eight
+pixels a byte in C order. Any number of stems may lie in one folder; a glob pattern picks among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import Dataset
 
-from limnet.errors import MissingFileError
+from limnet.errors import FileFormatError, InputError, MissingFileError
 
 
 class ShardDataset(Dataset):
@@ -24,7 +25,8 @@ class ShardDataset(Dataset):
         pattern: glob for the stems, for example "d2_*".
 
     Raises:
-        MissingFileError: no shard matches.
+        MissingFileError: no shard matches, or one has no masks.
+        FileFormatError: images and masks of a shard do not belong together.
     """
 
     def __init__(self, root: Path | str, pattern: str = "*"):
@@ -33,8 +35,20 @@ class ShardDataset(Dataset):
             raise MissingFileError(
                 f"no shard {pattern}_image.npy in {root}; draw some first with recipes/make_shards.py"
             )
-        self.images = [np.load(p, mmap_mode="r") for p in paths]
-        self.masks = [np.load(str(p).replace("_image.npy", "_mask.npy"), mmap_mode="r") for p in paths]
+        self.images, self.masks = [], []
+        for path in paths:
+            partner = path.with_name(path.name.removesuffix("_image.npy") + "_mask.npy")
+            if not partner.is_file():
+                raise MissingFileError(f"{path} has no {partner.name} beside it; draw the shard again")
+            image, mask = np.load(path, mmap_mode="r"), np.load(partner, mmap_mode="r")
+            packed = (*image.shape[:2], -(-int(np.prod(image.shape[2:])) // 8))
+            if image.ndim != 4 or mask.shape != packed or image.dtype != np.uint8 or mask.dtype != np.uint8:
+                raise FileFormatError(
+                    f"{path}: images {image.dtype} {image.shape}, masks {mask.dtype} {mask.shape}; expected uint8 "
+                    "(N, T, S, S) with masks (N, T, S*S/8); draw the shard again"
+                )
+            self.images.append(image)
+            self.masks.append(mask)
         self.ends = np.cumsum([len(i) for i in self.images])
 
     def __len__(self) -> int:
@@ -45,14 +59,81 @@ class ShardDataset(Dataset):
         if isinstance(index, list):
             items = [self[i] for i in index]
             return torch.stack([i[0] for i in items]), torch.stack([i[1] for i in items])
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         shard = int(np.searchsorted(self.ends, index, side="right"))
         row = index - (int(self.ends[shard - 1]) if shard else 0)
         image = np.array(self.images[shard][row])
-        mask = np.unpackbits(self.masks[shard][row], axis=-1).reshape(image.shape)
+        pixels = image.shape[-2] * image.shape[-1]
+        mask = np.unpackbits(self.masks[shard][row], axis=-1, count=pixels).reshape(image.shape)
         return torch.from_numpy(image), torch.from_numpy(mask)
 
-    def loader(self, batch_size: int, shuffle: bool = True, seed: int = 0) -> DataLoader:
-        """Batches drawn by one process: reading is a memory copy."""
-        generator = torch.Generator().manual_seed(seed)
-        order = RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
-        return DataLoader(self, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=shuffle))
+    def loader(self, batch_size: int, shuffle: bool = True, seed: int = 0) -> ShardLoader:
+        """Batches drawn by the training process itself: reading is a memory copy.
+
+        Args:
+            batch_size: clips in a batch and process.
+            shuffle: for training: another order every epoch, incomplete batches left out.
+            seed: of the orders.
+        """
+        return ShardLoader(self, batch_size, shuffle, seed)
+
+
+class ShardLoader:
+    """Iterable over batches that can go on where a checkpoint was made; every process takes its share.
+
+    The order of an epoch depends on the seed and the epoch alone.
+
+    Args:
+        dataset: clips.
+        batch_size: clips in a batch and process, at least 1.
+        shuffle: see `ShardDataset.loader`.
+        seed: of the orders.
+
+    Raises:
+        InputError: a batch size below 1, or a shuffled batch larger than the data.
+    """
+
+    def __init__(self, dataset: ShardDataset, batch_size: int, shuffle: bool = True, seed: int = 0):
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
+        self.epoch, self.batch = 0, 0  # the batch that comes next
+        if not len(self):
+            raise InputError(f"batch_size is {batch_size}, but there are only {len(dataset)} clips; take a smaller one")
+
+    def __len__(self) -> int:
+        """Batches in an epoch, for each process."""
+        rank, world = _world()
+        if self.shuffle:
+            return len(self.dataset) // world // self.batch_size
+        return -(-len(range(rank, len(self.dataset), world)) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rank, world = _world()
+        order = np.arange(len(self.dataset))
+        first = 0
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+            first = self.batch
+        order = order[rank::world]
+        for batch in range(first, len(self)):
+            last = batch + 1 == len(self)
+            if self.shuffle:
+                self.epoch, self.batch = self.epoch + last, 0 if last else batch + 1
+            yield self.dataset[order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()]
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batch comes next."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the batch a `state_dict` named."""
+        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+
+
+def _world() -> tuple[int, int]:
+    """Number of this process and number of processes in a distributed training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -54,7 +54,7 @@ def _size(features: Features) -> int:
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: "bf16" always, "fp32" never, "auto" where the processor has instructions for it."""
+    """Whether to compute in bfloat16: "bf16" always, "fp32" never, "auto" where the processor is made for it."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cpu":

@@ -108,7 +108,7 @@ class SlicePredictor:
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
     ) -> tuple[Window, Tensor]:
-        """Choose the scale of an object nothing is known of: the window whose answer the other windows agree with most."""
+        """Choose the scale of an object nothing is known of: the window the others agree with most."""
         shape, spacing = view.shape, view.spacing
         longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
         least = 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)

@@ -47,7 +47,7 @@ def draw_clicks(
     """
     missed = (target & ~predicted).float()
     extra = (predicted & ~target).float()
-    halves = functional.avg_pool2d(torch.cat([missed, extra], 0), 2)
+    halves = functional.avg_pool2d(torch.cat([missed, extra], 0), 2, ceil_mode=True)
     rough = erosion_depth((halves > 0.4).float())
     exact = torch.cat([missed, extra], 0)
     depth = functional.interpolate(rough, scale_factor=2, mode="nearest")[..., : exact.shape[-2], : exact.shape[-1]]
@@ -60,7 +60,10 @@ def draw_clicks(
     weights = (chosen > spread * deepest).float() * (chosen > 0)
     empty = deepest[:, 0] <= 0
     weights[empty] = 1.0
-    index = torch.multinomial(weights, 1, generator=generator)[:, 0]
+    reached = weights.cumsum(1)
+    draw = torch.rand((batch, 1), generator=generator, device=generator.device).to(reached.device)
+    total = reached[:, -1:]
+    index = torch.searchsorted(reached, torch.minimum(draw * total, total - 0.5), right=True)[:, 0]
     width = target.shape[-1]
     kind = torch.where(empty, torch.full_like(index, -1), positive.long())
     return torch.stack([index // width, index % width], 1), kind

@@ -62,12 +62,11 @@ class Window:
         Returns:
             (1, C, size, size) float32.
         """
-        stack = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-        stack = stack[None] if stack.ndim == 3 else stack[None, None]
-        rows, columns = stack.shape[-2:]
+        rows, columns = array.shape[-2:]
         top, bottom = max(self.top, 0), min(self.top + self.height, rows)
         left, right = max(self.left, 0), min(self.left + self.width, columns)
-        part = stack[..., top:bottom, left:right]
+        part = torch.from_numpy(np.array(array[..., top:bottom, left:right], np.float32))
+        part = part[None] if part.ndim == 3 else part[None, None]
         pads = (left - self.left, self.left + self.width - right, top - self.top, self.top + self.height - bottom)
         if any(pads):
             part = functional.pad(part, pads, mode="replicate") if edge else functional.pad(part, pads)

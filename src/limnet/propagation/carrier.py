@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from limnet.errors import InputError
 from limnet.interaction.features import WindowEncoder
@@ -68,10 +68,11 @@ class WindowCarrier:
         self.permanent: list[Remembered] = []
         self.recent: list[Remembered] = []
         self.steps = 0
-        for index, mask in prompts[:PROMPTS_IN_MEMORY]:
+        self._last: dict[Window, tuple[Remembered, Tensor]] = {}  # the slice just done, seen through windows
+        for index, mask in prompts:
             box = mask_box(mask > 0.5)
-            if box is not None:
-                self.permanent.append(self._remember(index, mask, self._window(box)))
+            if box is not None and len(self.permanent) < PROMPTS_IN_MEMORY:
+                self.permanent.append(self._remember(index, mask, self._window(box))[0])
 
     def _window(self, box: tuple[int, int, int, int]) -> Window:
         shape = self.view.shape
@@ -79,14 +80,20 @@ class WindowCarrier:
             box = (0, shape[0], 0, shape[1])
         return window_around(box, shape, self.view.spacing, self.size, share=0.38 if self.follow else 1.0)
 
-    def _remember(self, index: int, mask: Slice, window: Window) -> Remembered:
+    def _remember(self, index: int, mask: Slice, window: Window) -> tuple[Remembered, Tensor]:
+        """What memory makes of a slice in a window, and the window's pixels."""
         features = self.encoder.features(self.view, index, window)
         with self.encoder.running():
-            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device))
+            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device)), features[0]
+
+    def _remember_last(self, window: Window) -> tuple[Remembered, Tensor]:
+        if window not in self._last:
+            self._last[window] = self._remember(self.index, self.mask, window)
+        return self._last[window]
 
     def place(self, index: int, mask: Slice) -> None:
         """Stand on a prompted slice; see `Carrier`."""
-        self.index, self.mask, self.steps = index, mask, 0
+        self.index, self.mask, self.steps, self._last = index, mask, 0, {}
         box = mask_box(mask > 0.5)
         if box is not None:
             self.window = self._window(box)
@@ -102,10 +109,10 @@ class WindowCarrier:
             self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
             result = self._predict(index, self.window)
             box = mask_box(result > 0.5)
-        self.index, self.mask = index, result
+        self.index, self.mask, self._last = index, result, {}
         self.steps += 1
         if box is not None and self.steps % MEMORY_EVERY == 0:
-            self.recent.append(self._remember(index, result, self.window))
+            self.recent.append(self._remember_last(self.window)[0])
             del self.recent[:-RECENT_IN_MEMORY]
         return result
 
@@ -121,7 +128,7 @@ class WindowCarrier:
     def _predict(self, index: int, window: Window) -> Slice:
         view, encoder, network = self.view, self.encoder, self.network
         features = encoder.features(view, index, window)
-        last = self._remember(self.index, self.mask, window)
+        last, pixels = self._remember_last(window)
         with encoder.running():
             readout = network.read(features, [*self.permanent, *self.recent], TOP_K)
             logits = network.segment(
@@ -129,7 +136,7 @@ class WindowCarrier:
                 readout,
                 self.permanent,
                 last,
-                encoder.image(view, self.index, window),
+                pixels,
                 window.crop(self.mask, edge=False).to(encoder.device),
             )
         return window.paste(logits, np.zeros(view.shape, np.float32))

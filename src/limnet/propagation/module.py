@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.interaction.module import damage
@@ -50,11 +51,11 @@ class PropagationModule(LightningModule):
         self.save_hyperparameters()
         self.network = TinyPropagation(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and cosine decay over everything that is not frozen."""
-        if self.hparams["freeze_encoder"]:
+        if freeze_encoder:
             self.network.encoder.requires_grad_(False)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with warm-up and cosine decay over everything that is not frozen."""
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             parameters, lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]

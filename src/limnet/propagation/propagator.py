@@ -104,8 +104,9 @@ class Propagator:
     ) -> dict[int, Slice]:
         """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
         results: dict[int, Slice] = {}
-        if not (prompts[start] > 0.5).any():
-            count.skip(abs(end - start) - 1)
+        free = any(index not in prompts for index in range(start + direction, end, direction))
+        if not free or not (prompts[start] > 0.5).any():
+            count.skip(abs(end - start) - 1)  # nothing to carry, or nowhere to carry it
             return results
         carrier = make_carrier(self.network, self.encoder, view, nearest_prompts(prompts, start), self.settings)
         carrier.place(start, prompts[start])
@@ -167,5 +168,6 @@ def _merge(sweeps: list[tuple[int, int, int]], results: list[dict[int, Slice]]) 
         for index in sorted(set(result) | set(back)):
             weight = abs(index - end) / abs(end - start)  # 1 at start, 0 at end
             zero = np.zeros_like(result.get(index, back.get(index)))
-            merged[index] = weight * result.get(index, zero) + (1 - weight) * back.get(index, zero)
+            blend = weight * result.get(index, zero) + (1 - weight) * back.get(index, zero)
+            merged[index] = blend.astype(np.float32, copy=False)
     return merged

@@ -46,7 +46,7 @@ class StreamCarrier:
         return ImageFeatures(*encoder.cache.get(key, compute))
 
     def _step(self, index: int, mask: Slice | None) -> Slice:
-        given = None if mask is None else torch.from_numpy(mask)[None].to(self.encoder.device)
+        given = None if mask is None else torch.tensor(mask)[None].to(self.encoder.device)
         with self.encoder.running():
             output = self.stream.step(self._image(index), given, features=self._features(index))
         return output[1].float().cpu().numpy()
@@ -59,7 +59,7 @@ class StreamCarrier:
             features = self._features(other)
             network = self.stream.network
             with self.encoder.running():
-                masks = torch.from_numpy(probability)[None, None].to(self.encoder.device)
+                masks = torch.tensor(probability)[None, None].to(self.encoder.device)
                 sensory = network.initial_sensory(features, 1)
                 value, _ = network.encode_value(self._image(other)[None], features, sensory, masks, deep_update=False)
                 self.stream.bank.add(

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.blocks.tiny import WIDTHS, Bottleneck, MapDecoder, TinyEncoder, pad_to_stride
+from limnet.blocks.tiny import WIDTHS, Bottleneck, MapDecoder, TinyEncoder, pad_to_stride, product
+from limnet.propagation.attention import dense_readout, similarity, sparse_readout, top_affinity
 
 BINS = 32
 
@@ -108,14 +109,14 @@ class TinyPropagation(nn.Module):
         self.key = nn.Conv2d(widths[2], key_dim, 3, padding=1)
         self.shrink = nn.Conv2d(widths[2], 1, 3, padding=1)
         self.select = nn.Conv2d(widths[2], key_dim, 3, padding=1)
-        nn.init.zeros_(self.shrink.weight)
-        nn.init.zeros_(self.shrink.bias)
+        nn.init.normal_(self.shrink.weight, std=0.01)  # its square is used: at exactly zero it could never learn
+        nn.init.zeros_(self.shrink.bias)  # type: ignore[arg-type]
         self.mask_in = nn.Conv2d(256, value_dim, 1)
         self.image_in = nn.Conv2d(widths[2], value_dim, 1)
         self.value = nn.Sequential(Bottleneck(value_dim, 96), Bottleneck(value_dim, 96))
         self.decoder = MapDecoder(maps=6, similarities=4, readout=value_dim + 1, widths=tuple(widths), blocks=(2, 3, 1))
         self.copy_gain = nn.Parameter(torch.tensor(3.0))  # an untrained decoder copies the previous mask
-        nn.init.zeros_(self.decoder.head.bias)
+        nn.init.zeros_(self.decoder.head.bias)  # type: ignore[arg-type]
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1] to (padded image, f4, f8, f16, f32, embedding), as `TinyInteraction`."""
@@ -136,7 +137,7 @@ class TinyPropagation(nn.Module):
         value = self.value(value)
         coarse = functional.avg_pool2d(mask, 8)
         both8 = torch.cat([coarse, surroundings(coarse, 4)], 1)
-        prototypes = both8.flatten(2) @ embedding.float().flatten(2).transpose(1, 2)
+        prototypes = product(both8.flatten(2), embedding.flatten(2).transpose(1, 2))
         hard = (mask > 0.5).float()
         histograms = torch.stack([histogram(image, hard), histogram(image, surroundings(hard, 16))], 1)
         shrinkage = self.shrink(f16).float() ** 2 + 1
@@ -155,22 +156,21 @@ class TinyPropagation(nn.Module):
             tells how close the best match is.
         """
         f16 = features[3]
-        query, selection = self.key(f16).float().flatten(2), torch.sigmoid(self.select(f16).float()).flatten(2)
-        keys = torch.cat([m.key.flatten(2) for m in memory], 2)
-        shrinkage = torch.cat([m.shrinkage.flatten(2) for m in memory], 2)
-        values = torch.cat([m.value.flatten(2) for m in memory], 2)
-        scores = (
-            2 * keys.transpose(1, 2) @ (query * selection)
-            - (keys**2).transpose(1, 2) @ selection
-            - (selection * query**2).sum(1, keepdim=True)
-        )
-        scores = scores * shrinkage.transpose(1, 2) / keys.shape[1] ** 0.5  # B, N, hw
-        if top_k is not None and top_k < scores.shape[1]:
-            floor = scores.topk(top_k, 1).values[:, -1:]
-            scores = scores.masked_fill(scores < floor, float("-inf"))
-        best = scores.amax(1, keepdim=True)
-        readout = values @ torch.softmax(scores, 1)
-        return torch.cat([readout, (best / 4).exp()], 1).reshape(len(f16), -1, *f16.shape[-2:])
+        scores = similarity(
+            torch.cat([_rows(m.key) for m in memory], 1),
+            torch.cat([_rows(m.shrinkage) for m in memory], 1),
+            _rows(self.key(f16)),
+            _rows(torch.sigmoid(self.select(f16).float())),
+        )  # B, hw, N
+        values = torch.cat([_rows(m.value) for m in memory], 1)
+        if top_k is None:
+            readout = dense_readout(values, scores)
+        else:
+            weights, index = top_affinity(scores, top_k)
+            readout = torch.stack([sparse_readout(*parts) for parts in zip(values, weights, index, strict=True)])
+        best = scores.amax(2, keepdim=True)
+        out = torch.cat([readout.float(), (best / 4).exp()], 2).transpose(1, 2)
+        return out.reshape(len(f16), -1, *f16.shape[-2:])
 
     def segment(
         self,
@@ -211,6 +211,11 @@ class TinyPropagation(nn.Module):
         )
         summed = torch.stack([m.prototypes for m in memory]).sum(0)
         looks = functional.normalize(torch.cat([summed, last.prototypes], 1), dim=2)
-        similar = (looks @ embedding.float().flatten(2)).reshape(len(image), 4, *embedding.shape[-2:])
+        similar = product(looks, embedding.flatten(2)).reshape(len(image), 4, *embedding.shape[-2:])
         logits = self.decoder((f4, f8, f16, f32), maps, similar, readout) + self.copy_gain * maps[:, :1]
         return logits[..., :height, :width]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, hw, C)."""
+    return x.flatten(2).transpose(1, 2)

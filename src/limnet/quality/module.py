@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.quality.tiny import TinyQuality
@@ -45,7 +46,7 @@ class QualityModule(LightningModule):
         self.network = TinyQuality(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and cosine decay."""
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
@@ -95,7 +96,7 @@ class QualityModule(LightningModule):
         keep = self.average(image, previous, current) > 0
         gain = dice[:, 0] - dice[:, 1]
         clear = gain.abs() > self.hparams["tie"]
-        options = {"batch_size": len(image), "sync_dist": True}
+        options: dict[str, Any] = {"batch_size": len(image), "sync_dist": True}
         if bool(clear.any()):
             self.log("val/accuracy", (keep == (gain > 0))[clear].float().mean(), prog_bar=True, **options)
         self.log("val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), prog_bar=True, **options)

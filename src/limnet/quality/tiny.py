@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.blocks.tiny import ConvNorm, ResidualBlock, pad_to_stride
+from limnet.blocks.tiny import ConvNorm, ResidualBlock, pad_to_stride, weight_dtype
 
 
 class TinyQuality(nn.Module):
@@ -41,8 +41,9 @@ class TinyQuality(nn.Module):
     def _judge(self, image: Tensor, mask: Tensor, rival: Tensor) -> Tensor:
         """(B, 2): score against the rival, and logit of the mask's own quality."""
         stacked = torch.cat([image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival], 1)
-        x = self.body(functional.pixel_unshuffle(pad_to_stride(stacked, 16), 4)).float()
-        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).to(self.head[0].weight.dtype)).float()
+        stacked = pad_to_stride(stacked.to(weight_dtype(self)), 16)
+        x = self.body(functional.pixel_unshuffle(stacked, 4)).float()
+        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).to(weight_dtype(self))).float()
 
     def forward(self, image: Tensor, previous: Tensor, current: Tensor) -> Tensor:
         """Logit that the previous mask is the better one.

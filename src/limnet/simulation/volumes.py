@@ -1,7 +1,7 @@
 """Synthetic labelled volumes, and random appearances painted on any label map (domain randomisation).
 
-Shapes come from thresholded 3-D noise, deformed ellipsoids, tubes, shells and nested bodies; appearances from label-wise
-intensities with texture, bias field, blur and noise, in the spirit of SynthSeg (Billot et al., 2023).
+Shapes come from thresholded 3-D noise, deformed ellipsoids, tubes, shells and nested bodies; appearances from
+label-wise intensities with texture, bias field, blur and noise, in the spirit of SynthSeg (Billot et al., 2023).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def augment_clips(
     Returns:
         image float (B, T, H, W) in [0, 1] and mask bool of the same shape.
     """
-    batch, length = image.shape[:2]
+    batch = image.shape[0]
     device = image.device
 
     def uniform(low: float, high: float, *size: int) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 
 class ExportAverage(Callback):
@@ -23,7 +24,8 @@ class ExportAverage(Callback):
         from limnet.hub.folder import save_component
 
         if trainer.is_global_zero:
-            save_component(module.average, self.folder, half=True)
+            network: nn.Module = module.average  # type: ignore[assignment]
+            save_component(network, self.folder, half=True)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Export every `every` steps."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as functional
 from torch import Tensor
+
+from limnet.interaction.losses import normalized_focal_loss
 
 
 def soft_dice(predicted: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
@@ -35,16 +36,11 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.5, gamma: float 
     Returns:
         (B,).
     """
-    logits, target = logits.float().flatten(1), target.float().flatten(1)
-    log_right = functional.logsigmoid(torch.where(target > 0.5, logits, -logits))
-    weight = (1 - log_right.exp()) ** gamma
-    scale = weight.shape[1] / (weight.detach().sum(1) + 1e-12)
-    side = torch.where(target > 0.5, alpha, 1 - alpha)
-    return scale * (side * weight * -log_right).mean(1)
+    return normalized_focal_loss(logits.flatten(1)[:, None, None], target.flatten(1)[:, None, None], alpha, gamma)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over the batch of normalised focal loss plus soft Dice loss plus a little cross-entropy, (B, 1, H, W) each."""
+    """Batch mean of normalised focal loss plus soft Dice loss plus a little cross-entropy, for (B, 1, H, W) each."""
     dice = 1 - soft_dice(logits.float().sigmoid(), target, smooth=8.0)
     entropy = functional.binary_cross_entropy_with_logits(logits.float(), target.float())
     return (focal_loss(logits, target) + dice).mean() + 0.5 * entropy

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.helpers.tiny_networks import scramble
+from torch import nn
+
+from limnet.blocks.fold import fold_batchnorm
+from limnet.blocks.tiny import (
+    Bottleneck,
+    MapDecoder,
+    ResidualBlock,
+    TinyEncoder,
+    pad_to_stride,
+    product,
+    similarity,
+    weight_dtype,
+)
+
+WIDTHS = (16, 8, 24, 32)
+
+
+def encoder() -> TinyEncoder:
+    network = TinyEncoder(1, WIDTHS, (1, 2, 1, 1), embedding=6)
+    scramble(network)
+    return network
+
+
+def test_encoder_strides_and_unit_embedding() -> None:
+    maps = encoder()(torch.rand(2, 1, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [
+        (2, 16, 16, 24),
+        (2, 8, 8, 12),
+        (2, 24, 4, 6),
+        (2, 32, 2, 3),
+        (2, 6, 8, 12),
+    ]
+    torch.testing.assert_close(maps[4].norm(dim=1), torch.ones(2, 8, 12))
+
+
+def test_encoder_follows_its_weights_number_format() -> None:
+    network = encoder().to(torch.bfloat16)
+    assert weight_dtype(network) == torch.bfloat16
+    assert {m.dtype for m in network(torch.rand(1, 1, 32, 32))} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("block", [ResidualBlock(8), Bottleneck(8, 4)])
+def test_blocks_start_as_the_identity(block: nn.Module) -> None:
+    x = torch.rand(2, 8, 6, 5)  # positive, so that the block's last ReLU changes nothing
+    torch.testing.assert_close(block(x), x)
+
+
+def test_similarity_by_hand() -> None:
+    embedding = torch.nn.functional.normalize(torch.randn(1, 4, 3, 3), dim=1)
+    weights = torch.zeros(1, 3, 3, 3)
+    weights[0, 0, 1, 2] = 2.0
+    weights[0, 1] = 1.0
+    result = similarity(embedding, weights)
+    expected = (embedding[0] * embedding[0, :, 1:2, 2:3]).sum(0)
+    torch.testing.assert_close(result[0, 0], expected)
+    assert float(result[0, 0, 1, 2]) == pytest.approx(1.0)
+    assert float(result.abs().max()) <= 1 + 1e-6
+    assert not result[0, 2].any()  # an empty map says nothing
+
+
+def test_products_stay_in_float32_under_autocast() -> None:
+    left, right = torch.rand(3, 50), torch.rand(50, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = product(left, right)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, left @ right)
+    assert product(left.bfloat16(), right.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (33, 63), (1, 95)])
+def test_padding_repeats_the_edge(height: int, width: int) -> None:
+    x = torch.rand(1, 2, height, width)
+    padded = pad_to_stride(x)
+    assert padded.shape[-2] % 32 == 0
+    assert padded.shape[-1] % 32 == 0
+    assert 0 <= padded.shape[-2] - height < 32
+    torch.testing.assert_close(padded[..., :height, :width], x)
+    torch.testing.assert_close(padded[..., -1, -1], x[..., -1, -1])
+    assert pad_to_stride(padded) is padded
+
+
+def test_decoder_uses_every_input() -> None:
+    network = MapDecoder(maps=2, similarities=3, readout=5, widths=WIDTHS)
+    scramble(network)
+    features = [f.detach().requires_grad_() for f in encoder()(torch.rand(1, 1, 32, 64))[:4]]
+    others = [torch.rand(1, 2, 32, 64), torch.rand(1, 3, 4, 8), torch.rand(1, 5, 2, 4)]
+    inputs = [*features, *(o.requires_grad_() for o in others)]
+    logits = network(tuple(inputs[:4]), *inputs[4:])
+    assert logits.shape == (1, 1, 32, 64)
+    logits.square().sum().backward()
+    assert all(float(i.grad.abs().sum()) > 0 for i in inputs)  # type: ignore[union-attr]
+
+
+def test_folding_keeps_the_features() -> None:
+    network = encoder()
+    x = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        before = network(x)
+        folded = fold_batchnorm(network)(x)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    for old, new in zip(before, folded, strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.helpers.tiny_networks import disk, small_propagation
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from limnet.blocks.fold import fold_batchnorm
+from limnet.propagation.attention import similarity
+from limnet.propagation.carrier import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_K
+from limnet.propagation.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
+
+IMAGE_HALF, SLICE = 12e9, 6e9  # floating-point operations at 480 x 480
+
+
+@pytest.fixture(scope="module")
+def network() -> TinyPropagation:
+    return small_propagation()
+
+
+def images(count: int, height: int, width: int, channels: int = 1) -> Tensor:
+    return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(2))
+
+
+def carry(network: TinyPropagation, image: Tensor, mask: Tensor, top_k: int | None = None) -> Tensor:
+    """Logits of slice 1 from the mask of slice 0; image (2, C, H, W), mask (B, 1, H, W)."""
+    count = len(mask)
+    pixels = [i.expand(count, -1, -1, -1) for i in image[:, None]]
+    first, second = (network.encode_image(p) for p in pixels)
+    last = network.remember(first, mask)
+    readout = network.read(second, [last], top_k)
+    return network.segment(second, readout, [last], last, pixels[0], mask)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 101)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size(height: int, width: int, channels: int) -> None:
+    network = small_propagation(channels)
+    with torch.inference_mode():
+        logits = carry(network, images(2, height, width, channels), disk(height, width, (15, 15), 8))
+    assert logits.shape == (1, 1, height, width)
+    assert logits.dtype == torch.float32
+    assert bool(logits.isfinite().all())
+
+
+def test_several_objects_folded_into_the_batch(network: TinyPropagation) -> None:
+    image = images(2, 64, 64)
+    masks = torch.cat([disk(64, 64, (20, 20), 9), disk(64, 64, (40, 44), 12), torch.zeros(1, 1, 64, 64)])
+    with torch.inference_mode():
+        together = carry(network, image, masks, 7)
+        alone = torch.cat([carry(network, image, m[None], 7) for m in masks])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert bool(together.isfinite().all())
+
+
+def test_same_inputs_same_bits(network: TinyPropagation) -> None:
+    image, mask = images(2, 64, 64), disk(64, 64, (30, 30), 10)
+    with torch.inference_mode():
+        assert torch.equal(carry(network, image, mask, 5), carry(network, image, mask, 5))
+
+
+def memory_of(network: TinyPropagation, count: int, size: int = 64) -> tuple[tuple[Tensor, ...], list[Remembered]]:
+    pictures = images(count + 1, size, size)
+    memory = [
+        network.remember(network.encode_image(p[None]), disk(size, size, (20 + 3 * i, 30), 8 + i))
+        for i, p in enumerate(pictures[:-1])
+    ]
+    return network.encode_image(pictures[-1:]), memory
+
+
+def slow_read(
+    network: TinyPropagation, features: tuple[Tensor, ...], memory: list[Remembered], top_k: int
+) -> np.ndarray:
+    """Every query by itself, in float64."""
+    query = network.key(features[3]).double().flatten(2)[0].T.numpy()
+    select = torch.sigmoid(network.select(features[3])).double().flatten(2)[0].T.numpy()
+    keys = np.concatenate([m.key[0].flatten(1).T.double().numpy() for m in memory])
+    shrinkage = np.concatenate([m.shrinkage[0].flatten(1).T.double().numpy() for m in memory])[:, 0]
+    values = np.concatenate([m.value[0].flatten(1).T.double().numpy() for m in memory])
+    out = []
+    for q, e in zip(query, select, strict=True):
+        scores = -shrinkage * (e * (keys - q) ** 2).sum(1) / np.sqrt(keys.shape[1])
+        best = np.argsort(-scores)[:top_k]
+        weights = np.exp(scores[best] - scores.max())
+        out.append([*(weights[:, None] * values[best]).sum(0) / weights.sum(), np.exp(scores.max() / 4)])
+    return np.array(out).T
+
+
+@pytest.mark.parametrize("top_k", [5, 30, 1000])
+def test_readout_by_hand(network: TinyPropagation, top_k: int) -> None:
+    with torch.inference_mode():
+        features, memory = memory_of(network, 3)
+        result = network.read(features, memory, top_k)
+        expected = slow_read(network, features, memory, top_k)
+    assert result.shape == (1, 17, 4, 4)
+    np.testing.assert_allclose(result[0].flatten(1).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 30, None])
+def test_gathering_the_best_rows_equals_masking_the_others(network: TinyPropagation, top_k: int | None) -> None:
+    def rows(x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
+
+    with torch.inference_mode():
+        features, memory = memory_of(network, 4)
+        keys, shrinkage, values = (torch.cat([rows(m[i]) for m in memory], 1) for i in range(3))
+        selection = torch.sigmoid(network.select(features[3]))
+        scores = similarity(keys, shrinkage, rows(network.key(features[3])), rows(selection))
+        floor = scores.topk(top_k or scores.shape[2]).values[..., -1:]
+        dense = torch.softmax(scores.masked_fill(scores < floor, float("-inf")), 2) @ values
+        result = rows(network.read(features, memory, top_k))
+    torch.testing.assert_close(result[..., :-1], dense, rtol=0, atol=1e-5)
+    torch.testing.assert_close(result[..., -1], (scores.amax(2) / 4).exp())
+
+
+def test_readout_is_float32_under_autocast(network: TinyPropagation) -> None:
+    with torch.inference_mode():
+        features, memory = memory_of(network, 2)
+        exact = network.read(features, memory, 5)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = network.read(features, memory, 5)
+    assert mixed.dtype == torch.float32
+    assert float((mixed - exact).abs().max()) < 0.05 * (1 + float(exact.abs().max()))
+
+
+def test_bfloat16_stays_close() -> None:
+    torch.manual_seed(0)
+    options = {"widths": (16, 16, 16, 16), "depths": (1, 1, 1, 1), "embedding": 8, "key_dim": 8, "value_dim": 16}
+    network = TinyPropagation(**options).eval()
+    image, mask = images(2, 64, 64), disk(64, 64, (30, 30), 12)
+    with torch.inference_mode():
+        exact = carry(network, image, mask, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = carry(network, image, mask, 8)
+        cast = carry(network.to(torch.bfloat16), image, mask, 8)
+    for result in (mixed, cast):
+        assert result.dtype == torch.float32
+        assert float((result - exact).abs().max()) < 0.05 * (1 + float(exact.abs().max()))
+
+
+def test_untrained_network_copies_the_mask() -> None:
+    torch.manual_seed(0)
+    network = TinyPropagation(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()
+    mask = disk(64, 64, (30, 30), 12)
+    with torch.inference_mode():
+        assert torch.equal(carry(network, images(2, 64, 64), mask) > 0, mask > 0.5)
+
+
+def test_configuration_rebuilds_it(network: TinyPropagation) -> None:
+    again = TinyPropagation(**json.loads(json.dumps(network.config)))
+    again.load_state_dict(network.state_dict())
+    assert again.config == network.config
+
+
+def test_folding_batchnorm_keeps_the_answer() -> None:
+    network = small_propagation()
+    image, mask = images(2, 64, 64), disk(64, 64, (30, 30), 12)
+    with torch.inference_mode():
+        before = carry(network, image, mask, 8)
+        after = carry(fold_batchnorm(network), image, mask, 8)  # type: ignore[arg-type]
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_gradients_reach_every_weight_from_the_first_step_on() -> None:
+    """The zero-initialised ends of residual blocks wait one step; the memory's shrinkage must not be stuck at zero."""
+    torch.manual_seed(0)
+    options = {"widths": (16, 16, 16, 16), "depths": (1, 1, 1, 1), "embedding": 8, "key_dim": 8, "value_dim": 16}
+    network = TinyPropagation(**options)
+    rate = torch.optim.SGD(network.parameters(), 0.05)
+    for _ in range(3):
+        rate.zero_grad()
+        carry(network, images(2, 64, 64), disk(64, 64, (30, 30), 12)).square().mean().backward()
+        rate.step()
+    silent = [n for n, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert silent == []
+
+
+def test_every_kind_of_memory_matters(network: TinyPropagation) -> None:
+    image, mask = images(2, 64, 64), disk(64, 64, (30, 30), 12)
+    with torch.inference_mode():
+        first, second = (network.encode_image(i[None]) for i in image)
+        last = network.remember(first, mask)
+        other = network.remember(first, disk(64, 64, (44, 20), 8))
+        readout = network.read(second, [last])
+        plain = network.segment(second, readout, [last], last, image[:1], mask)
+        changed = [
+            network.segment(second, network.read(second, [other]), [last], last, image[:1], mask),
+            network.segment(second, readout, [other], last, image[:1], mask),
+            network.segment(second, readout, [last], other, image[:1], mask),
+            network.segment(second, readout, [last], last, 1 - image[:1], mask),
+            network.segment(second, readout, [last], last, image[:1], 1 - mask),
+        ]
+    assert all(float((c - plain).abs().max()) > 1e-4 for c in changed)
+
+
+class EncodeImage(nn.Module):
+    def __init__(self, network: TinyPropagation) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return self.network.encode_image(image)
+
+
+class Remember(EncodeImage):
+    def forward(self, features: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return tuple(self.network.remember(features, mask))
+
+
+class Carry(EncodeImage):
+    def forward(  # type: ignore[override]
+        self, features: tuple[Tensor, ...], parts: tuple[Tensor, ...], image: Tensor, mask: Tensor
+    ) -> Tensor:
+        last = Remembered(*parts)
+        readout = self.network.read(features, [last], 5)
+        return self.network.segment(features, readout, [last], last, image, mask)
+
+
+def test_all_parts_export(network: TinyPropagation) -> None:
+    image, mask = images(2, 32, 40), disk(32, 40, (15, 15), 8)
+    with torch.no_grad():
+        features = network.encode_image(image[1:])
+        parts = tuple(network.remember(network.encode_image(image[:1]), mask))
+        encode = torch.export.export(EncodeImage(network), (image[:1],)).module()
+        remember = torch.export.export(Remember(network), (features, mask)).module()
+        step = torch.export.export(Carry(network), (features, parts, image[:1], mask)).module()
+        mask = disk(32, 40, (12, 20), 6)
+        result = step(encode(image[1:]), remember(encode(image[:1]), mask), image[:1], mask)
+        torch.testing.assert_close(result, carry(network, image, mask, 5), rtol=1e-4, atol=1e-4)
+
+
+def test_default_network_keeps_its_budget() -> None:
+    """One memory slice a step, and the fullest memory there is."""
+    with FakeTensorMode(), torch.inference_mode():
+        network = TinyPropagation().eval()
+        image, mask = torch.rand(1, 1, 480, 480), torch.rand(1, 1, 480, 480)
+        with FlopCounterMode(display=False) as image_half:
+            features = network.encode_image(image)
+        with FlopCounterMode(display=False) as mask_half:
+            last = network.remember(features, mask)
+            readout = network.read(features, [last] * (PROMPTS_IN_MEMORY + RECENT_IN_MEMORY), TOP_K)
+            network.segment(features, readout, [last], last, image, mask)
+    assert image_half.get_total_flops() <= IMAGE_HALF
+    assert 3e9 < mask_half.get_total_flops() <= SLICE
+
+
+def test_surroundings_are_a_ring() -> None:
+    mask = disk(64, 64, (32, 32), 10)
+    ring = surroundings(mask, 16)
+    assert not (ring * mask).any()
+    assert bool(ring[0, 0, 32, 44])
+    assert not bool(ring[0, 0, 32, 62])
+    assert not surroundings(torch.zeros(1, 1, 16, 16), 16).any()
+
+
+def test_histogram_counts_weighted_pixels() -> None:
+    image, weights = images(2, 16, 16), images(2, 16, 16).flip(-1)
+    counts = histogram(image, weights)
+    assert counts.shape == (2, 32)
+    torch.testing.assert_close(counts.sum(1), weights.flatten(1).sum(1))
+    index = np.rint(image[1].numpy().ravel() * 31).astype(int)
+    expected = np.bincount(index, weights[1].numpy().ravel(), 32)
+    np.testing.assert_allclose(counts[1].numpy(), expected, rtol=1e-4)
+
+
+def test_likelihood_tells_object_from_surroundings() -> None:
+    image = torch.full((1, 1, 32, 32), 0.2)
+    mask = disk(32, 32, (16, 16), 6)
+    image[mask > 0] = 0.8
+    histograms = torch.stack([histogram(image, mask), histogram(image, surroundings(mask, 8))], 1)
+    result = likelihood(image, histograms)
+    assert float(result[mask > 0].min()) > 0.5
+    assert float(result[mask == 0].max()) < -0.5
+    assert not likelihood(image, torch.zeros(1, 2, 32)).any()

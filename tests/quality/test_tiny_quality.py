@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tests.helpers.tiny_networks import disk, small_quality
+from torch import Tensor, nn
+
+from limnet.blocks.fold import fold_batchnorm
+from limnet.quality.tiny import TinyQuality
+
+
+@pytest.fixture(scope="module")
+def network() -> TinyQuality:
+    return small_quality()
+
+
+def inputs(height: int = 64, width: int = 64, batch: int = 2, channels: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(batch, channels, height, width, generator=generator)
+    first = disk(height, width, (20, 20), 9).expand(batch, -1, -1, -1)
+    return image, first, disk(height, width, (24, 25), 6).expand(batch, -1, -1, -1)
+
+
+def test_swapping_the_masks_negates_the_answer(network: TinyQuality) -> None:
+    image, previous, current = inputs()
+    with torch.inference_mode():
+        answer = network(image, previous, current)
+        swapped = network(image, current, previous)
+        same = network(image, current, current)
+    assert answer.shape == (2,)
+    assert answer.dtype == torch.float32
+    assert float(answer.abs().min()) > 1e-4
+    assert torch.equal(answer, -swapped)
+    assert torch.equal(same, torch.zeros(2))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 70), (95, 41)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size(height: int, width: int, channels: int) -> None:
+    image, previous, current = inputs(height, width, 1, channels)
+    network = small_quality(channels)
+    assert network(image, previous, current).shape == (1,)
+    assert network.score(image, current).shape == (1,)
+
+
+def test_batch_equals_single(network: TinyQuality) -> None:
+    image, previous, current = inputs(batch=3)
+    with torch.inference_mode():
+        together = network(image, previous, current)
+        alone = [network(image[i : i + 1], previous[i : i + 1], current[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_and_folding_stay_close(network: TinyQuality) -> None:
+    image, previous, current = inputs()
+    with torch.inference_mode():
+        exact = network(image, previous, current)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = network(image, previous, current)
+        half = small_quality().to(torch.bfloat16)(image, previous, current)
+        folded = fold_batchnorm(small_quality())(image, previous, current)
+    assert mixed.dtype == half.dtype == torch.float32
+    scale = 0.1 * (1 + float(network.score(image, previous).detach().abs().max()))
+    assert float((mixed - exact).abs().max()) < scale
+    assert float((half - exact).abs().max()) < scale
+    torch.testing.assert_close(folded, exact, rtol=1e-3, atol=1e-4)
+
+
+def test_configuration_rebuilds_it(network: TinyQuality) -> None:
+    again = TinyQuality(**json.loads(json.dumps(network.config)))
+    again.load_state_dict(network.state_dict())
+    assert again.config == network.config
+
+
+def test_export(network: TinyQuality) -> None:
+    class Score(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+            return self.network.score(image, mask)
+
+    image, previous, current = inputs()
+    compared = torch.export.export(network, (image, previous, current)).module()
+    scored = torch.export.export(Score(), (image, current)).module()
+    torch.testing.assert_close(compared(image, current, previous), network(image, current, previous))
+    torch.testing.assert_close(scored(image, previous), network.score(image, previous))
