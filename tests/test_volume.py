@@ -53,7 +53,7 @@ def test_nan_is_allowed() -> None:
         (np.zeros((2, 2, 2), bool), InputTypeError, "mask"),
         (np.zeros((2, 2, 2), complex), InputTypeError, "complex128"),
         ("volume", InputTypeError, "dtype"),
-        (None, InputTypeError, "object"),
+        (None, InputTypeError, "NoneType"),
         ([[[1], [2, 3]]], InputTypeError, "no numeric array"),
     ],
 )

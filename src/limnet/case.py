@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from limnet.case_object import CaseObject
 from limnet.engine import Engine
-from limnet.errors import InputError, InputTypeError, SaveError
+from limnet.errors import ConflictError, InputError, InputTypeError, SaveError
 from limnet.history import Book, ObjectState
 from limnet.rounds import Bench
 from limnet.session_volume import describe, packed_voxels
@@ -78,6 +78,7 @@ class Case(CaseObject):
         self._fixed_window = window is not None
         self._settings = settings or Settings()
         self._book = Book()
+        self._blank = ObjectState.empty(len(self._view))
         self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
         self._selection = selection
         self._about: tuple[dict[str, Any], bytes | None] | None = None
@@ -124,7 +125,7 @@ class Case(CaseObject):
         if not name.strip():
             raise InputError("the name of an object must not be empty: give one such as 'liver'")
         if name not in self._book.histories:
-            self._book = self._book.with_object(name, ObjectState.empty(len(self._view)))
+            self._book = self._book.with_object(name, self._blank)
         return self if name == DEFAULT_OBJECT else CaseObject(self, name)
 
     @property
@@ -236,12 +237,18 @@ class Case(CaseObject):
 
     def _state_of(self, name: str) -> ObjectState:
         history = self._book.histories.get(name)
-        return ObjectState.empty(len(self._view)) if history is None else history.current
+        return self._blank if history is None else history.current
 
-    def _push(self, name: str, state: ObjectState) -> None:
+    def _push(self, name: str, state: ObjectState, before: ObjectState | None = None) -> None:
+        """Make `state` the present one, if that still is `before`; None: whatever it is."""
+        if before is not None and self._state_of(name) is not before:
+            raise ConflictError(
+                f"object {name!r} was changed while this round was running (by the progress callback or another "
+                "thread): that change holds, the round was dropped. Make one round at a time"
+            )
         book = self._book
         if name not in book.histories:
-            book = book.with_object(name, ObjectState.empty(len(self._view)))
+            book = book.with_object(name, self._blank)
         self._commit(book.push(name, state))
 
     def _step(self, change: Callable[[Book], Book]) -> None:

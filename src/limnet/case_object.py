@@ -155,7 +155,7 @@ class CaseObject:
             InputError: if the shape does not fit, or a (D, H, W) mask is empty.
         """
         stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
-        return self.prompt(stated, propagate=propagate and stated.frozen, scope=scope, progress=progress)
+        return self.prompt(stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress)
 
     def prompt(
         self,
@@ -165,7 +165,20 @@ class CaseObject:
         scope: str | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.bool_]:
-        """One round from a prompt object; the other methods come here."""
+        """One round from a prompt object; the other methods come here.
+
+        Raises:
+            InputError: if the prompt does not fit the volume.
+            Cancelled: if `progress` returned False.
+            ConflictError: if the object was changed meanwhile (by `progress` or another thread); that change holds.
+        """
+        if not isinstance(prompt, Prompt):
+            raise InputTypeError(
+                f"a prompt is a Click, Scribble, Box, Lasso or MaskPrompt, got {type(prompt).__name__}: "
+                "make one, or call click(), scribble(), box(), lasso() or set_mask()"
+            )
+        if not isinstance(propagate, (bool, np.bool_)):
+            raise InputTypeError(f"propagate must be True or False, got {propagate!r}")
         self._check_open()
         before = self._state
         bench = self._case._bench(self._name)
@@ -174,7 +187,7 @@ class CaseObject:
         state = apply_prompt(bench, before, prompt)
         if propagate and not (isinstance(prompt, MaskPrompt) and not prompt.frozen):
             state = propagate_prompts(bench, before, state, chosen, progress)
-        self._case._push(self._name, state)
+        self._case._push(self._name, state, before)
         return self.mask
 
     def propagate(self, progress: Progress | None = None, *, scope: str | None = None) -> NDArray[np.bool_]:
@@ -183,13 +196,14 @@ class CaseObject:
         Raises:
             InputError: if nothing was prompted yet.
             Cancelled: if `progress` returned False.
+            ConflictError: see `prompt`.
         """
         self._check_open()
         _check_progress(progress)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         state = self._state
         bench = self._case._bench(self._name)
-        self._case._push(self._name, propagate_prompts(bench, state, state, chosen, progress))
+        self._case._push(self._name, propagate_prompts(bench, state, state, chosen, progress), state)
         return self.mask
 
     # results

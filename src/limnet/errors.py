@@ -50,5 +50,9 @@ class SaveError(LimnetError, OSError):
     """A file could not be written; whatever was there before is untouched."""
 
 
+class ConflictError(LimnetError, RuntimeError):
+    """An object was changed by someone else while a round on it was running."""
+
+
 class Cancelled(LimnetError, RuntimeError):
     """The user cancelled a round; the case is as it was before the round."""

@@ -223,9 +223,9 @@ Prompt = Click | Scribble | Box | Lasso | MaskPrompt
 
 
 def _point(value: Any, what: str) -> Point3:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
         raise InputTypeError(f"{what} needs 3 integer voxel coordinates (z, y, x), got {_show(value)}")
-    items = list(value)
+    items = _listed(value)
     if len(items) != 3:
         raise InputError(f"{what} needs 3 coordinates (z, y, x), got {len(items)}: {_show(value)}")
     z, y, x = (_integer(item, f"a coordinate of {what}") for item in items)
@@ -233,9 +233,9 @@ def _point(value: Any, what: str) -> Point3:
 
 
 def _points(value: Any, what: str) -> tuple[Point3, ...]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__iter__"):
         raise InputTypeError(f"{what} needs a sequence of (z, y, x) points, got {_show(value)}")
-    items = list(value)
+    items = _listed(value)
     if len(items) == 3 and all(np.ndim(item) == 0 for item in items) and what != "a lasso":
         items = [items]  # a single point
     return tuple(_point(item, f"point {i} of {what}") for i, item in enumerate(items))
@@ -247,7 +247,7 @@ def _integer(value: Any, what: str) -> int:
     if isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
         return int(value)
     if isinstance(value, (float, np.floating)):
-        hint = "it is not a number" if value != value else "round it to a voxel, int(round(value))"
+        hint = "round it to a voxel, int(round(value))" if np.isfinite(value) else "it is no finite number"
         raise InputTypeError(f"{what} is {value!r}; voxel indices are integers: {hint}. For millimetres convert first")
     raise InputTypeError(f"{what} is {_show(value)} ({type(value).__name__}); voxel indices are integers")
 
@@ -303,6 +303,12 @@ def mask_array(value: Any) -> NDArray[Any]:
     return array
 
 
+def _listed(value: Any) -> list[Any]:
+    """The items; arrays and tensors as plain numbers."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return list(plain) if hasattr(plain, "__iter__") else [plain]
+
+
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -73,7 +73,8 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         _check_free(bench, index, part)
     if state.window is None and not bench.fixed_window:
         index, part = placed[len(placed) // 2]
-        state = replace(state, window=bench.view.auto_window(index, _centre(part)))
+        if (centre := _centre(part)) is not None:  # what is not object says nothing about how the object looks
+            state = replace(state, window=bench.view.auto_window(index, centre))
     view = bench.view_of(state)
     slices, prompts = list(state.slices), dict(state.prompts)
     for index, part in placed:
@@ -84,7 +85,10 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         prompts[index] = (*prompts.get(index, ()), part)
         drawn = [p for p in prompts[index] if p.kind != "mask"]
         previous = None if is_empty(slices[index]) else unpack(slices[index], view.shape)
-        probability = bench.engine.predictor.predict(view, index, drawn, previous)
+        if previous is None and not any(p.positive for p in drawn):
+            probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
+        else:
+            probability = bench.engine.predictor.predict(view, index, drawn, previous)
         obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
     indices = [index for index, _ in placed]
@@ -256,7 +260,8 @@ def _watch(progress: Progress | None, turn: int, turns: int) -> Progress | None:
         return None
 
     def tell(done: int, total: int) -> None:
-        if progress(turn * total + done, turns * total) is False:
+        answer = progress(turn * total + done, turns * total)
+        if isinstance(answer, (bool, np.bool_)) and not answer:
             raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
 
     return tell

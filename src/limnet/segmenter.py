@@ -211,7 +211,7 @@ class InteractiveSegmenter:
             FileFormatError: if the file is damaged or of an unknown format.
             SaveError: if the session file cannot be written.
         """
-        if session is not None and Path(session).exists():
+        if session is not None and Path(session).exists() and not Path(session).is_dir():
             raise InputError(
                 f"the session file {session} exists already: go on with it by resume({str(session)!r}), "
                 "delete it, or give another name"

@@ -33,10 +33,8 @@ class SliceView:
     """
 
     def __init__(self, volume: Volume, axis: int = 0, window: Sequence[float] | None = None) -> None:
-        if isinstance(axis, bool) or axis not in (0, 1, 2):
-            raise InputError(f"axis {axis!r} came: allowed are 0, 1 and 2, the axes of the (D, H, W) array")
         self.volume = volume
-        self.axis = int(axis)
+        self.axis = checked_axis(axis)
         self._stack = np.moveaxis(volume.array, self.axis, 0)
         self._window = None if window is None else checked_window(window)
 
@@ -162,6 +160,18 @@ class SliceView:
                 f"slice {number} is outside the volume: along axis {self.axis} it has 0..{len(self) - 1}"
             )
         return number
+
+
+def checked_axis(axis: int) -> int:
+    """0, 1 or 2 as a plain integer; raises InputError or InputTypeError otherwise."""
+    allowed = "allowed are 0, 1 and 2, the axes of the (D, H, W) array"
+    try:
+        number = -1 if isinstance(axis, (bool, np.bool_)) else operator.index(axis)
+    except TypeError as error:
+        raise InputTypeError(f"axis {axis!r} came: {allowed}") from error
+    if number not in (0, 1, 2):
+        raise InputError(f"axis {axis!r} came: {allowed}")
+    return number
 
 
 def checked_window(window: Sequence[float]) -> Window:

@@ -204,6 +204,8 @@ def checked_array(array: ArrayLike) -> NDArray[Any]:
         raise InputTypeError(
             "a bool array came: that is a mask, not an image. Give intensities (HU, MR counts, gray values)"
         )
+    if voxels.dtype == object and voxels.ndim == 0:
+        raise InputTypeError(f"{type(array).__name__} came: give a numpy array, a Volume or a path; {_LAYOUT}")
     if voxels.dtype.kind not in "iuf":
         raise InputTypeError(
             f"dtype {voxels.dtype} came: allowed are integers and floats. Convert with array.astype(numpy.float32)"
@@ -231,9 +233,11 @@ def checked_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
     """Three positive finite floats; raises InputError or InputTypeError otherwise."""
     advice = "Give three positive numbers in mm in the order of the array axes, such as (5.0, 0.7, 0.7)"
     try:
-        values = [float(v) for v in spacing]
+        values = [] if isinstance(spacing, (str, bytes)) else [float(v) for v in spacing]
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"spacing {spacing!r} came. {advice}") from error
+    if isinstance(spacing, (str, bytes)):
+        raise InputTypeError(f"spacing {spacing!r} came, a text. {advice}")
     if len(values) != 3:
         raise InputError(f"spacing {spacing!r} has {len(values)} numbers. {advice}")
     if not all(np.isfinite(v) and v > 0 for v in values):
