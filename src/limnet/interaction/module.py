@@ -45,7 +45,7 @@ class InteractionModule(LightningModule):
         weight_decay: float = 0.02,
         clicks: int = 4,
         relook: float = 0.2,
-        erase: float = 0.08,
+        erase: float = 0.12,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,

@@ -19,6 +19,7 @@ SHARE = 0.38  # the object's larger side as a share of the window
 SMALLEST = 20.0  # a window shows at least this many pixels of the finer in-plane axis
 _STEP = 1.25  # ratio of neighbouring window sides
 _GRID = 8  # corners lie on multiples of side / 8
+_WIDEST = 8  # no window has more pixels than this many slices beside each other, however unequal the spacing
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def window_of_side(
     side = max(longest / _STEP**steps, smallest)
     corner, extent = [], []
     for axis in (0, 1):
-        pixels = max(4, round(side / spacing[axis]))
+        pixels = max(4, round(min(side / spacing[axis], _WIDEST * max(shape))))
         unit = max(1, pixels // _GRID)
         low = round((centre[axis] - pixels / 2) / unit) * unit
         low = (shape[axis] - pixels) // 2 if pixels >= shape[axis] else min(max(low, 0), shape[axis] - pixels)
