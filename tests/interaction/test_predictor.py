@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
+from tests.helpers.tiny_networks import small_interaction
+
+from limnet.bitmask import BitMask
+from limnet.interaction.features import FeatureCache
+from limnet.interaction.hrnet import PRESETS, HRNetOCR
+from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
+from limnet.prompts import Prompt2D
+from limnet.view import SliceView
+from limnet.volume import Volume
+
+
+def click(row: int, column: int, positive: bool = True) -> Prompt2D:
+    return Prompt2D("click", positive, ((row, column),))
+
+
+def make(size: int = 64, **options: int) -> tuple[SlicePredictor, GreyLevelNetwork]:
+    network = GreyLevelNetwork(**options)
+    return SlicePredictor(network, precision="fp32", size=size), network
+
+
+@pytest.mark.parametrize("radius", [4, 12, 30])
+def test_first_click_finds_objects_of_any_size(radius: int) -> None:
+    view, mask = disks_view((2, 240, 200), ((100, 90, radius),))
+    predictor, network = make()
+    result = predictor.predict(view, 1, [click(100 + radius // 3, 90)], None)
+    assert result.shape == (240, 200)
+    assert result.dtype == np.float32
+    assert dice(result > 0.5, mask) > 0.9
+    assert len(network.encoded) <= len(FIRST_SCALES) + 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(8, 200), st.integers(8, 200), st.floats(0, 1), st.floats(0, 1), st.sampled_from([1.0, 3.0]))
+def test_any_slice_and_click(height: int, width: int, down: float, right: float, aspect: float) -> None:
+    row, column = int(down * (height - 1)), int(right * (width - 1))
+    view, _ = disks_view((1, height, width), ((row, column, max(height, width) / 6),), (1.0, aspect, 1.0))
+    result = make(32)[0].predict(view, 0, [click(row, column)], None)
+    assert result.shape == (height, width)
+    assert np.isfinite(result).all()
+    assert 0 <= float(result.min()) <= float(result.max()) <= 1
+    assert result[row, column] > 0.5
+
+
+def test_anisotropic_pixels() -> None:
+    view, mask = disks_view((1, 60, 200), ((30, 100, 25),), (2.0, 4.0, 1.0))
+    result = make()[0].predict(view, 0, [click(30, 100)], None)
+    assert dice(result > 0.5, mask) > 0.9
+
+
+def test_every_window_is_encoded_once_over_all_clicks() -> None:
+    view, _ = disks_view()
+    predictor, network = make()
+    result = predictor.predict(view, 0, [click(60, 70)], None)
+    prompts = [click(60, 70)]
+    result = predictor.predict(view, 0, prompts, result)  # may look at the object in a better window once more
+    first = len(network.encoded)
+    assert first <= len(FIRST_SCALES) + 3
+    for column in (66, 68, 73):
+        prompts.append(click(61, column))
+        result = predictor.predict(view, 0, prompts, result)
+    assert len(network.encoded) == first
+    assert len(network.decoded) > first
+    assert predictor.encoder.cache.hits >= 3
+    predictor.predict(view, 1, prompts, result)
+    assert len(network.encoded) == first + 1
+
+
+def test_the_mask_outside_the_window_stays() -> None:
+    view, _ = disks_view((1, 400, 400), ((60, 70, 10),))
+    predictor, network = make()
+    previous = np.zeros((400, 400), np.float32)
+    previous[55:66, 65:76] = 0.9
+    previous[390, 390] = 0.3  # what was said far away, but is no object
+    result = predictor.predict(view, 0, [click(60, 70)], previous)
+    assert result[390, 390] == np.float32(0.3)
+    assert previous[390, 390] == np.float32(0.3)
+    assert len(network.encoded) <= 2
+
+
+def test_a_prompt_far_from_the_mask_is_seen() -> None:
+    view, mask = disks_view((1, 200, 200), ((30, 30, 10), (170, 160, 12)))
+    predictor, _ = make()
+    previous = np.where(np.arange(200)[:, None] < 100, mask, 0).astype(np.float32) * 0.9
+    result = predictor.predict(view, 0, [click(170, 160)], previous)
+    assert dice(result > 0.5, mask) > 0.85
+
+
+def test_previous_mask_and_prompts_reach_the_network() -> None:
+    view, mask = disks_view()
+    predictor, network = make()
+    predictor.predict(view, 0, [click(60, 70), click(90, 90, False)], mask.astype(np.float32))
+    previous, positive, negative, bounds = network.decoded[0][0]
+    assert float(previous.max()) == pytest.approx(1, abs=1e-4)
+    assert 9 <= int(positive.sum()) <= 16  # disks of radius 2 in network pixels
+    assert 9 <= int(negative.sum()) <= 16
+    assert not bounds.any()
+    rows, columns = (float(i.float().mean()) for i in torch.nonzero(positive, as_tuple=True))
+    assert previous[round(rows), round(columns)] > 0.9  # in the same place of the window
+
+
+def test_a_box_is_a_first_prompt_by_itself() -> None:
+    view, _ = disks_view()
+    predictor, network = make()
+    result = predictor.predict(view, 0, [Prompt2D("box", True, ((46, 56), (74, 84)))], None)
+    assert network.decoded[0][0, 3].any()
+    assert len(network.encoded) <= 3
+    assert result[60, 70] > 0.5
+    assert not (result[:40] > 0.5).any()
+
+
+def test_other_prompts() -> None:
+    view, mask = disks_view()
+    stroke = Prompt2D("scribble", True, ((58, 66), (62, 74)))
+    assert dice(make()[0].predict(view, 0, [stroke], None) > 0.5, mask) > 0.9
+    painted = Prompt2D("scribble", True, (), BitMask.of(mask))
+    assert dice(make()[0].predict(view, 0, [painted], None) > 0.5, mask) > 0.9
+    nothing = Prompt2D("mask", True, (), BitMask.of(np.zeros_like(mask)))
+    assert make()[0].predict(view, 0, [nothing], None).shape == mask.shape
+    assert make()[0].predict(view, 0, [], mask.astype(np.float32)).shape == mask.shape
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_masks() -> None:
+    view, mask = disks_view()
+    previous = mask.astype(np.float32)
+    previous.flags.writeable = False
+    assert make()[0].predict(view, 0, [click(60, 70)], previous).flags.writeable
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_volumes(channels: int) -> None:
+    view, mask = disks_view((2, 80, 90), ((40, 40, 10),))
+    colour = np.repeat(np.asarray(view.volume.array)[..., None], 3, -1).astype(np.uint8)
+    predictor, network = make(image_channels=channels)
+    result = predictor.predict(SliceView(Volume.from_array(colour)), 0, [click(40, 40)], None)
+    assert network.encoded[0][1] == channels
+    assert dice(result > 0.5, mask) > 0.9
+
+
+def test_no_object_is_an_answer() -> None:
+    view, _ = disks_view()
+    predictor, network = make()
+    with torch.no_grad():
+        network.scale.fill_(-60.0)
+    result = predictor.predict(view, 0, [click(10, 10, False)], None)
+    assert result.shape == view.shape
+
+
+def test_same_inputs_same_bits_and_shared_cache() -> None:
+    view, _ = disks_view((1, 60, 70), ((30, 30, 8),))
+    cache = FeatureCache()
+    first = SlicePredictor(small_interaction(), cache=cache, size=32, precision="fp32")
+    second = SlicePredictor(small_interaction(), cache=cache, size=32, precision="fp32")
+    prompts = [click(30, 30), click(5, 5, False)]
+    one = first.predict(view, 0, prompts, None)
+    misses = cache.misses
+    assert np.array_equal(second.predict(view, 0, prompts, None), one)
+    assert cache.misses == misses
+    alone = SlicePredictor(small_interaction(), size=32, precision="fp32").predict(view, 0, prompts, None)
+    assert np.array_equal(alone, one)
+
+
+def test_window_size_comes_from_the_network() -> None:
+    network = GreyLevelNetwork()
+    assert SlicePredictor(network).size == 160
+    network.window_size = 96  # type: ignore[assignment]
+    assert SlicePredictor(network).size == 96
+    assert SlicePredictor(network, size=64).size == 64
+
+
+def test_base_network_of_the_paper() -> None:
+    torch.manual_seed(0)
+    network = HRNetOCR(**PRESETS["w18-small"]).eval()
+    view, _ = disks_view((1, 70, 60), ((30, 30, 8),))
+    predictor = SlicePredictor(network, precision="fp32", size=64)
+    result = predictor.predict(
+        view, 0, [click(30, 30), click(5, 50, False), Prompt2D("box", True, ((5, 5), (50, 50)))], None
+    )
+    assert result.shape == (70, 60)
+    assert np.isfinite(result).all()
