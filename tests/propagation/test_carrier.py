@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.helpers.scenes import dice
+from torch import Tensor
+
+from limnet.errors import InputError
+from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.propagation.carrier import (
+    MEMORY_EVERY,
+    PROMPTS_IN_MEMORY,
+    RECENT_IN_MEMORY,
+    WindowCarrier,
+    make_carrier,
+    nearest_prompts,
+)
+from limnet.propagation.stream_carrier import StreamCarrier
+from limnet.propagation.tiny import Remembered, TinyPropagation
+from limnet.propagation.xmem import XMem
+from limnet.view import SliceView
+from limnet.volume import Volume
+
+
+class Follower(TinyPropagation):
+    """Takes everything bright for the object; records what it is asked."""
+
+    window_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8, key_dim=8, value_dim=16)
+        self.remembered: list[Tensor] = []
+        self.memory_sizes: list[tuple[int, int]] = []
+
+    def remember(self, features: tuple[Tensor, ...], mask: Tensor) -> Remembered:
+        self.remembered.append(mask)
+        return super().remember(features, mask)
+
+    def read(self, features: tuple[Tensor, ...], memory: list[Remembered], top_k: int | None = None) -> Tensor:
+        self.memory_sizes.append((len(memory), int(top_k or 0)))
+        return super().read(features, memory, top_k)
+
+    def segment(self, features: tuple[Tensor, ...], *others: Any) -> Tensor:
+        last_image, last_mask = others[-2:]
+        assert last_image.shape[-2:] == last_mask.shape[-2:] == (64, 64)
+        return (features[0] - 0.5) * 20
+
+
+def moving(depth: int, step: float, shape: tuple[int, int] = (200, 200), radius: float = 12) -> tuple[SliceView, Any]:
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    masks = np.stack([(rows - 40 - step * i) ** 2 + (columns - 60) ** 2 <= radius**2 for i in range(depth)])
+    array = np.where(masks, 200, 0).astype(np.int16)
+    return SliceView(Volume.from_array(array, spacing=(2, 1, 1)), 0, (0, 200)), masks
+
+
+def make(view: SliceView, prompts: list[tuple[int, np.ndarray]], **options: Any) -> tuple[WindowCarrier, Follower]:
+    torch.manual_seed(0)
+    network = Follower().eval()
+    encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
+    carrier = WindowCarrier(network, encoder, view, prompts, 64, **options)
+    return carrier, network
+
+
+def test_the_window_follows_the_object() -> None:
+    view, masks = moving(14, 8)
+    carrier, _ = make(view, [(0, masks[0].astype(np.float32))])
+    carrier.place(0, masks[0].astype(np.float32))
+    first = carrier.window
+    for index in range(1, 14):
+        result = carrier.step(index)
+        assert result.shape == (200, 200)
+        assert result.dtype == np.float32
+        assert dice(result > 0.5, masks[index]) > 0.85
+    assert first is not None
+    assert carrier.window is not None
+    assert carrier.window.top > first.top
+    assert carrier.window.height < 100
+
+
+def test_a_resting_object_keeps_its_window() -> None:
+    view, masks = moving(8, 0)
+    carrier, network = make(view, [(0, masks[0].astype(np.float32))])
+    carrier.place(0, masks[0].astype(np.float32))
+    first = carrier.window
+    for index in range(1, 8):
+        carrier.step(index)
+    assert carrier.window == first
+    assert carrier.encoder.cache.misses == 8  # one window a slice
+    # the prompt as permanent memory, and every slice once as the one before; the last one is not needed
+    assert len(network.remembered) == 1 + 7
+
+
+def test_a_growing_object_gets_a_larger_window() -> None:
+    shape = (200, 200)
+    rows, columns = np.ogrid[:200, :200]
+    masks = np.stack([(rows - 100) ** 2 + (columns - 100) ** 2 <= (6 + 6 * i) ** 2 for i in range(12)])
+    view = SliceView(Volume.from_array(np.where(masks, 200, 0).astype(np.int16)), 0, (0, 200))
+    carrier, _ = make(view, [(0, masks[0].astype(np.float32))])
+    carrier.place(0, masks[0].astype(np.float32))
+    for index in range(1, 12):
+        result = carrier.step(index)
+    assert dice(result > 0.5, masks[-1]) > 0.9
+    assert carrier.window is not None
+    assert carrier.window.height > 0.7 * shape[0]
+
+
+def test_whole_slices_on_demand() -> None:
+    view, masks = moving(3, 0)
+    carrier, _ = make(view, [(0, masks[0].astype(np.float32))], follow=False)
+    carrier.place(0, masks[0].astype(np.float32))
+    assert carrier.window is not None
+    assert carrier.window.bounds == (0, 0, 200, 200)
+    assert dice(carrier.step(1) > 0.5, masks[1]) > 0.8
+    assert carrier.window.bounds == (0, 0, 200, 200)
+
+
+def test_memory_keeps_the_prompts_and_bounds_the_rest() -> None:
+    depth = MEMORY_EVERY * (RECENT_IN_MEMORY + 3) + 2
+    view, masks = moving(depth, 0)
+    prompts = [(i, masks[0].astype(np.float32) * (i != 1)) for i in range(PROMPTS_IN_MEMORY + 3)]
+    carrier, network = make(view, prompts)
+    assert len(carrier.permanent) == PROMPTS_IN_MEMORY  # an empty prompt takes nobody's place
+    carrier.place(0, prompts[0][1])
+    for index in range(1, depth):
+        carrier.step(index)
+    sizes = [size for size, _ in network.memory_sizes]
+    assert sizes[: MEMORY_EVERY + 1] == [PROMPTS_IN_MEMORY] * MEMORY_EVERY + [PROMPTS_IN_MEMORY + 1]
+    assert max(sizes) == sizes[-1] == PROMPTS_IN_MEMORY + RECENT_IN_MEMORY
+    assert {k for _, k in network.memory_sizes} == {30}
+
+
+def test_nothing_to_carry_gives_nothing() -> None:
+    view, _ = moving(3, 0)
+    empty = np.zeros(view.shape, np.float32)
+    carrier, network = make(view, [(0, empty)])
+    carrier.place(0, empty)
+    assert not carrier.step(1).any()
+    assert network.memory_sizes == []
+
+
+def test_the_object_may_come_back_after_an_empty_slice() -> None:
+    view, masks = moving(5, 0)
+    array = np.array(view.volume.array)
+    array[2] = 0
+    gone = SliceView(Volume.from_array(array, spacing=(2, 1, 1)), 0, (0, 200))
+    carrier, _ = make(gone, [(0, masks[0].astype(np.float32))])
+    carrier.place(0, masks[0].astype(np.float32))
+    found = [bool((carrier.step(i) > 0.5).any()) for i in range(1, 5)]
+    assert found == [True, False, True, True]
+
+
+def test_nearest_prompts() -> None:
+    masks = {i: np.zeros((2, 2), np.float32) for i in (9, 1, 5, 4, 6)}
+    assert [i for i, _ in nearest_prompts(masks, 5)] == [5, 4, 6, 1, 9]
+
+
+def test_the_carrier_for_a_network() -> None:
+    view, masks = moving(3, 0)
+    prompts = [(0, masks[0].astype(np.float32))]
+
+    def build(network: torch.nn.Module, settings: object = None) -> object:
+        return make_carrier(network, WindowEncoder(network, "cpu", "fp32", FeatureCache()), view, prompts, settings)
+
+    tiny = build(Follower().eval(), SimpleNamespace(follow_window=False))
+    assert isinstance(tiny, WindowCarrier)
+    assert tiny.size == 64
+    assert not tiny.follow
+    assert isinstance(build(XMem(8, 16, 8).eval()), StreamCarrier)
+    with pytest.raises(InputError, match="Linear"):
+        build(torch.nn.Linear(2, 2))

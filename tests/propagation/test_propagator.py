@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers.scenes import dice, disks_view
+from tests.helpers.tiny_networks import small_interaction, small_propagation
+
+from limnet.errors import Cancelled, InputError
+from limnet.interaction.features import FeatureCache
+from limnet.interaction.predictor import SlicePredictor
+from limnet.prompts import Prompt2D
+from limnet.propagation import propagator as module
+from limnet.propagation.propagator import Propagator
+from limnet.propagation.xmem import XMem
+from limnet.settings import Settings
+from limnet.view import SliceView
+from limnet.volume import Volume
+
+DEPTH = 20
+SHAPE = (6, 7)
+
+
+def filled(value: float = 0.9) -> np.ndarray:
+    return np.full(SHAPE, value, np.float32)
+
+
+EMPTY = filled(0.0)
+
+
+class FakeCarrier:
+    """Answers with the number of the slice it started from, as hundredths above 0.5; empty on the slices of `gone`."""
+
+    made: list[FakeCarrier]
+    gone: frozenset[int] = frozenset()
+
+    def __init__(self, prompts: Sequence[tuple[int, np.ndarray]]) -> None:
+        self.prompts = list(prompts)
+        self.placed: list[int] = []
+        self.steps: list[int] = []
+        FakeCarrier.made.append(self)
+
+    def place(self, index: int, mask: np.ndarray) -> None:
+        self.placed.append(index)
+
+    def step(self, index: int) -> np.ndarray:
+        self.steps.append(index)
+        return EMPTY.copy() if index in self.gone else filled(0.5 + (1 + self.placed[0]) / 100)
+
+
+@pytest.fixture(autouse=True)
+def _fake_carriers(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCarrier.made = []
+    FakeCarrier.gone = frozenset()
+    monkeypatch.setattr(module, "make_carrier", lambda network, encoder, view, prompts, options: FakeCarrier(prompts))
+
+
+def view() -> SliceView:
+    return SliceView(Volume.from_array(np.zeros((DEPTH, *SHAPE), np.int16)))
+
+
+def make(**options: Any) -> Propagator:
+    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**options))
+
+
+def run(prompts: dict[int, np.ndarray], origin: int, scope: str = "volume", **options: Any) -> dict[int, np.ndarray]:
+    return make(**options).propagate(view(), prompts, origin, scope)
+
+
+def value(start: int) -> float:
+    return 0.5 + (1 + start) / 100
+
+
+def test_one_prompt_goes_to_both_ends() -> None:
+    result = run({8: filled()}, 8)
+    assert sorted(result) == [i for i in range(DEPTH) if i != 8]
+    assert [c.steps for c in FakeCarrier.made] == [list(range(7, -1, -1)), list(range(9, DEPTH))]
+    assert [c.placed for c in FakeCarrier.made] == [[8], [8]]  # a fresh state for every direction
+    assert all(r.shape == SHAPE and r.dtype == np.float32 for r in result.values())
+
+
+def test_volume_scope_passes_over_other_prompts() -> None:
+    prompts = {3: filled(), 12: filled(), 8: filled()}
+    result = run(prompts, 8)
+    assert sorted(result) == [i for i in range(DEPTH) if i not in prompts]
+    assert [c.placed for c in FakeCarrier.made] == [[8, 3], [8, 12]]
+    assert all(float(r[0, 0]) == pytest.approx(value(8)) for r in result.values())
+
+
+def test_memory_gets_every_prompt_nearest_first() -> None:
+    prompts = {3: filled(), 12: filled(), 8: filled(), 19: EMPTY, 0: filled()}
+    run(prompts, 8, "interval")
+    assert [[i for i, _ in c.prompts] for c in FakeCarrier.made] == [
+        [8, 12, 3, 0, 19],
+        [3, 0, 8, 12, 19],
+        [8, 12, 3, 0, 19],
+        [12, 8, 19, 3, 0],
+    ]
+    assert all(mask is prompts[i] for c in FakeCarrier.made for i, mask in c.prompts)
+
+
+def test_interval_scope_blends_the_sweeps_of_both_prompts_by_distance() -> None:
+    prompts = {4: filled(), 8: filled(), 14: filled()}
+    result = run(prompts, 8, "interval")
+    assert sorted(result) == [5, 6, 7, *range(9, 14)]
+    for index, blend in result.items():
+        far = 4 if index < 8 else 14
+        share = abs(index - far) / abs(8 - far)
+        assert float(blend[0, 0]) == pytest.approx(share * value(8) + (1 - share) * value(far), abs=1e-6)
+        assert blend.dtype == np.float32
+
+
+def test_interval_scope_at_the_ends_is_one_sweep() -> None:
+    result = run({4: filled(), 8: filled()}, 8, "interval")
+    assert sorted(result) == [5, 6, 7, *range(9, DEPTH)]
+    assert float(result[12][0, 0]) == pytest.approx(value(8))
+
+
+@pytest.mark.parametrize(("origin", "other"), [(4, 10), (10, 4)])
+def test_interval_with_one_empty_side_uses_the_filled_sweep_alone(origin: int, other: int) -> None:
+    for empty in (origin, other):
+        start = other if empty == origin else origin
+        prompts = {origin: filled(), other: filled()}
+        prompts[empty] = EMPTY
+        result = run(prompts, origin, "interval")
+        between = {i: float(r[0, 0]) for i, r in result.items() if 4 < i < 10}
+        assert between == pytest.approx({i: value(start) for i in range(5, 10)})
+
+
+def test_an_empty_origin_carries_nothing() -> None:
+    assert run({8: EMPTY}, 8) == {}
+    assert run({8: EMPTY, 2: filled()}, 8) == {}
+    assert FakeCarrier.made == []
+
+
+def test_early_stop_after_empty_slices() -> None:
+    FakeCarrier.gone = frozenset({10, 12, 13, 14, 15})
+    result = run({8: filled()}, 8, stop_after_empty=3)
+    assert sorted(i for i in result if i > 8) == [9, 10, 11, 12, 13, 14]
+    result = run({8: filled()}, 8, stop_after_empty=1)
+    assert sorted(i for i in result if i > 8) == [9, 10]
+
+
+def test_a_filled_prompt_resets_the_early_stop() -> None:
+    FakeCarrier.gone = frozenset({9, 10, 12, 13})
+    result = run({8: filled(), 11: filled()}, 8, stop_after_empty=3)
+    assert max(result) == DEPTH - 1
+
+
+def test_an_empty_prompt_is_a_hard_stop() -> None:
+    prompts = {8: filled(), 12: EMPTY, 5: EMPTY}
+    result = run(prompts, 8)
+    assert sorted(result) == [6, 7, 9, 10, 11]
+
+
+@pytest.mark.parametrize("scope", ["volume", "interval"])
+def test_no_carrier_without_slices_to_fill(scope: str) -> None:
+    assert run({0: filled(), 1: filled()}, 0, "interval") == {}
+    assert FakeCarrier.made == []
+    run({DEPTH - 1: filled()}, DEPTH - 1, scope)
+    assert len(FakeCarrier.made) == 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, DEPTH - 1), st.booleans(), min_size=1),
+    st.integers(0, 100),
+    st.sampled_from(["volume", "interval"]),
+    st.frozensets(st.integers(0, DEPTH - 1)),
+)
+def test_progress_and_results_for_any_prompts(
+    drawn: dict[int, bool], pick: int, scope: str, gone: frozenset[int]
+) -> None:
+    FakeCarrier.gone = gone
+    prompts = {i: filled() if full else EMPTY for i, full in drawn.items()}
+    origin = sorted(prompts)[pick % len(prompts)]
+    told: list[tuple[int, int]] = []
+    result = make().propagate(view(), prompts, origin, scope, progress=lambda *a: told.append(a))
+    assert not set(result) & set(prompts)
+    assert all(0 <= i < DEPTH for i in result)
+    totals = {total for _, total in told}
+    assert len(totals) == 1
+    done = [d for d, _ in told]
+    assert done == sorted(done)
+    assert told[-1] == (told[-1][1], told[-1][1])
+    if scope == "interval":
+        low = max((i for i in prompts if i < origin), default=-1)
+        high = min((i for i in prompts if i > origin), default=DEPTH)
+        assert all(low < i < high for i in result)
+
+
+def test_progress_counts_slices() -> None:
+    told: list[tuple[int, int]] = []
+    make().propagate(view(), {8: filled()}, 8, progress=lambda *a: told.append(a))
+    assert told == [(i, DEPTH - 1) for i in range(1, DEPTH)]
+
+
+def test_cancelling() -> None:
+    told: list[int] = []
+
+    def progress(done: int, total: int) -> bool:
+        told.append(done)
+        return done < 5
+
+    with pytest.raises(Cancelled):
+        make().propagate(view(), {8: filled()}, 8, progress=progress)
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(InputError, match="scope"):
+        run({8: filled()}, 8, "everything")
+    with pytest.raises(InputError, match="not prompted"):
+        run({8: filled()}, 7)
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+def test_xmem_on_a_small_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    stack, mask = disks_view((6, 48, 48), ((24, 24, 9),))
+    network = XMem(8, 16, 8).eval()
+    prompt = mask.astype(np.float32)
+    prompt.flags.writeable = False
+    prompts = {2: prompt, 4: prompt, 5: np.zeros_like(prompt)}
+    carried = [Propagator(network, precision="fp32").propagate(stack, prompts, 2) for _ in range(2)]
+    assert sorted(carried[0]) == [0, 1, 3]
+    for index, result in carried[0].items():
+        assert result.shape == (48, 48)
+        assert result.dtype == np.float32
+        assert 0 <= float(result.min()) <= float(result.max()) <= 1
+        assert np.array_equal(result, carried[1][index])
+    both = Propagator(network, precision="fp32").propagate(stack, prompts, 2, "interval")
+    assert sorted(both) == [0, 1, 3]
+
+
+def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    stack, mask = disks_view((6, 90, 80), ((40, 36, 9),))
+    interaction, network = small_interaction(), small_propagation()
+    network.encoder.load_state_dict(interaction.encoder.state_dict())
+    for each in (interaction, network):
+        each.window_size = 64  # type: ignore[assignment]
+    cache = FeatureCache()
+    predictor = SlicePredictor(interaction, precision="fp32", cache=cache)
+    propagator = Propagator(network, precision="fp32", cache=cache)
+    count = {"images": 0}
+    for each in (interaction, network):
+        original = each.encode_image
+
+        def counted(image: torch.Tensor, original: Any = original) -> tuple[torch.Tensor, ...]:
+            count["images"] += 1
+            return original(image)
+
+        monkeypatch.setattr(each, "encode_image", counted)
+    prompt = mask.astype(np.float32)
+    predictor.predict(stack, 3, [Prompt2D("click", True, ((40, 36),))], prompt)
+    hits = cache.hits
+    first = propagator.propagate(stack, {3: prompt}, 3)
+    assert cache.hits > hits
+    assert count["images"] == cache.misses  # nothing is encoded behind the cache's back
+    before = count["images"]
+    again = propagator.propagate(stack, {3: prompt}, 3)
+    assert count["images"] == before
+    assert all(np.array_equal(first[i], again[i]) for i in first)
+
+
+def test_untrained_tiny_network_copies_the_object_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    from limnet.propagation.tiny import TinyPropagation
+
+    stack, mask = disks_view((5, 90, 80), ((40, 36, 9),))
+    network = TinyPropagation(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()
+    network.window_size = 64  # type: ignore[assignment]
+    result = Propagator(network, precision="fp32").propagate(stack, {2: mask.astype(np.float32)}, 2)
+    assert sorted(result) == [0, 1, 3, 4]
+    assert all(dice(r > 0.5, mask) > 0.9 for r in result.values())
