@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limnet.datasets.clips import MIN_PIXELS, Source, draw_clip, random_window
+
+
+def source(shape: tuple[int, int, int] = (20, 60, 70), image: bool = True, **options: Any) -> Source:
+    """A ball (1), a cylinder along axis 0 (2) and a speck (3)."""
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    labels = np.zeros(shape, np.uint8)
+    centre = [s / 2 for s in shape]
+    labels[(z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= (min(shape) / 3) ** 2] = 1
+    labels[((y - shape[1] / 5) ** 2 + (x - shape[2] / 5) ** 2 <= (min(shape[1:]) / 8) ** 2) & (z >= 0)] = 2
+    labels[0, -1, -1] = 3
+    picture = (labels.astype(np.int16) * 300 - 200) if image else None
+    return Source(labels, options.pop("spacing", (1.5, 1.0, 1.0)), picture, **options).with_ids()
+
+
+def test_ids_of_some_size() -> None:
+    assert source().ids == (1, 2)
+    assert Source(np.zeros((3, 8, 8), np.uint8), (1, 1, 1)).with_ids().ids == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 4),
+    st.sampled_from([32, 48]),
+    st.sampled_from([(0,), (1,), (2,), (0, 0, 1, 2)]),
+    st.sampled_from([(1.5, 1.0, 1.0), (6.0, 0.5, 0.5), (1.0, 2.0, 0.7)]),
+    st.booleans(),
+    st.sampled_from(["ct", "other"]),
+)
+def test_clips(
+    seed: int,
+    length: int,
+    size: int,
+    axes: tuple[int, ...],
+    spacing: tuple[float, float, float],
+    image: bool,
+    kind: str,
+) -> None:
+    data = source(image=image, axes=axes, spacing=spacing, modality=kind)
+    clip = draw_clip(np.random.default_rng(seed), data, length, size)
+    again = draw_clip(np.random.default_rng(seed), data, length, size)
+    if clip is None:
+        assert again is None
+        return
+    assert again is not None
+    picture, mask = clip
+    assert picture.shape == mask.shape == (length, size, size)
+    assert picture.dtype == np.uint8
+    assert mask.dtype == bool
+    assert mask[0].sum() >= MIN_PIXELS
+    assert not mask[0].all()
+    assert all(np.array_equal(a, b) for a, b in zip(clip, again, strict=True))
+
+
+def test_most_draws_succeed() -> None:
+    data = source()
+    drawn = [draw_clip(np.random.default_rng(i), data, 1, 32) for i in range(60)]
+    assert sum(d is not None for d in drawn) > 40
+    masks = [d[1] for d in drawn if d is not None]
+    assert len({m.tobytes() for m in masks}) == len(masks)
+
+
+def test_image_and_mask_belong_together() -> None:
+    data = source(modality="ct")
+    for seed in range(40):
+        clip = draw_clip(np.random.default_rng(seed), data, 2, 48, paint_probability=0.0)
+        if clip is None or clip[1][0].sum() < 60:
+            continue
+        image, mask = clip[0][0].astype(float), clip[1][0]
+        inside = image[mask]
+        assert inside.std() <= 60
+        assert abs(np.median(inside) - np.median(image[~mask])) > 10
+
+
+def test_object_spans_what_was_asked_for() -> None:
+    spans = []
+    for seed in range(60):
+        clip = draw_clip(np.random.default_rng(seed), source((20, 200, 200), axes=(0,)), 1, 64, (0.3, 0.5))
+        if clip is not None:
+            rows, columns = np.flatnonzero(clip[1][0].any(1)), np.flatnonzero(clip[1][0].any(0))
+            spans.append(max(np.ptp(rows), np.ptp(columns)) + 1)
+    spans_share = np.array(spans) / 64
+    assert len(spans) > 20
+    assert 0.28 < np.median(spans_share) < 0.55
+
+
+def test_failed_draws() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_clip(rng, Source(np.zeros((4, 8, 8), np.uint8), (1, 1, 1)), 1, 32) is None
+    assert draw_clip(rng, source((4, 40, 40), axes=(0,)), 5, 32) is None  # fewer slices than asked for
+    speck = np.zeros((4, 20, 20), np.uint8)
+    speck[1, 3, 3] = 1
+    assert draw_clip(rng, Source(speck, (1, 1, 1), ids=(1,)), 1, 32) is None
+
+
+def test_single_slices() -> None:
+    data = source((1, 60, 60), axes=(0,))
+    drawn = [draw_clip(np.random.default_rng(i), data, 1, 32) for i in range(10)]
+    assert any(d is not None for d in drawn)
+
+
+@pytest.mark.parametrize("modality", ["ct", "other"])
+def test_windows_are_wide_enough(modality: str) -> None:
+    data = source(modality=modality)
+    assert data.image is not None
+    image = data.image[10].astype(np.float32)
+    for seed in range(50):
+        low, high = random_window(np.random.default_rng(seed), data, data.labels[10] == 1, image)
+        assert np.isfinite([low, high]).all()
+        assert high > low
+
+
+def test_constant_images_are_fine() -> None:
+    data = source()
+    blank = Source(data.labels, data.spacing, np.full(data.labels.shape, 7, np.int16), ids=data.ids)
+    for seed in range(10):
+        clip = draw_clip(np.random.default_rng(seed), blank, 1, 32, paint_probability=0.0)
+        assert clip is None or len(np.unique(clip[0])) <= 2  # the picture, and what lies off the volume
