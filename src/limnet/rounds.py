@@ -119,7 +119,7 @@ def propagate_prompts(
         before: State before the round, whose masks fusion may keep.
         state: State with the pending prompts.
         scope: "volume" or "interval".
-        progress: Told (done, total); returning False cancels.
+        progress: Told (done, total) of the slices to compute, ending with done = total; returning False cancels.
 
     Raises:
         InputError: if nothing was prompted yet.
@@ -138,18 +138,23 @@ def propagate_prompts(
                 prompts.setdefault(i, np.zeros(shape, dtype=np.float32))
     origins = _origins(state, filled, scope, depth)
     found: dict[int, SliceMask | None] = {}
-    for turn, origin in enumerate(origins):
+    work = []
+    for origin in origins:
         span = separated(filled, origin, depth) if scope == "volume" else between(filled, origin, depth)
         targets = [i for i in span if i in alive and i not in filled]
-        if not targets:
-            continue
+        if targets:
+            work.append((origin, targets))
+    behind, total = 0, sum(len(targets) for _, targets in work)
+    if progress is not None and not total:
+        progress(1, 1)  # nothing to compute, and a progress bar should end
+    for origin, targets in work:
 
         def known(index: int) -> Slice:
             return unpack(found[index] if index in found else state.slices[index], shape)
 
-        result = bench.engine.propagator.propagate(
-            view, prompts, origin, scope, known, _watch(progress, turn, len(origins))
-        )
+        watch = _watch(progress, behind, len(targets), total)
+        result = bench.engine.propagator.propagate(view, prompts, origin, scope, known, watch)
+        behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
     chosen, kept = _fused(bench, view, before, found)
@@ -255,12 +260,13 @@ def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: i
     return [i for i in pending if any(0 <= j < depth and j not in filled for j in (i - 1, i + 1))]
 
 
-def _watch(progress: Progress | None, turn: int, turns: int) -> Progress | None:
+def _watch(progress: Progress | None, before: int, share: int, total: int) -> Progress | None:
+    """Progress of one propagation, which has `share` of the round's `total` slices and comes after `before` of them."""
     if progress is None:
         return None
 
-    def tell(done: int, total: int) -> None:
-        answer = progress(turn * total + done, turns * total)
+    def tell(done: int, of: int) -> None:
+        answer = progress(before + share * done // max(of, 1), total)
         if isinstance(answer, (bool, np.bool_)) and not answer:
             raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
 
