@@ -1,0 +1,102 @@
+"""Put trained parts together as a zoo model: weights in half precision, golden outputs, results and card.
+
+    python recipes/release.py --interaction runs/stage1/interaction --propagation runs/propagation/propagation \\
+        --quality runs/quality/quality --notes recipes/limnet-tiny.json --out zoo/limnet-tiny
+    python recipes/release.py --out zoo/limnet-tiny --notes recipes/limnet-tiny.json \\
+        --open benchmarks/results/open_val.json --demo out/demo/results.json
+
+The second form keeps the weights and renews results and card from benchmark files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--interaction", type=Path, help="folder of the interaction part")
+    parser.add_argument("--propagation", type=Path, help="folder of the propagation part")
+    parser.add_argument("--quality", type=Path, help="folder of the quality part; left out: no fusion")
+    parser.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=JSON", help="such as scope='\"interval\"'"
+    )
+    parser.add_argument("--notes", type=Path, required=True, help="JSON with data and limits for the card")
+    parser.add_argument("--open", type=Path, help="result of benchmarks/open_volumes.py")
+    parser.add_argument("--demo", type=Path, help="result of `limnet demo`")
+    parser.add_argument("--machine", default="two CPU cores of a server", help="where the numbers were measured")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def measurements(args: argparse.Namespace) -> list:
+    """Rows of the card, each with the command that made it."""
+    from limnet.hub.results import Measurement
+
+    rows = []
+    if args.open:
+        report = json.loads(args.open.read_text())
+        found = report["rows"]
+        command = (
+            f"{report['command']} --data ROOT --model limnet-tiny --split {report['settings']['split']} --out FILE"
+        )
+        for group in [*dict.fromkeys(r["group"] for r in found), "all"]:
+            some = [r["dice"] for r in found if group in (r["group"], "all")]
+            mean = np.mean(some, 0)
+            for turn in (1, 3, 6):
+                data = f"{report['settings']['split']} volumes never trained on: {group}, {len(some)} objects"
+                rows.append(
+                    Measurement(f"mean Dice after {turn} rounds", round(float(mean[turn - 1]), 3), command, "", data)
+                )
+        pace = float(np.median([s for r in found for s in r["seconds"]]))
+        rows.append(Measurement("median time of a round", round(pace, 2), command, "s", "the same"))
+    if args.demo:
+        report = json.loads(args.demo.read_text())
+        rows.append(
+            Measurement(
+                "mean Dice after 6 rounds, five structures",
+                round(float(report["mean_dice"][-1]), 3),
+                "limnet demo",
+                "",
+                "demo CT, which was among the training volumes",
+            )
+        )
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the model folder and check it."""
+    args = build_parser().parse_args(argv)
+    from limnet.hub.card import make_card, write_card
+    from limnet.hub.folder import load_component
+    from limnet.hub.golden import write_golden
+    from limnet.hub.model import save_model
+    from limnet.hub.results import Results, write_results
+    from limnet.hub.verify import verify_model
+
+    if args.interaction:
+        save_model(
+            args.out,
+            interaction=load_component(args.interaction, "interaction"),
+            propagation=load_component(args.propagation, "propagation"),
+            quality=load_component(args.quality, "quality") if args.quality else None,
+            settings={name: json.loads(value) for name, value in (s.split("=", 1) for s in args.setting)},
+            half=True,
+        )
+        write_golden(args.out)
+    notes = json.loads(args.notes.read_text())
+    results = Results(tuple(measurements(args)), tuple(notes["data"]), tuple(notes["limits"]), args.machine)
+    write_results(args.out, results)
+    write_card(args.out, make_card(args.out, name=args.out.name, source=args.out.name))
+    for problem in verify_model(args.out, bundled=True):
+        print(problem)
+
+
+if __name__ == "__main__":
+    main()
