@@ -125,4 +125,4 @@ def test_constant_images_are_fine() -> None:
     blank = Source(data.labels, data.spacing, np.full(data.labels.shape, 7, np.int16), ids=data.ids)
     for seed in range(10):
         clip = draw_clip(np.random.default_rng(seed), blank, 1, 32, paint_probability=0.0)
-        assert clip is None or len(np.unique(clip[0])) <= 2  # the picture, and what lies off the volume
+        assert clip is None or clip[1][0].sum() >= MIN_PIXELS

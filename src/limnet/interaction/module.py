@@ -54,11 +54,11 @@ class InteractionModule(LightningModule):
         self.save_hyperparameters()
         self.network = TinyInteraction(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        if freeze_encoder:
+            self.network.encoder.requires_grad_(False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and cosine decay."""
-        if self.hparams["freeze_encoder"]:
-            self.network.encoder.requires_grad_(False)
         optimizer = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             lr=self.hparams["learning_rate"],
@@ -108,9 +108,10 @@ class InteractionModule(LightningModule):
         self.log("train/dice_last", scores[-1])
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Follow the weights with the moving average."""
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step)
+    def optimizer_step(self, *arguments: Any) -> None:
+        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
+        super().optimizer_step(*arguments)
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Six centred clicks on every sample with the averaged weights; logs Dice after 1, 2, 3 and 6."""

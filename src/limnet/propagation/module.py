@@ -143,9 +143,10 @@ class PropagationModule(LightningModule):
         self.log("train/dice_last", final)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Follow the weights with the moving average."""
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step)
+    def optimizer_step(self, *arguments: Any) -> None:
+        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
+        super().optimizer_step(*arguments)
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Dice over the clip from a perfect prompt, beside that of copying the prompt and of copying each true mask."""

@@ -85,9 +85,10 @@ class QualityModule(LightningModule):
         quality = functional.binary_cross_entropy_with_logits(scores, dice.T.flatten())
         return choice, quality
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Follow the weights with the moving average."""
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step)
+    def optimizer_step(self, *arguments: Any) -> None:
+        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
+        super().optimizer_step(*arguments)
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> None:
         """Accuracy on pairs that are no tie, Dice gained over always taking the new mask, and the oracle's gain."""

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from tests.helpers.tiny_networks import ENCODER, disk, scramble
+from tests.helpers.training import fit, same, snapshot, write_shard
+
+from limnet.hub.folder import load_component
+from limnet.interaction.module import InteractionModule, damage, start_prompts, wrong_objects
+from limnet.training.callbacks import ExportAverage
+
+
+def make(**options: Any) -> InteractionModule:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"network_config": ENCODER, "max_steps": 10, "warmup_steps": 2, "seed": 3}
+    return InteractionModule(**{**settings, **options})
+
+
+def batch(count: int = 3, length: int = 1, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (count, length, size, size), generator=generator, dtype=torch.uint8)
+    mask = disk(size, size, (15, 17), 8).to(torch.uint8).expand(count, length, -1, -1)
+    return image, mask
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_training_step(length: int) -> None:
+    module = make()
+    loss = module.training_step(batch(length=length), 0)
+    assert loss.shape == ()
+    assert bool(loss.isfinite())
+    assert loss.requires_grad
+    again = make().training_step(batch(length=length), 0)
+    assert torch.equal(loss, again)
+    assert not torch.equal(loss, make(seed=4).training_step(batch(length=length), 0))
+    assert not torch.equal(loss, make().training_step(batch(length=length), 1))
+
+
+def test_gradients_reach_every_weight() -> None:
+    module = make()
+    scramble(module.network)
+    module.network.train()
+    module.training_step(batch(4), 0).backward()
+    silent = [n for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert silent == []
+    assert all(p.grad is None for p in module.average.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_training_moves_network_and_average(tmp_path: Path) -> None:
+    module = make(learning_rate=3e-3)
+    start, average = snapshot(module.network), snapshot(module.average)
+    assert same(start, average)
+    curve = fit(module, write_shard(tmp_path), tmp_path, 5)
+    assert sorted(curve.losses) == [1, 2, 3, 4, 5]
+    moved, followed = snapshot(module.network), snapshot(module.average)
+    key = "decoder.mix4.weight"
+    assert not torch.equal(moved[key], start[key])
+    gap = {"network": (moved[key] - start[key]).norm(), "average": (followed[key] - start[key]).norm()}
+    assert 0 < float(gap["average"]) < float(gap["network"])  # behind, in the same direction
+    assert not torch.equal(followed["encoder.stem.1.running_mean"], average["encoder.stem.1.running_mean"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
+    data = write_shard(tmp_path)  # three batches an epoch: the run goes over its end
+    (tmp_path / "whole").mkdir()
+    whole = make()
+    curve = fit(whole, data, tmp_path / "whole", 5)
+    for step in (2, 4):
+        resumed = make()
+        rest = fit(resumed, data, tmp_path / f"rest{step}", 5, tmp_path / "whole" / f"step={step}.ckpt")
+        assert rest.losses == {s: v for s, v in curve.losses.items() if s > step}
+        assert same(snapshot(resumed.network), snapshot(whole.network))
+        assert same(snapshot(resumed.average), snapshot(whole.average))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_frozen_image_half_stays(tmp_path: Path) -> None:
+    module = make(freeze_encoder=True)
+    encoder, decoder = snapshot(module.network.encoder), snapshot(module.network.decoder)
+    fit(module, write_shard(tmp_path), tmp_path, 2)
+    assert same(snapshot(module.network.encoder), encoder)
+    assert not same(snapshot(module.network.decoder), decoder)
+
+
+def test_settings_are_plain_json() -> None:
+    module = make()
+    assert json.loads(json.dumps(dict(module.hparams)))["seed"] == 3
+    assert json.loads(json.dumps(module.network.config)) == module.network.config
+
+
+def test_validation_runs_without_a_trainer_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make()
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    with torch.no_grad():
+        module.validation_step(batch(2), 0)
+    assert sorted(logged) == ["val/dice_1", "val/dice_2", "val/dice_3", "val/dice_6"]
+    assert all(0 <= v <= 1 for v in logged.values())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_export_of_the_average(tmp_path: Path) -> None:
+    from lightning.pytorch import Trainer
+
+    module, data = make(), write_shard(tmp_path)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        devices=1,
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        callbacks=[ExportAverage(tmp_path / "interaction", every=100)],
+        **quiet,
+    )
+    trainer.fit(module, data.loader(3))
+    loaded = load_component(tmp_path / "interaction", "interaction")
+    for name, value in module.average.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_start_prompts_are_sometimes_a_mask_or_a_box_around_the_object() -> None:
+    target = (disk(48, 48, (20, 25), 9) > 0).expand(60, -1, -1, -1)
+    prompts = start_prompts(target, torch.Generator().manual_seed(0))
+    assert prompts.shape == (60, 4, 48, 48)
+    assert prompts.dtype == torch.float32
+    assert not prompts[:, 1:3].any()
+    masked, boxed = prompts[:, 0].any(-1).any(-1), prompts[:, 3].any(-1).any(-1)
+    assert 3 <= int(masked.sum()) <= 30
+    assert 2 <= int(boxed.sum()) <= 25
+    assert not bool((masked & boxed).any())
+    assert bool((prompts[boxed, 3] >= target[boxed, 0].float()).all())  # nothing of the object outside its box
+    empty = start_prompts(torch.zeros(5, 1, 32, 32, dtype=torch.bool), torch.Generator().manual_seed(0))
+    assert not empty[:, 3].any()
+
+
+def test_damaged_masks_are_neither_the_same_nor_unrelated() -> None:
+    target = (disk(64, 64, (30, 30), 14) > 0).expand(40, -1, -1, -1)
+    damaged = damage(target, torch.Generator().manual_seed(0))
+    assert set(damaged.unique().tolist()) == {0.0, 1.0}
+    overlap = (2 * (damaged * target).flatten(1).sum(1)) / (damaged.flatten(1).sum(1) + target.flatten(1).sum(1))
+    assert 0.5 < float(overlap.mean()) < 0.98
+    assert float(overlap.std()) > 0.02
+
+
+def test_wrong_objects_must_be_emptied() -> None:
+    target = (disk(32, 32, (15, 15), 6) > 0).expand(50, -1, -1, -1)
+    prompts = torch.zeros(50, 4, 32, 32)
+    emptied = wrong_objects(target, prompts, torch.Generator().manual_seed(0), 0.3)
+    gone = ~emptied.flatten(1).any(1)
+    assert 5 < int(gone.sum()) < 25
+    assert torch.equal(prompts[gone, 0], target[gone, 0].float())
+    assert not prompts[~gone].any()
+    assert torch.equal(wrong_objects(target, prompts, torch.Generator(), 0.0), target)
