@@ -93,6 +93,24 @@ def test_the_documented_example(tmp_path: Path) -> None:
     assert np.array_equal(again.click((6, 16, 20)), case.click((6, 16, 20)))
 
 
+def test_the_bundled_model() -> None:
+    from limnet.hub.locate import list_zoo
+
+    if "limnet-tiny" not in list_zoo():
+        pytest.skip("limnet-tiny is not in the zoo")
+    segmenter = InteractiveSegmenter.from_pretrained("limnet-tiny", local_files_only=True)
+    shape, point = (8, 64, 64), (4, 32, 32)
+    volume, truth = np.minimum(phantom(shape), 200), blob(shape)
+    case = segmenter.open(volume, spacing=(3.0, 1.0, 1.0), axis=0)
+    mask = case.click(point, positive=True)
+    assert 2 * (mask & truth).sum() > 0.8 * (mask.sum() + truth.sum())
+    again = segmenter.open(volume, spacing=(3.0, 1.0, 1.0))
+    again.click((3, 2, 2), positive=False, propagate=False)
+    again.box((0, 8, 8), (7, 56, 56), propagate=False)
+    mask = again.propagate()
+    assert 2 * (mask & truth).sum() > 0.8 * (mask.sum() + truth.sum())
+
+
 @pytest.mark.parametrize("scope", ["volume", "interval"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rules_hold_with_real_networks(segmenter: InteractiveSegmenter, scope: str, seed: int) -> None:

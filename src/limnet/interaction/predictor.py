@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from limnet.prompts import Prompt2D
 from limnet.view import SliceView
 
 FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side
+_CLEAR = 1.0  # contrast at its border, in standard deviations, from which on an answer counts in full
 _LOOKS = 3  # looks at a slice in one prediction, the first one included
 
 
@@ -108,7 +110,11 @@ class SlicePredictor:
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
     ) -> tuple[Window, Tensor]:
-        """Choose the scale of an object nothing is known of: the window the others agree with most."""
+        """Choose the scale of an object nothing is known of: the window the others agree with most.
+
+        Answers without contrast at their border count less: windows that lie inside a large object see nothing but its
+        tissue, and agree on a dot around the click.
+        """
         shape, spacing = view.shape, view.spacing
         longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
         least = 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)
@@ -119,8 +125,28 @@ class SlicePredictor:
         answers = [self._look(view, index, window, prompts, nothing) for window in windows]
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
         agreement = [sum(_overlap(mask, other) for other in masks) for mask in masks]
-        best = int(np.argmax(agreement))
+        images = [self.encoder.image(view, index, window) for window in windows]
+        weight = [min(1.0, _contrast(*pair) / _CLEAR) for pair in zip(images, answers, strict=True)]
+        best = int(np.argmax(np.multiply(agreement, weight)))
         return windows[best], answers[best]
+
+
+def _contrast(image: Tensor, logits: Tensor) -> float:
+    """Difference of brightness between both sides of a mask's border, in standard deviations; 0 for an empty mask.
+
+    Args:
+        image: (1, C, size, size) in [0, 1].
+        logits: (1, 1, size, size).
+    """
+    reach = max(1, image.shape[-1] // 40)
+    mask = (logits > 0).float()
+    grown, shrunk = (functional.max_pool2d(m, 2 * reach + 1, 1, reach) for m in (mask, 1 - mask))
+    gray = image.float().mean(1, keepdim=True)
+    outside, inside = gray[(grown > 0) & (mask == 0)], gray[(shrunk > 0) & (mask > 0)]
+    if not len(outside) or not len(inside):
+        return 0.0
+    spread = inside.std(correction=0) + outside.std(correction=0) + 0.02
+    return float((inside.mean() - outside.mean()).abs() / spread)
 
 
 def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

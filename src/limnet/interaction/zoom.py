@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limnet.errors import InputError
 from limnet.interaction.click_maps import draw_disks, pack_points
@@ -287,8 +287,10 @@ class ZoomPredictor:
         disks = draw_disks(torch.tensor(points), (stack.shape[2], width), self.network.click_radius)
         maps = {"previous": stack[:, -1:], "positive": disks[:, :1], "negative": disks[:, 1:]}
         prompts = torch.cat([maps[name] for name in self.network.prompt_channels], dim=1)
+        weights = self.network.parameters() if isinstance(self.network, nn.Module) else ()
+        device = next((w.device for w in weights), stack.device)
         with torch.inference_mode():
-            logits = self.network(stack[:, :-1], prompts)["instances"].float()
+            logits = self.network(stack[:, :-1].to(device), prompts.to(device))["instances"].float().to(stack.device)
         self.network_calls += 1
         if self.flip:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
