@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from limnet import InteractiveSegmenter
+from limnet.case import Case
 from limnet.propagation.tiny import TinyPropagation
+from tests.helpers.fake_engine import phantom
 from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction, small_quality
 
 
@@ -20,3 +23,14 @@ def small_segmenter(image_channels: int = 1, **options: Any) -> InteractiveSegme
     return InteractiveSegmenter(
         small_interaction(image_channels), propagation, small_quality(image_channels), **options
     )
+
+
+def blob(shape: tuple[int, int, int] = (8, 32, 40)) -> np.ndarray:
+    """The bright part of `phantom(shape)`."""
+    return phantom(shape) > 100
+
+
+def seen(case: Case) -> tuple[Any, ...]:
+    """What a user can see of a case."""
+    arrays = (case.mask, case.probability, case.quality, case.labels)
+    return (*(a.tobytes() for a in arrays), case.prompted, case.rounds, case.bounds, case.finished, case.objects)

@@ -1,0 +1,169 @@
+"""Every kind of array and file through the public face, and masks back onto the grid they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from tests.helpers.fake_engine import phantom
+from tests.helpers.grids import ORIENTATIONS, grid
+from tests.helpers.small_segmenter import small_segmenter
+
+from limnet import InteractiveSegmenter
+
+SHAPE = (8, 32, 40)
+CENTRE = (4, 16, 20)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> InteractiveSegmenter:
+    return small_segmenter()
+
+
+def _noise(shape: tuple[int, ...], dtype: Any = np.int16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+def _with_holes() -> np.ndarray:
+    array = phantom((4, 24, 24)).astype(np.float64)
+    array[1], array[2, :4], array[2, 4:8] = np.nan, np.inf, -np.inf
+    return array
+
+
+VOLUMES: dict[str, Callable[[], Any]] = {
+    "one voxel": lambda: _noise((1, 1, 1)),
+    "one slice": lambda: _noise((1, 30, 20)),
+    "tiny": lambda: _noise((3, 8, 8)),
+    "one row": lambda: _noise((2, 1, 40)),
+    "long": lambda: _noise((3, 4, 300)),
+    "constant": lambda: np.full((3, 20, 20), 7.5),
+    "all NaN": lambda: np.full((3, 20, 20), np.nan),
+    "all infinite": lambda: np.full((3, 20, 20), np.inf),
+    "holes": _with_holes,
+    "huge values": lambda: _noise((3, 20, 20), float) * 1e300,
+    "uint8": lambda: _noise((3, 20, 20), np.uint8),
+    "uint16": lambda: _noise((3, 20, 20), np.uint16) * 300,
+    "uint64": lambda: _noise((3, 20, 20), np.uint64),
+    "float16": lambda: _noise((3, 20, 20), np.float16),
+    "big-endian": lambda: _noise((3, 20, 20), ">i2"),
+    "big-endian floats": lambda: _noise((3, 20, 20), ">f8"),
+    "not contiguous": lambda: _noise((20, 20, 3)).transpose(2, 0, 1)[::-1, :, ::-1],
+    "lists": lambda: _noise((3, 10, 10)).tolist(),
+    "tensor": lambda: torch.from_numpy(_noise((3, 20, 20))),
+    "video": lambda: _noise((3, 20, 24, 3), np.uint8),
+    "video of floats": lambda: _noise((3, 20, 24, 3)) / 255.0,
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.filterwarnings("error")
+def test_any_volume(segmenter: InteractiveSegmenter, name: str) -> None:
+    case = segmenter.open(VOLUMES[name]())
+    shape = case.volume.shape
+    point, last = tuple(n // 2 for n in shape), tuple(n - 1 for n in shape)
+    assert case.click(point)[point]
+    assert not case.click(last, positive=False)[last]
+    assert case.click((0, 0, 0))[0, 0, 0]
+    assert case.mask.shape == shape
+    assert np.isfinite(case.quality).all()
+
+
+def test_read_only_and_mapped_arrays(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    array = phantom(SHAPE)
+    expected = segmenter.open(array.copy()).click(CENTRE)
+    array.flags.writeable = False
+    np.save(tmp_path / "v.npy", array)
+    for volume in (array, np.load(tmp_path / "v.npy", mmap_mode="r"), tmp_path / "v.npy", str(tmp_path / "v.npy")):
+        assert np.array_equal(segmenter.open(volume).click(CENTRE), expected)
+
+
+@pytest.mark.parametrize("spacing", [(100, 0.1, 0.1), (0.01, 50, 0.01), (1e3, 1e-3, 1e-3), (1e-6, 1e-6, 1e-6)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_any_spacing(segmenter: InteractiveSegmenter, spacing: tuple[float, ...], axis: int) -> None:
+    case = segmenter.open(phantom((6, 12, 12)), spacing=spacing, axis=axis)
+    assert case.click((3, 6, 6))[3, 6, 6]
+    windows = [key[-1] for key in case._engine.predictor.encoder.cache._items]  # type: ignore[attr-defined]
+    assert max(max(w.height, w.width) for w in windows) <= 8 * 12, "no window is far larger than the slice"
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_masks_lie_on_the_grid_of_their_file(
+    segmenter: InteractiveSegmenter, tmp_path: Path, name: str, tilt: float
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    array, affine = phantom((6, 18, 14)), grid(name, tilt=tilt)
+    path = tmp_path / "ct.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine), path)
+    case = segmenter.open(path)
+    np.testing.assert_allclose(case.volume.spacing, (5.0, 0.9, 0.7), rtol=1e-6)
+    assert case.click((3, 9, 7))[3, 9, 7]
+    source = nibabel.load(path)
+    for target in ("mask.nii.gz", "mask.nii"):
+        image = nibabel.load(case.save(tmp_path / target))
+        assert np.array_equal(image.affine, source.affine)
+        assert nibabel.aff2axcodes(image.affine) == tuple(name)
+        assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0) > 0, case.mask)
+    before, after = (SimpleITK.ReadImage(str(p)) for p in (path, case.save(tmp_path / "mask.nrrd")))
+    for read in ("GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(after, read)(), getattr(before, read)(), atol=1e-4)
+    assert np.array_equal(SimpleITK.GetArrayFromImage(after) > 0, case.mask)
+
+
+def test_one_volume_of_a_4d_file(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    both = np.stack([phantom(SHAPE), phantom(SHAPE)[::-1]], axis=-1).transpose(2, 1, 0, 3)
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(both), np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "4d.nii")
+    case = segmenter.open(tmp_path / "4d.nii", index=1)
+    assert np.array_equal(case.volume.array, phantom(SHAPE)[::-1])
+    case.click(CENTRE)
+    assert nibabel.load(case.save(tmp_path / "mask.nii.gz")).shape == SHAPE[::-1]
+    again = segmenter.resume(case.save_session(tmp_path / "x.limnet"))
+    assert np.array_equal(again.mask, case.mask)
+
+
+def test_dicom_series(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    array, folder = phantom((5, 18, 14)), tmp_path / "series"
+    folder.mkdir()
+    for number, slab in enumerate(array):
+        image = SimpleITK.GetImageFromArray(slab[None])
+        image.SetSpacing((0.7, 0.9, 5.0))
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.3.4",
+            "0020|000d": "1.2.3",
+            "0020|0013": str(number + 1),
+            "0020|0032": f"10\\20\\{5.0 * number}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0008|0018": f"1.2.3.4.{number}",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f"{9 - number}.dcm"))
+        writer.Execute(image)
+    case = segmenter.open(folder)
+    assert np.array_equal(case.volume.array, array)
+    np.testing.assert_allclose(case.volume.spacing, (5.0, 0.9, 0.7))
+    assert case.click((2, 9, 7))[2, 9, 7]
+    mask = SimpleITK.ReadImage(str(case.save(tmp_path / "mask.mha")))
+    np.testing.assert_allclose(mask.GetOrigin(), (10, 20, 0))
+    np.testing.assert_allclose(mask.GetSpacing(), (0.7, 0.9, 5.0))
+
+
+def test_a_folder_of_frames(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    frames = _noise((3, 20, 24, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(frame, isVector=True), str(tmp_path / f"f{number}.png"))
+    for colour in (segmenter, small_segmenter(image_channels=3)):
+        case = colour.open(tmp_path)
+        assert np.array_equal(case.volume.array, frames)
+        mask = case.click((1, 10, 12))
+        assert mask.shape == (3, 20, 24)
+        assert np.array_equal(mask, colour.open(frames).click((1, 10, 12)))

@@ -1,0 +1,143 @@
+"""Rounds that are interrupted, cancelled or disturbed leave the case as it was; progress runs to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.helpers.fake_engine import phantom
+from tests.helpers.small_segmenter import blob, seen, small_segmenter
+
+from limnet import InteractiveSegmenter
+from limnet.errors import Cancelled, ConflictError
+
+SHAPE = (8, 32, 40)
+CENTRE = (4, 16, 20)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> InteractiveSegmenter:
+    return small_segmenter()
+
+
+def _interrupt(done: int, total: int) -> None:
+    if done >= 3:
+        raise KeyboardInterrupt
+
+
+def _fail(done: int, total: int) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("progress", "error"),
+    [
+        (_interrupt, KeyboardInterrupt),
+        (_fail, ZeroDivisionError),
+        (lambda done, total: False, Cancelled),
+        (lambda done, total: np.bool_(False), Cancelled),
+    ],
+)
+def test_a_round_that_is_stopped_changes_nothing(
+    segmenter: InteractiveSegmenter, progress: Callable[[int, int], Any], error: type[BaseException]
+) -> None:
+    case = segmenter.open(phantom(SHAPE))
+    case.click(CENTRE)
+    case.click((2, 16, 20), propagate=False)
+    before = seen(case)
+    rounds: list[Callable[[], Any]] = [
+        lambda: case.click((6, 16, 20), progress=progress),
+        lambda: case.click((6, 16, 20), scope="interval", progress=progress),
+        lambda: case.set_mask(blob()[6], index=6, progress=progress),
+        lambda: case.propagate(progress=progress),
+    ]
+    for go in rounds:
+        with pytest.raises(error):
+            go()
+        assert seen(case) == before
+    calm = segmenter.open(phantom(SHAPE))
+    calm.click(CENTRE)
+    calm.click((2, 16, 20), propagate=False)
+    assert np.array_equal(case.propagate(), calm.propagate()), "what was stopped leaves no traces"
+
+
+@pytest.mark.parametrize("scope", ["volume", "interval"])
+def test_progress_ends_at_its_total(segmenter: InteractiveSegmenter, scope: str) -> None:
+    case = segmenter.open(phantom(SHAPE), settings={"scope": scope})
+    told: list[tuple[int, int]] = []
+    note = lambda done, total: told.append((done, total))  # noqa: E731
+    steps: list[Callable[[], Any]] = [
+        lambda: case.set_mask(blob()[4], index=4, progress=note),
+        lambda: [case.click((z, 16, 20), propagate=False) for z in (1, 3, 6)] and case.propagate(progress=note),
+        lambda: case.set_mask(np.ones(SHAPE, bool), progress=note),
+    ]
+    for step in steps:
+        told.clear()
+        step()
+        assert told[-1][0] == told[-1][1] > 0
+        assert len({total for _, total in told}) == 1
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_changes_from_the_progress_callback_are_not_overwritten(segmenter: InteractiveSegmenter) -> None:
+    case = segmenter.open(phantom(SHAPE))
+
+    def meddle(done: int, total: int) -> None:
+        if done == 3:
+            case.click((1, 5, 5), propagate=False)
+
+    with pytest.raises(ConflictError, match="changed while"):
+        case.click(CENTRE, progress=meddle)
+    assert case.prompted == (1,)
+    assert case.mask[1, 5, 5]
+    liver = case.object("liver")
+    liver.click(CENTRE, progress=lambda done, total: case.click((2, 5, 5), propagate=False) if done == 3 else None)
+    assert liver.prompted == (4,), "rounds of other objects do not disturb"
+    assert case.prompted == (1, 2)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import numpy as np
+from tests.helpers.fake_engine import phantom
+from tests.helpers.small_segmenter import small_segmenter
+segmenter = small_segmenter()
+case = segmenter.open(phantom((100, 32, 40)), session=sys.argv[1])
+truth = phantom((100, 32, 40)) > 100
+case.set_mask(truth[50], index=50, propagate=False)
+book, started = case._book, threading.Event()
+def press():
+    started.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+try:
+    case.propagate(progress=lambda done, total: started.set())
+    sys.exit("the round ended before the signal came")
+except KeyboardInterrupt:
+    assert case._book is book
+assert np.array_equal(segmenter.resume(sys.argv[1]).mask, case.mask)
+assert np.array_equal(case.propagate(), segmenter.resume(sys.argv[1]).mask)
+print("fine")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "x.limnet")],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.stdout.strip() == "fine", done.stderr
