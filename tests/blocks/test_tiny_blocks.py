@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.helpers.tiny_networks import scramble
 from torch import nn
 
 from limnet.blocks.fold import fold_batchnorm
@@ -16,6 +15,7 @@ from limnet.blocks.tiny import (
     similarity,
     weight_dtype,
 )
+from tests.helpers.tiny_networks import scramble
 
 WIDTHS = (16, 8, 24, 32)
 

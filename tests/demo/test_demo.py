@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.robot_segmenter import FakeSegmenter
 
 from limnet.demo import data
 from limnet.demo.data import FetchError, fetch_ct
@@ -18,6 +17,7 @@ from limnet.demo.run import dice, mean_dice, run_demo
 from limnet.demo.synthetic import STRUCTURES, synthetic_arrays, synthetic_files
 from limnet.errors import InputError
 from limnet.volume import Volume
+from tests.helpers.robot_segmenter import FakeSegmenter
 
 NAMES = list(data.MEMBERS)
 

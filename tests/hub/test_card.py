@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from tests.helpers import standins
 
 from limnet.errors import ModelFormatError
 from limnet.hub.card import make_card, write_card
 from limnet.hub.describe import describe_model, license_of
 from limnet.hub.model import save_model
 from limnet.hub.results import Measurement, Results, read_results, write_results
+from tests.helpers import standins
 
 
 @pytest.fixture

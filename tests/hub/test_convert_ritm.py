@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, golden_keys, golden_weights, max_difference
 
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub.convert_ritm import convert_ritm
 from limnet.hub.folder import load_component
 from limnet.interaction.hrnet import HRNetOCR
+from tests.helpers.golden import golden_arrays, golden_keys, golden_weights, max_difference
 
 CLASS = "isegm.model.is_hrnet_model.HRNetModel"
 HEAD = "feature_extractor.ocr_distri_head.object_context_block"

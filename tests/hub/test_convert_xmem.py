@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 from torch import Tensor
 
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub.convert_xmem import convert_xmem, xmem_from_state
 from limnet.hub.folder import load_component
 from limnet.propagation.xmem import XMem
+from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 
 
 def saved(path: Path, content: Any) -> Path:

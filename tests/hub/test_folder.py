@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.helpers import standins
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError
 from limnet.hub import registry
 from limnet.hub.folder import load_component, save_component
+from tests.helpers import standins
 
 
 @pytest.fixture

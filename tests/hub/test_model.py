@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers import standins
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
 from limnet.hub import model as model_file
 from limnet.hub.model import load_model, save_model
+from tests.helpers import standins
 
 SETTINGS = {"tau": 0.5, "scope": "interval"}
 

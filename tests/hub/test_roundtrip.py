@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from limnet.hub.model import save_model
 from tests.helpers import standins
 from tests.helpers.hub_stub import HubClient, HubStub
 from tests.hub.test_folder import Payload
-
-from limnet.hub.model import save_model
 
 FILES = {
     "README.md",

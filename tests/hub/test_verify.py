@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers import standins
 
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub import verify
@@ -13,6 +12,7 @@ from limnet.hub.folder import load_component, save_component
 from limnet.hub.golden import read_golden, write_golden
 from limnet.hub.model import load_model, save_model
 from limnet.hub.verify import verify_model
+from tests.helpers import standins
 
 
 @pytest.fixture

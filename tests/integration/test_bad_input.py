@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import small_segmenter
 
 from limnet import InteractiveSegmenter
 from limnet.case import Case
 from limnet.errors import LimnetError, ModelNotFoundError, SaveError, SessionError
+from tests.helpers.fake_engine import phantom
+from tests.helpers.small_segmenter import small_segmenter
 
 SHAPE = (6, 24, 24)
 NAN = float("nan")

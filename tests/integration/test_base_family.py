@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers.fake_engine import phantom
-from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 from limnet import InteractiveSegmenter
 from limnet.interaction.hrnet import HRNetOCR
 from limnet.propagation.xmem import XMem
 from limnet.quality.resnet import ResNetQuality
+from tests.helpers.fake_engine import phantom
+from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 SHAPE = (4, 40, 36)
 CENTRE = (1, 20, 18)

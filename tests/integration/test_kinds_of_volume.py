@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+
+from limnet import InteractiveSegmenter
 from tests.helpers.fake_engine import phantom
 from tests.helpers.grids import ORIENTATIONS, grid
 from tests.helpers.small_segmenter import small_segmenter
-
-from limnet import InteractiveSegmenter
 
 SHAPE = (8, 32, 40)
 CENTRE = (4, 16, 20)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import blob, seen, small_segmenter
 
 from limnet import InteractiveSegmenter
 from limnet.errors import HistoryError
+from tests.helpers.fake_engine import phantom
+from tests.helpers.small_segmenter import blob, seen, small_segmenter
 
 SHAPE = (8, 32, 40)
 CENTRE = (4, 16, 20)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays
 
 from limnet.errors import InputError
 from limnet.interaction.click_maps import draw_disks, pack_points
+from tests.helpers.golden import golden_arrays
 
 
 @pytest.mark.parametrize("stem", ["ritm_hrnet18s_ocr", "ritm_hrnet32_ocr"])

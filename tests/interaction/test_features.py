@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 from limnet.interaction.features import FeatureCache, WindowEncoder, fingerprint, use_bf16
 from limnet.interaction.window import Window
 from limnet.view import SliceView
 from limnet.volume import Volume
+from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 WINDOW = Window(0, 0, 40, 40, 32)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
 from torch import Tensor, nn
 
 from limnet.errors import InputError
 from limnet.interaction.click_maps import draw_disks
 from limnet.interaction.hrnet import PRESETS, HRNetOCR, drop_dead_tensors
+from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
 
 MODELS = {"ritm_hrnet18s_ocr": ("ritm_h18s", "w18-small"), "ritm_hrnet32_ocr": ("ritm_h32", "w32")}
 LOGIT_TOLERANCE = 2e-4

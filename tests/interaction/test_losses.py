@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, max_difference
 from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.interaction.losses import click_loss, masked_cross_entropy, normalized_focal_loss
+from tests.helpers.golden import golden_arrays, max_difference
 
 LOSSES = {"nfl": normalized_focal_loss, "bce": masked_cross_entropy}
 

@@ -5,8 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
-from tests.helpers.tiny_networks import small_interaction
 
 from limnet.bitmask import BitMask
 from limnet.interaction.features import FeatureCache
@@ -15,6 +13,8 @@ from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
 from limnet.prompts import Prompt2D
 from limnet.view import SliceView
 from limnet.volume import Volume
+from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
+from tests.helpers.tiny_networks import small_interaction
 
 
 def click(row: int, column: int, positive: bool = True) -> Prompt2D:

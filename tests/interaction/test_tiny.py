@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from tests.helpers.tiny_networks import disk, scramble, small_interaction
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from limnet.blocks.fold import fold_batchnorm
 from limnet.interaction.tiny import TinyInteraction, intensity_difference
+from tests.helpers.tiny_networks import disk, scramble, small_interaction
 
 IMAGE_HALF, CLICK_HALF = 12e9, 3e9  # floating-point operations at 480 x 480
 

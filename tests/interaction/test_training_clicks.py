@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt
-from tests.helpers.tiny_networks import disk
 from torch import Tensor
 
 from limnet.interaction.training_clicks import add_disks, draw_clicks, erosion_depth
+from tests.helpers.tiny_networks import disk
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.scenes import dice
 from torch import Tensor
 
 from limnet.errors import InputError
@@ -24,6 +23,7 @@ from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.propagation.xmem import XMem
 from limnet.view import SliceView
 from limnet.volume import Volume
+from tests.helpers.scenes import dice
 
 
 class Follower(TinyPropagation):

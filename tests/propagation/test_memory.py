@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.golden import golden_arrays, max_difference
 from torch import Tensor
 
 from limnet.errors import InputError
@@ -16,6 +15,7 @@ from limnet.propagation import tokens as tokens_module
 from limnet.propagation.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
 from limnet.propagation.memory import MemoryBank, MemoryConfig
 from limnet.propagation.tokens import Tokens
+from tests.helpers.golden import golden_arrays, max_difference
 
 
 def rows(x: np.ndarray | Tensor) -> Tensor:

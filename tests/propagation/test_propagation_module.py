@@ -9,10 +9,9 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.propagation.module import PropagationModule, drift
 from tests.helpers.tiny_networks import ENCODER, MEMORY, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
-
-from limnet.propagation.module import PropagationModule
 
 
 def make(**options: Any) -> PropagationModule:
@@ -120,3 +119,19 @@ def test_validation_compares_with_copying(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(logged) == ["val/dice_carried", "val/dice_copied", "val/dice_copied_each_step", "val/dice_per_slice"]
     assert logged["val/dice_copied"] < logged["val/dice_copied_each_step"] < 1
     assert abs(logged["val/dice_carried"] - logged["val/dice_copied"]) < 0.3
+
+
+def test_drift_touches_only_the_chosen_share_and_never_the_input() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.zeros(64, 1, 16, 16, dtype=torch.bool)
+    truth[:, :, 4:9, 5:11] = True
+    mask = truth.float() * 0.9
+    before = mask.clone()
+    astray = drift(mask, truth, generator, 0.5)
+    changed = (astray != mask).flatten(1).any(1).float().mean()
+    assert torch.equal(mask, before)
+    assert 0.25 < changed < 0.75
+    assert float(astray.min()) >= 0
+    assert float(astray.max()) <= 1
+    assert torch.equal(drift(mask, truth, generator, 0.0), mask)
+    assert any(not bool(astray[i].any()) for i in range(64)), "some masks are lost altogether"

@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.scenes import dice, disks_view
-from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 from limnet.errors import Cancelled, InputError
 from limnet.interaction.features import FeatureCache
@@ -21,6 +19,8 @@ from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
 from limnet.view import SliceView
 from limnet.volume import Volume
+from tests.helpers.scenes import dice, disks_view
+from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 DEPTH = 20
 SHAPE = (6, 7)

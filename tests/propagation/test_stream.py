@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream import Stream
 from limnet.propagation.xmem import XMem
+from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 
 TOLERANCE = 1e-4
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.helpers.tiny_networks import disk, small_propagation
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,6 +13,7 @@ from limnet.blocks.fold import fold_batchnorm
 from limnet.propagation.attention import similarity
 from limnet.propagation.carrier import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_K
 from limnet.propagation.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
+from tests.helpers.tiny_networks import disk, small_propagation
 
 IMAGE_HALF, SLICE = 12e9, 6e9  # floating-point operations at 480 x 480
 

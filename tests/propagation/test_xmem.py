@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
 from torch import Tensor, nn
 
 from limnet.blocks.fold import fold_batchnorm
 from limnet.errors import InputError
 from limnet.propagation.aggregate import aggregate, pad, padding, unpad
 from limnet.propagation.xmem import ImageFeatures, XMem
+from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
 
 TOLERANCE = 2e-4
 

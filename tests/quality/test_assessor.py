@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.helpers.scenes import disks_view
-from tests.helpers.tiny_networks import small_quality
 from torch import Tensor, nn
 
 from limnet.quality.assessor import BATCH, Assessor
 from limnet.quality.resnet import ResNetQuality
+from tests.helpers.scenes import disks_view
+from tests.helpers.tiny_networks import small_quality
 
 
 def masks(mask: np.ndarray, count: int) -> list[np.ndarray]:

@@ -8,10 +8,10 @@ import torch
 
 pytest.importorskip("lightning")
 
-from tests.helpers.tiny_networks import disk, scramble
 from torch import Tensor
 
 from limnet.quality.module import QualityModule
+from tests.helpers.tiny_networks import disk, scramble
 
 
 def make(**options: Any) -> QualityModule:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from tests.helpers.tiny_networks import disk, small_quality
 from torch import Tensor, nn
 
 from limnet.blocks.fold import fold_batchnorm
 from limnet.quality.tiny import TinyQuality
+from tests.helpers.tiny_networks import disk, small_quality
 
 
 @pytest.fixture(scope="module")

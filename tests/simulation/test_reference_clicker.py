@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.helpers.golden import golden_arrays
 
 from limnet.errors import InputError
 from limnet.simulation.reference_clicker import ReferenceClicker, next_click
+from tests.helpers.golden import golden_arrays
 
 
 def test_every_case_equals_the_reference() -> None:

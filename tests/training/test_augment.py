@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.helpers.tiny_networks import disk
 
 from limnet.training.augment import augment_clips
+from tests.helpers.tiny_networks import disk
 
 
 def clips(count: int = 12, length: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

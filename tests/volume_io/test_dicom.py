@@ -8,10 +8,10 @@ import pytest
 import SimpleITK
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from tests.helpers.grids import grid
 
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
+from tests.helpers.grids import grid
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from tests.helpers.grids import grid
 
 from limnet.errors import FileFormatError, InputError, MissingFileError, SaveError
 from limnet.volume import Volume
 from limnet.volume_io.formats import READERS, WRITERS, known_suffix
+from tests.helpers.grids import grid
 
 
 def _volume() -> Volume:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from tests.helpers.grids import ORIENTATIONS, grid
 
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import ItkGrid, Volume
+from tests.helpers.grids import ORIENTATIONS, grid
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK
 from nibabel.orientations import aff2axcodes
-from tests.helpers.grids import ORIENTATIONS, grid
 
 from limnet.errors import FileFormatError, InputError, OutsideError
 from limnet.volume import Volume
+from tests.helpers.grids import ORIENTATIONS, grid
 
 
 def _image(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.shared import shared_path
 
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
+from tests.helpers.shared import shared_path
 
 
 def test_npz_round_trip(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class PropagationModule(LightningModule):
         freeze_encoder: keep the image half as it came (shared with the interaction network).
         memory_every: a predicted slice enters memory every so many slices.
         forcing_steps: over so many steps true masks as the previous mask give way to predictions.
+        drift: how often the mask handed to the next slice has gone astray, as after many slices of a long sweep.
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation and draws.
     """
@@ -44,6 +45,7 @@ class PropagationModule(LightningModule):
         freeze_encoder: bool = True,
         memory_every: int = 2,
         forcing_steps: int = 300,
+        drift: float = 0.25,
         average_decay: float = 0.998,
         seed: int = 0,
     ):
@@ -109,9 +111,12 @@ class PropagationModule(LightningModule):
             if truth is not None and forcing > 0 and generator is not None:
                 swap = torch.rand(len(image), 1, 1, 1, generator=generator).to(mask.device) < forcing
                 mask = torch.where(swap, truth[:, t : t + 1].float(), mask)
+            kept = mask
+            if truth is not None and generator is not None:
+                mask = drift(mask, truth[:, t : t + 1], generator, self.hparams["drift"])
             last = network.remember(features[t], mask)
             if t % self.hparams["memory_every"] == 0:
-                memory.append(last)
+                memory.append(network.remember(features[t], kept))
         return outputs
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -160,3 +165,34 @@ class PropagationModule(LightningModule):
             self.log(f"val/dice_{name}", dice, batch_size=len(image), prog_bar=True, sync_dist=True)
         slices = soft_dice(outputs.flatten(0, 1), later.flatten(0, 1)).mean()
         self.log("val/dice_per_slice", slices, batch_size=len(image), sync_dist=True)
+
+
+def drift(mask: Tensor, truth: Tensor, generator: torch.Generator, chance: float) -> Tensor:
+    """Some masks of a batch gone astray: on another object, shifted, grown together with another one, or lost.
+
+    Args:
+        mask: (B, 1, H, W) probabilities.
+        truth: bool (B, 1, H, W), material for other objects' shapes.
+        generator: source of randomness.
+        chance: share of samples that drift.
+
+    Returns:
+        (B, 1, H, W), a new tensor.
+    """
+    batch = len(mask)
+    astray = mask.clone()
+    for i in range(batch):
+        draw = torch.rand(4, generator=generator)
+        if draw[0] >= chance:
+            continue
+        foreign = truth[(i + 1) % batch].float()
+        shift = [int(x) for x in ((torch.rand(2, generator=generator) - 0.5) * 0.5 * mask.shape[-1])]
+        if draw[1] < 0.35:
+            astray[i] = foreign
+        elif draw[1] < 0.6:
+            astray[i] = mask[i].roll(shift, (-2, -1))
+        elif draw[1] < 0.9:
+            astray[i] = torch.maximum(mask[i], foreign.roll(shift, (-2, -1)))
+        else:
+            astray[i] = 0
+    return astray
