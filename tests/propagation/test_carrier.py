@@ -128,8 +128,10 @@ def test_memory_keeps_the_prompts_and_bounds_the_rest() -> None:
     for index in range(1, depth):
         carrier.step(index)
     sizes = [size for size, _ in network.memory_sizes]
-    assert sizes[: MEMORY_EVERY + 1] == [PROMPTS_IN_MEMORY] * MEMORY_EVERY + [PROMPTS_IN_MEMORY + 1]
-    assert max(sizes) == sizes[-1] == PROMPTS_IN_MEMORY + RECENT_IN_MEMORY
+    held = PROMPTS_IN_MEMORY + 1  # and the empty slice, as an example of what the object is not
+    assert len(carrier.refused) == 1
+    assert sizes[: MEMORY_EVERY + 1] == [held] * MEMORY_EVERY + [held + 1]
+    assert max(sizes) == sizes[-1] == held + RECENT_IN_MEMORY
     assert {k for _, k in network.memory_sizes} == {30}
 
 

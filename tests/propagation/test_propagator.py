@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from limnet.interaction.features import FeatureCache
 from limnet.interaction.predictor import SlicePredictor
 from limnet.prompts import Prompt2D
 from limnet.propagation import propagator as module
-from limnet.propagation.propagator import Propagator
+from limnet.propagation.propagator import Propagator, end_before_empty
 from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
 from limnet.view import SliceView
@@ -281,3 +281,31 @@ def test_untrained_tiny_network_copies_the_object_along(monkeypatch: pytest.Monk
     result = Propagator(network, precision="fp32").propagate(stack, {2: mask.astype(np.float32)}, 2)
     assert sorted(result) == [0, 1, 3, 4]
     assert all(dice(r > 0.5, mask) > 0.9 for r in result.values())
+
+
+def _result(depth: int, filled: range) -> Callable[[int], np.ndarray]:
+    return lambda i: np.full((4, 4), float(i in filled), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("filled", "empty", "was", "last"),
+    [
+        (20, 10, range(0, 30), 15),  # the leak reaches the end of the volume: half of the way is the most that goes
+        (20, 10, range(7, 30), 13),  # it reached 3 slices beyond the click: 3 on this side go too
+        (20, 10, range(10, 30), 11),  # the leak ended at the click
+        (20, 10, range(14, 30), 14),  # cut at an earlier correction: the object keeps its end
+        (20, 10, range(0, 0), 11),  # nothing is known yet: the sweep decides
+        (10, 20, range(0, 24), 17),  # the same upwards
+        (10, 11, range(0, 40), 10),  # neighbours leave nothing to cut
+    ],
+)
+def test_end_before_empty(filled: int, empty: int, was: range, last: int) -> None:
+    assert end_before_empty(_result(40, was), filled, empty, 40) == last
+
+
+def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
+    view = SliceView(Volume.from_array(np.zeros((40, *SHAPE), np.int16)), 0)
+    prompts = {30: filled(), 20: EMPTY}
+    result = Propagator(small_propagation()).propagate(view, prompts, 20, "interval", _result(40, range(18, 40)))
+    assert {i for i, m in result.items() if m.any()} == set(range(23, 30))
+    assert not result[21].any(), "the slices next to the click are told to be empty"

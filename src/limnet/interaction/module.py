@@ -45,7 +45,7 @@ class InteractionModule(LightningModule):
         weight_decay: float = 0.02,
         clicks: int = 4,
         relook: float = 0.2,
-        erase: float = 0.12,
+        erase: float = 0.08,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
@@ -131,7 +131,7 @@ class InteractionModule(LightningModule):
 
 
 def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
-    """Prompt maps before the first click: mostly empty, sometimes a damaged mask, sometimes a loose box.
+    """Prompt maps before the first click: empty, a damaged mask, a loose box, or a mask with another object.
 
     Args:
         target: bool (B, 1, H, W).
@@ -154,6 +154,10 @@ def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
             top, bottom = int(rows[0] - slack[0] * tall), int(rows[-1] + 1 + slack[1] * tall)
             left, right = int(columns[0] - slack[2] * wide), int(columns[-1] + 1 + slack[3] * wide)
             prompts[i, 3, max(top, 0) : bottom, max(left, 0) : right] = 1.0
+        elif draw[i] < 0.58:  # grown together with another object: a negative click must cut off that part only
+            shift = [int(x) for x in ((torch.rand(2, generator=generator) - 0.5) * 0.6 * height)]
+            foreign = target[(i + 1) % batch, 0].float().roll(shift, (0, 1))
+            prompts[i, 0] = torch.maximum(target[i, 0].float(), foreign)
     return prompts
 
 

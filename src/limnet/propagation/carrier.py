@@ -23,6 +23,7 @@ from limnet.view import SliceView
 Slice = NDArray[np.float32]
 
 PROMPTS_IN_MEMORY = 4  # nearest prompted slices that a sweep remembers
+EMPTY_IN_MEMORY = 2  # nearest empty prompted slices: what does not belong to the object
 RECENT_IN_MEMORY = 4  # predicted slices it remembers besides
 MEMORY_EVERY = 3  # slices between two remembered predicted slices
 TOP_K = 30  # memory places a query listens to
@@ -69,10 +70,14 @@ class WindowCarrier:
         self.recent: list[Remembered] = []
         self.steps = 0
         self._last: dict[Window, tuple[Remembered, Tensor]] = {}  # the slice just done, seen through windows
+        first: Window | None = None
         for index, mask in prompts:
             box = mask_box(mask > 0.5)
             if box is not None and len(self.permanent) < PROMPTS_IN_MEMORY:
                 self.permanent.append(self._remember(index, mask, self._window(box))[0])
+                first = first or self._window(box)
+        empty = [(i, m) for i, m in prompts if not (m > 0.5).any()][:EMPTY_IN_MEMORY]
+        self.refused = [self._remember(i, m, first)[0] for i, m in empty] if first is not None else []
 
     def _window(self, box: tuple[int, int, int, int]) -> Window:
         shape = self.view.shape
@@ -130,7 +135,7 @@ class WindowCarrier:
         features = encoder.features(view, index, window)
         last, pixels = self._remember_last(window)
         with encoder.running():
-            readout = network.read(features, [*self.permanent, *self.recent], TOP_K)
+            readout = network.read(features, [*self.permanent, *self.refused, *self.recent], TOP_K)
             logits = network.segment(
                 features,
                 readout,

@@ -63,7 +63,7 @@ class Propagator:
                 are remembered.
             origin: the slice prompted last; a key of `prompts`.
             scope: "volume" or "interval".
-            known: current result of a slice; not needed by this propagator.
+            known: current result of a slice; tells where the object ended so far (see `end_before_empty`).
             progress: called with (done, total) slices; returning False cancels.
 
         Returns:
@@ -97,7 +97,17 @@ class Propagator:
         for start, end, direction in sweeps:
             results.append(self._sweep(view, prompts, start, end, direction, count))
         count.finish()
-        return _merge(sweeps, results)
+        merged = _merge(sweeps, results)
+        if known is not None and scope == "interval":
+            nothing = np.zeros(view.shape, np.float32)
+            for end in (others[-1], others[1]):
+                pair = _filled_and_empty(prompts, origin, end)
+                if pair is not None:
+                    last = end_before_empty(known, *pair, depth)
+                    step = 1 if pair[1] > pair[0] else -1
+                    for index in range(last + step, pair[1], step):
+                        merged[index] = nothing
+        return merged
 
     def _sweep(
         self, view: SliceView, prompts: Mapping[int, Slice], start: int, end: int, direction: int, count: _Count
@@ -126,6 +136,44 @@ class Propagator:
                     break
             count.add()
         return results
+
+
+def _filled_and_empty(prompts: Mapping[int, Slice], origin: int, other: int | None) -> tuple[int, int] | None:
+    """The two prompted slices of an interval as (with object, without), None when both are of one kind."""
+    if other is None:
+        return None
+    full = {i: bool((prompts[i] > 0.5).any()) for i in (origin, other)}
+    if full[origin] == full[other]:
+        return None
+    return (origin, other) if full[origin] else (other, origin)
+
+
+def end_before_empty(known: Callable[[int], Slice], filled: int, empty: int, depth: int) -> int:
+    """Last slice on which the object may lie between a prompted slice and one the user has emptied.
+
+    A sweep that leaked through the emptied slice once would leak again. People click in the middle of what is wrong: if
+    the old mask reaches from the emptied slice on to slice F, the error began about as far on the near side; never more
+    than half of the way to the filled slice is taken away. Where the slices behind are empty already (an earlier
+    correction), the object keeps the end it has.
+
+    Args:
+        known: gives the (H, W) result so far of a slice.
+        filled: prompted slice with object.
+        empty: prompted slice without.
+        depth: number of slices of the volume.
+
+    Returns:
+        Index from `filled` (included) to the slice before `empty`.
+    """
+    step = 1 if empty > filled else -1
+    far = empty
+    while 0 <= far + step < depth and (known(far + step) > 0.5).any():
+        far += step
+    if far != empty:
+        reach = min(abs(far - empty), abs(empty - filled) // 2)
+        return empty - step * max(reach, 1)
+    before = [i for i in range(filled + step, empty, step) if (known(i) > 0.5).any()]
+    return before[-1] if before else empty - step
 
 
 class _Count:
