@@ -100,13 +100,8 @@ class Propagator:
         merged = _merge(sweeps, results)
         if known is not None and scope == "interval":
             nothing = np.zeros(view.shape, np.float32)
-            for end in (others[-1], others[1]):
-                pair = _filled_and_empty(prompts, origin, end)
-                if pair is not None:
-                    last = end_before_empty(known, *pair, depth)
-                    step = 1 if pair[1] > pair[0] else -1
-                    for index in range(last + step, pair[1], step):
-                        merged[index] = nothing
+            for other in others.values():
+                merged.update(dict.fromkeys(_emptied(prompts, origin, other, known, depth), nothing))
         return merged
 
     def _sweep(
@@ -138,14 +133,18 @@ class Propagator:
         return results
 
 
-def _filled_and_empty(prompts: Mapping[int, Slice], origin: int, other: int | None) -> tuple[int, int] | None:
-    """The two prompted slices of an interval as (with object, without), None when both are of one kind."""
+def _emptied(
+    prompts: Mapping[int, Slice], origin: int, other: int | None, known: Callable[[int], Slice], depth: int
+) -> range:
+    """Slices between `origin` and `other` that an emptied one of the two leaves without object."""
     if other is None:
-        return None
+        return range(0)
     full = {i: bool((prompts[i] > 0.5).any()) for i in (origin, other)}
     if full[origin] == full[other]:
-        return None
-    return (origin, other) if full[origin] else (other, origin)
+        return range(0)
+    filled, empty = (origin, other) if full[origin] else (other, origin)
+    step = 1 if empty > filled else -1
+    return range(end_before_empty(known, filled, empty, depth) + step, empty, step)
 
 
 def end_before_empty(known: Callable[[int], Slice], filled: int, empty: int, depth: int) -> int:
