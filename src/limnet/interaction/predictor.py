@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.interaction.guidance import WindowTransform, guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
@@ -86,7 +87,7 @@ class SlicePredictor:
                 break
             window = closer
             result = window.paste(self._look(view, index, window, prompts, result), result)
-        return result
+        return result if previous is None else settle_negative_click(previous, result, prompts)
 
     def _look(
         self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]
