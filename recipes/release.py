@@ -52,7 +52,13 @@ def measurements(args: argparse.Namespace) -> list:
             for turn in (1, 3, 6):
                 data = f"{report['settings']['split']} volumes never trained on: {group}, {len(some)} objects"
                 rows.append(
-                    Measurement(f"mean Dice after {turn} rounds", round(float(mean[turn - 1]), 3), command, "", data)
+                    Measurement(
+                        f"mean Dice after {turn} round{'s' * (turn > 1)}",
+                        round(float(mean[turn - 1]), 3),
+                        command,
+                        "",
+                        data,
+                    )
                 )
         pace = float(np.median([s for r in found for s in r["seconds"]]))
         rows.append(Measurement("median time of a round", round(pace, 2), command, "s", "the same"))
