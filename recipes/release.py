@@ -43,8 +43,12 @@ def measurements(args: argparse.Namespace) -> list:
     if args.open:
         report = json.loads(args.open.read_text())
         found = report["rows"]
+        asked = report["settings"]
+        limits = "".join(
+            f" --{n.replace('_', '-')} {asked[n]}" for n in ("per_file", "per_group") if int(asked[n]) < 10**6
+        )
         command = (
-            f"{report['command']} --data ROOT --model limnet-tiny --split {report['settings']['split']} --out FILE"
+            f"{report['command']} --data ROOT --model {asked['model']} --split {asked['split']}{limits} --out FILE"
         )
         for group in [*dict.fromkeys(r["group"] for r in found), "all"]:
             some = [r["dice"] for r in found if group in (r["group"], "all")]
