@@ -7,19 +7,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.interaction.tiny import TinyInteraction
 from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.training.augment import augment_clips
-from limnet.training.average import follow
+from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
-from limnet.training.schedule import warmup_cosine
 
 
-class InteractionModule(LightningModule):
+class InteractionModule(AveragedModule):
     """Iterative click training (RITM), with a loss on every click.
 
     Args:
@@ -35,6 +32,9 @@ class InteractionModule(LightningModule):
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
     """
+
+    network: TinyInteraction
+    average: TinyInteraction
 
     def __init__(
         self,
@@ -57,23 +57,9 @@ class InteractionModule(LightningModule):
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and cosine decay."""
-        optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad],
-            lr=self.hparams["learning_rate"],
-            weight_decay=self.hparams["weight_decay"],
-        )
-        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], self.hparams["max_steps"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _generator(self, batch_index: int) -> torch.Generator:
-        rank = self.global_rank if self._trainer is not None else 0
-        return torch.Generator().manual_seed(hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """One batch of (image uint8 (B, T, H, W), mask uint8 (B, T, H, W)); a random slice of each clip is used."""
-        generator = self._generator(batch_index)
+        generator = self.step_generator(batch_index)
         image, mask = batch
         if image.shape[1] > 1:
             pick = int(torch.randint(0, image.shape[1], (1,), generator=generator))
@@ -107,11 +93,6 @@ class InteractionModule(LightningModule):
         self.log("train/dice_first", scores[0])
         self.log("train/dice_last", scores[-1])
         return loss
-
-    def optimizer_step(self, *arguments: Any) -> None:
-        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
-        super().optimizer_step(*arguments)
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Six centred clicks on every sample with the averaged weights; logs Dice after 1, 2, 3 and 6."""

@@ -6,19 +6,16 @@ import copy
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.interaction.module import damage
 from limnet.propagation.tiny import TinyPropagation
 from limnet.training.augment import augment_clips
-from limnet.training.average import follow
+from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
-from limnet.training.schedule import warmup_cosine
 
 
-class PropagationModule(LightningModule):
+class PropagationModule(AveragedModule):
     """Clip training: slice 0 is prompted, every later slice is predicted from memory and predicted neighbours.
 
     Args:
@@ -34,6 +31,9 @@ class PropagationModule(LightningModule):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation and draws.
     """
+
+    network: TinyPropagation
+    average: TinyPropagation
 
     def __init__(
         self,
@@ -55,15 +55,6 @@ class PropagationModule(LightningModule):
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and cosine decay over everything that is not frozen."""
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
-        )
-        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], self.hparams["max_steps"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _encode(self, network: TinyPropagation, image: Tensor) -> list[tuple[Tensor, ...]]:
         """Features of every slice of (B, T, H, W), one tuple a slice, from one pass."""
@@ -121,10 +112,7 @@ class PropagationModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """One batch of clips: image uint8 (B, T, H, W), mask uint8 (B, T, H, W)."""
-        rank = self.global_rank if self._trainer is not None else 0
-        generator = torch.Generator().manual_seed(
-            hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31
-        )
+        generator = self.step_generator(batch_index)
         image, target = augment_clips(*batch, generator, scale=(0.85, 1.2))
         draw = torch.rand(3, generator=generator)
         if draw[0] < 0.2:  # the other way round: the object begins and grows
@@ -147,11 +135,6 @@ class PropagationModule(LightningModule):
         self.log("train/dice_first", first)
         self.log("train/dice_last", final)
         return loss
-
-    def optimizer_step(self, *arguments: Any) -> None:
-        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
-        super().optimizer_step(*arguments)
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Dice over the clip from a perfect prompt, beside that of copying the prompt and of copying each true mask."""

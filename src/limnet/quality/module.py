@@ -7,16 +7,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limnet.quality.tiny import TinyQuality
-from limnet.training.average import follow
-from limnet.training.schedule import warmup_cosine
+from limnet.training.averaged_module import AveragedModule
 
 
-class QualityModule(LightningModule):
+class QualityModule(AveragedModule):
     """Which mask is better, weighted by how much better, and how good each one is.
 
     A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)).
@@ -30,6 +27,9 @@ class QualityModule(LightningModule):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
     """
+
+    network: TinyQuality
+    average: TinyQuality
 
     def __init__(
         self,
@@ -46,19 +46,9 @@ class QualityModule(LightningModule):
         self.network = TinyQuality(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and cosine decay."""
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
-        )
-        schedule = warmup_cosine(optimizer, 50, self.hparams["max_steps"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
         """Flips and quarter turns, grey-level changes and swapped pairs come from the step's own generator."""
-        rank = self.global_rank if self._trainer is not None else 0
-        key = hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31
-        generator = torch.Generator().manual_seed(key)
+        generator = self.step_generator(batch_index)
         image, previous, current, dice = _prepare(batch)
         draw = torch.rand(6, generator=generator)
         if draw[0] < 0.5:
@@ -84,11 +74,6 @@ class QualityModule(LightningModule):
         scores = torch.cat([network.score(image, previous), network.score(image, current)])
         quality = functional.binary_cross_entropy_with_logits(scores, dice.T.flatten())
         return choice, quality
-
-    def optimizer_step(self, *arguments: Any) -> None:
-        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
-        super().optimizer_step(*arguments)
-        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> None:
         """Accuracy on pairs that are no tie, Dice gained over always taking the new mask, and the oracle's gain."""

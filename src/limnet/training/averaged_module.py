@@ -1,0 +1,44 @@
+"""What the three LightningModules share: optimizer and schedule, one generator a step, the moving average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+
+from limnet.training.average import follow
+from limnet.training.schedule import warmup_cosine
+
+
+class AveragedModule(LightningModule):
+    """Base of the training modules.
+
+    A subclass saves the hyper-parameters learning_rate, weight_decay, max_steps, average_decay and seed, and sets
+    `network` and `average`; warmup_steps is optional (50).
+    """
+
+    network: nn.Module
+    average: nn.Module
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with warm-up and cosine decay over everything that is not frozen."""
+        optimizer = torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=self.hparams["learning_rate"],
+            weight_decay=self.hparams["weight_decay"],
+        )
+        schedule = warmup_cosine(optimizer, self.hparams.get("warmup_steps", 50), self.hparams["max_steps"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def step_generator(self, batch_index: int) -> torch.Generator:
+        """Source of randomness that depends on seed, step, batch and rank only."""
+        rank = self.global_rank if self._trainer is not None else 0
+        return torch.Generator().manual_seed(hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31)
+
+    def optimizer_step(self, *arguments: Any) -> None:
+        """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
+        super().optimizer_step(*arguments)
+        follow(self.average, self.network, self.hparams["average_decay"], self.global_step + 1)
