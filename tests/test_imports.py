@@ -91,14 +91,14 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    return parts[1:2] in (["datasets"], ["training"], ["metrics"]) or parts[-1] == "module"
+    return parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]) or parts[-1] == "module"
 
 
 def test_only_the_training_side_imports_the_training_side():
     wrong = []
     for path in SOURCE.rglob("*.py"):
         name = "limnet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        if is_training_side(name) or name == "limnet.commands.train":
+        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.bench"):
             continue
         for used in imports_of(path):
             if used.split(".")[0] in TRAINING_ONLY or (used.startswith("limnet.") and is_training_side(used)):

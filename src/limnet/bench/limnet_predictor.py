@@ -1,0 +1,109 @@
+"""LimnetPredictor: an InteractiveSegmenter as a method to benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.case import Case
+from limnet.errors import InputError
+from limnet.segmenter import InteractiveSegmenter
+from limnet.settings import Settings
+from limnet.volume import Volume
+
+if TYPE_CHECKING:
+    from limnet.bench.protocol import Voxel
+
+
+class LimnetSession:
+    """One case of limnet; takes clicks and boxes."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One round from a click; bool (D, H, W)."""
+        return self.case.click(zyx, positive)
+
+    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+        """One round from a box, corners inclusive; bool (D, H, W)."""
+        return self.case.box(lo, hi)
+
+
+@dataclass(frozen=True)
+class LimnetPredictor:
+    """A model folder or zoo name with the settings of one run. The model is loaded at the first `start`.
+
+    Attributes:
+        model: zoo name, model folder or Hub id.
+        scope: propagation scope, "volume" or "interval"; None is the model's own.
+        tau: fusion threshold, 1 turns fusion off; None is the model's own.
+        settings: other settings to override, by their names in `Settings`.
+        threads: threads of torch in this process; 0 leaves them as they are.
+        device: where to compute.
+        precision: "auto", "fp32" or "bf16".
+        label: name in tables; the model's by default.
+    """
+
+    model: str = "limnet-tiny"
+    scope: str | None = None
+    tau: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 0
+    device: str = "cpu"
+    precision: str = "auto"
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.settings) - set(Settings.__dataclass_fields__)
+        if unknown:
+            raise InputError(
+                f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(Settings.__dataclass_fields__)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Label, or the model with what differs from its own settings."""
+        return self.label or " ".join([str(self.model), *(f"{k}={v}" for k, v in self._overrides().items())])
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights; threads do not belong to it."""
+        return {
+            "class": "LimnetPredictor",
+            "model": self.segmenter.identity,
+            "settings": replace(self.segmenter.settings, **self._overrides()).to_json(),
+            "precision": self.precision,
+        }
+
+    def start(self, volume: Volume, axis: int) -> LimnetSession:
+        """Open a case; see `Predictor.start`."""
+        segmenter = self.segmenter
+        settings = replace(segmenter.settings, **self._overrides())
+        return LimnetSession(segmenter.open(volume, axis=axis, settings=settings))
+
+    @property
+    def segmenter(self) -> InteractiveSegmenter:
+        """The loaded model."""
+        found: InteractiveSegmenter | None = self.__dict__.get("_segmenter")
+        if found is None:
+            if self.threads:
+                import torch
+
+                torch.set_num_threads(self.threads)
+            found = InteractiveSegmenter.from_pretrained(self.model, device=self.device, precision=self.precision)
+            object.__setattr__(self, "_segmenter", found)
+        return found
+
+    def _overrides(self) -> dict[str, Any]:
+        given = {"scope": self.scope, "tau": self.tau}
+        return {**self.settings, **{name: value for name, value in given.items() if value is not None}}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_segmenter"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
