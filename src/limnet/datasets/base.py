@@ -1,0 +1,185 @@
+"""LabelledDataset: a data set as its owner ships it; CaseDataModule: training clips and whole cases out of it."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.splits import split_patients
+from limnet.errors import InputError, LimnetError, MissingFileError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a data set on disk.
+
+    Attributes:
+        case: name of the case or file, or "" for the whole.
+        what: what is wrong.
+        advice: what to do.
+    """
+
+    case: str
+    what: str
+    advice: str
+
+
+class LabelledDataset(ABC):
+    """A folder of labelled images, read where it lies and never changed.
+
+    A subclass sets the five class attributes, looks for its files in `find` and lists them in `all_cases`. Where a
+    split has been published it overrides `split_of`; otherwise patients are assigned by a stable hash.
+
+    Args:
+        root: the folder.
+        fraction: share of patients held out for each split but "train", where no split is published.
+        seed: of that assignment.
+
+    Raises:
+        MissingFileError: the folder does not look like this data set; the message shows the expected layout.
+    """
+
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    access: ClassVar[str]
+    layout: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+
+    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0) -> None:
+        self.root, self.fraction, self.seed = Path(root), fraction, seed
+        if not self.root.is_dir():
+            raise self.missing(f"{self.root} is no folder")
+        self.find()
+
+    @abstractmethod
+    def find(self) -> None:
+        """Look whether the folder is this data set, without reading images; called once by the constructor.
+
+        Raises:
+            MissingFileError: it is not: `raise self.missing("there is no imagesTr in ...")`.
+        """
+
+    @abstractmethod
+    def all_cases(self) -> list[LabelledCase]:
+        """Every labelled case in a fixed order, without reading images."""
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """Name of the published split of a case, None to leave it out. Not called unless a subclass overrides it."""
+        raise NotImplementedError
+
+    def cases(self, split: str) -> list[LabelledCase]:
+        """Cases of a split: the published one where there is one, else by a stable hash of the patient's id.
+
+        Raises:
+            InputError: no split of that name.
+        """
+        if split not in self.splits:
+            raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
+        found = self.all_cases()
+        if type(self).split_of is not LabelledDataset.split_of:
+            return [case for case in found if self.split_of(case) == split]
+        place = split_patients((case.patient for case in found), self.splits, self.fraction, self.seed)
+        return [case for case in found if place[case.patient] == split]
+
+    def check(self) -> list[Problem]:
+        """Read everything and tell what is wrong; empty when all is well. A subclass adds to it: counts, affines."""
+        problems = []
+        found = self.all_cases()
+        if not found:
+            problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
+        names = [case.name for case in found]
+        for name in sorted({n for n in names if names.count(n) > 1}):
+            problems.append(Problem(name, "two cases have this name", "rename one of their files"))
+        for case in found:
+            problems += self.check_case(case)
+        return problems
+
+    def check_case(self, case: LabelledCase) -> list[Problem]:
+        """Read one case: shapes, dtype and ids of its labels."""
+        try:
+            volume, labels = case.read_image(), np.asarray(case.read_labels())
+        except (LimnetError, OSError, ValueError) as error:
+            return [Problem(case.name, f"could not be read: {error}", "copy or download it again")]
+        if labels.shape != volume.shape:
+            what = f"the image is {volume.shape}, its labels {labels.shape}"
+            return [Problem(case.name, what, "image and labels must lie on one grid")]
+        if labels.dtype.kind not in "iu":
+            return [Problem(case.name, f"labels have dtype {labels.dtype}", "save whole numbers")]
+        ids = set(np.unique(labels).tolist()) - {0}
+        problems = []
+        if not ids:
+            problems.append(Problem(case.name, "no voxel is labelled", "label it or take it out"))
+        if case.labels and (unknown := sorted(ids - set(case.labels))):
+            advice = f"known are {sorted(case.labels)}"
+            problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
+        return problems
+
+    def missing(self, what: str) -> MissingFileError:
+        """The error to raise when the folder is not as expected: what is missing, the layout, how to get the data."""
+        return MissingFileError(f"{what}. {self.title} is expected as\n{self.layout}\nAccess: {self.access}")
+
+
+class CaseDataModule(LightningDataModule):
+    """Training clips drawn at random from labelled cases, and whole cases for validation and test.
+
+    Batches are (image uint8 (B, T, H, W) 0..255, mask uint8 (B, T, H, W) 0 or 1): T = 1 for interaction, `length` for
+    propagation. A draw depends on seed, epoch and its number alone: any number of workers or processes gives the same
+    samples.
+
+    A subclass that names its `dataset_class` also takes a folder in place of a data set.
+
+    Args:
+        dataset: a data set, several as (data set, weight) pairs, or the folder of a `dataset_class`.
+        task: "interaction" (single slices) or "propagation" (clips).
+        batch_size: samples per process and step.
+        samples_per_epoch: draws per epoch over all processes.
+        size: side of the square windows in network pixels.
+        length: slices per clip for propagation.
+        workers: processes that draw samples; 0 draws in the training process.
+        seed: source of all randomness.
+        cache_dir: folder for decoded cases; None for the user's cache folder.
+        cached: False reads the files anew at every draw: for single images such as PNG and JPEG.
+        paint_probability: how often an image is painted anew from its label map.
+        transform: dictionary transform (MONAI's, for example) of {"image", "mask"}, each (T, H, W).
+    """
+
+    dataset_class: ClassVar[type[LabelledDataset] | None] = None
+
+    def __init__(
+        self,
+        dataset: LabelledDataset | Sequence[tuple[LabelledDataset, float]] | Path | str,
+        task: str = "interaction",
+        batch_size: int = 8,
+        samples_per_epoch: int = 2000,
+        size: int = 160,
+        length: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+        cache_dir: Path | str | None = None,
+        cached: bool = True,
+        paint_probability: float = 0.0,
+        transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(dataset, (str, os.PathLike)):
+            if self.dataset_class is None:
+                raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
+            dataset = self.dataset_class(Path(dataset))
+        mix = [(dataset, 1.0)] if isinstance(dataset, LabelledDataset) else list(dataset)
+        if not mix or any(weight <= 0 for _, weight in mix):
+            raise InputError("give at least one data set, each with a weight above 0")
+        if task not in ("interaction", "propagation"):
+            raise InputError(f"task is {task!r}; allowed are interaction and propagation")
+        self.mix: list[tuple[LabelledDataset, float]] = mix
+
+    def cases(self, split: str) -> list[LabelledCase]:
+        """Whole cases of a split of all data sets, one after the other."""
+        return [case for dataset, _ in self.mix if split in dataset.splits for case in dataset.cases(split)]

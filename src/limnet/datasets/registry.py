@@ -1,0 +1,78 @@
+"""The table of data sets: name -> where its classes are. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from limnet.errors import InputError
+
+if TYPE_CHECKING:
+    from limnet.datasets.base import CaseDataModule, LabelledDataset
+
+
+class Entry(NamedTuple):
+    """Where a data set is defined.
+
+    Attributes:
+        file: module that holds both classes.
+        dataset: name of the `LabelledDataset`.
+        data_module: name of the `CaseDataModule`.
+    """
+
+    file: str
+    dataset: str
+    data_module: str
+
+
+DATASETS: dict[str, Entry] = {
+    "folder": Entry("limnet.datasets.folder", "FolderDataset", "FolderDataModule"),
+    "nnunet": Entry("limnet.datasets.nnunet", "NnUNetDataset", "NnUNetDataModule"),
+    "decathlon": Entry("limnet.datasets.decathlon", "DecathlonDataset", "DecathlonDataModule"),
+    "open": Entry("limnet.datasets.open", "OpenDataset", "OpenDataModule"),
+}
+
+
+def dataset_names() -> list[str]:
+    """Names in the table, sorted."""
+    return sorted(DATASETS)
+
+
+def dataset_class(name: str) -> type[LabelledDataset]:
+    """The `LabelledDataset` of a name.
+
+    Raises:
+        InputError: no such name.
+    """
+    entry = _entry(name)
+    return getattr(import_module(entry.file), entry.dataset)
+
+
+def data_module_class(name: str) -> type[CaseDataModule]:
+    """The `CaseDataModule` of a name.
+
+    Raises:
+        InputError: no such name.
+    """
+    entry = _entry(name)
+    return getattr(import_module(entry.file), entry.data_module)
+
+
+def open_dataset(name: str, root: Path | str) -> LabelledDataset:
+    """The data set of that name in a folder.
+
+    Raises:
+        InputError: no such name.
+        MissingFileError: the folder does not look like it.
+    """
+    return dataset_class(name)(Path(root))
+
+
+def _entry(name: str) -> Entry:
+    if name in DATASETS:
+        return DATASETS[name]
+    close = difflib.get_close_matches(str(name), DATASETS, n=2)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
