@@ -477,6 +477,18 @@ def test_suggestion_is_the_worst_slice() -> None:
     assert case.suggest().index not in (6, 8)
 
 
+def test_suggestion_leaves_out_what_was_found_right() -> None:
+    case = fake_case(engine=fake_engine(quality={5: 0.2, 4: 0.7, 7: 0.75, 3: 0.9, 6: 0.9, 8: 0.9}))
+    case.click((6, 20, 24))
+    seen: list[int] = []
+    while len(seen) < 4:
+        seen.append(case.suggest(skip=seen).index)
+    assert len(set(seen)) == 4
+    assert 6 not in seen
+    with pytest.raises(InputError, match="skipped"):
+        case.suggest(skip=range(12))
+
+
 def test_suggestion_sees_a_jump() -> None:
     case = fake_case(engine=fake_engine(quality=1.0))
     case._engine.propagator.threshold = -1000.0

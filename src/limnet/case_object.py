@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -258,13 +258,16 @@ class CaseObject:
         """First and last slice the object may occupy (from a 3-D box), or None."""
         return self._state.bounds
 
-    def suggest(self) -> Suggestion:
+    def suggest(self, skip: Collection[int] = ()) -> Suggestion:
         """The slice to look at next and why; never one that is prompted already.
 
+        Args:
+            skip: Slices along the case's axis that were looked at and found right; they are not named either.
+
         Raises:
-            InputError: if every slice is prompted.
+            InputError: if every slice is prompted or skipped.
         """
-        return suggest(self._state, self._case.view.shape, self._case.axis)
+        return suggest(self._state, self._case.view.shape, self._case.axis, frozenset(skip))
 
     # steps
 

@@ -216,12 +216,13 @@ class InteractiveSegmenter:
                 f"the session file {session} exists already: go on with it by resume({str(session)!r}), "
                 "delete it, or give another name"
             )
+        chosen = self.settings if settings is None else _settings(settings)
         return Case(
-            self.engine(),
+            self.engine(chosen),
             _volume(volume, spacing, index, series),
             axis=axis,
             window=window,
-            settings=self.settings if settings is None else _settings(settings),
+            settings=chosen,
             autosave=session,
             selection=(index, series),
         )
@@ -240,19 +241,25 @@ class InteractiveSegmenter:
         Warns:
             UserWarning: if the session was made with another model.
         """
-        return restore(read_session(Path(path), volume), self.engine())
+        session = read_session(Path(path), volume)
+        return restore(session, self.engine(session.settings))
 
-    def engine(self) -> Engine:
-        """The networks ready for one case, with a feature cache of its own."""
+    def engine(self, settings: Settings | None = None) -> Engine:
+        """The networks ready for one case, with a feature cache of its own.
+
+        Args:
+            settings: Settings of the case; the segmenter's own by default.
+        """
         from limnet.interaction.features import FeatureCache
         from limnet.interaction.predictor import SlicePredictor
         from limnet.propagation.propagator import Propagator
         from limnet.quality.assessor import Assessor
 
-        cache = FeatureCache(self.settings.cache_bytes)
+        settings = self.settings if settings is None else settings
+        cache = FeatureCache(settings.cache_bytes)
         predictor = SlicePredictor(self.interaction, device=self.device, precision=self.precision, cache=cache)
         propagator = Propagator(
-            self.propagation, device=self.device, precision=self.precision, cache=cache, settings=self.settings
+            self.propagation, device=self.device, precision=self.precision, cache=cache, settings=settings
         )
         assessor = Assessor(self.quality, device=self.device, precision=self.precision)
         return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None)

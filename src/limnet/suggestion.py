@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,8 @@ class Suggestion:
     reason: str
 
 
-def suggest(state: ObjectState, shape: tuple[int, int], axis: int) -> Suggestion:
-    """The slice most in need of a prompt; never one that is prompted already.
+def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collection[int] = ()) -> Suggestion:
+    """The slice most in need of a prompt; never one that is prompted already or to be skipped.
 
     The score of a slice is 3/4 of its lack of quality (averaged with its neighbours, weights 1-2-1) plus 1/4 of how
     badly its mask overlaps those of its neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller
@@ -39,22 +40,23 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int) -> Suggestion
         state: State of the object.
         shape: (H, W) of a slice.
         axis: Axis of the case.
+        skip: Slices that were looked at and found right.
 
     Returns:
         The slice with the highest score; on ties the one farthest from any prompt. Before anything was marked: the
         middle slice, with a reason that says so.
 
     Raises:
-        InputError: if every slice is prompted.
+        InputError: if no slice is left.
     """
     depth = len(state.slices)
     filled = [i for i in range(depth) if not is_empty(state.slices[i])]
     if not state.prompts and not filled:
         return Suggestion(depth // 2, axis, 1.0, "nothing is marked yet: start on a slice where the object is large")
-    free = [i for i in range(depth) if i not in state.prompts]
+    free = [i for i in range(depth) if i not in state.prompts and i not in skip]
     if not free:
         raise InputError(
-            "every slice has been prompted: there is none left to suggest. Correct a slice by clicking on it"
+            "every slice has been prompted or skipped: there is none left to suggest. Correct a slice by clicking on it"
         )
     near = sorted({j for i in filled for j in (i - 1, i, i + 1)} & set(free)) or free
     lack = 1.0 - np.pad(state.quality.astype(np.float64), 1, mode="edge")
