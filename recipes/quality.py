@@ -56,7 +56,7 @@ def collect(args: argparse.Namespace) -> None:
 
     from limnet import InteractiveSegmenter
     from limnet.datasets.open import load_sources
-    from limnet.quality.assessor import Assessor
+    from limnet.quality.crops import quality_crops
     from limnet.simulation.clicks import RobotUser
     from limnet.volume_io.atomic import atomic_write
 
@@ -77,7 +77,6 @@ def collect(args: argparse.Namespace) -> None:
         if target.sum() < 300:
             continue
         case = segmenter.open(source.image, spacing=source.spacing, settings={"tau": 1.0, "scope": _scope(rng)})
-        crops = Assessor(segmenter.quality or _NoScore(), precision="fp32")
         robot = RobotUser(source.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
         mask = None
         for turn in range(1, args.rounds + 1):
@@ -92,7 +91,7 @@ def collect(args: argparse.Namespace) -> None:
                 if index in case.prompted:
                     continue
                 pair = [m[index].astype(np.float32) for m in (before, mask)]
-                image, old, new = crops._crops(view, int(index), pair)
+                image, old, new = quality_crops(view, int(index), pair)
                 rows["image"].append((image[0, 0].numpy() * 255).astype(np.uint8))
                 rows["previous"].append(old[0, 0].numpy() > 0.5)
                 rows["current"].append(new[0, 0].numpy() > 0.5)
@@ -102,17 +101,6 @@ def collect(args: argparse.Namespace) -> None:
     atomic_write(args.out, lambda path: np.savez_compressed(path, **arrays))
     better = (arrays["dice"][:, 0] > arrays["dice"][:, 1]).mean()
     print(f"{len(arrays['dice'])} pairs, the mask before was better in {better:.0%}; written to {args.out}")
-
-
-class _NoScore:
-    """Stands in for a network where only crops are wanted: grey windows."""
-
-    image_channels = 1
-
-    @staticmethod
-    def state_dict() -> dict:
-        """No weights."""
-        return {}
 
 
 def _scope(rng: np.random.Generator) -> str:

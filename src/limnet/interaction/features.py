@@ -71,6 +71,12 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def window_pixels(view: SliceView, index: int, window: Window, channels: int) -> Tensor:
+    """A window of slice `index`, (1, channels, size, size) in [0, 1]; grey slices are repeated for 3 channels."""
+    pixels = window.crop(view.gray(index) if channels == 1 else view.image(index))
+    return pixels if pixels.shape[1] == channels else pixels.expand(1, channels, -1, -1)
+
+
 class WindowEncoder:
     """Runs a network's image half on windows of a view, through the cache.
 
@@ -97,10 +103,7 @@ class WindowEncoder:
     def image(self, view: SliceView, index: int, window: Window) -> Tensor:
         """The window's pixels, (1, image_channels, size, size) in [0, 1]."""
         wanted = int(getattr(self.network, "image_channels", 3))
-        pixels = window.crop(view.gray(index) if wanted == 1 else view.image(index))
-        if pixels.shape[1] != wanted:
-            pixels = pixels.expand(1, wanted, -1, -1)
-        return pixels.to(self.device)
+        return window_pixels(view, index, window, wanted).to(self.device)
 
     def features(self, view: SliceView, index: int, window: Window) -> Features:
         """Image features of one window of slice `index`."""

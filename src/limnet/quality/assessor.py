@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.interaction.window import join, mask_box, window_around
+from limnet.quality.crops import SIZE, quality_crops
 from limnet.view import SliceView
 
 Slice = NDArray[np.float32]
-SHARE = 0.6  # both masks together take about this share of the window
 BATCH = 16
 
 
@@ -35,9 +34,9 @@ class Assessor:
         *,
         device: torch.device | str = "cpu",
         precision: str = "auto",
-        size: int = 128,
+        size: int = SIZE,
     ):
-        self.network, self.size = network, size
+        self.network, self.size, self.device = network, size, torch.device(device)
         self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
 
     def compare(
@@ -91,15 +90,8 @@ class Assessor:
         return sure
 
     def _crops(self, view: SliceView, index: int, masks: Sequence[Slice]) -> list[Tensor]:
-        """The slice and hard masks in one window around all of the masks, each (1, C, size, size)."""
-        if self.encoder is None:
-            raise RuntimeError("no network, no crops")
-        height, width = view.shape
-        box = join(*(mask_box(m > 0.5) for m in masks)) or (0, height, 0, width)
-        window = window_around(box, view.shape, view.spacing, self.size, SHARE)
-        image = self.encoder.image(view, index, window)
-        hard = [window.crop((m > 0.5).astype(np.float32), edge=False).to(image.device) for m in masks]
-        return [image, *hard]
+        channels = int(getattr(self.network, "image_channels", 3))
+        return quality_crops(view, index, masks, channels=channels, size=self.size, device=self.device)
 
 
 def _sureness(mask: Slice) -> float:
