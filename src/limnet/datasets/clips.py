@@ -6,13 +6,15 @@ from an image with its label map, or from a label map alone that gets a random a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from limnet.simulation.volumes import paint
 
 MIN_PIXELS = 12  # a smaller cross-section is no target to train on
+Box = tuple[tuple[int, int], ...]  # (first, one past the last) index along each axis
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Source:
         axes: axes along which slices may be taken; one named twice is drawn twice as often.
         name: where it came from, for messages.
         ids: labels that may be drawn; see `with_ids`.
+        odds: how often each of `ids` is drawn; empty for equally often.
+        boxes: where each of `ids` lies, if known: labels are then read there only.
+        window: customary display window in units of `image`, used now and then.
     """
 
     labels: np.ndarray
@@ -38,12 +43,15 @@ class Source:
     axes: tuple[int, ...] = (0, 1, 2)
     name: str = ""
     ids: tuple[int, ...] = ()
+    odds: tuple[float, ...] = ()
+    boxes: Mapping[int, Box] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
 
     def with_ids(self, smallest: int = 40) -> Source:
         """The same source with the list of ids that have at least `smallest` voxels."""
         ids, counts = np.unique(self.labels, return_counts=True)
         keep = tuple(int(i) for i, c in zip(ids, counts, strict=True) if i != 0 and c >= smallest)
-        return Source(self.labels, self.spacing, self.image, self.modality, self.weight, self.axes, self.name, keep)
+        return replace(self, ids=keep)
 
 
 def random_window(
@@ -51,6 +59,10 @@ def random_window(
 ) -> tuple[float, float]:
     """Random display window (lo, hi) of a crop, as a reader or the automatic windowing might choose it."""
     inside = image[target] if target.any() else image
+    if source.window is not None and rng.random() < 0.4:
+        lo, hi = source.window
+        width = hi - lo
+        return lo + rng.normal(0, 0.06) * width, hi + rng.normal(0, 0.06) * width
     if source.modality == "ct":
         centre = float(np.median(inside))
         kind = rng.random()
@@ -72,6 +84,21 @@ def random_window(
     return float(low) - rng.uniform(-0.05, 0.15) * spread, float(high) + rng.uniform(-0.15, 0.25) * spread
 
 
+def _place(source: Source, chosen: list[int], axis: int) -> tuple[slice, slice, slice]:
+    """Box of the chosen labels with `axis` in front; the whole volume where it is not known."""
+    order = (axis, *(i for i in range(3) if i != axis))
+    boxes = [source.boxes.get(i, tuple((0, n) for n in source.labels.shape)) for i in chosen]
+    first, second, third = (slice(min(b[i][0] for b in boxes), max(b[i][1] for b in boxes)) for i in order)
+    return first, second, third
+
+
+def _any_of(labels: np.ndarray, chosen: list[int]) -> np.ndarray:
+    found = labels == chosen[0]
+    for other in chosen[1:]:
+        found |= labels == other
+    return found
+
+
 def _resize(stack: np.ndarray, size: int) -> np.ndarray:
     import torch
     import torch.nn.functional as functional
@@ -90,6 +117,7 @@ def draw_clip(
     span: tuple[float, float] = (0.1, 0.7),
     paint_probability: float = 0.3,
     part_probability: float = 0.2,
+    gaps: tuple[int, ...] = (1, 1, 1, 2),
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draw one object and cut a clip around it.
 
@@ -99,8 +127,9 @@ def draw_clip(
         length: slices in the clip; the first one always shows the object, later ones may not.
         size: side of the square window in network pixels.
         span: the object's larger side as a share of the window, drawn log-uniformly.
-        part_probability: how often a target in several pieces is cut down to one of them.
         paint_probability: how often a source with an image is painted anew all the same.
+        part_probability: how often a target in several pieces is cut down to one of them.
+        gaps: slice steps to draw from where slices lie closer than 2 mm; elsewhere every slice is taken.
 
     Returns:
         image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed (no such object,
@@ -111,17 +140,17 @@ def draw_clip(
     axis = int(rng.choice(source.axes))
     labels = np.moveaxis(source.labels, axis, 0)
     gap = (source.spacing[axis], *(s for i, s in enumerate(source.spacing) if i != axis))
-    step = int(rng.choice((1, 1, 1, 2))) if length > 1 and gap[0] < 2.0 else 1
+    step = int(rng.choice(gaps)) if length > 1 and gap[0] < 2.0 else 1
     if labels.shape[0] < (length - 1) * step + 1:
         if labels.shape[0] < length:
             return None
         step = 1
-    wanted = int(rng.choice(source.ids))
-    others = [int(rng.choice(source.ids))] if rng.random() < 0.05 else []
-    target = labels == wanted
-    for other in others:
-        target |= labels == other
-    areas = target.sum((1, 2))
+    odds = np.array(source.odds) / sum(source.odds) if source.odds else None
+    wanted = int(rng.choice(source.ids, p=odds))
+    chosen = [wanted, int(rng.choice(source.ids))] if rng.random() < 0.05 else [wanted]
+    inside = _place(source, chosen, axis)
+    areas = np.zeros(labels.shape[0], int)
+    areas[inside[0]] = _any_of(labels[inside], chosen).sum((1, 2))
     slices = np.flatnonzero(areas >= MIN_PIXELS)
     if not len(slices):
         return None
@@ -132,16 +161,18 @@ def draw_clip(
         picks = first - np.arange(length) * (step if forward else -step)
         if picks[-1] < 0 or picks[-1] >= labels.shape[0]:
             return None
-    mask = target[picks]
+    part = _any_of(labels[picks][:, inside[1], inside[2]], chosen)
     if rng.random() < part_probability:  # one part of it only
         from scipy import ndimage
 
-        parts, number = ndimage.label(mask)
+        parts, number = ndimage.label(part)
         if number > 1:
             present = np.unique(parts[0][parts[0] > 0])
-            mask = parts == int(rng.choice(present))
-            if mask[0].sum() < MIN_PIXELS:
+            part = parts == int(rng.choice(present))
+            if part[0].sum() < MIN_PIXELS:
                 return None
+    mask = np.zeros((length, *labels.shape[1:]), bool)
+    mask[:, inside[1], inside[2]] = part
     rows, columns = (np.flatnonzero(mask.any((0, 2 - i))) for i in (0, 1))
     box = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]], float)
     extent = max((box[0, 1] - box[0, 0]) * gap[1], (box[1, 1] - box[1, 0]) * gap[2])
