@@ -48,7 +48,7 @@ def read_nifti(path: Path, index: int | None = None) -> Volume:
         number = chosen(path, more[0] if more else 1, index)
         place = tuple(number if n != 1 else 0 for n in shape[3:])
         array = _voxels(image, place)
-        affine = _affine(image, path)
+        affine = affine_of(image, path)
         header = bytes(image.header.binaryblock)
         _check_sum(path)
     except (FileFormatError, InputError):
@@ -63,7 +63,7 @@ def read_nifti(path: Path, index: int | None = None) -> Volume:
         ImageFileError,
         HeaderDataError,
     ) as error:
-        raise FileFormatError(f"{path} could not be read: {_reason(path, error)}") from error
+        raise FileFormatError(f"{path} could not be read: {reason_of(path, error)}") from error
     return Volume.from_array(array, affine=affine, convention="RAS", source=path, header=header)
 
 
@@ -137,7 +137,7 @@ def _check_sum(path: Path) -> None:
             pass
 
 
-def _affine(image: Any, path: Path) -> NDArray[np.float64]:
+def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
     """First usable of sform, qform and voxel sizes, in mm; the missing step of a single slice becomes 1 mm."""
     header = image.header
     scale = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
@@ -162,7 +162,7 @@ def _affine(image: Any, path: Path) -> NDArray[np.float64]:
     )
 
 
-def _reason(path: Path, error: Exception) -> str:
+def reason_of(path: Path, error: Exception) -> str:
     try:
         with open(path, "rb") as file:
             start = file.read(2)
