@@ -1,0 +1,142 @@
+"""What a person gets for her clicks: clicks to a quality, area under the curve, lost rounds, obeyed clicks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.errors import InputError, InputTypeError, OutsideError
+
+Clicked = Sequence[Any]
+"""(voxel, positive), or longer with these two first, such as `RobotClick`."""
+
+
+def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None = None) -> int:
+    """Number of clicks until a quality is reached (NoC@q).
+
+    The customary convention: an object that never gets there counts as `limit` clicks, the same as one that gets there
+    with its last click. Report the number of objects that failed beside the mean.
+
+    Args:
+        values: Quality after click 1, 2, ... (IoU in the literature, Dice in our tables). It may be shorter than
+            `limit` where nothing was left to click on.
+        quality: The quality to reach, such as 0.85; equal is enough.
+        limit: Clicks a user is ready to give; later values are not looked at. Default: the number of values.
+
+    Returns:
+        1 to `limit`.
+
+    Raises:
+        InputError: No values, values that are no finite numbers, a limit below 1.
+    """
+    curve = checked_curve(values)
+    if limit is None:
+        limit = len(curve)
+    if limit < 1:
+        raise InputError(f"limit is {limit}; a user gives at least 1 click")
+    return next((i for i, value in enumerate(curve[:limit], 1) if value >= quality), limit)
+
+
+def auc_over_rounds(values: Sequence[float], method: Literal["trapezoid", "mean"] = "trapezoid") -> float:
+    """Area under a quality curve over the rounds.
+
+    Args:
+        values: Quality after each round, one round apart.
+        method: "trapezoid": area by the trapezoid rule with a step of 1, as CVPR 2025 counts it; n values of 1 give
+            n - 1, one value gives 0. "mean": mean of the values, in the range of the values.
+
+    Raises:
+        InputError: No values, values that are no finite numbers, an unknown method.
+    """
+    curve = checked_curve(values)
+    if method == "mean":
+        return math.fsum(curve) / len(curve)
+    if method != "trapezoid":
+        raise InputError(f"method {method!r} came; allowed: 'trapezoid', 'mean'")
+    return math.fsum([*curve, *curve[1:-1]]) / 2 if len(curve) > 1 else 0.0
+
+
+def rounds_that_lost(dice_rounds: Sequence[float], points: float = 0.02) -> tuple[int, ...]:
+    """Rounds after which the mask was worse than after the round before.
+
+    Args:
+        dice_rounds: Dice after round 1, 2, ...
+        points: A round counts when it loses more than this; a loss equal to it up to rounding (1e-9) does not.
+
+    Returns:
+        Numbers of the rounds, from 2 on.
+
+    Raises:
+        InputError: No values, values that are no finite numbers, negative points.
+    """
+    curve = checked_curve(dice_rounds)
+    if not (math.isfinite(points) and points >= 0):
+        raise InputError(f"points is {points!r}; give a loss of 0 or more, such as 0.02")
+    return tuple(i for i in range(2, len(curve) + 1) if curve[i - 2] - curve[i - 1] > points + 1e-9)
+
+
+def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> float:
+    """Share of the clicked voxels that hold the label their click asked for.
+
+    Args:
+        mask: (D, H, W) or (H, W) bool.
+        clicks: (voxel, positive) in the order they were given. Where a voxel was clicked twice the later click holds,
+            the rule of `limnet.compliance.enforce`.
+
+    Returns:
+        0 to 1; 1 without clicks.
+
+    Raises:
+        InputTypeError: A mask that is not bool.
+        OutsideError: A click outside the mask.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+        raise InputTypeError(
+            f"a mask of type {getattr(mask, 'dtype', type(mask).__name__)} came; a bool array is expected"
+        )
+    wanted: dict[tuple[int, ...], bool] = {}
+    for click in clicks:
+        voxel = tuple(int(v) for v in click[0])
+        if len(voxel) != mask.ndim or not all(0 <= v < n for v, n in zip(voxel, mask.shape, strict=True)):
+            raise OutsideError(f"click {voxel} lies outside the mask of shape {mask.shape}")
+        wanted[voxel] = bool(click[1])
+    return sum(bool(mask[voxel]) == label for voxel, label in wanted.items()) / len(wanted) if wanted else 1.0
+
+
+def compliance_over_rounds(masks: Sequence[NDArray[np.bool_]], clicks: Sequence[Sequence[Clicked]]) -> list[float]:
+    """Click compliance of each round's mask with all clicks given up to that round.
+
+    Args:
+        masks: The mask after each round, bool.
+        clicks: The clicks given in each round, (voxel, positive) each; an empty list where none was given.
+
+    Returns:
+        One value a round, 0 to 1.
+
+    Raises:
+        InputError: Other numbers of masks than of rounds of clicks; errors of `click_compliance`.
+    """
+    if len(masks) != len(clicks):
+        raise InputError(f"{len(masks)} masks and clicks of {len(clicks)} rounds came; give one list of clicks a mask")
+    given: list[Clicked] = []
+    result = []
+    for mask, new in zip(masks, clicks, strict=True):
+        given += new
+        result.append(click_compliance(mask, given))
+    return result
+
+
+def checked_curve(values: Sequence[float]) -> list[float]:
+    """The values as floats.
+
+    Raises:
+        InputError: No values, or one that is no finite number.
+    """
+    curve = [float(v) for v in values]
+    if not curve or not all(math.isfinite(v) for v in curve):
+        raise InputError(f"a curve {curve} came; at least one round and finite numbers are expected")
+    return curve
