@@ -9,18 +9,23 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.interaction.tiny import TinyInteraction
+from limnet.errors import InputError
+from limnet.hub.registry import resolve
+from limnet.interaction.inputs import fit_image, fit_prompts
+from limnet.interaction.losses import masked_cross_entropy
+from limnet.interaction.robot_clicks import clicks_to_reach, robot_clicks
 from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.pictures import Pictures
 
 
 class InteractionModule(AveragedModule):
     """Iterative click training (RITM), with a loss on every click.
 
     Args:
-        network_config: arguments of `TinyInteraction`; None for its defaults.
+        network_config: arguments of the network; None for its defaults.
         learning_rate: peak of AdamW.
         max_steps: length of the cosine schedule in optimizer steps.
         warmup_steps: linear warm-up.
@@ -31,10 +36,15 @@ class InteractionModule(AveragedModule):
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
+        network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
+        validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
+
+    Raises:
+        InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
     """
 
-    network: TinyInteraction
-    average: TinyInteraction
+    network: Any
+    average: Any
 
     def __init__(
         self,
@@ -49,10 +59,16 @@ class InteractionModule(AveragedModule):
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
+        network: str = "TinyInteraction",
+        validation_clicks: int = 6,
     ):
         super().__init__()
+        if validation_clicks < 6:
+            raise InputError(f"validation_clicks is {validation_clicks}; Dice is logged after 6 clicks: give 6 or more")
         self.save_hyperparameters()
-        self.network = TinyInteraction(**(network_config or {}))
+        self.network = resolve("interaction", network)(**(network_config or {}))
+        if freeze_encoder and not hasattr(self.network, "encoder"):
+            raise InputError(f"freeze_encoder: {network} has no image half of its own to freeze; leave it out")
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
@@ -68,8 +84,12 @@ class InteractionModule(AveragedModule):
         if self.hparams["freeze_encoder"]:
             self.network.encoder.eval()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
-            features = self.network.encode_image(image.to(memory_format=torch.channels_last))
+            features = self.network.encode_image(
+                fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
+            )
         prompts = start_prompts(target, generator)
+        if "bounds" not in self.network.prompt_channels:
+            prompts[:, 3] = 0
         target = wrong_objects(target, prompts, generator, self.hparams["erase"])
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
@@ -82,8 +102,11 @@ class InteractionModule(AveragedModule):
                 skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
                 kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
-            logits = self.network.decode(features, prompts)["instances"]
+            outputs = self.network.decode(features, fit_prompts(prompts, self.network))
+            logits = outputs["instances"]
             losses.append(mask_loss(logits, target))
+            if "instances_aux" in outputs:
+                losses[-1] = losses[-1] + 0.4 * masked_cross_entropy(outputs["instances_aux"], target).mean()
             with torch.no_grad():
                 scores.append(soft_dice(logits.sigmoid() > 0.5, target).mean())
                 prompts = prompts.clone()
@@ -94,21 +117,20 @@ class InteractionModule(AveragedModule):
         self.log("train/dice_last", scores[-1])
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Six centred clicks on every sample with the averaged weights; logs Dice after 1, 2, 3 and 6."""
-        generator = torch.Generator().manual_seed(batch_index)
-        image, mask = batch
-        image, target = image[:, :1].float() / 255, mask[:, :1].bool()
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Pictures:
+        """The robot user on the first slice of every clip, with the averaged weights.
+
+        Logs the mean Dice after 1, 2, 3 and 6 clicks, and val/noc85, the mean number of clicks to an IoU of 0.85
+        (`validation_clicks` where it is not reached).
+        """
+        image, target = batch[0][:, :1].float() / 255, batch[1][:, :1].bool()
         self.average.eval()
-        features = self.average.encode_image(image)
-        prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
-        for click in range(1, 7):
-            points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread=0.9)
-            add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.average.click_radius)
-            prompts[:, 0:1] = self.average.decode(features, prompts)["instances"].sigmoid()
-            if click in (1, 2, 3, 6):
-                dice = soft_dice(prompts[:, 0:1] > 0.5, target).mean()
-                self.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
+        result = robot_clicks(self.average, image, target, self.hparams["validation_clicks"])
+        for click in (1, 2, 3, 6):
+            dice = result.dice[click - 1].mean()
+            self.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
+        self.log("val/noc85", clicks_to_reach(result.iou, 0.85).mean(), batch_size=len(image), sync_dist=True)
+        return Pictures(image[:, 0], target[:, 0], result.mask[:, 0], result.clicks)
 
 
 def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
