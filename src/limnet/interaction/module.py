@@ -117,7 +117,7 @@ class InteractionModule(AveragedModule):
         self.log("train/dice_last", scores[-1])
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Pictures:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
         """The robot user on the first slice of every clip, with the averaged weights.
 
         Logs the mean Dice after 1, 2, 3 and 6 clicks, and val/noc85, the mean number of clicks to an IoU of 0.85
@@ -130,7 +130,7 @@ class InteractionModule(AveragedModule):
             dice = result.dice[click - 1].mean()
             self.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
         self.log("val/noc85", clicks_to_reach(result.iou, 0.85).mean(), batch_size=len(image), sync_dist=True)
-        return Pictures(image[:, 0], target[:, 0], result.mask[:, 0], result.clicks)
+        return {"pictures": Pictures(image[:, 0], target[:, 0], result.mask[:, 0], result.clicks)}
 
 
 def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:

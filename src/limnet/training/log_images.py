@@ -16,7 +16,7 @@ from limnet.volume_io.atomic import atomic_write
 class LogImages(Callback):
     """Draw the first validation batch: slices with the contours of mask and truth and the robot's clicks.
 
-    The module's `validation_step` returns `limnet.training.pictures.Pictures`. The picture goes to
+    The module's `validation_step` returns {"pictures": `limnet.training.pictures.Pictures`}. The picture goes to
     FOLDER/step_NNNNNN.png, and to every logger of the Trainer that takes images (Weights & Biases does).
 
     Args:
@@ -37,9 +37,10 @@ class LogImages(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw batch 0 of process 0."""
-        if batch_idx or dataloader_idx or not trainer.is_global_zero or not isinstance(outputs, Pictures):
+        pictures = outputs.get("pictures") if isinstance(outputs, dict) else None
+        if batch_idx or dataloader_idx or not trainer.is_global_zero or not isinstance(pictures, Pictures):
             return
-        grid = draw_grid(outputs, self.count)
+        grid = draw_grid(pictures, self.count)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write(self.folder / f"step_{trainer.global_step:06d}.png", lambda path: _write_png(grid, path))
         for logger in trainer.loggers:

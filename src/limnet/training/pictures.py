@@ -15,7 +15,7 @@ GAP = 2
 
 
 class Pictures(NamedTuple):
-    """What a `validation_step` returns so that `LogImages` can draw it.
+    """What a `validation_step` returns under "pictures", so that `LogImages` can draw it.
 
     Attributes:
         image: (N, H, W) in [0, 1].
