@@ -1,0 +1,75 @@
+"""Options that all analysis scripts share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from limnet.bench.studies.objects import StudyObject, study_objects
+
+_LEFT_OUT = ("out", "data", "threads")
+
+
+def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
+    """A parser with the options all analysis scripts share.
+
+    Args:
+        about: text of --help, the module's docstring.
+        rounds: default of --rounds.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
+    parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
+    parser.add_argument("--split", choices=("train", "val"), default="val")
+    parser.add_argument("--rounds", type=_positive, default=rounds, help=f"rounds of one click (default: {rounds})")
+    parser.add_argument("--per-file", type=_positive, help="objects per file, spread evenly; all by default")
+    parser.add_argument("--per-group", type=_positive, help="files per group; all by default")
+    parser.add_argument("--skip", default="2d/", help="leave out files whose name holds this (default: 2d/)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves them as they are")
+    return parser
+
+
+def objects_of(args: argparse.Namespace) -> Iterator[StudyObject]:
+    """The objects the options ask for."""
+    return study_objects(args.data, args.split, args.per_file, args.per_group, args.skip)
+
+
+def set_threads(args: argparse.Namespace) -> None:
+    """Give torch the number of threads asked for."""
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+
+
+def command_of(script: str, parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """The command that repeats this run, without paths of this machine and without defaults."""
+    parts = [f"python benchmarks/{script}.py", "--data ROOT"]
+    for name, value in vars(args).items():
+        if name in _LEFT_OUT or value == parser.get_default(name) or value is None:
+            continue
+        flag = "--" + name.replace("_", "-")
+        parts.append(flag if value is True else f"{flag} {_shown(value)}")
+    return " ".join(parts)
+
+
+def fixed_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options by these names that all rows of a record share, and always split and seed."""
+    return {name: getattr(args, name) for name in ("split", "seed", *names)}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_shown, value))
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} came; give a number of at least 1")
+    return value
