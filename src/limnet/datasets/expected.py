@@ -1,0 +1,52 @@
+"""Which cases a data set should hold: by its own lists, or by the published ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from limnet.datasets.base import Problem
+
+
+def listed_in_json(path: Path, keys: Sequence[str]) -> set[str] | None:
+    """Stems of the images a dataset.json lists, or None if it cannot be read.
+
+    Args:
+        path: the file; its lists hold paths, or {"image": path, "label": path}.
+        keys: which lists.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    entries: list[Any] = [entry for key in keys for entry in content.get(key) or []]
+    images = [entry.get("image") if isinstance(entry, dict) else entry for entry in entries]
+    names = [PurePosixPath(image).name for image in images if isinstance(image, str)]
+    return {name.removesuffix(".gz").removesuffix(".nii") for name in names}
+
+
+def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str) -> list[Problem]:
+    """Problems for cases that are listed but not there, and the other way round.
+
+    Args:
+        wanted: listed names.
+        there: names on disk.
+        source: who lists them, for the message.
+        advice: how to get what is missing.
+    """
+    wanted, there, problems = set(wanted), set(there), []
+    if lost := sorted(wanted - there):
+        what = f"{len(lost)} of {len(wanted)} cases of {source} are missing: {_some(lost)}"
+        problems.append(Problem("", what, f"get them: {advice}"))
+    if more := sorted(there - wanted):
+        what = f"{len(more)} cases are not in {source}: {_some(more)}"
+        problems.append(Problem("", what, "check where they come from; they are used all the same"))
+    return problems
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
