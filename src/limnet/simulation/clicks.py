@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.errors import InputError
-
-_CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+from limnet.simulation.user_noise import beside_border, largest_errors
 
 
 class RobotClick(NamedTuple):
@@ -24,7 +23,8 @@ class RobotClick(NamedTuple):
 
     Attributes:
         zyx: voxel (z, y, x) in array order.
-        positive: True where the object was missed (or not begun), False where the mask went too far.
+        positive: True where the object was missed (or not begun), False where the mask went too far; what the user
+            meant, also where the click slipped to the wrong side.
         size: number of voxels of the object's slice (first click) or of the error component (later ones).
     """
 
@@ -42,13 +42,18 @@ class RobotUser:
         off_centre: draw a random voxel among those further than half the largest distance from the edge of the
             component, instead of the middle; for training.
         jitter: move the click by up to this many mm, staying inside the component.
+        wrong_side: probability that a click lands just beside the component it was meant for, in the same slice: on
+            background for a positive click, on the object for a negative one, where such pixels are near.
+        slip: how far beside at most, in mm (one voxel at least).
+        overlook: probability that the largest error is overlooked and the next largest, if any, is clicked.
         seed: with `epoch`, `case` and the round number the only source of randomness, so that clicks are the same
             for any number of workers or ranks.
         epoch: training epoch, part of the seed.
         case: index of the case, part of the seed.
 
     Raises:
-        InputError: spacing that is not three positive finite numbers, an axis outside 0..2, a negative jitter.
+        InputError: spacing that is not three positive finite numbers, an axis outside 0..2, a negative jitter or slip,
+            a probability outside 0..1.
     """
 
     def __init__(
@@ -60,6 +65,9 @@ class RobotUser:
         seed: int = 0,
         epoch: int = 0,
         case: int = 0,
+        wrong_side: float = 0.0,
+        slip: float = 3.0,
+        overlook: float = 0.0,
     ) -> None:
         self.spacing = tuple(float(s) for s in spacing)
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
@@ -68,9 +76,15 @@ class RobotUser:
             raise InputError(f"axis is {axis!r}; a volume has the slice axes 0, 1 and 2")
         if not (np.isfinite(jitter) and jitter >= 0):
             raise InputError(f"jitter is {jitter!r}; give a distance of 0 mm or more")
+        if not (np.isfinite(slip) and slip >= 0):
+            raise InputError(f"slip is {slip!r}; give a distance of 0 mm or more")
+        for name, chance in (("wrong_side", wrong_side), ("overlook", overlook)):
+            if not 0 <= chance <= 1:
+                raise InputError(f"{name} is {chance!r}; give a probability from 0 to 1")
         self.axis = axis
         self.off_centre = off_centre
         self.jitter = float(jitter)
+        self.wrong_side, self.slip, self.overlook = float(wrong_side), float(slip), float(overlook)
         self.seed, self.epoch, self.case = seed, epoch, case
 
     def next_click(self, target: NDArray, mask: NDArray | None = None, round: int = 1) -> RobotClick | None:
@@ -84,7 +98,8 @@ class RobotUser:
         Returns:
             The click. For `mask` None: the middle of the object on its largest slice along the axis (of equally large
             slices the one nearest to the middle of them), None for an empty target. Otherwise the middle of the
-            largest 26-connected component of missed or of surplus voxels; missed ones win a tie.
+            largest 26-connected component of missed or of surplus voxels; missed ones win a tie. With `overlook` and
+            `wrong_side` the component or the place may be another one.
 
         Raises:
             InputError: arrays that are not 3-D or differ in shape.
@@ -93,22 +108,40 @@ class RobotUser:
         if truth.ndim != 3:
             raise InputError(f"target has shape {truth.shape}; give a volume (D, H, W)")
         rng = np.random.default_rng([self.seed, self.epoch, self.case, round])
+        noise = np.random.default_rng([self.seed, self.epoch, self.case, round, 1])  # leaves the other draws alone
+        overlooks, slips = noise.random() < self.overlook, noise.random() < self.wrong_side
         if mask is None:
-            return self._first(truth, rng)
+            click = self._first(truth, rng)
+            if click is None or not slips:
+                return click
+            return self._slipped(click, np.take(truth, click.zyx[self.axis], self.axis), truth, noise)
         current = np.asarray(mask) != 0
         if current.shape != truth.shape:
             raise InputError(f"mask has shape {current.shape}, target {truth.shape}; they must be equal")
-        missed, surplus = _largest_component(truth & ~current), _largest_component(current & ~truth)
-        if missed is None and surplus is None:
+        errors = largest_errors(truth, current, 2 if overlooks else 1)
+        if not errors:
             return None
-        positive = surplus is None or (missed is not None and missed[1] >= surplus[1])
-        chosen = missed if positive else surplus
-        if chosen is None:
-            return None
-        where, size, region = chosen
-        voxel = self._point(region, rng)
-        z, y, x = (int(v) + s.start for v, s in zip(voxel, where, strict=True))
-        return RobotClick((z, y, x), positive, size)
+        chosen = errors[-1]
+        voxel = self._point(chosen.region, rng)
+        z, y, x = (int(v) + s.start for v, s in zip(voxel, chosen.where, strict=True))
+        click = RobotClick((z, y, x), chosen.positive, chosen.size)
+        if not slips:
+            return click
+        component = np.zeros_like(truth)
+        component[chosen.where] = chosen.region
+        return self._slipped(click, np.take(component, click.zyx[self.axis], self.axis), truth, noise)
+
+    def _slipped(
+        self, click: RobotClick, component: NDArray[np.bool_], truth: NDArray[np.bool_], noise: np.random.Generator
+    ) -> RobotClick:
+        """The click moved beside its component (H, W), in its slice."""
+        index = click.zyx[self.axis]
+        spacing = [s for a, s in enumerate(self.spacing) if a != self.axis]
+        pixel = beside_border(component, np.take(truth, index, self.axis), click.positive, spacing, self.slip, noise)
+        if pixel is None:
+            return click
+        z, y, x = (*pixel[: self.axis], index, *pixel[self.axis :])
+        return click._replace(zyx=(z, y, x))
 
     def _first(self, truth: NDArray[np.bool_], rng: np.random.Generator) -> RobotClick | None:
         areas = truth.sum(axis=tuple(a for a in range(3) if a != self.axis))
@@ -159,14 +192,3 @@ class RobotUser:
                 out[i] = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
         return np.moveaxis(out, 0, self.axis)
 
-
-def _largest_component(error: NDArray[np.bool_]) -> tuple[tuple[slice, ...], int, NDArray[np.bool_]] | None:
-    """Bounding box, voxel count and mask (inside the box) of the largest 26-connected component; first of equals."""
-    if not error.any():
-        return None
-    labels, _ = ndimage.label(error, structure=_CONNECTED_26)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    best = int(np.argmax(sizes))
-    where = ndimage.find_objects(labels, max_label=best)[best - 1]
-    return where, int(sizes[best]), labels[where] == best

@@ -93,7 +93,7 @@ def _merge_shapes(rng: np.random.Generator, mask: Mask, scale: ObjectScale) -> M
         for _ in range(_TRIES):
             row, column = border[rng.integers(len(border))]
             shape = draw_shape(rng, (int(row), int(column)), max(4.0, rng.uniform(0.04, 0.3) * scale.area))
-            if np.count_nonzero(MergeShapes((shape,)).apply(mask)) > scale.area:
+            if np.count_nonzero(AddShapes((shape,)).apply(mask)) > scale.area:
                 break
         shapes.append(shape)
     return MergeShapes(tuple(shapes))

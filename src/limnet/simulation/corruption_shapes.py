@@ -27,13 +27,12 @@ class Shape:
     def paint(self, canvas: NDArray[np.bool_], value: bool = True) -> None:
         """Set the pixels of the shape to `value`, in place; what lies outside the canvas (H, W) is cut off."""
         corners = np.asarray(self.vertices, float)
-        limits = np.array(canvas.shape)
-        low = np.clip(np.ceil(corners.min(0)).astype(int), 0, limits)
-        high = np.clip(np.floor(corners.max(0)).astype(int) + 1, low, limits)
+        low = np.clip(np.ceil(corners.min(0)).astype(int), 0, canvas.shape)
+        high = np.clip(np.floor(corners.max(0)).astype(int) + 1, low, canvas.shape)
         rows = np.arange(low[0], high[0], dtype=float)[:, None]
         columns = np.arange(low[1], high[1], dtype=float)[None]
         inside = np.zeros((rows.shape[0], columns.shape[1]), bool)
-        for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, 0), strict=True):
+        for (y0, x0), (y1, x1) in zip(self.vertices, self.vertices[1:] + self.vertices[:1], strict=True):
             if y0 != y1:  # even-odd rule: count the edges to the right of each pixel centre
                 crosses = (rows >= min(y0, y1)) & (rows < max(y0, y1))
                 inside ^= crosses & (columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
@@ -64,7 +63,7 @@ def draw_shape(rng: np.random.Generator, centre: tuple[int, int], area: float) -
         count = 3 if kind == "triangle" else int(rng.integers(5, 10))
         angles = turn + (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
         corners = rng.uniform(0.55, 1.0, count)[:, None] * np.stack([np.sin(angles), np.cos(angles)], 1)
-    y, x = corners.T
-    unit = 0.5 * abs(float(np.sum(y * np.roll(x, -1) - x * np.roll(y, -1))))
+    following = np.concatenate([corners[1:], corners[:1]])
+    unit = 0.5 * abs(float(np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0])))
     corners = np.round(corners * np.sqrt(area / unit) + centre, 2)
     return Shape(kind, (int(centre[0]), int(centre[1])), tuple((float(a), float(b)) for a, b in corners))
