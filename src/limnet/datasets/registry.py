@@ -32,6 +32,19 @@ DATASETS: dict[str, Entry] = {
     "nnunet": Entry("limnet.datasets.nnunet", "NnUNetDataset", "NnUNetDataModule"),
     "decathlon": Entry("limnet.datasets.decathlon", "DecathlonDataset", "DecathlonDataModule"),
     "open": Entry("limnet.datasets.open", "OpenDataset", "OpenDataModule"),
+    "amos22": Entry("limnet.datasets.amos22", "Amos22Dataset", "Amos22DataModule"),
+    "amos22-ct": Entry("limnet.datasets.amos22", "Amos22CtDataset", "Amos22CtDataModule"),
+    "amos22-mr": Entry("limnet.datasets.amos22", "Amos22MrDataset", "Amos22MrDataModule"),
+    "bids": Entry("limnet.datasets.bids", "BidsDataset", "BidsDataModule"),
+    "btcv": Entry("limnet.datasets.btcv", "BtcvDataset", "BtcvDataModule"),
+    "cvpr25": Entry("limnet.datasets.cvpr25", "Cvpr25Dataset", "Cvpr25DataModule"),
+    "kits19": Entry("limnet.datasets.kits19", "Kits19Dataset", "Kits19DataModule"),
+    "msd-colon": Entry("limnet.datasets.msd", "MsdColonDataset", "MsdColonDataModule"),
+    "msd-lung": Entry("limnet.datasets.msd", "MsdLungDataset", "MsdLungDataModule"),
+    "msd-pancreas": Entry("limnet.datasets.msd", "MsdPancreasDataset", "MsdPancreasDataModule"),
+    "totalsegmentator": Entry(
+        "limnet.datasets.totalsegmentator", "TotalSegmentatorDataset", "TotalSegmentatorDataModule"
+    ),
 }
 
 

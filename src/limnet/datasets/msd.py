@@ -1,0 +1,202 @@
+"""Tumours of the Medical Segmentation Decathlon: Task06 lung, Task07 pancreas, Task10 colon.
+
+Layout of each task as unpacked from its archive (the root may also be the folder above)::
+
+    Task10_Colon/dataset.json
+    Task10_Colon/imagesTr/colon_001.nii.gz        numbers are sparse: training and test share one range
+    Task10_Colon/labelsTr/colon_001.nii.gz
+    Task10_Colon/imagesTs/                        labels are hidden
+
+The archives hold macOS side files (`._colon_001.nii.gz`), which are skipped. Volumes are read as stored: the last axis
+of the file, axis 0 of the array, is the slice axis; left and right are not the same in every file. Slices of colon and
+pancreas lie 2.5 to 7.5 mm apart. Tumours are tiny and most slices empty.
+
+Splits:
+
+- colon: Mem3D's list, 26 cases held out by number, the others train; colon_212 stands in neither of its lists and is
+  left out.
+- lung: nothing is published by number. The 64 / 32 of papers are the official training and test cases, and the test
+  labels are hidden. A third of the 63 labelled cases is held out by a hash: 42 / 21.
+- pancreas: 196 / 28 / 57 of the 281 cases are the numbers of 3DSAM-adapter and PRISM; which cases is decided by a hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from limnet.datasets.base import CaseDataModule, Problem
+from limnet.datasets.decathlon import DecathlonDataset
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.nifti_pairs import nifti_files
+from limnet.datasets.splits import patient_share
+
+COLON_HELD_OUT = frozenset(
+    (1, 11, 22, 30, 40, 50, 61, 72, 81, 91, 100, 111, 120, 131, 140, 154, 161, 175, 181, 192, 201, 203, 207)
+    + (213, 215, 218)
+)
+COLON_LEFT_OUT = frozenset((212,))
+
+
+class MsdDataset(DecathlonDataset):
+    """A task of the decathlon. Case names are those of the files: "colon_001", one patient each.
+
+    Args:
+        root: the task's folder, or the one above.
+        fraction: not used, the sizes of the splits are published.
+        seed: of the hash where cases are chosen by it.
+        channel: which volume of 4-D images; these three tasks are 3-D.
+        download: get the archive from the decathlon's owner if the task is not there (MONAI does it and verifies its
+            checksum; several GB). Nothing is downloaded otherwise.
+
+    Raises:
+        MissingFileError: the folder does not look like the task, or files that it lists are missing.
+        FileFormatError: dataset.json lacks its lists.
+    """
+
+    licence = "CC BY-SA 4.0"
+    access = "free download from http://medicaldecathlon.com; or ask for it with download=True"
+    task: ClassVar[str]
+    labelled: ClassVar[int]  # cases with labels in the archive
+    window: ClassVar[tuple[float, float]]
+    shares: ClassVar[tuple[int, ...]] = ()  # cases in each split, where only numbers are published
+
+    def __init__(
+        self,
+        root: Path | str,
+        fraction: float = 0.2,
+        seed: int = 0,
+        channel: int = 0,
+        download: bool = False,
+    ) -> None:
+        root = Path(root)
+        if download and not any((place / "dataset.json").is_file() for place in (root, root / self.task)):
+            root = download_task(self.task, root)
+        super().__init__(root, fraction, seed, channel)
+
+    def find(self) -> None:
+        """Look for the task in the root or below it, read dataset.json and divide the cases."""
+        if not (self.root / "dataset.json").is_file() and (self.root / self.task / "dataset.json").is_file():
+            self.root = self.root / self.task
+        super().find()
+        if not any(pair.name.startswith(self.prefix) for pair in self.pairs):
+            raise self.missing(f"dataset.json in {self.root} lists no {self.prefix}###")
+        if self.shares:
+            self._places = divide([pair.patient for pair in self.pairs], self.splits, self.shares, self.seed)
+
+    @property
+    def prefix(self) -> str:
+        """What file names begin with: "colon_"."""
+        return f"{self.task.split('_')[1].lower()}_"
+
+    def all_cases(self) -> list[LabelledCase]:
+        """A case for each pair, with the customary window."""
+        return [dataclasses.replace(case, window=self.window) for case in super().all_cases()]
+
+    def check(self) -> list[Problem]:
+        """The general checks, and files that dataset.json does not list."""
+        # An archive can be whole although its numTraining counts a case that it does not hold.
+        whole = len(self.pairs) == self.labelled
+        problems = [p for p in super().check() if not (whole and "numTraining" in p.what)]
+        listed = {pair.name for pair in self.pairs}
+        for folder in ("imagesTr", "labelsTr"):
+            if more := sorted(set(nifti_files(self.root / folder)) - listed):
+                what = f"{folder} holds {len(more)} cases that dataset.json does not list, such as {more[0]}"
+                problems.append(Problem("", what, "they are not used; list them, or copy dataset.json again"))
+        return problems
+
+
+class MsdColonDataset(MsdDataset):
+    """MSD Task10: primary colon cancer, 126 labelled CTs."""
+
+    title = "MSD Task10 Colon"
+    task = "Task10_Colon"
+    layout = "Task10_Colon/dataset.json\nTask10_Colon/imagesTr/colon_001.nii.gz\nTask10_Colon/labelsTr/colon_001.nii.gz"
+    labelled = 126
+    window = (-160.0, 240.0)
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """Mem3D's list."""
+        match = re.fullmatch(r"colon_(\d+)", case.name)
+        number = int(match[1]) if match else -1
+        return None if number in COLON_LEFT_OUT else "val" if number in COLON_HELD_OUT else "train"
+
+
+class MsdLungDataset(MsdDataset):
+    """MSD Task06: lung cancer, 63 labelled CTs."""
+
+    title = "MSD Task06 Lung"
+    task = "Task06_Lung"
+    layout = "Task06_Lung/dataset.json\nTask06_Lung/imagesTr/lung_001.nii.gz\nTask06_Lung/labelsTr/lung_001.nii.gz"
+    labelled = 63
+    window = (-1000.0, 400.0)
+    shares = (42, 21)
+
+
+class MsdPancreasDataset(MsdDataset):
+    """MSD Task07: pancreas and its tumours, 281 labelled CTs."""
+
+    title = "MSD Task07 Pancreas"
+    task = "Task07_Pancreas"
+    layout = (
+        "Task07_Pancreas/dataset.json\nTask07_Pancreas/imagesTr/pancreas_001.nii.gz\n"
+        "Task07_Pancreas/labelsTr/pancreas_001.nii.gz"
+    )
+    splits = ("train", "val", "test")
+    labelled = 281
+    window = (-160.0, 240.0)
+    shares = (196, 28, 57)
+
+
+def divide(patients: list[str], splits: tuple[str, ...], shares: tuple[int, ...], seed: int) -> dict[str, str]:
+    """Assign patients to splits by the rank of their hash, in the proportion of `shares`; exact when all are there."""
+    order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
+    total, places, start, filled = sum(shares), {}, 0, 0
+    for split, share in [*zip(splits[1:], shares[1:], strict=True), (splits[0], shares[0])]:
+        filled += share
+        stop = round(len(order) * filled / total)
+        places |= dict.fromkeys(order[start:stop], split)
+        start = stop
+    return places
+
+
+def download_task(task: str, root: Path) -> Path:
+    """Download and unpack a task with MONAI's address and checksum; returns its folder.
+
+    Args:
+        task: such as "Task10_Colon".
+        root: the folder to put the task's folder in, or that folder itself.
+    """
+    from monai.apps import DecathlonDataset as MonaiDecathlon
+    from monai.apps import download_and_extract
+
+    above = root.parent if root.name == task else root
+    above.mkdir(parents=True, exist_ok=True)
+    download_and_extract(
+        url=MonaiDecathlon.resource[task],
+        filepath=above / f"{task}.tar",
+        output_dir=above,
+        hash_val=MonaiDecathlon.md5[task],
+        hash_type="md5",
+    )
+    return above / task
+
+
+class MsdColonDataModule(CaseDataModule):
+    """Training clips and whole cases of MSD Colon."""
+
+    dataset_class = MsdColonDataset
+
+
+class MsdLungDataModule(CaseDataModule):
+    """Training clips and whole cases of MSD Lung."""
+
+    dataset_class = MsdLungDataset
+
+
+class MsdPancreasDataModule(CaseDataModule):
+    """Training clips and whole cases of MSD Pancreas."""
+
+    dataset_class = MsdPancreasDataset
