@@ -98,7 +98,7 @@ def test_only_the_training_side_imports_the_training_side():
     wrong = []
     for path in SOURCE.rglob("*.py"):
         name = "limnet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.bench"):
+        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.bench", "limnet.commands.data"):
             continue
         for used in imports_of(path):
             if used.split(".")[0] in TRAINING_ONLY or (used.startswith("limnet.") and is_training_side(used)):

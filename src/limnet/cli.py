@@ -1,4 +1,4 @@
-"""The command line: `limnet segment | demo | zoo | convert | run`.
+"""The command line: `limnet segment | demo | zoo | convert | data | run`.
 
 Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
 2 something in the command or the input is wrong, 130 cancelled.
@@ -14,6 +14,7 @@ import typer
 
 from limnet._version import __version__
 from limnet.commands.convert import convert_app
+from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.guard import GuardedGroup
 from limnet.commands.segment import segment
@@ -31,6 +32,7 @@ app.command()(segment)
 app.command()(demo)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
+app.add_typer(data_app, name="data")
 app.command(cls=RawCommand, add_help_option=False)(run)
 
 

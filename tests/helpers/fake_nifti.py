@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def blocks(shape: tuple[int, int, int], ids: tuple[int, ...], dtype: Any = np.ui
     """A label map with one bar per id, from the second to the last but one slice of the last axis."""
     labels = np.zeros(shape, dtype)
     edges = np.linspace(1, shape[0] - 1, len(ids) + 1).astype(int)
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         labels[start:stop, 1 : shape[1] - 1, 1 : shape[2] - 1] = ids[number]
     return labels
 

@@ -8,8 +8,8 @@ Layout (images may lie in the root or in rawdata/, the session and data type fol
     derivatives/<pipeline>/sub-01/ses-a/anat/sub-01_ses-a_desc-aseg_dseg.nii.gz         ids
     derivatives/<pipeline>/desc-aseg_dseg.tsv                                           columns index, name
 
-Also rawdata/sub-X/.../sub-X_ct.nii.gz with derivatives/sub-X/.../sub-X_seg-vert_msk.nii.gz (VerSe). Masks come with any of
-the suffixes dseg, mask and msk; probseg is no label map and is skipped.
+Also rawdata/sub-X/.../sub-X_ct.nii.gz with derivatives/sub-X/.../sub-X_seg-vert_msk.nii.gz (VerSe). Masks have the suffix
+dseg, mask or msk; probseg is no label map and is skipped.
 
 A mask says in its name which entities its image has, not which suffix. Its image is the one its .json names under
 "Sources" or "RawSources"; else the only one with the same entities apart from what a derivative adds (desc, label, res,

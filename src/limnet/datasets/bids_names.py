@@ -9,9 +9,12 @@ from pathlib import Path
 # Entities that a derivative adds to the name of what it was made from.
 DERIVED = frozenset(("desc", "label", "res", "den", "atlas", "seg"))
 _MODALITIES = {"ct": "ct", "us": "us"}
-_MR = ("T1w T2w T2star T2starw FLAIR PD PDw PDT2 inplaneT1 inplaneT2 T1map T2map R1map M0map SWI ADC angio bold sbref "
-       "dwi MP2RAGE UNIT1 MESE MEGRE dixon VIBE T1rho MTw trace").split()  # fmt: skip
-_MODALITIES |= {name.lower(): "mr" for name in _MR}
+_MR = (
+    *("t1w", "t2w", "t2star", "t2starw", "flair", "pd", "pdw", "pdt2", "inplanet1", "inplanet2", "t1map", "t2map"),
+    *("r1map", "m0map", "swi", "adc", "angio", "bold", "sbref", "dwi", "mp2rage", "unit1", "mese", "megre", "dixon"),
+    *("vibe", "t1rho", "mtw", "trace"),
+)
+_MODALITIES |= dict.fromkeys(_MR, "mr")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ Layout as unpacked from RawData.zip (the root may be any folder of this chain)::
     RawData/Training/label/label0001.nii.gz
     RawData/Testing/img/img0061.nii.gz            0061..0080, no labels
 
-or the form in which it is often passed on: imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz. Image and label names
-differ and are paired by number. Ids are NOT those of AMOS (10, 11 and 12 differ). A patient without a right kidney or a
-gallbladder lacks that label.
+or the form in which it is often passed on: imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz. Image and label
+names differ and are paired by number. Ids are NOT those of AMOS (10, 11 and 12 differ). A patient without a right kidney
+or a gallbladder lacks that label.
 
-Splits by number, chosen with `protocol`: "transunet" 18 / 12, as most papers since TransUNet, or "unetr" 24 / 6, as UNETR
-and MONAI. The held-out cases are "val".
+Splits by number, chosen with `protocol`: "transunet" 18 / 12, as most papers since TransUNet, or "unetr" 24 / 6, as
+UNETR and MONAI. The held-out cases are "val".
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BtcvDataset(NiftiPairs):
 
     title = "BTCV abdomen"
     licence = "terms of the challenge: research, no redistribution"
-    access = "register at Synapse and accept the terms of syn3193805 (https://www.synapse.org/Synapse:syn3193805), RawData.zip"
+    access = "register at Synapse, accept the terms of https://www.synapse.org/Synapse:syn3193805 and unpack RawData.zip"
     layout = (
         "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz\n"
         "(0001..0010, 0021..0040; or imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz)"

@@ -184,7 +184,7 @@ def read_boxes(path: Path) -> list[dict[str, int]] | None:
                 raise FileFormatError(f"boxes of {path} are {header.dtype}, expected one dict for each id")
             content = load_arrays(file, path)
     boxes = np.asarray(content, dtype=object).ravel().tolist()
-    if not all(isinstance(box, dict) and _BOX_KEYS <= set(box) for box in boxes):
+    if not all(isinstance(box, dict) and set(box) >= _BOX_KEYS for box in boxes):
         raise FileFormatError(f"boxes of {path} lack some of {', '.join(sorted(_BOX_KEYS))}. Download it again")
     return [{key: int(box[key]) for key in sorted(_BOX_KEYS)} for box in boxes]
 

@@ -6,9 +6,9 @@ Layout as made by the starter repository (the root may be `data` or the folder a
     data/case_00000/imaging.nii.gz                case_00000 .. case_00299
     data/case_00000/segmentation.nii.gz           case_00000 .. case_00209 alone
 
-The arrays are stored (slices, height, width): slices on the FIRST axis of nibabel's order, axis codes I, P, L in all 210
-files, so a reader that takes the last axis for slices, or SimpleITK's first, cuts sagittally. limnet goes by the affine
-and turns every volume so that axis 0 runs from feet to head. In plane 512 x 512 but for case_00160 (252 slices of
+The arrays are stored (slices, height, width): slices on the FIRST axis of nibabel's order, axis codes I, P, L in all
+210 files, so a reader that takes the last axis for slices, or SimpleITK's first, cuts sagittally. limnet goes by the
+affine and turns every volume so that axis 0 runs from feet to head. In plane 512 x 512 but for case_00160 (252 slices of
 512 x 796). Masks are uint8, in nine cases uint16. Labels of cases 15, 23, 37 and 125 were corrected after the release.
 
 Split: the one shipped with Mem3D, 168 cases to train and 42 held out ("val" here, "test" there), by number.
@@ -29,8 +29,11 @@ from limnet.volume_io.nifti_slices import read_nifti_grid
 
 LABELLED = 210
 HELD_OUT = frozenset(
-    (2, 7, 13, 16, 22, 28, 32, 37, 43, 46, 53, 57, 64, 69, 72, 78, 85, 89, 94, 98, 102, 107, 112, 119, 121, 127, 134)
-    + (136, 145, 148, 152, 158, 163, 168, 173, 178, 184, 189, 194, 198, 202, 208)
+    (
+        *(2, 7, 13, 16, 22, 28, 32, 37, 43, 46, 53, 57, 64, 69, 72, 78, 85, 89, 94, 98),
+        *(102, 107, 112, 119, 121, 127, 134, 136, 145, 148, 152, 158, 163, 168, 173, 178, 184, 189, 194, 198),
+        *(202, 208),
+    )
 )
 
 

@@ -34,8 +34,10 @@ from limnet.datasets.nifti_pairs import nifti_files
 from limnet.datasets.splits import patient_share
 
 COLON_HELD_OUT = frozenset(
-    (1, 11, 22, 30, 40, 50, 61, 72, 81, 91, 100, 111, 120, 131, 140, 154, 161, 175, 181, 192, 201, 203, 207)
-    + (213, 215, 218)
+    (
+        *(1, 11, 22, 30, 40, 50, 61, 72, 81, 91, 100, 111, 120),
+        *(131, 140, 154, 161, 175, 181, 192, 201, 203, 207, 213, 215, 218),
+    )
 )
 COLON_LEFT_OUT = frozenset((212,))
 
@@ -153,7 +155,8 @@ class MsdPancreasDataset(MsdDataset):
 def divide(patients: list[str], splits: tuple[str, ...], shares: tuple[int, ...], seed: int) -> dict[str, str]:
     """Assign patients to splits by the rank of their hash, in the proportion of `shares`; exact when all are there."""
     order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
-    total, places, start, filled = sum(shares), {}, 0, 0
+    total, start, filled = sum(shares), 0, 0
+    places: dict[str, str] = {}
     for split, share in [*zip(splits[1:], shares[1:], strict=True), (splits[0], shares[0])]:
         filled += share
         stop = round(len(order) * filled / total)

@@ -73,7 +73,8 @@ def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDA
         bytes_each = max(1, image.shape[0] * image.shape[1] * image.get_data_dtype().itemsize)
         step = max(1, _SLAB_BYTES // bytes_each)
         for start in range(0, grid.shape[0], step):
-            piece = image.dataobj[(slice(None), slice(None), slice(start, start + step), *last)]
+            place = (slice(None), slice(None), slice(start, start + step), *last)
+            piece = image.dataobj[place]
             yield start, np.asarray(piece).T
 
 

@@ -1,0 +1,65 @@
+"""`limnet data`: the data sets limnet reads, and whether a folder is one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Data sets: list them, check a folder.", no_args_is_help=True)
+MOST = 100
+
+
+@data_app.command("list")
+def list_datasets() -> None:
+    """List the data sets that can be read, with licence and access. Nothing is downloaded."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from limnet.datasets.registry import dataset_class, dataset_names
+
+    table = Table("name", "data set", "splits", "licence", "access", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in dataset_names():
+        found = dataset_class(name)
+        table.add_row(f"[bold]{name}[/]", found.title, " ".join(found.splits), found.licence, found.access)
+    Console().print(table)
+
+
+@data_app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set: see limnet data list.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder it lies in.")],
+    show: Annotated[int, typer.Option("--show", help="Problems to print; 0 prints all.", min=0)] = MOST,
+) -> None:
+    """Verify a folder: counts, pairs, shapes, labels, affines. Every file is read. Exit code 1 if something is wrong."""
+    from rich.console import Console
+
+    from limnet.commands.guard import FAILED
+    from limnet.datasets.base import Problem
+    from limnet.datasets.registry import dataset_class
+    from limnet.errors import FileFormatError, MissingFileError
+
+    console = Console(soft_wrap=True, highlight=False)
+    kind = dataset_class(name)
+    problems: list[Problem] = []
+    try:
+        with Console(stderr=True).status(f"reading {root} ..."):
+            dataset = kind(root)
+            counts = {split: len(dataset.cases(split)) for split in dataset.splits}
+            problems = dataset.check()
+    except (MissingFileError, FileFormatError) as error:
+        problems = [Problem("", str(error), "nothing more can be said before that is mended")]
+    else:
+        numbers = ", ".join(f"{split} {number}" for split, number in counts.items())
+        console.print(f"{kind.title} in {root}: {sum(counts.values())} labelled cases ({numbers})", markup=False)
+    shown = problems[: show or None]
+    for problem in shown:
+        where = f"{problem.case}: " if problem.case else ""
+        console.print(f"  {where}{problem.what}\n    -> {problem.advice}", markup=False)
+    if len(problems) > len(shown):
+        console.print(f"  and {len(problems) - len(shown)} more: --show 0 prints all", markup=False)
+    if problems:
+        console.print(f"{len(problems)} problem(s)", markup=False)
+        raise typer.Exit(FAILED)
+    console.print("all is well", markup=False)
