@@ -245,7 +245,7 @@ def checked_row(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"{name} is empty; give every case and object a name")
         row[name] = str(value)
     try:
-        row["round"] = operator.index(given.get("round"))  # type: ignore[arg-type]
+        row["round"] = _whole(given.get("round"))
     except TypeError as error:
         raise InputTypeError(f"round is {given.get('round')!r}; a whole number is expected") from error
     if row["round"] < 0:
@@ -253,10 +253,22 @@ def checked_row(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in sorted(set(given) - set(FIELDS)):
         value = given[name]
         try:
-            row[name] = float("text" if isinstance(value, (str, bytes)) else value)
+            row[name] = _number(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputTypeError(f"{name} is {value!r}; one number is expected") from error
     return row
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError
+    return float(value)
 
 
 def _exact(row: Mapping[str, Any]) -> str:
