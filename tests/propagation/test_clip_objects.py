@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def test_curriculum_of_skips() -> None:
 @given(st.integers(1, 60), st.integers(3, 8), st.integers(1, 15), st.integers(0, 10**6))
 def test_frames_lie_in_the_clip_and_near_each_other(length: int, frames: int, skip: int, seed: int) -> None:
     picks = draw_frames(length, frames, skip, generator(seed))
-    gaps = [b - a for a, b in zip(picks, picks[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(picks)]
     assert len(picks) == min(length, frames)
     assert 0 <= min(picks) <= max(picks) < length
     assert all(1 <= g <= skip for g in gaps) or all(-skip <= g <= -1 for g in gaps)
@@ -28,7 +30,7 @@ def test_frames_lie_in_the_clip_and_near_each_other(length: int, frames: int, sk
 def test_both_directions_and_many_gaps_occur() -> None:
     draws = [draw_frames(40, 4, 5, generator(s)) for s in range(60)]
     assert 15 < sum(p[0] < p[-1] for p in draws) < 45
-    assert {abs(b - a) for p in draws for a, b in zip(p, p[1:], strict=False)} == {1, 2, 3, 4, 5}
+    assert {abs(b - a) for p in draws for a, b in itertools.pairwise(p)} == {1, 2, 3, 4, 5}
 
 
 def test_objects_are_those_of_the_first_slice() -> None:

@@ -159,7 +159,8 @@ class XMemModule(AveragedModule):
         masks = flat.unflatten(1, masks.shape[1:3])
         outputs, present = self.carry(image, masks[:, 0], generator)
         masks = masks & present[:, None, :, None, None]
-        share = hardest_share(self.global_step, *self.hparams["bootstrap"], self.hparams["hardest"])
+        begin, end = self.hparams["bootstrap"]
+        share = hardest_share(self.global_step, begin, end, self.hparams["hardest"])
         entropy, dice = torch.zeros((), device=image.device), torch.zeros((), device=image.device)
         for t, (logits, probability) in enumerate(outputs, 1):
             entropy = entropy + bootstrapped_cross_entropy(logits, object_numbers(masks[:, t]), share)
