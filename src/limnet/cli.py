@@ -1,4 +1,4 @@
-"""The command line: `limnet segment | demo | zoo | convert | data | run`.
+"""The command line: `limnet segment | demo | zoo | convert | data | bench | run`.
 
 Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
 2 something in the command or the input is wrong, 130 cancelled.
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from limnet._version import __version__
+from limnet.commands.bench import bench_app
 from limnet.commands.convert import convert_app
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
@@ -33,6 +34,7 @@ app.command()(demo)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 app.command(cls=RawCommand, add_help_option=False)(run)
 
 

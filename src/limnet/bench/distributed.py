@@ -1,0 +1,115 @@
+"""A suite on several processes or machines: cases dealt out by Lightning's Trainer.test, rows gathered exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from limnet.bench.journal import Journal, read_journals
+from limnet.bench.results import BenchResults, finished_objects, from_records, table_rows
+from limnet.bench.runner import finished, header, of_suite
+from limnet.bench.work import Record, Run
+from limnet.metrics.case_table import CaseTable
+
+NOTHING = -1
+"""Index of no case: what a process gets that has none, so that it still takes part in the gathering."""
+
+
+class CaseIndices(LightningDataModule):
+    """Indices of cases, each dealt to exactly one process: rank, rank + processes, ... without padding.
+
+    Lightning's own sampler repeats cases until all processes have equally many; here `Trainer.test` needs no equal
+    numbers, since processes meet only at the end.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def test_dataloader(self) -> DataLoader:
+        """Indices of this process, one a batch."""
+        trainer = self.trainer
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        mine = list(range(rank, self.number, world)) or [NOTHING]
+        return DataLoader(mine, batch_size=None)  # type: ignore[arg-type]
+
+
+class BenchModule(LightningModule):
+    """Runs the cases it is given and gathers what came out at the end.
+
+    Args:
+        run: suite and predictor.
+        out: result file.
+        progress: called with every new record of this process.
+    """
+
+    def __init__(self, run: Run, out: Path, progress: Callable[[Record], None] | None = None) -> None:
+        super().__init__()
+        self.work, self.out, self.progress = run, out, progress
+        self.table = CaseTable()
+        self.records: list[Record] = []
+        self.results: BenchResults | None = None
+
+    def on_test_start(self) -> None:
+        """Find out what earlier runs finished; begin the journal of this process."""
+        self.records = of_suite(self.work, read_journals(self.out, self.work.key))
+        self.done = finished(self.records)
+        self.trainer.strategy.barrier("journals read")  # before anyone writes on
+        self.journal = Journal(self.out, self.global_rank)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Run one case."""
+        index = int(batch)
+        if index != NOTHING:
+            self.work.run_case(index, self.done, self._keep)
+
+    def on_test_epoch_end(self) -> None:
+        """Gather all rows; the first process writes the result file."""
+        self.journal.close()
+        self.table.reset()
+        for record in finished_objects(self.records):
+            for row in table_rows(record):
+                case, thing, group, number = (row.pop(k) for k in ("case", "object", "group", "round"))
+                self.table.update(case, thing, group, number, row)
+        table = self.table.compute()
+        gathered = _gather(self.records)
+        if self.global_rank == 0:
+            self.results = from_records(header(self.work, self.trainer.world_size), gathered, table)
+            self.results.write(self.out)
+
+    def _keep(self, record: Record) -> None:
+        self.journal.append(record)
+        self.records.append(record)
+        if self.progress is not None:
+            self.progress(record)
+
+
+def run_distributed(
+    run: Run, out: Path, trainer: Mapping[str, Any], progress: Callable[[Record], None] | None = None
+) -> BenchResults | None:
+    """Run a suite by `Trainer.test`; see `limnet.bench.runner.run_suite`."""
+    module = BenchModule(run, out, progress)
+    driver = Trainer(
+        **trainer,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )
+    driver.test(module, CaseIndices(len(run.suite.cases)), verbose=False)
+    return module.results
+
+
+def _gather(records: list[Record]) -> list[Record]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return records
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, records)
+    return [record for part in found for record in part]

@@ -1,0 +1,100 @@
+"""The tables of benchmarks and of peers: name -> where it is defined. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from limnet.errors import InputError
+
+if TYPE_CHECKING:
+    from limnet.bench.protocol import Predictor
+    from limnet.bench.suite import Suite, SuiteOptions
+
+
+class SuiteEntry(NamedTuple):
+    """Where a suite is defined.
+
+    Attributes:
+        module: holds `build(root: Path, options: SuiteOptions) -> Suite`.
+        title: one line for the help.
+    """
+
+    module: str
+    title: str
+
+
+class PeerEntry(NamedTuple):
+    """Where a peer is defined.
+
+    Attributes:
+        module: holds the class.
+        cls: its name; a dataclass with the methods of `Predictor`.
+        title: one line for the help.
+    """
+
+    module: str
+    cls: str
+    title: str
+
+
+SUITES: dict[str, SuiteEntry] = {
+    "open": SuiteEntry("limnet.bench.suites.open", "the open volumes (a folder with manifest.json)"),
+    "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
+}
+
+PEERS: dict[str, PeerEntry] = {}
+
+
+def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
+    """The suite of a name on the data in a folder.
+
+    Raises:
+        InputError: no such suite.
+        MissingFileError: the folder does not hold its data.
+    """
+    if name not in SUITES:
+        raise InputError(_unknown("benchmark", name, SUITES))
+    return import_module(SUITES[name].module).build(Path(root), options)
+
+
+def build_peer(text: str) -> Predictor:
+    """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else is text.
+
+    Raises:
+        InputError: no such peer, or no such field.
+    """
+    name, _, rest = text.partition(":")
+    if name not in PEERS:
+        raise InputError(_unknown("peer", name, PEERS))
+    entry = PEERS[name]
+    cls = getattr(import_module(entry.module), entry.cls)
+    given = dict(_field(part, text) for part in rest.split(",") if part)
+    known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
+    if set(given) - set(known):
+        raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
+
+
+def _field(part: str, text: str) -> tuple[str, Any]:
+    field, equals, value = part.partition("=")
+    if not equals:
+        raise InputError(f"{text!r}: write options as name:option=value,option=value")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
+
+
+def _unknown(what: str, name: str, table: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, table, n=2)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{what} {name!r} is unknown; there are {', '.join(sorted(table)) or 'none yet'}.{hint}"

@@ -1,0 +1,184 @@
+"""Report of benchmark results: Markdown tables beside published rows, plots and a gallery of the worst cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from limnet.bench.published import PublishedTable, published_table
+from limnet.bench.results import BenchResults, read_results
+from limnet.errors import FileFormatError, InputError
+from limnet.volume_io.atomic import atomic_write
+
+
+def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]:
+    """Write `out`/report.md with its plots.
+
+    Args:
+        files: result files; several methods of one suite are put side by side. Views of objects are looked for beside
+            them.
+        out: folder, made if needed.
+        worst: number of objects in the gallery of every method.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: no results among the files; matplotlib is not installed.
+        FileFormatError: a damaged result file.
+        SaveError: `out` cannot be written.
+    """
+    from limnet.bench.gallery import draw_gallery
+    from limnet.bench.plots import draw_cases, draw_rounds
+
+    found = [(path, results) for path in files if (results := _read(path)) is not None and results.objects]
+    if not found:
+        raise InputError("none of the files is a result of limnet bench with finished objects; give results/*.json")
+    out.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    parts: list[str] = []
+    for suite in dict.fromkeys(results.header["suite"] for _, results in found):
+        some = [(path, results) for path, results in found if results.header["suite"] == suite]
+        parts.append(markdown_tables([results for _, results in some]))
+        pictures = [draw_rounds([r for _, r in some], out / f"{suite}_rounds.png")]
+        pictures.append(draw_cases([r for _, r in some], out / f"{suite}_cases.png"))
+        for path, results in some:
+            gallery = draw_gallery(results, path, out / f"{path.stem}_worst.png", worst)
+            pictures += [] if gallery is None else [gallery]
+        parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
+        written += pictures
+    text = "# Benchmarks\n\n" + "\n".join(parts)
+    return [atomic_write(out / "report.md", lambda p: _write(p, text)), *written]
+
+
+def markdown_tables(found: Sequence[BenchResults]) -> str:
+    """Tables of several methods on one suite.
+
+    Args:
+        found: results of one suite.
+
+    Returns:
+        Markdown: final Dice by group beside published rows, Dice per round, further figures, failures.
+    """
+    first = found[0]
+    table = published_table(first.header["published"]) if first.header.get("published") else None
+    parts = [f"## {first.header['title']}", ""]
+    if first.header.get("note"):
+        parts += [str(first.header["note"]), ""]
+    parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _failures(found)
+    if table is not None:
+        parts += ["Published numbers are printed as they are: " + table.source + ".", ""]
+        parts += [f"- {caveat}" for caveat in table.caveats] + [""]
+    parts += [f"`{results.header['command']}` ({_origin(results)})  " for results in found]
+    return "\n".join(parts) + "\n"
+
+
+def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) -> list[str]:
+    present = sorted({group for results in found for group in results.groups})
+    known = list(table.columns) if table is not None else []
+    groups = known + [group for group in present if group not in known]
+    rounds = max(results.rounds for results in found)
+    rows = []
+    for results in found:
+        cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
+        rows.append([f"**{results.name}**", f"{results.rounds} rounds", *cells, _last(results.curve())])
+    if table is not None:
+        for row in table.rows:
+            cells = [_share(row.values.get(group, math.nan)) for group in groups]
+            rows.append([f"{row.method} (published)", row.prompts, *cells, "–"])
+    counts = [str(len([o for o in found[0].objects if o["group"] == g])) for g in groups]
+    rows.append(["objects", "", *counts, str(len(found[0].objects))])
+    return [f"Mean Dice after {rounds} rounds.", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+
+
+def _round_tables(found: Sequence[BenchResults]) -> list[str]:
+    parts = ["Mean Dice after every round.", ""]
+    for results in found:
+        rows = []
+        for group in [*results.groups, None]:
+            some = [o for o in results.objects if group in (o["group"], None)]
+            cells = [_share(value) for value in results.curve(group=group)]
+            rows.append([group or "all", str(len(some)), *cells, _seconds(results.median_seconds(group))])
+        numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
+        parts += [f"**{results.name}**", "", *_table(["group", "objects", *numbers, "s/round"], rows), ""]
+    return parts
+
+
+def _figures(found: Sequence[BenchResults]) -> list[str]:
+    names = {
+        "noc@80": "NoC@80",
+        "noc@85": "NoC@85",
+        "noc@90": "NoC@90",
+        "failed@85": "never .85",
+        "dice_mean": "mean over rounds",
+        "rounds_lost": "rounds lost",
+        "compliance": "clicks obeyed",
+        "nsd_final": "NSD",
+    }
+    summaries = [results.summary().get("all", {}) for results in found]
+    kept = [name for name in names if any(name in summary for summary in summaries)]
+    rows = [
+        [results.name, *(_share(summary.get(name, math.nan)) for name in kept)]
+        for results, summary in zip(found, summaries, strict=True)
+    ]
+    text = (
+        "NoC@q: mean number of clicks until Dice reaches q; an object that never does counts with all its rounds. "
+        "Rounds lost: share of later rounds in which Dice fell by more than .02."
+    )
+    return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
+
+
+def _failures(found: Sequence[BenchResults]) -> list[str]:
+    lines = [
+        f"- {results.name}: {error['case']} {error['object']}".rstrip() + f": {_plain(error['error'])}"
+        for results in found
+        for error in results.errors
+    ]
+    return ["Failed, and in none of the means:", "", *lines, ""] if lines else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+    return [line(head), "|" + "|".join("---" for _ in head) + "|", *(line(row) for row in rows)]
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")
+
+
+def _last(curve: Sequence[float]) -> str:
+    return _share(curve[-1]) if curve else "–"
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _seconds(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _origin(results: BenchResults) -> str:
+    head = results.header
+    commit = str(head.get("commit") or "")
+    machine = head.get("machine", {}).get("cpu", "")
+    changed = "+" if commit.endswith("+changes") else ""
+    parts = [f"limnet {head.get('limnet', '?')}", commit[:10] + changed, machine, f"{head.get('threads', '?')} threads"]
+    return ", ".join(part for part in parts if part)
+
+
+def _read(path: Path) -> BenchResults | None:
+    """Results of a file; None for a JSON file of another kind, so that results/*.json may be given."""
+    try:
+        return read_results(path)
+    except FileFormatError as error:
+        if "is no result" in str(error):
+            return None
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

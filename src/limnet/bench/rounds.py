@@ -1,0 +1,190 @@
+"""The robot loop: one object, click after click, a row of measurements after every round."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.bench.protocol import NamedPredictor, Predictor, Session, Voxel
+from limnet.bench.watched import watched
+from limnet.errors import InputError
+from limnet.metrics.interaction import click_compliance
+from limnet.metrics.overlap import dice
+from limnet.simulation.clicks import RobotUser
+from limnet.volume import Volume
+
+LOSS = 0.02
+"""A round lost quality when Dice fell by more than this (and rounding, 1e-9)."""
+
+
+class RoundRow(NamedTuple):
+    """What was measured after one round.
+
+    Attributes:
+        round: counted from 1; 0 is a box before the first click.
+        dice: of the whole volume, 0..1.
+        zyx: the voxel clicked, None for a box.
+        positive: the click's label, None for a box.
+        compliance: share of all clicked voxels so far that have their label in the mask.
+        lost: whether Dice fell by more than `LOSS` against the round before.
+        seconds: time of the round, of the method only.
+        nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
+    """
+
+    round: int
+    dice: float
+    zyx: Voxel | None
+    positive: bool | None
+    compliance: float
+    lost: bool
+    seconds: float
+    nsd: float | None = None
+
+    def values(self) -> dict[str, float]:
+        """The numbers for a table: dice, compliance, lost (0 or 1) and nsd where there is one; no times."""
+        found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost)}
+        return found if self.nsd is None else {**found, "nsd": self.nsd}
+
+
+class Rounds(Protocol):
+    """How an object is played: a frozen dataclass whose fields are recorded with the results."""
+
+    @property
+    def rounds(self) -> int:
+        """Greatest number of rounds."""
+        ...
+
+    def play(self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, seed: int) -> list[RoundRow]:
+        """Prompt the session against the truth and measure; one row per round."""
+        ...
+
+
+@dataclass(frozen=True)
+class RobotRounds:
+    """One click a round by the robot user: first the middle of the object, then the middle of the largest error.
+
+    Attributes:
+        rounds: greatest number of rounds; an object ends earlier when nothing is left to correct.
+        off_centre: see `RobotUser`.
+        jitter: see `RobotUser`, mm.
+        seed: see `RobotUser`.
+        nsd_mm: tolerance of the surface Dice in mm; None leaves it out (it costs a distance map per round).
+    """
+
+    rounds: int = 6
+    off_centre: bool = False
+    jitter: float = 0.0
+    seed: int = 0
+    nsd_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"rounds is {self.rounds}; give at least 1")
+
+    def play(
+        self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, seed: int = 0
+    ) -> list[RoundRow]:
+        """Play all rounds; `seed` tells objects apart, see `object_seed`."""
+        robot = RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
+        mask: NDArray[np.bool_] | None = None
+        clicks: list[tuple[Voxel, bool]] = []
+        rows: list[RoundRow] = []
+        for number in range(1, self.rounds + 1):
+            click = robot.next_click(truth, mask, number)
+            if click is None:
+                break
+            start = time.perf_counter()
+            answer = session.click(click.zyx, click.positive)
+            seconds = time.perf_counter() - start
+            mask = checked_mask(answer, truth.shape)
+            clicks.append((click.zyx, click.positive))
+            score = dice(mask, truth)
+            rows.append(
+                RoundRow(
+                    round=number,
+                    dice=score,
+                    zyx=click.zyx,
+                    positive=click.positive,
+                    compliance=click_compliance(mask, clicks),
+                    lost=bool(rows) and rows[-1].dice - score > LOSS + 1e-9,
+                    seconds=seconds,
+                    nsd=surface_score(mask, truth, volume.spacing, self.nsd_mm),
+                )
+            )
+        if not rows:
+            raise InputError("the object is empty: there is nothing to click on")
+        return rows
+
+
+def run_object(
+    predictor: Predictor,
+    volume: Volume,
+    truth: NDArray[np.bool_],
+    axis: int = 0,
+    rounds: int | Rounds = 6,
+    *,
+    case: str = "",
+    object: str = "",
+    on_end: Callable[[NDArray[np.bool_]], None] | None = None,
+) -> list[RoundRow]:
+    """Segment one object with the robot user and return a row per round.
+
+    Args:
+        predictor: the method.
+        volume: the image.
+        truth: bool (D, H, W), not empty.
+        axis: slice axis.
+        rounds: number of rounds, or how to play them.
+        case: name of the case; with `object` it seeds the robot and is told to predictors that want it.
+        object: name of the object.
+        on_end: called with the last mask.
+
+    Raises:
+        InputError: truth empty or of another shape than the volume, or a method that returns no mask of the volume.
+    """
+    if truth.shape != volume.shape:
+        raise InputError(f"the truth has shape {truth.shape}, the image {volume.shape}; they must be on one grid")
+    how = RobotRounds(rounds) if isinstance(rounds, int) else rounds
+    if isinstance(predictor, NamedPredictor):
+        session = predictor.start_named(volume, axis, case, object)
+    else:
+        session = predictor.start(volume, axis)
+    seen = watched(session)
+    rows = how.play(seen, volume, truth, axis, object_seed(case, object))
+    if on_end is not None and seen.mask is not None:
+        on_end(checked_mask(seen.mask, truth.shape))
+    return rows
+
+
+def object_seed(case: str, object: str) -> int:
+    """A number for an object that is the same on every machine and in every order of work."""
+    return zlib.crc32(f"{case}\0{object}".encode())
+
+
+def checked_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """What a session returned as a bool array of the volume's shape.
+
+    Raises:
+        InputError: otherwise.
+    """
+    found = np.asarray(mask)
+    if found.shape != shape or found.dtype.kind not in "biu":
+        raise InputError(f"the method returned {found.dtype} {found.shape}; a bool mask of shape {shape} is expected")
+    return np.asarray(found, dtype=bool)
+
+
+def surface_score(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: tuple[float, ...], nsd_mm: float | None
+) -> float | None:
+    """Surface Dice at a tolerance in mm; None without one."""
+    if nsd_mm is None:
+        return None
+    from limnet.metrics.surface import normalized_surface_dice
+
+    return normalized_surface_dice(mask, truth, spacing, nsd_mm)

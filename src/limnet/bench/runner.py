@@ -1,0 +1,116 @@
+"""Running a suite: in this process, or dealt out over many by Lightning; either way it goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from limnet.bench.environment import command_line, environment
+from limnet.bench.journal import Journal, read_journals, remove_journals
+from limnet.bench.protocol import Predictor
+from limnet.bench.results import BenchResults, from_records
+from limnet.bench.suite import Suite
+from limnet.bench.work import Record, Run
+from limnet.errors import InputError
+
+Progress = Callable[[Record], None]
+
+
+def run_suite(
+    suite: Suite,
+    predictor: Predictor,
+    out: Path,
+    *,
+    trainer: Mapping[str, Any] | None = None,
+    views: bool = True,
+    progress: Progress | None = None,
+) -> BenchResults | None:
+    """Run a suite and write its result file.
+
+    Every finished object is kept in a journal beside `out` at once. Started again with the same configuration, finished
+    objects are taken from there; failed ones are tried again.
+
+    Args:
+        suite: what to run.
+        predictor: with which method.
+        out: result file, .json; a .csv of the rounds comes beside it.
+        trainer: arguments of `lightning.Trainer` that say where to run (see `limnet.training.launch.trainer_kwargs`);
+            None or one process runs here without Lightning.
+        views: keep a small view of every object in a folder beside `out`, for the gallery of a report.
+        progress: called with every new record.
+
+    Returns:
+        The results; None in a process that is not the first.
+
+    Raises:
+        InputError: no cases, or two cases of one name.
+        SaveError: `out` cannot be written.
+    """
+    if not suite.cases:
+        raise InputError(f"suite {suite.name} has no cases here; check the split and the data folder")
+    double = [name for name, n in Counter(case.name for case in suite.cases).items() if n > 1]
+    if double:
+        raise InputError(f"suite {suite.name} has several cases named {double[0]!r}; names must be unique")
+    if out.suffix != ".json":
+        raise InputError(f"the result file is {out.name!r}; its name must end in .json")
+    run = Run(suite, predictor, out if views else None)
+    if trainer is not None and _several(trainer):
+        from limnet.bench.distributed import run_distributed
+
+        return run_distributed(run, out, trainer, progress)
+    records, journal = read_journals(out, run.key), Journal(out)
+    done = finished(records)
+
+    def keep(record: Record) -> None:
+        journal.append(record)
+        records.append(record)
+        if progress is not None:
+            progress(record)
+
+    try:
+        for index in range(len(suite.cases)):
+            run.run_case(index, done, keep)
+    finally:
+        journal.close()
+    results = from_records(header(run, 1), of_suite(run, records))
+    results.write(out)
+    return results
+
+
+def finished(records: list[Record]) -> set[tuple[str, str]]:
+    """(case, object) of what needs not be run again; (case, "") for whole cases."""
+    return {(r["case"], r["object"]) for r in records if r["type"] in ("object", "case")}
+
+
+def of_suite(run: Run, records: list[Record]) -> list[Record]:
+    """Records of cases that are in the suite (a journal may hold those of a larger selection)."""
+    names = {case.name for case in run.suite.cases}
+    return [record for record in records if record["case"] in names]
+
+
+def header(run: Run, processes: int) -> dict[str, Any]:
+    """Head of a result file."""
+    return {
+        "suite": run.suite.name,
+        "title": run.suite.title,
+        "published": run.suite.published,
+        "note": run.suite.note,
+        "cases": len(run.suite.cases),
+        "key": run.key,
+        "predictor": run.config["predictor"],
+        "config": {k: v for k, v in run.config.items() if k != "predictor"},
+        "command": command_line(),
+        "processes": processes,
+        **environment(),
+    }
+
+
+def start_afresh(out: Path) -> None:
+    """Forget finished objects of a result file."""
+    remove_journals(out)
+
+
+def _several(trainer: Mapping[str, Any]) -> bool:
+    return trainer.get("strategy", "auto") != "auto" or trainer.get("devices", 1) not in (1, [0], "1")

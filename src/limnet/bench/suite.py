@@ -1,0 +1,90 @@
+"""Suite: what one benchmark runs, that is which objects of which cases, played how."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from limnet.bench.objects import ObjectChoice
+from limnet.bench.rounds import RobotRounds, Rounds
+
+if TYPE_CHECKING:
+    from limnet.datasets.labelled import LabelledCase
+
+Grouping = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark over a list of cases. Everything in it can be sent to another process.
+
+    Attributes:
+        name: its name in the registry and in file names.
+        title: what it measures, for reports.
+        cases: the cases, in a fixed order; names are unique.
+        rounds: how an object is played.
+        choice: which objects of a case are taken.
+        group: module-level function (or partial of one) from the names of case and object to the group it is
+            reported in; by default the label's name.
+        published: table of `published.json` whose columns are the groups, if there is one.
+        note: what a reader must know about the numbers, printed in reports.
+    """
+
+    name: str
+    title: str
+    cases: Sequence[LabelledCase]
+    rounds: Rounds = field(default_factory=RobotRounds)
+    choice: ObjectChoice = field(default_factory=ObjectChoice)
+    group: Grouping | None = None
+    published: str | None = None
+    note: str = ""
+
+    def config(self) -> dict[str, Any]:
+        """What decides the numbers, besides the data and the predictor, as JSON types."""
+        found = {
+            "suite": self.name,
+            "rounds": {"class": type(self.rounds).__name__, **dataclasses.asdict(self.rounds)},  # type: ignore[call-overload]
+            "objects": dataclasses.asdict(self.choice),
+        }
+        return json.loads(json.dumps(found))
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What the command line can change about any suite; None leaves the suite's own.
+
+    Attributes:
+        split: split of the data set.
+        rounds: number of rounds.
+        per_case: at most that many objects of a case, spread evenly.
+        per_group: at most that many cases of a group, in the order of the data set.
+        smallest: least number of voxels of an object.
+        axis: slice axis.
+        nsd_mm: tolerance of the surface Dice in mm.
+        jitter: clicks are off by up to this many mm.
+        seed: of the robot user.
+    """
+
+    split: str | None = None
+    rounds: int | None = None
+    per_case: int | None = None
+    per_group: int | None = None
+    smallest: int | None = None
+    axis: int | None = None
+    nsd_mm: float | None = None
+    jitter: float | None = None
+    seed: int | None = None
+
+    def played(self, default: RobotRounds) -> RobotRounds:
+        """`default` with what these options change."""
+        return dataclasses.replace(default, **self._given("rounds", "nsd_mm", "jitter", "seed"))
+
+    def chosen(self, default: ObjectChoice) -> ObjectChoice:
+        """`default` with what these options change."""
+        return dataclasses.replace(default, **self._given("smallest", "per_case", "axis"))
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -1,0 +1,1 @@
+"""One file per benchmark; `limnet.bench.registry.SUITES` names them."""

@@ -1,0 +1,109 @@
+"""Views: one small picture per object, the slice with most errors at the end, for the gallery of a report."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.volume import Volume
+from limnet.volume_io.atomic import atomic_write
+
+MARGIN = 0.4  # of the object's size, on each side
+LARGEST = 256  # pixels of a side; larger views are thinned out
+
+
+class View(NamedTuple):
+    """One slice around an object.
+
+    Attributes:
+        image: uint8 (H, W) or (H, W, 3), shown as a person would see it.
+        truth: bool (H, W).
+        mask: bool (H, W).
+        aspect: height of a pixel by its width.
+        slice: its number along the axis.
+    """
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    aspect: float
+    slice: int
+
+
+def make_view(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> View:
+    """The slice along `axis` with most wrong pixels (none wrong: where the object is largest), cut to the object.
+
+    Args:
+        volume: the image.
+        axis: slice axis.
+        truth: bool (D, H, W).
+        mask: bool (D, H, W).
+    """
+    others = tuple(a for a in range(3) if a != axis)
+    wrong = (truth ^ mask).sum(axis=others)
+    index = int(np.argmax(wrong if wrong.any() else truth.sum(axis=others)))
+    flat, found = np.take(truth, index, axis), np.take(mask, index, axis)
+    cut = _cut(flat | found)
+    picture = np.take(volume.array, index, axis)[cut]
+    low, high = (
+        volume.intensity.default_window
+        if volume.is_color
+        else volume.intensity.window_around(_inside(picture, flat[cut]))
+    )
+    shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9))
+    steps = [volume.spacing[a] for a in others]
+    step = max(1, -(-max(flat[cut].shape) // LARGEST))
+    thin = (slice(None, None, step), slice(None, None, step))
+    image = (shown.clip(0, 1) * 255).round().astype(np.uint8)
+    return View(image[thin], flat[cut][thin], found[cut][thin], steps[0] / steps[1], index)
+
+
+def view_path(out: Path, case: str, object: str) -> Path:
+    """File of an object's view beside the result file."""
+    plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
+    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{case}/{object}'.encode()):08x}.npz"
+
+
+def write_view(path: Path, view: View) -> None:
+    """Write a view (some kB); the folder is made if needed.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = view._asdict()
+    atomic_write(path, lambda p: _save(p, content))
+
+
+def read_view(path: Path) -> View | None:
+    """A view, or None where there is no readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return View(data["image"], data["truth"], data["mask"], float(data["aspect"]), int(data["slice"]))
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    parts = []
+    for axis in (1, 0):
+        held = np.flatnonzero(region.any(axis=axis))
+        size = region.shape[1 - axis]
+        lo, hi = (int(held[0]), int(held[-1]) + 1) if held.size else (0, size)
+        margin = max(8, round((hi - lo) * MARGIN))
+        parts.append(slice(max(0, lo - margin), min(size, hi + margin)))
+    return parts[0], parts[1]
+
+
+def _inside(picture: NDArray[Any], truth: NDArray[np.bool_]) -> NDArray[Any]:
+    return picture[truth] if truth.any() else picture
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **content)

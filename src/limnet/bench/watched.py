@@ -1,0 +1,37 @@
+"""A session that remembers its last mask."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.bench.protocol import BoxSession, Session, Voxel
+
+
+class Watched:
+    """Passes clicks on and keeps the mask that came back as `mask`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.mask: NDArray[np.bool_] | None = None
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """See `Session.click`."""
+        self.mask = self.session.click(zyx, positive)
+        return self.mask
+
+
+class WatchedBox(Watched):
+    """The same for sessions that take boxes."""
+
+    session: BoxSession
+
+    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+        """See `BoxSession.box`."""
+        self.mask = self.session.box(lo, hi)
+        return self.mask
+
+
+def watched(session: Session) -> Watched:
+    """The session, watched; it takes boxes if the session does."""
+    return WatchedBox(session) if isinstance(session, BoxSession) else Watched(session)

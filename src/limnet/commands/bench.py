@@ -1,0 +1,167 @@
+"""`limnet bench`: run a benchmark, or make a report of results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from limnet.bench.registry import PEERS, SUITES
+
+if TYPE_CHECKING:
+    from limnet.bench.protocol import Predictor
+
+bench_app = typer.Typer(
+    help="Benchmarks: the same cases and the same robot user for limnet and its peers.", no_args_is_help=True
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of the data set.", show_default=False)]
+Models = Annotated[list[str] | None, typer.Option("--model", help="Zoo name, model folder or Hub id; may be repeated.")]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peer", help=f"Also run a peer, as NAME or NAME:option=value,...: {', '.join(PEERS) or 'none yet'}."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the result files.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run; begin again.")]
+Devices = Annotated[str, typer.Option("--devices", help="Processes per machine, or a list of GPUs such as 0,1.")]
+Nodes = Annotated[int, typer.Option("--nodes", help="Number of machines.")]
+Accelerator = Annotated[str, typer.Option("--accelerator", help="cpu or gpu.")]
+Precision = Annotated[str, typer.Option("--precision", help="Of the model: auto, fp32 or bf16.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads per process; 0 leaves them as they are.")]
+Scope = Annotated[str | None, typer.Option("--scope", help="Propagation scope; the model's own by default.")]
+Tau = Annotated[float | None, typer.Option("--tau", help="Fusion threshold, 1 turns fusion off; the model's own.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split of the data set; the benchmark's own by default.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds per object.", min=1)]
+PerCase = Annotated[int | None, typer.Option("--per-case", help="At most so many objects of a case.", min=1)]
+PerGroup = Annotated[int | None, typer.Option("--per-group", help="At most so many cases of a group.", min=1)]
+Smallest = Annotated[int | None, typer.Option("--smallest", help="Least number of voxels of an object.", min=1)]
+Axis = Annotated[int | None, typer.Option("--axis", help="Slice axis.", min=0, max=2)]
+Nsd = Annotated[float | None, typer.Option("--nsd", help="Also measure surface Dice at this tolerance in mm.", min=0)]
+Jitter = Annotated[float | None, typer.Option("--jitter", help="Clicks are off by up to this many mm.", min=0)]
+Views = Annotated[bool, typer.Option("--views/--no-views", help="Keep a small picture of every object for reports.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of the robot user.", min=0)]
+
+
+def _command(name: str) -> Callable[..., None]:
+    def bench(
+        data: Data,
+        model: Models = None,
+        peer: Peers = None,
+        out: Out = Path("results"),
+        fresh: Fresh = False,
+        split: Split = None,
+        rounds: Rounds = None,
+        per_case: PerCase = None,
+        per_group: PerGroup = None,
+        smallest: Smallest = None,
+        axis: Axis = None,
+        nsd: Nsd = None,
+        jitter: Jitter = None,
+        seed: Seed = None,
+        scope: Scope = None,
+        tau: Tau = None,
+        views: Views = True,
+        threads: Threads = 0,
+        precision: Precision = "auto",
+        accelerator: Accelerator = "cpu",
+        devices: Devices = "1",
+        nodes: Nodes = 1,
+    ) -> None:
+        from limnet.bench.limnet_predictor import LimnetPredictor
+        from limnet.bench.registry import build_peer, build_suite
+        from limnet.bench.suite import SuiteOptions
+
+        options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed)
+        suite = build_suite(name, data, options)
+        device = "cuda" if accelerator in ("gpu", "cuda") else "cpu"
+        models = model or ([] if peer else ["limnet-tiny"])
+        predictors: list[Predictor] = [
+            LimnetPredictor(m, scope, tau, threads=threads, device=device, precision=precision) for m in models
+        ]
+        predictors += [build_peer(text) for text in peer or []]
+        run_all(suite, predictors, out, fresh=fresh, views=views, accelerator=accelerator, devices=devices, nodes=nodes)
+
+    return bench
+
+
+def run_all(
+    suite: Any,
+    predictors: list[Predictor],
+    out: Path,
+    *,
+    fresh: bool = False,
+    views: bool = True,
+    accelerator: str = "cpu",
+    devices: str = "1",
+    nodes: int = 1,
+) -> None:
+    """Run a suite with every method, each to `out`/SUITE_METHOD.json, and print the tables.
+
+    Args:
+        suite: the suite.
+        predictors: the methods.
+        out: folder, or a .json file for one method.
+        fresh: forget finished objects of earlier runs.
+        views: keep a small picture of every object.
+        accelerator: "cpu" or "gpu".
+        devices: processes per machine.
+        nodes: number of machines.
+    """
+    import argparse
+
+    from rich.console import Console
+
+    from limnet.bench.naming import result_path
+    from limnet.bench.report import markdown_tables
+    from limnet.bench.runner import run_suite, start_afresh
+    from limnet.training.launch import trainer_kwargs
+
+    place = argparse.Namespace(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy="auto", precision="32-true"
+    )
+    trainer = trainer_kwargs(place)
+    console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+    found = []
+    for predictor in predictors:
+        path = result_path(out, suite.name, predictor.name)
+        if fresh and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            start_afresh(path)
+        results = run_suite(suite, predictor, path, trainer=trainer, views=views, progress=lambda r: _show(errors, r))
+        if results is not None:
+            found.append(results)
+            console.print(f"{path}")
+    if found:
+        console.print(markdown_tables(found), markup=False, highlight=False)
+
+
+def _show(console: Any, record: dict[str, Any]) -> None:
+    where = f"{record['case']} {record['object']}".strip()
+    if record["type"] == "error":
+        console.print(f"{where}: {record['error']}", style="red", markup=False, highlight=False)
+    elif record["type"] == "object":
+        scores = " ".join(f"{v['dice']:.3f}" for v in record["values"])
+        console.print(f"{where}: {scores}", markup=False, highlight=False)
+
+
+@bench_app.command()
+def report(
+    files: Annotated[list[Path], typer.Argument(help="Result files of limnet bench (.json).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("report"),
+    worst: Annotated[int, typer.Option("--worst", help="Number of objects in the gallery.", min=1)] = 6,
+) -> None:
+    """Tables in Markdown, beside published numbers where there are; plots; a gallery of the worst cases."""
+    from rich.console import Console
+
+    from limnet.bench.report import write_report
+
+    for path in write_report(files, out, worst=worst):
+        Console(soft_wrap=True).print(f"{path}")
+
+
+for _name, _entry in SUITES.items():
+    bench_app.command(_name, help=f"Run the benchmark: {_entry.title}.")(_command(_name))

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.bench.journal import read_journals
+from limnet.bench.limnet_predictor import LimnetPredictor
+from limnet.bench.objects import ObjectChoice, evenly_spread, iter_objects
+from limnet.bench.protocol import predictor_config
+from limnet.bench.results import read_results
+from limnet.bench.rounds import RobotRounds, object_seed, run_object
+from limnet.bench.runner import run_suite
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.volume import Volume
+from tests.helpers.bench import Disc, DiscSession, fake_case, fake_suite, image, labels
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_objects_of_a_case():
+    things = list(iter_objects(fake_case(0), smallest=20))
+    assert [(t.object, t.group, int(t.mask.sum())) for t in things] == [
+        ("organ", "organ", 6 * 8 * 10),
+        ("lesion 1", "lesion", 3 * 5 * 5),
+        ("lesion 2", "lesion", 4 * 6 * 6),
+    ]
+    assert [t.object for t in iter_objects(fake_case(0), smallest=1, components=())] == ["organ", "lesion", "speck"]
+    assert [t.object for t in iter_objects(fake_case(0), smallest=20, per_case=2)] == ["organ", "lesion 2"]
+    whole = next(iter_objects(fake_case(0), merge={"all": (1, 2, 9)}, axis=2, group="g"))
+    assert (whole.object, whole.group, whole.axis) == ("all", "g", 2)
+    assert np.array_equal(whole.mask, np.isin(labels(0), (1, 2)))
+    assert evenly_spread(10, 4) == [0, 3, 6, 9]
+    assert evenly_spread(2, 5) == [0, 1]
+    assert evenly_spread(0, 5) == []
+    with pytest.raises(InputError, match="per_case"):
+        list(iter_objects(fake_case(0), per_case=0))
+    thick = ObjectChoice(smallest=20, axis=None)
+    assert {t.axis for t in thick.objects(fake_case(0), (1.0, 3.0, 1.0))} == {1}
+
+
+def test_rounds_follow_the_robot_user():
+    volume, truth = image(0), labels(0) == 1
+    rows = run_object(Disc(), volume, truth, 0, 4)
+    assert [row.round for row in rows] == [1, 2, 3, 4]
+    assert rows[0].zyx is not None
+    assert truth[rows[0].zyx]
+    assert rows[0].positive
+    session, mask = DiscSession(volume.shape, 0, 4.0), None
+    for row in rows:  # the clicks repeated by hand give the numbers of the rows
+        assert row.zyx is not None
+        if mask is not None:
+            assert truth[row.zyx] != mask[row.zyx]  # every later click corrects an error
+            assert row.positive == truth[row.zyx]
+        mask = session.click(row.zyx, bool(row.positive))
+        assert row.dice == pytest.approx(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    obeyed = [mask[row.zyx] == row.positive for row in rows if row.zyx is not None and mask is not None]
+    assert rows[-1].compliance == sum(obeyed) / 4  # a later disc may take an earlier click with it
+    dice = [row.dice for row in rows]
+    assert [row.lost for row in rows] == [False, *(b < a - 0.02 for a, b in itertools.pairwise(dice))]
+    assert any(row.lost for row in rows)
+    assert "nsd" not in rows[0].values()
+
+
+def test_surface_dice_at_a_tolerance(monkeypatch):
+    def stand_in(mask, truth, spacing, tolerance):
+        assert mask.shape == truth.shape
+        return sum(spacing) + tolerance
+
+    monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", stand_in)
+    rows = run_object(Disc(), image(0), labels(0) == 1, 0, RobotRounds(1, nsd_mm=1.5))
+    assert rows[0].values()["nsd"] == 6.5
+
+
+def test_an_object_that_is_right_takes_no_more_clicks():
+    class Perfect:
+        name = "perfect"
+
+        def start(self, volume: Volume, axis: int):
+            return self
+
+        def click(self, zyx, positive):
+            return labels(0) == 1
+
+    rows = run_object(Perfect(), image(0), labels(0) == 1, 0, 6)
+    assert [(row.round, row.dice) for row in rows] == [(1, 1.0)]
+
+
+def test_what_cannot_be_played():
+    with pytest.raises(InputError, match="nothing to click"):
+        run_object(Disc(), image(0), np.zeros((6, 24, 24), bool))
+    with pytest.raises(InputError, match="one grid"):
+        run_object(Disc(), image(0), np.ones((6, 24, 23), bool))
+
+    class Wrong:
+        name = "wrong"
+
+        def start(self, volume, axis):
+            return self
+
+        def click(self, zyx, positive):
+            return np.zeros((1, 2), bool)
+
+    with pytest.raises(InputError, match="bool mask of shape"):
+        run_object(Wrong(), image(0), labels(0) == 1)
+    with pytest.raises(InputError, match="at least 1"):
+        RobotRounds(0)
+
+
+def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "fake.json"
+    seen: list[dict] = []
+    first = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
+    assert first is not None
+    assert [(o["case"], o["object"]) for o in first.objects] == [
+        (c, o) for c in ("case_00", "case_01") for o in ("lesion 1", "lesion 2", "organ")
+    ]
+    assert [r["type"] for r in seen] == ["object"] * 3 + ["case"] + ["object"] * 3 + ["case"]
+    read = read_results(out)
+    assert read.table == first.table
+    assert read.header["suite"] == "fake"
+    for field in ("command", "key", "commit", "packages", "machine", "threads", "predictor", "config", "limnet"):
+        assert field in read.header
+    assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,lost\n")
+    again: list[dict] = []
+    run_suite(fake_suite(3), Disc(), out, progress=again.append)  # one case more: only that one is run
+    assert {r["case"] for r in again} == {"case_02"}
+    other: list[dict] = []
+    run_suite(fake_suite(3), Disc(5.0), out, progress=other.append)  # another configuration: everything
+    assert len(other) == 12
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    out = tmp_path / "fake.json"
+
+    class Killed(Exception):
+        pass
+
+    def kill(record: dict) -> None:
+        if record["object"] == "lesion 1" and record["case"] == "case_01":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(fake_suite(2), Disc(), out, progress=kill)
+    assert not out.exists()
+    journal = tmp_path / "fake.part0.jsonl"
+    with open(journal, "ab") as file:
+        file.write(b'{"type": "object", "case": "case_01", "obj')  # cut short by the crash
+    seen: list[dict] = []
+    results = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
+    assert [(r["case"], r["object"]) for r in seen if r["type"] == "object"] == [("case_01", "lesion 2")]
+    fresh = run_suite(fake_suite(2), Disc(), tmp_path / "fresh.json")
+    assert results is not None
+    assert fresh is not None
+    assert results.table == fresh.table
+    assert (tmp_path / "fake.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_failures_are_recorded_and_tried_again(tmp_path):
+    out = tmp_path / "fake.json"
+    # The configuration is the same for the failing method, as after mending what made it fail.
+    failing, mended = Disc(fail_on="case_00 lesion 2"), Disc()
+    object.__setattr__(mended, "describe", lambda: {"disc": 1})
+    object.__setattr__(failing, "describe", lambda: {"disc": 1})
+    results = run_suite(fake_suite(3, broken=(1,)), failing, out)
+    assert results is not None
+    assert results.errors == [
+        {"case": "case_00", "object": "lesion 2", "error": "RuntimeError: this method has no idea"},
+        {"case": "case_01", "object": "", "error": "OSError: disk on fire"},
+    ]
+    assert len(results.objects) == 5
+    assert read_results(out).errors == results.errors
+    repaired = run_suite(fake_suite(3), mended, out)
+    assert repaired is not None
+    assert not repaired.errors
+    assert len(repaired.objects) == 9
+
+
+def test_unusable_suites(tmp_path):
+    with pytest.raises(InputError, match="no cases"):
+        run_suite(fake_suite(0), Disc(), tmp_path / "x.json")
+    twice = fake_suite(1)
+    with pytest.raises(InputError, match="unique"):
+        run_suite(type(twice)("f", "F", [*twice.cases, *twice.cases]), Disc(), tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"\.json"):
+        run_suite(twice, Disc(), tmp_path / "x.txt")
+    with pytest.raises(MissingFileError):
+        read_results(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(FileFormatError, match="no result"):
+        read_results(tmp_path / "other.json")
+
+
+def test_predictor_config_decides_the_key():
+    assert predictor_config(Disc()) == {"class": "Disc", "radius": 4.0, "fail_on": "", "name": "disc 4"}
+    assert predictor_config(Disc(3.0)) != predictor_config(Disc())
+    with pytest.raises(InputError, match="unknown settings"):
+        LimnetPredictor(settings={"tua": 1.0})
+    one = LimnetPredictor(tau=1.0, scope="volume")
+    assert one.name == "limnet-tiny scope=volume tau=1.0"
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert object_seed("a", "b") != object_seed("b", "a")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from limnet.bench.runner import run_suite
+from tests.helpers.bench import Disc, fake_suite
+trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
+run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.argv[1]), trainer=trainer)
+# more processes than cases: one of them has nothing to do
+run_suite(fake_suite(1), Disc(), Path(sys.argv[2]), trainer=trainer)
+"""
+
+
+def test_two_processes_give_the_results_of_one(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    two, few = tmp_path / "two.json", tmp_path / "few.json"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), str(two), str(few)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = tmp_path / "one.json"
+    run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), one)
+    run_suite(fake_suite(1), Disc(), tmp_path / "few1.json")
+    assert two.with_suffix(".csv").read_bytes() == one.with_suffix(".csv").read_bytes()
+    assert few.with_suffix(".csv").read_bytes() == (tmp_path / "few1.csv").read_bytes()
+    left, right = json.loads(one.read_text()), json.loads(two.read_text())
+    assert right["header"].pop("processes") == 2
+    assert left["header"].pop("processes") == 1
+    for part in ("rows", "objects", "errors", "summary"):
+        assert left[part] == right[part]
+        assert left[part]
+    assert left["header"]["key"] == right["header"]["key"]
+    # every object was run by exactly one process
+    ran = [(r["case"], r["object"]) for r in read_journals(two, left["header"]["key"]) if r["type"] == "object"]
+    assert len(ran) == len(set(ran)) == 5
+    assert (tmp_path / "two.part1.jsonl").read_text()
