@@ -120,7 +120,7 @@ def test_processes_share_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     seen: list[list[int]] = []
     for shuffle, batches in ((True, [2, 2]), (False, [3, 3])):
         for rank in range(2):
-            monkeypatch.setattr("limnet.datasets.shards._world", lambda rank=rank: (rank, 2))
+            monkeypatch.setattr("limnet.datasets.shards.process_place", lambda rank=rank: (rank, 2))
             loader = data.loader(2, shuffle=shuffle)
             assert len(loader) == batches[rank]
             seen.append(flat(list(loader)))

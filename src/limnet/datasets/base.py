@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 
+from limnet.datasets.cache import CaseCache
+from limnet.datasets.clip_dataset import ClipDataset
 from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.loading import CaseLoader, ClipLoader
 from limnet.datasets.splits import split_patients
 from limnet.errors import InputError, LimnetError, MissingFileError
 
@@ -130,9 +134,10 @@ class LabelledDataset(ABC):
 class CaseDataModule(LightningDataModule):
     """Training clips drawn at random from labelled cases, and whole cases for validation and test.
 
-    Batches are (image uint8 (B, T, H, W) 0..255, mask uint8 (B, T, H, W) 0 or 1): T = 1 for interaction, `length` for
-    propagation. A draw depends on seed, epoch and its number alone: any number of workers or processes gives the same
-    samples.
+    Training batches are (image uint8 (B, T, H, W) 0..255, mask uint8 (B, T, H, W) 0 or 1): T = 1 for interaction,
+    `length` for propagation. A draw depends on seed, epoch and its number alone: any number of workers or processes
+    gives the same samples, and a resumed training goes on with the next one. Validation batches are the same clips
+    every time, never painted or transformed. Test batches are lists of one `LabelledCase`, each case on one process.
 
     A subclass that names its `dataset_class` also takes a folder in place of a data set.
 
@@ -146,9 +151,14 @@ class CaseDataModule(LightningDataModule):
         workers: processes that draw samples; 0 draws in the training process.
         seed: source of all randomness.
         cache_dir: folder for decoded cases; None for the user's cache folder.
-        cached: False reads the files anew at every draw: for single images such as PNG and JPEG.
+        cached: False reads the files anew at every draw and stores nothing: for single pictures.
         paint_probability: how often an image is painted anew from its label map.
-        transform: dictionary transform (MONAI's, for example) of {"image", "mask"}, each (T, H, W).
+        val_samples: clips for validation, over all processes.
+        transform: dictionary transform (MONAI's, for example); see `ClipDataset`.
+
+    Raises:
+        InputError: an argument that cannot be used.
+        MissingFileError: a folder that is not the data set.
     """
 
     dataset_class: ClassVar[type[LabelledDataset] | None] = None
@@ -166,6 +176,7 @@ class CaseDataModule(LightningDataModule):
         cache_dir: Path | str | None = None,
         cached: bool = True,
         paint_probability: float = 0.0,
+        val_samples: int = 64,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
@@ -179,7 +190,66 @@ class CaseDataModule(LightningDataModule):
         if task not in ("interaction", "propagation"):
             raise InputError(f"task is {task!r}; allowed are interaction and propagation")
         self.mix: list[tuple[LabelledDataset, float]] = mix
+        self.task, self.length = task, 1 if task == "interaction" else length
+        self.batch_size, self.samples_per_epoch, self.val_samples = batch_size, samples_per_epoch, val_samples
+        self.size, self.workers, self.seed = size, workers, seed
+        self.cache = CaseCache(cache_dir) if cached else None
+        self.paint_probability, self.transform = paint_probability, transform
+        self.training: ClipDataset | None = None
+        self.validation: ClipDataset | None = None
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Whole cases of a split of all data sets, one after the other."""
-        return [case for dataset, _ in self.mix if split in dataset.splits for case in dataset.cases(split)]
+        return [case for case, _ in self._weighted(split)]
+
+    def prepare_data(self) -> None:
+        """Decode what is not in the cache yet, with a progress bar; called on one process a machine."""
+        if self.cache is not None:
+            self.cache.build([*self.cases("train"), *self.cases("val")])
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the training and validation cases (not their voxels)."""
+        if stage in (None, "fit") and self.training is None:
+            self.training = self._clips("train", self.seed, self.paint_probability, self.transform)
+        if stage in (None, "fit", "validate") and self.validation is None and self._weighted("val"):
+            self.validation = self._clips("val", self.seed, 0.0, None)
+
+    def train_dataloader(self) -> ClipLoader:
+        """Random clips; the loader's state can be saved and restored."""
+        if self.training is None:
+            self.prepare_data()
+            self.setup("fit")
+        training: Any = self.training
+        return ClipLoader(training, self.batch_size, self.samples_per_epoch, self.workers)
+
+    def val_dataloader(self) -> ClipLoader | list[Any]:
+        """The same clips every time; nothing where no case is held out."""
+        if self.validation is None:
+            self.prepare_data()
+            self.setup("validate")
+        if self.validation is None:
+            return []
+        return ClipLoader(self.validation, self.batch_size, self.val_samples, self.workers, fixed=True)
+
+    def test_dataloader(self) -> CaseLoader:
+        """Whole cases of "test", or of "val" where there are none, each on exactly one process."""
+        return CaseLoader(self.cases("test") or self.cases("val"))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Clips go to the device; whole cases are descriptions and stay."""
+        if isinstance(batch, list) and all(isinstance(item, LabelledCase) for item in batch):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _weighted(self, split: str) -> list[tuple[LabelledCase, float]]:
+        """Cases with weights: each data set's share falls equally on its cases."""
+        found = []
+        for dataset, weight in self.mix:
+            cases = dataset.cases(split) if split in dataset.splits else []
+            found += [(case, weight / len(cases)) for case in cases]
+        return found
+
+    def _clips(self, split: str, seed: int, paint: float, transform: Any) -> ClipDataset:
+        return ClipDataset(
+            self._weighted(split), self.length, self.size, seed, self.cache, paint, transform, name=f"split {split!r}"
+        )

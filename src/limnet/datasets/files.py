@@ -49,10 +49,7 @@ def read_image_file(path: Path, channel: int | None = None, modality: str | None
     """
     path = Path(path)
     if image_suffix(path) in PICTURES:
-        pixels = read_picture(path)
-        if pixels.ndim == 4 or pixels.shape[-1] not in (3, 4) or pixels.ndim == 2:
-            return Volume.from_array(pixels if pixels.ndim > 2 else pixels[None], modality=modality, source=path)
-        return Volume.from_array(pixels[None, ..., :3], modality=modality, source=path)
+        return Volume.from_array(read_picture(path), modality=modality, source=path)
     volume = Volume.read(path, index=channel)
     if modality and volume.modality is None:
         return Volume.from_array(
@@ -80,12 +77,10 @@ def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
     suffix = image_suffix(path)
     if suffix in PICTURES:
         array = read_picture(path)
-        if array.ndim == 3 and array.shape[-1] in (2, 3, 4):
-            colour = array[..., : 1 if array.shape[-1] == 2 else 3]
-            if (colour != colour[..., :1]).any():
+        if array.ndim == 4:
+            if (array != array[..., :1]).any():
                 raise FileFormatError(f"{path} holds colours; give a mask of label numbers (gray or palette)")
             array = array[..., 0]
-        array = array if array.ndim == 3 else array[None]
     elif suffix == ".npz":
         array = _npz_labels(path)
     else:
@@ -103,11 +98,13 @@ def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Pixels of a picture as they are stored, palette indices included: (H, W), (H, W, C) or pages (D, H, W).
+    """Pixels of a picture as they are stored: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
+
+    Palette pictures give their indices; transparency is dropped.
 
     Raises:
         MissingFileError: not there.
-        FileFormatError: damaged or no picture.
+        FileFormatError: damaged, no picture, or pages of several sizes.
         InputError: Pillow is not installed.
     """
     try:
@@ -118,9 +115,9 @@ def read_picture(path: Path) -> NDArray[Any]:
         raise MissingFileError(f"{path} does not exist; check the path")
     try:
         with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1 and picture.format == "TIFF":
+            if picture.format == "TIFF":
                 return np.stack([_pixels(page) for page in ImageSequence.Iterator(picture)])
-            return _pixels(picture)
+            return _pixels(picture)[None]
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise FileFormatError(f"{path} could not be read as a picture ({error}). Copy or download it again") from error
 
@@ -137,6 +134,8 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pixels(picture: Any) -> NDArray[Any]:
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"):
+        picture = picture.convert("L" if picture.mode in ("LA", "La") else "P" if picture.mode == "PA" else "RGB")
     array = np.array(picture)
     return array.astype(np.uint8) if array.dtype == bool else array
 

@@ -26,7 +26,7 @@ class LabelledCase:
         name: unique within the data set and fit for a file name, such as "case_00012".
         patient: splits never separate slices or series of one patient.
         modality: one of `MODALITIES`.
-        labels: label ids -> names; background (0) left out.
+        labels: label ids -> names; background (0) left out. Empty where the data set does not name them.
         read_image: returns the image, (D, H, W) or (D, H, W, 3).
         read_labels: returns integers (D, H, W) on the image's grid.
         window: customary display window (lo, hi) in raw units, if there is one.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from limnet.datasets.loading import process_place
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 
@@ -104,13 +105,13 @@ class ShardLoader:
 
     def __len__(self) -> int:
         """Batches in an epoch, for each process."""
-        rank, world = _world()
+        rank, world = process_place()
         if self.shuffle:
             return len(self.dataset) // world // self.batch_size
         return -(-len(range(rank, len(self.dataset), world)) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rank, world = _world()
+        rank, world = process_place()
         order = np.arange(len(self.dataset))
         first = 0
         if self.shuffle:
@@ -130,10 +131,3 @@ class ShardLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on with the batch a `state_dict` named."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
-
-
-def _world() -> tuple[int, int]:
-    """Number of this process and number of processes in a distributed training."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -1,0 +1,105 @@
+"""A data set with a dataset.json as in the Medical Segmentation Decathlon.
+
+Layout::
+
+    TaskNN_Name/dataset.json           "labels": {"0": "background", "1": ...}, "training": [{"image", "label"}, ...]
+    TaskNN_Name/imagesTr/x.nii.gz      3-D, or 4-D with the channels last
+    TaskNN_Name/labelsTr/x.nii.gz
+
+Paths in the list are relative to dataset.json ("./imagesTr/x.nii.gz"). A list "validation" with labels is the split
+"val"; otherwise part of "training" is held out by a stable hash. "test" has no labels and is not read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from limnet.datasets.base import CaseDataModule, Problem
+from limnet.datasets.datalist import label_names, modality_of, read_datalist
+from limnet.datasets.files import image_stem
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.paired import Pair, PairedDataset, require_files
+from limnet.datasets.splits import split_patients
+from limnet.errors import FileFormatError
+
+
+class DecathlonDataset(PairedDataset):
+    """A task of the decathlon, or your own data listed the same way.
+
+    Args:
+        root: the folder with dataset.json.
+        fraction: share of cases held out where "validation" is not listed.
+        seed: of that split.
+        channel: which volume of 4-D images (0 is also right for 3-D ones).
+
+    Raises:
+        MissingFileError: no dataset.json, or files it lists are missing; the message names them.
+        FileFormatError: dataset.json lacks its lists.
+    """
+
+    title = "data set in the decathlon's form"
+    licence = "its owner's"
+    access = "http://medicaldecathlon.com for the decathlon itself; or your own files listed the same way"
+    layout = 'dataset.json           ("labels", "training": [{"image": "./imagesTr/x.nii.gz", "label": ...}])\n' + (
+        "imagesTr/x.nii.gz\nlabelsTr/x.nii.gz"
+    )
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+
+    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, channel: int = 0) -> None:
+        self.channel = channel
+        super().__init__(root, fraction, seed)
+
+    def find(self) -> None:
+        """Read dataset.json."""
+        path = self.root / "dataset.json"
+        if not path.is_file():
+            raise self.missing(f"there is no dataset.json in {self.root}")
+        self.content = read_datalist(path)
+        self._labels, self._ignored = label_names(self.content, path)
+        training, validation = self._listed("training", path), self._listed("validation", path)
+        if not training:
+            raise FileFormatError(f"{path} lists nothing under 'training' with both 'image' and 'label'; mend the file")
+        self.pairs = [*training, *validation]
+        require_files([p for pair in self.pairs for p in (pair.image, pair.label)], path)
+        if validation:
+            self._places = {p.name: "train" for p in training} | {p.name: "val" for p in validation}
+        else:
+            names = (p.name for p in training)
+            self._places = split_patients(names, ("train", "val"), self.fraction, self.seed)
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """The list it stands in, or a stable hash where only "training" is listed."""
+        return self._places.get(case.name)
+
+    def check(self) -> list[Problem]:
+        """The general checks, and the number of cases against dataset.json."""
+        problems = super().check()
+        wanted, there = self.content.get("numTraining"), len(self._listed("training", self.root / "dataset.json"))
+        if isinstance(wanted, int) and wanted != there:
+            problems.append(Problem("", f"dataset.json says numTraining {wanted} but lists {there}", "complete it"))
+        return problems
+
+    def _listed(self, key: str, path: Path) -> list[Pair]:
+        found = []
+        entries: Any = self.content.get(key) or []
+        for entry in entries if isinstance(entries, list) else []:
+            if not isinstance(entry, dict) or not entry.get("image") or not entry.get("label"):
+                continue
+            image: Any = entry["image"]
+            channel: int | None = self.channel
+            if isinstance(image, list):
+                if not 0 <= self.channel < len(image):
+                    raise FileFormatError(f"{path}: {image} has no channel {self.channel}")
+                image, channel = image[self.channel], None
+            file, label = self.root / str(image), self.root / str(entry["label"])
+            name = image_stem(file)
+            modality = modality_of(self.content, self.channel)
+            found.append(Pair(name, name, file, label, modality, channel, self._labels, self._ignored))
+        return found
+
+
+class DecathlonDataModule(CaseDataModule):
+    """Training clips and whole cases of a data set in the decathlon's form."""
+
+    dataset_class = DecathlonDataset

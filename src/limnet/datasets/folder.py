@@ -1,0 +1,210 @@
+"""Your own folder: images and masks with equal names.
+
+Layout::
+
+    ROOT/images/case1.nii.gz      pictures (png, jpg, bmp, tif) or volumes (nii, nii.gz, nrrd, mha, mhd, npz, npy)
+    ROOT/masks/case1.nii.gz       one number per object kind, 0 is background; png, tif or any volume format
+    ROOT/splits.json              optional: {"train": ["case1", ...], "val": [...], "test": [...]}
+    ROOT/patients.json            optional: {"case1": "patient A", ...}
+    ROOT/labels.json              optional: {"1": "liver", ...}
+
+The folders may also be called image or img, and mask, labels or label. A mask may carry an ending such as `_mask`,
+`_label` or `_seg`. Files may lie in subfolders, which then have to be the same on both sides; the first one is taken
+for the patient. Otherwise a patient is a file name up to an ending such as `_slice012` or `_frame7`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from limnet.datasets.base import CaseDataModule
+from limnet.datasets.files import image_stem, image_suffix
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.paired import Pair, PairedDataset, shortened
+from limnet.datasets.splits import split_patients
+from limnet.errors import FileFormatError, InputError, MissingFileError
+
+IMAGE_FOLDERS = ("images", "image", "img", "imgs")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "annotations")
+_MASK_ENDING = re.compile(r"[-_. ](masks?|labels?|seg|segmentation|gt|annotation)$", re.IGNORECASE)
+_IMAGE_ENDING = re.compile(r"[-_. ](image|img)$", re.IGNORECASE)
+_SLICE_ENDING = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
+
+
+class FolderDataset(PairedDataset):
+    """Images and masks in two folders; see the module for the layout.
+
+    Args:
+        root: holds the two folders.
+        fraction: share of patients held out for validation where there is no splits.json.
+        seed: of that split.
+        modality: of all images, such as "ct" or "us"; volumes with HU are recognised without.
+
+    Raises:
+        MissingFileError: no such folders, or images or masks without a partner; the message names them.
+        FileFormatError: a JSON file that is not as described, or a mask stored as JPEG.
+    """
+
+    title = "folder of images and masks"
+    licence = "your own"
+    access = "your own files"
+    layout = (
+        "images/case1.nii.gz    (or png, jpg, bmp, tif, nii, nrrd, mha, mhd, npz, npy)\n"
+        "masks/case1.nii.gz     (same name; 0 background, 1, 2, ... objects)\n"
+        'splits.json            (optional: {"train": ["case1"], "val": ["case2"]})'
+    )
+    splits = ("train", "val", "test")
+
+    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, modality: str = "other") -> None:
+        self.modality = modality
+        super().__init__(root, fraction, seed)
+
+    def find(self) -> None:
+        """Match images and masks by name."""
+        images, masks = self._files(IMAGE_FOLDERS), self._files(MASK_FOLDERS)
+        matched = _match(images, masks, self.root)
+        blurred = [masks[mask].name for _, mask in matched if image_suffix(masks[mask]) in (".jpg", ".jpeg")]
+        if blurred:
+            raise FileFormatError(
+                f"masks stored as JPEG have lost their numbers: {shortened(blurred)}. Save them as PNG or TIFF"
+            )
+        labels = {int(k): str(v) for k, v in self._json("labels.json", "label numbers to names", _is_labels).items()}
+        labels.pop(0, None)
+        known = self._json("patients.json", "names to patients", lambda c: isinstance(c, dict))
+        self.pairs = [
+            Pair(
+                name=_fit(stem),
+                patient=str(known.get(stem, _patient(stem))),
+                image=images[stem],
+                label=masks[mask],
+                modality=self.modality,
+                labels=labels,
+            )
+            for stem, mask in matched
+        ]
+        self._places = self._splits([stem for stem, _ in matched])
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """From splits.json, or by a stable hash of the patient into "train" and "val"."""
+        return self._places.get(case.name)
+
+    def _files(self, names: tuple[str, ...]) -> dict[str, Path]:
+        """Files of the first of these folders that is there, by their path in it without suffix."""
+        folder = next((self.root / name for name in names if (self.root / name).is_dir()), None)
+        if folder is None:
+            raise self.missing(f"there is no folder {names[0]} in {self.root}")
+        found: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            if not path.is_file() or any(p.startswith(".") or p == "__MACOSX" for p in inside.parts):
+                continue
+            if image_suffix(path) is None:
+                continue
+            stem = (inside.parent / image_stem(path)).as_posix()
+            if stem in found:
+                raise FileFormatError(f"{found[stem]} and {path} have the same name; keep one of them")
+            found[stem] = path
+        if not found:
+            raise self.missing(f"{folder} holds no image file")
+        return found
+
+    def _splits(self, stems: list[str]) -> dict[str, str]:
+        """Name of the case -> split."""
+        patients = {pair.name: pair.patient for pair in self.pairs}
+        path = self.root / "splits.json"
+        if not path.is_file():
+            place = split_patients(patients.values(), ("train", "val"), self.fraction, self.seed)
+            return {name: place[patient] for name, patient in patients.items()}
+        content = self._json(path.name, "splits to lists of names", _is_splits)
+        given = {_fit(_stem_of(entry)): split for split, entries in content.items() for entry in entries}
+        if absent := sorted(set(given) - set(patients)):
+            raise MissingFileError(
+                f"{path} lists {shortened(absent)}, but there is no such image in {self.root}; "
+                f"names are those of the files without suffix, such as {stems[0]}"
+            )
+        where: dict[str, str] = {}
+        for name, split in given.items():
+            other = where.setdefault(patients[name], split)
+            if other != split:
+                raise InputError(
+                    f"{path} puts patient {patients[name]} into {other} and {split}; results on {other} and {split} "
+                    "would not be independent. Keep each patient in one split (patients.json says who is who)"
+                )
+        return given
+
+    def _json(self, name: str, what: str, fits: Any) -> dict[str, Any]:
+        path = self.root / name
+        if not path.is_file():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileFormatError(f"{path} could not be read as JSON: {error}") from error
+        if not fits(content):
+            raise FileFormatError(f"{path} is not as expected: an object that maps {what}")
+        return content
+
+
+class FolderDataModule(CaseDataModule):
+    """Training clips and whole cases of your own folder."""
+
+    dataset_class = FolderDataset
+
+
+def _match(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[tuple[str, str]]:
+    """(stem of the image, stem of its mask) for every image."""
+    plain = {_IMAGE_ENDING.sub("", stem): stem for stem in images}
+    found: dict[str, str] = {}
+    lone = []
+    for mask in masks:
+        image = mask if mask in images else plain.get(_MASK_ENDING.sub("", mask), plain.get(mask))
+        if image is None:
+            lone.append(mask)
+        elif image in found:
+            raise FileFormatError(
+                f"{images[image]} has two masks, {masks[found[image]].name} and {masks[mask].name}; keep one, with one "
+                "number for each kind of object"
+            )
+        else:
+            found[image] = mask
+    without = [stem for stem in images if stem not in found]
+    if without or lone:
+        parts = []
+        if without:
+            parts.append(f"{len(without)} image(s) without a mask: {shortened(without)}")
+        if lone:
+            parts.append(f"{len(lone)} mask(s) without an image: {shortened(lone)}")
+        raise MissingFileError(
+            f"images and masks in {root} do not pair up by name: {'; '.join(parts)}. Rename them, or move them out"
+        )
+    return sorted(found.items())
+
+
+def _patient(stem: str) -> str:
+    return stem.split("/")[0] if "/" in stem else _SLICE_ENDING.sub("", stem)
+
+
+def _fit(stem: str) -> str:
+    """A name for the case: no folders, no characters that are awkward in file names."""
+    name = re.sub(r"[^\w.+=@-]", "_", stem.replace("/", "__"))
+    return name if name[:1].isalnum() or name.startswith("_") else f"_{name}"
+
+
+def _stem_of(entry: str) -> str:
+    path = Path(entry)
+    return (path.parent / image_stem(path)).as_posix() if image_suffix(path) else entry
+
+
+def _is_labels(content: Any) -> bool:
+    return isinstance(content, dict) and all(k.isdigit() and isinstance(v, str) for k, v in content.items())
+
+
+def _is_splits(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and set(content) <= set(FolderDataset.splits)
+        and all(isinstance(v, list) and all(isinstance(e, str) for e in v) for v in content.values())
+    )

@@ -1,0 +1,99 @@
+"""Loaders over drawn clips and whole cases: every process takes its share, and a training can go on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from limnet.datasets.labelled import LabelledCase
+from limnet.errors import InputError
+
+FIXED_EPOCH = 2**31  # training never gets there
+
+
+class ClipLoader:
+    """Batches of samples (epoch, number); which process or worker draws a sample does not change it.
+
+    Args:
+        dataset: items are found by (epoch, number) and depend on these alone.
+        batch_size: samples in a batch and process.
+        samples: in an epoch, over all processes.
+        workers: processes that draw.
+        fixed: for validation: the same samples every time, the last batch may be smaller. Otherwise every epoch has
+            its own, incomplete batches are left out, and `state_dict` tells which batch comes next.
+
+    Raises:
+        InputError: sizes below 1, or fewer samples than one batch takes.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], batch_size: int, samples: int, workers: int = 0, fixed: bool = False
+    ) -> None:
+        if batch_size < 1 or samples < 1 or workers < 0:
+            raise InputError(
+                f"batch_size is {batch_size}, samples {samples}, workers {workers}; at least 1, 1 and 0 are needed"
+            )
+        self.dataset, self.batch_size, self.samples = dataset, batch_size, samples
+        self.workers, self.fixed = workers, fixed
+        self.epoch, self.batch = 0, 0  # the batch that comes next
+        if not len(self):
+            world = process_place()[1]
+            raise InputError(
+                f"{samples} samples an epoch are fewer than one batch of {batch_size} on {world} process(es); "
+                "take more samples or a smaller batch"
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch, for each process."""
+        rank, world = process_place()
+        if self.fixed:
+            return -(-len(range(rank, self.samples, world)) // self.batch_size)
+        return self.samples // world // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rank, world = process_place()
+        number, first, count = FIXED_EPOCH if self.fixed else self.epoch, 0 if self.fixed else self.batch, len(self)
+        mine = [(number, index) for index in range(rank, self.samples, world)]
+        batches = [mine[b * self.batch_size : (b + 1) * self.batch_size] for b in range(first, count)]
+        loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=batches, num_workers=self.workers)
+        for batch, drawn in enumerate(loader, first):
+            if not self.fixed:
+                last = batch + 1 == count
+                self.epoch, self.batch = self.epoch + last, 0 if last else batch + 1
+            yield tuple(drawn)
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batch comes next."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the batch a `state_dict` named."""
+        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+
+
+class CaseLoader:
+    """Batches of one whole case; every case on exactly one process, also where they do not divide evenly."""
+
+    def __init__(self, cases: Sequence[LabelledCase]) -> None:
+        self.cases = list(cases)
+
+    def __len__(self) -> int:
+        """Cases of this process."""
+        rank, world = process_place()
+        return len(range(rank, len(self.cases), world))
+
+    def __iter__(self) -> Iterator[list[LabelledCase]]:
+        rank, world = process_place()
+        for case in self.cases[rank::world]:
+            yield [case]
+
+
+def process_place() -> tuple[int, int]:
+    """Number of this process and number of processes in a distributed training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
+from limnet.datasets.cache import CaseCache
+from limnet.datasets.clip_dataset import ClipDataset
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.loading import CaseLoader, ClipLoader
+from limnet.errors import InputError, MissingFileError
+from tests.helpers.fake_folders import array_case, body, saved_case
+
+
+class Small(LabelledDataset):
+    """cN.npy pairs of patients a, a, b, b, ..."""
+
+    title, licence, access, layout = "Small", "none", "ask somebody", "c0_image.npy\nc0_labels.npy"
+    count = 6
+
+    def find(self) -> None:
+        if not (self.root / "here").is_file():
+            raise self.missing(f"there is no file here in {self.root}")
+
+    def all_cases(self) -> list[LabelledCase]:
+        return [self.case(i) for i in range(self.count)]
+
+    def case(self, i: int) -> LabelledCase:
+        facts: dict[str, Any] = {"patient": "abcdefgh"[i // 2], "modality": "ct", "labels": {1: "one", 2: "two"}}
+        if (self.root / f"c{i}_image.npy").exists():
+            return array_case(self.root, f"c{i}", **facts)
+        return saved_case(self.root, f"c{i}", *(a.transpose(2, 1, 0) for a in body(i)), **facts)
+
+
+class Published(Small):
+    splits = ("train", "val", "test")
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        return {"c0": "train", "c1": "test", "c2": "val"}.get(case.name)
+
+
+class SmallDataModule(CaseDataModule):
+    dataset_class = Small
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "here").touch()
+    Small(folder).all_cases()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(root) -> Path:
+    CaseCache(root / "cache").build(Small(root).all_cases(), progress=False)
+    return root / "cache"
+
+
+def module(root: Path, **options: Any) -> SmallDataModule:
+    return SmallDataModule(
+        root, **{"batch_size": 4, "samples_per_epoch": 8, "size": 32, "cache_dir": root / "cache", **options}
+    )
+
+
+def same(first: list[Any], second: list[Any]) -> bool:
+    pairs = list(zip(first, second, strict=True))
+    return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
+
+
+def test_patients_stay_together(root):
+    found = Small(root)
+    train, val = ({c.patient for c in found.cases(s)} for s in ("train", "val"))
+    assert train
+    assert val
+    assert not train & val
+    assert len(found.cases("train")) == 2 * len(train)
+
+
+def test_published_split_goes_first(root):
+    assert [[c.name for c in Published(root).cases(s)] for s in ("train", "val", "test")] == [["c0"], ["c2"], ["c1"]]
+    with pytest.raises(InputError, match=r"no split 'dev'; there are train, val, test"):
+        Published(root).cases("dev")
+
+
+def test_folder_that_is_not_the_data_set(tmp_path):
+    with pytest.raises(MissingFileError, match=r"(?s)no file here.*expected as\nc0_image.*ask somebody"):
+        Small(tmp_path)
+    with pytest.raises(MissingFileError, match="is no folder"):
+        Small(tmp_path / "nowhere")
+
+
+def test_check(root, tmp_path):
+    assert Small(root).check() == []
+    (tmp_path / "here").touch()
+    bad = Small(tmp_path)
+    bad.all_cases()
+    for i, labels in enumerate((np.zeros((12, 36, 40), int), np.full((12, 36, 40), 7), np.zeros((2, 2, 2), int))):
+        np.save(tmp_path / f"c{i}_labels.npy", labels)
+    np.save(tmp_path / "c3_labels.npy", np.zeros((12, 36, 40)))
+    (tmp_path / "c4_labels.npy").write_bytes(b"rubbish")
+    found = {p.case: p.what for p in bad.check()}
+    assert re.search("no voxel is labelled", found["c0"])
+    assert re.search(r"labels \[7\] are not in", found["c1"])
+    assert re.search(r"\(12, 36, 40\), its labels \(2, 2, 2\)", found["c2"])
+    assert re.search("dtype float64", found["c3"])
+    assert re.search("could not be read", found["c4"])
+    assert "c5" not in found
+    assert isinstance(bad.check()[0], Problem)
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "a/b"}, {"name": ".a"}, {"name": ""}, {"modality": "CT"}, {"labels": {0: "background"}}]
+)
+def test_case_that_cannot_be(root, change):
+    case = Small(root).all_cases()[0]
+    with pytest.raises(InputError):
+        LabelledCase(**{**case.__dict__, **change})
+
+
+@pytest.mark.parametrize(("task", "length"), [("interaction", 1), ("propagation", 5)])
+def test_batches(root, cache, task, length):
+    data = module(root, task=task, length=5)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        image, mask = next(iter(loader))
+        assert image.shape == mask.shape == (4, length, 32, 32)
+        assert image.dtype == mask.dtype == torch.uint8
+        assert set(mask.unique().tolist()) == {0, 1}
+        assert (mask[:, 0].flatten(1).sum(1) >= 12).all()
+        assert image.max() > 128
+
+
+def test_workers_draw_the_same(root, cache):
+    assert same(list(module(root).train_dataloader()), list(module(root, workers=2).train_dataloader()))
+
+
+def test_epochs_and_seeds_differ_and_repeat(root, cache):
+    loader = module(root).train_dataloader()
+    first, second = list(loader), list(loader)
+    assert not same(first, second)
+    assert not same(first, list(module(root, seed=1).train_dataloader()))
+    again = module(root).train_dataloader()
+    assert same(first, list(again))
+    assert same(second, list(again))
+    fixed = module(root).val_dataloader()
+    assert same(list(fixed), list(fixed))
+
+
+def test_two_processes_share_the_batches_of_one(root, cache, monkeypatch):
+    whole = list(module(root, batch_size=4).train_dataloader())
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 2))
+        parts.append(list(module(root, batch_size=2).train_dataloader()))
+    for batch, first, second in zip(whole, *parts, strict=True):
+        for together, one, two in zip(batch, first, second, strict=True):
+            assert torch.equal(together, torch.stack([one, two], 1).flatten(0, 1))
+
+
+def test_uneven_validation_and_cases_are_all_there_once(root, cache, monkeypatch):
+    seen: list[list[int]] = [[], []]
+    names: list[str] = []
+    for rank in range(2):
+        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 2))
+        keys: list[tuple[int, int]] = []
+
+        class Keys(torch.utils.data.Dataset):
+            def __getitem__(self, key, keys=keys):
+                keys.append(key)
+                return torch.zeros(1), torch.zeros(1)
+
+        loader = ClipLoader(Keys(), 2, 7, fixed=True)
+        assert len(list(loader)) == len(loader) == 2
+        seen[rank] = [number for _, number in keys]
+        cases = CaseLoader(Small(root).all_cases()[:5])
+        found = [case.name for batch in cases for case in batch]
+        assert len(cases) == len(found) == (3, 2)[rank]
+        names += found
+    assert sorted(seen[0] + seen[1]) == list(range(7))
+    assert sorted(names) == [f"c{i}" for i in range(5)]
+
+
+def test_loader_goes_on_where_it_was(root, cache):
+    loader = module(root, samples_per_epoch=12).train_dataloader()
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    rest = [next(batches), next(batches)]
+    other = module(root, samples_per_epoch=12).train_dataloader()
+    other.load_state_dict(state)
+    assert same(rest, list(other))
+    assert other.state_dict() == loader.state_dict() == {"epoch": 1, "batch": 0}
+
+
+def test_data_sets_are_mixed_by_weight(root, cache, tmp_path):
+    (tmp_path / "here").touch()
+    (tmp_path / "two").mkdir()
+    other = Small(tmp_path)
+    data = CaseDataModule([(Small(root), 3.0), (other, 1.0)], cache_dir=cache, size=32)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.training is not None
+    mine = [Path(c.read_image.args[0]).parent == root for c in data.training.cases]
+    assert data.training.weights[mine].sum() == pytest.approx(0.75)
+    assert len(data.cases("val")) == len(Small(root).cases("val")) + len(other.cases("val"))
+
+
+def test_without_a_cache_nothing_is_stored(root, cache, tmp_path):
+    data = module(root, cached=False, cache_dir=tmp_path / "none")
+    assert same(list(data.train_dataloader()), list(module(root).train_dataloader()))
+    assert not (tmp_path / "none").exists()
+
+
+def test_whole_cases_for_test(root):
+    batches = list(CaseDataModule(Published(root)).test_dataloader())
+    assert [[c.name for c in b] for b in batches] == [["c1"]]
+    assert [b[0].name for b in module(root).test_dataloader()] == [c.name for c in Small(root).cases("val")]
+
+
+def test_trainer_hands_out_batches_and_cases(root, cache):
+    class Count(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+            self.seen: list[Any] = []
+
+        def training_step(self, batch, index):
+            self.seen.append(batch[0].shape)
+            return self.layer(torch.ones(1, 1)).sum()
+
+        def validation_step(self, batch, index):
+            self.seen.append("val")
+
+        def test_step(self, batch, index):
+            self.seen.append(batch[0].name)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    model = Count()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, enable_model_summary=False, num_sanity_val_steps=0, **quiet)
+    data = module(root, val_samples=4)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    assert model.seen == [(4, 1, 32, 32), (4, 1, 32, 32), "val", *(c.name for c in Small(root).cases("val"))]
+
+
+def clips(root: Path, transform: Any, length: int = 3) -> ClipDataset:
+    cases = [(case, 1.0) for case in Small(root).all_cases()]
+    return ClipDataset(cases, length, 32, cache=CaseCache(root / "cache"), transform=transform)
+
+
+def test_monai_transform_is_seeded_by_the_sample(root, cache):
+    from monai.transforms import Compose, RandFlipd, RandGaussianNoised, RandRotated
+
+    transform = Compose(
+        [
+            RandFlipd(["image", "mask"], prob=0.5, spatial_axis=0),
+            RandRotated(["image", "mask"], range_x=1.0, prob=1.0, mode=["bilinear", "nearest"], keep_size=True),
+            RandGaussianNoised(["image"], prob=1.0, std=5.0),
+        ]
+    )
+    data, plain = clips(root, transform), clips(root, None)
+    first = [data[0, i] for i in range(4)]
+    assert same(first[::-1], [data[0, i] for i in (3, 2, 1, 0)])
+    assert not same(first, [plain[0, i] for i in range(4)])
+    for image, mask in first:
+        assert image.shape == mask.shape == (3, 32, 32)
+        assert image.dtype == mask.dtype == torch.uint8
+        assert set(mask.unique().tolist()) <= {0, 1}
+        brightest = image.float()[mask.bool()].mean() if mask.any() else 0
+        assert brightest > 0
+
+
+def test_transform_that_does_not_fit(root, cache):
+    with pytest.raises(InputError, match=r"made image \(3, 16, 32\) of \(3, 32, 32\)"):
+        clips(root, lambda d: {**d, "image": d["image"][:, ::2]})[0, 0]
+    with pytest.raises(InputError, match="in 300 attempts"):
+        clips(root, lambda d: {**d, "mask": d["mask"] * 0})[0, 0]
+
+
+def test_clips_longer_than_every_case(root, cache):
+    with pytest.raises(InputError, match=r"none with a labelled object of 40 voxels or more in 50 .* shorter clips"):
+        clips(root, None, length=50)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"task": "both"}, {"batch_size": 0}, {"batch_size": 9}, {"size": 8}, {"samples_per_epoch": 0}, {"workers": -1}],
+)
+def test_options_that_cannot_be_used(root, cache, options):
+    with pytest.raises(InputError):
+        module(root, **options).train_dataloader()
+
+
+def test_data_sets_that_cannot_be_used(root):
+    with pytest.raises(InputError, match="is a folder: give a data set"):
+        CaseDataModule(root)
+    with pytest.raises(InputError, match="at least one data set"):
+        CaseDataModule([])
+    with pytest.raises(InputError, match="weight above 0"):
+        CaseDataModule([(Small(root), 0.0)])
+
+
+def test_no_held_out_case_means_no_validation(root, cache):
+    class One(Small):
+        count = 1
+
+    data = CaseDataModule(One(root), size=32, cache_dir=cache)
+    split = "train" if data.cases("train") else "val"
+    if split == "train":
+        assert data.val_dataloader() == []
