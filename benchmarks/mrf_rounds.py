@@ -21,6 +21,7 @@ from limnet.bench.studies.options import command_of, fixed_of, objects_of, set_t
 from limnet.bench.studies.play import open_case, play, scores, with_settings
 from limnet.bench.studies.plots import line_panels
 from limnet.bench.studies.record import Record, Row
+from limnet.bench.studies.sweep import Measure, sweep
 from limnet.bench.studies.tables import (
     ALL,
     checkpoints,
@@ -57,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = "mrf_rounds" if args.scope is None else f"mrf_rounds_{args.scope}"
     fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity, "scope": scope, "tau": tau}
     record = Record(args.out, name, command_of("mrf_rounds", parser, args), fixed)
-    for thing in objects_of(args):
-        for variant in VARIANTS:
-            if not record.has({"variant": variant, **thing.key}):
-                record.add(measure(segmenter, thing, variant, args.rounds, scope, tau))
-                print(f"{thing.file} {thing.object}, {variant}: {record.rows[-1]['dice']}", flush=True)
+
+    def measured(variant: str) -> Measure:
+        return lambda thing: measure(segmenter, thing, variant, args.rounds, scope, tau)
+
+    sweep(record, objects_of(args), {variant: measured(variant) for variant in VARIANTS})
     report(record, args.rounds)
 
 
@@ -69,7 +70,6 @@ def measure(
     segmenter: InteractiveSegmenter, thing: StudyObject, variant: str, rounds: int, scope: str, tau: float
 ) -> Row:
     """One object in one variant."""
-    row: Row = {"variant": variant, **thing.key, "group": thing.group, "voxels": int(thing.truth.sum())}
     used = {NONE: 1.0, FUSED: tau, ORACLE: 0.5}[variant]
     settings = with_settings(segmenter, scope=scope, tau=used)
     if variant != FUSED:
@@ -77,7 +77,7 @@ def measure(
         case = open_case(
             segmenter, thing.volume, settings, change=lambda e: replace(e, assessor=oracle, fusion=variant == ORACLE)
         )
-        return {**row, **scores(list(play(case, thing.truth, rounds)))}
+        return dict(scores(list(play(case, thing.truth, rounds))))
     watched: list[WatchedAssessor] = []
 
     def watch(engine: Engine) -> Engine:
@@ -91,7 +91,7 @@ def measure(
         if seen:
             step, others = step_of(turn.mask, thing.truth, seen, used, TAUS)
             steps.append({"round": turn.number, **step._asdict(), "taus": others})
-    return {**row, **scores(turns), "steps": steps}
+    return {**scores(turns), "steps": steps}
 
 
 def bad_rounds(rows: Sequence[Row]) -> float:

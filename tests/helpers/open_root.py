@@ -1,14 +1,17 @@
-"""The open volumes in small: a folder with manifest.json as the analysis scripts read it, and a very small model."""
+"""The open volumes in small, with manifest.json as the analysis scripts read it, and a model without networks."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import small_segmenter
+from limnet.engine import Engine
+from limnet.settings import Settings
+from tests.helpers.fake_engine import ThresholdPropagator, fake_engine, phantom
 
 SHAPE = (8, 32, 40)
 
@@ -28,6 +31,23 @@ def open_root(root: Path) -> Path:
     return root
 
 
-def small_model(folder: Path) -> Path:
-    """A model folder of very small networks with fixed random weights."""
-    return small_segmenter().save_pretrained(folder)
+class WanderingPropagator(ThresholdPropagator):
+    """Another threshold in every round: now the core alone, now noise as well."""
+
+    def propagate(self, *arguments: Any, **options: Any) -> dict[int, np.ndarray]:
+        self.threshold = (230.0, 4.0, 120.0)[len(self.calls) % 3]
+        return super().propagate(*arguments, **options)
+
+
+class ThresholdSegmenter:
+    """What the scripts need of a segmenter, with `fake_engine` inside: whole rounds in a millisecond."""
+
+    def __init__(self, name: str = "fake", settings: Settings | None = None) -> None:
+        self.name, self.settings = name, settings or Settings(tau=0.8)
+        self.identity = {"name": name}
+        self.used: list[Settings] = []
+
+    def engine(self, settings: Settings | None = None) -> Engine:
+        self.used.append(settings or self.settings)
+        engine = fake_engine(p=dict(enumerate((0.9, 0.1) * SHAPE[0])))
+        return replace(engine, propagator=WanderingPropagator())

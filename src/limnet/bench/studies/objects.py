@@ -66,6 +66,7 @@ def study_objects(
     per_file: int | None = None,
     per_group: int | None = None,
     skip: str = "2d/",
+    only: str = "",
     smallest: int = SMALLEST,
 ) -> Iterator[StudyObject]:
     """Objects of the open volumes in the order of their manifest; a file is read when its first object is asked for.
@@ -76,6 +77,7 @@ def study_objects(
         per_file: at most that many objects of a file, spread evenly over all of them.
         per_group: at most that many files of one group.
         skip: leave out files whose name holds this; nothing if empty.
+        only: take only files whose name holds this.
         smallest: least number of voxels of an object.
 
     Raises:
@@ -84,7 +86,8 @@ def study_objects(
     seen: dict[str, int] = {}
     for entry in read_manifest(root):
         file, group = str(entry["file"]), group_of(str(entry["file"]))
-        if not file.startswith(split + "/") or (skip and skip in file) or entry.get("kind") == "labels-only":
+        unwanted = (skip and skip in file) or only not in file or entry.get("kind") == "labels-only"
+        if unwanted or not file.startswith(split + "/"):
             continue
         seen[group] = seen.get(group, 0) + 1
         if per_group is not None and seen[group] > per_group:

@@ -27,6 +27,7 @@ def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=rounds, help=f"rounds of one click (default: {rounds})")
     parser.add_argument("--per-file", type=_positive, help="objects per file, spread evenly; all by default")
     parser.add_argument("--per-group", type=_positive, help="files per group; all by default")
+    parser.add_argument("--only", default="", help="only files whose name holds this")
     parser.add_argument("--skip", default="2d/", help="leave out files whose name holds this (default: 2d/)")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves them as they are")
@@ -35,7 +36,7 @@ def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
 
 def objects_of(args: argparse.Namespace) -> Iterator[StudyObject]:
     """The objects the options ask for."""
-    return study_objects(args.data, args.split, args.per_file, args.per_group, args.skip)
+    return study_objects(args.data, args.split, args.per_file, args.per_group, args.skip, args.only)
 
 
 def set_threads(args: argparse.Namespace) -> None:
@@ -52,6 +53,7 @@ def command_of(script: str, parser: argparse.ArgumentParser, args: argparse.Name
     for name, value in vars(args).items():
         if name in _LEFT_OUT or value == parser.get_default(name) or value is None:
             continue
+        value = Path(value) if name == "model" else value
         flag = "--" + name.replace("_", "-")
         parts.append(flag if value is True else f"{flag} {_shown(value)}")
     return " ".join(parts)
@@ -63,7 +65,7 @@ def fixed_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and type(value).__str__ is object.__str__:
         return ",".join(map(_shown, value))
     return value.name if isinstance(value, Path) else str(value)
 

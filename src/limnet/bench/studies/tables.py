@@ -32,8 +32,8 @@ def of_variant(rows: Iterable[Row], variant: str) -> list[Row]:
 
 
 def common_rows(rows: Sequence[Row], variants: Sequence[str]) -> list[Row]:
-    """The rows of objects that every variant has: only those can be compared."""
-    have = [{(r["file"], r["object"]) for r in of_variant(rows, v)} for v in variants]
+    """The rows of objects that every variant has, none of them left out: only those can be compared."""
+    have = [{(r["file"], r["object"]) for r in of_variant(rows, v) if "left_out" not in r} for v in variants]
     shared = set.intersection(*have) if have else set()
     return [row for row in rows if (row["file"], row["object"]) in shared and row["variant"] in variants]
 

@@ -1,0 +1,35 @@
+"""Every object in every variant, each kept as soon as it is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from rich.console import Console
+
+from limnet.bench.studies.objects import StudyObject
+from limnet.bench.studies.record import Record, Row
+
+Measure = Callable[[StudyObject], Row]
+
+
+def sweep(record: Record, objects: Iterable[StudyObject], variants: Mapping[str, Measure]) -> None:
+    """Measure what the record does not hold yet.
+
+    Args:
+        record: where rows go: variant, file, object, group, voxels and what the measure gave.
+        objects: in the order to go through them.
+        variants: name -> gives the entries of a row. An entry "left_out" (a reason) keeps the row out of comparisons.
+    """
+    console = Console(stderr=True, highlight=False)
+    for thing in objects:
+        for variant, measure in variants.items():
+            if record.has({"variant": variant, **thing.key}):
+                continue
+            start = time.perf_counter()
+            row = measure(thing)
+            about = {"variant": variant, **thing.key, "group": thing.group, "voxels": int(thing.truth.sum())}
+            record.add({**about, **row})
+            what = row.get("left_out") or " ".join(f"{v:.3f}" for v in row.get("dice", ()))
+            took = time.perf_counter() - start
+            console.print(f"{thing.file} {thing.object}, {variant}: {what} ({took:.1f} s)", markup=False)

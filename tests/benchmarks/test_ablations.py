@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablations
+from limnet.errors import InputError
+from limnet.settings import Settings
+from tests.helpers.open_root import ThresholdSegmenter
+
+
+def test_one_setting_at_a_time(study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path) -> None:
+    ablations.main([*study, "--rounds", "3", "--per-file", "1"])
+    rows = json.loads((tmp_path / "ablations.json").read_text())["rows"]
+    changes = ablations.variants_of(loaded[0])  # type: ignore[arg-type]
+    assert [r["variant"] for r in rows] == [*changes, *changes], "two objects"
+    own = loaded[0].settings.to_json()
+    used = [{k: v for k, v in s.to_json().items() if v != own[k]} for s in loaded[0].used]
+    assert used == [*changes.values(), *changes.values()]
+    assert {n for c in changes.values() if len(c) == 1 for n in c} == set(own) - {"cache_bytes"}
+    for row in rows:
+        assert row["compliance"] == 1.0
+        assert 1 <= row["newest"][1] <= row["all"][1]
+    table = (tmp_path / "ablations.md").read_text()
+    assert all(name in table for name in changes)
+    assert (tmp_path / "ablations.png").stat().st_size > 5000
+
+
+def test_what_would_change_nothing_is_left_out() -> None:
+    model = ThresholdSegmenter(settings=Settings(tau=1.0, click_fallback=0))
+    changes = ablations.variants_of(model)  # type: ignore[arg-type]
+    assert not {"no fusion", "no disk around disobeyed clicks"} & set(changes)
+    assert {"scope": "interval"} in changes.values()
+
+
+def test_several_models(study: list[str], tmp_path: Path) -> None:
+    options = [*study, "--models", f"{tmp_path}/a,plain={tmp_path}/b", "--rounds", "1"]
+    ablations.main(options)
+    found = json.loads((tmp_path / "ablations_models.json").read_text())
+    assert {r["variant"] for r in found["rows"]} == {"a", "plain"}
+    assert "--models a,plain=b" in found["command"]
+    with pytest.raises(InputError, match="two models"):
+        ablations.main([*study, "--models", "x/a,y/a"])

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import robustness
+from limnet.bench.studies.objects import StudyObject, study_objects
+from limnet.view import SliceView
+
+
+@pytest.fixture
+def thing(study_root: Path) -> StudyObject:
+    return next(study_objects(study_root, "val", per_file=1))
+
+
+def test_scenes(thing: StudyObject) -> None:
+    scenes = {n: d(thing, 3) for n, d in robustness.disturbances((2.0,), (0.1,)).items()}
+    low, high = SliceView(thing.volume, 0).auto_window(4, (16, 20))
+    width = high - low
+    assert scenes["window twice as wide"].window == pytest.approx((low - width / 2, high + width / 2))
+    assert scenes["window half as wide"].window == pytest.approx((low + width / 4, high - width / 4))
+    assert scenes["window shifted up by a quarter"].window == pytest.approx((low + width / 4, high + width / 4))
+    half = scenes["every second slice missing"]
+    assert (half.volume.shape, half.truth.shape, half.volume.spacing) == ((4, 32, 40), (4, 32, 40), (4.0, 1.0, 1.0))
+    np.testing.assert_array_equal(half.volume.array, thing.volume.array[::2])
+    noisy = scenes["noise, 10 % of the window"].volume.array
+    difference = noisy.astype(float) - thing.volume.array
+    assert noisy.dtype == thing.volume.array.dtype
+    assert 0.05 * width < difference.std() < 0.11 * width, "a little less than 10 %, for values are cut off"
+    again = robustness.noise(0.1)(thing, 3).volume.array
+    np.testing.assert_array_equal(noisy, again)
+    assert (robustness.noise(0.1)(thing, 4).volume.array != noisy).any()
+    assert (scenes["clicks moved by up to 2 mm"].robot.jitter, scenes[robustness.CLEAN].robot.jitter) == (2.0, 0.0)
+
+
+def test_losses_are_paired(study: list[str], tmp_path: Path) -> None:
+    robustness.main([*study, "--rounds", "1", "--per-file", "1", "--only", "two", "--jitter", "2", "--noise", "0.1"])
+    found = json.loads((tmp_path / "robustness.json").read_text())
+    summary = found["summary"]["disturbances"]
+    assert set(summary) == set(robustness.disturbances((2.0,), (0.1,)))
+    clean = summary[robustness.CLEAN]
+    assert clean["lost"] == [0.0]
+    for one in summary.values():
+        assert one["lost"][0] == pytest.approx(clean["dice"][0] - one["dice"][0])
+    assert (tmp_path / "robustness.png").stat().st_size > 5000
