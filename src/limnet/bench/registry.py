@@ -46,6 +46,11 @@ class PeerEntry(NamedTuple):
 SUITES: dict[str, SuiteEntry] = {
     "open": SuiteEntry("limnet.bench.suites.open", "the open volumes (a folder with manifest.json)"),
     "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
+    "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
+    "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
+    "table4": SuiteEntry("limnet.bench.suites.table4", "Table IV: six organs of BTCV"),
+    "table5": SuiteEntry("limnet.bench.suites.table5", "Table V: MSD pancreas tumour and colon cancer"),
+    "table6": SuiteEntry("limnet.bench.suites.table6", "Table VI: EndoVis18 test sequences, video"),
 }
 
 PEERS: dict[str, PeerEntry] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ class Suite:
         choice: which objects of a case are taken.
         group: module-level function (or partial of one) from the names of case and object to the group it is
             reported in; by default the label's name.
+        choices: case name -> choice, for suites over several data sets; `choice` for all others.
+        parts: what decides the numbers besides, as JSON types; becomes part of the configuration.
+        variants: settings of limnet models, each run for itself, such as {"tau": 1.0}.
         published: table of `published.json` whose columns are the groups, if there is one.
         note: what a reader must know about the numbers, printed in reports.
     """
@@ -39,8 +42,15 @@ class Suite:
     rounds: Rounds = field(default_factory=RobotRounds)
     choice: ObjectChoice = field(default_factory=ObjectChoice)
     group: Grouping | None = None
+    choices: Mapping[str, ObjectChoice] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, Any]] = ({},)
     published: str | None = None
     note: str = ""
+
+    def choice_of(self, case: str) -> ObjectChoice:
+        """Which objects of a case are taken."""
+        return self.choices.get(case, self.choice)
 
     def config(self) -> dict[str, Any]:
         """What decides the numbers, besides the data and the predictor, as JSON types."""
@@ -48,6 +58,7 @@ class Suite:
             "suite": self.name,
             "rounds": {"class": type(self.rounds).__name__, **dataclasses.asdict(self.rounds)},  # type: ignore[call-overload]
             "objects": dataclasses.asdict(self.choice),
+            **({"parts": dict(self.parts)} if self.parts else {}),
         }
         return json.loads(json.dumps(found))
 

@@ -81,7 +81,9 @@ def _command(name: str) -> Callable[..., None]:
         device = "cuda" if accelerator in ("gpu", "cuda") else "cpu"
         models = model or ([] if peer else ["limnet-tiny"])
         predictors: list[Predictor] = [
-            LimnetPredictor(m, scope, tau, threads=threads, device=device, precision=precision) for m in models
+            LimnetPredictor(m, scope, tau, variant, threads, device, precision)
+            for m in models
+            for variant in suite.variants
         ]
         predictors += [build_peer(text) for text in peer or []]
         run_all(suite, predictors, out, fresh=fresh, views=views, accelerator=accelerator, devices=devices, nodes=nodes)

@@ -27,7 +27,7 @@ GROUPS = {
     "nodules, CT": ("lidc",),
     "lesions, brain MR": ("openms",),
     "structures, brain MR": ("vxm", "mni152", "ch2", "inia19"),
-    "microscopy": ("micro_", "2d_"),
+    "microscopy": ("micro/", "2d/"),
 }
 SKIPPED = ("2d/",)
 
@@ -44,33 +44,38 @@ def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> S
     if split not in ("train", "val"):
         raise InputError(f"the open volumes have the splits train and val; got {split!r}")
     cases: list[LabelledCase] = []
+    groups: dict[str, str] = {}
     seen: dict[str, int] = {}
     for entry in read_manifest(root):
         file = entry["file"]
         if not file.startswith(split + "/") or any(part in file for part in skip) or entry["kind"] == "labels-only":
             continue
-        case = _case(root, file, entry)
-        group = group_of(case.name)
+        case, group = _case(root, file, entry), group_of(file)
         seen[group] = seen.get(group, 0) + 1
         if options.per_group is None or seen[group] <= options.per_group:
             cases.append(case)
+            groups[case.name] = group
     return Suite(
         name="open",
         title=f"Open volumes, {split}",
         cases=cases,
         rounds=options.played(RobotRounds()),
         choice=options.chosen(ObjectChoice()),
-        group=group_of,
+        group=partial(_group, groups),
     )
 
 
-def group_of(case: str, object: str = "") -> str:
-    """Group of a case by its name."""
-    return next((group for group, parts in GROUPS.items() if any(part in case for part in parts)), "other")
+def group_of(file: str) -> str:
+    """Group of a file of the manifest."""
+    return next((group for group, parts in GROUPS.items() if any(part in file for part in parts)), "other")
+
+
+def _group(groups: dict[str, str], case: str, label: str) -> str:
+    return groups[case]
 
 
 def _case(root: Path, file: str, entry: dict) -> LabelledCase:
-    name = file.partition("/")[2].removesuffix(".npz").replace("/", "_")
+    name = Path(file).stem
     kind = str(entry.get("modality", "")).upper()
     return LabelledCase(
         name=name,

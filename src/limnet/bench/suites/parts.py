@@ -1,0 +1,109 @@
+"""Suites over one or several data sets that lie side by side in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limnet.bench.objects import ObjectChoice
+from limnet.bench.rounds import RobotRounds
+from limnet.bench.suite import Grouping, Suite, SuiteOptions
+from limnet.datasets.base import LabelledDataset
+from limnet.datasets.registry import dataset_class
+from limnet.errors import InputError, MissingFileError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of one data set.
+
+    Attributes:
+        dataset: its name in `limnet.datasets.registry`.
+        folders: names under which it may lie in the root.
+        split: the split that is reported.
+        merge: objects by label ids, see `ObjectChoice`; None takes every label.
+    """
+
+    dataset: str
+    folders: tuple[str, ...]
+    split: str
+    merge: Mapping[str, tuple[int, ...]] | None = None
+
+
+def join(
+    name: str,
+    title: str,
+    root: Path,
+    options: SuiteOptions,
+    parts: Sequence[Part],
+    *,
+    rounds: RobotRounds | None = None,
+    group: Grouping | None = None,
+    variants: Sequence[Mapping[str, Any]] = ({},),
+    note: str = "",
+) -> Suite:
+    """A suite of all parts that are there; its published table is the one of its name.
+
+    Args:
+        name: of the suite.
+        title: of the suite.
+        root: folder of the data sets, or of the only one.
+        options: of the command line.
+        parts: the data sets. Whole labels are objects, however small; slices along axis 0.
+        rounds: how objects are played, six rounds by default.
+        group: see `Suite`; by default the object's label.
+        variants: see `Suite`.
+        note: see `Suite`.
+
+    Raises:
+        MissingFileError: none of them is there.
+        InputError: a data set has no such split.
+    """
+    base = options.chosen(ObjectChoice(smallest=1, components=()))
+    choices, cases, absent = {}, [], []
+    for part in parts:
+        found = _find(root, part)
+        if found is None:
+            absent.append(part)
+            continue
+        split = options.split or part.split
+        if split not in found.splits:
+            raise InputError(f"{found.title} has no split {split!r}; there are {', '.join(found.splits)}")
+        mine = found.cases(split)[: options.per_group]
+        cases += mine
+        choices |= {case.name: dataclasses.replace(base, merge=part.merge) for case in mine}
+    if len(absent) == len(parts):
+        wanted = "; ".join(f"{part.dataset} in {' or '.join(part.folders)}" for part in parts)
+        raise MissingFileError(
+            f"no data of benchmark {name} in {root}: expected {wanted}. "
+            "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
+        )
+    missing = f"Not measured, for lack of data: {', '.join(part.dataset for part in absent)}." if absent else ""
+    return Suite(
+        name=name,
+        title=title,
+        cases=cases,
+        rounds=options.played(rounds or RobotRounds()),
+        choice=base,
+        group=group,
+        choices=choices,
+        parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
+        variants=variants,
+        published=name,
+        note=" ".join(text for text in (note, missing) if text),
+    )
+
+
+def _find(root: Path, part: Part) -> LabelledDataset | None:
+    """The data set in one of its folders or in the root itself; None where it is not."""
+    cls = dataset_class(part.dataset)
+    for folder in [*(root / name for name in part.folders), root]:
+        if folder.is_dir():
+            try:
+                return cls(folder)
+            except MissingFileError:
+                continue
+    return None

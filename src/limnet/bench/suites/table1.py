@@ -1,0 +1,19 @@
+"""Table I: kidneys and tumours after six rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limnet.bench.suite import Suite, SuiteOptions
+from limnet.bench.suites.parts import Part, join
+
+PARTS = (
+    Part("kits19", ("KiTS19", "kits19"), "val", {"kidney organ": (1, 2), "kidney tumour": (2,)}),
+    Part("msd-lung", ("Task06_Lung",), "val", {"lung": (1,)}),
+    Part("msd-colon", ("Task10_Colon",), "val", {"colon": (1,)}),
+)
+
+
+def build(root: Path, options: SuiteOptions) -> Suite:
+    """KiTS19 (Mem3D's 42 cases), MSD lung and colon (held-out labelled cases)."""
+    return join("table1", "Table I: KiTS19, MSD lung and colon", root, options, PARTS)

@@ -1,0 +1,17 @@
+"""Table II and figure 3: the same as Table I with and without fusion, Dice per round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limnet.bench.suite import Suite, SuiteOptions
+from limnet.bench.suites.parts import join
+from limnet.bench.suites.table1 import PARTS
+
+VARIANTS = ({"tau": 1.0}, {})
+
+
+def build(root: Path, options: SuiteOptions) -> Suite:
+    """Every model runs twice: tau=1 keeps the new mask always (without MRF), then with the model's own tau."""
+    title = "Table II and figure 3: with and without fusion"
+    return join("table2", title, root, options, PARTS, variants=VARIANTS, note="tau=1.0 is the method without fusion.")

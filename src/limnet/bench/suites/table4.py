@@ -1,0 +1,23 @@
+"""Table IV: six abdominal organs of BTCV, a data set that was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limnet.bench.suite import Suite, SuiteOptions
+from limnet.bench.suites.parts import Part, join
+
+ORGANS = {
+    "left kidney": (3,),
+    "right kidney": (2,),
+    "aorta": (8,),
+    "spleen": (1,),
+    "esophagus": (5,),
+    "liver": (6,),
+}
+
+
+def build(root: Path, options: SuiteOptions) -> Suite:
+    """The 12 cases that TransUNet's split holds out."""
+    parts = (Part("btcv", ("BTCV", "btcv", "RawData"), "val", ORGANS),)
+    return join("table4", "Table IV: BTCV", root, options, parts)
