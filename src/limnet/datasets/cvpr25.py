@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from limnet.datasets.array_pickle import load_arrays
 from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.nifti_pairs import whole_numbers
+from limnet.datasets.nifti_pairs import ids_in, whole_numbers
 from limnet.errors import FileFormatError, InputError, LimnetError
 from limnet.volume import Volume
 from limnet.volume_io.npz_slices import npz_headers, npz_slabs, opened_npz, read_header
@@ -211,7 +211,7 @@ def _check_files(image: Path, label: Path) -> Iterator[tuple[str, str]]:
         yield f"every voxel of the image is {low:g}", again
     ids: set[int] = set()
     for _, slab in npz_slabs(label, "gts"):
-        ids |= set(np.unique(whole_numbers(slab, label)).tolist())
+        ids |= ids_in(whole_numbers(slab, label))
     ids -= {0}
     if not ids:
         yield "no voxel is labelled", "copy the labels again, or take the case out"

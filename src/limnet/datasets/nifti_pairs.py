@@ -238,5 +238,15 @@ def label_ids(path: Path) -> set[int]:
     """Labels that occur in a file, read slab by slab; raises FileFormatError as `read_labels`."""
     ids: set[int] = set()
     for _, slab in nifti_slabs(path):
-        ids |= set(np.unique(whole_numbers(slab, path)).tolist())
+        ids |= ids_in(whole_numbers(slab, path))
     return ids
+
+
+def ids_in(labels: NDArray[Any]) -> set[int]:
+    """The values that occur in a (D, H, W) array from `whole_numbers`; faster and smaller than numpy.unique."""
+    if labels.dtype.itemsize > 2:
+        return set(np.unique(labels).tolist())
+    present = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
+    for plane in labels:
+        present[plane] = True
+    return set(np.flatnonzero(present).tolist())

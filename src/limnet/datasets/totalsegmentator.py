@@ -191,10 +191,15 @@ def read_structures(folder: Path, image: Path, structures: Sequence[str] | None 
     for name in STRUCTURES if structures is None else sorted(structures, key=IDS.__getitem__):
         if (path := files.get(name)) is None:
             continue
-        if (shape := read_nifti_grid(path).shape) != grid.shape:
-            raise FileFormatError(f"{path} is {shape}, the CT {grid.shape} (slices, rows, columns). Download it again")
+        stop = 0
         for start, slab in nifti_slabs(path):
-            labels[start : start + len(slab)][whole_numbers(slab, path) > 0] = IDS[name]
+            stop = start + len(slab)
+            if slab.shape[1:] != grid.shape[1:] or stop > grid.shape[0]:
+                break
+            labels[start:stop][whole_numbers(slab, path) > 0] = IDS[name]
+        if slab.shape[1:] != grid.shape[1:] or stop != grid.shape[0]:
+            shape = read_nifti_grid(path).shape
+            raise FileFormatError(f"{path} is {shape}, the CT {grid.shape} (slices, rows, columns). Download it again")
     return reorient(labels, grid.affine, display_axes(grid.affine, "axial"))[0]
 
 

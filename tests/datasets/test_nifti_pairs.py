@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limnet.datasets.nifti_pairs import NiftiPair, check_pair, ids_in, nifti_files, read_image, read_labels
+from limnet.datasets.orientation import display_axes, reorient
+from limnet.errors import FileFormatError, InputError
+from limnet.volume_io.nifti_slices import nifti_slabs, read_nifti_grid
+from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti, write_side_file
+
+SHAPE = (9, 8, 6)
+NAMES = {1: "organ", 2: "lesion"}
+
+
+def pair(root: Path) -> NiftiPair:
+    image = write_nifti(root / "image.nii.gz", ct(SHAPE))
+    return NiftiPair("case", "case", "ct", image, write_nifti(root / "label.nii.gz", blocks(SHAPE, (1, 2))))
+
+
+def found(pair: NiftiPair) -> str:
+    return " | ".join(f"{p.what} -> {p.advice}" for p in check_pair(pair, NAMES))
+
+
+def test_a_good_pair_has_no_problem(tmp_path: Path):
+    assert found(pair(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
+def test_label_dtypes_are_no_problem(tmp_path: Path, dtype: type):
+    good = pair(tmp_path)
+    write_nifti(good.label, blocks(SHAPE, (1, 2), dtype))
+    assert found(good) == ""
+    labels = read_labels(good.label, good.image)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {0, 1, 2}
+
+
+def test_affines_that_differ_by_rounding_are_no_problem(tmp_path: Path):
+    good = pair(tmp_path)
+    affine = oriented_affine()
+    affine[:3] += 1e-5
+    write_nifti(good.label, blocks(SHAPE, (1, 2)), affine)
+    assert found(good) == ""
+
+
+def test_affines_that_differ(tmp_path: Path):
+    bad = pair(tmp_path)
+    write_nifti(bad.label, blocks(SHAPE, (1, 2)), oriented_affine("RPS"))
+    assert "mm apart" in found(bad)
+    affine = oriented_affine()
+    affine[0, 3] = 0.5
+    write_nifti(bad.label, blocks(SHAPE, (1, 2)), affine)
+    assert "up to 0.5 mm apart" in found(bad)
+
+
+def test_shapes_that_differ(tmp_path: Path):
+    bad = pair(tmp_path)
+    write_nifti(bad.label, blocks((9, 8, 5), (1, 2)))
+    assert "the image is (6, 8, 9), its labels (5, 8, 9)" in found(bad)
+    with pytest.raises(FileFormatError, match="do not belong together"):
+        read_labels(bad.label, bad.image)
+
+
+def test_labels_that_are_not_listed_empty_fractions_or_negative(tmp_path: Path):
+    bad = pair(tmp_path)
+    write_nifti(bad.label, blocks(SHAPE, (1, 7)))
+    assert "labels [7] are not in" in found(bad)
+    assert "2 lesion" in found(bad)
+    write_nifti(bad.label, np.zeros(SHAPE, np.uint8))
+    assert "no voxel is labelled" in found(bad)
+    write_nifti(bad.label, blocks(SHAPE, (1, 2), np.float32) * np.float32(0.5))
+    assert "fractions" in found(bad)
+    write_nifti(bad.label, -blocks(SHAPE, (1, 2), np.int16))
+    assert "start at 0" in found(bad)
+    with pytest.raises(FileFormatError, match="start at 0"):
+        read_labels(bad.label, bad.image)
+
+
+@pytest.mark.parametrize("which", ["image", "label"])
+def test_damaged_files(tmp_path: Path, which: str):
+    bad = pair(tmp_path)
+    damage(getattr(bad, which))
+    assert f"{which}.nii.gz could not be read" in found(bad)
+    assert "download it again" in found(bad)
+
+
+def test_a_compressed_file_named_nii(tmp_path: Path):
+    bad = pair(tmp_path)
+    plain = bad.label.with_suffix("")
+    bad.label.rename(plain)
+    assert "Rename it to .nii.gz" in found(NiftiPair("case", "case", "ct", bad.image, plain))
+
+
+def test_4d_images(tmp_path: Path):
+    bad = pair(tmp_path)
+    image = np.stack([ct(SHAPE), ct(SHAPE, 1)], axis=-1)
+    write_nifti(bad.image, image)
+    assert "holds 2 images" in found(bad)
+    with pytest.raises(InputError, match="holds 2 volumes"):
+        read_image(bad.image, "ct")
+    np.testing.assert_array_equal(read_image(bad.image, "ct", "stored", 1).array, image[..., 1].T)
+    write_nifti(bad.image, image[..., :1])  # a fourth axis of one is a volume all the same
+    assert found(bad) == ""
+    assert read_image(bad.image, "ct").shape == SHAPE[::-1]
+
+
+def test_images_without_contrast_or_with_nan(tmp_path: Path):
+    bad = pair(tmp_path)
+    write_nifti(bad.image, np.full(SHAPE, -1024, np.int16))
+    assert "every voxel of the image is -1024" in found(bad)
+    image = ct(SHAPE).astype(np.float32)
+    image[3, 3, 3] = np.nan
+    write_nifti(bad.image, image)
+    assert "NaN" in found(bad)
+
+
+def test_slabs_are_the_volume_and_scaling_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("limnet.volume_io.nifti_slices._SLAB_BYTES", 9 * 8 * 2 * 4)  # four slices
+    image = nibabel.Nifti1Image(ct(SHAPE), oriented_affine())
+    image.header.set_slope_inter(2.0, -10.0)
+    image.to_filename(tmp_path / "x.nii.gz")
+    pieces = list(nifti_slabs(tmp_path / "x.nii.gz"))
+    assert [(start, len(piece)) for start, piece in pieces] == [(0, 4), (4, 2)]
+    np.testing.assert_allclose(
+        np.concatenate([p for _, p in pieces]), nibabel.load(tmp_path / "x.nii.gz").get_fdata().T
+    )
+    grid = read_nifti_grid(tmp_path / "x.nii.gz")
+    assert (grid.shape, grid.volumes, grid.dtype) == (SHAPE[::-1], 1, np.int16)
+    np.testing.assert_allclose(grid.affine, oriented_affine())
+
+
+def test_side_files_and_hidden_files_are_no_cases(tmp_path: Path):
+    write_side_file(write_nifti(tmp_path / "b.nii.gz", ct(SHAPE)))
+    write_nifti(tmp_path / "a.b.nii", ct(SHAPE))
+    (tmp_path / "notes.txt").write_text("")
+    assert list(nifti_files(tmp_path)) == ["a.b", "b"]
+    with pytest.raises(FileFormatError, match="side file"):
+        read_nifti_grid(tmp_path / "._b.nii.gz")
+
+
+def test_a_check_holds_a_few_slices_only(tmp_path: Path):
+    shape = (256, 256, 640)  # 40 MB as uint8, 80 MB as int16
+    labels = np.zeros(shape, np.uint8, order="F")
+    labels[5:9, 5:9, 5:9] = 1
+    big = NiftiPair("c", "c", "ct", tmp_path / "i.nii", tmp_path / "l.nii")
+    write_nifti(big.label, labels)
+    write_nifti(big.image, labels.view(np.int8))
+    tracemalloc.start()
+    try:
+        assert check_pair(big, NAMES) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6
+
+
+codes = st.permutations(["RL", "AP", "SI"]).flatmap(lambda axes: st.tuples(*(st.sampled_from(axis) for axis in axes)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(codes, st.tuples(*[st.integers(1, 5)] * 3), st.integers(0, 9), st.sampled_from(["axial", "acquired"]))
+def test_turning_moves_no_voxel_in_the_patient(codes: tuple[str, ...], shape: tuple[int, ...], seed: int, plane: str):
+    rng = np.random.default_rng(seed)
+    affine = oriented_affine("".join(codes), tuple(rng.uniform(0.5, 4, 3)))
+    affine[:3, 3] = rng.normal(0, 50, 3)
+    array = rng.permutation(int(np.prod(shape))).reshape(shape)
+    axes = display_axes(affine, plane)
+    turned, moved = reorient(array, affine, axes)
+    assert nibabel.aff2axcodes(moved) == axes
+    where = {v: affine @ [*index[::-1], 1] for index, v in np.ndenumerate(array)}
+    for index, value in np.ndenumerate(turned):
+        np.testing.assert_allclose(moved @ [*index[::-1], 1], where[value], atol=1e-9)
+
+
+def test_planes():
+    thick_sagittal = oriented_affine("PSR", (1.0, 1.0, 4.0))
+    thick_coronal = oriented_affine("RAS", (1.0, 5.0, 1.0))
+    assert display_axes(thick_sagittal, "acquired") == ("P", "I", "L")
+    assert display_axes(thick_coronal, "acquired") == ("L", "I", "P")
+    assert display_axes(oriented_affine("PSR", (1.0, 1.0, 1.2)), "acquired") == ("L", "P", "S")
+    assert display_axes(thick_sagittal, "axial") == ("L", "P", "S")
+    assert display_axes(thick_sagittal, "stored") is None
+
+
+def test_colour_is_turned_too():
+    array = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3)
+    turned, _ = reorient(array, oriented_affine("IPL"), ("L", "P", "S"))
+    assert turned.shape == (4, 3, 2, 3)
+    np.testing.assert_array_equal(turned[0, 1, 1], array[1, 1, 3])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 70000), min_size=1, max_size=20))
+def test_ids_are_those_of_unique(values: list[int]):
+    dtype = np.uint8 if max(values) < 256 else np.uint16 if max(values) < 65536 else np.int32
+    array = np.array(values, dtype).reshape(1, 1, -1)
+    assert ids_in(array) == set(values)
