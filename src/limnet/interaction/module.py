@@ -13,8 +13,8 @@ from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
-from limnet.interaction.robot_clicks import clicks_to_reach, robot_clicks
 from limnet.interaction.training_clicks import add_disks, draw_clicks
+from limnet.interaction.validation import LEAST_CLICKS, validate_clicks
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
@@ -63,7 +63,7 @@ class InteractionModule(AveragedModule):
         validation_clicks: int = 6,
     ):
         super().__init__()
-        if validation_clicks < 6:
+        if validation_clicks < LEAST_CLICKS:
             raise InputError(f"validation_clicks is {validation_clicks}; Dice is logged after 6 clicks: give 6 or more")
         self.save_hyperparameters()
         self.network = resolve("interaction", network)(**(network_config or {}))
@@ -118,19 +118,9 @@ class InteractionModule(AveragedModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
-        """The robot user on the first slice of every clip, with the averaged weights.
-
-        Logs the mean Dice after 1, 2, 3 and 6 clicks, and val/noc85, the mean number of clicks to an IoU of 0.85
-        (`validation_clicks` where it is not reached).
-        """
-        image, target = batch[0][:, :1].float() / 255, batch[1][:, :1].bool()
+        """The robot user on the first slice of every clip, with the averaged weights; see `validate_clicks`."""
         self.average.eval()
-        result = robot_clicks(self.average, image, target, self.hparams["validation_clicks"])
-        for click in (1, 2, 3, 6):
-            dice = result.dice[click - 1].mean()
-            self.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
-        self.log("val/noc85", clicks_to_reach(result.iou, 0.85).mean(), batch_size=len(image), sync_dist=True)
-        return {"pictures": Pictures(image[:, 0], target[:, 0], result.mask[:, 0], result.clicks)}
+        return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])
 
 
 def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
