@@ -17,15 +17,6 @@ from pathlib import Path
 import numpy as np
 
 KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 0.6)), "valclip": (8, (0.15, 0.5))}
-VALIDATION_GROUPS = {
-    "ts_ct_dicom": 4.0,
-    "mni152": 1.0,
-    "vxm_brain": 4.0,
-    "openms": 3.0,
-    "lidc": 3.0,
-    "plantseg": 1.0,
-    "axon": 0.3,
-}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.progress import track
 
     from limnet.datasets.clips import Source, draw_clip
-    from limnet.datasets.open import MIXES, load_sources
+    from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
     from limnet.simulation.volumes import synthetic_labels
     from limnet.volume_io.atomic import atomic_write
 
     torch.set_num_threads(1)
     length, span = KINDS[args.kind]
     training = args.split == "train"
-    sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_GROUPS)
+    sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_WEIGHTS)
     weights = np.array([s.weight for s in sources])
     weights /= weights.sum()
     args.out.mkdir(parents=True, exist_ok=True)

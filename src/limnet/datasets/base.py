@@ -181,9 +181,7 @@ class CaseDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if isinstance(dataset, (str, os.PathLike)):
-            if self.dataset_class is None:
-                raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
-            dataset = self.dataset_class(Path(dataset))
+            dataset = self.mix_of(Path(dataset))
         mix = [(dataset, 1.0)] if isinstance(dataset, LabelledDataset) else list(dataset)
         if not mix or any(weight <= 0 for _, weight in mix):
             raise InputError("give at least one data set, each with a weight above 0")
@@ -197,6 +195,13 @@ class CaseDataModule(LightningDataModule):
         self.paint_probability, self.transform = paint_probability, transform
         self.training: ClipDataset | None = None
         self.validation: ClipDataset | None = None
+
+    @classmethod
+    def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
+        """What the folder of a `dataset_class` stands for: that data set; a subclass may make several of it."""
+        if cls.dataset_class is None:
+            raise InputError(f"{root} is a folder: give a data set, such as FolderDataset({str(root)!r})")
+        return [(cls.dataset_class(root), 1.0)]
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Whole cases of a split of all data sets, one after the other."""

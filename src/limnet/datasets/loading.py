@@ -54,7 +54,7 @@ class ClipLoader:
             return -(-len(range(rank, self.samples, world)) // self.batch_size)
         return self.samples // world // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         rank, world = process_place()
         number, first, count = FIXED_EPOCH if self.fixed else self.epoch, 0 if self.fixed else self.batch, len(self)
         mine = [(number, index) for index in range(rank, self.samples, world)]

@@ -1,0 +1,117 @@
+"""Defect sets: slices with the mask before a round, the mask after it, and how good both are.
+
+Layout, as `recipes/quality.py collect` writes it: a .npz with image uint8 (N, S, S), previous and current bool or uint8
+(N, S, S), dice float (N, 2). Several files make one set.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from limnet.datasets.loading import FIXED_EPOCH, ClipLoader
+from limnet.errors import FileFormatError, InputError, MissingFileError
+
+_KEYS = ("image", "previous", "current", "dice")
+
+
+class DefectDataset(Dataset):
+    """Pairs of masks, held in memory as bytes; found by (epoch, number), each epoch in its own order.
+
+    Args:
+        paths: files of one crop size.
+        seed: of the orders.
+
+    Raises:
+        MissingFileError: no such file.
+        FileFormatError: no defect set, or crops of another size than in the first file.
+    """
+
+    def __init__(self, paths: Path | str | Sequence[Path | str], seed: int = 0) -> None:
+        files = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+        if not files:
+            raise InputError("no defect set was named; give at least one .npz file")
+        parts = [_read(path) for path in files]
+        for path, part in zip(files, parts, strict=True):
+            if part["image"].shape[1:] != parts[0]["image"].shape[1:]:
+                raise FileFormatError(
+                    f"{path} has crops of {part['image'].shape[1:]}, {files[0]} of {parts[0]['image'].shape[1:]}; "
+                    "collect them with the same quality crops"
+                )
+        self.arrays = {key: np.concatenate([part[key] for part in parts]) for key in _KEYS}
+        self.seed = seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrays["dice"])
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Image uint8 (S, S), previous uint8 (S, S), current uint8 (S, S), dice float32 (2,) of both masks."""
+        epoch, number = key
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        row = number if epoch == FIXED_EPOCH else int(self._shuffled(epoch)[number])
+        image, previous, current, dice = (torch.from_numpy(np.array(self.arrays[k][row])) for k in _KEYS)
+        return image, previous, current, dice
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return self._order[1]
+
+
+class DefectDataModule(LightningDataModule):
+    """Batches (image, previous, current, dice) for `QualityModule`.
+
+    Args:
+        training: one or several defect sets.
+        held: the same for validation, of other cases.
+        batch_size: pairs per process and step.
+        workers: processes that read.
+        seed: of the orders.
+    """
+
+    def __init__(
+        self,
+        training: Path | str | Sequence[Path | str],
+        held: Path | str | Sequence[Path | str],
+        batch_size: int = 32,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.workers = batch_size, workers
+        self.training, self.held = DefectDataset(training, seed), DefectDataset(held, seed)
+
+    def train_dataloader(self) -> ClipLoader:
+        """Every pair once an epoch; the loader's state can be saved and restored."""
+        return ClipLoader(self.training, self.batch_size, len(self.training), self.workers)
+
+    def val_dataloader(self) -> ClipLoader:
+        """Every pair, in the order of the files."""
+        return ClipLoader(self.held, 2 * self.batch_size, len(self.held), self.workers, fixed=True)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; collect a defect set with: python recipes/quality.py collect")
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            part = {key: data[key] for key in _KEYS}
+    except (KeyError, OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"{path} is no defect set with {', '.join(_KEYS)} ({error}); collect it again") from error
+    shape = part["image"].shape
+    fits = len(shape) == 3 and shape[0] > 0 and part["image"].dtype == np.uint8 and part["dice"].shape == (shape[0], 2)
+    if not fits or any(part[key].shape != shape for key in ("previous", "current")):
+        found = ", ".join(f"{key} {value.dtype} {value.shape}" for key, value in part.items())
+        raise FileFormatError(f"{path} holds {found}; expected image uint8 (N, S, S), masks alike and dice (N, 2)")
+    part["previous"], part["current"] = (part[key].astype(np.uint8) for key in ("previous", "current"))
+    part["dice"] = part["dice"].astype(np.float32)
+    return part

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from limnet.datasets.decathlon import DecathlonDataModule, DecathlonDataset
+from limnet.errors import FileFormatError, MissingFileError
+from tests.helpers.fake_folders import body, write_decathlon
+
+
+def change(root, **entries):
+    path = root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_task(tmp_path):
+    data = DecathlonDataset(write_decathlon(tmp_path))
+    cases = data.all_cases()
+    assert [c.name for c in cases] == [f"colon_{i:03d}" for i in range(5, 9)]
+    assert cases[1].labels == {1: "colon", 2: "cancer"}
+    assert cases[1].modality == "ct"
+    assert np.array_equal(cases[1].read_image().array, body(1)[0].T)
+    assert data.check() == []
+    assert data.cases("train")
+    assert data.cases("val")
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_channels(tmp_path, channel):
+    case = DecathlonDataset(write_decathlon(tmp_path, channels=2), channel=channel).all_cases()[0]
+    assert np.array_equal(case.read_image().array, body(0)[0].T + 1000 * channel)
+    assert case.modality == "mr"
+
+
+def test_listed_validation_and_separate_channel_files(tmp_path):
+    write_decathlon(tmp_path)
+    listed = json.loads((tmp_path / "dataset.json").read_text())["training"]
+    first = {**listed[0], "image": [listed[1]["image"], listed[0]["image"]]}
+    change(tmp_path, training=listed[:2], validation=[listed[2]])
+    data = DecathlonDataset(tmp_path)
+    assert [c.name for c in data.cases("val")] == ["colon_007"]
+    change(tmp_path, training=[first], validation=[])
+    case = DecathlonDataset(tmp_path, channel=1).all_cases()[0]
+    assert np.array_equal(case.read_image().array, body(0)[0].T)
+    with pytest.raises(FileFormatError, match="no channel 2"):
+        DecathlonDataset(tmp_path, channel=2)
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    with pytest.raises(MissingFileError, match=r"no dataset\.json"):
+        DecathlonDataset(tmp_path)
+    write_decathlon(tmp_path)
+    change(tmp_path, numTraining=9)
+    assert [p.what for p in DecathlonDataset(tmp_path).check()] == ["dataset.json says numTraining 9 but lists 4"]
+    (tmp_path / "labelsTr" / "colon_006.nii.gz").unlink()
+    with pytest.raises(MissingFileError, match=r"1 file\(s\) listed in .*colon_006"):
+        DecathlonDataset(tmp_path)
+    change(tmp_path, training=["./imagesTr/colon_006.nii.gz"])
+    with pytest.raises(FileFormatError, match="lists nothing under 'training'"):
+        DecathlonDataset(tmp_path)
+    (tmp_path / "dataset.json").write_text("[]")
+    with pytest.raises(FileFormatError, match="holds a list"):
+        DecathlonDataset(tmp_path)
+
+
+def test_it_trains(tmp_path):
+    module = DecathlonDataModule(write_decathlon(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
+    image, _ = next(iter(module.train_dataloader()))
+    assert image.shape == (2, 1, 32, 32)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from limnet.datasets.defects import DefectDataModule, DefectDataset
+from limnet.errors import FileFormatError, InputError, MissingFileError
+
+
+def write(path, count=7, size=8, seed=0, **changes):
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "image": rng.integers(0, 255, (count, size, size)).astype(np.uint8),
+        "previous": rng.random((count, size, size)) > 0.5,
+        "current": rng.random((count, size, size)) > 0.5,
+        "dice": rng.random((count, 2)).astype(np.float32),
+    }
+    arrays = {k: v for k, v in {**arrays, **changes}.items() if v is not None}
+    np.savez_compressed(path, **arrays)
+    return arrays
+
+
+def test_every_pair_once_an_epoch_and_the_same_again(tmp_path):
+    first, second = write(tmp_path / "a.npz", 5), write(tmp_path / "b.npz", 3, seed=1)
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    loader = DefectDataModule(paths, paths[1], batch_size=2, seed=4).train_dataloader()
+    one, two = (list(loader), list(loader))
+    wanted = sorted(np.concatenate([first["dice"], second["dice"]])[:, 0].tolist())
+    for epoch in (one, two):
+        assert sorted(torch.cat([b[3][:, 0] for b in epoch]).tolist()) == wanted
+    assert not torch.equal(one[0][0], two[0][0])
+    again = list(DefectDataModule(paths, paths[1], batch_size=2, seed=4, workers=1).train_dataloader())
+    assert all(torch.equal(a, b) for x, y in zip(one, again, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_held_pairs_keep_their_order(tmp_path):
+    arrays = write(tmp_path / "a.npz", 7)
+    batches = list(DefectDataModule(tmp_path / "a.npz", tmp_path / "a.npz", batch_size=2).val_dataloader())
+    assert [len(b[0]) for b in batches] == [4, 3]
+    for number, key in enumerate(("image", "previous", "current", "dice")):
+        found = torch.cat([b[number] for b in batches]).numpy()
+        assert np.array_equal(found, arrays[key])
+        assert found.dtype == (np.float32 if key == "dice" else np.uint8)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(MissingFileError, match=r"recipes/quality\.py collect"):
+        DefectDataset(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="at least one"):
+        DefectDataset([])
+    (tmp_path / "bad.npz").write_bytes(b"rubbish")
+    with pytest.raises(FileFormatError, match="no defect set"):
+        DefectDataset(tmp_path / "bad.npz")
+    for change in ({"dice": None}, {"current": np.zeros((2, 3, 3), bool)}, {"image": np.zeros((7, 8, 8))}):
+        write(tmp_path / "a.npz", **change)
+        with pytest.raises(FileFormatError, match=r"defect set|expected image"):
+            DefectDataset(tmp_path / "a.npz")
+    write(tmp_path / "a.npz")
+    write(tmp_path / "b.npz", size=9)
+    with pytest.raises(FileFormatError, match=r"crops of \(9, 9\)"):
+        DefectDataset([tmp_path / "a.npz", tmp_path / "b.npz"])

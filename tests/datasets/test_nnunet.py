@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from limnet.datasets.nnunet import NnUNetDataModule, NnUNetDataset
+from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
+from tests.helpers.fake_folders import body, write_nnunet
+
+
+def change(root, **entries):
+    path = root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_both_forms(tmp_path, version):
+    data = NnUNetDataset(write_nnunet(tmp_path, version=version))
+    cases = data.all_cases()
+    assert [c.name for c in cases] == [f"abd_{i:03d}" for i in range(4)]
+    assert cases[0].modality == "ct"
+    assert cases[0].labels == ({1: "liver", 2: "tumour"} if version == 1 else {1: "liver / whole", 2: "whole"})
+    assert np.array_equal(cases[3].read_image().array, body(3)[0].T)
+    assert np.array_equal(cases[3].read_labels(), body(3)[1].T)
+    assert data.check() == []
+    assert data.cases("train")
+    assert data.cases("val")
+    assert data.cases("test") == []
+
+
+def test_channel(tmp_path):
+    case = NnUNetDataset(write_nnunet(tmp_path), channel=1).all_cases()[0]
+    assert case.modality == "mr"
+    assert np.array_equal(case.read_image().array, -body(0)[0].T)
+    with pytest.raises(InputError, match=r"abd_000 has no channel 2; there are 0, 1"):
+        NnUNetDataset(tmp_path, channel=2)
+
+
+def test_ignored_label_is_background(tmp_path):
+    write_nnunet(tmp_path)
+    change(tmp_path, labels={"background": 0, "liver": 1, "ignore": 2})
+    case = NnUNetDataset(tmp_path).all_cases()[0]
+    assert case.labels == {1: "liver"}
+    assert np.array_equal(case.read_labels(), (body(0)[1] == 1).T)
+
+
+def test_folds_and_test_cases(tmp_path):
+    write_nnunet(tmp_path)
+    (tmp_path / "imagesTs").mkdir()
+    (tmp_path / "labelsTs").mkdir()
+    for channel in range(2):
+        name = f"abd_003_000{channel}.nii.gz"
+        (tmp_path / "imagesTr" / name).rename(tmp_path / "imagesTs" / name)
+    (tmp_path / "labelsTr" / "abd_003.nii.gz").rename(tmp_path / "labelsTs" / "abd_003.nii.gz")
+    folds = [
+        {"train": ["abd_000", "abd_001"], "val": ["abd_002"]},
+        {"train": ["abd_002"], "val": ["abd_000", "abd_001"]},
+    ]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    data = NnUNetDataset(tmp_path, fold=1)
+    assert [[c.name for c in data.cases(s)] for s in data.splits] == [["abd_002"], ["abd_000", "abd_001"], ["abd_003"]]
+    assert [p.what for p in data.check()] == ["dataset.json says numTraining 4, there are 3"]
+    with pytest.raises(InputError, match=r"2 fold\(s\), number 5"):
+        NnUNetDataset(tmp_path, fold=5)
+    (tmp_path / "splits_final.json").write_text("[{}]")
+    with pytest.raises(FileFormatError, match="nnU-Net's form"):
+        NnUNetDataset(tmp_path)
+
+
+def test_listed_files(tmp_path):
+    write_nnunet(tmp_path, count=1)
+    entry = {
+        "images": ["imagesTr/abd_000_0000.nii.gz", "imagesTr/abd_000_0001.nii.gz"],
+        "label": "labelsTr/abd_000.nii.gz",
+    }
+    change(tmp_path, dataset={"first": entry})
+    assert [c.name for c in NnUNetDataset(tmp_path, channel=1).all_cases()] == ["first"]
+    change(tmp_path, dataset={"first": {**entry, "label": "labelsTr/gone.nii.gz"}})
+    with pytest.raises(MissingFileError, match="gone"):
+        NnUNetDataset(tmp_path)
+    change(tmp_path, dataset={"first": {"images": []}})
+    with pytest.raises(FileFormatError, match="lacks 'images'"):
+        NnUNetDataset(tmp_path)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"no dataset\.json"):
+        NnUNetDataset(tmp_path)
+    write_nnunet(tmp_path)
+    (tmp_path / "labelsTr" / "abd_001.nii.gz").rename(tmp_path / "labelsTr" / "abd_009.nii.gz")
+    with pytest.raises(MissingFileError, match=r"NAME_0000: abd_009; images without a label: abd_001"):
+        NnUNetDataset(tmp_path)
+    for path in (tmp_path / "labelsTr").iterdir():
+        path.unlink()
+    with pytest.raises(MissingFileError, match="hold no pairs"):
+        NnUNetDataset(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [None, [], {"liver": "x"}, {"liver": None}])
+def test_labels_that_are_none(tmp_path, labels):
+    write_nnunet(tmp_path, count=1)
+    change(tmp_path, labels=labels)
+    with pytest.raises(LimnetError, match="labels are expected as"):
+        NnUNetDataset(tmp_path)
+
+
+def test_it_trains(tmp_path):
+    module = NnUNetDataModule(
+        write_nnunet(tmp_path), task="propagation", length=4, size=32, batch_size=2, cache_dir=tmp_path / "cache"
+    )
+    image, mask = next(iter(module.train_dataloader()))
+    assert image.shape == mask.shape == (2, 4, 32, 32)
