@@ -66,7 +66,7 @@ class NearestCopyPeer:
     """
 
     model: str = "limnet-tiny"
-    reach: float = 0.8
+    reach: float = 0.6
     precision: str = "auto"
 
     @property

@@ -116,7 +116,7 @@ class ShapeInterpolationPeer:
     """
 
     model: str = "limnet-tiny"
-    reach: float = 1.2
+    reach: float = 1.5
     centred: bool = True
     precision: str = "auto"
 
