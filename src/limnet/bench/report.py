@@ -119,11 +119,11 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
     summaries = [results.summary().get("all", {}) for results in found]
     kept = [name for name in names if any(name in summary for summary in summaries)]
     rows = [
-        [results.name, *(_share(summary.get(name, math.nan)) for name in kept)]
+        [results.name, *(_figure(name, summary.get(name, math.nan)) for name in kept)]
         for results, summary in zip(found, summaries, strict=True)
     ]
     text = (
-        "NoC@q: mean number of clicks until Dice reaches q; an object that never does counts with all its rounds. "
+        "NoC@q: mean number of rounds until Dice reaches q percent; an object that never does counts with all rounds. "
         "Rounds lost: share of later rounds in which Dice fell by more than .02."
     )
     return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
@@ -151,6 +151,10 @@ def _plain(text: str) -> str:
 
 def _last(curve: Sequence[float]) -> str:
     return _share(curve[-1]) if curve else "–"
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.startswith("noc") and not math.isnan(value) else _share(value)
 
 
 def _share(value: float) -> str:

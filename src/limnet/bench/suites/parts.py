@@ -12,6 +12,7 @@ from limnet.bench.objects import ObjectChoice
 from limnet.bench.rounds import RobotRounds
 from limnet.bench.suite import Grouping, Suite, SuiteOptions
 from limnet.datasets.base import LabelledDataset
+from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError, MissingFileError
 
@@ -63,7 +64,9 @@ def join(
         InputError: a data set has no such split.
     """
     base = options.chosen(ObjectChoice(smallest=1, components=()))
-    choices, cases, absent = {}, [], []
+    choices: dict[str, ObjectChoice] = {}
+    cases: list[LabelledCase] = []
+    absent: list[Part] = []
     for part in parts:
         found = _find(root, part)
         if found is None:

@@ -8,7 +8,7 @@ from limnet.bench.suite import Suite, SuiteOptions
 from limnet.bench.suites.parts import join
 from limnet.bench.suites.table1 import PARTS
 
-VARIANTS = ({"tau": 1.0}, {})
+VARIANTS: tuple[dict[str, float], ...] = ({"tau": 1.0}, {})
 
 
 def build(root: Path, options: SuiteOptions) -> Suite:

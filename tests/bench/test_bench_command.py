@@ -1,0 +1,131 @@
+"""`limnet bench` from the command line: runs, reports, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.bench.naming import result_path
+from limnet.bench.registry import PEERS, PeerEntry, build_peer
+from limnet.bench.report import write_report
+from limnet.bench.runner import run_suite
+from limnet.bench.views import LARGEST, make_view, read_view, view_path
+from limnet.cli import main
+from limnet.errors import InputError
+from limnet.volume import Volume
+from tests.helpers.bench import Disc, fake_suite, image, labels
+from tests.helpers.fake_folders import write_folder
+
+
+def run(*words: object) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main([str(w) for w in words])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "disc", PeerEntry("tests.helpers.bench", "Disc", "a disc"))
+
+
+@pytest.mark.usefixtures("peer")
+def test_peers_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
+    words = (
+        "bench",
+        "folder",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--rounds",
+        2,
+        "--peer",
+        "disc",
+        "--peer",
+        "disc:radius=6",
+    )
+    assert run(*words) == 0
+    shown = capsys.readouterr()
+    assert "Mean Dice after every round" in shown.out
+    assert "case0 id 1:" in shown.err
+    first = json.loads((out / "folder_disc-4.json").read_text())
+    assert len(first["objects"]) == 4
+    assert {o["axis"] for o in first["objects"]} == {0}  # the thickest slices
+    assert json.loads((out / "folder_disc-6.json").read_text())["header"]["predictor"]["radius"] == 6
+    assert run(*words) == 0
+    assert "case0" not in capsys.readouterr().err  # finished before
+    assert run(*words, "--fresh") == 0
+    assert "case0 id 1:" in capsys.readouterr().err
+    assert run("bench", "report", *sorted(out.glob("*.json")), "--out", tmp_path / "report") == 0
+    text = (tmp_path / "report/report.md").read_text()
+    assert "| **disc 4** | 2 rounds |" in text
+    assert "| **disc 6** | 2 rounds |" in text
+    pictures = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert pictures == {"folder_rounds.png", "folder_cases.png", "folder_disc-4_worst.png", "folder_disc-6_worst.png"}
+    assert all(f"({name})" in text for name in pictures)
+
+
+@pytest.mark.usefixtures("peer")
+def test_messages(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data = write_folder(tmp_path / "data", 1)
+    assert run("bench", "folder", "--data", data, "--peer", "disk") == 2
+    assert "Did you mean disc" in " ".join(capsys.readouterr().err.split())
+    assert run("bench", "folder", "--data", tmp_path / "nowhere", "--peer", "disc") == 2
+    assert run("bench", "report", tmp_path / "nothing.json") == 2
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    assert run("bench", "report", tmp_path / "other.json") == 2
+    assert "none of the files" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(InputError, match="options radius, fail_on"):
+        build_peer("disc:size=3")
+    with pytest.raises(InputError, match="option=value"):
+        build_peer("disc:3")
+    assert build_peer("disc:radius=2.5,fail_on=x") == Disc(2.5, "x")
+
+
+def test_failures_are_in_the_report(tmp_path: Path):
+    out = tmp_path / "fake_disc.json"
+    run_suite(fake_suite(2, broken=(0,)), Disc(), out)
+    (tmp_path / "foreign.json").write_text("[]")  # results/*.json may hold other things
+    written = write_report([out, tmp_path / "foreign.json"], tmp_path / "report", worst=2)
+    text = written[0].read_text()
+    assert "Failed, and in none of the means:\n\n- disc 4: case_00: OSError: disk on fire" in text
+    assert all(path.is_file() for path in written)
+
+
+def test_view_shows_the_worst_slice(tmp_path: Path):
+    truth = labels(0) == 1
+    mask = truth.copy()
+    mask[4, 3:9, 3:6] = False
+    mask[1, 3, 3] = False
+    view = make_view(image(0), 0, truth, mask)
+    assert view.slice == 4
+    assert (view.truth & ~view.mask).sum() == 18
+    assert view.image.shape == view.truth.shape == view.mask.shape
+    assert view.image.dtype == np.uint8
+    assert view.aspect == 1.0
+    side = make_view(image(0), 1, truth, mask)
+    assert side.aspect == 3.0  # slices 3 mm apart are rows here
+    path = view_path(tmp_path / "r.json", "case", "a/b lesion")
+    from limnet.bench.views import write_view
+
+    write_view(path, view)
+    again = read_view(path)
+    assert again is not None
+    assert all(np.array_equal(a, b) for a, b in zip(view, again, strict=True))
+    assert read_view(tmp_path / "none.npz") is None
+    large = np.zeros((1, 900, 600), np.int16)
+    all_of_it = np.ones(large.shape, bool)
+    colour = Volume.from_array(np.zeros((1, 900, 600, 3), np.uint8))
+    assert max(make_view(Volume.from_array(large), 0, all_of_it, all_of_it).image.shape) <= LARGEST
+    assert make_view(colour, 0, all_of_it, all_of_it).image.shape[2] == 3
+
+
+def test_names_of_result_files():
+    assert result_path(Path("r"), "open", "limnet-tiny tau=1.0") == Path("r/open_limnet-tiny-tau=1.0.json")
+    assert result_path(Path("r"), "open", "../my model") == Path("r/open_my-model.json")
+    assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")

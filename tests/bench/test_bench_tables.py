@@ -1,0 +1,108 @@
+"""The tables of the paper on fakes in the true layouts, beside the published rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from limnet.bench.published import published_names, published_table
+from limnet.bench.registry import SUITES, build_suite
+from limnet.bench.report import markdown_tables
+from limnet.bench.runner import run_suite
+from limnet.bench.suite import SuiteOptions
+from limnet.bench.suites.table6 import sequence_and_class
+from limnet.errors import InputError, MissingFileError
+from tests.helpers import fake_btcv, fake_kits19, fake_msd
+from tests.helpers.bench import Disc
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("data")
+    fake_kits19.build(found / "KiTS19", (0, 2, 7))
+    for task in ("Task06_Lung", "Task10_Colon", "Task07_Pancreas"):
+        fake_msd.build(found, task)
+    fake_btcv.build(found / "BTCV")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [
+        ("table1", {"kidney organ": 2, "kidney tumour": 2, "lung": 3, "colon": 4}),
+        ("table4", {"left kidney": 12, "right kidney": 11, "aorta": 12, "spleen": 12, "esophagus": 12, "liver": 12}),
+        ("table5", {"colon cancer": 4, "pancreas tumour": 4}),
+    ],
+)
+def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str, cases: dict[str, int]):
+    suite = build_suite(name, root, SuiteOptions(rounds=2))
+    results = run_suite(suite, Disc(2.0), tmp_path / "x.json", views=False)
+    assert results is not None
+    assert not results.errors
+    published = published_table(name)
+    assert {group: len([o for o in results.objects if o["group"] == group]) for group in results.groups} == cases
+    assert set(cases) == set(published.columns)
+    lines = markdown_tables([results]).splitlines()
+    head = next(line for line in lines if line.startswith("| method | prompts |"))
+    assert head == "| method | prompts | " + " | ".join(published.columns) + " | all |"
+    ours = next(line for line in lines if line.startswith("| **disc 2**"))
+    assert f"{results.curve(group=published.columns[0])[-1]:.3f}" in ours
+    for row in published.rows:
+        line = next(x for x in lines if x.startswith(f"| {row.method} (published) | {row.prompts} |"))
+        assert f"| {row.values[published.columns[-1]]:.3f} | – |" in line
+    assert all(f"- {caveat}" in lines for caveat in published.caveats)
+
+
+def test_kidney_is_the_organ_with_its_tumour(root: Path):
+    suite = build_suite("table1", root, SuiteOptions())
+    case = suite.cases[0]
+    organ, tumour = suite.choice_of(case.name).objects(case, case.read_image().spacing)
+    assert (organ.object, tumour.object) == ("kidney organ", "kidney tumour")
+    assert (organ.mask & tumour.mask).sum() == tumour.mask.sum() > 0
+    assert organ.mask.sum() > tumour.mask.sum()
+
+
+def test_data_that_is_not_there(root: Path, tmp_path: Path):
+    (tmp_path / "Task06_Lung").symlink_to(root / "Task06_Lung")
+    suite = build_suite("table1", tmp_path, SuiteOptions(per_group=1))
+    assert [case.name[:4] for case in suite.cases] == ["lung"]
+    assert "kits19, msd-colon" in suite.note
+    assert [c.name[:5] for c in build_suite("table5", root / "Task10_Colon", SuiteOptions()).cases] == ["colon"] * 4
+    with pytest.raises(MissingFileError, match="kits19 in KiTS19"):
+        build_suite("table1", root / "BTCV", SuiteOptions())
+    with pytest.raises(InputError, match="no split 'test'"):
+        build_suite("table4", root, SuiteOptions(split="test"))
+    with pytest.raises(InputError, match="Did you mean table1"):
+        build_suite("tabel1", root, SuiteOptions())
+
+
+def test_fusion_off_and_on(root: Path):
+    suite = build_suite("table2", root, SuiteOptions())
+    assert list(suite.variants) == [{"tau": 1.0}, {}]
+    assert suite.config() != build_suite("table1", root, SuiteOptions()).config()
+
+
+def test_published_numbers():
+    assert set(published_names()) == {"table1", "table2", "table4", "table5", "table6"} <= set(SUITES)
+    first = published_table("table1")
+    assert {row.method: row.values["kidney organ"] for row in first.rows}["LIM-Net with MRF"] == 0.973
+    assert {len(published_table(name).rows) for name in published_names()} == {5, 2, 4, 10, 6}
+    for name in published_names():
+        table = published_table(name)
+        assert all(set(row.values) == set(table.columns) for row in table.rows)
+        assert all(0 <= value <= 1 for row in table.rows for value in row.values.values())
+        assert table.caveats
+    with pytest.raises(InputError, match="no published table"):
+        published_table("table3")
+
+
+def test_groups_of_table6_are_its_columns():
+    columns = published_table("table6").columns
+    names = ("clamps", "suturing-needle", "small-intestine", "ultrasound-probe")
+    assert [sequence_and_class("test_seq_1", name) for name in names] == list(columns[:4])
+    more = ("instrument-shaft", "kidney-parenchyma", "instrument-wrist")
+    assert [sequence_and_class("seq_4", name) for name in more] == list(columns[13:])
+    assert sequence_and_class("seq_2", "instrument-clasper") == columns[7]
+    assert sequence_and_class("seq_2", "thread") == "seq 2 thread"
+    assert sequence_and_class("seq_2", "covered-kidney") == "seq 2 covered-kidney"
