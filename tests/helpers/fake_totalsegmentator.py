@@ -17,14 +17,14 @@ PRESENT = {"liver": 3, "spleen": 1, "vertebrae_L3": 5, "costal_cartilages": 7}  
 def build(root: Path, structures: Sequence[str] = STRUCTURES) -> Path:
     """Write the subjects straight into `root`; returns it."""
     for number, subject in enumerate(SPLITS):
-        shape = (8, 10, 6 + number)
+        shape = (12, 10, 6 + number)
         affine = oriented_affine("RAS" if number else "LPS", (1.5, 1.5, 1.5))
         write_side_file(write_nifti(root / subject / "ct.nii.gz", ct(shape, number), affine))
         for name in structures:
             mask = np.zeros(shape, np.uint8)
             if name in PRESENT:
                 row = PRESENT[name]
-                mask[2:6, row : row + 2, 1:4] = 1
+                mask[2:10, row : row + 2, 1:5] = 1
             write_nifti(root / subject / "segmentations" / f"{name}.nii.gz", mask, affine)
     lines = ["image_id;age;gender;institute;study_type;split;manufacturer"]
     lines += [f"{subject};67;m;A;ct abdomen;{split};x" for subject, split in SPLITS.items()]

@@ -19,7 +19,9 @@ def list_datasets() -> None:
 
     from limnet.datasets.registry import dataset_class, dataset_names
 
-    table = Table("name", "data set", "splits", "licence", "access", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(
+        "name", "data set", "splits", "licence", "access", box=None, header_style="bold", padding=(0, 2, 0, 0)
+    )
     for name in dataset_names():
         found = dataset_class(name)
         table.add_row(f"[bold]{name}[/]", found.title, " ".join(found.splits), found.licence, found.access)

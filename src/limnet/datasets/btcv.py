@@ -55,7 +55,9 @@ class BtcvDataset(NiftiPairs):
 
     title = "BTCV abdomen"
     licence = "terms of the challenge: research, no redistribution"
-    access = "register at Synapse, accept the terms of https://www.synapse.org/Synapse:syn3193805 and unpack RawData.zip"
+    access = (
+        "register at Synapse, accept the terms of https://www.synapse.org/Synapse:syn3193805 and unpack RawData.zip"
+    )
     layout = (
         "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz\n"
         "(0001..0010, 0021..0040; or imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz)"

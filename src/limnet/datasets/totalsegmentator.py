@@ -101,24 +101,14 @@ class TotalSegmentatorDataset(LabelledDataset):
     def all_cases(self) -> list[LabelledCase]:
         """Subjects that have a CT and a folder of segmentations."""
         labels = {IDS[name]: name for name in self.structures}
-        return [
-            LabelledCase(
-                name=folder.name,
-                patient=folder.name,
-                modality="ct",
-                labels=labels,
-                read_image=partial(read_image, either(folder, "ct"), "ct"),
-                read_labels=partial(
-                    read_structures,
-                    folder / "segmentations",
-                    either(folder, "ct"),
-                    None if self._all else self.structures,
-                ),
-                window=self.window,
-            )
-            for folder in _subjects(self.base)
-            if (folder / "segmentations").is_dir()
-        ]
+        chosen = None if self.structures == STRUCTURES else self.structures
+        cases = []
+        for folder in _subjects(self.base):
+            image, inside = either(folder, "ct"), folder / "segmentations"
+            if inside.is_dir():
+                read = partial(read_image, image, "ct"), partial(read_structures, inside, image, chosen)
+                cases.append(LabelledCase(folder.name, folder.name, "ct", labels, *read, self.window))
+        return cases
 
     def split_of(self, case: LabelledCase) -> str | None:
         """By meta.csv; a subject it does not list belongs to no split."""
@@ -138,10 +128,6 @@ class TotalSegmentatorDataset(LabelledDataset):
         for folder in _subjects(self.base):
             problems += [Problem(folder.name, what, advice) for what, advice in self._check_subject(folder)]
         return problems
-
-    @property
-    def _all(self) -> bool:
-        return self.structures == STRUCTURES
 
     def _check_subject(self, folder: Path) -> list[tuple[str, str]]:
         image = either(folder, "ct")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from limnet.cli import app
+from limnet.datasets.registry import dataset_names
+from tests.helpers.fake_nifti import damage
+from tests.helpers.medical_sets import MEDICAL_SETS
+
+
+def run(*args: str):
+    return CliRunner().invoke(app, ["data", *args], env={"COLUMNS": "400"})
+
+
+def test_list_names_every_data_set_with_licence_and_access():
+    result = run("list")
+    assert result.exit_code == 0, result.output
+    for name in dataset_names():
+        assert name in result.output
+    assert "CC BY-NC-SA 4.0" in result.output
+    assert "syn3193805" in result.output
+
+
+@pytest.mark.parametrize("name", [n for n in MEDICAL_SETS if n != "amos22"])
+def test_good_folders_pass(name: str, tmp_path: Path):
+    result = run("check", name, str(MEDICAL_SETS[name](tmp_path)))
+    assert result.exit_code == 0, result.output
+    assert "all is well" in result.output
+    assert "train " in result.output
+
+
+def test_faults_are_told_with_advice(tmp_path: Path):
+    root = MEDICAL_SETS["kits19"](tmp_path)
+    damage(root / "data/case_00001/imaging.nii.gz")
+    (root / "data/case_00002/segmentation.nii.gz").unlink()
+    result = run("check", "kits19", str(root))
+    assert result.exit_code == 1
+    assert "case_00001: " in result.output
+    assert "-> copy or download it again" in result.output
+    assert "case_00002: an image without labels" in result.output
+    assert "2 problem(s)" in result.output
+    short = run("check", "kits19", str(root), "--show", "1")
+    assert short.exit_code == 1
+    assert "case_00001" not in short.output or "case_00002" not in short.output
+    assert "and 1 more" in short.output
+
+
+def test_a_folder_that_is_another_data_set(tmp_path: Path):
+    result = run("check", "btcv", str(tmp_path))
+    assert result.exit_code == 1
+    assert "RawData/Training/img/img0001.nii.gz" in result.output
+    assert "syn3193805" in result.output
+
+
+def test_an_unknown_name(tmp_path: Path):
+    result = run("check", "kits91", str(tmp_path))
+    assert result.exit_code == 2
+    assert "kits19" in result.output

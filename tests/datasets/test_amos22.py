@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from limnet.datasets.amos22 import Amos22CtDataset, Amos22Dataset, Amos22MrDataset
+from limnet.errors import InputError, MissingFileError
+from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_amos22 import build
+from tests.helpers.fake_nifti import blocks, damage, write_nifti
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("amos")).parent
+
+
+@pytest.fixture
+def bad(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good / "amos22", tmp_path / "amos22")
+
+
+def names(dataset: Amos22Dataset, split: str) -> list[str]:
+    return [case.name for case in dataset.cases(split)]
+
+
+def test_splits_and_modalities(good: Path):
+    both = Amos22Dataset(good)
+    assert names(both, "train") == ["amos_0001", "amos_0004", "amos_0007", "amos_0507", "amos_0555"]
+    assert names(both, "val") == ["amos_0008", "amos_0600"]
+    assert names(both, "test") == []  # labels are hidden
+    assert [c.modality for c in both.all_cases()] == ["ct", "ct", "ct", "mr", "mr", "ct", "mr"]
+    assert {c.window for c in both.all_cases() if c.modality == "mr"} == {None}
+    ct, mr = Amos22CtDataset(good / "amos22"), Amos22MrDataset(good)
+    assert names(ct, "train") == ["amos_0001", "amos_0004", "amos_0007"]
+    assert names(mr, "train") == ["amos_0507", "amos_0555"]
+    assert names(mr, "val") == ["amos_0600"]
+    with pytest.raises(InputError, match="no split 'dev'"):
+        both.cases("dev")
+
+
+def test_names_go_by_the_id_not_by_the_file(good: Path):
+    labels = Amos22Dataset(good).cases("train")[0].labels
+    assert labels[8] == "aorta"
+    assert (labels[2], labels[3], labels[10], labels[15]) == (
+        "right kidney",
+        "left kidney",
+        "pancreas",
+        "prostate or uterus",
+    )
+    assert sorted(labels) == list(range(1, 16))
+
+
+def test_every_case_reads_and_the_fake_is_clean(good: Path):
+    for kind in (Amos22Dataset, Amos22CtDataset, Amos22MrDataset):
+        assert problems(kind(good)) == ""
+    read_all(Amos22Dataset(good))
+
+
+def test_volumes_lie_with_slices_first(good: Path):
+    cases = {case.name: case for case in Amos22Dataset(good).all_cases()}
+    turned = cases["amos_0007"].read_image()  # stored P, I, R
+    stored = nibabel.load(good / "amos22/imagesTr/amos_0007.nii.gz").get_fdata()
+    np.testing.assert_array_equal(turned.array, np.flip(stored, (1, 2)).transpose(1, 0, 2))
+    assert turned.spacing == (5.0, 1.0, 1.0)
+    labels = nibabel.load(good / "amos22/labelsTr/amos_0007.nii.gz").get_fdata()
+    np.testing.assert_array_equal(cases["amos_0007"].read_labels(), np.flip(labels, (1, 2)).transpose(1, 0, 2))
+    sagittal = cases["amos_0555"].read_image()  # thick slices from right to left
+    assert sagittal.spacing == (6.0, 1.5, 1.5)
+    assert nibabel.aff2axcodes(sagittal.affine) == ("P", "I", "L")
+
+
+def test_labels_of_test_cases_are_used_where_they_are(bad: Path):
+    image = nibabel.load(bad / "imagesTs/amos_0009.nii.gz")
+    write_nifti(bad / "labelsTs/amos_0009.nii.gz", blocks(image.shape, (6,)), image.affine)
+    assert names(Amos22Dataset(bad), "test") == ["amos_0009"]
+
+
+def test_planted_faults(bad: Path):
+    (bad / "labelsTr/amos_0001.nii.gz").unlink()
+    (bad / "imagesVa/amos_0008.nii.gz").unlink()
+    damage(bad / "imagesTr/amos_0004.nii.gz")
+    image = nibabel.load(bad / "imagesTr/amos_0507.nii.gz")
+    write_nifti(bad / "labelsTr/amos_0507.nii.gz", blocks(image.shape, (16,)), image.affine)
+    shutil.copy(bad / "imagesTr/amos_0555.nii.gz", bad / "imagesTr/scan.nii.gz")
+    found = problems(Amos22Dataset(bad))
+    assert "amos_0001: an image without labels: no labelsTr/amos_0001.nii.gz" in found
+    assert "amos_0008: labels without an image: no imagesVa/amos_0008.nii.gz" in found
+    assert "imagesTr/amos_0004.nii.gz could not be read" in found
+    assert "amos_0507: labels [16] are not in" in found
+    assert "imagesTr/scan.nii.gz: is not called amos_####" in found
+    assert len(found.splitlines()) == 5
+
+
+def test_counts_are_those_of_dataset_json(bad: Path):
+    (bad / "imagesTr/amos_0004.nii.gz").unlink()
+    (bad / "labelsTr/amos_0004.nii.gz").unlink()
+    content = json.loads((bad / "dataset.json").read_text())
+    content["validation"] = content["validation"][1:]
+    (bad / "dataset.json").write_text(json.dumps(content))
+    found = problems(Amos22Dataset(bad))
+    assert "1 of 6 cases of dataset.json are missing: amos_0004 -> get them: free download" in found
+    assert "1 cases are not in dataset.json: amos_0008" in found
+    assert problems(Amos22MrDataset(bad)) == ""
+    (bad / "dataset.json").unlink()
+    found = problems(Amos22Dataset(bad))
+    assert "no readable dataset.json" in found
+    assert "4 cases in imagesTr and labelsTr, published are 240" in found
+
+
+def test_another_folder_is_refused_with_the_layout(tmp_path: Path):
+    with pytest.raises(MissingFileError, match=r"(?s)imagesTr in .*amos_0001\.nii\.gz.*zenodo"):
+        Amos22Dataset(tmp_path)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from limnet.datasets.bids import BidsDataset
+from limnet.datasets.bids_names import BidsName
+from limnet.errors import MissingFileError
+from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_bids import SUBJECTS, build, build_verse
+from tests.helpers.fake_nifti import ct, oriented_affine, write_nifti
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("bids"))
+
+
+@pytest.fixture
+def bad(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good, tmp_path / "bids")
+
+
+def test_names():
+    name = BidsName.parse(Path("sub-01_ses-a_space-orig_label-lesion_desc-x_mask.nii.gz"))
+    assert name is not None
+    assert (name.suffix, name.get("label"), name.get("run", "none")) == ("mask", "lesion", "none")
+    assert name.source == {("sub", "01"), ("ses", "a")}
+    assert BidsName.parse(Path("sub-01_T1w.nii")).modality == "mr"  # type: ignore[union-attr]
+    assert BidsName.parse(Path("sub-01_ct.nii.gz")).modality == "ct"  # type: ignore[union-attr]
+    for other in ("T1w.nii.gz", "sub-01_T1w.mgz", "ses-a_sub-01_T1w.nii", "sub_01_T1w.nii", "._sub-01_T1w.nii.gz"):
+        assert BidsName.parse(Path(other)) is None
+
+
+def test_cases_of_all_pipelines(good: Path):
+    dataset = BidsDataset(good)
+    cases = {case.name: case for case in dataset.all_cases()}
+    assert len(cases) == 14  # 7 images, two masks each; probseg is skipped
+    lesion, tissue = cases["manual.sub-01_label-lesion_mask"], cases["synth.sub-02_ses-b_desc-aseg_dseg"]
+    assert lesion.labels == {1: "lesion"}
+    assert tissue.labels == {2: "left white matter", 41: "right white matter"}
+    assert (tissue.patient, tissue.modality, tissue.window) == ("02", "mr", None)
+    assert set(np.unique(tissue.read_labels())) == {0, 2, 41}
+    assert lesion.read_labels().dtype == np.uint8  # stored as floats
+    one = BidsDataset(good, pipeline="manual")
+    assert [c.name for c in one.all_cases()][:2] == ["sub-01_label-lesion_mask", "sub-02_ses-a_label-lesion_mask"]
+
+
+def test_no_subject_is_in_two_splits(good: Path):
+    dataset = BidsDataset(good, fraction=0.4)
+    train, val = ({c.patient for c in dataset.cases(split)} for split in dataset.splits)
+    assert train | val == set(SUBJECTS)
+    assert not train & val
+
+
+def test_sources_name_the_image(good: Path):
+    cases = {case.name: case for case in BidsDataset(good, pipeline="manual").all_cases()}
+    image = cases["sub-03_label-lesion_mask"].read_image()
+    assert image.source is not None
+    assert image.source.name == "sub-03_FLAIR.nii.gz"
+
+
+def test_several_images_fit(bad: Path):
+    for path in (bad / "derivatives").rglob("sub-03*.json"):
+        path.unlink()
+    dataset = BidsDataset(bad, pipeline="manual")
+    assert "03" not in {case.patient for case in dataset.all_cases()}
+    assert "sub-03_label-lesion_mask: several images fit: sub-03_FLAIR.nii.gz, sub-03_T1w.nii.gz" in problems(dataset)
+    chosen = {c.patient: c for c in BidsDataset(bad, pipeline="manual", suffix="T1w").all_cases()}
+    assert chosen["03"].read_image().source.name == "sub-03_T1w.nii.gz"  # type: ignore[union-attr]
+
+
+def test_slices_of_the_acquired_plane(good: Path):
+    case = next(c for c in BidsDataset(good, pipeline="synth").all_cases() if c.patient == "04")
+    assert case.read_image().spacing == (4.0, 1.0, 1.0)
+    assert nibabel.aff2axcodes(case.read_image().affine) == ("P", "I", "L")
+
+
+def test_an_image_in_the_space_of_the_mask(bad: Path):
+    folder = bad / "derivatives/synth/sub-01/anat"
+    affine = oriented_affine("RAS", (2.0, 2.0, 2.0))
+    write_nifti(folder / "sub-01_space-MNI_desc-preproc_T1w.nii.gz", ct((7, 8, 9)), affine)
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:4, 2:4, 2:4] = 1
+    write_nifti(folder / "sub-01_space-MNI_label-lesion_mask.nii.gz", mask, affine)
+    dataset = BidsDataset(bad, pipeline="synth")
+    case = next(c for c in dataset.all_cases() if c.name == "sub-01_space-MNI_label-lesion_mask")
+    assert case.read_image().shape == case.read_labels().shape == (9, 8, 7)
+    assert problems(dataset) == ""
+
+
+def test_verse(tmp_path: Path):
+    dataset = BidsDataset(build_verse(tmp_path))
+    case = dataset.all_cases()[0]
+    assert (case.name, case.patient, case.modality) == ("sub-verse004_seg-vert_msk", "verse004", "ct")
+    assert case.window == (-160.0, 240.0)
+    assert case.read_image().spacing == pytest.approx((3.0, 0.9, 0.9))  # sagittal slices
+    assert set(np.unique(case.read_labels())) == {0, 20, 21}
+    assert problems(dataset) == ""
+
+
+def test_every_case_reads_and_the_fake_is_clean(good: Path):
+    assert problems(BidsDataset(good)) == ""
+    read_all(BidsDataset(good))
+
+
+def test_planted_faults(bad: Path):
+    (bad / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    mask = bad / "derivatives/manual/sub-05/anat/sub-05_label-lesion_mask.nii.gz"
+    image = nibabel.load(mask)
+    write_nifti(mask, np.asarray(image.dataobj) * 255, image.affine)
+    (bad / "derivatives/synth/desc-aseg_dseg.tsv").unlink()
+    manual, synth = problems(BidsDataset(bad, pipeline="manual")), problems(BidsDataset(bad, pipeline="synth"))
+    assert "sub-01_label-lesion_mask: no image has the entities" in manual
+    assert "sub-05_label-lesion_mask: labels [255] are not in" in manual
+    assert len(manual.splitlines()) == 2
+    assert synth.count("its labels have no names") == 7
+    assert "sub-01_desc-aseg_dseg: no image has" in synth
+
+
+def test_other_folders_are_refused(good: Path, tmp_path: Path):
+    with pytest.raises(MissingFileError, match="no derivatives folder"):
+        BidsDataset(tmp_path)
+    with pytest.raises(MissingFileError, match="no pipeline 'auto' in .*, only manual, synth"):
+        BidsDataset(good, pipeline="auto")
+    (tmp_path / "derivatives").mkdir()
+    with pytest.raises(MissingFileError, match="no dseg, mask or msk"):
+        BidsDataset(tmp_path)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from limnet.datasets.btcv import BtcvDataset
+from limnet.errors import InputError, MissingFileError
+from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_btcv import build
+from tests.helpers.fake_nifti import write_nifti
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("btcv"))
+
+
+def numbers(dataset: BtcvDataset, split: str) -> list[int]:
+    return [int(case.patient) for case in dataset.cases(split)]
+
+
+def test_the_published_splits(good: Path):
+    dataset = BtcvDataset(good)
+    assert numbers(dataset, "val") == [1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38]
+    assert numbers(dataset, "train") == [5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40]
+    other = BtcvDataset(good / "RawData", protocol="unetr")
+    assert numbers(other, "val") == [35, 36, 37, 38, 39, 40]
+    assert len(numbers(other, "train")) == 24
+    with pytest.raises(InputError, match="transunet, unetr"):
+        BtcvDataset(good, protocol="mine")
+
+
+def test_names_and_orientation(good: Path):
+    case = BtcvDataset(good / "RawData/Training").cases("val")[2]
+    assert case.name == "btcv_0003"
+    assert case.labels[10] == "portal and splenic vein"
+    assert case.labels[11] == "pancreas"
+    assert len(case.labels) == 13
+    assert set(np.unique(case.read_labels())) == {0, 1, *range(3, 14)}  # this patient has no right kidney
+    volume = case.read_image()
+    assert volume.spacing == pytest.approx((3.0, 0.8, 0.8))
+    assert nibabel.aff2axcodes(volume.affine) == ("L", "P", "S")
+
+
+def test_every_case_reads_and_the_fake_is_clean(good: Path):
+    assert problems(BtcvDataset(good)) == ""
+    read_all(BtcvDataset(good))
+
+
+def test_the_form_of_the_decathlon(tmp_path: Path):
+    build(tmp_path, decathlon_like=True)
+    dataset = BtcvDataset(tmp_path)
+    assert problems(dataset) == ""
+    assert len(numbers(dataset, "train")) == 18
+
+
+def test_planted_faults(good: Path, tmp_path: Path):
+    root = shutil.copytree(good, tmp_path / "btcv")
+    training = root / "RawData/Training"
+    (training / "img/img0040.nii.gz").unlink()
+    (training / "label/label0039.nii.gz").unlink()
+    for name in ("img/img0038", "label/label0038"):
+        (training / f"{name}.nii.gz").unlink()
+    amos = training / "label/label0037.nii.gz"
+    image = nibabel.load(amos)
+    labels = np.asarray(image.dataobj).copy()
+    labels[labels == 13] = 15
+    write_nifti(amos, labels, image.affine)
+    found = problems(BtcvDataset(root))
+    assert "btcv_0040: labels without an image" in found
+    assert "btcv_0039: an image without labels" in found
+    assert "1 of 30 cases of the 30 labelled cases are missing: btcv_0038" in found
+    assert "btcv_0037: labels [15] are not in" in found
+    assert len(found.splitlines()) == 4
+
+
+def test_another_folder_is_refused_with_the_layout(tmp_path: Path):
+    with pytest.raises(MissingFileError, match=r"(?s)label0001\.nii\.gz.*syn3193805"):
+        BtcvDataset(tmp_path)

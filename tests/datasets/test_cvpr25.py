@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.volume_io.npz_slices import npz_headers, npz_slabs
+from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of, build
+from tests.helpers.fake_nifti import damage
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("cvpr"))
+
+
+@pytest.fixture
+def bad(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good, tmp_path / "cvpr")
+
+
+def test_splits_and_modalities(good: Path):
+    dataset = Cvpr25Dataset(good)
+    train, val = dataset.cases("train"), dataset.cases("val")
+    assert [(c.name, c.modality) for c in train] == [
+        ("CT_AbdomenAtlas_0001", "other"),  # windowed: no Hounsfield units
+        ("MR_BraTS-T1c_bench_7", "mr"),
+        ("Microscopy_NucMM_2", "microscopy"),
+    ]
+    assert [c.name for c in val] == ["CT_AMOS_amos_0018", "PET_Lesion_5", "US_Cardiac_patient0003"]
+    assert {c.window for c in (*train, *val)} == {(0.0, 255.0)}
+    assert {len(c.labels) for c in (*train, *val)} == {0}
+    assert len(Cvpr25Dataset(good / "3D_train_npz_all").cases("train")) == 3
+    with pytest.raises(InputError, match="no split 'test'"):
+        dataset.cases("test")
+
+
+def test_the_coreset_is_used_where_the_whole_is_not_there(bad: Path):
+    (bad / "3D_train_npz_all").rename(bad / "3D_train_npz_random_10percent_16G")
+    assert len(Cvpr25Dataset(bad).cases("train")) == 3
+
+
+def test_images_labels_and_spacing(good: Path):
+    image, labels, _ = arrays(2, 10)
+    case = Cvpr25Dataset(good).cases("val")[0]
+    volume = case.read_image()
+    np.testing.assert_array_equal(volume.array, image)
+    np.testing.assert_array_equal(case.read_labels(), labels)
+    assert case.read_labels().dtype == np.uint8
+    assert volume.spacing == (3.0, 0.7, 0.9)
+    assert Cvpr25Dataset(good, spacing_order="xyz").cases("val")[0].read_image().spacing == (0.9, 0.7, 3.0)
+    with pytest.raises(InputError, match="allowed are zyx and xyz"):
+        Cvpr25Dataset(good, spacing_order="yxz")
+
+
+def test_boxes(good: Path):
+    dataset = Cvpr25Dataset(good)
+    for case in dataset.cases("val"):
+        boxes = read_boxes(dataset.image_file(case))
+        if dataset.image_file(case).name == WITHOUT_BOXES:
+            assert boxes is None
+        else:
+            assert boxes == boxes_of(case.read_labels())
+
+
+class Command:
+    def __reduce__(self):
+        return os.mkdir, ("made-by-a-box",)
+
+
+def test_boxes_run_no_code(bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    path = bad / "3D_val_npz/CT_AMOS_amos_0018.npz"
+    image, _, spacing = arrays(2, 10)
+    np.savez_compressed(path, imgs=image, spacing=spacing, boxes=np.array([Command(), None], dtype=object))
+    with pytest.raises(FileFormatError, match="mkdir"):
+        read_boxes(path)
+    assert "mkdir" in problems(Cvpr25Dataset(bad))
+    assert not (tmp_path / "made-by-a-box").exists()
+    np.testing.assert_array_equal(Cvpr25Dataset(bad).cases("val")[0].read_image().array, image)
+
+
+def test_every_case_reads_and_the_fake_is_clean(good: Path):
+    assert problems(Cvpr25Dataset(good)) == ""
+    read_all(Cvpr25Dataset(good))
+
+
+def test_planted_faults(bad: Path):
+    image, labels, spacing = arrays(3, 0)
+    atlas = bad / "3D_train_npz_all/CT/CT_AbdomenAtlas/CT_AbdomenAtlas_0001.npz"
+    np.savez_compressed(atlas, imgs=image.astype(np.float32) * 4 - 300, gts=labels * 2, spacing=spacing[:2])
+    damage(bad / "3D_train_npz_all/MRI/MR_BraTS-T1c/MR_BraTS-T1c_bench 7.npz")
+    np.savez_compressed(bad / "3D_train_npz_all/Microscopy/Microscopy_NucMM/Microscopy_NucMM_2.npz", imgs=image)
+    (bad / "3D_val_gt/3D_val_gt_interactive/PET_Lesion_5.npz").unlink()
+    np.savez_compressed(bad / "3D_val_gt/3D_val_gt_interactive/US_Cardiac_patient0003.npz", gts=labels[:-1])
+    np.savez_compressed(bad / "3D_val_gt/3D_val_gt_interactive/CT_AMOS_amos_0018.npz", gts=labels)
+    found = problems(Cvpr25Dataset(bad))
+    assert "CT_AbdomenAtlas_0001: imgs is float32" in found
+    assert "CT_AbdomenAtlas_0001: imgs holds values -300..720" in found
+    assert "CT_AbdomenAtlas_0001: ids [2, 4, 6] do not run from 1" in found
+    assert "CT_AbdomenAtlas_0001: spacing is [3.0, 0.7]" in found
+    assert "MR_BraTS-T1c_bench_7: " in found
+    assert "cut short or damaged" in found
+    assert "Microscopy_NucMM_2: keys are ['imgs']; imgs and gts are needed" in found
+    assert "PET_Lesion_5: validation file without labels" in found
+    assert "US_Cardiac_patient0003: imgs is (5, 12, 14), gts (4, 12, 14)" in found
+    assert "CT_AMOS_amos_0018: 2 boxes for 3 ids" in found
+    assert len(found.splitlines()) == 9
+
+
+def test_slabs_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("limnet.volume_io.npz_slices._SLAB_BYTES", 12 * 14 * 2)
+    image, labels, _ = arrays(2)
+    path = tmp_path / "x.npz"
+    np.savez(path, imgs=image, gts=labels, turned=np.asfortranarray(image))
+    assert npz_headers(path)["imgs"].shape == (5, 12, 14)
+    pieces = list(npz_slabs(path, "imgs"))
+    assert [(start, len(piece)) for start, piece in pieces] == [(0, 2), (2, 2), (4, 1)]
+    np.testing.assert_array_equal(np.concatenate([p for _, p in pieces]), image)
+    np.testing.assert_array_equal(np.concatenate([p for _, p in npz_slabs(path, "turned")]), image)
+    with pytest.raises(FileFormatError, match="no array 'segs', only imgs, gts, turned"):
+        list(npz_slabs(path, "segs"))
+    data = bytearray(path.read_bytes())
+    data[data.index(image.tobytes()[:50]) + 30] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="CRC"):
+        list(npz_slabs(path, "imgs"))
+
+
+def test_another_folder_is_refused_with_the_layout(tmp_path: Path):
+    with pytest.raises(MissingFileError, match=r"(?s)3D_val_npz.*huggingface"):
+        Cvpr25Dataset(tmp_path)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from limnet.datasets.msd import (
+    COLON_HELD_OUT,
+    MsdColonDataset,
+    MsdDataset,
+    MsdLungDataset,
+    MsdPancreasDataset,
+    divide,
+    download_task,
+)
+from limnet.errors import MissingFileError
+from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_msd import build
+from tests.helpers.fake_nifti import blocks, ct, write_nifti
+
+KINDS = (MsdColonDataset, MsdLungDataset, MsdPancreasDataset)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("msd")
+    for kind in KINDS:
+        build(root, kind.task)
+    return root
+
+
+@pytest.fixture
+def bad(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good / "Task10_Colon", tmp_path / "Task10_Colon")
+
+
+def names(dataset: MsdDataset, split: str) -> list[str]:
+    return [case.name for case in dataset.cases(split)]
+
+
+def test_colon_goes_by_the_published_numbers(good: Path):
+    assert len(COLON_HELD_OUT) == 26
+    dataset = MsdColonDataset(good)
+    assert names(dataset, "train") == ["colon_005", "colon_026"]
+    assert names(dataset, "val") == ["colon_001", "colon_011", "colon_022", "colon_218"]  # colon_212 is in no list
+    assert "colon_212" in [case.name for case in dataset.all_cases()]
+    assert dataset.cases("val")[0].labels == {1: "colon cancer primaries"}
+    assert dataset.cases("val")[0].window == (-160.0, 240.0)
+    assert names(MsdColonDataset(good / "Task10_Colon"), "train") == ["colon_005", "colon_026"]
+
+
+def test_the_others_keep_the_published_numbers_of_cases(good: Path):
+    lung, pancreas = MsdLungDataset(good), MsdPancreasDataset(good)
+    assert [len(names(lung, split)) for split in lung.splits] == [6, 3]  # two to one
+    assert [len(names(pancreas, split)) for split in pancreas.splits] == [14, 2, 4]  # 196 : 28 : 57 of 20
+    assert names(lung, "val") == names(MsdLungDataset(good, seed=0), "val")
+    assert names(lung, "val") != names(MsdLungDataset(good, seed=3), "val")
+    assert pancreas.cases("test")[0].labels == {1: "pancreas", 2: "cancer"}
+    assert lung.cases("val")[0].window == (-1000.0, 400.0)
+    for count, shares in ((63, (42, 21)), (281, (196, 28, 57))):
+        splits = ("train", "val", "test")[: len(shares)]
+        places = divide([f"case_{i}" for i in range(count)], splits, shares, 0)
+        assert tuple(list(places.values()).count(split) for split in splits) == shares
+
+
+def test_every_case_reads_and_the_fakes_are_clean(good: Path):
+    for kind in KINDS:
+        assert problems(kind(good)) == ""
+        read_all(kind(good))
+
+
+def test_volumes_are_read_as_stored(good: Path):
+    case = next(c for c in MsdColonDataset(good).all_cases() if c.name == "colon_005")
+    stored = nibabel.load(good / "Task10_Colon/imagesTr/colon_005.nii.gz").get_fdata()
+    np.testing.assert_array_equal(case.read_image().array, stored.T)
+    assert case.read_image().spacing == pytest.approx((5.0, 0.8, 0.8))
+    assert case.read_labels().dtype == np.uint8  # stored as floats
+
+
+def test_planted_faults(bad: Path):
+    shape = nibabel.load(bad / "imagesTr/colon_001.nii.gz").shape
+    write_nifti(bad / "labelsTr/colon_001.nii.gz", blocks(shape, (1, 2)))
+    write_nifti(bad / "labelsTr/colon_005.nii.gz", blocks((14, 12, 4), (1,)))
+    write_nifti(bad / "imagesTr/colon_099.nii.gz", ct(shape))
+    content = json.loads((bad / "dataset.json").read_text())
+    content["numTraining"] = 126
+    (bad / "dataset.json").write_text(json.dumps(content))
+    found = problems(MsdColonDataset(bad))
+    assert "colon_001: labels [2] are not in" in found
+    assert "colon_005: the image is (7, 12, 14), its labels (4, 12, 14)" in found
+    assert "imagesTr holds 1 cases that dataset.json does not list, such as colon_099" in found
+    assert "numTraining 126 but lists 7" in found
+    assert len(found.splitlines()) == 4
+
+
+def test_a_count_that_is_wrong_in_the_archive_itself_is_no_problem(bad: Path, monkeypatch: pytest.MonkeyPatch):
+    content = json.loads((bad / "dataset.json").read_text())
+    content["numTraining"] = 8
+    (bad / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.setattr(MsdColonDataset, "labelled", 7)
+    assert problems(MsdColonDataset(bad)) == ""
+
+
+def test_listed_files_that_are_not_there_are_named(bad: Path):
+    (bad / "imagesTr/colon_026.nii.gz").unlink()
+    with pytest.raises(MissingFileError, match=r"colon_026\.nii\.gz"):
+        MsdColonDataset(bad)
+
+
+def test_another_task_is_refused(good: Path, tmp_path: Path):
+    with pytest.raises(MissingFileError, match=r"lists no colon_###"):
+        MsdColonDataset(good / "Task06_Lung")
+    with pytest.raises(MissingFileError, match=r"(?s)medicaldecathlon.*download=True"):
+        MsdColonDataset(tmp_path)
+
+
+def test_nothing_is_downloaded_unless_asked(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict] = []
+
+    def download_and_extract(**given: object) -> None:
+        asked.append(given)
+        shutil.copytree(good / "Task10_Colon", tmp_path / "data/Task10_Colon")
+
+    class Table:
+        resource = {"Task10_Colon": "https://example.org/Task10_Colon.tar"}
+        md5 = {"Task10_Colon": "abc"}
+
+    apps = types.ModuleType("monai.apps")
+    apps.download_and_extract = download_and_extract  # type: ignore[attr-defined]
+    apps.DecathlonDataset = Table  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "monai", types.ModuleType("monai"))
+    monkeypatch.setitem(sys.modules, "monai.apps", apps)
+    with pytest.raises(MissingFileError):
+        MsdColonDataset(tmp_path / "data")
+    assert asked == []
+    dataset = MsdColonDataset(tmp_path / "data", download=True)
+    assert len(dataset.all_cases()) == 7
+    assert len(asked) == 1
+    assert (asked[0]["hash_val"], asked[0]["hash_type"]) == ("abc", "md5")
+    assert asked[0]["filepath"] == tmp_path / "data/Task10_Colon.tar"
+    MsdColonDataset(tmp_path / "data/Task10_Colon", download=True)  # it is there already
+    assert len(asked) == 1
+
+
+def test_the_download_goes_beside_a_folder_that_bears_the_tasks_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    apps = pytest.importorskip("monai.apps")
+    asked: list[dict] = []
+    monkeypatch.setattr(apps, "download_and_extract", lambda **given: asked.append(given))
+    assert download_task("Task06_Lung", tmp_path / "Task06_Lung") == tmp_path / "Task06_Lung"
+    assert asked[0]["output_dir"] == tmp_path
+    assert asked[0]["hash_val"] == "8afd997733c7fc0432f71255ba4e52dc"
