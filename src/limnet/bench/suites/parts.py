@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limnet.bench.objects import ObjectChoice
+from limnet.bench.published import published_names
 from limnet.bench.rounds import RobotRounds
 from limnet.bench.suite import Grouping, Suite, SuiteOptions
 from limnet.datasets.base import LabelledDataset
@@ -46,7 +47,7 @@ def join(
     variants: Sequence[Mapping[str, Any]] = ({},),
     note: str = "",
 ) -> Suite:
-    """A suite of all parts that are there; its published table is the one of its name.
+    """A suite of all parts that are there; its published table is the one of its name, if there is one.
 
     Args:
         name: of the suite.
@@ -95,7 +96,7 @@ def join(
         choices=choices,
         parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
         variants=variants,
-        published=name,
+        published=name if name in published_names() else None,
         note=" ".join(text for text in (note, missing) if text),
     )
 
