@@ -140,8 +140,9 @@ class RobotUser:
         pixel = beside_border(component, np.take(truth, index, self.axis), click.positive, spacing, self.slip, noise)
         if pixel is None:
             return click
-        z, y, x = (*pixel[: self.axis], index, *pixel[self.axis :])
-        return click._replace(zyx=(z, y, x))
+        zyx = list(pixel)
+        zyx.insert(self.axis, index)
+        return click._replace(zyx=(zyx[0], zyx[1], zyx[2]))
 
     def _first(self, truth: NDArray[np.bool_], rng: np.random.Generator) -> RobotClick | None:
         areas = truth.sum(axis=tuple(a for a in range(3) if a != self.axis))
@@ -191,4 +192,3 @@ class RobotUser:
             if plane.any():
                 out[i] = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
         return np.moveaxis(out, 0, self.axis)
-

@@ -115,7 +115,9 @@ def from_json(record: Mapping[str, Any]) -> Corruption:
         raise InputError(f"kind is {record.get('kind')!r}; known kinds are {', '.join(CORRUPTIONS)}")
     given, known = set(record) - {"kind"}, {f.name for f in fields(kind)}
     if given != known:
-        raise InputError(f"{record['kind']} has the fields {sorted(known)}, came with {sorted(given)}; give all of them")
+        raise InputError(
+            f"{record['kind']} has the fields {sorted(known)}, came with {sorted(given)}; give all of them"
+        )
     values = {name: _tuples(record[name]) for name in known}
     if "shapes" in values:
         try:

@@ -7,7 +7,6 @@ draws nothing and changes nothing but its own copy. Source: LIM-Net, "defective 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +160,7 @@ class MergeShapes:
         return kept[labels]
 
 
-Corruption = Union[AddShapes, Morphology, DisplaceBoundary, Smooth, RemoveParts, MergeShapes]
+Corruption = AddShapes | Morphology | DisplaceBoundary | Smooth | RemoveParts | MergeShapes
 
 # Explicit table, in the paper's order.
 CORRUPTIONS: dict[str, type[Corruption]] = {
@@ -183,4 +182,6 @@ def kind_of(parameters: Corruption) -> str:
     for name, kind in CORRUPTIONS.items():
         if type(parameters) is kind:
             return name
-    raise InputError(f"{parameters!r} is no corruption; give one of {', '.join(k.__name__ for k in CORRUPTIONS.values())}")
+    raise InputError(
+        f"{parameters!r} is no corruption; give one of {', '.join(k.__name__ for k in CORRUPTIONS.values())}"
+    )
