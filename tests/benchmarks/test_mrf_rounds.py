@@ -16,11 +16,11 @@ def test_three_runs_of_every_object(study: list[str], tmp_path: Path, monkeypatc
     mrf_rounds.main(options)
     found = json.loads((tmp_path / "mrf_rounds_volume.json").read_text())
     assert len(found["rows"]) == 2 * 3
-    rows = {(r["file"], r["variant"]): r for r in found["rows"]}
-    for file in ("val/ts_ct_one.npz", "val/openms_two.npz"):
-        first = {v: rows[file, v]["dice"][0] for v in mrf_rounds.VARIANTS}
+    rows = {(r["case"], r["variant"]): r for r in found["rows"]}
+    for case in ("ts_ct_one", "openms_two"):
+        first = {v: rows[case, v]["dice"][0] for v in mrf_rounds.VARIANTS}
         assert len(set(first.values())) == 1, "fusion begins with the second round"
-        fused = rows[file, mrf_rounds.FUSED]
+        fused = rows[case, mrf_rounds.FUSED]
         assert {2, 3} <= {step["round"] for step in fused["steps"]} <= {2, 3, 4}
         for step in fused["steps"]:
             assert step["fused"] == pytest.approx(fused["dice"][step["round"] - 1], abs=1e-4)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from benchmarks import robustness
+from limnet.bench.registry import build_suite
 from limnet.bench.studies.objects import StudyObject, study_objects
+from limnet.bench.suite import SuiteOptions
 from limnet.view import SliceView
 
 
 @pytest.fixture
 def thing(study_root: Path) -> StudyObject:
-    return next(study_objects(study_root, "val", per_file=1))
+    return next(study_objects(build_suite("open", study_root, SuiteOptions(per_case=1))))
 
 
 def test_scenes(thing: StudyObject) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from limnet.bench.registry import SUITES, build_suite
 from limnet.bench.studies.objects import StudyObject, study_objects
+from limnet.bench.suite import SuiteOptions
 
 _LEFT_OUT = ("out", "data", "threads")
 
@@ -20,15 +22,15 @@ def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
         rounds: default of --rounds.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data of the suite")
+    parser.add_argument("--suite", choices=sorted(SUITES), default="open", help="default: open, the open volumes")
     parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
     parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
-    parser.add_argument("--split", choices=("train", "val"), default="val")
+    parser.add_argument("--split", default="val", help="default: val")
     parser.add_argument("--rounds", type=_positive, default=rounds, help=f"rounds of one click (default: {rounds})")
-    parser.add_argument("--per-file", type=_positive, help="objects per file, spread evenly; all by default")
-    parser.add_argument("--per-group", type=_positive, help="files per group; all by default")
-    parser.add_argument("--only", default="", help="only files whose name holds this")
-    parser.add_argument("--skip", default="2d/", help="leave out files whose name holds this (default: 2d/)")
+    parser.add_argument("--per-file", type=_positive, help="objects per case, spread evenly; all by default")
+    parser.add_argument("--per-group", type=_positive, help="cases per group; all by default")
+    parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves them as they are")
     return parser
@@ -36,7 +38,8 @@ def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
 
 def objects_of(args: argparse.Namespace) -> Iterator[StudyObject]:
     """The objects the options ask for."""
-    return study_objects(args.data, args.split, args.per_file, args.per_group, args.skip, args.only)
+    options = SuiteOptions(split=args.split, per_case=args.per_file, per_group=args.per_group, axis=0)
+    return study_objects(build_suite(args.suite, args.data, options), args.only)
 
 
 def set_threads(args: argparse.Namespace) -> None:
@@ -60,8 +63,8 @@ def command_of(script: str, parser: argparse.ArgumentParser, args: argparse.Name
 
 
 def fixed_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options by these names that all rows of a record share, and always split and seed."""
-    return {name: getattr(args, name) for name in ("split", "seed", *names)}
+    """The options by these names that all rows of a record share, and always suite, split and seed."""
+    return {name: getattr(args, name) for name in ("suite", "split", "seed", *names)}
 
 
 def _shown(value: Any) -> str:

@@ -8,32 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limnet.errors import InputError
-from limnet.volume_io.atomic import atomic_write
+from limnet.bench.plots import FAINT, GRID, INK, colour_of, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#1f2933", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8E6C3A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, GRID, SOFT = "#1f2933", "#d9dee4", "#52606d"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("plots need matplotlib; install it with: pip install 'limnet[report]'") from None
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def plain(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
@@ -42,18 +23,13 @@ def plain(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Ax
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(GRID)
-    axes.tick_params(colors=SOFT, labelsize=9, length=0)
+    axes.tick_params(colors=FAINT, labelsize=9, length=0)
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axes.set_xlabel(xlabel, fontsize=9.5, color=SOFT)
-    axes.set_ylabel(ylabel, fontsize=9.5, color=SOFT)
+    axes.set_xlabel(xlabel, fontsize=9.5, color=FAINT)
+    axes.set_ylabel(ylabel, fontsize=9.5, color=FAINT)
     return axes
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG; what was there before stays if it fails."""
-    return atomic_write(path, lambda target: figure.savefig(target, dpi=110, format="png"))
 
 
 def line_panels(
@@ -91,7 +67,7 @@ def line_panels(
                 range(1, len(values) + 1),
                 values,
                 marker=MARKERS[place % len(MARKERS)],
-                color=COLOURS[place % len(COLOURS)],
+                color=colour_of(place),
                 linewidth=1.8,
                 markersize=4.5,
                 alpha=0.9,
@@ -100,7 +76,7 @@ def line_panels(
         axes.set_xticks(range(1, longest + 1, 1 if longest <= 10 else 3))
     _legend(figure, names)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def bar_rows(
@@ -122,7 +98,7 @@ def bar_rows(
     reach = max([*map(abs, finite), 1e-9])
     for k, (name, values) in enumerate(series.items()):
         places = np.arange(len(names)) + (k - (len(series) - 1) / 2) * step
-        axes.barh(places, np.nan_to_num(values), step * 0.9, color=COLOURS[k % len(COLOURS)], label=name)
+        axes.barh(places, np.nan_to_num(values), step * 0.9, color=colour_of(k), label=name)
         for place, value in zip(places, values, strict=True):
             if np.isfinite(value):
                 side = 1 if value >= 0 else -1
@@ -135,14 +111,14 @@ def bar_rows(
     if len(series) > 1:
         figure.legend(loc="outside lower center", ncols=len(series), fontsize=9, frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def _legend(figure: Figure, names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], linewidth=1.8, label=name)
+        Line2D([], [], color=colour_of(k), marker=MARKERS[k % len(MARKERS)], linewidth=1.8, label=name)
         for k, name in enumerate(names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 4), fontsize=9, frameon=False)

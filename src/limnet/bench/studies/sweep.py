@@ -17,7 +17,7 @@ def sweep(record: Record, objects: Iterable[StudyObject], variants: Mapping[str,
     """Measure what the record does not hold yet.
 
     Args:
-        record: where rows go: variant, file, object, group, voxels and what the measure gave.
+        record: where rows go: variant, case, object, group, voxels and what the measure gave.
         objects: in the order to go through them.
         variants: name -> gives the entries of a row. An entry "left_out" (a reason) keeps the row out of comparisons.
     """
@@ -32,4 +32,4 @@ def sweep(record: Record, objects: Iterable[StudyObject], variants: Mapping[str,
             record.add({**about, **row})
             what = row.get("left_out") or " ".join(f"{v:.3f}" for v in row.get("dice", ()))
             took = time.perf_counter() - start
-            console.print(f"{thing.file} {thing.object}, {variant}: {what} ({took:.1f} s)", markup=False)
+            console.print(f"{thing.case} {thing.object}, {variant}: {what} ({took:.1f} s)", markup=False)

@@ -33,9 +33,9 @@ def of_variant(rows: Iterable[Row], variant: str) -> list[Row]:
 
 def common_rows(rows: Sequence[Row], variants: Sequence[str]) -> list[Row]:
     """The rows of objects that every variant has, none of them left out: only those can be compared."""
-    have = [{(r["file"], r["object"]) for r in of_variant(rows, v) if "left_out" not in r} for v in variants]
+    have = [{(r["case"], r["object"]) for r in of_variant(rows, v) if "left_out" not in r} for v in variants]
     shared = set.intersection(*have) if have else set()
-    return [row for row in rows if (row["file"], row["object"]) in shared and row["variant"] in variants]
+    return [row for row in rows if (row["case"], row["object"]) in shared and row["variant"] in variants]
 
 
 def mean_dice(rows: Sequence[Row], entry: str = "dice") -> list[float]:
