@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limnet.errors import InputError
 from limnet.interaction.module import damage
+from limnet.propagation.carried import log_carried
 from limnet.propagation.tiny import TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.pictures import Pictures
 
 
 class PropagationModule(AveragedModule):
@@ -30,6 +33,10 @@ class PropagationModule(AveragedModule):
         drift: how often the mask handed to the next slice has gone astray, as after many slices of a long sweep.
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation and draws.
+        network: name of the network; only "TinyPropagation" is trained this way, `XMemModule` trains "XMem".
+
+    Raises:
+        InputError: another network.
     """
 
     network: TinyPropagation
@@ -48,8 +55,13 @@ class PropagationModule(AveragedModule):
         drift: float = 0.25,
         average_decay: float = 0.998,
         seed: int = 0,
+        network: str = "TinyPropagation",
     ):
         super().__init__()
+        if network != "TinyPropagation":
+            raise InputError(
+                f"network is {network!r}; PropagationModule trains TinyPropagation, XMemModule trains XMem"
+            )
         self.save_hyperparameters()
         self.network = TinyPropagation(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -136,18 +148,13 @@ class PropagationModule(AveragedModule):
         self.log("train/dice_last", final)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Dice over the clip from a perfect prompt, beside that of copying the prompt and of copying each true mask."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
+        """Carry from a perfect prompt; see `log_carried`."""
         image, target = batch[0].float() / 255, batch[1].bool()
         self.average.eval()
         outputs = torch.cat(self.carry(self.average, image, target[:, :1].float()), 1) > 0
-        later = target[:, 1:]
-        copied = target[:, :1].expand_as(later)
-        for name, guess in (("carried", outputs), ("copied", copied), ("copied_each_step", target[:, :-1])):
-            dice = soft_dice(guess, later).mean()
-            self.log(f"val/dice_{name}", dice, batch_size=len(image), prog_bar=True, sync_dist=True)
-        slices = soft_dice(outputs.flatten(0, 1), later.flatten(0, 1)).mean()
-        self.log("val/dice_per_slice", slices, batch_size=len(image), sync_dist=True)
+        log_carried(self, outputs, target)
+        return {"pictures": Pictures(image[0], target[0], torch.cat([target[0, :1], outputs[0]]))}
 
 
 def drift(mask: Tensor, truth: Tensor, generator: torch.Generator, chance: float) -> Tensor:
