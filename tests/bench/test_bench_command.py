@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from limnet.bench.naming import result_path
+from limnet.bench.protocol import Predictor, config_hash, predictor_config
 from limnet.bench.registry import PEERS, PeerEntry, build_peer
 from limnet.bench.report import write_report
 from limnet.bench.runner import run_suite
@@ -80,6 +82,9 @@ def test_messages(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "other.json").write_text('{"a": 1}')
     assert run("bench", "report", tmp_path / "other.json") == 2
     assert "none of the files" in " ".join(capsys.readouterr().err.split())
+    twice = ("--peer", "disc", "--peer", "disc:radius=4.0")
+    assert run("bench", "folder", "--data", data, "--out", tmp_path / "r", *twice) == 2
+    assert "two methods would write one file" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(InputError, match="options radius, fail_on"):
         build_peer("disc:size=3")
     with pytest.raises(InputError, match="option=value"):
@@ -129,3 +134,11 @@ def test_names_of_result_files():
     assert result_path(Path("r"), "open", "limnet-tiny tau=1.0") == Path("r/open_limnet-tiny-tau=1.0.json")
     assert result_path(Path("r"), "open", "../my model") == Path("r/open_my-model.json")
     assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")
+
+
+def test_every_peer_can_be_made():
+    for name in PEERS:
+        peer = build_peer(name)
+        assert isinstance(peer, Predictor)
+        assert pickle.loads(pickle.dumps(peer)) == peer
+        assert config_hash(predictor_config(peer)) == config_hash(predictor_config(build_peer(name)))

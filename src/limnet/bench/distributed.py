@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +96,30 @@ def run_distributed(
 ) -> BenchResults | None:
     """Run a suite by `Trainer.test`; see `limnet.bench.runner.run_suite`."""
     module = BenchModule(run, out, progress)
-    driver = Trainer(
-        **trainer,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-        inference_mode=False,
-    )
-    driver.test(module, CaseIndices(len(run.suite.cases)), verbose=False)
+    with _quiet():
+        driver = Trainer(
+            **trainer,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+            inference_mode=False,  # a method may need gradients
+        )
+        driver.test(module, CaseIndices(len(run.suite.cases)), verbose=False)
     return module.results
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on devices and services; its warnings stay."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _gather(records: list[Record]) -> list[Record]:

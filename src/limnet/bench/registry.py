@@ -53,7 +53,19 @@ SUITES: dict[str, SuiteEntry] = {
     "table6": SuiteEntry("limnet.bench.suites.table6", "Table VI: EndoVis18 test sequences, video"),
 }
 
-PEERS: dict[str, PeerEntry] = {}
+PEERS: dict[str, PeerEntry] = {
+    "random-walker": PeerEntry("limnet.bench.peers.random_walker", "RandomWalkerPeer", "random walker, no weights"),
+    "geodesic": PeerEntry("limnet.bench.peers.geodesic", "GeodesicPeer", "geodesic distance, no weights"),
+    "confidence-connected": PeerEntry(
+        "limnet.bench.peers.confidence_connected", "ConfidenceConnectedPeer", "SimpleITK's region growing, no weights"
+    ),
+    "nearest-copy": PeerEntry(
+        "limnet.bench.peers.nearest_copy", "NearestCopyPeer", "prompt masks of limnet, copied from the nearest slice"
+    ),
+    "shape-interpolation": PeerEntry(
+        "limnet.bench.peers.shape_interpolation", "ShapeInterpolationPeer", "prompt masks of limnet, interpolated"
+    ),
+}
 
 
 def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:

@@ -70,7 +70,8 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
     if table is not None:
         parts += ["Published numbers are printed as they are: " + table.source + ".", ""]
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]
-    parts += [f"`{results.header['command']}` ({_origin(results)})  " for results in found]
+    # One command may have run several methods.
+    parts += dict.fromkeys(f"`{results.header['command']}` ({_origin(results)})  " for results in found)
     return "\n".join(parts) + "\n"
 
 
@@ -82,14 +83,14 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
     rows = []
     for results in found:
         cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
-        rows.append([f"**{results.name}**", f"{results.rounds} rounds", *cells, _last(results.curve())])
+        rows.append([f"**{results.name}**", _rounds(results.rounds), *cells, _last(results.curve())])
     if table is not None:
         for row in table.rows:
             cells = [_share(row.values.get(group, math.nan)) for group in groups]
             rows.append([f"{row.method} (published)", row.prompts, *cells, "–"])
     counts = [str(len([o for o in found[0].objects if o["group"] == g])) for g in groups]
     rows.append(["objects", "", *counts, str(len(found[0].objects))])
-    return [f"Mean Dice after {rounds} rounds.", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+    return [f"Mean Dice after the last round ({rounds}).", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
 
 
 def _round_tables(found: Sequence[BenchResults]) -> list[str]:
@@ -151,6 +152,10 @@ def _plain(text: str) -> str:
 
 def _last(curve: Sequence[float]) -> str:
     return _share(curve[-1]) if curve else "–"
+
+
+def _rounds(number: int) -> str:
+    return "1 round" if number == 1 else f"{number} rounds"
 
 
 def _figure(name: str, value: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limnet.bench.registry import PEERS, SUITES
+from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.bench.protocol import Predictor
@@ -129,8 +130,13 @@ def run_all(
     trainer = trainer_kwargs(place)
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
     found = []
-    for predictor in predictors:
-        path = result_path(out, suite.name, predictor.name)
+    paths = [result_path(out, suite.name, predictor.name) for predictor in predictors]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            f"two methods would write one file: {', '.join(p.name for p in paths)}. Give models of different names, a "
+            "folder to --out, or run them one after the other with different --out"
+        )
+    for predictor, path in zip(predictors, paths, strict=True):
         if fresh and int(os.environ.get("LOCAL_RANK", "0")) == 0:
             start_afresh(path)
         results = run_suite(suite, predictor, path, trainer=trainer, views=views, progress=lambda r: _show(errors, r))
