@@ -91,7 +91,10 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    return parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]) or parts[-1] in ("module", "corruption_transforms")
+    return parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]) or parts[-1] in (
+        "module",
+        "corruption_transforms",
+    )
 
 
 def test_only_the_training_side_imports_the_training_side():
