@@ -114,10 +114,14 @@ def test_planted_faults(bad: Path):
     image = nibabel.load(mask)
     write_nifti(mask, np.asarray(image.dataobj) * 255, image.affine)
     (bad / "derivatives/synth/desc-aseg_dseg.tsv").unlink()
+    (bad / "sub-06/anat/sub-06_T1w.nii.gz").unlink()
+    (bad / "sub-06/anat/sub-06_T1w.nii.gz").symlink_to("../../.git/annex/objects/x.nii.gz")
     manual, synth = problems(BidsDataset(bad, pipeline="manual")), problems(BidsDataset(bad, pipeline="synth"))
     assert "sub-01_label-lesion_mask: no image has the entities" in manual
     assert "sub-05_label-lesion_mask: labels [255] are not in" in manual
-    assert len(manual.splitlines()) == 2
+    assert "sub-06_T1w: a link to a file that is not here" in manual
+    assert "sub-06_label-lesion_mask: no image has the entities" in manual
+    assert len(manual.splitlines()) == 4
     assert synth.count("its labels have no names") == 7
     assert "sub-01_desc-aseg_dseg: no image has" in synth
 
@@ -125,7 +129,7 @@ def test_planted_faults(bad: Path):
 def test_other_folders_are_refused(good: Path, tmp_path: Path):
     with pytest.raises(MissingFileError, match="no derivatives folder"):
         BidsDataset(tmp_path)
-    with pytest.raises(MissingFileError, match="no pipeline 'auto' in .*, only manual, synth"):
+    with pytest.raises(MissingFileError, match=r"no pipeline 'auto' in .*, only manual, synth"):
         BidsDataset(good, pipeline="auto")
     (tmp_path / "derivatives").mkdir()
     with pytest.raises(MissingFileError, match="no dseg, mask or msk"):

@@ -107,7 +107,7 @@ def linked_total(root: Path, number: int) -> Path:
     [(Kits19Dataset, linked_kits), (Cvpr25Dataset, linked_cvpr), (TotalSegmentatorDataset, linked_total)],
 )
 def test_memory_stays_flat_over_thousands_of_cases(kind: type[LabelledDataset], link, tmp_path: Path):
-    number = 2000
+    number = 1000
     root = link(tmp_path, number)
     tracemalloc.start()
     try:

@@ -84,10 +84,15 @@ def test_volumes_are_read_as_stored(good: Path):
 
 
 def test_planted_faults(bad: Path):
-    shape = nibabel.load(bad / "imagesTr/colon_001.nii.gz").shape
-    write_nifti(bad / "labelsTr/colon_001.nii.gz", blocks(shape, (1, 2)))
+    image = nibabel.load(bad / "imagesTr/colon_001.nii.gz")
+    shape = image.shape
+    write_nifti(bad / "labelsTr/colon_001.nii.gz", blocks(shape, (1, 2)), image.affine)
     write_nifti(bad / "labelsTr/colon_005.nii.gz", blocks((14, 12, 4), (1,)))
     write_nifti(bad / "imagesTr/colon_099.nii.gz", ct(shape))
+    other = nibabel.load(bad / "imagesTr/colon_011.nii.gz")
+    write_nifti(bad / "imagesTr/colon_011.nii.gz", np.stack([ct(other.shape)] * 2, axis=-1), other.affine)
+    turned = nibabel.load(bad / "labelsTr/colon_022.nii.gz")
+    write_nifti(bad / "labelsTr/colon_022.nii.gz", np.asarray(turned.dataobj), np.diag([-1, 1, 1, 1]) @ turned.affine)
     content = json.loads((bad / "dataset.json").read_text())
     content["numTraining"] = 126
     (bad / "dataset.json").write_text(json.dumps(content))
@@ -96,7 +101,9 @@ def test_planted_faults(bad: Path):
     assert "colon_005: the image is (7, 12, 14), its labels (4, 12, 14)" in found
     assert "imagesTr holds 1 cases that dataset.json does not list, such as colon_099" in found
     assert "numTraining 126 but lists 7" in found
-    assert len(found.splitlines()) == 4
+    assert "colon_011.nii.gz holds 2 images, a 4-D file" in found
+    assert "colon_022: image and labels lie up to 22.4 mm apart in space" in found
+    assert len(found.splitlines()) == 6
 
 
 def test_a_count_that_is_wrong_in_the_archive_itself_is_no_problem(bad: Path, monkeypatch: pytest.MonkeyPatch):
@@ -127,13 +134,10 @@ def test_nothing_is_downloaded_unless_asked(good: Path, tmp_path: Path, monkeypa
         asked.append(given)
         shutil.copytree(good / "Task10_Colon", tmp_path / "data/Task10_Colon")
 
-    class Table:
-        resource = {"Task10_Colon": "https://example.org/Task10_Colon.tar"}
-        md5 = {"Task10_Colon": "abc"}
-
+    table = types.SimpleNamespace(resource={"Task10_Colon": "https://example.org/x.tar"}, md5={"Task10_Colon": "abc"})
     apps = types.ModuleType("monai.apps")
     apps.download_and_extract = download_and_extract  # type: ignore[attr-defined]
-    apps.DecathlonDataset = Table  # type: ignore[attr-defined]
+    apps.DecathlonDataset = table  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "monai", types.ModuleType("monai"))
     monkeypatch.setitem(sys.modules, "monai.apps", apps)
     with pytest.raises(MissingFileError):

@@ -1,4 +1,4 @@
-"""A tiny BIDS data set with two pipelines: binary lesion masks and label maps with a table of names; gz and plain files."""
+"""A tiny BIDS data set with two pipelines: lesion masks, and label maps with a table of names; gz and plain files."""
 
 from __future__ import annotations
 

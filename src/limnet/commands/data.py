@@ -34,7 +34,7 @@ def check(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder it lies in.")],
     show: Annotated[int, typer.Option("--show", help="Problems to print; 0 prints all.", min=0)] = MOST,
 ) -> None:
-    """Verify a folder: counts, pairs, shapes, labels, affines. Every file is read. Exit code 1 if something is wrong."""
+    """Read every file of a folder: counts, pairs, shapes, labels, affines. Exit code 1 if something is wrong."""
     from rich.console import Console
 
     from limnet.commands.guard import FAILED

@@ -8,8 +8,8 @@ Layout (images may lie in the root or in rawdata/, the session and data type fol
     derivatives/<pipeline>/sub-01/ses-a/anat/sub-01_ses-a_desc-aseg_dseg.nii.gz         ids
     derivatives/<pipeline>/desc-aseg_dseg.tsv                                           columns index, name
 
-Also rawdata/sub-X/.../sub-X_ct.nii.gz with derivatives/sub-X/.../sub-X_seg-vert_msk.nii.gz (VerSe). Masks have the suffix
-dseg, mask or msk; probseg is no label map and is skipped.
+Also rawdata/sub-X/.../sub-X_ct.nii.gz with derivatives/sub-X/.../sub-X_seg-vert_msk.nii.gz (VerSe). Masks have the
+suffix dseg, mask or msk; probseg is no label map and is skipped.
 
 A mask says in its name which entities its image has, not which suffix. Its image is the one its .json names under
 "Sources" or "RawSources"; else the only one with the same entities apart from what a derivative adds (desc, label, res,
@@ -115,6 +115,10 @@ class BidsDataset(LabelledDataset):
     def check(self) -> list[Problem]:
         """Masks without an image or with several; names of labels; then every file, slab by slab."""
         problems, tables = [], _Tables(self.derivatives)
+        for path in sorted(self.root.rglob("sub-*.nii*")):
+            if path.is_symlink() and not path.exists():
+                what = "a link to a file that is not here; it is left out"
+                problems.append(Problem(_stem(path), what, "fetch its content, for example with datalad get"))
         for found in self.found:
             name = _stem(found.mask)
             labels = tables.labels(found.mask, found.name)

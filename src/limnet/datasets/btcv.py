@@ -7,8 +7,8 @@ Layout as unpacked from RawData.zip (the root may be any folder of this chain)::
     RawData/Testing/img/img0061.nii.gz            0061..0080, no labels
 
 or the form in which it is often passed on: imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz. Image and label
-names differ and are paired by number. Ids are NOT those of AMOS (10, 11 and 12 differ). A patient without a right kidney
-or a gallbladder lacks that label.
+names differ and are paired by number. Ids are NOT those of AMOS (10, 11 and 12 differ). A patient without a right
+kidney or a gallbladder lacks that label.
 
 Splits by number, chosen with `protocol`: "transunet" 18 / 12, as most papers since TransUNet, or "unetr" 24 / 6, as
 UNETR and MONAI. The held-out cases are "val".

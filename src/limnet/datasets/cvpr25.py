@@ -83,15 +83,12 @@ class Cvpr25Dataset(LabelledDataset):
             inside = [p for p in sorted(labels.iterdir()) if p.is_dir() and "interactive" in p.name]
             labels = inside[0] if inside else labels
         self._labels = labels
-        if not any(True for folder in (self._train, self._images) if folder for _ in _archives(folder)):
+        if not any(_archives(folder) for folder in (self._train, self._images)):
             raise self.missing(f"there is no folder of .npz files called 3D_train_npz_... or 3D_val_npz in {self.root}")
 
     def all_cases(self) -> list[LabelledCase]:
         """Training files, then validation files whose labels are there."""
-        cases = [self._case(path, path) for path in _archives(self._train)]
-        labels = {path.name: path for path in _archives(self._labels)}
-        cases += [self._case(path, labels[path.name]) for path in _archives(self._images) if path.name in labels]
-        return cases
+        return [*self.cases("train"), *self.cases("val")]
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Cases by folder.
@@ -101,9 +98,10 @@ class Cvpr25Dataset(LabelledDataset):
         """
         if split not in self.splits:
             raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
-        number = sum(1 for _ in _archives(self._train))
-        found = self.all_cases()
-        return found[:number] if split == "train" else found[number:]
+        if split == "train":
+            return [self._case(path, path) for path in _archives(self._train)]
+        labels = {path.name: path for path in _archives(self._labels)}
+        return [self._case(path, labels[path.name]) for path in _archives(self._images) if path.name in labels]
 
     def image_file(self, case: LabelledCase) -> Path:
         """The file of a case's image, for `read_boxes`."""

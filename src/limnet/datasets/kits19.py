@@ -8,8 +8,9 @@ Layout as made by the starter repository (the root may be `data` or the folder a
 
 The arrays are stored (slices, height, width): slices on the FIRST axis of nibabel's order, axis codes I, P, L in all
 210 files, so a reader that takes the last axis for slices, or SimpleITK's first, cuts sagittally. limnet goes by the
-affine and turns every volume so that axis 0 runs from feet to head. In plane 512 x 512 but for case_00160 (252 slices of
-512 x 796). Masks are uint8, in nine cases uint16. Labels of cases 15, 23, 37 and 125 were corrected after the release.
+affine and turns every volume so that axis 0 runs from feet to head. In plane 512 x 512 but for case_00160 (252 slices
+of 512 x 796). Masks are uint8, in nine cases uint16. Labels of cases 15, 23, 37 and 125 were corrected after the
+release: which version a folder holds cannot be told from its names.
 
 Split: the one shipped with Mem3D, 168 cases to train and 42 held out ("val" here, "test" there), by number.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import ClassVar
 
 from limnet.datasets.base import CaseDataModule, Problem
@@ -103,7 +105,7 @@ class Kits19Dataset(NiftiPairs):
         except (LimnetError, OSError):
             return None
 
-    def _folders(self) -> list:
+    def _folders(self) -> list[Path]:
         return sorted(p for p in self.base.iterdir() if p.is_dir() and re.fullmatch(r"case_\d{5}", p.name))
 
 

@@ -30,7 +30,7 @@ from typing import ClassVar
 from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.decathlon import DecathlonDataset
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.nifti_pairs import nifti_files
+from limnet.datasets.nifti_pairs import NiftiPair, check_pair, nifti_files
 from limnet.datasets.splits import patient_share
 
 COLON_HELD_OUT = frozenset(
@@ -96,6 +96,12 @@ class MsdDataset(DecathlonDataset):
     def all_cases(self) -> list[LabelledCase]:
         """A case for each pair, with the customary window."""
         return [dataclasses.replace(case, window=self.window) for case in super().all_cases()]
+
+    def check_case(self, case: LabelledCase) -> list[Problem]:
+        """Both files slab by slab, and that they lie on the same grid."""
+        pair = next(pair for pair in self.pairs if pair.name == case.name)
+        files = NiftiPair(pair.name, pair.patient, pair.modality, pair.image, pair.label)
+        return check_pair(files, pair.labels)
 
     def check(self) -> list[Problem]:
         """The general checks, and files that dataset.json does not list."""
