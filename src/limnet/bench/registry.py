@@ -45,6 +45,7 @@ class PeerEntry(NamedTuple):
 
 SUITES: dict[str, SuiteEntry] = {
     "open": SuiteEntry("limnet.bench.suites.open", "the open volumes (a folder with manifest.json)"),
+    "cvpr25": SuiteEntry("limnet.bench.suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
     "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
     "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
     "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
@@ -64,6 +65,19 @@ PEERS: dict[str, PeerEntry] = {
     ),
     "shape-interpolation": PeerEntry(
         "limnet.bench.peers.shape_interpolation", "ShapeInterpolationPeer", "prompt masks of limnet, interpolated"
+    ),
+    "optical-flow": PeerEntry(
+        "limnet.bench.peers.optical_flow", "OpticalFlowPeer", "prompt masks of limnet, moved by optical flow"
+    ),
+    "sam-points": PeerEntry(
+        "limnet.bench.peers.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights"
+    ),
+    "sam2-video": PeerEntry(
+        "limnet.bench.peers.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights"
+    ),
+    "nninteractive": PeerEntry("limnet.bench.peers.nninteractive", "NnInteractivePeer", "nnInteractive; own weights"),
+    "prediction-folder": PeerEntry(
+        "limnet.bench.peers.prediction_folder", "PredictionFolderPeer", "finished predictions of an automatic method"
     ),
 }
 

@@ -39,9 +39,7 @@ def trial_boxes(
             yield scale, box
 
 
-def box_around(
-    voxels: Sequence[Voxel], margin: float, shape: tuple[int, ...], spacing: Spacing
-) -> tuple[Range, ...]:
+def box_around(voxels: Sequence[Voxel], margin: float, shape: tuple[int, ...], spacing: Spacing) -> tuple[Range, ...]:
     """Box of voxels that reaches `margin` mm beyond all given voxels, within the volume."""
     box = []
     for axis in range(3):

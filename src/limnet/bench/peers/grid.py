@@ -70,7 +70,8 @@ class Grid:
                 low, high = (low, middle) if np.prod(counts(middle)) <= nodes else (middle, high)
             number = counts(high)
         edges = [
-            np.round(np.linspace(start, end, n + 1)).astype(np.intp) for (start, end), n in zip(box, number, strict=True)
+            np.round(np.linspace(start, end, n + 1)).astype(np.intp)
+            for (start, end), n in zip(box, number, strict=True)
         ]
         apart = [float(s * size / n) for s, size, n in zip(steps, sizes, number, strict=True)]
         return cls((edges[0], edges[1], edges[2]), (apart[0], apart[1], apart[2]))

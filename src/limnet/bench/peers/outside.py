@@ -1,0 +1,68 @@
+"""Packages and weights that are not limnet's: taken where the user has them, never downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from limnet.errors import InputError, MissingFileError
+
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+
+
+def needed(module: str, package: str, peer: str) -> ModuleType:
+    """Import a module of a package that limnet does not require.
+
+    Args:
+        module: full name of the module.
+        package: what to give to pip.
+        peer: name of the peer that needs it.
+
+    Raises:
+        InputError: not installed, or broken.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"the peer {peer!r} needs {module}, which cannot be imported ({error}); run: pip install {package}"
+        ) from error
+
+
+def weights_folder(weights: str, peer: str, what: str) -> Path:
+    """The folder of a peer's weights.
+
+    Args:
+        weights: path the user gave, empty for none.
+        peer: name of the peer.
+        what: what has to lie in it, and where it can be had.
+
+    Raises:
+        MissingFileError: none given, or not there.
+    """
+    advice = f"Put {what} into a folder and give it as {peer}:weights=FOLDER; nothing is downloaded"
+    if not weights:
+        raise MissingFileError(f"the peer {peer!r} needs weights and none were given. {advice}")
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        raise MissingFileError(f"the peer {peer!r} needs weights, but {folder} is no folder. {advice}")
+    return folder
+
+
+@lru_cache(maxsize=8)
+def weights_hash(weights: str) -> str:
+    """First 16 hex digits of the SHA-256 over all weight files in a folder, "" if there is none."""
+    folder = Path(weights).expanduser() if weights else None
+    if folder is None or not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS and path.is_file())
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16] if files else ""
