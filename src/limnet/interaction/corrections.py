@@ -1,7 +1,8 @@
 """What a negative click may take away, beyond what the network says.
 
 People click in the middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and no
-crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it.
+crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it. Other
+large pieces of the slice's mask stay whatever the network says.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def settle_negative_click(
     click = last.points[0]
     pieces, _ = ndimage.label(before > 0.5, np.ones((3, 3)))
     piece = pieces == pieces[click]
+    sizes = np.bincount(pieces.ravel())
+    others = (sizes >= CRUMB * sizes[pieces[click]])[pieces] & (pieces > 0) & ~piece
+    if (after[others] <= 0.5).any():  # nobody pointed at them
+        after = after.copy()
+        after[others] = np.maximum(after, before)[others]
     wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
     taken = piece & ~(after > 0.5)
     if taken.sum() > MOST * piece.sum() and not any(piece[w] for w in wanted):

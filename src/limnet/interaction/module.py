@@ -15,6 +15,7 @@ from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
 from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.interaction.validation import LEAST_CLICKS, validate_clicks
+from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
@@ -33,6 +34,7 @@ class InteractionModule(AveragedModule):
         clicks: largest number of clicks per sample; each batch draws between 2 and this.
         relook: how often a later step brings no new click, only a second look with the mask so far.
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
+        corruption: share of the paper's six kinds of defects among damaged start masks; the rest is `damage`.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
@@ -56,6 +58,7 @@ class InteractionModule(AveragedModule):
         clicks: int = 4,
         relook: float = 0.2,
         erase: float = 0.08,
+        corruption: float = 0.5,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
@@ -87,7 +90,7 @@ class InteractionModule(AveragedModule):
             features = self.network.encode_image(
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
-        prompts = start_prompts(target, generator)
+        prompts = start_prompts(target, generator, self.hparams["corruption"])
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
         target = wrong_objects(target, prompts, generator, self.hparams["erase"])
@@ -123,12 +126,13 @@ class InteractionModule(AveragedModule):
         return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])
 
 
-def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
+def start_prompts(target: Tensor, generator: torch.Generator, corruption: float = 0.5) -> Tensor:
     """Prompt maps before the first click: empty, a damaged mask, a loose box, or a mask with another object.
 
     Args:
         target: bool (B, 1, H, W).
         generator: source of randomness.
+        corruption: share of the paper's six kinds among the damaged masks; the rest is `damage`.
 
     Returns:
         float (B, 4, H, W): previous, positive, negative, bounds.
@@ -137,6 +141,9 @@ def start_prompts(target: Tensor, generator: torch.Generator) -> Tensor:
     prompts = target.new_zeros((batch, 4, height, width), dtype=torch.float32)
     draw = torch.rand(batch, generator=generator)
     damaged = damage(target, generator)
+    paper = (torch.nonzero(draw < 0.25 * corruption)[:, 0]).to(target.device)
+    if len(paper):
+        damaged[paper] = corrupt_batch(target[paper], generator)
     for i in range(batch):
         if draw[i] < 0.25:
             prompts[i, 0] = damaged[i, 0]

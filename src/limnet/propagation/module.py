@@ -11,7 +11,7 @@ from torch import Tensor
 from limnet.errors import InputError
 from limnet.interaction.module import damage
 from limnet.propagation.carried import log_carried
-from limnet.propagation.tiny import TinyPropagation
+from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.objective import mask_loss, soft_dice
@@ -86,6 +86,7 @@ class PropagationModule(AveragedModule):
         truth: Tensor | None = None,
         forcing: float = 0.0,
         second: Tensor | None = None,
+        has_second: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> list[Tensor]:
         """Logits of slices 1 .. T-1 of clips (B, T, H, W), given the mask (B, 1, H, W) of slice 0.
@@ -97,6 +98,7 @@ class PropagationModule(AveragedModule):
             truth: bool (B, T, H, W), used with probability `forcing` as the previous mask.
             forcing: see `truth`.
             second: (B, 1, H, W) mask of the last slice, put into memory as a second prompt.
+            has_second: bool (B,), the samples that have a second prompt; None for all.
             generator: draws for `forcing`.
         """
         features = self._encode(network, image)
@@ -104,6 +106,11 @@ class PropagationModule(AveragedModule):
         memory, looks = [last], [last]
         if second is not None:
             far = network.remember(features[-1], second)
+            if has_second is not None:  # samples without a second prompt remember their first one twice
+                chosen = has_second.to(second.device)
+                far = Remembered(
+                    *(torch.where(chosen.view(-1, *[1] * (b.dim() - 1)), b, a) for a, b in zip(last, far, strict=True))
+                )
             memory, looks = [*memory, far], [*looks, far]
         mask, outputs = prompt.float(), []
         for t in range(1, image.shape[1]):
@@ -135,9 +142,11 @@ class PropagationModule(AveragedModule):
         prompt = target[:, :1].float()
         if draw[1] < 0.3:
             prompt = damage(target[:, :1], generator)
-        second = target[:, -1:].float() if draw[2] < 0.2 else None
+        second, has_second = None, None
+        if draw[2] < 0.5:
+            second, has_second = target[:, -1:].float(), torch.rand(len(target), generator=generator) < 0.6
         forcing = max(0.0, 1 - self.global_step / max(self.hparams["forcing_steps"], 1)) * 0.8
-        outputs = self.carry(self.network, image, prompt, target, forcing, second, generator)
+        outputs = self.carry(self.network, image, prompt, target, forcing, second, has_second, generator)
         losses = [mask_loss(logits, target[:, t : t + 1]) for t, logits in enumerate(outputs, 1)]
         loss = torch.stack(losses).mean()
         with torch.no_grad():

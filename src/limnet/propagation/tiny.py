@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from limnet.blocks.prompt_unet import PromptUNet
 from limnet.blocks.tiny import WIDTHS, Bottleneck, MapDecoder, TinyEncoder, pad_to_stride, product
+from limnet.errors import InputError
 from limnet.propagation.attention import dense_readout, similarity, sparse_readout, top_affinity
 
 BINS = 32
@@ -84,6 +86,10 @@ class TinyPropagation(nn.Module):
         embedding: channels of the similarity embedding.
         key_dim: channels of memory keys.
         value_dim: channels of memory values.
+        decoder: mask-dependent half, "light" (`MapDecoder`) or "unet" (`PromptUNet`, deeper).
+
+    Raises:
+        InputError: unknown decoder.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class TinyPropagation(nn.Module):
         embedding: int = 32,
         key_dim: int = 64,
         value_dim: int = 128,
+        decoder: str = "light",
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -103,6 +110,7 @@ class TinyPropagation(nn.Module):
             "embedding": embedding,
             "key_dim": key_dim,
             "value_dim": value_dim,
+            "decoder": decoder,
         }
         self.image_channels = image_channels
         self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)
@@ -114,7 +122,12 @@ class TinyPropagation(nn.Module):
         self.mask_in = nn.Conv2d(256, value_dim, 1)
         self.image_in = nn.Conv2d(widths[2], value_dim, 1)
         self.value = nn.Sequential(Bottleneck(value_dim, 96), Bottleneck(value_dim, 96))
-        self.decoder = MapDecoder(maps=6, similarities=4, readout=value_dim + 1, widths=tuple(widths), blocks=(2, 3, 1))
+        if decoder == "light":
+            self.decoder: MapDecoder | PromptUNet = MapDecoder(6, 4, value_dim + 1, tuple(widths), blocks=(2, 3, 1))
+        elif decoder == "unet":
+            self.decoder = PromptUNet(6, 4, value_dim + 1, tuple(widths))
+        else:
+            raise InputError(f"decoder is {decoder!r}; allowed are 'light' and 'unet'")
         self.copy_gain = nn.Parameter(torch.tensor(3.0))  # an untrained decoder copies the previous mask
         nn.init.zeros_(self.decoder.head.bias)  # type: ignore[arg-type]
 
