@@ -19,9 +19,9 @@ def list_datasets() -> None:
 
     from limnet.datasets.registry import dataset_class, dataset_names
 
-    table = Table(
-        "name", "data set", "splits", "licence", "access", box=None, header_style="bold", padding=(0, 2, 0, 0)
-    )
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("name", "data set", "splits", "licence", "access"):
+        table.add_column(title, overflow="fold")  # an address that is cut short is of no use
     for name in dataset_names():
         found = dataset_class(name)
         table.add_row(f"[bold]{name}[/]", found.title, " ".join(found.splits), found.licence, found.access)

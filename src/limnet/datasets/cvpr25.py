@@ -58,7 +58,7 @@ class Cvpr25Dataset(LabelledDataset):
 
     title = "CVPR 2025 interactive 3D"
     licence = "CC BY-NC-SA 4.0, and the terms of each source"
-    access = "free download after accepting the terms: https://huggingface.co/datasets/junma/CVPR-BiomedSegFM"
+    access = "free download: https://huggingface.co/datasets/junma/CVPR-BiomedSegFM"
     layout = (
         "3D_train_npz_all/<modality>/<source>/*.npz (imgs, gts, spacing)\n3D_val_npz/*.npz (imgs, spacing, boxes)\n"
         "3D_val_gt/3D_val_gt_interactive/*.npz (gts)"

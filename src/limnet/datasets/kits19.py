@@ -44,9 +44,7 @@ class Kits19Dataset(NiftiPairs):
 
     title = "KiTS19"
     licence = "CC BY-NC-SA 4.0"
-    access = (
-        "free: clone https://github.com/neheller/kits19 (labels, about 1 GB) and run its starter script for the images"
-    )
+    access = "free: clone https://github.com/neheller/kits19 (labels) and run its starter script for the images"
     layout = (
         "data/kits.json\ndata/case_00000/imaging.nii.gz\ndata/case_00000/segmentation.nii.gz\n"
         "(case_00000 .. case_00209 with labels)"
