@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from limnet.bench.challenge_means import challenge_means
 from limnet.bench.published import PublishedTable, published_table
 from limnet.bench.results import BenchResults, read_results
 from limnet.errors import FileFormatError, InputError
@@ -66,7 +67,7 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
     parts = [f"## {first.header['title']}", ""]
     if first.header.get("note"):
         parts += [str(first.header["note"]), ""]
-    parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _failures(found)
+    parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _challenge(found) + _failures(found)
     if table is not None:
         parts += ["Published numbers are printed as they are: " + table.source + ".", ""]
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]
@@ -128,6 +129,19 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
         "Rounds lost: share of later rounds in which Dice fell by more than .02."
     )
     return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
+
+
+def _challenge(found: Sequence[BenchResults]) -> list[str]:
+    if found[0].header.get("scores") != "challenge":
+        return []
+    parts = ["Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted).", ""]
+    head = ["method", "group", "cases", "DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final"]
+    rows = [
+        [results.name, group, str(number), *(_share(scores[name]) for name in head[3:])]
+        for results in found
+        for group, (number, scores) in challenge_means(results).items()
+    ]
+    return [*parts, *_table(head, rows), ""]
 
 
 def _failures(found: Sequence[BenchResults]) -> list[str]:

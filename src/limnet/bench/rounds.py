@@ -29,9 +29,9 @@ class RoundRow(NamedTuple):
     Attributes:
         round: counted from 1; 0 is a box before the first click.
         dice: of the whole volume, 0..1.
-        zyx: the voxel clicked, None for a box.
-        positive: the click's label, None for a box.
-        compliance: share of all clicked voxels so far that have their label in the mask.
+        zyx: the voxel clicked, None for a box or where nothing was left to correct.
+        positive: the click's label, None without a click.
+        compliance: share of all clicked voxels so far that have their label in the mask; None where none was clicked.
         lost: whether Dice fell by more than `LOSS` against the round before.
         seconds: time of the round, of the method only.
         nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
@@ -41,27 +41,32 @@ class RoundRow(NamedTuple):
     dice: float
     zyx: Voxel | None
     positive: bool | None
-    compliance: float
+    compliance: float | None
     lost: bool
     seconds: float
     nsd: float | None = None
 
     def values(self) -> dict[str, float]:
         """The numbers for a table: dice, compliance, lost (0 or 1) and nsd where there is one; no times."""
-        found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost)}
-        return found if self.nsd is None else {**found, "nsd": self.nsd}
+        found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost), "nsd": self.nsd}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Rounds(Protocol):
-    """How an object is played: a frozen dataclass whose fields are recorded with the results."""
+    """How an object is played: a frozen dataclass whose fields are recorded with the results.
+
+    A field with the metadata {"config": False} is not: what says where data lies, not what is done with it.
+    """
 
     @property
     def rounds(self) -> int:
         """Greatest number of rounds."""
         ...
 
-    def play(self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, seed: int) -> list[RoundRow]:
-        """Prompt the session against the truth and measure; one row per round."""
+    def play(
+        self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, case: str, object: str
+    ) -> list[RoundRow]:
+        """Prompt the session against the truth and measure; one row per round. Names are for seeds and look-ups."""
         ...
 
 
@@ -88,9 +93,16 @@ class RobotRounds:
             raise InputError(f"rounds is {self.rounds}; give at least 1")
 
     def play(
-        self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, seed: int = 0
+        self,
+        session: Session,
+        volume: Volume,
+        truth: NDArray[np.bool_],
+        axis: int,
+        case: str = "",
+        object: str = "",
     ) -> list[RoundRow]:
-        """Play all rounds; `seed` tells objects apart, see `object_seed`."""
+        """Play all rounds; see `Rounds.play`."""
+        seed = object_seed(case, object)
         robot = RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
         mask: NDArray[np.bool_] | None = None
         clicks: list[tuple[Voxel, bool]] = []
@@ -156,7 +168,7 @@ def run_object(
     else:
         session = predictor.start(volume, axis)
     seen = watched(session)
-    rows = how.play(seen, volume, truth, axis, object_seed(case, object))
+    rows = how.play(seen, volume, truth, axis, case, object)
     if on_end is not None and seen.mask is not None:
         on_end(checked_mask(seen.mask, truth.shape))
     return rows

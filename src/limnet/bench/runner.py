@@ -97,6 +97,7 @@ def header(run: Run, processes: int) -> dict[str, Any]:
         "title": run.suite.title,
         "published": run.suite.published,
         "note": run.suite.note,
+        "scores": run.suite.scores,
         "cases": len(run.suite.cases),
         "key": run.key,
         "predictor": run.config["predictor"],

@@ -32,6 +32,7 @@ class Suite:
         choices: case name -> choice, for suites over several data sets; `choice` for all others.
         parts: what decides the numbers besides, as JSON types; becomes part of the configuration.
         variants: settings of limnet models, each run for itself, such as {"tau": 1.0}.
+        scores: "challenge" adds the scores of the CVPR 2025 challenge to reports.
         published: table of `published.json` whose columns are the groups, if there is one.
         note: what a reader must know about the numbers, printed in reports.
     """
@@ -45,6 +46,7 @@ class Suite:
     choices: Mapping[str, ObjectChoice] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
     variants: Sequence[Mapping[str, Any]] = ({},)
+    scores: str | None = None
     published: str | None = None
     note: str = ""
 
@@ -56,11 +58,16 @@ class Suite:
         """What decides the numbers, besides the data and the predictor, as JSON types."""
         found = {
             "suite": self.name,
-            "rounds": {"class": type(self.rounds).__name__, **dataclasses.asdict(self.rounds)},  # type: ignore[call-overload]
+            "rounds": {"class": type(self.rounds).__name__, **_recorded(self.rounds)},
             "objects": dataclasses.asdict(self.choice),
             **({"parts": dict(self.parts)} if self.parts else {}),
         }
         return json.loads(json.dumps(found))
+
+
+def _recorded(rounds: Rounds) -> dict[str, Any]:
+    fields = dataclasses.fields(rounds)  # type: ignore[arg-type]
+    return {field.name: getattr(rounds, field.name) for field in fields if field.metadata.get("config", True)}
 
 
 @dataclass(frozen=True)

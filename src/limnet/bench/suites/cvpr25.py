@@ -1,0 +1,50 @@
+"""The CVPR 2025 challenge on interactive 3D segmentation: a box, then five clicks for every object."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from limnet.bench.challenge_rounds import ChallengeRounds
+from limnet.bench.objects import ObjectChoice
+from limnet.bench.suite import Suite, SuiteOptions
+from limnet.datasets.cvpr25 import Cvpr25Dataset
+
+NOTE = (
+    "Boxes are those of the files; a method that takes no box begins with the first click. Clicks follow the rule of "
+    "the challenge's evaluation script, with a draw of our own among equally deep voxels. Its limit of 90 s per object "
+    "is not enforced, and the model stays loaded between steps."
+)
+
+
+def build(root: Path, options: SuiteOptions) -> Suite:
+    """The validation files, or those of another split; groups are the modalities of the file names."""
+    dataset = Cvpr25Dataset(root)
+    seen: dict[str, int] = {}
+    cases, groups = [], {}
+    for case in dataset.cases(options.split or "val"):
+        group = case.name.split("_")[0]
+        seen[group] = seen.get(group, 0) + 1
+        if options.per_group is None or seen[group] <= options.per_group:
+            cases.append(case)
+            groups[case.name] = group
+    base = ChallengeRounds()
+    rounds = ChallengeRounds(
+        options.rounds or base.clicks,
+        base.nsd_mm if options.nsd_mm is None else options.nsd_mm,
+        {case.name: dataset.image_file(case) for case in cases},
+    )
+    return Suite(
+        name="cvpr25",
+        title="CVPR 2025 interactive segmentation",
+        cases=cases,
+        rounds=rounds,
+        choice=options.chosen(ObjectChoice(smallest=1, components=())),
+        group=partial(_group, groups),
+        scores="challenge",
+        note=NOTE,
+    )
+
+
+def _group(groups: dict[str, str], case: str, label: str) -> str:
+    return groups[case]
