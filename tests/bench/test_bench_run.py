@@ -43,7 +43,9 @@ def test_objects_of_a_case():
     with pytest.raises(InputError, match="per_case"):
         list(iter_objects(fake_case(0), per_case=0))
     thick = ObjectChoice(smallest=20, axis=None)
-    assert {t.axis for t in thick.objects(fake_case(0), (1.0, 3.0, 1.0))} == {1}
+    for shape, spacing, axis in (((6, 24, 24), (1.0, 3.0, 1.0), 1), ((1, 24, 24), (0.1, 1.0, 1.0), 0)):
+        volume = Volume.from_array(np.zeros(shape), spacing)
+        assert {t.axis for t in thick.objects(fake_case(0), volume)} == {axis}
 
 
 def test_rounds_follow_the_robot_user():

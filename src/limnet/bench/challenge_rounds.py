@@ -128,7 +128,7 @@ def challenge_click(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> RobotC
         for s, n in zip(found, error.shape, strict=True)
         for pad in (max(1, int((s.stop - s.start) * 0.25)),)
     )
-    region = parts[window] == best
+    region = np.asarray(parts[window] == best)
     distance = _distance(region)
     deepest = np.argwhere(distance == distance.max())
     voxel = deepest[np.random.default_rng(SEED).integers(len(deepest))]
@@ -142,6 +142,7 @@ def _distance(region: NDArray[np.bool_]) -> NDArray[np.float64]:
         return ndimage.distance_transform_edt(region)
     even = np.pad(region, [(0, n % 2) for n in region.shape])
     d, h, w = (n // 2 for n in even.shape)
-    half = ndimage.distance_transform_edt(even.reshape(d, 2, h, 2, w, 2).any(axis=(1, 3, 5)))
+    pooled: NDArray[np.bool_] = np.asarray(even.reshape(d, 2, h, 2, w, 2).any(axis=(1, 3, 5)))
+    half = ndimage.distance_transform_edt(pooled)
     whole = half.repeat(2, 0).repeat(2, 1).repeat(2, 2)[tuple(slice(n) for n in region.shape)]
     return np.where(region, whole, 0.0)

@@ -14,6 +14,7 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.datasets.labelled import LabelledCase
+    from limnet.volume import Volume
 
 SMALLEST = 300
 COMPONENTS: tuple[str, ...] = ("lesion", "nodule")
@@ -93,7 +94,7 @@ class ObjectChoice:
         smallest: least number of voxels.
         components: words that mark labels of many separate things.
         per_case: at most that many objects of a case.
-        axis: slice axis; None takes the one with the thickest slices, the first of equals.
+        axis: slice axis; None takes the one with the thickest slices, the first of equals; 0 for a single image.
         merge: objects made of several labels: name -> label ids.
     """
 
@@ -103,9 +104,10 @@ class ObjectChoice:
     axis: int | None = 0
     merge: Mapping[str, tuple[int, ...]] | None = None
 
-    def objects(self, case: LabelledCase, spacing: Sequence[float]) -> Iterator[BenchObject]:
-        """The objects of a case whose voxels have that spacing (z, y, x) in mm."""
-        axis = self.axis if self.axis is not None else int(np.argmax(np.round(spacing, 3)))
+    def objects(self, case: LabelledCase, volume: Volume) -> Iterator[BenchObject]:
+        """The objects of a case with that image."""
+        thickest = 0 if volume.shape[0] == 1 else int(np.argmax(np.round(volume.spacing, 3)))
+        axis = thickest if self.axis is None else self.axis
         return iter_objects(case, self.smallest, self.components, self.per_case, axis=axis, merge=self.merge)
 
 

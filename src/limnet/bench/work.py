@@ -65,7 +65,7 @@ class Run:
         failed = False
         try:
             volume = case.read_image()
-            for thing in self.suite.choice_of(case.name).objects(case, volume.spacing):
+            for thing in self.suite.choice_of(case.name).objects(case, volume):
                 names.append(thing.object)
                 if (case.name, thing.object) not in done:
                     failed |= not self._run_object(case, volume, thing, keep)
