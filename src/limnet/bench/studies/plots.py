@@ -80,7 +80,12 @@ def line_panels(
 
 
 def bar_rows(
-    path: Path, title: str, names: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str = "mean Dice"
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str = "mean Dice",
+    digits: int = 3,
 ) -> Path:
     """Horizontal bars: one row per name, one bar per series, the value at its end.
 
@@ -90,6 +95,7 @@ def bar_rows(
         names: of the rows, top to bottom.
         series: name -> one value per row; NaN leaves a gap.
         xlabel: of the values.
+        digits: of the values at the bars' ends.
     """
     figure = new_figure(8.5, 0.3 * len(names) * max(len(series), 1) + 0.25 * len(names) + 1.5)
     axes = plain(figure.subplots(), "", xlabel)
@@ -103,7 +109,9 @@ def bar_rows(
             if np.isfinite(value):
                 side = 1 if value >= 0 else -1
                 where = value + side * 0.01 * reach
-                axes.text(where, place, f"{value:.3f}", va="center", ha=("right", "", "left")[side + 1], fontsize=8)
+                axes.text(
+                    where, place, f"{value:.{digits}f}", va="center", ha=("right", "", "left")[side + 1], fontsize=8
+                )
     axes.set_yticks(range(len(names)), names, fontsize=9.5, color=INK)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
