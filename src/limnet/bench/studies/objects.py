@@ -56,7 +56,7 @@ def study_objects(suite: Suite, only: str = "") -> Iterator[StudyObject]:
         if only not in case.name:
             continue
         volume = case.read_image()
-        for found in suite.choice.objects(case, volume.spacing):
+        for found in suite.choice_of(case.name).objects(case, volume):
             if found.axis != 0:
                 raise InputError(f"the slices of {case.name} lie along axis {found.axis}; these scripts take axis 0")
             group = found.group if suite.group is None else suite.group(case.name, found.group)
