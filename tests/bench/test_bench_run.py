@@ -227,6 +227,9 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     two, few = tmp_path / "two.json", tmp_path / "few.json"
+    seen: list[dict] = []
+    run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
+    assert len(seen) == 4
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), str(two), str(few)]
     done = subprocess.run(
