@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Record:
         """Keep one more row, on disk."""
         self.rows.append(row)
         self._write()
+
+    def keep(self, wanted: Callable[[Row], bool]) -> None:
+        """Forget the rows that are not wanted, such as those of a method whose configuration has changed."""
+        self.rows = [row for row in self.rows if wanted(row)]
 
     def finish(self, summary: Mapping[str, Any], tables: str) -> Path:
         """Write the summary into the JSON file and the tables (Markdown) beside it; returns the path of the latter."""
