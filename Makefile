@@ -1,5 +1,6 @@
 # make demo   real CT, five organs, a robot user: the whole of limnet in one command
 # make test   the whole test suite
+# make analyses DATA=folder   the measurements of benchmarks/README.md on a folder with manifest.json; -j2 for two at once
 # Needs Python 3.10 or newer, git and a package registry that pip can reach. Everything goes into .venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,10 +12,16 @@ OUT    ?= out/demo
 WORKERS ?= 2
 export PIP_DEFAULT_TIMEOUT ?= 120
 
-.PHONY: demo test lint clean help
+MODEL   ?= limnet-tiny
+RESULTS ?= benchmarks/results
+PICK    ?= --per-file 8 --per-group 16
+# Lighter ones last; cost.py is not among them, for it wants the machine to itself.
+ANALYSES := compare_peers robustness ablations mrf_rounds suggest calibration interaction2d
+
+.PHONY: demo test lint clean help analyses cost $(ANALYSES:%=analysis-%)
 
 help:
-	@sed -n '1,3p' Makefile
+	@sed -n '1,4p' Makefile
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +50,15 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+analyses: $(ANALYSES:%=analysis-%)
+
+$(ANALYSES:%=analysis-%): analysis-%: $(VENV)/.demo
+	@test -n "$(DATA)" || { echo "say where the data is: make analyses DATA=folder-with-manifest.json" >&2; exit 2; }
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) benchmarks/$*.py --data $(DATA) --model $(MODEL) --out $(RESULTS) $(PICK)
+
+cost: $(VENV)/.demo
+	$(PY) benchmarks/cost.py --model $(MODEL) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from limnet.bench.studies.options import command_of
 from limnet.bench.studies.play import dice, open_case, with_settings
 from limnet.bench.studies.plots import bar_rows
 from limnet.bench.studies.record import Record
@@ -65,15 +66,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure every configuration that is missing in a process of its own, then write table and plot."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     if args.worker:
         torch.set_num_threads(int(args.threads))
         print(json.dumps(cost(args.model, args.precisions, args.size, args.slices, args.repeats)))
         return
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "size": args.size, "slices": args.slices, "repeats": args.repeats}
-    command = f"python benchmarks/cost.py --model {Path(args.model).name} --repeats {args.repeats}"
-    record = Record(args.out, "cost", command, fixed)
+    record = Record(args.out, "cost", command_of("cost", parser, args), fixed)
     for precision in args.precisions.split(","):
         for threads in map(int, args.threads.split(",")):
             key = {"precision": precision, "threads": threads}

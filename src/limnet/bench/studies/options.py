@@ -52,7 +52,7 @@ def set_threads(args: argparse.Namespace) -> None:
 
 def command_of(script: str, parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """The command that repeats this run, without paths of this machine and without defaults."""
-    parts = [f"python benchmarks/{script}.py", "--data ROOT"]
+    parts = [f"python benchmarks/{script}.py", *(["--data ROOT"] if hasattr(args, "data") else [])]
     for name, value in vars(args).items():
         if name in _LEFT_OUT or value == parser.get_default(name) or value is None:
             continue
