@@ -40,13 +40,13 @@ def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 
     columns = min(_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = new_figure(3.4 * columns, 3.5 * rows + 0.5)
-    figure.suptitle(f"{results.name}: worst objects. White: truth, orange: result", fontsize=10, color=INK)
+    figure.suptitle(f"{results.name}: worst objects. Blue dashes: truth, orange: result", fontsize=10, color=INK)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.axis("off")
     for axes, ((case, thing), view) in zip(panels, chosen, strict=False):
         axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect=view.aspect, interpolation="nearest")
-        for mask, colour, style in ((view.truth, "white", "--"), (view.mask, "#E69F00", "-")):
+        for mask, colour, style in ((view.truth, "#56B4E9", "--"), (view.mask, "#E69F00", "-")):
             if mask.any() and not mask.all() and min(mask.shape) > 1:
                 axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style)
         title = f"{case}\n{thing}, slice {view.slice}: Dice {scores[case, thing]:.2f}"
