@@ -1,10 +1,13 @@
-"""Train the propagation network on clips drawn ahead (recipes/make_shards.py).
+"""Train the propagation network.
 
-    python recipes/propagation.py --shards shards --init runs/stage1/interaction --steps 3000 --precision bf16-mixed
+On clips drawn ahead (recipes/make_shards.py), or on data sets as their owners ship them:
 
-`--init` takes the image half of an interaction network (or a whole propagation network) to start from; frozen, the two
+    python recipes/propagation.py --shards shards --init runs/stage1/interaction --out runs/propagation
+    python recipes/propagation.py --preset paper --mix paper-propagation --root kits19=PATH --init xmem/propagation
+
+`--init` takes a propagation network, or, for the small one, the image half of an interaction network; frozen, the two
 share their cached features. Stop it at any time: `--resume` goes on from OUT/last.ckpt. OUT/propagation/ holds the
-averaged network as a model folder part.
+averaged network as a model folder part. docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -12,51 +15,61 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from limnet.training.shard_fit import add_shard_arguments, fit_on_shards, prepare
+from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
 
 if TYPE_CHECKING:
-    from limnet.propagation.module import PropagationModule
+    from torch import nn
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_shard_arguments(parser, "clip", "valclip", batch_size=6, out="runs/propagation")
-    parser.add_argument("--train-encoder", action="store_true", help="do not freeze the image half")
+    add_recipe_arguments(parser, "propagation", "runs/propagation")
+    add_data_arguments(parser, "clip", "valclip")
+    parser.add_argument("--train-encoder", action="store_true", help="do not freeze the image half (TinyPropagation)")
     return parser
 
 
-def start_from(module: PropagationModule, folder: Path) -> None:
-    """Load a propagation network, or the image half of an interaction network, into both copies of the weights."""
-    from limnet.hub.folder import load_component, read_config
+def image_half(init: str | None) -> tuple[Path | None, nn.Module | None]:
+    """What --init names: a propagation network's folder, or the image half of an interaction network."""
+    from limnet.hub.folder import CONFIG, load_component
+    from limnet.training.start import find_part, role_of
 
-    role = "propagation" if "Propagation" in read_config(folder)["class"] else "interaction"
-    loaded = load_component(folder, role)
-    for network in (module.network, module.average):
-        if role == "propagation":
-            network.load_state_dict(loaded.state_dict())
-        else:
-            network.encoder.load_state_dict(loaded.encoder.state_dict())
+    if init is None:
+        return None, None
+    folder = find_part(init, "propagation")
+    if not (folder / CONFIG).is_file():  # OUT of stage1 holds an interaction network alone
+        folder = folder.with_name("interaction")
+    if role_of(folder) == "propagation":
+        return folder, None
+    return None, load_component(folder, "interaction").encoder  # type: ignore[return-value]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, validate, and write the averaged network."""
-    args = build_parser().parse_args(argv)
-    from limnet.propagation.module import PropagationModule
+    parser = build_parser()
+    args = parse_recipe(parser, "propagation", argv)
+    from limnet.errors import LimnetError
+    from limnet.training.data import make_data
+    from limnet.training.fit import fit, prepare
+    from limnet.training.start import choose_network, make_module
 
-    prepare(args)
-    module = PropagationModule(
-        learning_rate=args.learning_rate,
-        max_steps=args.steps,
-        seed=args.seed,
-        freeze_encoder=not args.train_encoder,
-        forcing_steps=args.steps // 8,
-    )
-    if args.init:
-        start_from(module, args.init)
-    fit_on_shards(module, args, "propagation", validation_batch=16)
+    try:
+        prepare(args)
+        folder, encoder = image_half(args.init)
+        start = choose_network(args, "propagation", folder)
+        options: dict[str, Any] = {}
+        if args.network == "TinyPropagation":
+            options = {"freeze_encoder": not args.train_encoder, "forcing_steps": args.steps // 8}
+        module = make_module(args, "propagation", options, start)
+        if encoder is not None:
+            for network in (module.network, module.average):
+                network.encoder.load_state_dict(encoder.state_dict())
+        fit(args, "propagation", module, lambda processes: make_data(args, "propagation", processes))
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error
 
 
 if __name__ == "__main__":

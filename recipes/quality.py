@@ -5,152 +5,175 @@
     python recipes/quality.py train --defects defects/train.npz --held defects/held.npz --out runs/quality
 
 `collect` lets the robot user correct random objects of the training volumes and keeps, for every slice that a round
-changed, the image, the mask before, the mask after, and the Dice of both. Cases of another seed are held out.
+changed, the image, the mask before, the mask after, and the Dice of both; `--corrupted` adds pairs of damaged true
+masks. Cases of another seed are held out. docs/training.md explains.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limnet.training.launch import add_trainer_arguments, trainer_kwargs
+from limnet.training.recipe_options import add_recipe_arguments, settle, use_preset
+
+if TYPE_CHECKING:
+    from limnet.datasets.clips import Source
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Options of this recipe."""
+def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Options of this recipe, those of `train` with the defaults of the preset named in `argv`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     collect = commands.add_parser("collect", help="make a defect set")
-    collect.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
-    collect.add_argument(
-        "--model", default="limnet-tiny", help="zoo name or model folder; its quality part is not used"
-    )
+    collect.add_argument("--data", type=Path, help="folder with manifest.json")
+    collect.add_argument("--model", default="limnet-tiny", help="zoo name or folder; its quality part is not used")
     collect.add_argument("--out", type=Path, required=True)
     collect.add_argument("--cases", type=int, default=60)
     collect.add_argument("--rounds", type=int, default=5)
+    collect.add_argument(
+        "--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)"
+    )
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     collect.add_argument("--seed", type=int, default=0)
     collect.add_argument("--threads", type=int, default=0)
+    collect.add_argument("--smoke", action="store_true", help="two small synthetic volumes, two rounds")
     train = commands.add_parser("train", help="train on a defect set")
-    train.add_argument("--defects", type=Path, required=True)
-    train.add_argument("--held", type=Path, required=True, help="defect set for validation")
-    train.add_argument("--steps", type=int, default=1500)
-    train.add_argument("--batch-size", type=int, default=32)
-    train.add_argument("--learning-rate", type=float, default=1e-3)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--threads", type=int, default=0)
-    train.add_argument("--out", type=Path, default=Path("runs/quality"))
-    add_trainer_arguments(train)
+    train.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
+    train.add_argument("--held", type=Path, nargs="+", help="defect sets for validation")
+    train.add_argument("--workers", type=int, default=0, help="processes that read (default: 0)")
+    add_recipe_arguments(train, "quality", "runs/quality")
+    use_preset(train, "quality", argv)
     return parser
 
 
 def collect(args: argparse.Namespace) -> None:
     """Run rounds without fusion and write every changed slice."""
-    import time
-
     import torch
     from rich.progress import track
 
     from limnet import InteractiveSegmenter
-    from limnet.datasets.open import load_sources
-    from limnet.quality.crops import quality_crops
+    from limnet.quality.defect_rows import DefectRows
     from limnet.simulation.clicks import RobotUser
-    from limnet.volume_io.atomic import atomic_write
 
+    if args.smoke:
+        args.cases, args.rounds, args.corrupted = 2, 2, 4
     if args.threads:
         torch.set_num_threads(args.threads)
     segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
-    sources = [s for s in load_sources(args.data) if s.image is not None and s.labels.shape[0] >= 8]
-    weights = np.array([s.weight for s in sources])
-    weights /= weights.sum()
-    rows: dict[str, list[np.ndarray]] = {"image": [], "previous": [], "current": [], "dice": []}
-    start = time.monotonic()
-    for number in track(range(args.cases), description="rounds"):
+    found, start = DefectRows(), time.monotonic()
+    for number, (source, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
         if time.monotonic() - start > args.minutes * 60:
             break
-        rng = np.random.default_rng([args.seed, number])
-        source = sources[int(rng.choice(len(sources), p=weights))]
-        target = source.labels == int(rng.choice(source.ids))
-        if target.sum() < 300:
-            continue
-        case = segmenter.open(source.image, spacing=source.spacing, settings={"tau": 1.0, "scope": _scope(rng)})
+        scope = "interval" if rng.random() < 0.5 else "volume"
+        case = segmenter.open(source.image, spacing=source.spacing, settings={"tau": 1.0, "scope": scope})
         robot = RobotUser(source.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
-        mask = None
+        mask, view = None, case.view
         for turn in range(1, args.rounds + 1):
             click = robot.next_click(target, mask, turn)
             if click is None:
                 break
             before, mask = mask, case.click(click.zyx, positive=click.positive)
+            view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
             if before is None:
                 continue
-            view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
-            for index in np.flatnonzero((before != mask).any((1, 2))):
-                if index in case.prompted:
-                    continue
-                pair = [m[index].astype(np.float32) for m in (before, mask)]
-                image, old, new = quality_crops(view, int(index), pair)
-                rows["image"].append((image[0, 0].numpy() * 255).astype(np.uint8))
-                rows["previous"].append(old[0, 0].numpy() > 0.5)
-                rows["current"].append(new[0, 0].numpy() > 0.5)
-                rows["dice"].append(np.array([_dice(m[index], target[index]) for m in (before, mask)], np.float32))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.stack(values) for name, values in rows.items()}
-    atomic_write(args.out, lambda path: np.savez_compressed(path, **arrays))
-    better = (arrays["dice"][:, 0] > arrays["dice"][:, 1]).mean()
-    print(f"{len(arrays['dice'])} pairs, the mask before was better in {better:.0%}; written to {args.out}")
+            for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
+                if index not in case.prompted:
+                    found.add(view, index, before[index], mask[index], target[index])
+        slices = np.flatnonzero(target.any((1, 2)))
+        for number_of_slice in rng.choice(slices, args.corrupted).tolist():
+            found.add_corrupted(view, number_of_slice, target[number_of_slice], rng)
+    better = found.save(args.out)
+    print(f"{len(found)} pairs, the mask before was better in {better:.0%}; written to {args.out}")
 
 
-def _scope(rng: np.random.Generator) -> str:
-    return "interval" if rng.random() < 0.5 else "volume"
+def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Source, np.ndarray, np.random.Generator]]:
+    """Random objects of at least 300 voxels of the training volumes, each with its own source of randomness."""
+    from limnet.datasets.clips import Source
+    from limnet.datasets.open import load_sources
+    from limnet.simulation.volumes import paint, synthetic_labels
+
+    if args.smoke:
+        sources = []
+        for number in range(args.cases):
+            rng = np.random.default_rng([args.seed, number])
+            labels = synthetic_labels(rng, (10, 64, 64))
+            sources.append(Source(labels, (2.0, 1.0, 1.0), paint(rng, labels)).with_ids(300))
+    else:
+        sources = [s for s in load_sources(args.data) if s.image is not None and s.labels.shape[0] >= 8]
+    weights = np.array([s.weight for s in sources])
+    weights /= weights.sum()
+    for number in range(args.cases):
+        rng = np.random.default_rng([args.seed, number])
+        source = sources[int(rng.choice(len(sources), p=weights))]
+        target = source.labels == int(rng.choice(source.ids))
+        if target.sum() >= 300:
+            yield source, target, rng
 
 
-def _dice(mask: np.ndarray, target: np.ndarray) -> float:
-    return float((2 * (mask & target).sum() + 1) / (mask.sum() + target.sum() + 1))
+def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
+    """Write a small defect set of damaged masks on synthetic slices."""
+    from limnet.datasets.synthetic import SyntheticDataset
+    from limnet.quality.defect_rows import DefectRows
+    from limnet.view import SliceView
+    from limnet.volume import Volume
+
+    rows, rng = DefectRows(size=32), np.random.default_rng(seed)
+    data = SyntheticDataset(100 * count, 48, seed)
+    for number in range(len(data)):
+        image, mask = (x.numpy() for x in data[number])
+        rows.add_corrupted(SliceView(Volume.from_array(image), window=(0.0, 255.0)), 0, mask[0] > 0, rng)
+        if len(rows) == count:
+            break
+    rows.save(path)
+    return path
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Train and write the averaged network."""
-    import torch
-    from lightning import Trainer, seed_everything
-    from lightning.pytorch.loggers import CSVLogger
-    from torch.utils.data import DataLoader, TensorDataset
+    from limnet.datasets.defects import DefectDataModule
+    from limnet.errors import InputError, LimnetError
+    from limnet.training.fit import fit, prepare
+    from limnet.training.start import choose_network, find_part, make_module
 
-    from limnet.quality.module import QualityModule
-    from limnet.training.callbacks import ExportAverage
+    def data(processes: int) -> DefectDataModule:
+        if args.batch_size % processes:
+            raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
+        return DefectDataModule(args.defects, args.held, args.batch_size // processes, args.workers, args.seed)
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    seed_everything(args.seed, workers=True, verbose=False)
-    sets = []
-    for path in (args.defects, args.held):
-        with np.load(path) as data:
-            names = ("image", "previous", "current", "dice")
-            sets.append(TensorDataset(*(torch.from_numpy(data[n]) for n in names)))
-    module = QualityModule(learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed)
-    trainer = Trainer(
-        **trainer_kwargs(args),
-        max_steps=args.steps,
-        logger=CSVLogger(args.out, name="", version=""),
-        callbacks=[ExportAverage(args.out / "quality", every=250)],
-        enable_checkpointing=False,
-        gradient_clip_val=1.0,
-        val_check_interval=250,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=25,
-        enable_progress_bar=False,
-    )
-    loaders = [DataLoader(sets[0], args.batch_size, shuffle=True, drop_last=True), DataLoader(sets[1], 64)]
-    trainer.fit(module, loaders[0], loaders[1])
+    try:
+        prepare(args)
+        if args.smoke:
+            args.defects = args.held = [smoke_set(args.out / "smoke.npz", args.seed)]
+        if not args.defects or not args.held:
+            raise InputError(
+                "give --defects and --held, two files that `quality.py collect` wrote with different seeds"
+            )
+        start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
+        fit(args, "quality", make_module(args, "quality", {}, start), data)
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Collect or train."""
-    args = build_parser().parse_args(argv)
-    {"collect": collect, "train": train}[args.command](args)
+    from limnet.errors import LimnetError
+
+    parser = build_parser(argv)
+    args = parser.parse_args(argv)
+    if args.command == "train":
+        train(settle(args, "quality"), parser)
+        return
+    if args.data is None and not args.smoke:
+        parser.error("collect needs --data, the folder with manifest.json")
+    try:
+        collect(args)
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error
 
 
 if __name__ == "__main__":

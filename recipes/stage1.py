@@ -1,10 +1,16 @@
-"""Broad pretraining of the interaction network on clips drawn ahead (recipes/make_shards.py).
+"""Broad pretraining of the click network.
+
+On slices drawn ahead (recipes/make_shards.py):
 
     python recipes/make_shards.py --data ROOT --out shards
-    python recipes/stage1.py --shards shards --steps 3000 --out runs/stage1 --precision bf16-mixed
+    python recipes/stage1.py --shards shards --out runs/stage1
+
+or on data sets as their owners ship them, as many of the mix as you have:
+
+    python recipes/stage1.py --preset paper --mix paper-stage1 --root coco-lvis=PATH --root amos22-ct=PATH
 
 Stop it at any time: `--resume` goes on from OUT/last.ckpt. OUT/interaction/ holds the averaged network as a model
-folder part, written at every checkpoint.
+folder part, written at every checkpoint; OUT/metrics.csv the figures; OUT/images pictures. docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -12,33 +18,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from limnet.training.shard_fit import add_shard_arguments, fit_on_shards, prepare
+from limnet.training.interaction_recipe import add_interaction_arguments, train_interaction
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_shard_arguments(parser, "d2", "val2d", batch_size=16, out="runs/stage1")
-    parser.add_argument("--freeze-encoder", action="store_true", help="train the prompt half only")
+    add_interaction_arguments(parser, out="runs/stage1")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, validate, and write the averaged network."""
-    args = build_parser().parse_args(argv)
-    from limnet.interaction.module import InteractionModule
-
-    prepare(args)
-    module = InteractionModule(
-        learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed, freeze_encoder=args.freeze_encoder
-    )
-    if args.init:
-        from limnet.hub.folder import load_component
-
-        state = load_component(args.init, "interaction").state_dict()
-        module.network.load_state_dict(state)
-        module.average.load_state_dict(state)
-    fit_on_shards(module, args, "interaction", validation_batch=40)
+    train_interaction(build_parser(), argv)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import csv
 import json
+import shutil
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,9 @@ import torch
 
 from limnet.datasets.shards import ShardDataset
 from limnet.hub.folder import load_component
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from limnet.training import fit
+from limnet.training.callbacks import ExportAverage
+from tests.helpers.recipes import recipe
 
 
 def write_volumes(root: Path) -> None:
@@ -75,3 +68,68 @@ def test_interaction_then_propagation(shards: Path, tmp_path: Path) -> None:
     for name, value in interaction.encoder.state_dict().items():  # type: ignore[union-attr, operator]
         assert torch.equal(propagation.encoder.state_dict()[name], value), name  # type: ignore[union-attr, operator]
     assert (tmp_path / "a" / "metrics.csv").read_text().count("val/dice_1") == 1
+
+
+def losses(folder: Path) -> dict[int, str]:
+    with (folder / "metrics.csv").open() as file:
+        return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything on: bf16, clipping, schedule, validation in between, averaged weights."""
+    whole, rest = tmp_path / "whole", tmp_path / "rest"
+    rest.mkdir()
+    after = ExportAverage.on_train_batch_end
+
+    def stop(self: ExportAverage, trainer: Any, module: Any, *others: Any) -> None:
+        after(self, trainer, module, *others)
+        if trainer.global_step == 3 and not (rest / "last.ckpt").exists():  # as it was after step 2
+            shutil.copy(whole / "last.ckpt", rest / "last.ckpt")
+
+    monkeypatch.setattr(ExportAverage, "on_train_batch_end", stop)
+    monkeypatch.setattr(fit, "CHECKPOINT_EVERY", 2)
+    words = ["--shards", str(shards), "--steps", "4", "--batch-size", "2", "--validate-every", "3"]
+    words += ["--accelerator", "cpu", "--gradient-clip", "0.5", "--images", "0"]
+    recipe("stage2").main([*words, "--out", str(whole)])
+    (rest / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
+    recipe("stage2").main([*words, "--out", str(rest), "--resume"])
+    assert (rest / "metrics.1.csv").read_text() == "step,train/loss\n0,1.0\n"
+    last = max(losses(whole))
+    assert losses(rest)[last] == losses(whole)[last]
+    weights = [(folder / "interaction" / "model.safetensors").read_bytes() for folder in (whole, rest)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
+    words = ["--mix", "broad", "--root", f"open={shards.parent}", "--steps", "1", "--batch-size", "2", "--size", "32"]
+    words += ["--samples-per-epoch", "4", "--cache-dir", str(tmp_path / "cache"), "--accelerator", "cpu"]
+    recipe("stage1").main([*words, "--out", str(tmp_path / "a"), "--network", "TinyInteraction"])
+    assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
+    assert (tmp_path / "a" / "images" / "step_000001.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("stage1", [], "either --shards"),
+        ("stage1", ["--shards", "x", "--mix", "broad"], "either --shards"),
+        ("stage1", ["--shards", "no-such-folder"], "no shard"),
+        ("stage1", ["--mix", "broad"], "needs a folder"),
+        ("stage2", ["--mix", "paper-stage2", "--root", "ishape=."], "ishape is no part of the mix"),
+        ("stage2", ["--mix", "paper-stage2", "--root", "kits19"], "give the data set and its folder"),
+        ("stage2", ["--shards", "x", "--init", "limnet-tiny", "--network", "HRNetOCR"], "TinyInteraction"),
+        ("stage1", ["--smoke", "--preset", "paper", "--freeze-encoder"], "--freeze-encoder: the training of HRNetOCR"),
+        ("propagation", ["--shards", "x", "--init", "limnet-tiny", "--network", "XMem"], "TinyPropagation"),
+        ("quality", ["train"], "--defects and --held"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mistakes_are_explained_in_one_line(name: str, words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        recipe(name).main([*words, "--accelerator", "cpu", "--out", str(tmp_path)])
+    assert message in str(end.value.code)

@@ -9,27 +9,29 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.quality.tiny import TinyQuality
+from limnet.hub.registry import resolve
 from limnet.training.averaged_module import AveragedModule
+from limnet.training.pictures import Pictures
 
 
 class QualityModule(AveragedModule):
-    """Which mask is better, weighted by how much better, and how good each one is.
+    """Which mask is better, weighted by how much better, and, for networks with a `score`, how good each one is.
 
     A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)).
 
     Args:
-        network_config: arguments of `TinyQuality`; None for its defaults.
+        network_config: arguments of the network; None for its defaults.
         learning_rate: peak of AdamW.
         max_steps: length of the cosine schedule.
         weight_decay: of AdamW.
         tie: pairs whose Dice differs by less teach nothing about which is better.
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
+        network: name of a quality network in `limnet.hub.registry.TABLE`, such as "ResNetQuality".
     """
 
-    network: TinyQuality
-    average: TinyQuality
+    network: Any
+    average: Any
 
     def __init__(
         self,
@@ -40,10 +42,11 @@ class QualityModule(AveragedModule):
         tie: float = 0.01,
         average_decay: float = 0.995,
         seed: int = 0,
+        network: str = "TinyQuality",
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.network = TinyQuality(**(network_config or {}))
+        self.network = resolve("quality", network)(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
@@ -59,38 +62,52 @@ class QualityModule(AveragedModule):
         if draw[4] < 0.15:
             image = 1 - image
         choice, quality = self._losses(self.network, image, previous, current, dice)
-        self.log("train/loss_choice", choice.detach(), prog_bar=True)
+        loss = choice + 0.5 * quality
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/loss_choice", choice.detach())
         self.log("train/loss_quality", quality.detach())
-        return choice + 0.5 * quality
+        return loss
 
     def _losses(
-        self, network: TinyQuality, image: Tensor, previous: Tensor, current: Tensor, dice: Tensor
+        self, network: Any, image: Tensor, previous: Tensor, current: Tensor, dice: Tensor
     ) -> tuple[Tensor, Tensor]:
         logits = network(image, previous, current)
         gain = dice[:, 0] - dice[:, 1]
         weight = gain.abs().clamp(max=0.3) * (gain.abs() > self.hparams["tie"])
         entropy = functional.binary_cross_entropy_with_logits(logits, (gain > 0).float(), reduction="none")
         choice = (entropy * weight).sum() / weight.sum().clamp_min(1e-6)
+        if not hasattr(network, "score"):
+            return choice, torch.zeros_like(choice)
         scores = torch.cat([network.score(image, previous), network.score(image, current)])
         quality = functional.binary_cross_entropy_with_logits(scores, dice.T.flatten())
         return choice, quality
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> None:
-        """Accuracy on pairs that are no tie, Dice gained over always taking the new mask, and the oracle's gain."""
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
+        """Log how the averaged network chooses.
+
+        val/accuracy on pairs that are no tie, val/gain (Dice gained over always taking the new mask), val/oracle_gain
+        (by the best choice), and val/quality_error (mean distance of the estimated Dice from the true one) for
+        networks that estimate it. The pictures show the chosen mask and, as truth, the better one.
+        """
         image, previous, current, dice = _prepare(batch)
         self.average.eval()
         keep = self.average(image, previous, current) > 0
         gain = dice[:, 0] - dice[:, 1]
         clear = gain.abs() > self.hparams["tie"]
         options: dict[str, Any] = {"batch_size": len(image), "sync_dist": True}
-        if bool(clear.any()):
-            self.log("val/accuracy", (keep == (gain > 0))[clear].float().mean(), prog_bar=True, **options)
+        right = ((keep == (gain > 0)) & clear).sum() / clear.sum().clamp_min(1)
+        # every process logs the same names, so that none waits for another; ties weigh nothing
+        self.log("val/accuracy", right, prog_bar=True, batch_size=int(clear.sum()), sync_dist=True)
         self.log("val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), prog_bar=True, **options)
         self.log("val/oracle_gain", gain.clamp_min(0).mean(), **options)
-        error = (torch.sigmoid(self.average.score(image, current)) - dice[:, 1]).abs().mean()
-        self.log("val/quality_error", error, **options)
+        if hasattr(self.average, "score"):
+            error = (torch.sigmoid(self.average.score(image, current).float()) - dice[:, 1]).abs().mean()
+            self.log("val/quality_error", error, **options)
+        better, chosen = (torch.where(c[:, None, None], previous[:, 0], current[:, 0]) > 0.5 for c in (gain > 0, keep))
+        return {"pictures": Pictures(image[:, 0], better, chosen)}
 
 
 def _prepare(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     image, previous, current, dice = batch
-    return image[:, None].float() / 255, previous[:, None].float(), current[:, None].float(), dice.float()
+    grey = image[:, None].float() / 255
+    return grey, previous[:, None].float(), current[:, None].float(), dice.float()

@@ -37,7 +37,7 @@ def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~binary_erosion(mask)
 
 
-def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int = 2) -> NDArray[np.uint8]:
+def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
     """Draw the first pictures side by side.
 
     Truth is green, the mask red, yellow where both contours meet; positive clicks are blue, negative ones pink.
@@ -46,11 +46,12 @@ def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int =
         pictures: what to draw.
         count: at most so many.
         columns: pictures in a row.
-        scale: enlargement.
+        scale: enlargement; by default what makes a picture about 256 pixels wide.
 
     Returns:
         uint8 (rows, columns, 3).
     """
+    scale = scale or max(1, 256 // pictures.image.shape[-1])
     tiles = []
     for i in range(min(count, len(pictures.image))):
         clicks = pictures.clicks[i] if len(pictures.clicks) else ()

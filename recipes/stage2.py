@@ -1,0 +1,32 @@
+"""Second stage of the click network: medical images only, from the weights of the first.
+
+    python recipes/make_shards.py --data ROOT --out shards --mix medical --prefix med_
+    python recipes/stage2.py --shards shards --pattern 'med_d2_*' --init runs/stage1 --learning-rate 7e-4
+
+    python recipes/stage2.py --preset paper --mix paper-stage2 --root kits19=PATH --init runs/stage1
+
+The options are those of recipes/stage1.py. OUT/interaction/ holds the averaged network. docs/training.md explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from limnet.training.interaction_recipe import add_interaction_arguments, train_interaction
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_interaction_arguments(parser, out="runs/stage2")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, validate, and write the averaged network."""
+    train_interaction(build_parser(), argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Named mixes of data sets with sampling weights, for `--mix` of the recipes.
+
+The paper names the data sets of its stages and counts their training images (Table III) but gives no sampling weights;
+here a data set is drawn as often as it has images there, so that every image counts alike. Its in-house CT and
+ultrasound slices have never been published: `folder` takes their place, any number of folders of images and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limnet.datasets.registry import dataset_class
+from limnet.errors import InputError
+
+if TYPE_CHECKING:
+    from limnet.datasets.base import LabelledDataset
+
+
+@dataclass(frozen=True)
+class Part:
+    """One share of a mix.
+
+    Attributes:
+        name: data set in `limnet.datasets.registry.DATASETS`.
+        weight: how often it is drawn, relative to the other parts.
+        options: arguments of the data set besides its folder.
+    """
+
+    name: str
+    weight: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Parts, and how often an image is painted anew from its label map.
+
+    Attributes:
+        parts: what is drawn from.
+        paint: `paint_probability` of `CaseDataModule`.
+    """
+
+    parts: tuple[Part, ...]
+    paint: float = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """Data sets of the mix, each once."""
+        return list(dict.fromkeys(part.name for part in self.parts))
+
+
+def _parts(**weights: float) -> tuple[Part, ...]:
+    return tuple(Part(name.replace("_", "-"), weight) for name, weight in weights.items())
+
+
+MIXES: dict[str, Mix] = {
+    # the open volumes, weighted by groups of files: everything, or nearer to what users segment
+    "broad": Mix((Part("open", 1.0, {"groups": "broad", "painted": True}),), paint=0.3),
+    "medical": Mix((Part("open", 1.0, {"groups": "medical", "painted": True}),), paint=0.12),
+    # the stages of the paper, by training images
+    "paper-stage1": Mix(_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354, folder=683 + 3_323)),
+    "paper-stage2": Mix(_parts(amos22_ct=6_263, folder=683 + 3_323, msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
+    "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
+}
+"""Name -> mix."""
+
+
+def load_mix(name: str, roots: Sequence[tuple[str, Path]]) -> list[tuple[LabelledDataset, float]]:
+    """Open the data sets of a mix that are at hand, with their weights.
+
+    Args:
+        name: in `MIXES`.
+        roots: (name of a data set, folder). A data set may come in several folders, which share its weight; those of
+            the mix that have no folder are left out.
+
+    Returns:
+        Data sets and weights for `CaseDataModule`.
+
+    Raises:
+        InputError: an unknown mix, a data set that is not part of it, or no folder at all.
+        MissingFileError: a folder that is not that data set.
+    """
+    if name not in MIXES:
+        raise InputError(f"mix {name!r} is unknown; there are {', '.join(MIXES)}")
+    mix = MIXES[name]
+    foreign = sorted({data for data, _ in roots} - set(mix.names))
+    if foreign:
+        raise InputError(f"{', '.join(foreign)} is no part of the mix {name}; its data sets are {', '.join(mix.names)}")
+    if not roots:
+        raise InputError(f"the mix {name} needs a folder for at least one of {', '.join(mix.names)}")
+    found = []
+    for part in _expanded(mix.parts):
+        folders = [folder for data, folder in roots if data == part.name]
+        for folder in folders:
+            found.append((dataset_class(part.name)(folder, **part.options), part.weight / len(folders)))
+    return found
+
+
+def _expanded(parts: Sequence[Part]) -> list[Part]:
+    """Parts with a named table of groups of the open volumes split into a part for each group.
+
+    Groups that only the held-out files have are added: nothing is drawn from them in training.
+    """
+    from limnet.datasets.open import MIXES as GROUPS
+    from limnet.datasets.open import VALIDATION_WEIGHTS
+
+    result = []
+    for part in parts:
+        name = part.options.get("groups")
+        if not isinstance(name, str):
+            result.append(part)
+            continue
+        groups = GROUPS[name]
+        held = {group: weight for group, weight in VALIDATION_WEIGHTS.items() if group not in groups}
+        for table in (groups, held):
+            scale = part.weight / sum(table.values())
+            for group, weight in table.items():
+                result.append(Part(part.name, weight * scale, {**part.options, "groups": (group,)}))
+    return result

@@ -1,0 +1,96 @@
+"""What a recipe trains on: shards, a mix of data sets, or synthetic slices."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+
+from limnet.datasets.shards import ShardDataset, ShardLoader
+from limnet.errors import InputError
+
+
+class ShardDataModule(LightningDataModule):
+    """Shards for training and validation.
+
+    Args:
+        root: folder.
+        pattern: glob of the training shards.
+        validation: glob of the validation shards.
+        batch_size: clips per process and step.
+        validation_batch: the same in validation.
+        seed: of the orders.
+    """
+
+    def __init__(
+        self, root: Path, pattern: str, validation: str, batch_size: int, validation_batch: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.training, self.held = ShardDataset(root, pattern), ShardDataset(root, validation)
+        self.batch_size, self.validation_batch, self.seed = batch_size, validation_batch, seed
+
+    def train_dataloader(self) -> ShardLoader:
+        """Clips in another order every epoch; the loader's state can be saved and restored."""
+        return self.training.loader(self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> ShardLoader:
+        """All clips in order."""
+        return self.held.loader(self.validation_batch, shuffle=False)
+
+
+def parse_roots(texts: list[str]) -> list[tuple[str, Path]]:
+    """["kits19=/data/kits"] to [("kits19", Path("/data/kits"))].
+
+    Raises:
+        InputError: no "=".
+    """
+    pairs = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f"--root is {text!r}; give the data set and its folder, such as kits19=/data/kits19")
+        pairs.append((name, Path(path)))
+    return pairs
+
+
+def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningDataModule:
+    """Data module for the options of `add_data_arguments`.
+
+    Args:
+        args: parsed options.
+        task: "interaction" or "propagation".
+        processes: batches are shared among so many.
+
+    Raises:
+        InputError: no data, two kinds of it, or a batch that does not divide over the processes.
+        MissingFileError: shards or a data set that are not where they were said to be.
+    """
+    if args.batch_size % processes:
+        raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
+    share = args.batch_size // processes
+    clips = args.length if task == "propagation" else 1
+    if args.smoke:
+        from limnet.datasets.synthetic import SyntheticDataModule
+
+        return SyntheticDataModule(share, args.size, args.seed, args.batch_size * args.steps, clips)
+    if (args.shards is None) == (args.mix is None):
+        raise InputError("say what to train on: either --shards FOLDER, or --mix NAME with --root NAME=PATH")
+    if args.shards is not None:
+        validation_batch = 40 if task == "interaction" else 16
+        return ShardDataModule(args.shards, args.pattern, args.validation, share, validation_batch, args.seed)
+    from limnet.datasets.base import CaseDataModule
+    from limnet.datasets.mixes import MIXES, load_mix
+
+    return CaseDataModule(
+        load_mix(args.mix, parse_roots(args.root)),
+        task=task,
+        batch_size=share,
+        samples_per_epoch=args.samples_per_epoch,
+        size=args.size,
+        length=args.length,
+        workers=args.workers,
+        seed=args.seed,
+        cache_dir=args.cache_dir,
+        paint_probability=MIXES[args.mix].paint,
+    )

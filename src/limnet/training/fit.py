@@ -1,0 +1,84 @@
+"""One training from parsed options: the same Trainer, checkpoints, logs and exports for every recipe."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from limnet.training.launch import trainer_kwargs
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+CHECKPOINT_EVERY = 250
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Set threads and seeds, before the module is built; a smoke run is quiet."""
+    import torch
+    from lightning import seed_everything
+
+    if args.smoke:
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    seed_everything(args.seed, workers=True, verbose=False)
+
+
+def fit(
+    args: argparse.Namespace, role: str, module: LightningModule, data: Callable[[int], LightningDataModule]
+) -> Trainer:
+    """Train, validate, keep OUT/last.ckpt, and export the averaged network to OUT/<role>.
+
+    Args:
+        args: options of `add_recipe_arguments`.
+        role: "interaction", "propagation" or "quality".
+        module: has `network` and `average`.
+        data: called with the number of processes.
+
+    Returns:
+        The Trainer, after training.
+    """
+    import torch
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+
+    from limnet.training.callbacks import ExportAverage
+    from limnet.training.log_images import LogImages
+    from limnet.training.loggers import make_loggers
+
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    every = min(CHECKPOINT_EVERY, args.steps)
+    callbacks = [
+        ModelCheckpoint(
+            args.out, save_last=True, every_n_train_steps=every, save_top_k=0, enable_version_counter=False
+        ),
+        ExportAverage(args.out / role, every=every),
+        LearningRateMonitor("step"),
+    ]
+    if args.images:
+        callbacks.append(LogImages(args.out / "images", args.images))
+    trainer = Trainer(
+        **trainer_kwargs(args),
+        max_steps=args.steps,
+        logger=make_loggers(args),
+        callbacks=callbacks,
+        gradient_clip_val=args.gradient_clip or None,
+        val_check_interval=min(args.validate_every, args.steps),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(25, args.steps),
+        enable_progress_bar=False,
+        enable_model_summary=not args.smoke,
+    )
+    last = args.out / "last.ckpt"
+    trainer.fit(
+        module,
+        datamodule=data(trainer.world_size),
+        ckpt_path=str(last) if args.resume and last.exists() else None,
+    )
+    return trainer

@@ -1,0 +1,40 @@
+"""What the recipes of the click network share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from limnet.errors import LimnetError
+from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
+
+
+def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the options of a training of the click network; `out` is the default of --out."""
+    add_recipe_arguments(parser, "interaction", out)
+    add_data_arguments(parser, "d2", "val2d")
+    parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
+
+
+def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
+    """Parse, train, validate, and write the averaged network to OUT/interaction.
+
+    Args:
+        parser: with `add_interaction_arguments`.
+        argv: arguments; those of the process by default.
+
+    Raises:
+        SystemExit: with one line, for everything the user can mend.
+    """
+    args = parse_recipe(parser, "interaction", argv)
+    from limnet.training.data import make_data
+    from limnet.training.fit import fit, prepare
+    from limnet.training.start import choose_network, find_part, make_module
+
+    try:
+        prepare(args)
+        start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
+        module = make_module(args, "interaction", {"freeze_encoder": args.freeze_encoder}, start)
+        fit(args, "interaction", module, lambda processes: make_data(args, "interaction", processes))
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error

@@ -1,0 +1,110 @@
+"""Options that the recipes share, with defaults from a preset."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from limnet.hub.registry import TABLE
+from limnet.training.launch import add_trainer_arguments
+from limnet.training.loggers import add_logger_arguments
+from limnet.training.presets import PRESETS, SMOKE, preset
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -> None:
+    """Add the options of a training; see `parse_recipe` for their defaults.
+
+    Args:
+        parser: of the recipe.
+        role: "interaction", "propagation" or "quality".
+        out: default of --out.
+    """
+    group = parser.add_argument_group("training", "defaults come from --preset")
+    names = sorted(PRESETS[role])
+    group.add_argument("--preset", default="tiny-cpu", choices=names, help="settings to start from (default: tiny-cpu)")
+    group.add_argument("--network", choices=sorted(TABLE[role]), help="network to train")
+    group.add_argument("--steps", type=int, help="optimiser steps")
+    group.add_argument("--batch-size", type=int, help="samples per step over all processes")
+    group.add_argument("--learning-rate", type=float)
+    group.add_argument("--gradient-clip", type=float, help="largest gradient norm, 0 for none")
+    group.add_argument("--validate-every", type=int, help="steps between validations")
+    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--init", help="network to start from: a model folder or its part, a zoo name, a Hub repository")
+    group.add_argument("--out", type=Path, default=Path(out), help=f"output folder (default: {out})")
+    group.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
+    group.add_argument("--threads", type=int, default=0, help="torch threads, 0 for torch's own choice")
+    group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
+    add_logger_arguments(parser)
+    add_trainer_arguments(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: str) -> None:
+    """Add the options that say what to train on: shards drawn ahead, or data sets as they are.
+
+    Args:
+        parser: of the recipe.
+        kind: stem of the training shards, "d2" or "clip".
+        validation: stem of the validation shards, "val2d" or "valclip".
+    """
+    from limnet.datasets.mixes import MIXES
+
+    group = parser.add_argument_group("data", "either --shards, or --mix with a --root for each data set you have")
+    group.add_argument("--shards", type=Path, help=f"folder with {kind}_*_image.npy and {kind}_*_mask.npy")
+    group.add_argument("--pattern", default=f"{kind}_*", help=f"training shards (default: {kind}_*)")
+    group.add_argument("--validation", default=f"{validation}_*", help=f"validation shards (default: {validation}_*)")
+    group.add_argument("--mix", choices=sorted(MIXES), help="weighted mix of data sets")
+    group.add_argument(
+        "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
+    )
+    group.add_argument("--size", type=int, help="side of the windows in network pixels")
+    group.add_argument("--length", type=int, help="slices of a clip")
+    group.add_argument("--samples-per-epoch", type=int, default=2000, help="draws per epoch of a mix (default: 2000)")
+    group.add_argument("--workers", type=int, default=0, help="processes that draw samples of a mix (default: 0)")
+    group.add_argument("--cache-dir", type=Path, help="decoded images of a mix (default: the user's cache folder)")
+
+
+def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse options; those that were not given come from --preset, and --smoke makes all of them small.
+
+    Args:
+        parser: with `add_recipe_arguments`.
+        role: "interaction", "propagation" or "quality".
+        argv: arguments; those of the process by default.
+
+    Returns:
+        The options; see `settle`.
+    """
+    use_preset(parser, role, argv)
+    return settle(parser.parse_args(argv), role)
+
+
+def use_preset(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None) -> None:
+    """Take the defaults of a parser (the one that has --preset) from the preset named in `argv`."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="tiny-cpu")
+    chosen = first.parse_known_args(argv)[0].preset
+    if chosen in PRESETS[role]:
+        settings = preset(role, chosen)
+        names = ("steps", "batch_size", "learning_rate", "precision", "gradient_clip", "validate_every")
+        defaults = {name: getattr(settings, name) for name in names}
+        parser.set_defaults(**defaults, size=settings.size, length=settings.length)
+
+
+def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
+    """Add what follows from the options, in place.
+
+    Sets `network` where it was not given, `network_given` (whether it was) and `network_config` (arguments of the
+    network, None for its own defaults); with --smoke everything becomes small.
+    """
+    args.network_given = args.network is not None
+    if args.network is None:
+        args.network = preset(role, args.preset).network
+    args.network_config = None
+    if args.smoke:
+        args.steps, args.validate_every, args.batch_size = 3, 3, 4
+        args.size, args.length, args.precision = 32, min(args.length, 4), "32-true"
+        args.network_config = SMOKE[args.network]
+        if args.network == "XMem":
+            args.size, args.batch_size = 64, 2
+    return args
