@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -127,7 +128,7 @@ class InteractionModule(AveragedModule):
 
 
 def start_prompts(target: Tensor, generator: torch.Generator, corruption: float = 0.5) -> Tensor:
-    """Prompt maps before the first click: empty, a damaged mask, a loose box, or a mask with another object.
+    """Prompt maps before the first click: empty, a damaged or poor mask, a loose box, or a mask with another object.
 
     Args:
         target: bool (B, 1, H, W).
@@ -147,18 +148,50 @@ def start_prompts(target: Tensor, generator: torch.Generator, corruption: float 
     for i in range(batch):
         if draw[i] < 0.25:
             prompts[i, 0] = damaged[i, 0]
-        elif draw[i] < 0.40 and bool(target[i].any()):
+        elif draw[i] < 0.35 and bool(target[i].any()):
             rows, columns = (torch.nonzero(target[i, 0].any(1 - axis))[:, 0] for axis in (0, 1))
             slack = torch.rand(4, generator=generator) * 0.12
             tall, wide = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
             top, bottom = int(rows[0] - slack[0] * tall), int(rows[-1] + 1 + slack[1] * tall)
             left, right = int(columns[0] - slack[2] * wide), int(columns[-1] + 1 + slack[3] * wide)
             prompts[i, 3, max(top, 0) : bottom, max(left, 0) : right] = 1.0
-        elif draw[i] < 0.58:  # grown together with another object: a negative click must cut off that part only
+        elif draw[i] < 0.50:  # grown together with another object: a negative click must cut off that part only
             shift = [int(x) for x in ((torch.rand(2, generator=generator) - 0.5) * 0.6 * height)]
             foreign = target[(i + 1) % batch, 0].float().roll(shift, (0, 1))
             prompts[i, 0] = torch.maximum(target[i, 0].float(), foreign)
+        elif draw[i] < 0.65:
+            prompts[i, 0] = poor_mask(target[i, 0], target[(i + 1) % batch, 0], generator)
     return prompts
+
+
+def poor_mask(target: Tensor, foreign: Tensor, generator: torch.Generator) -> Tensor:
+    """What a sweep that went wrong leaves of an object: one side, all of it shifted, or one side and another object.
+
+    Args:
+        target: bool (H, W).
+        foreign: bool (H, W), another object's mask.
+        generator: source of randomness.
+
+    Returns:
+        float (H, W).
+    """
+    draw = torch.rand(6, generator=generator)
+    height, width = target.shape
+    if draw[0] < 0.25:
+        extent = target.float().sum().sqrt()
+        shift = [int(x) for x in ((draw[1:3] - 0.5) * 1.2 * extent)]
+        return target.float().roll(shift, (0, 1))
+    angle = float(draw[1]) * 2 * math.pi
+    rows = torch.arange(height, device=target.device)[:, None] * math.sin(angle)
+    along = rows + torch.arange(width, device=target.device)[None] * math.cos(angle)
+    if not bool(target.any()):
+        return target.float()
+    cut = torch.quantile(along[target].float(), 0.05 + 0.6 * float(draw[2]))
+    side = (target & (along <= cut)).float()
+    if draw[0] < 0.65:
+        return side
+    shift = [int(x) for x in ((draw[3:5] - 0.5) * 0.6 * height)]
+    return torch.maximum(side, foreign.float().roll(shift, (0, 1)))
 
 
 def wrong_objects(target: Tensor, prompts: Tensor, generator: torch.Generator, chance: float) -> Tensor:
