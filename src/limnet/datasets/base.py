@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -99,8 +101,8 @@ class LabelledDataset(ABC):
         found = self.all_cases()
         if not found:
             problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
-        names = [case.name for case in found]
-        for name in sorted({n for n in names if names.count(n) > 1}):
+        names = Counter(case.name for case in found)
+        for name in sorted(name for name, number in names.items() if number > 1):
             problems.append(Problem(name, "two cases have this name", "rename one of their files"))
         for case in found:
             problems += self.check_case(case)
@@ -121,8 +123,9 @@ class LabelledDataset(ABC):
         problems = []
         if not ids:
             problems.append(Problem(case.name, "no voxel is labelled", "label it or take it out"))
-        if case.labels and (unknown := sorted(ids - set(case.labels))):
-            advice = f"known are {sorted(case.labels)}"
+        if case.labels and (unknown := sorted(i for i in ids if i not in case.labels)):
+            known = list(islice(case.labels, 200))
+            advice = f"known are {sorted(known)}" if len(known) < 200 else "the file is damaged or of another data set"
             problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
         return problems
 
@@ -210,7 +213,7 @@ class CaseDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet, with a progress bar; called on one process a machine."""
         if self.cache is not None:
-            self.cache.build([*self.cases("train"), *self.cases("val")])
+            self.cache.build([case for split in ("train", "val") for case in self.cases(split) if case.cached])
 
     def setup(self, stage: str | None = None) -> None:
         """Open the training and validation cases (not their voxels)."""

@@ -31,7 +31,7 @@ class ClipDataset(Dataset):
         length: slices per clip.
         size: side of the windows in network pixels, at least 32.
         seed: source of all randomness.
-        cache: holds the decoded cases; None reads a case's own files at every draw.
+        cache: holds the decoded cases; None reads a case's own files at every draw, as do cases that say so.
         paint_probability: how often an image is painted anew from its label map.
         transform: called with {"image": float32 tensor (T, H, W) 0..255, "mask": float32 tensor (T, H, W)} and must
             return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
@@ -57,7 +57,9 @@ class ClipDataset(Dataset):
             raise InputError(f"size is {size} and length {length}; at least 32 pixels and 1 slice are needed")
         self.length, self.size, self.seed, self.cache, self.name = length, size, seed, cache, name
         self.paint_probability, self.transform = paint_probability, transform
-        usable = [(case, weight) for case, weight in cases if cache is None or self._fits(cache.open(case))]
+        usable = [
+            (case, weight) for case, weight in cases if cache is None or not case.cached or self._fits(cache.open(case))
+        ]
         if not usable:
             raise InputError(
                 f"{name} has {len(cases)} case(s), but none with a labelled object of 40 voxels or more in "
@@ -96,7 +98,7 @@ class ClipDataset(Dataset):
     def source(self, number: int) -> Source:
         """The case of that number, opened."""
         case = self.cases[number]
-        if self.cache is None:
+        if self.cache is None or not case.cached:
             return read_source(case)
         if number not in self._opened:
             self._opened[number] = self.cache.open(case)

@@ -97,10 +97,14 @@ def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
     return smallest_unsigned(array)
 
 
-def read_picture(path: Path) -> NDArray[Any]:
+def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
     """Pixels of a picture as they are stored: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
 
-    Palette pictures give their indices; transparency is dropped.
+    Transparency is dropped. One-bit pictures give 0 and 1.
+
+    Args:
+        path: the file.
+        palette: palette pictures give their indices; False gives colours, and 0 and 255 for one-bit ones.
 
     Raises:
         MissingFileError: not there.
@@ -116,8 +120,8 @@ def read_picture(path: Path) -> NDArray[Any]:
     try:
         with Image.open(path) as picture:
             if picture.format == "TIFF":
-                return np.stack([_pixels(page) for page in ImageSequence.Iterator(picture)])
-            return _pixels(picture)[None]
+                return np.stack([_pixels(page, palette) for page in ImageSequence.Iterator(picture)])
+            return _pixels(picture, palette)[None]
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise FileFormatError(f"{path} could not be read as a picture ({error}). Copy or download it again") from error
 
@@ -133,7 +137,9 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
     return labels.astype(np.uint64, copy=False)
 
 
-def _pixels(picture: Any) -> NDArray[Any]:
+def _pixels(picture: Any, palette: bool) -> NDArray[Any]:
+    if not palette and picture.mode in ("P", "PA", "1"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"):
         picture = picture.convert("L" if picture.mode in ("LA", "La") else "P" if picture.mode == "PA" else "RGB")
     array = np.array(picture)

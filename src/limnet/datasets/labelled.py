@@ -30,6 +30,7 @@ class LabelledCase:
         read_image: returns the image, (D, H, W) or (D, H, W, 3).
         read_labels: returns integers (D, H, W) on the image's grid.
         window: customary display window (lo, hi) in raw units, if there is one.
+        cached: whether training keeps a decoded copy on disk; False where a case is one small picture.
 
     Raises:
         InputError: a name that is no file name, an unknown modality, or a label 0.
@@ -42,6 +43,7 @@ class LabelledCase:
     read_image: Callable[[], Volume]
     read_labels: Callable[[], np.ndarray]
     window: tuple[float, float] | None = None
+    cached: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+=@-]*", self.name):

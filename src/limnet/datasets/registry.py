@@ -45,6 +45,18 @@ DATASETS: dict[str, Entry] = {
     "totalsegmentator": Entry(
         "limnet.datasets.totalsegmentator", "TotalSegmentatorDataset", "TotalSegmentatorDataModule"
     ),
+    "berkeley": Entry("limnet.datasets.berkeley", "BerkeleyDataset", "BerkeleyDataModule"),
+    "coco-lvis": Entry("limnet.datasets.coco_lvis", "CocoLvisDataset", "CocoLvisDataModule"),
+    "davis2017": Entry("limnet.datasets.davis2017", "Davis2017Dataset", "Davis2017DataModule"),
+    "davis345": Entry("limnet.datasets.davis345", "Davis345Dataset", "Davis345DataModule"),
+    "davis585": Entry("limnet.datasets.davis585", "Davis585Dataset", "Davis585DataModule"),
+    "endovis18": Entry("limnet.datasets.endovis18", "EndoVis18Dataset", "EndoVis18DataModule"),
+    "grabcut": Entry("limnet.datasets.grabcut", "GrabCutDataset", "GrabCutDataModule"),
+    "ishape": Entry("limnet.datasets.ishape", "IShapeDataset", "IShapeDataModule"),
+    "sbd": Entry("limnet.datasets.sbd", "SbdDataset", "SbdDataModule"),
+    "slices": Entry("limnet.datasets.slices", "SlicesDataset", "SlicesDataModule"),
+    "static-sets": Entry("limnet.datasets.static_sets", "StaticSetsDataset", "StaticSetsDataModule"),
+    "youtube-vos": Entry("limnet.datasets.youtube_vos", "YouTubeVosDataset", "YouTubeVosDataModule"),
 }
 
 
