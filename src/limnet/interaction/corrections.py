@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from limnet.prompts import Prompt2D
 
 CRUMB = 0.4  # of the area taken away: a smaller rest without a positive prompt is a crumb
-MOST = 0.8  # of a piece: a click that takes away more has taken it whole
+MOST = 0.4  # of a piece: a click off its middle may take away so much and no more from beyond its own side
 MIDDLE = 0.65  # of the piece's greatest depth: a click less deep is off its middle
 
 
@@ -47,10 +47,10 @@ def settle_negative_click(
         after[others] = np.maximum(after, before)[others]
     wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
     taken = piece & ~(after > 0.5)
-    if taken.sum() > MOST * piece.sum() and not any(piece[w] for w in wanted):
-        depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
-        if depth[click] < MIDDLE * depth.max():
-            return _keep_far_part(before, after, piece, click, depth)
+    depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+    if depth[click] < MIDDLE * depth.max() and not any(piece[w] for w in wanted):
+        large = taken.sum() > MOST * piece.sum()
+        return _keep_far_part(before, after, piece, click, depth) if large else after
     return _without_crumbs(after, piece, int(taken.sum()), wanted)
 
 
