@@ -2,7 +2,7 @@
 
 The paper names the data sets of its stages and counts their training images (Table III) but gives no sampling weights;
 here a data set is drawn as often as it has images there, so that every image counts alike. Its in-house CT and
-ultrasound slices have never been published: `folder` takes their place, any number of folders of images and masks.
+ultrasound slices have never been published: your own take their place, as `slices` or as `folder`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.datasets.base import LabelledDataset
+
+
+IN_HOUSE = 683 + 3_323  # ultrasound and CT slices
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,12 @@ MIXES: dict[str, Mix] = {
     "broad": Mix((Part("open", 1.0, {"groups": "broad", "painted": True}),), paint=0.3),
     "medical": Mix((Part("open", 1.0, {"groups": "medical", "painted": True}),), paint=0.12),
     # the stages of the paper, by training images
-    "paper-stage1": Mix(_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354, folder=683 + 3_323)),
-    "paper-stage2": Mix(_parts(amos22_ct=6_263, folder=683 + 3_323, msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
+    "paper-stage1": Mix(
+        _parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354, slices=IN_HOUSE, folder=IN_HOUSE)
+    ),
+    "paper-stage2": Mix(
+        _parts(amos22_ct=6_263, slices=IN_HOUSE, folder=IN_HOUSE, msd_colon=1_034, msd_lung=1_140, kits19=14_072)
+    ),
     "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
 }
 """Name -> mix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def make_loggers(args: argparse.Namespace) -> list[Logger]:
     if args.wandb:
         args.out.mkdir(parents=True, exist_ok=True)
         try:
+            import_module("wandb")
             loggers.append(
                 WandbLogger(
                     project=args.wandb_project, name=args.out.name, save_dir=args.out, offline=args.wandb == "offline"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.datasets.defects import DefectDataset
+from limnet.errors import InputError
+from limnet.quality.defect_rows import DefectRows
+from tests.helpers.scenes import disks_view
+
+
+def test_rows_hold_both_masks_and_their_dice(tmp_path: Path) -> None:
+    view, truth = disks_view((2, 60, 70), ((30, 30, 9),))
+    shifted, empty = np.roll(truth, 9, 1), np.zeros_like(truth)
+    rows = DefectRows(size=32)
+    rows.add(view, 0, truth, shifted, truth)
+    rows.add(view, 1, shifted, shifted, truth)  # equal masks
+    rows.add(view, 1, empty, truth, truth)
+    assert len(rows) == 2
+    overlap = (2 * (shifted & truth).sum() + 1) / (2 * truth.sum() + 1)
+    np.testing.assert_allclose(rows.rows["dice"][0], [1, overlap], rtol=1e-6)
+    assert rows.rows["dice"][1][1] == 1
+    assert rows.rows["dice"][1][0] < 0.01
+    assert rows.save(tmp_path / "sub" / "a.npz") == 0.5
+    data = DefectDataset(tmp_path / "sub" / "a.npz")
+    assert len(data) == 2
+    assert data[2**31, 0][0].shape == (32, 32)
+
+
+def test_corrupted_pairs_differ_and_depend_on_their_seed() -> None:
+    view, truth = disks_view((1, 60, 70), ((30, 30, 12),))
+    found = []
+    for seed in (0, 0, 1):
+        rows, rng = DefectRows(size=32), np.random.default_rng(seed)
+        for _ in range(12):
+            rows.add_corrupted(view, 0, truth, rng)
+        found.append(np.stack(rows.rows["dice"]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    assert found[0].min() > 0
+    assert len(np.unique(found[0])) > 10
+    rows = DefectRows()
+    rows.add_corrupted(view, 0, np.zeros_like(truth), np.random.default_rng(0))
+    with pytest.raises(InputError, match="collect more"):
+        rows.save(Path("never.npz"))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import argparse
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lightning")
+
+from limnet.errors import InputError
+from limnet.hub.folder import save_component
+from limnet.hub.registry import TABLE, resolve
+from limnet.training.presets import MODULES, PRESETS, SMOKE, preset
+from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
+from limnet.training.start import choose_network, find_part, make_module, role_of
+from tests.helpers.tiny_networks import small_interaction, small_propagation
+
+
+def module_class(network: str) -> Any:
+    place, _, attribute = MODULES[network].partition(":")
+    return getattr(import_module(place), attribute)
+
+
+def defaults(network: str) -> dict[str, Any]:
+    return {k: p.default for k, p in inspect.signature(module_class(network)).parameters.items()}
+
+
+def options(*words: str, role: str = "interaction") -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_recipe_arguments(parser, role, "runs/x")
+    add_data_arguments(parser, "d2", "val2d")
+    return parse_recipe(parser, role, words)
+
+
+def test_every_network_of_the_table_can_be_trained() -> None:
+    names = {name for known in TABLE.values() for name in known}
+    assert set(MODULES) == set(SMOKE) == names
+    for role, known in TABLE.items():
+        for name in known:
+            assert {"network", "network_config", "learning_rate", "max_steps", "seed"} <= set(defaults(name))
+            assert set(SMOKE[name]) <= set(inspect.signature(resolve(role, name)).parameters)
+
+
+def test_presets_fit_their_modules() -> None:
+    for role, presets in PRESETS.items():
+        for settings in presets.values():
+            assert settings.network in TABLE[role]
+            assert set(settings.options) <= set(defaults(settings.network))
+
+
+def test_settings_of_the_papers() -> None:
+    """RITM: 230 epochs of 30,000 samples, batch 32, drops at 200 and 220; XMem stage 3: 110k, batch 8, drop at 80k."""
+    ritm, xmem = preset("interaction", "paper"), preset("propagation", "paper")
+    assert ritm.steps == 230 * 30_000 // 32 == defaults("HRNetOCR")["max_steps"]
+    assert defaults("HRNetOCR")["drops"] == (200 * 30_000 // 32, 220 * 30_000 // 32)
+    assert (ritm.batch_size, ritm.learning_rate) == (32, 5e-4)
+    assert (xmem.steps, xmem.batch_size, xmem.learning_rate, xmem.size) == (110_000, 8, 1e-5, 384)
+    assert (defaults("XMem")["frames"], defaults("XMem")["references"], defaults("XMem")["objects"]) == (8, 3, 3)
+    assert preset("quality", "paper").network == "ResNetQuality"
+    with pytest.raises(InputError, match="there are tiny-cpu, paper"):
+        preset("quality", "big")
+
+
+def test_given_options_win_over_the_preset() -> None:
+    tiny, paper = options(), options("--preset", "paper")
+    assert (tiny.network, tiny.batch_size, tiny.precision, tiny.gradient_clip) == (
+        "TinyInteraction",
+        16,
+        "bf16-mixed",
+        1,
+    )
+    assert (paper.network, paper.batch_size, paper.size) == ("HRNetOCR", 32, 384)
+    mixed = options("--batch-size", "5", "--preset=paper", "--precision", "16-mixed", "--size", "96")
+    assert (mixed.batch_size, mixed.precision, mixed.size, mixed.learning_rate) == (5, "16-mixed", 96, 5e-4)
+    assert not mixed.network_given
+    assert options("--network", "HRNetOCR").network_given
+    with pytest.raises(SystemExit):
+        options("--preset", "none")
+
+
+def test_smoke_is_small_whatever_else_is_said() -> None:
+    args = options("--preset", "paper", "--smoke", "--steps", "100000")
+    assert (args.steps, args.batch_size, args.size, args.network_config) == (3, 4, 32, SMOKE["HRNetOCR"])
+
+
+def test_a_network_to_start_from_decides_over_the_preset(tmp_path: Path) -> None:
+    network = small_interaction(click_radius=2.0)
+    save_component(network, tmp_path / "interaction")
+    assert find_part(str(tmp_path), "interaction") == tmp_path / "interaction"
+    assert find_part(str(tmp_path / "interaction"), "interaction") == tmp_path / "interaction"
+    assert find_part("limnet-tiny", "quality").name == "quality"
+    args = options("--preset", "paper")
+    start = choose_network(args, "interaction", tmp_path / "interaction")
+    assert args.network == "TinyInteraction"
+    module = make_module(args, "interaction", {"freeze_encoder": True, "relook": None}, start)
+    assert module.network.config == network.config
+    for copy in (module.network, module.average):
+        assert all(bool((v == network.state_dict()[k]).all()) for k, v in copy.state_dict().items())
+    assert not any(p.requires_grad for p in module.network.encoder.parameters())
+    assert all(p.requires_grad for p in module.network.decoder.parameters())
+    with pytest.raises(InputError, match="holds a TinyInteraction, --network is HRNetOCR"):
+        choose_network(options("--network", "HRNetOCR"), "interaction", tmp_path / "interaction")
+    with pytest.raises(InputError, match="--no-such: the training of TinyInteraction"):
+        make_module(args, "interaction", {"no_such": 1}, None)
+
+
+def test_roles_of_folders(tmp_path: Path) -> None:
+    save_component(small_propagation(), tmp_path / "a")
+    save_component(small_interaction(), tmp_path / "b")
+    assert (role_of(tmp_path / "a"), role_of(tmp_path / "b")) == ("propagation", "interaction")
