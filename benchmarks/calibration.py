@@ -97,22 +97,19 @@ def spearman(first: Sequence[float] | NDArray[np.float64], second: Sequence[floa
 
 def judged(rows: Sequence[Row], filled: bool = False) -> dict[str, Any]:
     """Calibration over rows; `filled` leaves out slices with an empty mask."""
-    pairs = [
-        (q, d, e)
+    blocks = [
+        np.array([(q, d) for q, d, e in zip(*block, strict=True) if not (filled and e)]).reshape(-1, 2)
         for row in rows
         for block in zip(row["predicted"], row["true"], row["empty"], strict=True)
-        for q, d, e in zip(*block, strict=True)
-        if not (filled and e)
     ]
-    predicted, true = (np.array([p[i] for p in pairs], dtype=np.float64) for i in (0, 1))
-    blocks = [(q, d) for row in rows for q, d in zip(row["predicted"], row["true"], strict=True)]
-    within = [s for q, d in blocks if np.isfinite(s := spearman(q, d))]
+    predicted, true = np.concatenate(blocks).T if blocks else np.zeros((2, 0))
+    within = [s for block in blocks if np.isfinite(s := spearman(*block.T))]
     bins = reliability(predicted, true)
     return {
-        "slices": len(pairs),
+        "slices": len(true),
         "ece": expected_error(bins),
-        "bias": float((predicted - true).mean()) if pairs else float("nan"),
-        "mean_error": float(np.abs(predicted - true).mean()) if pairs else float("nan"),
+        "bias": float((predicted - true).mean()) if len(true) else float("nan"),
+        "mean_error": float(np.abs(predicted - true).mean()) if len(true) else float("nan"),
         "spearman": spearman(predicted, true),
         "spearman_within": float(np.mean(within)) if within else float("nan"),
         "bins": [b._asdict() for b in bins],

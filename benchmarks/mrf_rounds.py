@@ -165,6 +165,7 @@ def report(record: Record, rounds: int) -> None:
     met = {
         "fusion gains on average": total["gains"]["fusion"] > 0,
         "it keeps at least half of the oracle's gain": total["gains"]["kept"] >= 0.5,
+        "the same for each round alone": total["alone"]["kept"] >= 0.5,
         f"less than 3 % of the rounds lose > {LOSS:g}": total["bad_rounds"][FUSED] < 0.03,
     }
     tables += "\n## Targets\n\n" + "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())

@@ -34,3 +34,17 @@ def test_prompted_and_empty_slices_are_left_out(study: list[str], tmp_path: Path
     every, filled = found["summary"]["groups"]["all"], found["summary"]["groups"]["all, mask not empty"]
     assert filled["slices"] <= every["slices"] == sum(len(d) for r in found["rows"] for d in r["true"])
     assert (tmp_path / "calibration.png").stat().st_size > 5000
+
+
+def test_empty_masks_can_be_left_out() -> None:
+    row = {
+        "predicted": [[0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 1.0]],
+        "true": [[0.2, 0.3, 0.4, 0.5, 0.6, 0.0, 0.0]],
+        "empty": [[0, 0, 0, 0, 0, 1, 1]],
+    }
+    every, filled = calibration.judged([row]), calibration.judged([row], filled=True)
+    assert (every["slices"], filled["slices"]) == (7, 5)
+    assert filled["ece"] == filled["mean_error"] == pytest.approx(0.1)
+    assert every["mean_error"] == pytest.approx((5 * 0.1 + 2) / 7)
+    assert filled["spearman"] == filled["spearman_within"] == pytest.approx(1)
+    assert every["spearman_within"] < 0.5

@@ -97,7 +97,9 @@ def bar_rows(
         xlabel: of the values.
         digits: of the values at the bars' ends.
     """
-    figure = new_figure(8.5, 0.3 * len(names) * max(len(series), 1) + 0.25 * len(names) + 1.5)
+    figure = new_figure(
+        8.5, (0.3 if len(series) < 3 else 0.17) * len(names) * max(len(series), 1) + 0.12 * len(names) + 1.5
+    )
     axes = plain(figure.subplots(), "", xlabel)
     step = 0.8 / max(len(series), 1)
     finite = [v for values in series.values() for v in values if np.isfinite(v)]
@@ -113,7 +115,7 @@ def bar_rows(
                     where, place, f"{value:.{digits}f}", va="center", ha=("right", "", "left")[side + 1], fontsize=8
                 )
     axes.set_yticks(range(len(names)), names, fontsize=9.5, color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.1)
     if len(series) > 1:

@@ -17,8 +17,9 @@ def checkpoints(rounds: int) -> tuple[int, ...]:
 
 
 def groups_of(rows: Iterable[Row]) -> list[str]:
-    """Groups in the order of the rows, and `ALL`."""
-    return [*dict.fromkeys(str(row["group"]) for row in rows), ALL]
+    """Groups in the order of the rows, and `ALL` at the end; `ALL` alone where there is but one."""
+    found = list(dict.fromkeys(str(row["group"]) for row in rows))
+    return [*found, ALL] if len(found) > 1 else [ALL]
 
 
 def of_group(rows: Iterable[Row], group: str) -> list[Row]:
