@@ -1,0 +1,112 @@
+"""One command from a folder of images and masks to a model that segments."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from limnet import InteractiveSegmenter
+from tests.helpers.fake_folders import body, write_folder, write_nnunet
+from tests.helpers.small_segmenter import small_segmenter
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "stage3.py"
+
+
+@pytest.fixture(scope="module")
+def stage3() -> ModuleType:
+    found = importlib.util.spec_from_file_location("recipe_stage3", RECIPE)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    return small_segmenter().save_pretrained(tmp_path / "start")
+
+
+def words(tmp_path: Path, start: Path, *more: str) -> list[str]:
+    fixed = ["--init", str(start), "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--smoke"]
+    return ["--data", "folder", "--root", str(tmp_path / "data"), *fixed, "--accelerator", "cpu", *more]
+
+
+def test_own_folder_to_a_model(stage3, start, tmp_path, capsys):
+    write_folder(tmp_path / "data")
+    stage3.main(words(tmp_path, start))
+    printed = capsys.readouterr().out
+    assert "Dice after 1 click(s)" in printed
+    assert f'from_pretrained("{tmp_path / "out" / "model"}")' in printed
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["steps"] == 2
+    assert set(result["before"]) == set(result["after"]) >= {"dice_1", "dice_6"}
+
+    old, new = InteractiveSegmenter.from_pretrained(start), InteractiveSegmenter.from_pretrained(tmp_path / "out/model")
+    for role, changed in (("interaction", True), ("propagation", False)):
+        first, second = (getattr(s, role).state_dict() for s in (old, new))
+        same = all(torch.allclose(first[k], second[k], rtol=2e-3, atol=1e-6) for k in first)
+        assert same != changed, role
+    assert new.settings == old.settings
+    image, labels = (a.transpose(2, 1, 0) for a in body(0))
+    z, y, x = np.argwhere(labels == 1).mean(0).astype(int).tolist()
+    case = new.open(image, spacing=(2.5, 1.5, 1.0))
+    assert case.click((z, y, x)).shape == image.shape
+
+
+def test_a_finished_training_is_found_again(stage3, start, tmp_path):
+    write_folder(tmp_path / "data")
+    hashes = []
+    for more in ([], ["--resume", "--seed", "5"], ["--seed", "5"]):
+        stage3.main(words(tmp_path, start, *more))
+        hashes.append(json.loads((tmp_path / "out" / "result.json").read_text())["weights_sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_channel_of_another_data_set(stage3, start, tmp_path, monkeypatch):
+    write_nnunet(tmp_path / "data")
+    seen = []
+    import limnet.datasets.nnunet as module
+
+    monkeypatch.setattr(module, "modality_of", lambda content, channel: seen.append(channel) or "mr")
+    options = words(tmp_path, start, "--channel", "1")
+    options[1] = "nnunet"
+    stage3.main(options)
+    assert set(seen) == {1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--data": "foldr"}, "invalid choice"),
+        ({"--root": None}, "needs --root"),
+        ({"--data": None}, "add: --data folder"),
+        ({"--channel": "1"}, "no channels to choose from"),
+        ({"--init": "limnet-huge"}, "limnet-huge"),
+        ({"--root": "nowhere"}, "nowhere is no folder"),
+    ],
+)
+def test_what_is_wrong_is_said(stage3, start, tmp_path, change, message, capsys):
+    write_folder(tmp_path / "data")
+    options = {"--data": "folder", "--root": str(tmp_path / "data"), "--init": str(start), **change}
+    line = [word for key, value in options.items() if value is not None for word in (key, value)]
+    with pytest.raises(SystemExit) as end:
+        stage3.main([*line, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--smoke"])
+    assert message in f"{end.value} {capsys.readouterr().err}"
+
+
+def test_a_folder_with_other_things_is_not_overwritten(stage3, start, tmp_path):
+    write_folder(tmp_path / "data")
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "thesis.docx").touch()
+    with pytest.raises(SystemExit, match="holds other files"):
+        stage3.main(words(tmp_path, start))
+    assert not (tmp_path / "cache").exists()
