@@ -38,6 +38,10 @@ class AveragedModule(LightningModule):
         rank = self.global_rank if self._trainer is not None else 0
         return torch.Generator().manual_seed(hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout draws from torch's own generators: seed them anew, so that a resumed training repeats its draws."""
+        torch.manual_seed(self.step_generator(batch_idx).initial_seed())
+
     def optimizer_step(self, *arguments: Any) -> None:
         """Step, and let the moving average follow at once: a checkpoint made after the step holds both."""
         super().optimizer_step(*arguments)

@@ -1,0 +1,135 @@
+"""Every LightningModule resumes exactly, with all a recipe turns on: bf16, clipping, schedule, validation between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from limnet.datasets.defects import DefectDataModule
+from limnet.hub.registry import TABLE
+from limnet.interaction.module import InteractionModule
+from limnet.interaction.ritm_module import RITMModule
+from limnet.propagation.module import PropagationModule
+from limnet.propagation.xmem_module import XMemModule
+from limnet.quality.module import QualityModule
+from limnet.training.data import ShardDataModule
+from tests.helpers.small_xmem import PLACE
+from tests.helpers.tiny_networks import ENCODER, MEMORY
+from tests.helpers.training import same, snapshot, write_shard
+
+STEPS = 5
+
+
+class Journal(Callback):
+    """Loss and learning rates of every step, and every validation figure with the step it came after."""
+
+    def __init__(self) -> None:
+        self.losses: dict[int, float] = {}
+        self.rates: dict[int, list[float]] = {}
+        self.figures: dict[int, dict[str, float]] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.losses[trainer.global_step] = float(trainer.callback_metrics["train/loss"])
+        self.rates[trainer.global_step] = [group["lr"] for group in trainer.optimizers[0].param_groups]
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        self.figures[trainer.global_step] = found
+
+
+def modules() -> dict[str, tuple[type[LightningModule], dict[str, Any]]]:
+    common = {"max_steps": 6, "seed": 3, "learning_rate": 1e-3}
+    small = {"width": 4, "ocr_width": 8, "small": True}
+    return {
+        "interaction": (InteractionModule, {"network_config": ENCODER, "warmup_steps": 2, "clicks": 3, **common}),
+        "ritm": (RITMModule, {"network_config": small, "drops": (2, 4), "validation_clicks": 6, **common}),
+        "propagation": (PropagationModule, {"network_config": {**ENCODER, **MEMORY}, "warmup_steps": 2, **common}),
+        "xmem": (XMemModule, {"network": "SmallXMem", "frames": 3, "drops": (2, 4), "bootstrap": (1, 4), **common}),
+        "quality": (QualityModule, {"network_config": {"widths": (16, 16, 16)}, **common}),
+    }
+
+
+def write_defects(path: Path, count: int = 9) -> Path:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (count, 32, 32), dtype=np.uint8)
+    previous, current = (rng.random((count, 32, 32)) < 0.5 for _ in range(2))
+    np.savez(path, image=image, previous=previous, current=current, dice=rng.random((count, 2), np.float32))
+    return path
+
+
+def data(kind: str, folder: Path) -> LightningDataModule:
+    if kind == "quality":
+        path = write_defects(folder / "defects.npz")
+        return DefectDataModule(path, path, batch_size=4, seed=1)
+    write_shard(folder, 5, {"propagation": 3, "xmem": 4}.get(kind, 1))
+    return ShardDataModule(folder, "a", "a", batch_size=2, validation_batch=3, seed=1)  # two batches an epoch
+
+
+def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningModule, Journal]:
+    folder.mkdir()
+    torch.manual_seed(0)
+    chosen, options = modules()[kind]
+    module, journal = chosen(**json.loads(json.dumps(options))), Journal()
+    trainer = Trainer(
+        max_steps=STEPS,
+        accelerator="cpu",
+        devices=1,
+        precision="bf16-mixed",
+        gradient_clip_val=0.1,
+        val_check_interval=3,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=[journal, ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)],
+    )
+    trainer.fit(module, datamodule=data(kind, folder), ckpt_path=resume)
+    return module, journal
+
+
+@pytest.mark.parametrize("kind", ["interaction", "ritm", "propagation", "xmem", "quality"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_curve_of_an_unbroken_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE["propagation"], "SmallXMem", PLACE)
+    whole, curve = run(kind, tmp_path / "whole")
+    assert sorted(curve.losses) == [1, 2, 3, 4, 5]
+    assert sorted(curve.figures) == [3]
+    assert len({tuple(r) for r in curve.rates.values()}) >= 3, "the schedule is at work"
+    for step in (2, 4):
+        resumed, rest = run(kind, tmp_path / f"from{step}", tmp_path / "whole" / f"step={step}.ckpt")
+        assert rest.losses == {s: v for s, v in curve.losses.items() if s > step}
+        assert rest.rates == {s: v for s, v in curve.rates.items() if s > step}
+        assert rest.figures == {s: v for s, v in curve.figures.items() if s > step}
+        assert same(snapshot(resumed.network), snapshot(whole.network))  # type: ignore[arg-type]
+        assert same(snapshot(resumed.average), snapshot(whole.average))  # type: ignore[arg-type]
+    saved = torch.load(tmp_path / "whole" / "step=5.ckpt", weights_only=True)["hyper_parameters"]
+    assert json.loads(json.dumps(saved)) == dict(saved)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_clipping_bounds_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    before = InteractionModule.optimizer_step
+
+    def watch(self: Any, *arguments: Any) -> None:
+        before(self, *arguments)
+        norms.append(
+            float(torch.stack([p.grad.norm() for p in self.network.parameters() if p.grad is not None]).norm())
+        )
+
+    monkeypatch.setattr(InteractionModule, "optimizer_step", watch)
+    run("interaction", tmp_path / "a")
+    assert len(norms) == STEPS
+    assert max(norms) == pytest.approx(0.1, rel=1e-3)
