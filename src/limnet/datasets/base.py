@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule
 
 from limnet.datasets.cache import CaseCache
 from limnet.datasets.clip_dataset import ClipDataset
+from limnet.datasets.gray import gray_case, gray_weights
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.loading import CaseLoader, ClipLoader
 from limnet.datasets.splits import split_patients
@@ -158,6 +159,8 @@ class CaseDataModule(LightningDataModule):
         paint_probability: how often an image is painted anew from its label map.
         val_samples: clips for validation, over all processes.
         transform: dictionary transform (MONAI's, for example); see `ClipDataset`.
+        gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
+            shows most in endoscopy). Whole cases keep their colours.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -181,8 +184,10 @@ class CaseDataModule(LightningDataModule):
         paint_probability: float = 0.0,
         val_samples: int = 64,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        gray: str = "luminance",
     ) -> None:
         super().__init__()
+        gray_weights(gray)
         if isinstance(dataset, (str, os.PathLike)):
             dataset = self.mix_of(Path(dataset))
         mix = [(dataset, 1.0)] if isinstance(dataset, LabelledDataset) else list(dataset)
@@ -195,7 +200,7 @@ class CaseDataModule(LightningDataModule):
         self.batch_size, self.samples_per_epoch, self.val_samples = batch_size, samples_per_epoch, val_samples
         self.size, self.workers, self.seed = size, workers, seed
         self.cache = CaseCache(cache_dir) if cached else None
-        self.paint_probability, self.transform = paint_probability, transform
+        self.paint_probability, self.transform, self.gray = paint_probability, transform, gray
         self.training: ClipDataset | None = None
         self.validation: ClipDataset | None = None
 
@@ -213,7 +218,8 @@ class CaseDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet, with a progress bar; called on one process a machine."""
         if self.cache is not None:
-            self.cache.build([case for split in ("train", "val") for case in self.cases(split) if case.cached])
+            drawn = [case for split in ("train", "val") for case, _ in self._drawn(split)]
+            self.cache.build([case for case in drawn if case.cached])
 
     def setup(self, stage: str | None = None) -> None:
         """Open the training and validation cases (not their voxels)."""
@@ -257,7 +263,11 @@ class CaseDataModule(LightningDataModule):
             found += [(case, weight / len(cases)) for case in cases]
         return found
 
+    def _drawn(self, split: str) -> list[tuple[LabelledCase, float]]:
+        """Cases as clips are drawn from them: in one channel."""
+        return [(gray_case(case, self.gray), weight) for case, weight in self._weighted(split)]
+
     def _clips(self, split: str, seed: int, paint: float, transform: Any) -> ClipDataset:
         return ClipDataset(
-            self._weighted(split), self.length, self.size, seed, self.cache, paint, transform, name=f"split {split!r}"
+            self._drawn(split), self.length, self.size, seed, self.cache, paint, transform, name=f"split {split!r}"
         )

@@ -179,6 +179,8 @@ def _identity(function: Callable[[], Any]) -> list[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return _file(Path(value))
+    if isinstance(value, functools.partial):
+        return _identity(value)
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, dict):

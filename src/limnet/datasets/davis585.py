@@ -86,7 +86,7 @@ class Davis585Dataset(PictureSet):
                 if match := _MASK.fullmatch(stem):
                     frame = frames.get(match[2], film / f"{match[2]}.jpg")
                     found.append(Picture(case_name(film.name, match[2], match[1]), film.name, frame, (mask,)))
-        return found
+        return sorted(found, key=lambda picture: picture.name)
 
     def split_of(self, case: LabelledCase) -> str | None:
         """By the protocol."""

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from limnet.datasets.clips import Source
 from limnet.datasets.files import smallest_unsigned
+from limnet.datasets.gray import GRAYS, mix_channels
 from limnet.datasets.labelled import LabelledCase
 from limnet.errors import FileFormatError
 
 SMALLEST = 40  # voxels of an object worth a target
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _FLAT_MODALITIES = ("photo", "endoscopy", "video")
 _THICK = 2.2  # slices this much further apart than pixels are looked at along that axis only
 
@@ -44,7 +44,7 @@ def decode_case(case: LabelledCase) -> tuple[NDArray[Any], NDArray[Any], dict[st
         raise FileFormatError(f"case {case.name}: labels are {labels.dtype}; whole numbers from 0 are needed")
     pixels = volume.array
     if pixels.ndim == 4:
-        pixels = np.stack([_gray(frame) for frame in pixels])
+        pixels = np.stack([mix_channels(frame, GRAYS["luminance"]) for frame in pixels])
     is_ct = case.modality == "ct" or (case.modality == "other" and volume.intensity.is_ct)
     image, scale, offset = few_bits(pixels, keep_units=is_ct)
     labels = smallest_unsigned(labels)
@@ -145,11 +145,6 @@ def slice_axes(shape: tuple[int, ...], spacing: tuple[float, float, float], moda
     if spacing[thick] > _THICK * max(s for axis, s in enumerate(spacing) if axis != thick):
         return (thick,)
     return (0, 0, 1, 2)
-
-
-def _gray(frame: NDArray[Any]) -> NDArray[Any]:
-    gray = np.clip(np.tensordot(frame.astype(np.float32), _LUMINANCE, axes=1), frame.min(), frame.max())
-    return np.rint(gray).astype(frame.dtype) if frame.dtype.kind in "iu" else gray
 
 
 def _bulk(values: NDArray[Any]) -> tuple[float, float]:

@@ -117,8 +117,7 @@ class EndoVis18Dataset(FilmSet):
         self.repairs: dict[tuple[str, str], Path] = {}
         for folder, files in _walk(self.root):
             if (match := re.fullmatch(r"seq_(\d+)", folder.name)) and (folder / "left_frames").is_dir():
-                above = folder.relative_to(self.root).parts[:-1] or (self.root.name,)
-                part = "test" if any("test" in name.lower() for name in above) else "train"
+                part = "test" if self._is_test(folder) else "train"
                 name = f"{part}_seq_{int(match[1])}"
                 if name in self.sequences:
                     self.double.append((name, folder))
@@ -181,6 +180,10 @@ class EndoVis18Dataset(FilmSet):
                 what = f"{self.short(path)} corrects a mask that is not there"
                 problems.append(Problem(name, what, "unpack the release again"))
         return problems
+
+    def _is_test(self, folder: Path) -> bool:
+        above = folder.relative_to(self.root).parts[:-1]
+        return self.root.name.lower() in ("test", "test_data") or any("test" in name.lower() for name in above)
 
     def _colours_near(self, folder: Path) -> tuple[tuple[Colour, int], ...]:
         """Colours of the labels.json nearest to a sequence, on the way up to the root; the published ones without."""

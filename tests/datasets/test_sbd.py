@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from limnet.datasets.sbd import SbdDataset, categories
+from limnet.errors import FileFormatError
+from tests.helpers.dataset_problems import problems
+from tests.helpers.fake_benchmarks_2d import build_sbd
+from tests.helpers.fake_nifti import damage
+from tests.helpers.fake_pictures import disc
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return build_sbd(tmp_path)
+
+
+def test_lists_instances_and_classes(root: Path):
+    dataset = SbdDataset(root)
+    assert [c.name for c in dataset.cases("train")] == ["2008_000002", "2008_000003"]
+    assert [c.name for c in SbdDataset(root / "benchmark_RELEASE/dataset").cases("val")] == ["2008_000008"]
+    case = dataset.cases("train")[1]
+    np.testing.assert_array_equal(case.read_labels()[0], disc(20, 17, 9) * 1 + disc(20, 40, 9) * 2)
+    assert case.labels[2] == "object 2"
+    assert categories(root / "benchmark_RELEASE/dataset/inst/2008_000002.mat") == {1: "person", 2: "dog"}
+
+
+def test_planted_faults(root: Path):
+    base = root / "benchmark_RELEASE/dataset"
+    damage(base / "inst/2008_000002.mat")
+    (base / "img/2008_000003.jpg").unlink()
+    (base / "train.txt").write_text("2008_000002\n2008_000003\n2008_000099\n")
+    savemat(base / "inst/2008_000008.mat", {"other": 1})
+    found = problems(SbdDataset(root))
+    assert "1 of 4 cases of train.txt and val.txt are missing: 2008_000099" in found
+    assert "2008_000002: could not be read" in found
+    assert "2008_000003: a mask without a picture" in found
+    assert "2008_000008: could not be read" in found
+    assert "holds no readable GTinst" in found
+    assert len(found.splitlines()) == 4
+    with pytest.raises(FileFormatError, match="no readable GTinst"):
+        categories(base / "inst/2008_000008.mat")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.datasets.slices import SlicesDataset
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from tests.helpers.dataset_problems import problems
+from tests.helpers.fake_pictures import disc, write_picture
+from tests.helpers.fake_slices import build
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return build(tmp_path)
+
+
+def test_objects_patients_and_modalities(root: Path):
+    dataset = SlicesDataset(root)
+    cases = {case.name: case for case in dataset.all_cases()}
+    assert len(cases) == 12
+    case = cases["ct_p01_slice02"]
+    assert (case.modality, case.patient, dict(case.labels)) == ("ct", "ct/p01", {1: "object 1", 2: "object 2"})
+    np.testing.assert_array_equal(case.read_labels()[0], disc(20, 17, 9) * 1 + disc(20, 40, 9) * 2)
+    assert case.read_image().array.dtype == np.uint16
+    assert cases["us_p00_slice01"].read_image().is_color
+    alone = SlicesDataset(root / "us", modality="us").all_cases()
+    assert [(c.name, c.patient, c.modality) for c in alone[:1]] == [("p00_slice01", "p00", "us")]
+
+
+def test_planted_faults(root: Path):
+    (root / "us/images/p00_slice01.png").unlink()
+    (root / "ct/masks/p02_slice01.png").unlink()
+    write_picture(root / "ct/masks/p01_slice02_1.png", np.zeros((5, 5), np.uint8))
+    found = problems(SlicesDataset(root))
+    assert "us_p00_slice01: a mask without a picture" in found
+    assert "ct_p02_slice01: a picture without a mask" in found
+    assert "ct_p01_slice02: could not be read" in found
+    assert "p01_slice02_2.png is (40, 56), p01_slice02_1.png (5, 5)" in found
+    assert len(found.splitlines()) == 3
+
+
+def test_what_is_refused(root: Path):
+    with pytest.raises(InputError, match="modality is 'xray'"):
+        SlicesDataset(root, modality="xray")
+    write_picture(root / "us/masks/p00_slice01.jpg", np.zeros((40, 56), np.uint8))
+    with pytest.raises(FileFormatError, match=r"stored as JPEG are blurred: p00_slice01\.jpg"):
+        SlicesDataset(root)
+    shutil.rmtree(root / "us/masks")
+    with pytest.raises(MissingFileError, match="there is no masks in"):
+        SlicesDataset(root)

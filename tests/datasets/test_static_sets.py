@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limnet.datasets.static_sets import PARTS, StaticSetsDataModule, StaticSetsDataset
+from limnet.errors import InputError
+from tests.helpers.dataset_problems import problems
+from tests.helpers.fake_nifti import damage
+from tests.helpers.fake_static_sets import build, build_originals, soft
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return build(tmp_path)
+
+
+def test_the_packed_folder(root: Path):
+    dataset = StaticSetsDataset(root)
+    assert list(dataset.folders) == list(PARTS)
+    names = [c.name for c in dataset.cases("train")]
+    assert names[:4] == ["fss_ab_wheel_1", "fss_ab_wheel_2", "fss_zebra_1", "fss_zebra_2"]
+    assert len(names) == 12
+    assert [c.name for c in dataset.cases("val")] == ["duts-te_im_0", "duts-te_im_1"]
+    assert dataset.cases("train")[0].patient == "fss_ab_wheel"
+    np.testing.assert_array_equal(dataset.cases("train")[1].read_labels()[0], soft(2) > 127)
+
+
+def test_as_their_owners_ship_them(tmp_path: Path):
+    dataset = StaticSetsDataset(build_originals(tmp_path))
+    assert problems(dataset) == ""
+    assert [c.name for c in dataset.all_cases()] == [
+        "fss_zebra_1",
+        "ecssd_0001",
+        "duts-tr_a",
+        "duts-te_a",
+        "big_val_2007_im",
+        "hrsod_HRSOD_train_x",
+    ]
+    for case in dataset.all_cases():
+        np.testing.assert_array_equal(case.read_labels()[0], soft(0) > 127)
+
+
+def test_large_pictures_are_drawn_more_often(root: Path):
+    weights = {dataset.wanted[0]: weight for dataset, weight in StaticSetsDataModule.mix_of(root)}  # type: ignore[attr-defined]
+    assert weights == {"fss": 4, "ecssd": 2, "duts-tr": 2, "duts-te": 2, "big": 10, "hrsod": 10}
+
+
+def test_films_of_pictures(root: Path, tmp_path: Path):
+    dataset = StaticSetsDataset(root, parts=("ecssd",), frames=9)
+    data = StaticSetsDataModule(
+        dataset, "propagation", batch_size=2, samples_per_epoch=2, size=32, length=8, cache_dir=tmp_path
+    )
+    assert next(iter(data.train_dataloader()))[0].shape == (2, 8, 32, 32)
+    assert dataset.all_cases()[0].read_image().array.shape == (9, 40, 56, 3)
+    with pytest.raises(InputError, match=r"parts \['coco'\] are unknown"):
+        StaticSetsDataset(root, parts=("coco",))
+    with pytest.raises(InputError, match="frames is 0"):
+        StaticSetsDataset(root, frames=0)
+
+
+def test_planted_faults(root: Path):
+    static = root / "static"
+    (static / "fss/zebra/1.png").unlink()
+    damage(static / "ecssd/im_1.png")
+    found = problems(StaticSetsDataset(root))
+    assert "fss_zebra_1: a picture without a mask: no static/fss/zebra/1.png" in found
+    assert "ecssd_im_1: could not be read" in found
+    assert len(found.splitlines()) == 2
