@@ -21,6 +21,7 @@ from limnet.prompts import Prompt2D
 from limnet.view import SliceView
 
 FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side
+FINEST = 0.9  # slice pixels per network pixel: windows that magnify the slice show nothing new and see less around
 _CLEAR = 1.0  # contrast at its border, in standard deviations, from which on an answer counts in full
 _LOOKS = 3  # looks at a slice in one prediction, the first one included
 
@@ -123,6 +124,7 @@ class SlicePredictor:
         nothing = np.zeros(shape, np.float32)
         sides = [max(scale * longest, least) for scale in FIRST_SCALES]
         windows = list(dict.fromkeys(window_of_side(side, centre, shape, spacing, self.size) for side in sides))
+        windows = windows[:1] + [w for w in windows[1:] if max(w.height, w.width) >= FINEST * w.size]
         answers = [self._look(view, index, window, prompts, nothing) for window in windows]
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
         agreement = [sum(_overlap(mask, other) for other in masks) for mask in masks]
