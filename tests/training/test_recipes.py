@@ -107,7 +107,7 @@ def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
     words = ["--mix", "broad", "--root", f"open={shards.parent}", "--steps", "1", "--batch-size", "2", "--size", "32"]
-    words += ["--samples-per-epoch", "4", "--cache-dir", str(tmp_path / "cache"), "--accelerator", "cpu"]
+    words += ["--samples-per-epoch", "4", "--cache", str(tmp_path / "cache"), "--accelerator", "cpu"]
     recipe("stage1").main([*words, "--out", str(tmp_path / "a"), "--network", "TinyInteraction"])
     assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
     assert (tmp_path / "a" / "images" / "step_000001.png").is_file()

@@ -91,6 +91,6 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         length=args.length,
         workers=args.workers,
         seed=args.seed,
-        cache_dir=args.cache_dir,
+        cache_dir=args.cache,
         paint_probability=MIXES[args.mix].paint,
     )
