@@ -17,10 +17,12 @@ from limnet.datasets import davis585, endovis18
 from limnet.datasets.base import CaseDataModule
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.ishape import IShapeDataset
+from limnet.datasets.mixes import MIXES, load_mix
 from limnet.datasets.registry import data_module_class, dataset_class
 from limnet.errors import InputError, MissingFileError
-from tests.helpers import fake_coco_lvis, fake_davis585, fake_endovis18
+from tests.helpers import fake_amos22, fake_coco_lvis, fake_davis585, fake_endovis18
 from tests.helpers.dataset_problems import problems, read_all
+from tests.helpers.fake_folders import write_folder
 from tests.helpers.fake_pictures import disc, photo, write_picture
 from tests.helpers.picture_sets import FILM_SETS, PICTURE_SETS, TEST_PICTURE_SETS, TRAINING_PICTURE_SETS
 
@@ -108,6 +110,20 @@ def test_benchmarks_are_not_trained_on(name: str, roots: dict[str, Path]):
         data.train_dataloader()
 
 
+def test_the_first_stage_of_the_paper_is_drawn_from(roots: dict[str, Path], tmp_path: Path):
+    folders = {
+        **{name: roots[name] for name in ("ishape", "davis585", "coco-lvis", "slices")},
+        "amos22-ct": fake_amos22.build(tmp_path / "amos"),
+        "folder": write_folder(tmp_path / "folder", 3),
+    }
+    mix = load_mix("paper-stage1", list(folders.items()))
+    assert [type(dataset) for dataset, _ in mix] == [dataset_class(name) for name in MIXES["paper-stage1"].names]
+    data = CaseDataModule(mix, batch_size=4, samples_per_epoch=40, size=32, cache_dir=tmp_path / "cache")
+    batches = list(data.train_dataloader())
+    assert len(batches) == 10
+    assert all(image.shape == (4, 1, 32, 32) and mask.any() for image, mask in batches)
+
+
 def test_data_check_on_the_command_line(roots: dict[str, Path]):
     done = CliRunner().invoke(app, ["data", "check", "ishape", str(roots["ishape"])])
     assert done.exit_code == 0, done.output
@@ -165,7 +181,7 @@ def linked_coco(root: Path, number: int) -> Path:
 
 @pytest.mark.parametrize(("kind", "link"), [(IShapeDataset, linked_ishape), (CocoLvisDataset, linked_coco)])
 def test_memory_stays_flat_over_thousands_of_cases(kind, link, tmp_path: Path):
-    number = 2000
+    number = 1000
     root = link(tmp_path, number)
     tracemalloc.start()
     try:
