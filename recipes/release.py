@@ -15,7 +15,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+ANALYSES = {
+    "compare_peers": "Beside methods without weights",
+    "mrf_rounds": "Multi-round result fusion",
+    "interaction2d": "The interaction network alone",
+    "ablations": "Ablations",
+    "robustness": "Robustness",
+    "suggest": "Suggested slices",
+    "calibration": "Calibration of quality",
+    "cost": "Cost",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--notes", type=Path, required=True, help="JSON with data and limits for the card")
     parser.add_argument("--open", type=Path, help="result of benchmarks/open_volumes.py")
+    parser.add_argument("--open-data", default="volumes never trained on", help="what --open was measured on")
+    parser.add_argument("--analyses", type=Path, help="folder with the .md files of the scripts in benchmarks/")
     parser.add_argument("--demo", type=Path, help="result of `limnet demo`")
     parser.add_argument("--machine", default="two CPU cores of a server", help="where the numbers were measured")
     parser.add_argument("--out", type=Path, required=True)
@@ -37,35 +48,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def measurements(args: argparse.Namespace) -> list:
     """Rows of the card, each with the command that made it."""
+    from limnet.bench.results import read_results
     from limnet.hub.results import Measurement
 
     rows = []
     if args.open:
-        report = json.loads(args.open.read_text())
-        found = report["rows"]
-        asked = report["settings"]
-        limits = "".join(
-            f" --{n.replace('_', '-')} {asked[n]}" for n in ("per_file", "per_group") if int(asked[n]) < 10**6
-        )
-        command = (
-            f"{report['command']} --data ROOT --model {asked['model']} --split {asked['split']}{limits} --out FILE"
-        )
-        for group in [*dict.fromkeys(r["group"] for r in found), "all"]:
-            some = [r["dice"] for r in found if group in (r["group"], "all")]
-            mean = np.mean(some, 0)
+        found = read_results(args.open)
+        command = str(found.header["command"])
+        for group in (*found.groups, None):
+            number = sum(group in (o["group"], None) for o in found.objects)
+            data = f"{args.open_data}: {group or 'all'}, {number} objects"
+            curve = found.curve("dice", group)
             for turn in (1, 3, 6):
-                data = f"{report['settings']['split']} volumes never trained on: {group}, {len(some)} objects"
-                rows.append(
-                    Measurement(
-                        f"mean Dice after {turn} round{'s' * (turn > 1)}",
-                        round(float(mean[turn - 1]), 3),
-                        command,
-                        "",
-                        data,
-                    )
-                )
-        pace = float(np.median([s for r in found for s in r["seconds"]]))
-        rows.append(Measurement("median time of a round", round(pace, 2), command, "s", "the same"))
+                measure = f"mean Dice after {turn} round{'s' * (turn > 1)}"
+                rows.append(Measurement(measure, round(curve[turn - 1], 3), command, "", data))
+        rows.append(Measurement("median time of a round", round(found.median_seconds(), 2), command, "s", "the same"))
     if args.demo:
         report = json.loads(args.demo.read_text())
         rows.append(
@@ -78,6 +75,17 @@ def measurements(args: argparse.Namespace) -> list:
             )
         )
     return rows
+
+
+def analyses(folder: Path) -> str:
+    """Tables of the analyses found in `folder`, one chapter each, their headings one level down."""
+    chapters = []
+    for name, title in ANALYSES.items():
+        path = folder / f"{name}.md"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").strip().splitlines()
+            chapters.append("\n".join([f"## {title}", "", *("#" + s if s.startswith("#") else s for s in lines)]))
+    return "\n\n".join(chapters)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     notes = json.loads(args.notes.read_text())
     results = Results(tuple(measurements(args)), tuple(notes["data"]), tuple(notes["limits"]), args.machine)
     write_results(args.out, results)
-    write_card(args.out, make_card(args.out, name=args.out.name, source=args.out.name))
+    tables = analyses(args.analyses) if args.analyses else ""
+    write_card(args.out, make_card(args.out, name=args.out.name, source=args.out.name, analyses=tables))
     for problem in verify_model(args.out, bundled=True):
         print(problem)
 

@@ -22,6 +22,7 @@ def make_card(
     data: Sequence[str] = (),
     limits: Sequence[str] = (),
     license_id: str = LICENSE,
+    analyses: str = "",
 ) -> str:
     """Make the text of a model card.
 
@@ -32,6 +33,7 @@ def make_card(
         data: What the model was trained on, one sentence each; before those of results.json.
         limits: What it cannot do, likewise.
         license_id: Licence as the Hub spells it.
+        analyses: More tables in Markdown, put behind the measurements.
 
     Returns:
         Markdown with a YAML head the Hub understands (licence, library, task, measured results).
@@ -61,6 +63,7 @@ def make_card(
         rows=results.rows,
         machine=results.machine,
         license=license_id,
+        analyses=analyses.strip(),
         limnet_version=found["limnet_version"],
     )
 
