@@ -91,9 +91,15 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    return parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]) or parts[-1] in (
-        "module",
-        "corruption_transforms",
+    ends = parts[-1].endswith("_module")  # LightningModules beside their networks
+    return (
+        ends
+        or parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"])
+        or parts[-1]
+        in (
+            "module",
+            "corruption_transforms",
+        )
     )
 
 

@@ -15,10 +15,10 @@ from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
 from limnet.interaction.training_clicks import add_disks, draw_clicks
-from limnet.interaction.validation import LEAST_CLICKS, validate_clicks
 from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
+from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
 from limnet.training.objective import mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 

@@ -16,10 +16,10 @@ from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import click_loss
 from limnet.interaction.scattered_clicks import scatter_clicks
 from limnet.interaction.training_clicks import add_disks, draw_clicks
-from limnet.interaction.validation import LEAST_CLICKS, validate_clicks
 from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
+from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
 from limnet.training.pictures import Pictures
 
 HEAD = ("maps_transform.", "feature_extractor.conv3x3_ocr.", "feature_extractor.ocr_distri_head.")

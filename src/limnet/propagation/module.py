@@ -10,10 +10,10 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.interaction.module import damage
-from limnet.propagation.carried import log_carried
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
+from limnet.training.carry_validation import log_carried
 from limnet.training.objective import mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 

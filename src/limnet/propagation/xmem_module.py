@@ -14,17 +14,17 @@ from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.propagation.aggregate import aggregate, unpad
 from limnet.propagation.attention import attend
-from limnet.propagation.carried import log_carried
 from limnet.propagation.clip_objects import SKIPS, draw_frames, draw_references, largest_skip, split_objects
-from limnet.propagation.losses import (
+from limnet.propagation.stream import Stream
+from limnet.training.augment import augment_clips
+from limnet.training.averaged_module import AveragedModule
+from limnet.training.carry_validation import log_carried
+from limnet.training.clip_losses import (
     bootstrapped_cross_entropy,
     hardest_share,
     object_dice_loss,
     object_numbers,
 )
-from limnet.propagation.stream import Stream
-from limnet.training.augment import augment_clips
-from limnet.training.averaged_module import AveragedModule
 from limnet.training.pictures import Pictures
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.propagation.losses import (
+from limnet.training.clip_losses import (
     bootstrapped_cross_entropy,
     hardest_share,
     object_dice_loss,
