@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -29,8 +28,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from limnet.bench.speed.memory import peak_memory
+from limnet.bench.speed.scene import scene
+from limnet.bench.speed.spread import spread
+from limnet.bench.speed.whole_slices import whole_slices
 from limnet.bench.studies.options import command_of
-from limnet.bench.studies.play import dice, open_case, with_settings
+from limnet.bench.studies.play import dice, open_case
 from limnet.bench.studies.plots import bar_rows
 from limnet.bench.studies.record import Record
 from limnet.bench.studies.tables import markdown
@@ -47,7 +50,6 @@ HALVES = {
     "interaction": ("encode_image", "decode"),
     "propagation": ("encode_image", "remember", "read", "encode_value", "segment"),
 }
-NEVER = 1 << 20  # empty slices no volume has
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -202,52 +204,12 @@ class Meter:
         return {name: self.total[name] / max(self.calls[name], 1) for name in self.total}
 
 
-@contextmanager
-def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Settings]:
-    """Settings of the sweeps; with a size, networks see whole slices at that size meanwhile."""
-    settings = with_settings(segmenter, scope="volume", stop_after_empty=NEVER, follow_window=not size)
-    networks = (segmenter.interaction, segmenter.propagation) if size else ()
-    before = [network.__dict__.get("window_size") for network in networks]
-    for network in networks:
-        network.window_size = size  # type: ignore[assignment]
-    try:
-        yield settings
-    finally:
-        for network, value in zip(networks, before, strict=True):
-            del network.window_size
-            if value is not None:
-                network.window_size = value
-
-
 def flops(
     segmenter: InteractiveSegmenter, settings: Settings, volume: Volume, truth: NDArray[np.bool_]
 ) -> dict[str, float]:
     """`one_case` in GFLOP (a multiplication and an addition are two operations)."""
     with FlopCounterMode(display=False) as counter:
         return one_case(segmenter, settings, volume, truth, lambda: counter.get_total_flops() / 1e9)
-
-
-def scene(size: int, slices: int) -> tuple[Volume, NDArray[np.bool_]]:
-    """An ellipsoid 1/4 of the slice wide in a noisy body, int16 like HU, and its mask."""
-    z, y, x = np.ogrid[:slices, :size, :size]
-    up, right, down = (z - (slices - 1) / 2) / slices, (x - size / 2) / size, (y - size / 2) / size
-    truth = (up / 0.6) ** 2 + (right / 0.13) ** 2 + (down / 0.11) ** 2 < 1
-    body = (right / 0.45) ** 2 + (down / 0.4) ** 2 < 1
-    image = np.where(body, -20.0, -900.0) + 120.0 * truth
-    image = image + np.random.default_rng(0).normal(0, 12, image.shape)
-    return Volume.from_array(image.astype(np.int16), (3.0, 0.8, 0.8)), truth
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return {"median": float(middle), "low": float(low), "high": float(high)}
-
-
-def peak_memory() -> int:
-    """Most memory this process has held, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def report(record: Record, segmenter: InteractiveSegmenter) -> None:

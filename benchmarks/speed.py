@@ -1,0 +1,84 @@
+"""How fast limnet is beside its references and peers, and how its memory grows.
+
+    python benchmarks/speed.py --out benchmarks/results              # standard: 480 x 480; about 6 minutes on two cores
+    python benchmarks/speed.py --out benchmarks/results --full       # 480 and 512, memory of base too; about 12 minutes
+    python benchmarks/speed.py --out out/speed --quick               # small images, to see that it works; 1 minute
+
+Wants a machine that does nothing else. Methods take turns, lap by lap, in one process per size; memory is looked at in
+a fresh process per depth. What is finished is kept: the same command goes on where it was stopped. SAM 2 needs
+transformers, nnInteractive's network dynamic-network-architectures; without them they are left out, and the result
+says so; with them the run takes about twice as long. All weights but those of limnet-tiny are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from limnet.bench.environment import cpu_model
+from limnet.bench.speed.methods import METHODS, entry_of
+from limnet.bench.speed.plan import FULL, QUICK, STANDARD, Plan, carry_out
+from limnet.bench.speed.report import write_speed_report
+from limnet.bench.studies.options import command_of
+from limnet.bench.studies.record import Record
+from limnet.segmenter import InteractiveSegmenter
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for JSON, tables and plot")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="small images, one thread, fp32")
+    much.add_argument("--full", action="store_true", help="two sizes, more depths, memory of base")
+    parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id behind 'tiny'")
+    parser.add_argument("--methods", type=_words, help=f"comma between, of {', '.join(METHODS)} (default: all)")
+    parser.add_argument("--sizes", type=_numbers, help="sides of a slice in pixels, comma between")
+    parser.add_argument("--slices", type=int, help="slices of the timed volume; heavy methods get fewer")
+    parser.add_argument("--threads", type=_numbers, help="numbers of threads, comma between")
+    parser.add_argument("--precisions", type=_words, help="of fp32 and bf16, comma between")
+    parser.add_argument("--repeats", type=int, help="laps")
+    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    return parser
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """The plan the options ask for."""
+    plan = QUICK if args.quick else FULL if args.full else STANDARD
+    names = ("methods", "sizes", "slices", "threads", "precisions", "repeats")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name in given.get("methods", ()):
+        entry_of(name)
+    return replace(plan, model=args.model, device=args.device, **given)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write tables and plot."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    plan = plan_of(args)
+    fixed = {
+        "model": InteractiveSegmenter.from_pretrained(args.model).identity,
+        "cpu": cpu_model(),
+        "device": args.device,
+    }
+    record = Record(args.out, "speed", command_of("speed", parser, args), fixed)
+    carry_out(plan, record)
+    print(write_speed_report(record).read_text(encoding="utf-8"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} came; give numbers of at least 1, comma between")
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+if __name__ == "__main__":
+    main()
