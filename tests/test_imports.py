@@ -91,16 +91,10 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    ends = parts[-1].endswith("_module")  # LightningModules beside their networks
-    return (
-        ends
-        or parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"])
-        or parts[-1]
-        in (
-            "module",
-            "corruption_transforms",
-        )
-    )
+    if parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]):
+        return True
+    # LightningModules lie beside their networks
+    return parts[-1] in ("module", "corruption_transforms") or parts[-1].endswith("_module")
 
 
 def test_only_the_training_side_imports_the_training_side():
