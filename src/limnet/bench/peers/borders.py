@@ -22,7 +22,7 @@ def border_strength(
     """
     total = strong = 0.0
     for axis in range(3):
-        m, v, c = (np.moveaxis(a, axis, 0) for a in (mask, values, closed))
+        m, c, v = np.moveaxis(mask, axis, 0), np.moveaxis(closed, axis, 0), np.moveaxis(values, axis, 0)
         border = m[1:] != m[:-1]
         count = int(np.count_nonzero(border))
         if not count:

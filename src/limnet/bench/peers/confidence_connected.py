@@ -17,6 +17,8 @@ from limnet.volume import Volume
 MULTIPLIERS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Half widths of the interval tried, in standard deviations."""
 
+_LEAST = 20  # nodes: smaller regions are single voxels that stand out of the noise
+
 
 @dataclass(frozen=True)
 class ConfidenceConnectedPeer:
@@ -40,8 +42,8 @@ class ConfidenceConnectedPeer:
     radius: int = 1
     smooth: float = 0.7
     closing: int = 1
-    small: float = 0.03
-    keep: float = 0.1
+    small: float = 0.06
+    keep: float = 0.3
     coarse: int = 20_000
     nodes: int = 300_000
 
@@ -67,9 +69,6 @@ class ConfidenceConnectedSession(VolumeSession):
         box, multiplier = self._choose()
         grid = Grid.on(box, self.volume.spacing, self.peer.nodes)
         found = self._grow(grid, self._smoothed(grid), multiplier)
-        if self.peer.closing:
-            found |= ndimage.binary_closing(np.pad(found, 2), iterations=self.peer.closing)[2:-2, 2:-2, 2:-2]
-            found = self._divided(grid, ndimage.binary_fill_holes(found))
         mask = np.zeros(self.volume.shape, bool)
         mask[grid.box] = grid.to_voxels(found.astype(np.float32)) >= 0.5
         for voxel in self.clicks.positive:
@@ -81,12 +80,14 @@ class ConfidenceConnectedSession(VolumeSession):
         before = self.mask.astype(np.float32) if self.mask.any() else None
         for scale, box in trial_boxes(self.clicks.positive, self.volume.shape, self.volume.spacing):
             grid = Grid.on(box, self.volume.spacing, self.peer.coarse)
-            values, smoothed = grid.means(self.image), self._smoothed(grid)
+            smoothed = self._smoothed(grid)
             sides = faces(grid, self.volume.shape)
             old = None if before is None else grid.means(before) > 0.5
             for multiplier in MULTIPLIERS:
                 found = self._grow(grid, smoothed, multiplier) & ~sides
-                score = border_strength(found, values, grid.spacing, sides) - self.peer.small * float(np.log2(scale))
+                if best is not None and np.count_nonzero(found) < _LEAST:
+                    continue
+                score = border_strength(found, smoothed, grid.spacing, sides) - self.peer.small * float(np.log2(scale))
                 if old is not None:
                     score += self.peer.keep * agreement(found, old)
                 if best is None or score > best[0]:
@@ -99,7 +100,7 @@ class ConfidenceConnectedSession(VolumeSession):
         return ndimage.gaussian_filter(values, self.peer.smooth) if self.peer.smooth else values
 
     def _grow(self, grid: Grid, values: NDArray[np.float32], multiplier: float) -> NDArray[np.bool_]:
-        """Region of the positive clicks on a grid, without what belongs to negative ones."""
+        """Region of the positive clicks on a grid, closed, without what belongs to negative ones."""
         import SimpleITK as sitk
 
         nodes = [node for voxel in self.clicks.positive if (node := grid.node_of(voxel)) is not None]
@@ -111,7 +112,12 @@ class ConfidenceConnectedSession(VolumeSession):
             initialNeighborhoodRadius=self.peer.radius,
             replaceValue=1,
         )
-        return self._divided(grid, sitk.GetArrayFromImage(region) > 0)
+        found = sitk.GetArrayFromImage(region) > 0
+        if self.peer.closing:
+            wide = self.peer.closing + 1
+            closed = ndimage.binary_closing(np.pad(found, wide, mode="edge"), iterations=self.peer.closing)
+            found |= closed[wide:-wide, wide:-wide, wide:-wide]
+        return self._divided(grid, found)
 
     def _divided(self, grid: Grid, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A region without its nodes that are nearer to a negative click than to a positive one, in mm."""

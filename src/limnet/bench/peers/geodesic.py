@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from limnet.bench.peers.appearance import likelihood
 from limnet.bench.peers.borders import STEP, border_strength
@@ -37,6 +38,7 @@ class GeodesicPeer:
         edge: cost of crossing an edge of one `STEP` in gray value, against crossing half of the box in open tissue.
         tissue: extra cost of tissue unlike the clicks, against open tissue.
         noise: least standard deviation of a tissue, in window units.
+        smooth: standard deviation in nodes of the smoothing before borders are judged.
         small: bonus in border strength for every halving of the box.
         keep: bonus for agreement (Dice) with the mask of the round before.
         coarse: nodes of the grid of a trial.
@@ -46,8 +48,9 @@ class GeodesicPeer:
     edge: float = 1.0
     tissue: float = 10.0
     noise: float = 0.05
+    smooth: float = 0.7
     small: float = 0.03
-    keep: float = 0.1
+    keep: float = 0.6
     coarse: int = 20_000
     nodes: int = 100_000
 
@@ -87,7 +90,8 @@ class GeodesicSession(VolumeSession):
         for scale, box in trial_boxes(self.clicks.positive, shape, spacing):
             grid, length = Grid.on(box, spacing, self.peer.coarse), scale * longest / 2
             near, far = self._distances(grid, length)
-            values, sides = grid.means(self.image), faces(grid, shape)
+            sides = faces(grid, shape)
+            values = ndimage.gaussian_filter(grid.means(self.image), self.peer.smooth)
             old = None if before is None else grid.means(before) > 0.5
             inside = near < far
             inside[sides] = False

@@ -48,7 +48,7 @@ class Grid:
 
     @classmethod
     def on(cls, box: Sequence[Range], spacing: Sequence[float], nodes: int) -> Grid:
-        """A grid on a box of voxels with at most about `nodes` nodes, as even in mm as voxels allow, none below a voxel.
+        """A grid of about `nodes` nodes at most on a box of voxels, as even in mm as voxels allow, none below a voxel.
 
         Args:
             box: (start, end) of the voxels per axis.

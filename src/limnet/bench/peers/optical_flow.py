@@ -1,7 +1,7 @@
 """Peer: limnet's prompt masks, carried from slice to slice by dense optical flow (demons registration, SimpleITK).
 
-J.-P. Thirion, "Image matching as a diffusion process", Medical Image Analysis 1998. Computed in a window that follows the
-mask.
+J.-P. Thirion, "Image matching as a diffusion process", Medical Image Analysis 1998. Computed in a window that follows
+the mask.
 """
 
 from __future__ import annotations
@@ -101,16 +101,12 @@ class FlowCarrier:
 
 def window(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[slice, slice]:
     """Rows and columns around a mask with a margin."""
-    size = max(
-        (int(np.flatnonzero(mask.any(1 - axis)).max()) - int(np.flatnonzero(mask.any(1 - axis)).min()) + 1)
-        * spacing[axis]
-        for axis in range(2)
-    )
+    filled = [np.flatnonzero(mask.any(1 - axis)) for axis in range(2)]
+    size = max(float(along[-1] - along[0] + 1) * step for along, step in zip(filled, spacing, strict=True))
     found = []
-    for axis in range(2):
-        along = np.flatnonzero(mask.any(1 - axis))
-        away = max(8, int(np.ceil(_MARGIN * size / spacing[axis])))
-        found.append(slice(max(int(along[0]) - away, 0), min(int(along[-1]) + away + 1, mask.shape[axis])))
+    for along, step, length in zip(filled, spacing, mask.shape, strict=True):
+        away = max(8, int(np.ceil(_MARGIN * size / step)))
+        found.append(slice(max(int(along[0]) - away, 0), min(int(along[-1]) + away + 1, length)))
     return found[0], found[1]
 
 
@@ -129,7 +125,7 @@ def displacement(
 
     if min(fixed.shape) < 8:
         return np.zeros((2, *fixed.shape))
-    field = None
+    field: sitk.Image | None = None
     for shrink in (2, 1) if min(fixed.shape) >= 32 else (1,):
         levels = []
         for image in (fixed, moving):
@@ -145,6 +141,7 @@ def displacement(
         else:
             start = sitk.Resample(field, levels[0], sitk.Transform(), sitk.sitkLinear, 0.0, field.GetPixelID())
             field = demons.Execute(levels[0], levels[1], start)
+    assert field is not None  # full resolution is always computed
     return np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)[::-1].astype(np.float64)
 
 
@@ -169,8 +166,8 @@ class OpticalFlowPeer:
 
     model: str = "limnet-tiny"
     reach: float = 0.8
-    iterations: int = 20
-    sigma: float = 1.5
+    iterations: int = 40
+    sigma: float = 1.0
     precision: str = "auto"
 
     @property

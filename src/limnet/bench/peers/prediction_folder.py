@@ -26,7 +26,7 @@ class PredictionFolderPeer:
 
     Looked for in this order, with the suffixes .nii.gz, .nii, .nrrd and .mha: `CASE/OBJECT` and `CASE_OBJECT` (anything
     but 0 is the object), then `CASE` (a label map, or a mask). The label of an object in a label map is `label`, else
-    that of its name in `dataset.json` (as nnU-Net leaves it beside its predictions); a map with one label needs neither.
+    that of its name in `dataset.json` (as nnU-Net leaves it beside its predictions); with one label neither is needed.
 
     Attributes:
         folder: the folder.
@@ -96,7 +96,7 @@ class PredictionFolderPeer:
         if len(present) > 1:
             known = ", ".join(names) or "none (no dataset.json there)"
             raise InputError(
-                f"{path} holds the labels {present.tolist()} and which of them is {object!r} is not known; names known: "
+                f"{path} holds the labels {present.tolist()}, and which of them is {object!r} is not known; known are: "
                 f"{known}. Give {_PEER}:label=NUMBER, or put dataset.json with the labels into the folder"
             )
         return int(present[0]) if len(present) else 1

@@ -1,7 +1,7 @@
 """Peer: SAM 2 on the slices as a video, through the transformers package with the user's weights.
 
-N. Ravi et al., "SAM 2: segment anything in images and videos", 2024. Clicks go to their slice, the memory network carries
-the object from the first clicked slice to both ends.
+N. Ravi et al., "SAM 2: segment anything in images and videos", 2024. Clicks go to their slice, the memory network
+carries the object from the first clicked slice to both ends.
 """
 
 from __future__ import annotations

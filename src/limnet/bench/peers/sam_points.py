@@ -1,7 +1,8 @@
 """Peer: SAM slice by slice from points, through the transformers package with the user's weights.
 
-A. Kirillov et al., "Segment anything", ICCV 2023. SAM knows no third dimension: only slices with a click get a mask. With
-`SlicePointRounds` every slice of the object gets one point (the "N points" of the LIM-Net paper) or six ("6 N points").
+A. Kirillov et al., "Segment anything", ICCV 2023. SAM knows no third dimension: only slices with a click get a mask.
+With `SlicePointRounds` every slice of the object gets one point (the "N points" of the LIM-Net paper) or six ("6 N
+points").
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class ShapeInterpolation:
 
 
 def signed_distance(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArray[np.float64]:
-    """(H, W) distance in mm to the border of a mask that is not empty, positive inside; outside the slice is outside."""
+    """(H, W) distance in mm to the border of a non-empty mask, positive inside; beyond the slice is outside."""
     inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1]
     return inside - ndimage.distance_transform_edt(~mask, sampling=spacing)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.bench.protocol import Session, Voxel
-from limnet.bench.rounds import LOSS, RoundRow, checked_mask, surface_score
+from limnet.bench.rounds import LOSS, RoundRow, checked_mask, object_seed, surface_score
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice
@@ -39,10 +39,16 @@ class SlicePointRounds:
             raise InputError(f"rounds is {self.rounds}; give at least 1")
 
     def play(
-        self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, seed: int = 0
+        self,
+        session: Session,
+        volume: Volume,
+        truth: NDArray[np.bool_],
+        axis: int,
+        case: str = "",
+        object: str = "",
     ) -> list[RoundRow]:
         """Play all rounds; one row per round, without a clicked voxel as there are many."""
-        robot = RobotUser(volume.spacing, axis, seed=self.seed, case=seed)
+        robot = RobotUser(volume.spacing, axis, seed=self.seed, case=object_seed(case, object))
         indices = np.flatnonzero(truth.any(axis=tuple(a for a in range(3) if a != axis)))
         if not len(indices):
             raise InputError("the object is empty: there is nothing to click on")

@@ -1,0 +1,292 @@
+"""Peers whose packages are not installed here: small fakes with the same calls take their place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from limnet.bench.peers import nninteractive, sam2_video, sam_points
+from limnet.bench.peers.nninteractive import NnInteractivePeer
+from limnet.bench.peers.sam2_video import Sam2VideoPeer
+from limnet.bench.peers.sam_points import SamPointsPeer
+from limnet.bench.peers.slice_rounds import SlicePointRounds
+from limnet.bench.protocol import BoxSession, Predictor, predictor_config
+from limnet.bench.rounds import run_object
+from limnet.errors import InputError, MissingFileError
+from tests.helpers.peer_scenes import ball
+
+ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    caches = (sam_points.sam_model, sam2_video.sam2_model, nninteractive.nninteractive_model)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return str(tmp_path)
+
+
+def brightness(picture: np.ndarray) -> torch.Tensor:
+    assert picture.dtype == np.uint8
+    assert picture.shape[-1] == 3
+    return torch.from_numpy(picture.mean(-1))
+
+
+class FakeSamProcessor:
+    @classmethod
+    def from_pretrained(cls, folder, local_files_only):
+        assert local_files_only
+        assert Path(folder).is_dir()
+        return cls()
+
+    def __call__(self, picture, input_points, input_labels, return_tensors):
+        assert return_tensors == "pt"
+        return {
+            "pixel_values": brightness(picture)[None],
+            "input_points": torch.tensor(input_points),
+            "input_labels": torch.tensor(input_labels),
+            "original_sizes": torch.tensor([picture.shape[:2]]),
+            "reshaped_input_sizes": torch.tensor([picture.shape[:2]]),
+        }
+
+    @property
+    def image_processor(self):
+        def post_process_masks(masks, original_sizes, reshaped_input_sizes):
+            assert tuple(original_sizes[0]) == tuple(masks.shape[-2:])
+            return [m > 0 for m in masks]
+
+        return SimpleNamespace(post_process_masks=post_process_masks)
+
+
+class FakeSamModel:
+    """Its best mask is all pixels as bright as the first positive point, without a disk round every negative one."""
+
+    embedded = 0
+
+    @classmethod
+    def from_pretrained(cls, folder, local_files_only):
+        assert local_files_only
+        return cls()
+
+    def to(self, device):
+        return self
+
+    def eval(self):
+        return self
+
+    def get_image_embeddings(self, pixels):
+        FakeSamModel.embedded += 1
+        return pixels
+
+    def __call__(self, image_embeddings, input_points, input_labels, multimask_output):
+        image = image_embeddings[0]
+        points, labels = input_points[0, 0], input_labels[0, 0]
+        assert multimask_output == (len(points) == 1)
+        x, y = points[labels == 1][0].long()
+        best = (image - image[y, x]).abs() < 60
+        rows, columns = torch.meshgrid(*[torch.arange(n) for n in image.shape], indexing="ij")
+        for x, y in points[labels == 0]:
+            best &= (rows - y) ** 2 + (columns - x) ** 2 > 9
+        masks = torch.stack([torch.zeros_like(best), best, ~best] if multimask_output else [best])
+        scores = torch.tensor([0.2, 0.9, 0.5] if multimask_output else [0.9])
+        return SimpleNamespace(pred_masks=(masks.float() - 0.5)[None, None], iou_scores=scores[None, None])
+
+
+class FakeVideoProcessor(FakeSamProcessor):
+    def init_video_session(self, video, inference_device):
+        assert inference_device == "cpu"
+        return SimpleNamespace(frames=[brightness(f) for f in video], inputs={}, level=None)
+
+    def add_inputs_to_inference_session(self, inference_session, frame_idx, obj_ids, input_points, input_labels):
+        assert obj_ids == 1
+        inference_session.inputs[frame_idx] = (input_points[0][0], input_labels[0][0])
+
+    def post_process_masks(self, masks, original_sizes, binarize):
+        assert binarize
+        assert [list(m.shape[-2:]) for m in masks] == original_sizes
+        return [m > 0 for m in masks]
+
+
+class FakeVideoModel(FakeSamModel):
+    def __call__(self, inference_session, frame_idx):
+        points, labels = inference_session.inputs[frame_idx]
+        if inference_session.level is None:
+            (x, y), positive = points[0], labels[0]
+            assert positive
+            inference_session.level = float(inference_session.frames[frame_idx][int(y), int(x)])
+        return self.answer(inference_session, frame_idx)
+
+    def answer(self, session, index):
+        mask = (session.frames[index] - session.level).abs() < 60
+        for point, label in zip(*session.inputs.get(index, ((), ())), strict=True):
+            if not label:
+                mask[int(point[1]), int(point[0])] = False
+        return SimpleNamespace(frame_idx=index, pred_masks=(mask.float() - 0.5)[None, None])
+
+    def propagate_in_video_iterator(self, session, start_frame_idx, reverse):
+        order = range(start_frame_idx, -1, -1) if reverse else range(start_frame_idx, len(session.frames))
+        yield from (self.answer(session, i) for i in order)
+
+
+class FakeNnSession:
+    made = 0
+
+    def __init__(self, device, use_torch_compile, verbose, torch_n_threads, do_autozoom):
+        FakeNnSession.made += 1
+
+    def initialize_from_trained_model_folder(self, folder, use_fold, checkpoint_name):
+        assert Path(folder).is_dir()
+
+    def set_image(self, image):
+        assert image.ndim == 4
+        assert image.shape[0] == 1
+        self.image = image[0]
+
+    def set_target_buffer(self, buffer):
+        self.buffer = buffer
+
+    def add_point_interaction(self, coordinates, include_interaction):
+        if include_interaction:
+            self.buffer[np.abs(self.image - self.image[coordinates]) < 60] = 1
+        else:
+            self.buffer[coordinates] = 0
+
+    def add_bbox_interaction(self, corners, include_interaction):
+        assert [b - a for a, b in corners].count(1) == 1
+        self.buffer[tuple(slice(a, b) for a, b in corners)] = 1
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = ModuleType("transformers")
+    transformers.SamModel, transformers.SamProcessor = FakeSamModel, FakeSamProcessor  # type: ignore[attr-defined]
+    transformers.Sam2VideoModel = FakeVideoModel  # type: ignore[attr-defined]
+    transformers.Sam2VideoProcessor = FakeVideoProcessor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", transformers)
+    package = ModuleType("nnInteractive.inference.inference_session")
+    package.nnInteractiveInferenceSession = FakeNnSession  # type: ignore[attr-defined]
+    for name in ("nnInteractive", "nnInteractive.inference"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_missing_package_is_named(kind: type, weights: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "nnInteractive", None)
+    with pytest.raises(InputError, match=r"needs (transformers|nnInteractive).*pip install"):
+        kind(weights=weights).start(ball()[0], 0)
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("kind", ALL)
+def test_missing_weights_are_explained(kind: type, weights: str, tmp_path: Path):
+    for given in ("", str(tmp_path / "nowhere")):
+        with pytest.raises(MissingFileError, match="weights=FOLDER; nothing is downloaded"):
+            kind(weights=given).start(ball()[0], 0)
+    assert predictor_config(kind())["sha256"] == ""
+    assert len(predictor_config(kind(weights=weights))["sha256"]) == 16
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("kind", [Sam2VideoPeer, NnInteractivePeer])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_whole_volumes_by_the_robot_user(kind: type, axis: int, weights: str):
+    volume, truth = ball((2.0, 1.0, 1.0))
+    rows = run_object(kind(weights=weights), volume, truth, axis, 3)
+    assert rows[-1].dice > 0.95
+
+
+@pytest.mark.usefixtures("packages")
+def test_points_and_slices_keep_their_places_on_every_axis(weights: str):
+    volume, truth = ball((2.0, 1.0, 1.0))
+    clicks = [((10, 20, 14), True), ((10, 22, 16), False)]
+    for axis in range(3):
+        session = SamPointsPeer(weights=weights).start(volume, axis)
+        for zyx, positive in clicks[:1]:
+            mask = session.click(zyx, positive)
+            here = np.moveaxis(mask, axis, 0)[zyx[axis]]
+            assert np.array_equal(here, np.moveaxis(truth, axis, 0)[zyx[axis]])
+            assert mask.sum() == here.sum()  # no other slice
+        video = Sam2VideoPeer(weights=weights).start(volume, axis)
+        video.click(*clicks[0])
+        taken = video.click((12, 20, 14), False)
+        assert not taken[12, 20, 14]
+        assert truth[12, 20, 14]
+
+
+@pytest.mark.usefixtures("packages")
+def test_sam_with_n_and_six_n_points(weights: str):
+    volume, truth = ball((2.0, 1.0, 1.0))
+    slices = int(truth.any((1, 2)).sum())
+    FakeSamModel.embedded = 0
+    rows = run_object(SamPointsPeer(weights=weights), volume, truth, 0, SlicePointRounds(6))
+    assert FakeSamModel.embedded == slices  # the image half runs once per slice
+    assert [row.round for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[0].dice > 0.95
+    assert rows[0].zyx is None
+    one = run_object(SamPointsPeer(weights=weights), volume, truth, 0, SlicePointRounds(1))
+    assert len(one) == 1
+    assert one[0].dice == rows[0].dice
+
+
+class Counting:
+    """Marks what is clicked, and remembers the clicks."""
+
+    name = "counting"
+
+    def start(self, volume, axis):
+        self.clicks, self.mask = [], np.zeros(volume.shape, bool)
+        return self
+
+    def click(self, zyx, positive):
+        self.clicks.append((zyx, positive))
+        self.mask = self.mask.copy()
+        self.mask[zyx] = positive
+        return self.mask
+
+
+def test_every_slice_gets_one_point_a_round():
+    volume, truth = ball((2.0, 1.0, 1.0), 6.0)
+    counting = Counting()
+    assert isinstance(counting, Predictor)
+    rows = run_object(counting, volume, truth, 0, SlicePointRounds(2))
+    filled = np.flatnonzero(truth.any((1, 2)))
+    assert [zyx[0] for zyx, _ in counting.clicks] == [*filled, *filled]
+    assert all(truth[zyx] and positive for zyx, positive in counting.clicks)
+    assert len({zyx for zyx, _ in counting.clicks}) == len(counting.clicks)
+    assert rows[1].compliance == 1
+    with pytest.raises(InputError, match="empty"):
+        run_object(counting, volume, np.zeros_like(truth), 0, SlicePointRounds(2))
+    with pytest.raises(InputError, match="at least 1"):
+        SlicePointRounds(0)
+
+
+@pytest.mark.usefixtures("packages")
+def test_one_nninteractive_session_at_a_time(weights: str):
+    volume, _ = ball()
+    FakeNnSession.made = 0
+    peer = NnInteractivePeer(weights=weights)
+    first = peer.start(volume, 0)
+    first.click((20, 20, 20), True)
+    second = peer.start(volume, 1)
+    assert FakeNnSession.made == 1  # the weights are loaded once
+    with pytest.raises(InputError, match="one at a time"):
+        first.click((20, 20, 20), True)
+    assert isinstance(second, BoxSession)
+    box = second.box((15, 16, 17), (22, 21, 20))
+    assert box.sum() == 8 * 4
+    assert box[15:23, 18].sum() == box.sum()
