@@ -48,7 +48,7 @@ def test_a_planted_leak_is_found():
     assert late["tensors"]["times"] == pytest.approx((300_000 + 120 * LEAK) / (300_000 + 20 * LEAK))
     assert late["tensors"]["slices"] == 6
     assert early["tensors"]["per_100"] == 0
-    assert abs(early["python"]["per_100"]) < LEAK
+    assert abs(early["python"]["per_100"]) < 10 * LEAK, "what the interpreter itself takes"
     assert found["image"] == [(10, 5120), (60, 30720)]
 
 

@@ -72,6 +72,37 @@ def published_names() -> list[str]:
     return list(_content()["tables"])
 
 
+@dataclass(frozen=True)
+class PublishedRuntime:
+    """Run time a paper states.
+
+    Attributes:
+        method: as the paper names it.
+        device: it was measured on.
+        size: height and width of a slice in pixels.
+        slices: how many were processed.
+        slices_per_second: stated rate.
+        memory: stated memory, with its unit.
+        source: the paper.
+        caveats: what keeps the numbers from being compared.
+    """
+
+    method: str
+    device: str
+    size: int
+    slices: int
+    slices_per_second: float
+    memory: str
+    source: str
+    caveats: tuple[str, ...]
+
+
+def published_runtime() -> PublishedRuntime:
+    """The run time the LIM-Net paper states."""
+    found = dict(_content()["runtime"])
+    return PublishedRuntime(**{**found, "caveats": tuple(found["caveats"])})
+
+
 def _values(row: Mapping[str, Any], columns: list[str]) -> dict[str, float]:
     pairs = zip(columns, row["values"], strict=True)
     return {column: value / 100 for column, value in pairs if value is not None}

@@ -171,5 +171,32 @@ def report(
         Console(soft_wrap=True).print(f"{path}")
 
 
+@bench_app.command()
+def runtime(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", help="tiny (the model as it works), tiny-whole (whole slices), base; may be repeated."
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="Zoo name, model folder or Hub id.")] = "limnet-tiny",
+    out: Annotated[Path, typer.Option("--out", help="Folder of the result files.")] = Path("results"),
+    size: Annotated[int, typer.Option("--size", help="Side of a slice in pixels.", min=32)] = 480,
+    slices: Annotated[int, typer.Option("--slices", help="Slices of the volume.", min=3)] = 100,
+    repeats: Annotated[int, typer.Option("--repeats", help="Fresh processes per method.", min=1)] = 3,
+    threads: Annotated[int, typer.Option("--threads", help="Threads; 0 takes all cores.", min=0)] = 0,
+    precision: Precision = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Slices per second and peak memory at 480 x 480 and 100 slices, beside the paper's; needs no data."""
+    from rich.console import Console
+
+    from limnet.bench.suites.runtime import run_runtime
+
+    chosen = tuple(method or ("tiny", "tiny-whole"))
+    path = run_runtime(out, chosen, model, size, slices, repeats, threads or os.cpu_count() or 1, precision, device)
+    Console(soft_wrap=True).print(path.read_text(encoding="utf-8"), markup=False, highlight=False)
+
+
 for _name, _entry in SUITES.items():
     bench_app.command(_name, help=f"Run the benchmark: {_entry.title}.")(_command(_name))

@@ -43,7 +43,7 @@ def speed_tables(summary: Row) -> str:
     """Markdown of what `summarise` found."""
     base = summary["base"]
     parts = [
-        "Methods took turns, lap by lap, in one process per size. p50/p95 are of single clicks; in brackets, quartiles. "
+        "Methods took turns, lap by lap, one process per size. p50/p95 are of single clicks; in brackets, quartiles. "
         f"A ratio divides what was measured in the same lap: above 1 is slower than {base}.\n"
     ]
     for config in dict.fromkeys((r["size"], r["threads"], r["precision"]) for r in summary["timed"]):

@@ -14,21 +14,22 @@ from typing import Any
 
 from limnet.bench.speed.holding import HoldJob, run_hold
 from limnet.bench.speed.laps import LapJob, run_laps
+from limnet.bench.speed.round_time import RoundJob, run_round
 from limnet.errors import LimnetError
 
 Row = dict[str, Any]
+Job = LapJob | HoldJob | RoundJob
 _MARK = "row: "
 
 
-def in_own_process(job: LapJob | HoldJob) -> Iterator[Row]:
+def in_own_process(job: Job) -> Iterator[Row]:
     """Rows of a job, measured in a fresh process; they come as they are measured.
 
     Raises:
         LimnetError: the process failed.
     """
-    laps = isinstance(job, LapJob)
     threads = str(max(job.threads) if isinstance(job, LapJob) else job.threads)
-    content = {"kind": "laps" if laps else "hold", "job": job.to_json() if isinstance(job, LapJob) else vars(job)}
+    content = {"kind": type(job).__name__, "job": job.to_json() if isinstance(job, LapJob) else vars(job)}
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     command = [sys.executable, "-m", "limnet.bench.speed.worker"]
     with subprocess.Popen(
@@ -54,10 +55,13 @@ def in_own_process(job: LapJob | HoldJob) -> Iterator[Row]:
 
 def work(content: Row) -> Iterator[Row]:
     """Rows of the job in `content`, measured in this process."""
-    if content["kind"] == "laps":
-        yield from run_laps(LapJob.from_json(content["job"]))
+    kind, job = content["kind"], content["job"]
+    if kind == "LapJob":
+        yield from run_laps(LapJob.from_json(job))
+    elif kind == "HoldJob":
+        yield run_hold(HoldJob(**job))
     else:
-        yield run_hold(HoldJob(**content["job"]))
+        yield run_round(RoundJob(**job))
 
 
 def main() -> None:
