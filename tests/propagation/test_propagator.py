@@ -101,7 +101,17 @@ def test_memory_gets_every_prompt_nearest_first() -> None:
         [8, 12, 3, 0, 19],
         [12, 8, 19, 3, 0],
     ]
-    assert all(mask is prompts[i] for c in FakeCarrier.made for i, mask in c.prompts)
+    assert all(np.array_equal(mask, prompts[i] > 0.5) for c in FakeCarrier.made for i, mask in c.prompts)
+
+
+def test_memory_gets_masks_without_haze() -> None:
+    haze = np.full(SHAPE, 0.4, np.float32)
+    haze[0, 0] = 0.7
+    run({8: haze}, 8)
+    remembered = [mask for c in FakeCarrier.made for _, mask in c.prompts]
+    assert remembered
+    assert all(mask.sum() == 1.0 and mask[0, 0] == 1.0 and mask.dtype == np.float32 for mask in remembered)
+    assert haze[0, 0] == np.float32(0.7), "the input is not changed"
 
 
 def test_interval_scope_blends_the_sweeps_of_both_prompts_by_distance() -> None:

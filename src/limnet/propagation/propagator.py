@@ -77,6 +77,8 @@ class Propagator:
             raise InputError(f"scope is {scope!r}; allowed are 'volume' and 'interval'")
         if origin not in prompts:
             raise InputError(f"slice {origin} is not prompted; prompted are {sorted(prompts)}")
+        # memory wants masks as in training; the haze of a click network's answer would be carried as if it were object
+        prompts = {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
         depth = len(view)
         ends = {-1: -1, 1: depth}
         others = {
