@@ -1,13 +1,14 @@
 """How fast limnet is beside its references and peers, and how its memory grows.
 
-    python benchmarks/speed.py --out benchmarks/results              # standard: 480 x 480; about 6 minutes on two cores
-    python benchmarks/speed.py --out benchmarks/results --full       # 480 and 512, memory of base too; about 12 minutes
-    python benchmarks/speed.py --out out/speed --quick               # small images, to see that it works; 1 minute
+    python benchmarks/speed.py --out benchmarks/results              # standard: 480 x 480, 6 minutes on two cores
+    python benchmarks/speed.py --out benchmarks/results --full       # 480 and 512, memory of base too, 12 minutes
+    python benchmarks/speed.py --out out/speed --quick               # small images, to see that it works, 1 minute
 
 Wants a machine that does nothing else. Methods take turns, lap by lap, in one process per size; memory is looked at in
-a fresh process per depth. What is finished is kept: the same command goes on where it was stopped. SAM 2 needs
-transformers, nnInteractive's network dynamic-network-architectures; without them they are left out, and the result
-says so; with them the run takes about twice as long. All weights but those of limnet-tiny are random.
+a fresh process per depth. After `--minutes` no lap begins any more, but there are two at least. What is finished is
+kept: the same command goes on where it was stopped, also to more laps. SAM 2 needs transformers, nnInteractive's
+network dynamic-network-architectures; without them they are left out, and the result says so; with them allow twice
+the minutes. All weights but those of `--model` are random.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slices", type=int, help="slices of the timed volume; heavy methods get fewer")
     parser.add_argument("--threads", type=_numbers, help="numbers of threads, comma between")
     parser.add_argument("--precisions", type=_words, help="of fp32 and bf16, comma between")
-    parser.add_argument("--repeats", type=int, help="laps")
+    parser.add_argument("--repeats", type=int, help="laps at most")
+    parser.add_argument("--minutes", type=float, help="time for all; 0 sets no limit (default: 6, full 12, quick 1)")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     return parser
 
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 def plan_of(args: argparse.Namespace) -> Plan:
     """The plan the options ask for."""
     plan = QUICK if args.quick else FULL if args.full else STANDARD
-    names = ("methods", "sizes", "slices", "threads", "precisions", "repeats")
+    names = ("methods", "sizes", "slices", "threads", "precisions", "repeats", "minutes")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in given.get("methods", ()):
         entry_of(name)
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cpu": cpu_model(),
         "device": args.device,
     }
-    record = Record(args.out, "speed", command_of("speed", parser, args), fixed)
+    threads = f" --threads {','.join(map(str, args.threads))}" if args.threads else ""
+    record = Record(args.out, "speed", command_of("speed", parser, args) + threads, fixed)
     carry_out(plan, record)
     print(write_speed_report(record).read_text(encoding="utf-8"))
 

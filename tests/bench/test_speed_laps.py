@@ -82,6 +82,38 @@ def test_what_was_measured_is_not_measured_again():
     assert isinstance(again.done[0], Turn)
 
 
+@pytest.mark.parametrize(("seconds", "laps"), [(0, 5), (1, 2), (39, 2), (40, 3), (1000, 5)])
+def test_laps_that_would_end_too_late_do_not_begin(seconds: float, laps: int):
+    now = [0.0]
+
+    class Slow(Fake):
+        def lap(self, scene: Any) -> dict[str, list[float]]:
+            now[0] += 5
+            return super().lap(scene)
+
+    job = LapJob(32, 6, 4, (1,), ("fp32",), ("tiny", "xmem"), 5, seconds=seconds)
+    rows = list(run_laps(job, lambda name, *_: Slow(name, []), lambda: now[0]))
+    assert len(rows) == 2 * laps, "whole laps: the first one warms up and takes 20, the others 10"
+    later = replace(job, done=measured(rows, job))
+    more = list(run_laps(later, lambda name, *_: Slow(name, []), lambda: now[0]))
+    assert bool(more) == (laps < 5), "started again, it goes on by one lap at least"
+
+
+def test_sizes_share_the_time_that_memory_leaves(tmp_path: Path):
+    now, given = [0.0], []
+
+    def run(job: LapJob | HoldJob) -> Iterator[dict[str, Any]]:
+        now[0] += 30
+        given.append(getattr(job, "seconds", None))
+        yield from fake_rows(job)
+
+    plan = Plan((32, 48), 4, 3, (1,), ("fp32",), 1, ("tiny",), (("tiny", (4,)),), minutes=3)
+    carry_out(plan, Record(tmp_path, "speed", "c", {}), run, lambda: now[0])
+    assert given == [None, None, 60, 90]
+    carry_out(replace(plan, minutes=0, repeats=2), Record(tmp_path, "speed", "c", {}), run, lambda: now[0])
+    assert given[4:] == [0, 0]
+
+
 def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("limnet.bench.speed.methods.find_spec", lambda _: None)
     reason = missing("sam2-video")
@@ -117,7 +149,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path):
 
     with pytest.raises(KeyboardInterrupt):
         carry_out(plan, Record(tmp_path, "speed", "c", {}), lambda job: run(job, 3))
-    assert len(asked) == 3
+    assert [r["kind"] for r in asked] == ["memory"] * 8 + ["lap"] * 3
     record = Record(tmp_path, "speed", "c", {})
     carry_out(plan, record, run)
     assert len(asked) == 2 * (2 * 2 + 2 * 2), "every measurement once"

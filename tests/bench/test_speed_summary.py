@@ -32,6 +32,7 @@ def rows() -> list[dict[str, Any]]:
                 },
                 "ritm-h32": {FIRST: [8 * unit], LATER: [8 * unit]},
                 "xmem": {SLICE_FIRST: [40 * unit], SLICE_LATER: [40 * unit]},
+                "base": {FIRST: [2 * unit], LATER: [unit], SLICE_FIRST: [32 * unit], SLICE_LATER: [20 * unit]},
             }
             for method, some in samples.items():
                 key = {"kind": "lap", "size": 480, "lap": lap, "threads": threads, "precision": precision}
@@ -56,7 +57,9 @@ def test_ratios_of_planted_times():
     by_what = {(r["what"], r["threads"], r["precision"], r["method"]): r["ratios"] for r in summary["configurations"]}
     assert by_what["1 thread / 2 threads", 1, "bf16", "tiny"][LATER]["median"] == pytest.approx(2)
     assert by_what["fp32 / bf16", 2, "fp32", "xmem"][SLICE_FIRST]["median"] == pytest.approx(3)
-    assert len(by_what) == 4 * 4
+    kept = by_what["ritm-h32 + xmem / base", 1, "fp32", "base"]
+    assert [kept[part]["median"] for part in (FIRST, LATER, SLICE_FIRST, SLICE_LATER)] == pytest.approx([4, 8, 1.25, 2])
+    assert len(by_what) == 4 * 5 + 4
     assert summary["left_out"] == {"sam2-video": "not here"}
 
 
@@ -97,8 +100,9 @@ def test_tables():
     at = lines.index("## 480 x 480 pixels, 2 threads, bf16")
     table = [line for line in lines[at : at + 20] if line.startswith("|")]
     assert table[2] == (
-        "| **tiny** | 3.0 (2.0-5.0) | - | 12.0/26.4 | 7.0/48.6 | 33.33 (20.00-50.00) | 66.67 (40.00-100.00) |"
+        "| **tiny** | 3 | 3.0 (2.0-5.0) | - | 12.0/26.4 | 7.0/48.6 | 33.33 (20.00-50.00) | 66.67 (40.00-100.00) |"
     )
     assert "| xmem | - | - | 4.00 (4.00-4.00) | 8.00 (8.00-8.00) | - | - |" in table
     assert "| tiny, 480, bf16 | 1 thread / 2 threads | 2.00 (2.00-2.00) |" in text
+    assert "| base, 480, 1 thread, fp32 | ritm-h32 + xmem / base | 4.00 (4.00-4.00) | 8.00 (8.00-8.00) |" in text
     assert "- `sam2-video`: SAM 2.1 tiny" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from limnet.bench.speed.scene import Scene, scene
 
 Row = dict[str, Any]
 Builder = Callable[[str, int, str, str, str], Timed]
+_LEAST = 2  # laps, whatever time they take
 _WARM = 3  # slices of the scene that is used before the first lap
 
 
@@ -47,6 +49,8 @@ class LapJob:
         model: zoo name, model folder or Hub id behind "tiny".
         device: where to compute.
         done: turns that were measured before.
+        seconds: no lap begins that would end later than this if it took as long as the shortest so far (the first one
+            also builds and warms up); two laps are always run. 0 sets no limit.
     """
 
     size: int
@@ -59,6 +63,7 @@ class LapJob:
     model: str = "limnet-tiny"
     device: str = "cpu"
     done: tuple[Turn, ...] = field(default=())
+    seconds: float = 0.0
 
     def turns(self) -> list[Turn]:
         """All turns in their order, done ones left out: laps, in them configurations, in them methods."""
@@ -91,7 +96,7 @@ class LapJob:
         return cls(**{**data, **lists, "done": tuple(Turn(*turn) for turn in data["done"])})
 
 
-def run_laps(job: LapJob, builder: Builder = build) -> Iterator[Row]:
+def run_laps(job: LapJob, builder: Builder = build, clock: Callable[[], float] = time.monotonic) -> Iterator[Row]:
     """Measure all turns of a job, in this process.
 
     A method that cannot be used gives one row with "left_out", the reason, and none after it.
@@ -99,6 +104,7 @@ def run_laps(job: LapJob, builder: Builder = build) -> Iterator[Row]:
     Args:
         job: what to measure.
         builder: makes a method, see `limnet.bench.speed.methods.build`.
+        clock: in seconds, for the limit of time.
 
     Yields:
         Row of a turn, with "samples": part -> seconds.
@@ -108,8 +114,11 @@ def run_laps(job: LapJob, builder: Builder = build) -> Iterator[Row]:
     left_out: set[str] = set()
     scenes: dict[int, Scene] = {}
     before = torch.get_num_threads()
+    limit = _Limit(job.seconds, clock)
     try:
         for turn in job.turns():
+            if limit.reached(turn.lap):
+                return
             name, depth = turn.method, job.depth(turn.method)
             if name in left_out:
                 continue
@@ -133,6 +142,27 @@ def run_laps(job: LapJob, builder: Builder = build) -> Iterator[Row]:
             yield {**job.key(turn), "samples": {part: [float(s) for s in some] for part, some in samples.items()}}
     finally:
         torch.set_num_threads(before)
+
+
+class _Limit:
+    """Tells whether one more lap would take too long."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds, self.clock = seconds, clock
+        self.start = self.began = clock()
+        self.lap, self.shortest = -1, float("inf")
+
+    def reached(self, lap: int) -> bool:
+        """Whether this lap must not begin; asked at every turn."""
+        if lap == self.lap:
+            return False
+        now, first = self.clock(), self.lap < 0
+        if not first:  # the first lap of a process also warms up and builds
+            self.shortest = min(self.shortest, now - self.began)
+        self.lap, self.began = lap, now
+        if not self.seconds or first or lap < _LEAST:
+            return False
+        return now - self.start + self.shortest > self.seconds
 
 
 def _scene(scenes: dict[int, Scene], size: int, depth: int) -> Scene:

@@ -66,7 +66,7 @@ _OUTSIDE = "limnet.bench.speed.outside_methods"
 
 METHODS: dict[str, MethodEntry] = {
     "tiny": MethodEntry(f"{_OURS}:tiny", "the model as it works: windows that follow the object"),
-    "tiny-whole": MethodEntry(f"{_OURS}:tiny_whole", "the same networks on whole slices"),
+    "tiny-whole": MethodEntry(f"{_OURS}:tiny_whole", "the same networks on whole slices", heavy=True),
     "base": MethodEntry(f"{_OURS}:base", "HRNet-W32 and XMem in limnet, image halves kept; random weights", heavy=True),
     "ritm-h18s": MethodEntry(f"{_REFERENCE}:ritm_h18s", "RITM HRNet-18s, everything computed at every click"),
     "ritm-h32": MethodEntry(f"{_REFERENCE}:ritm_h32", "RITM HRNet-32, everything computed at every click", heavy=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,19 +35,21 @@ class Plan:
         memory_repeats: fresh processes per depth.
         model: zoo name, model folder or Hub id behind "tiny".
         device: where to compute.
+        minutes: for all; laps that would not be over by then are left out, down to two per size. 0 sets no limit.
     """
 
     sizes: tuple[int, ...] = (480,)
     slices: int = 24
-    heavy_slices: int = 5
+    heavy_slices: int = 7
     threads: tuple[int, ...] = (1, 2)
     precisions: tuple[str, ...] = ("fp32", "bf16")
-    repeats: int = 3
+    repeats: int = 5
     methods: tuple[str, ...] = tuple(METHODS)
     memory: tuple[tuple[str, tuple[int, ...]], ...] = (("tiny", (50, 1000)),)
     memory_repeats: int = 1
     model: str = "limnet-tiny"
     device: str = "cpu"
+    minutes: float = 6.0
 
     def lap_jobs(self, rows: list[Row]) -> Iterator[LapJob]:
         """One job per size; what rows hold already is marked as done."""
@@ -82,31 +85,37 @@ class Plan:
                             )
 
 
-QUICK = Plan((128,), 5, 3, (1,), ("fp32",), 2, memory=(("tiny", (8, 24)),))
+QUICK = Plan((128,), 5, 3, (1,), ("fp32",), 2, memory=(("tiny", (8, 24)),), minutes=1)
 STANDARD = Plan()
-FULL = Plan((480, 512), memory=(("tiny", (50, 200, 1000)), ("base", (15, 45))))
+FULL = Plan((480, 512), memory=(("tiny", (50, 200, 1000)), ("base", (10, 30))), minutes=12)
 
 
-def carry_out(plan: Plan, record: Record, run: Runner = in_own_process) -> None:
+def carry_out(
+    plan: Plan, record: Record, run: Runner = in_own_process, clock: Callable[[], float] = time.monotonic
+) -> None:
     """Measure what a record does not hold yet; every row is kept at once.
 
     Args:
         plan: what to measure.
         record: where rows go.
         run: gives the rows of a job.
+        clock: in seconds, for the plan's limit of time.
     """
     console = Console(stderr=True, highlight=False)
+    start = clock()
     record.keep(lambda row: "left_out" not in row)  # its package may be there now
-    for lap_job in plan.lap_jobs(record.rows):
-        if not lap_job.turns():
-            continue
-        for row in run(lap_job):
-            record.add(row)
-            what = row.get("left_out") or f"lap {row['lap'] + 1}, {row['threads']} threads, {row['precision']}"
-            console.print(f"{row['size']} pixels, {row['method']}: {what}", markup=False)
     for job in plan.memory_jobs():
         if record.has(job.key()):
             continue
         for row in run(job):
             record.add(row)
             console.print(f"{job.size} pixels, {job.method}: memory of {job.slices} slices", markup=False)
+    for number, lap_job in enumerate(plan.lap_jobs(record.rows)):
+        if not lap_job.turns():
+            continue
+        left = 60 * plan.minutes - (clock() - start)
+        share = max(left / (len(plan.sizes) - number), 1.0) if plan.minutes else 0.0
+        for row in run(replace(lap_job, seconds=share)):
+            record.add(row)
+            what = row.get("left_out") or f"lap {row['lap'] + 1}, threads: {row['threads']}, {row['precision']}"
+            console.print(f"{row['size']} pixels, {row['method']}: {what}", markup=False)

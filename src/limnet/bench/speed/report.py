@@ -50,7 +50,14 @@ def speed_tables(summary: Row) -> str:
         some = [r for r in summary["timed"] if (r["size"], r["threads"], r["precision"]) == config]
         size, threads, precision = config
         parts.append(f"## {size} x {size} pixels, {threads} thread{'s' * (threads > 1)}, {precision}\n")
-        head = ["method", "open, ms", "encode a slice, ms", "first click, ms p50/p95", "later click, ms p50/p95"]
+        head = [
+            "method",
+            "laps",
+            "open, ms",
+            "encode a slice, ms",
+            "first click, ms p50/p95",
+            "later click, ms p50/p95",
+        ]
         head += ["slices/s, first round", "slices/s, later round"]
         parts.append(markdown(head, [_times(r) for r in some]))
         lines = [[r["method"], *(_ratio(r["times_base"].get(p)) for p in RATIOS)] for r in some if r["times_base"]]
@@ -58,7 +65,7 @@ def speed_tables(summary: Row) -> str:
             parts.append(f"Times as long as {base}:\n")
             parts.append(markdown(["method", *RATIOS], lines))
     if summary["configurations"]:
-        parts.append("## Threads and precision: times as long\n")
+        parts.append("## Reference, threads and precision: times as long\n")
         lines = [
             [f"{r['method']}, {r['size']}, {_where(r)}", r["what"], *(_ratio(r["ratios"].get(p)) for p in RATIOS[:4])]
             for r in summary["configurations"]
@@ -108,7 +115,7 @@ def draw_ratios(summary: Row, path: Path) -> Path:
 
 def _times(row: Row) -> list[object]:
     found = row["seconds"]
-    cells: list[object] = [f"**{row['method']}**" if row["method"] == "tiny" else row["method"]]
+    cells: list[object] = [f"**{row['method']}**" if row["method"] == "tiny" else row["method"], row["laps"]]
     for part in (OPEN, ENCODE):
         cells.append(_spread(found[part], 1000) if part in found else None)
     for part in (FIRST, LATER):
@@ -162,4 +169,7 @@ def _mib(size: float) -> str:
 
 
 def _where(row: Row) -> str:
-    return row["precision"] if "thread" in row["what"] else f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    if "thread" in row["what"]:
+        return str(row["precision"])
+    where = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    return where if "fp32" in row["what"] else f"{where}, {row['precision']}"

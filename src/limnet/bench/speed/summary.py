@@ -27,6 +27,7 @@ Laps = dict[str, dict[int, list[float]]]
 
 COMBINED = {"ritm-h32 + xmem": ("ritm-h32", "xmem")}
 """Clicks of one reference and slices of another: the method of the paper run the reference way."""
+_REFERENCE, _OURS = "ritm-h32 + xmem", "base"
 _ROUNDS = ((ROUND_FIRST, FIRST, SLICE_FIRST), (ROUND_LATER, LATER, SLICE_LATER))
 _SLICES = 100
 
@@ -72,9 +73,13 @@ def ratios_of(laps: Laps, base: Laps) -> dict[str, dict[str, float]]:
 
 
 def configuration_ratios(found: Mapping[Config, Mapping[str, Laps]]) -> list[Row]:
-    """How many times as long each method takes with the fewest threads as with the most, and in fp32 as in bf16."""
+    """How many times as long the reference takes as base, fewer threads as most of them, and fp32 as bf16."""
     rows: list[Row] = []
     for (size, threads, precision), methods in found.items():
+        where = {"size": size, "threads": threads, "precision": precision}
+        if _OURS in methods and _REFERENCE in methods:
+            values = ratios_of(methods[_REFERENCE], methods[_OURS])
+            rows.append({**where, "what": f"{_REFERENCE} / {_OURS}", "method": _OURS, "ratios": values})
         most = max(t for s, t, p in found if s == size and p == precision)
         for slow, fast, what in (
             ((size, threads, precision), (size, most, precision), f"{threads} thread / {most} threads"),
@@ -84,8 +89,7 @@ def configuration_ratios(found: Mapping[Config, Mapping[str, Laps]]) -> list[Row
                 continue
             for name, laps in methods.items():
                 if name in found[fast] and (values := ratios_of(laps, found[fast][name])):
-                    rows.append({"size": size, "threads": threads, "precision": precision, "what": what,
-                                 "method": name, "ratios": values})  # fmt: skip
+                    rows.append({**where, "what": what, "method": name, "ratios": values})
     return rows
 
 
@@ -103,6 +107,7 @@ def summarise(rows: Sequence[Row], base: str = "tiny") -> Row:
             "threads": config[1],
             "precision": config[2],
             "method": name,
+            "laps": max(len(samples) for samples in laps.values()),
             "seconds": times_of(laps),
             "times_base": ratios_of(laps, methods[base]) if base in methods and name != base else {},
         }
