@@ -36,8 +36,17 @@ def test_no_split_of_a_tiny_set_is_empty(count):
         assert set(found.values()) == set(splits)
 
 
+@pytest.mark.parametrize(("count", "held"), [(5, 1), (6, 1), (10, 2), (39, 8)])
+def test_few_patients_are_split_exactly(count, held):
+    for seed in range(20):
+        found = split_patients([f"p{i}" for i in range(count)], seed=seed)
+        assert list(found.values()).count("val") == held
+
+
 def test_one_patient_is_for_training():
-    assert split_patients(["a", "a"]) in ({"a": "train"}, {"a": "val"})
+    for seed in range(20):
+        assert split_patients(["a", "a"], seed=seed) == {"a": "train"}
+        assert sorted(split_patients(["a", "b"], ("train", "val", "test"), seed=seed).values()) == ["train", "val"]
     assert split_patients([]) == {}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from limnet.errors import InputError
 
+FEW = 40  # patients; with fewer the sizes of the splits are exact
+
 
 def patient_share(patient: str, seed: int = 0) -> float:
     """A number in [0, 1) that depends on the patient's id and the seed alone (SHA-256)."""
@@ -19,8 +21,9 @@ def split_patients(
 ) -> dict[str, str]:
     """Assign every patient to a split.
 
-    A patient keeps its split when others are added. The only exception are tiny data sets: where a split would stay
-    empty although there are patients enough, the patient nearest to its range moves there.
+    A patient belongs where the hash falls, so it keeps its split when others are added. Below `FEW` patients that would
+    give very uneven splits: there each held-out split gets its share in whole patients, at least one, in the order of
+    the hash, and one patient at least is left to train.
 
     Args:
         patients: ids; repeated ones count once.
@@ -39,12 +42,14 @@ def split_patients(
         raise InputError(f"fraction is {fraction}; the {len(held)} split(s) {', '.join(held)} must leave some to train")
     order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
     counts = dict.fromkeys(splits, 0)
-    for patient in order:
-        counts[_place(patient_share(patient, seed), splits, fraction)] += 1
-    if len(order) >= len(splits):
-        while empty := [name for name in splits if not counts[name]]:
-            counts[max(counts, key=lambda name: counts[name])] -= 1
-            counts[empty[0]] += 1
+    if len(order) < FEW:
+        counts[splits[0]] = len(order)
+        for name in held:
+            counts[name] = max(min(max(round(fraction * len(order)), 1), counts[splits[0]] - 1), 0)
+            counts[splits[0]] -= counts[name]
+    else:
+        for patient in order:
+            counts[_place(patient_share(patient, seed), splits, fraction)] += 1
     sequence = [name for name in (*held, splits[0]) for _ in range(counts[name])]
     return dict(zip(order, sequence, strict=True))
 
