@@ -10,10 +10,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from limnet.blocks.fold import fold_batchnorm
+from limnet.errors import InputError
 from limnet.interaction.tiny import TinyInteraction, intensity_difference
 from tests.helpers.tiny_networks import disk, scramble, small_interaction
 
-IMAGE_HALF, CLICK_HALF = 12e9, 3e9  # floating-point operations at 480 x 480
+IMAGE_HALF = 12e9  # floating-point operations at 480 x 480
+CLICK_HALF = {"light": 3e9, "unet": 10e9}
+CLICK_IN_WINDOW = 1.2e9  # at 160 x 160, where clicks run
 
 
 def inputs(height: int, width: int, batch: int = 1, channels: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -155,15 +158,25 @@ def test_both_halves_export(network: TinyInteraction) -> None:
         torch.testing.assert_close(result, network(other, prompts)["instances"], rtol=1e-4, atol=1e-5)
 
 
-def test_default_network_keeps_its_budget() -> None:
+@pytest.mark.parametrize("decoder", sorted(CLICK_HALF))
+def test_default_sizes_keep_their_budget(decoder: str) -> None:
     with FakeTensorMode(), torch.inference_mode():
-        network = TinyInteraction().eval()
+        network = TinyInteraction(decoder=decoder).eval()
         with FlopCounterMode(display=False) as image_half:
             features = network.encode_image(torch.rand(1, 1, 480, 480))
         with FlopCounterMode(display=False) as click_half:
             network.decode(features, torch.rand(1, 4, 480, 480))
+        window = network.encode_image(torch.rand(1, 1, 160, 160))
+        with FlopCounterMode(display=False) as in_window:
+            network.decode(window, torch.rand(1, 4, 160, 160))
     assert 5e9 < image_half.get_total_flops() <= IMAGE_HALF
-    assert 1e9 < click_half.get_total_flops() <= CLICK_HALF
+    assert 1e9 < click_half.get_total_flops() <= CLICK_HALF[decoder]
+    assert in_window.get_total_flops() <= CLICK_IN_WINDOW
+
+
+def test_unknown_decoder() -> None:
+    with pytest.raises(InputError, match="'light' and 'unet'"):
+        TinyInteraction(decoder="deep")
 
 
 def test_intensity_difference_by_hand() -> None:
