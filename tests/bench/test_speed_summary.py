@@ -105,4 +105,7 @@ def test_tables():
     assert "| xmem | - | - | 4.00 (4.00-4.00) | 8.00 (8.00-8.00) | - | - |" in table
     assert "| tiny, 480, bf16 | 1 thread / 2 threads | 2.00 (2.00-2.00) |" in text
     assert "| base, 480, 1 thread, fp32 | ritm-h32 + xmem / base | 4.00 (4.00-4.00) | 8.00 (8.00-8.00) |" in text
-    assert "- `sam2-video`: SAM 2.1 tiny" in text
+    assert "- `ritm-h32 + xmem`: clicks of ritm-h32, slices of xmem" in text
+    assert "`sam2-video`" not in text
+    left_out = [*rows(), {"kind": "lap", "method": "sam2-video", "left_out": "not here"}]
+    assert "- `sam2-video`: SAM 2.1 tiny, 1024 x 1024 pixels. Left out: not here" in speed_tables(summarise(left_out))

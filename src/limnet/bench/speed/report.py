@@ -73,16 +73,19 @@ def speed_tables(summary: Row) -> str:
         parts.append(markdown(["method, pixels", "ratio of", *RATIOS[:4]], lines))
     parts += _memory(summary["memory"])
     parts.append("## Methods\n")
+    there = {row["method"] for row in (*summary["timed"], *summary["memory"])}
     for name, entry in METHODS.items():
-        why = summary["left_out"].get(name)
-        parts.append(f"- `{name}`: {entry.title}" + (f". Left out: {why}" if why else ""))
-    parts += [f"- `{name}`: clicks of {a}, slices of {b}" for name, (a, b) in COMBINED.items()]
+        if (why := summary["left_out"].get(name)) or name in there:
+            parts.append(f"- `{name}`: {entry.title}" + (f". Left out: {why}" if why else ""))
+    parts += [f"- `{name}`: clicks of {a}, slices of {b}" for name, (a, b) in COMBINED.items() if name in there]
     parts.append("\nHeavy methods run on few slices, and with the largest number of threads only.")
     return "\n".join(parts) + "\n"
 
 
 def draw_ratios(summary: Row, path: Path) -> Path:
     """Ratios to the base on a logarithmic scale, one panel per configuration, one colour per part."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     shown = RATIOS[:4]
     configs = list(dict.fromkeys((r["size"], r["threads"], r["precision"]) for r in summary["timed"]))
     names = [n for n in [*METHODS, *COMBINED] if any(r["method"] == n and r["times_base"] for r in summary["timed"])]
@@ -104,6 +107,9 @@ def draw_ratios(summary: Row, path: Path) -> Path:
                     axes.plot([found["low"], found["high"]], [place, place], color=colour_of(k), linewidth=1.5)
                     axes.plot(found["median"], place, MARKERS[k], color=colour_of(k), markersize=6, label=part)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.set_ylim(len(names) - 0.5, -0.5)
     handles = {label: h for axes in grid.ravel() for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
