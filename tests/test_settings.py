@@ -29,3 +29,10 @@ def test_round_trip() -> None:
 def test_refuses(bad: object) -> None:
     with pytest.raises(InputError):
         Settings.from_json(bad)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, True, "0.5"])
+def test_least_sure_is_a_probability(value: object) -> None:
+    with pytest.raises(InputError, match="least_sure"):
+        Settings(least_sure=value)  # type: ignore[arg-type]
+    assert Settings(least_sure=0.65).least_sure == 0.65

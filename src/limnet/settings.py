@@ -22,6 +22,8 @@ class Settings:
         tau: Threshold of eq. (4): the previous mask of a slice is kept where P(previous is better) > tau. In [0, 1]; 1
             turns fusion off.
         stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
+        least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
+            this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         cache_bytes: Upper limit of the memory for cached image features of one case.
@@ -30,6 +32,7 @@ class Settings:
     scope: Scope = "volume"
     tau: float = 0.5
     stop_after_empty: int = 3
+    least_sure: float = 0.0
     click_fallback: int = 2
     follow_window: bool = True
     cache_bytes: int = 1 << 30
@@ -40,6 +43,9 @@ class Settings:
             raise InputError(
                 f"tau is {self.tau!r}; it is a probability between 0 and 1 (1 never keeps the previous mask)"
             )
+        sure = self.least_sure
+        if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure < 1:
+            raise InputError(f"least_sure is {sure!r}; it is a probability of at least 0 and below 1 (0 turns it off)")
         if not isinstance(self.follow_window, bool):
             raise InputError(f"follow_window is {self.follow_window!r}; it is True or False")
         for name, least in (("stop_after_empty", 1), ("click_fallback", 0), ("cache_bytes", 0)):

@@ -319,3 +319,13 @@ def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
     result = Propagator(small_propagation()).propagate(view, prompts, 20, "interval", _result(40, range(18, 40)))
     assert {i for i, m in result.items() if m.any()} == set(range(22, 30))
     assert not result[21].any(), "the slices next to the click are told to be empty"
+
+
+def test_an_open_sweep_ends_where_it_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the fake's answers are worth .5 + (1 + start) / 100: .59 from slice 8, .63 from slice 12
+    assert sorted(run({8: filled()}, 8, least_sure=0.58)) == [i for i in range(DEPTH) if i != 8]
+    assert run({8: filled()}, 8, least_sure=0.6) == {}
+    between = run({8: filled(), 12: filled()}, 12, "interval", least_sure=0.6)
+    assert sorted(between) == [9, 10, 11, *range(13, DEPTH)], "between two prompts the object does not end"
+    assert sorted(run({8: filled(), 12: filled()}, 8, "volume", least_sure=0.6)) == [9, 10, 11]
+    assert run({8: filled(), 12: EMPTY}, 8, "volume", least_sure=0.6) == {}, "an empty prompt ahead holds no object"

@@ -30,7 +30,8 @@ class Propagator:
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: features of the case; a private one when None.
-        settings: has `stop_after_empty` (a sweep ends after so many empty slices); None for the default of 3.
+        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default) and `least_sure` (an
+            open sweep ends at a slice whose mask is less sure; 0, off, by default). None for the defaults.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Propagator:
         self.network, self.settings = network, settings
         self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
         self.stop_after_empty = int(getattr(settings, "stop_after_empty", 3))
+        self.least_sure = float(getattr(settings, "least_sure", 0.0))
 
     def propagate(
         self,
@@ -118,6 +120,7 @@ class Propagator:
         carrier = make_carrier(self.network, self.encoder, view, nearest_prompts(prompts, start), self.settings)
         carrier.place(start, prompts[start])
         empty = 0
+        last = max(i * direction for i, mask in prompts.items() if (mask > 0.5).any()) * direction
         for index in range(start + direction, end, direction):
             if index in prompts:
                 empty = 0 if (prompts[index] > 0.5).any() else empty + 1
@@ -126,13 +129,23 @@ class Propagator:
                     count.skip(abs(end - index))
                     break
             else:
-                results[index] = carrier.step(index)
+                result = carrier.step(index)
+                if (index - last) * direction > 0 and _sureness(result) < self.least_sure:
+                    count.skip(abs(end - index))
+                    break
+                results[index] = result
                 empty = 0 if (results[index] > 0.5).any() else empty + 1
                 if empty >= self.stop_after_empty:
                     count.skip(abs(end - index))
                     break
             count.add()
         return results
+
+
+def _sureness(mask: Slice) -> float:
+    """Mean probability inside a mask (H, W); 1 for an empty one."""
+    inside = mask[mask > 0.5]
+    return float(inside.mean()) if len(inside) else 1.0
 
 
 def _emptied(
