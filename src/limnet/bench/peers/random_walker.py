@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse import linalg
 
 from limnet.bench.peers.appearance import Clicks, likelihood
@@ -39,7 +39,6 @@ class RandomWalkerPeer:
         beta: how much a squared step in gray value (0..1 in the window) hinders the walker.
         gamma: weight of the intensity prior against the mean conductance between neighbours; 0 for none.
         noise: least standard deviation of a tissue in the prior, in window units.
-        smooth: standard deviation in nodes of the smoothing before borders are judged.
         small: bonus in border strength for every halving of the box.
         keep: bonus for agreement (Dice) with the mask of the round before.
         coarse: nodes of the grid of a trial.
@@ -49,7 +48,6 @@ class RandomWalkerPeer:
     beta: float = 1000.0
     gamma: float = 0.03
     noise: float = 0.05
-    smooth: float = 0.7
     small: float = 0.06
     keep: float = 0.3
     coarse: int = 15_000
@@ -97,8 +95,7 @@ class RandomWalkerSession(VolumeSession):
             grid = Grid.on(box, self.volume.spacing, self.peer.coarse)
             found = self._walk(grid, samples, None)
             sides = faces(grid, self.volume.shape)
-            smoothed = ndimage.gaussian_filter(grid.means(self.image), self.peer.smooth)
-            score = border_strength(found > 0.5, smoothed, grid.spacing, sides)
+            score = border_strength(found > 0.5, grid.means(self.image), grid.spacing, sides)
             score -= self.peer.small * float(np.log2(scale))
             if before is not None:
                 score += self.peer.keep * agreement(found > 0.5, grid.means(before) > 0.5)
