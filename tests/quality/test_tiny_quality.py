@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limnet.blocks.fold import fold_batchnorm
 from limnet.quality.tiny import TinyQuality
 from tests.helpers.tiny_networks import disk, small_quality
 
@@ -53,19 +52,17 @@ def test_batch_equals_single(network: TinyQuality) -> None:
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_and_folding_stay_close(network: TinyQuality) -> None:
+def test_bfloat16_stays_close(network: TinyQuality) -> None:
     image, previous, current = inputs()
     with torch.inference_mode():
         exact = network(image, previous, current)
         with torch.autocast("cpu", torch.bfloat16):
             mixed = network(image, previous, current)
         half = small_quality().to(torch.bfloat16)(image, previous, current)
-        folded = fold_batchnorm(small_quality())(image, previous, current)
     assert mixed.dtype == half.dtype == torch.float32
     scale = 0.1 * (1 + float(network.score(image, previous).detach().abs().max()))
     assert float((mixed - exact).abs().max()) < scale
     assert float((half - exact).abs().max()) < scale
-    torch.testing.assert_close(folded, exact, rtol=1e-3, atol=1e-4)
 
 
 def test_configuration_rebuilds_it(network: TinyQuality) -> None:
