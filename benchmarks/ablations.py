@@ -42,6 +42,7 @@ from limnet.segmenter import InteractiveSegmenter
 
 RELEASED = "as released"
 NEVER = 1 << 20  # empty slices no volume has
+SURE = 0.65  # for models that do not end open sweeps where they are unsure
 
 
 def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
@@ -53,6 +54,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         f"scope {other}": {"scope": other},
         "window does not follow": {"follow_window": False},
         "no early stop": {"stop_after_empty": NEVER},
+        f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
         "no disk around disobeyed clicks": {"click_fallback": 0},
         "no fusion": {"tau": 1.0},
         f"scope {other}, no fusion": {"scope": other, "tau": 1.0},
