@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from limnet.bench.peers.appearance import likelihood
@@ -41,6 +41,7 @@ class GeodesicPeer:
         edge: cost of crossing an edge of one `STEP` in gray value, against crossing half of the box in open tissue.
         tissue: extra cost of tissue unlike the clicks, against open tissue.
         noise: least standard deviation of a tissue, in window units.
+        smooth: standard deviation in nodes of the smoothing before edges are counted, as noise adds up along a path.
         small: bonus in border strength for every halving of the box.
         keep: bonus for agreement (Dice) with the mask of the round before.
         coarse: nodes of the grid of a trial.
@@ -50,6 +51,7 @@ class GeodesicPeer:
     edge: float = 1.0
     tissue: float = 10.0
     noise: float = 0.05
+    smooth: float = 0.7
     small: float = 0.03
     keep: float = 0.6
     coarse: int = 20_000
@@ -123,7 +125,7 @@ class GeodesicSession(VolumeSession):
         values = grid.means(self.image)
         inside, outside = self.samples()
         alike = likelihood(values, inside, outside, self.peer.noise)
-        height = values * (self.peer.edge / STEP)
+        height = ndimage.gaussian_filter(values, self.peer.smooth) * (self.peer.edge / STEP)
         near = distances((1.0 + self.peer.tissue * (1.0 - alike) ** 2) / length, height, grid, self.clicks.positive)
         if not self.clicks.negative:
             return near, np.full_like(near, _FAR)
