@@ -69,14 +69,12 @@ PEERS: dict[str, PeerEntry] = {
     "optical-flow": PeerEntry(
         "limnet.bench.peers.optical_flow", "OpticalFlowPeer", "prompt masks of limnet, moved by optical flow"
     ),
-    "sam-points": PeerEntry(
-        "limnet.bench.peers.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights"
-    ),
+    "sam": PeerEntry("limnet.bench.peers.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights"),
     "sam2-video": PeerEntry(
         "limnet.bench.peers.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights"
     ),
     "nninteractive": PeerEntry("limnet.bench.peers.nninteractive", "NnInteractivePeer", "nnInteractive; own weights"),
-    "prediction-folder": PeerEntry(
+    "predictions": PeerEntry(
         "limnet.bench.peers.prediction_folder", "PredictionFolderPeer", "finished predictions of an automatic method"
     ),
 }

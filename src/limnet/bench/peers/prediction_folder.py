@@ -17,7 +17,7 @@ from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-_PEER = "prediction-folder"
+_PEER = "predictions"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from limnet.bench.protocol import Voxel
 from limnet.view import SliceView
 from limnet.volume import Volume
 
-_PEER = "sam-points"
+_PEER = "sam"
 _WHAT = "a SAM model in the transformers layout (config.json, model.safetensors, preprocessor_config.json; ViT-B here)"
 _CACHED = 64  # slices whose image embedding (4 MB) is kept
 
