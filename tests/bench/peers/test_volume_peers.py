@@ -117,8 +117,8 @@ def test_distances_are_in_millimetres():
     found = distances(np.ones(grid.shape), flat, grid, start)
     z, y, x = np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij")
     expected = np.sqrt(((z - 6) * 3.0) ** 2 + (y - 10.0) ** 2 + ((x - 10) * 1.5) ** 2)
-    assert (found >= expected - 1e-4).all()  # no short cuts, and hardly a detour
-    assert (found <= 1.25 * expected + 1e-4).all()
+    assert (found >= expected - 1e-4).all()  # no short cuts
+    assert (found <= 1.28 * expected + 1e-4).all()  # 1.13 where nodes lie evenly
     assert found[6, 20, 10] == pytest.approx(10.0)
     assert found[9, 10, 10] == pytest.approx(9.0)
     assert distances(2 * np.ones(grid.shape), flat, grid, start)[9, 10, 10] == pytest.approx(18.0)

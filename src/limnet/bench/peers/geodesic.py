@@ -48,7 +48,7 @@ class GeodesicPeer:
         nodes: greatest number of nodes of the last grid.
     """
 
-    edge: float = 1.0
+    edge: float = 0.1
     tissue: float = 10.0
     noise: float = 0.05
     smooth: float = 0.7
