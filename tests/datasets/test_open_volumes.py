@@ -9,41 +9,11 @@ import pytest
 from limnet.datasets.clips import draw_clip
 from limnet.datasets.open import GROUP_WEIGHTS, OpenDataModule, OpenDataset, load_sources, read_manifest
 from limnet.errors import MissingFileError
-
-
-def write(root: Path) -> Path:
-    """Two CTs, a slice, a label map without an image, and a validation volume, listed as in the true layout."""
-    rng = np.random.default_rng(0)
-    entries = []
-
-    def add(
-        file: str, shape: tuple[int, int, int], spacing: tuple[float, ...], modality: str, image: bool = True
-    ) -> None:
-        path = root / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        label = np.zeros(shape, np.uint8)
-        label[:, 2:14, 3:15] = 1
-        label[:, 20:24, 20:26] = 4
-        label[0, 0, 0] = 9
-        arrays = {"label": label, "spacing": np.asarray(spacing, np.float32)}
-        if image:
-            arrays["image"] = rng.integers(-500, 500, shape).astype(np.int16)
-        np.savez_compressed(path, **arrays)
-        entries.append({"file": file, "kind": "volume" if image else "labelmap", "modality": modality, "shape": shape})
-
-    add("train/ts_ct_abdomen_1.npz", (10, 32, 32), (1.5, 1.5, 1.5), "CT")
-    add("train/ts_ct_abdomen_2.npz", (10, 32, 32), (5.0, 1.0, 1.0), "CT")
-    add("train/deep/openms_1.npz", (9, 32, 32), (1.0, 1.0, 1.0), "MR FLAIR")
-    add("train/dcmqi_1.npz", (1, 32, 32), (1.0, 1.0, 1.0), "CT")
-    add("train/synthseg_1.npz", (9, 32, 32), (1.0, 1.0, 1.0), "none", image=False)
-    add("train/unknown_thing.npz", (9, 32, 32), (1.0, 1.0, 1.0), "CT")
-    add("val/ts_ct_abdomen_9.npz", (10, 32, 32), (1.5, 1.5, 1.5), "CT")
-    (root / "manifest.json").write_text(json.dumps({"format": "npz", "volumes": entries}))
-    return root
+from tests.helpers import fake_open
 
 
 def test_sources_of_a_split(tmp_path: Path) -> None:
-    sources = {s.name: s for s in load_sources(write(tmp_path))}
+    sources = {s.name: s for s in load_sources(fake_open.build(tmp_path))}
     assert sorted(sources) == [
         "train/dcmqi_1.npz",
         "train/deep/openms_1.npz",
@@ -69,7 +39,7 @@ def test_sources_of_a_split(tmp_path: Path) -> None:
 
 
 def test_splits_and_groups(tmp_path: Path) -> None:
-    write(tmp_path)
+    fake_open.build(tmp_path)
     assert [s.name for s in load_sources(tmp_path, "val")] == ["val/ts_ct_abdomen_9.npz"]
     chosen = load_sources(tmp_path, groups={"unknown": 3.0})
     assert [(s.name, s.weight) for s in chosen] == [("train/unknown_thing.npz", 3.0)]
@@ -79,12 +49,12 @@ def test_splits_and_groups(tmp_path: Path) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"manifest\.json"):
         load_sources(tmp_path)
-    write(tmp_path)
+    fake_open.build(tmp_path)
     assert len(read_manifest(tmp_path)) == 7
 
 
 def test_cases_of_the_open_volumes(tmp_path: Path) -> None:
-    data = OpenDataset(write(tmp_path))
+    data = OpenDataset(fake_open.build(tmp_path))
     cases = {case.name: case for case in data.all_cases()}
     assert "synthseg_1" not in cases
     assert [c.name for c in data.cases("val")] == ["ts_ct_abdomen_9"]
@@ -97,7 +67,7 @@ def test_cases_of_the_open_volumes(tmp_path: Path) -> None:
 
 
 def test_painted_label_maps(tmp_path: Path) -> None:
-    (case,) = OpenDataset(write(tmp_path), groups=("synthseg",), painted=True).all_cases()
+    (case,) = OpenDataset(fake_open.build(tmp_path), groups=("synthseg",), painted=True).all_cases()
     first, second = case.read_image(), case.read_image()
     assert first.array.std() > 0
     assert np.array_equal(first.array, second.array)
@@ -105,7 +75,7 @@ def test_painted_label_maps(tmp_path: Path) -> None:
 
 
 def test_groups_keep_their_weights(tmp_path: Path) -> None:
-    module = OpenDataModule(write(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
+    module = OpenDataModule(fake_open.build(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
     module.prepare_data()
     module.setup("fit")
     assert module.training is not None
@@ -138,7 +108,7 @@ def test_files_of_one_person(tmp_path: Path, file: str, patient: str) -> None:
 
 
 def test_manifest_that_promises_too_much(tmp_path: Path) -> None:
-    write(tmp_path)
+    fake_open.build(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["volumes"][0]["sha256"] = "0" * 64
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

@@ -47,6 +47,7 @@ SUITES: dict[str, SuiteEntry] = {
     "open": SuiteEntry("limnet.bench.suites.open", "the open volumes (a folder with manifest.json)"),
     "cvpr25": SuiteEntry("limnet.bench.suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
     "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
+    "dataset": SuiteEntry("limnet.bench.suites.dataset", "any data set that limnet reads, by --name"),
     "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
     "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
     "table4": SuiteEntry("limnet.bench.suites.table4", "Table IV: six organs of BTCV"),
@@ -98,12 +99,11 @@ def build_peer(text: str) -> Predictor:
     Raises:
         InputError: no such peer, or no such field.
     """
-    name, _, rest = text.partition(":")
+    name, given = parse_options(text)
     if name not in PEERS:
         raise InputError(_unknown("peer", name, PEERS))
     entry = PEERS[name]
     cls = getattr(import_module(entry.module), entry.cls)
-    given = dict(_field(part, text) for part in rest.split(",") if part)
     known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
     if set(given) - set(known):
         raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
@@ -111,6 +111,16 @@ def build_peer(text: str) -> Predictor:
         return cls(**given)
     except TypeError as error:
         raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
+
+
+def parse_options(text: str) -> tuple[str, dict[str, Any]]:
+    """Split "name:option=value,option=value"; values are JSON, anything else is text.
+
+    Raises:
+        InputError: an option without a value.
+    """
+    name, _, rest = text.partition(":")
+    return name, dict(_field(part, text) for part in rest.split(",") if part)
 
 
 def _field(part: str, text: str) -> tuple[str, Any]:

@@ -35,6 +35,8 @@ class Suite:
         scores: "challenge" adds the scores of the CVPR 2025 challenge to reports.
         published: table of `published.json` whose columns are the groups, if there is one.
         note: what a reader must know about the numbers, printed in reports.
+        layered: slices of a case are one picture again and again, each with other objects: an object is segmented on
+            its own slice alone.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Suite:
     scores: str | None = None
     published: str | None = None
     note: str = ""
+    layered: bool = False
 
     def choice_of(self, case: str) -> ObjectChoice:
         """Which objects of a case are taken."""
@@ -61,6 +64,7 @@ class Suite:
             "rounds": {"class": type(self.rounds).__name__, **_recorded(self.rounds)},
             "objects": dataclasses.asdict(self.choice),
             **({"parts": dict(self.parts)} if self.parts else {}),
+            **({"layered": True} if self.layered else {}),
         }
         return json.loads(json.dumps(found))
 
@@ -84,6 +88,7 @@ class SuiteOptions:
         nsd_mm: tolerance of the surface Dice in mm.
         jitter: clicks are off by up to this many mm.
         seed: of the robot user.
+        dataset: which data set, for the suite `dataset`.
     """
 
     split: str | None = None
@@ -95,6 +100,7 @@ class SuiteOptions:
     nsd_mm: float | None = None
     jitter: float | None = None
     seed: int | None = None
+    dataset: str | None = None
 
     def played(self, default: RobotRounds) -> RobotRounds:
         """`default` with what these options change."""

@@ -68,7 +68,8 @@ class Run:
             for thing in self.suite.choice_of(case.name).objects(case, volume):
                 names.append(thing.object)
                 if (case.name, thing.object) not in done:
-                    failed |= not self._run_object(case, volume, thing, keep)
+                    seen, asked = own_layers(volume, thing) if self.suite.layered else (volume, thing)
+                    failed |= not self._run_object(case, seen, asked, keep)
         except Exception as error:  # a damaged file, or labels on another grid: the run goes on with the next case
             keep(self._error(case.name, "", error))
             return
@@ -118,3 +119,13 @@ class Run:
     def _error(self, case: str, object: str, error: Exception) -> Record:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return {"type": "error", "key": self.key, "case": case, "object": object, "error": text[:500]}
+
+
+def own_layers(volume: Volume, thing: BenchObject) -> tuple[Volume, BenchObject]:
+    """Volume and object cut to the slices that show the object."""
+    from limnet.volume import Volume
+
+    there = np.flatnonzero(thing.mask.any((1, 2)))
+    cut = slice(int(there[0]), int(there[-1]) + 1)
+    shown = Volume.from_array(volume.array[cut], volume.spacing, modality=volume.modality)
+    return shown, thing._replace(mask=thing.mask[cut])

@@ -46,11 +46,18 @@ Nsd = Annotated[float | None, typer.Option("--nsd", help="Also measure surface D
 Jitter = Annotated[float | None, typer.Option("--jitter", help="Clicks are off by up to this many mm.", min=0)]
 Views = Annotated[bool, typer.Option("--views/--no-views", help="Keep a small picture of every object for reports.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the robot user.", min=0)]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Which data set, as NAME or NAME:option=value,... (limnet data list); of bench dataset alone."
+    ),
+]
 
 
 def _command(name: str) -> Callable[..., None]:
     def bench(
         data: Data,
+        dataset: Name = None,
         model: Models = None,
         peer: Peers = None,
         out: Out = Path("results"),
@@ -77,7 +84,9 @@ def _command(name: str) -> Callable[..., None]:
         from limnet.bench.registry import build_peer, build_suite
         from limnet.bench.suite import SuiteOptions
 
-        options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed)
+        if dataset is not None and name != "dataset":
+            raise InputError(f"--name is an option of limnet bench dataset; {name} knows its data sets, leave it out")
+        options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed, dataset)
         suite = build_suite(name, data, options)
         device = "cuda" if accelerator in ("gpu", "cuda") else "cpu"
         models = model or ([] if peer else ["limnet-tiny"])

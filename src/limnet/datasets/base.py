@@ -59,6 +59,8 @@ class LabelledDataset(ABC):
     access: ClassVar[str]
     layout: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    layered: ClassVar[bool] = False
+    """Whether a case repeats one picture, once for each layer of objects: no volume to propagate through."""
 
     def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0) -> None:
         self.root, self.fraction, self.seed = Path(root), fraction, seed

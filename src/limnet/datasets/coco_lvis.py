@@ -55,6 +55,7 @@ class CocoLvisDataset(LabelledDataset):
     )
     layout = "train/images/000000000009.jpg\ntrain/masks/000000000009.pickle\ntrain/hannotation.pickle\n(val alike)"
     splits = ("train", "val")
+    layered = True
 
     def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, stuff: bool = True) -> None:
         self.stuff = stuff
