@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limnet.bench.plots import INK, new_figure, save_figure
+from limnet.bench.plots import INK, new_figure, save_figure, shown_quality
 from limnet.bench.results import BenchResults
 from limnet.bench.views import read_view, view_path
 
@@ -12,7 +12,7 @@ _COLUMNS = 3
 
 
 def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 6) -> Path | None:
-    """The objects with the lowest Dice after their last round, each on its worst slice.
+    """The objects with the lowest Dice (or IoU) after their last round, each on its worst slice.
 
     Args:
         results: of one method.
@@ -26,7 +26,7 @@ def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 
     Raises:
         InputError: matplotlib is not installed.
     """
-    curves = results.table.curves("dice")
+    curves = results.table.curves(results.quality)
     scores = {(o["case"], o["object"]): curves[o["case"], o["object"]][-1] for o in results.objects}
     chosen = []
     for name in sorted(scores, key=lambda n: (scores[n], n)):
@@ -49,6 +49,6 @@ def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 
         for mask, colour, style in ((view.truth, "#56B4E9", "--"), (view.mask, "#E69F00", "-")):
             if mask.any() and not mask.all() and min(mask.shape) > 1:
                 axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style)
-        title = f"{case}\n{thing}, slice {view.slice}: Dice {scores[case, thing]:.2f}"
+        title = f"{case}\n{thing}, slice {view.slice}: {shown_quality([results])} {scores[case, thing]:.2f}"
         axes.set_title(title, fontsize=8, color=INK)
     return save_figure(figure, path)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LimnetSession:
-    """One case of limnet; takes clicks and boxes."""
+    """One case of limnet; takes clicks, boxes and a mask to start from."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -32,6 +32,11 @@ class LimnetSession:
     def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
         """One round from a box, corners inclusive; bool (D, H, W)."""
         return self.case.box(lo, hi)
+
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """Begin with a mask, bool (D, H, W), that clicks may change; an empty one is nothing."""
+        if mask.any():
+            self.case.set_mask(mask, frozen=False)
 
 
 @dataclass(frozen=True)

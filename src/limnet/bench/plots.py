@@ -49,7 +49,7 @@ def colour_of(index: int) -> str:
 
 
 def draw_rounds(found: Sequence[BenchResults], path: Path) -> Path:
-    """Mean Dice after every round, one panel for all objects and one for each group, one line per method.
+    """Mean Dice (or IoU) after every round, one panel for all objects and one for each group, one line per method.
 
     Args:
         found: results of one suite.
@@ -78,14 +78,14 @@ def draw_rounds(found: Sequence[BenchResults], path: Path) -> Path:
         axes.set_xticks(range(1, last + 1))
     for axes in panels[len(groups) :]:
         axes.axis("off")
-    panels[0].set_ylabel("mean Dice", color=FAINT)
+    panels[0].set_ylabel(f"mean {shown_quality(found)}", color=FAINT)
     panels[0].set_xlabel("round", color=FAINT)
     _legend(figure, panels[0])
     return save_figure(figure, path)
 
 
 def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
-    """Dice of every object after its last round, one strip per group and method, with the median.
+    """Dice (or IoU) of every object after its last round, one strip per group and method, with the median.
 
     Args:
         found: results of one suite.
@@ -100,7 +100,7 @@ def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
     _plain(axes)
     step = 0.8 / len(found)
     for k, results in enumerate(found):
-        curves = results.table.curves("dice")
+        curves = results.table.curves(results.quality)
         for place, group in enumerate(groups):
             some = [o for o in results.objects if o["group"] == group]
             scores = [curves[o["case"], o["object"]][-1] for o in some]
@@ -113,9 +113,14 @@ def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
             axes.hlines(float(np.median(scores)), middle - step * 0.4, middle + step * 0.4, color=INK, linewidth=1.4)
     axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
     axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel("Dice after the last round", color=FAINT)
+    axes.set_ylabel(f"{shown_quality(found)} after the last round", color=FAINT)
     _legend(figure, axes)
     return save_figure(figure, path)
+
+
+def shown_quality(found: Sequence[BenchResults]) -> str:
+    """Name of what the results of one suite are measured by."""
+    return "IoU" if found[0].quality == "iou" else "Dice"
 
 
 def _plain(axes: Axes) -> None:

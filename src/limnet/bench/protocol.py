@@ -1,7 +1,7 @@
 """What a method must offer to be benchmarked: a Predictor opens a volume, its Session answers clicks.
 
 A peer is a small frozen dataclass with `name` and `start`; its fields are its configuration, which is recorded and
-hashed with every result. Sessions with more abilities say so by having the methods of `BoxSession`.
+hashed with every result. Sessions with more abilities say so by having the methods of `BoxSession` or `StartSession`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "NamedPredictor",
     "Predictor",
     "Session",
+    "StartSession",
     "Voxel",
     "config_hash",
     "predictor_config",
@@ -59,6 +60,15 @@ class BoxSession(Session, Protocol):
         Returns:
             bool (D, H, W).
         """
+        ...
+
+
+@runtime_checkable
+class StartSession(Session, Protocol):
+    """A session that can begin with a flawed mask which the clicks then correct."""
+
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """Take the result so far, bool (D, H, W), before the first click."""
         ...
 
 

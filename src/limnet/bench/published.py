@@ -103,6 +103,35 @@ def published_runtime() -> PublishedRuntime:
     return PublishedRuntime(**{**found, "caveats": tuple(found["caveats"])})
 
 
+@dataclass(frozen=True)
+class PublishedClicks:
+    """Clicks to an IoU that papers state.
+
+    Attributes:
+        source: the papers.
+        columns: data sets; groups of the suite interaction2d bear the same names.
+        rows: (method, quality in percent, "85" or "90", column -> mean clicks; columns may be missing).
+        caveats: what keeps the numbers from being compared.
+    """
+
+    source: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, str, Mapping[str, float]], ...]
+    caveats: tuple[str, ...]
+
+
+def published_clicks() -> PublishedClicks:
+    """Clicks to an IoU of other methods."""
+    found = _content()["clicks"]
+    rows = [
+        (row["method"], quality, {c: v for c, v in zip(found["columns"], values, strict=True) if v is not None})
+        for row in found["rows"]
+        for quality in ("85", "90")
+        if (values := row.get(f"noc{quality}")) is not None
+    ]
+    return PublishedClicks(found["source"], tuple(found["columns"]), tuple(rows), tuple(found["caveats"]))
+
+
 def _values(row: Mapping[str, Any], columns: list[str]) -> dict[str, float]:
     pairs = zip(columns, row["values"], strict=True)
     return {column: value / 100 for column, value in pairs if value is not None}

@@ -48,6 +48,9 @@ SUITES: dict[str, SuiteEntry] = {
     "cvpr25": SuiteEntry("limnet.bench.suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
     "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
     "dataset": SuiteEntry("limnet.bench.suites.dataset", "any data set that limnet reads, by --name"),
+    "interaction2d": SuiteEntry(
+        "limnet.bench.suites.interaction2d", "clicks to an IoU on GrabCut, Berkeley, SBD, DAVIS and DAVIS-585"
+    ),
     "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
     "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
     "table4": SuiteEntry("limnet.bench.suites.table4", "Table IV: six organs of BTCV"),
@@ -85,12 +88,17 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     """The suite of a name on the data in a folder.
 
     Raises:
-        InputError: no such suite.
+        InputError: no such suite, or options that it has no use for.
         MissingFileError: the folder does not hold its data.
     """
     if name not in SUITES:
         raise InputError(_unknown("benchmark", name, SUITES))
-    return import_module(SUITES[name].module).build(Path(root), options)
+    suite: Suite = import_module(SUITES[name].module).build(Path(root), options)
+    if options.parts and not suite.parts:
+        raise InputError(f"benchmark {name} is not made of parts; leave --part out")
+    if suite.scores != "clicks" and (options.target is not None or options.way is not None):
+        raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
+    return suite
 
 
 def build_peer(text: str) -> Predictor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limnet.bench.challenge_means import challenge_means
+from limnet.bench.click_tables import click_tables
 from limnet.bench.published import PublishedTable, published_table
 from limnet.bench.results import BenchResults, read_results
 from limnet.errors import FileFormatError, InputError
@@ -60,14 +61,19 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
         found: results of one suite.
 
     Returns:
-        Markdown: final Dice by group beside published rows, Dice per round, further figures, failures.
+        Markdown: final Dice by group beside published rows, Dice per round, further figures, failures. Where clicks are
+        counted: see `click_tables`.
     """
     first = found[0]
     table = published_table(first.header["published"]) if first.header.get("published") else None
     parts = [f"## {first.header['title']}", ""]
     if first.header.get("note"):
         parts += [str(first.header["note"]), ""]
-    parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _challenge(found) + _failures(found)
+    if first.header.get("scores") == "clicks":
+        parts += [click_tables(found)]
+    else:
+        parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _challenge(found)
+    parts += _failures(found)
     if table is not None:
         parts += ["Published numbers are printed as they are: " + table.source + ".", ""]
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]

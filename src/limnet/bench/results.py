@@ -29,7 +29,7 @@ class BenchResults:
 
     Attributes:
         header: suite, configuration, command, versions, machine; see `limnet.bench.runner`.
-        table: one row per case, object and round: dice, compliance, lost and where asked for nsd.
+        table: one row per case, object and round: dice, compliance, lost and where asked for nsd or iou.
         objects: one entry per object, sorted by case and object: case, object, group, axis, voxels, clicks
             ([z, y, x, 1 or 0] each, None for a box).
         errors: what failed: case, object ("" for a case that could not be read), error.
@@ -48,6 +48,11 @@ class BenchResults:
         return str(self.header["predictor"]["name"])
 
     @property
+    def quality(self) -> str:
+        """Column that tables and curves are about: "dice", or "iou" where clicks are counted."""
+        return "iou" if self.header.get("scores") == "clicks" else "dice"
+
+    @property
     def groups(self) -> list[str]:
         """Groups, sorted."""
         return sorted({str(o["group"]) for o in self.objects})
@@ -57,8 +62,12 @@ class BenchResults:
         """Number of rounds of the object that took most."""
         return max((row["round"] for row in self.table.rows), default=0)
 
-    def curve(self, column: str = "dice", group: str | None = None) -> list[float]:
-        """Mean after every round over the objects of a group (None: all), an ended object keeping its last value."""
+    def curve(self, column: str | None = None, group: str | None = None) -> list[float]:
+        """Mean of a column (None: `quality`) after every round over the objects of a group (None: all).
+
+        An ended object keeps its last value.
+        """
+        column = column or self.quality
         found = self.table.summary(group, column) if self.table.rows else {}
         values = [found[f"{column}@{i}"] for i in range(1, self.rounds + 1) if f"{column}@{i}" in found]
         return values + values[-1:] * (self.rounds - len(values)) if values else []
@@ -77,7 +86,8 @@ class BenchResults:
         """`Table.summary` of every group and of "all"."""
         if not self.table.rows:
             return {}
-        return {**{group: self.table.summary(group) for group in self.groups}, "all": self.table.summary()}
+        by_group = {group: self.table.summary(group, self.quality) for group in self.groups}
+        return {**by_group, "all": self.table.summary(column=self.quality)}
 
     def write(self, path: Path) -> None:
         """Write `path` (JSON) and the table beside it (.csv), each atomically.

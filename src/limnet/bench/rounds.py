@@ -35,6 +35,7 @@ class RoundRow(NamedTuple):
         lost: whether Dice fell by more than `LOSS` against the round before.
         seconds: time of the round, of the method only.
         nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
+        iou: intersection over union, None if the protocol does not count in it.
     """
 
     round: int
@@ -45,10 +46,12 @@ class RoundRow(NamedTuple):
     lost: bool
     seconds: float
     nsd: float | None = None
+    iou: float | None = None
 
     def values(self) -> dict[str, float]:
-        """The numbers for a table: dice, compliance, lost (0 or 1) and nsd where there is one; no times."""
+        """The numbers for a table: dice, compliance, lost (0 or 1), nsd and iou where there is one; no times."""
         found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost), "nsd": self.nsd}
+        found["iou"] = self.iou
         return {name: value for name, value in found.items() if value is not None}
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.rounds import RobotRounds, Rounds
 
 if TYPE_CHECKING:
+    from limnet.bench.protocol import Predictor
     from limnet.datasets.labelled import LabelledCase
 
 Grouping = Callable[[str, str], str]
@@ -32,7 +34,8 @@ class Suite:
         choices: case name -> choice, for suites over several data sets; `choice` for all others.
         parts: what decides the numbers besides, as JSON types; becomes part of the configuration.
         variants: settings of limnet models, each run for itself, such as {"tau": 1.0}.
-        scores: "challenge" adds the scores of the CVPR 2025 challenge to reports.
+        limnet: makes the method of a limnet model; takes what `LimnetPredictor` takes.
+        scores: "challenge" adds the scores of the CVPR 2025 challenge to reports; "clicks" counts clicks to an IoU.
         published: table of `published.json` whose columns are the groups, if there is one.
         note: what a reader must know about the numbers, printed in reports.
         layered: slices of a case are one picture again and again, each with other objects: an object is segmented on
@@ -48,6 +51,7 @@ class Suite:
     choices: Mapping[str, ObjectChoice] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
     variants: Sequence[Mapping[str, Any]] = ({},)
+    limnet: Callable[..., Predictor] = LimnetPredictor
     scores: str | None = None
     published: str | None = None
     note: str = ""
@@ -89,6 +93,9 @@ class SuiteOptions:
         jitter: clicks are off by up to this many mm.
         seed: of the robot user.
         dataset: which data set, for the suite `dataset`.
+        parts: names of the data sets to take, of those that a suite joins.
+        target: IoU at which an object ends, where clicks are counted.
+        way: how a click network alone is asked, see `limnet.bench.click_predictor.ClickPredictor`.
     """
 
     split: str | None = None
@@ -101,6 +108,9 @@ class SuiteOptions:
     jitter: float | None = None
     seed: int | None = None
     dataset: str | None = None
+    parts: tuple[str, ...] = ()
+    target: float | None = None
+    way: str | None = None
 
     def played(self, default: RobotRounds) -> RobotRounds:
         """`default` with what these options change."""

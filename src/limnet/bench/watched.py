@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.bench.protocol import BoxSession, Session, Voxel
+from limnet.bench.protocol import BoxSession, Session, StartSession, Voxel
 
 
 class Watched:
@@ -21,6 +23,17 @@ class Watched:
         return self.mask
 
 
+class WatchedStart(Watched):
+    """The same for sessions that take a mask to start from."""
+
+    session: StartSession
+
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """See `StartSession.start_from`."""
+        self.mask = mask
+        self.session.start_from(mask)
+
+
 class WatchedBox(Watched):
     """The same for sessions that take boxes."""
 
@@ -32,6 +45,14 @@ class WatchedBox(Watched):
         return self.mask
 
 
+class WatchedBoth(WatchedBox, WatchedStart):
+    """The same for sessions that take either."""
+
+    session: Any
+
+
 def watched(session: Session) -> Watched:
-    """The session, watched; it takes boxes if the session does."""
+    """The session, watched; it takes boxes, or a mask to start from, if the session does."""
+    if isinstance(session, StartSession):
+        return WatchedBoth(session) if isinstance(session, BoxSession) else WatchedStart(session)
     return WatchedBox(session) if isinstance(session, BoxSession) else Watched(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,17 @@ Axis = Annotated[int | None, typer.Option("--axis", help="Slice axis.", min=0, m
 Nsd = Annotated[float | None, typer.Option("--nsd", help="Also measure surface Dice at this tolerance in mm.", min=0)]
 Jitter = Annotated[float | None, typer.Option("--jitter", help="Clicks are off by up to this many mm.", min=0)]
 Views = Annotated[bool, typer.Option("--views/--no-views", help="Keep a small picture of every object for reports.")]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option("--part", help="Only this data set of the benchmark, such as kits19; may be repeated."),
+]
+Target = Annotated[
+    float | None, typer.Option("--target", help="Click counts: IoU at which an object ends, .9 by default.", min=0)
+]
+Way = Annotated[
+    str | None,
+    typer.Option("--way", help="Click counts: window (as limnet works) or zoom (as RITM); by the network by default."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the robot user.", min=0)]
 Name = Annotated[
     str | None,
@@ -63,6 +75,7 @@ def _command(name: str) -> Callable[..., None]:
         out: Out = Path("results"),
         fresh: Fresh = False,
         split: Split = None,
+        part: Parts = None,
         rounds: Rounds = None,
         per_case: PerCase = None,
         per_group: PerGroup = None,
@@ -71,6 +84,8 @@ def _command(name: str) -> Callable[..., None]:
         nsd: Nsd = None,
         jitter: Jitter = None,
         seed: Seed = None,
+        target: Target = None,
+        way: Way = None,
         scope: Scope = None,
         tau: Tau = None,
         views: Views = True,
@@ -80,18 +95,18 @@ def _command(name: str) -> Callable[..., None]:
         devices: Devices = "1",
         nodes: Nodes = 1,
     ) -> None:
-        from limnet.bench.limnet_predictor import LimnetPredictor
         from limnet.bench.registry import build_peer, build_suite
         from limnet.bench.suite import SuiteOptions
 
         if dataset is not None and name != "dataset":
             raise InputError(f"--name is an option of limnet bench dataset; {name} knows its data sets, leave it out")
         options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed, dataset)
+        options = dataclasses.replace(options, parts=tuple(part or ()), target=target, way=way)
         suite = build_suite(name, data, options)
         device = "cuda" if accelerator in ("gpu", "cuda") else "cpu"
         models = model or ([] if peer else ["limnet-tiny"])
         predictors: list[Predictor] = [
-            LimnetPredictor(m, scope, tau, variant, threads, device, precision)
+            suite.limnet(m, scope, tau, variant, threads, device, precision)
             for m in models
             for variant in suite.variants
         ]
@@ -161,7 +176,7 @@ def _show(console: Any, record: dict[str, Any]) -> None:
     if record["type"] == "error":
         console.print(f"{where}: {record['error']}", style="red", markup=False, highlight=False)
     elif record["type"] == "object":
-        scores = " ".join(f"{v['dice']:.3f}" for v in record["values"])
+        scores = " ".join(f"{v.get('iou', v['dice']):.3f}" for v in record["values"])
         console.print(f"{where}: {scores}", markup=False, highlight=False)
 
 

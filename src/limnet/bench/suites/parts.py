@@ -62,14 +62,15 @@ def join(
 
     Raises:
         MissingFileError: none of them is there.
-        InputError: a data set has no such split.
+        InputError: a data set has no such split, or the suite no such part.
     """
     base = options.chosen(ObjectChoice(smallest=1, components=()))
     choices: dict[str, ObjectChoice] = {}
     cases: list[LabelledCase] = []
     absent: list[Part] = []
-    for part in parts:
-        found = _find(root, part)
+    taken = chosen_parts(name, options, {part.dataset: part for part in parts})
+    for part in taken.values():
+        found = find_part(root, part)
         if found is None:
             absent.append(part)
             continue
@@ -79,15 +80,11 @@ def join(
         mine = found.cases(split)[: options.per_group]
         cases += mine
         choices |= {case.name: dataclasses.replace(base, merge=part.merge) for case in mine}
-    if len(absent) == len(parts):
-        wanted = "; ".join(f"{part.dataset} in {' or '.join(part.folders)}" for part in parts)
-        raise MissingFileError(
-            f"no data of benchmark {name} in {root}: expected {wanted}. "
-            "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
-        )
+    if len(absent) == len(taken):
+        raise no_data(name, root, absent)
     missing = f"Not measured, for lack of data: {', '.join(part.dataset for part in absent)}." if absent else ""
     return Suite(
-        name=name,
+        name="-".join([name, *options.parts]),
         title=title,
         cases=cases,
         rounds=options.played(rounds or RobotRounds()),
@@ -101,7 +98,28 @@ def join(
     )
 
 
-def _find(root: Path, part: Part) -> LabelledDataset | None:
+def chosen_parts(name: str, options: SuiteOptions, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the parts of a suite (by name) that the options ask for; all of them by default.
+
+    Raises:
+        InputError: one that does not exist.
+    """
+    unknown = [part for part in options.parts if part not in parts]
+    if unknown:
+        raise InputError(f"benchmark {name} has no part {unknown[0]!r}; its parts are {', '.join(parts)}")
+    return {key: part for key, part in parts.items() if not options.parts or key in options.parts}
+
+
+def no_data(name: str, root: Path, parts: Sequence[Part]) -> MissingFileError:
+    """The error of a suite of which no part is there."""
+    wanted = "; ".join(f"{part.dataset} in {' or '.join(part.folders)}" for part in parts)
+    return MissingFileError(
+        f"no data of benchmark {name} in {root}: expected {wanted}. "
+        "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
+    )
+
+
+def find_part(root: Path, part: Part) -> LabelledDataset | None:
     """The data set in one of its folders or in the root itself; None where it is not."""
     cls = dataset_class(part.dataset)
     for folder in [*(root / name for name in part.folders), root]:
