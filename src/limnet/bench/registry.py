@@ -94,8 +94,8 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     if name not in SUITES:
         raise InputError(_unknown("benchmark", name, SUITES))
     suite: Suite = import_module(SUITES[name].module).build(Path(root), options)
-    if options.parts and not suite.parts:
-        raise InputError(f"benchmark {name} is not made of parts; leave --part out")
+    if set(options.parts) - set(suite.parts):
+        raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
     if suite.scores != "clicks" and (options.target is not None or options.way is not None):
         raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
     return suite
