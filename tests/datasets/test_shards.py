@@ -38,6 +38,22 @@ def test_round_trip(tmp_path: Path, size: int) -> None:
     assert batch[1].shape == (2, 3, size, size)
 
 
+def test_start_masks(tmp_path: Path) -> None:
+    write(tmp_path, "d2_1", 3)
+    _image, mask = write(tmp_path, "d2_2", 2, seed=1)
+    start = np.roll(mask, 3, -1)
+    np.save(tmp_path / "d2_2_start.npy", np.packbits(start.reshape(2, 3, -1), axis=-1))
+    data = ShardDataset(tmp_path, "d2_*")
+    assert not data[1][2].any()  # the first shard has none
+    np.testing.assert_array_equal(data[4][1].numpy(), mask[1])
+    np.testing.assert_array_equal(data[4][2].numpy(), start[1])
+    assert [part.shape for part in data[[0, 4]]] == [(2, 3, 16, 16)] * 3
+    assert len(ShardDataset(tmp_path, "d2_1")[0]) == 2
+    np.save(tmp_path / "d2_2_start.npy", np.zeros((1, 3, 32), np.uint8))
+    with pytest.raises(FileFormatError, match="collect it again"):
+        ShardDataset(tmp_path, "d2_*")
+
+
 @pytest.mark.parametrize("index", [5, -1, 99])
 def test_outside(tmp_path: Path, index: int) -> None:
     write(tmp_path, "a", 5)

@@ -11,6 +11,7 @@ pytest.importorskip("lightning")
 
 from limnet.hub.folder import load_component
 from limnet.interaction.module import InteractionModule, damage, start_prompts, wrong_objects
+from limnet.interaction.training_clicks import draw_clicks
 from limnet.training.callbacks import ExportAverage
 from tests.helpers.tiny_networks import ENCODER, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
@@ -40,6 +41,43 @@ def test_a_training_step(length: int) -> None:
     assert torch.equal(loss, again)
     assert not torch.equal(loss, make(seed=4).training_step(batch(length=length), 0))
     assert not torch.equal(loss, make().training_step(batch(length=length), 1))
+
+
+def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pytest.MonkeyPatch) -> None:
+    import limnet.interaction.module as place
+
+    seen: list[torch.Tensor] = []
+
+    def watched(target: torch.Tensor, predicted: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(predicted.clone())
+        return draw_clicks(target, predicted, *rest)
+
+    monkeypatch.setattr(place, "augment_clips", lambda image, mask, generator: (image.float() / 255, mask > 0))
+    monkeypatch.setattr(place, "draw_clicks", watched)
+    image, mask = batch(2)
+    start = mask.roll(5, -1)
+    start[1] = 0  # nothing recorded
+    make(own=0.0, erase=0.0).training_step((image, mask, start), 0)
+    assert torch.equal(seen[0][0], start[0] > 0)
+    assert not torch.equal(seen[0][1], start[0] > 0)
+
+
+def test_own_masks_as_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make(own=1.0)
+    scramble(module.network)
+    image, mask = batch(6)
+    target = mask > 0
+    features = module.network.encode_image(image.float() / 255)
+    prompts = torch.zeros(6, 4, 32, 32)
+    prompts[:, 3] = 1
+    module._start_from_own(features, target, prompts, torch.Generator().manual_seed(0))
+    assert prompts[:, 0].amin() >= 0
+    assert prompts[:, 0].amax() <= 1
+    assert prompts[:, 0].std() > 0
+    assert not prompts[:, 1:].any()  # no clicks are left, nor boxes
+    untouched = torch.zeros(6, 4, 32, 32)
+    make(own=0.0)._start_from_own(features, target, untouched, torch.Generator().manual_seed(0))
+    assert not untouched.any()
 
 
 def test_gradients_reach_every_weight() -> None:

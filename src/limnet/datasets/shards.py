@@ -1,7 +1,9 @@
 """Shards: clips drawn ahead of time and memory-mapped, so that training never waits for data.
 
 Layout: `<stem>_image.npy` uint8 (N, T, S, S) and `<stem>_mask.npy` uint8 (N, T, ceil(S*S/8)), the masks packed eight
-pixels a byte in C order. Any number of stems may lie in one folder; a glob pattern picks among them.
+pixels a byte in C order. Any number of stems may lie in one folder; a glob pattern picks among them. A shard may have
+`<stem>_start.npy` besides, laid out like the masks: the mask a user would begin from, as real rounds left it
+(recipes/collect_starts.py).
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from limnet.errors import FileFormatError, InputError, MissingFileError
 class ShardDataset(Dataset):
     """Clips of several shards, one after the other.
 
+    If any of them has start masks, every item has one; clips without have an empty one.
+
     Args:
         root: folder.
         pattern: glob for the stems, for example "d2_*".
@@ -37,6 +41,7 @@ class ShardDataset(Dataset):
                 f"no shard {pattern}_image.npy in {root}; draw some first with recipes/make_shards.py"
             )
         self.images, self.masks = [], []
+        self.starts: list[np.ndarray | None] = []
         for path in paths:
             partner = path.with_name(path.name.removesuffix("_image.npy") + "_mask.npy")
             if not partner.is_file():
@@ -50,24 +55,29 @@ class ShardDataset(Dataset):
                 )
             self.images.append(image)
             self.masks.append(mask)
+            start = path.with_name(path.name.removesuffix("_image.npy") + "_start.npy")
+            self.starts.append(np.load(start, mmap_mode="r") if start.is_file() else None)
+            if self.starts[-1] is not None and self.starts[-1].shape != packed:
+                raise FileFormatError(f"{start} has shape {self.starts[-1].shape}, expected {packed}; collect it again")
         self.ends = np.cumsum([len(i) for i in self.images])
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
-        """Image uint8 (T, S, S) and mask uint8 of the same shape; a list of indices gives a leading batch axis."""
+    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, ...]:
+        """Image, mask and, where there are any, start mask, each uint8 (T, S, S); a list gives a leading batch axis."""
         if isinstance(index, list):
-            items = [self[i] for i in index]
-            return torch.stack([i[0] for i in items]), torch.stack([i[1] for i in items])
+            return tuple(torch.stack(parts) for parts in zip(*(self[i] for i in index), strict=True))
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = int(np.searchsorted(self.ends, index, side="right"))
         row = index - (int(self.ends[shard - 1]) if shard else 0)
         image = np.array(self.images[shard][row])
-        pixels = image.shape[-2] * image.shape[-1]
-        mask = np.unpackbits(self.masks[shard][row], axis=-1, count=pixels).reshape(image.shape)
-        return torch.from_numpy(image), torch.from_numpy(mask)
+        mask = _unpacked(self.masks[shard][row], image)
+        if all(start is None for start in self.starts):
+            return torch.from_numpy(image), mask
+        start = self.starts[shard]
+        return torch.from_numpy(image), mask, torch.zeros_like(mask) if start is None else _unpacked(start[row], image)
 
     def loader(self, batch_size: int, shuffle: bool = True, seed: int = 0) -> ShardLoader:
         """Batches drawn by the training process itself: reading is a memory copy.
@@ -78,6 +88,12 @@ class ShardDataset(Dataset):
             seed: of the orders.
         """
         return ShardLoader(self, batch_size, shuffle, seed)
+
+
+def _unpacked(packed: np.ndarray, image: np.ndarray) -> Tensor:
+    """Bits of a clip's masks to uint8 in the shape of its image (T, S, S)."""
+    pixels = image.shape[-2] * image.shape[-1]
+    return torch.from_numpy(np.unpackbits(packed, axis=-1, count=pixels).reshape(image.shape))
 
 
 class ShardLoader:
@@ -110,7 +126,7 @@ class ShardLoader:
             return len(self.dataset) // world // self.batch_size
         return -(-len(range(rank, len(self.dataset), world)) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         rank, world = process_place()
         order = np.arange(len(self.dataset))
         first = 0

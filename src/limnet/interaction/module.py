@@ -36,11 +36,13 @@ class InteractionModule(AveragedModule):
         relook: how often a later step brings no new click, only a second look with the mask so far.
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
         corruption: share of the paper's six kinds of defects among damaged start masks; the rest is `damage`.
+        own: share of the samples that start from a mask of the network itself, of one click and too generous or strict.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
         network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
+        optimizer: "adamw" or "muon" (`limnet.training.muon`).
 
     Raises:
         InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
@@ -60,11 +62,13 @@ class InteractionModule(AveragedModule):
         relook: float = 0.2,
         erase: float = 0.08,
         corruption: float = 0.5,
+        own: float = 0.2,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
         network: str = "TinyInteraction",
         validation_clicks: int = 6,
+        optimizer: str = "adamw",
     ):
         super().__init__()
         if validation_clicks < LEAST_CLICKS:
@@ -77,14 +81,16 @@ class InteractionModule(AveragedModule):
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """One batch of (image uint8 (B, T, H, W), mask uint8 (B, T, H, W)); a random slice of each clip is used."""
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
+        """One batch of image, mask and, if recorded, start mask, each uint8 (B, T, H, W).
+
+        A random slice of each clip is used. Samples with a recorded start mask begin from it.
+        """
         generator = self.step_generator(batch_index)
-        image, mask = batch
-        if image.shape[1] > 1:
-            pick = int(torch.randint(0, image.shape[1], (1,), generator=generator))
-            image, mask = image[:, pick : pick + 1], mask[:, pick : pick + 1]
-        image, target = augment_clips(image, mask, generator)
+        pick = int(torch.randint(0, batch[0].shape[1], (1,), generator=generator)) if batch[0].shape[1] > 1 else 0
+        image, *masks = (part[:, pick : pick + 1] for part in batch)
+        image, warped = augment_clips(image, torch.cat(masks, 1), generator)
+        target = warped[:, :1]
         if self.hparams["freeze_encoder"]:
             self.network.encoder.eval()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
@@ -92,8 +98,12 @@ class InteractionModule(AveragedModule):
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
         prompts = start_prompts(target, generator, self.hparams["corruption"])
+        if len(masks) > 1:
+            recorded = warped[:, 1].flatten(1).any(1)
+            prompts[recorded, 0], prompts[recorded, 3] = warped[recorded, 1].float(), 0
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
+        self._start_from_own(features, target, prompts, generator)
         target = wrong_objects(target, prompts, generator, self.hparams["erase"])
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
@@ -120,6 +130,30 @@ class InteractionModule(AveragedModule):
         self.log("train/dice_first", scores[0])
         self.log("train/dice_last", scores[-1])
         return loss
+
+    @torch.no_grad()
+    def _start_from_own(
+        self, features: tuple[Tensor, ...], target: Tensor, prompts: Tensor, generator: torch.Generator
+    ) -> None:
+        """Replace some start masks in `prompts` (B, 4, H, W), in place, by what the network makes of one click.
+
+        The click lies in the object, or beside it in a fifth of the cases; the answer is taken at a random threshold.
+        Such masks leak into what looks alike, as those of a sweep do, and negative clicks must bring them back.
+        """
+        chosen = torch.rand(len(target), generator=generator) < self.hparams["own"]
+        beside = torch.rand(len(target), generator=generator) < 0.2
+        bias = (torch.rand((len(target), 1, 1, 1), generator=generator) * 2.5 - 0.7).to(target.device)
+        if not bool(chosen.any()):
+            return
+        chosen, beside = chosen.to(target.device), beside.to(target.device)
+        ring = (functional.max_pool2d(target.float(), 25, 1, 12) > 0) & ~target
+        wanted = torch.where(beside.view(-1, 1, 1, 1), ring, target)
+        clicked = torch.zeros_like(prompts)
+        points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2)
+        add_disks(clicked[:, 1:2], clicked[:, 2:3], points, kind, self.network.click_radius)
+        logits = self.network.decode(features, fit_prompts(clicked, self.network))["instances"]
+        prompts[chosen, 0:1] = (logits + bias).sigmoid()[chosen]
+        prompts[chosen, 3] = 0
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
         """The robot user on the first slice of every clip, with the averaged weights; see `validate_clicks`."""

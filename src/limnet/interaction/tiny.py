@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from limnet.blocks.geodesic import geodesic_distance
 from limnet.blocks.prompt_unet import PromptUNet
 from limnet.blocks.tiny import WIDTHS, MapDecoder, TinyEncoder, pad_to_stride, similarity
 from limnet.errors import InputError
+
+REACHES = (0.15, 0.6)  # geodesic distances at which closeness has fallen to 1/e
 
 
 def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
@@ -30,6 +33,23 @@ def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
     return torch.where(mass > 1e-6, (grey - mean) * 4, torch.zeros_like(grey))
 
 
+def geodesic_closeness(image: Tensor, clicks: Tensor) -> Tensor:
+    """How near every pixel is to the clicks along paths of even gray values, at two scales.
+
+    Args:
+        image: (B, C, H, W) in [0, 1], H and W even.
+        clicks: (B, K, H, W) disks.
+
+    Returns:
+        (B, 2K, H, W) in [0, 1]: 1 at the clicks, fine scale of all K maps first, 0 for maps without clicks.
+    """
+    distance = geodesic_distance(image, clicks)
+    distance = functional.interpolate(distance, scale_factor=2, mode="bilinear", align_corners=False)
+    return torch.cat([(-distance / reach).exp() for reach in REACHES], 1) * clicks.amax((2, 3), keepdim=True).repeat(
+        1, len(REACHES), 1, 1
+    )
+
+
 class TinyInteraction(nn.Module):
     """Clicks on one slice to that slice's mask.
 
@@ -39,7 +59,8 @@ class TinyInteraction(nn.Module):
         depths: residual blocks of the image half at each stride.
         embedding: channels of the similarity embedding.
         click_radius: radius of a click's disk in network pixels.
-        decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects far worse).
+        decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects worse).
+        geodesic: give the prompt half the geodesic closeness of every pixel to the clicks.
 
     Raises:
         InputError: unknown decoder.
@@ -59,6 +80,7 @@ class TinyInteraction(nn.Module):
         embedding: int = 32,
         click_radius: float = 3.0,
         decoder: str = "unet",
+        geodesic: bool = True,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -68,6 +90,7 @@ class TinyInteraction(nn.Module):
             "embedding": embedding,
             "click_radius": click_radius,
             "decoder": decoder,
+            "geodesic": geodesic,
         }
         self.image_channels = image_channels
         self.click_radius = float(click_radius)
@@ -75,7 +98,9 @@ class TinyInteraction(nn.Module):
         build = {"light": MapDecoder, "unet": PromptUNet}
         if decoder not in build:
             raise InputError(f"decoder is {decoder!r}; allowed are 'light' and 'unet'")
-        self.decoder: nn.Module = build[decoder](maps=7, similarities=4, widths=tuple(widths))
+        self.geodesic = geodesic
+        maps = 7 + 2 * len(REACHES) * geodesic
+        self.decoder: nn.Module = build[decoder](maps=maps, similarities=4, widths=tuple(widths))
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1], H and W at least 32, to (padded image, f4, f8, f16, f32, embedding)."""
@@ -105,6 +130,8 @@ class TinyInteraction(nn.Module):
             ],
             1,
         )
+        if self.geodesic:
+            maps = torch.cat([maps, geodesic_closeness(image, prompts[:, 1:3])], 1)
         coarse = functional.avg_pool2d(prompts, 8)
         weights = torch.cat([coarse[:, :3], functional.relu(coarse[:, 0:1] - coarse[:, 2:3] * 4)], 1)
         logits = self.decoder((f4, f8, f16, f32), maps, similarity(embedding, weights))

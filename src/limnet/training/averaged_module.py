@@ -9,7 +9,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
+from limnet.errors import InputError
 from limnet.training.average import follow
+from limnet.training.muon import MuonAdam
 from limnet.training.schedule import warmup_cosine
 
 
@@ -17,19 +19,28 @@ class AveragedModule(LightningModule):
     """Base of the training modules.
 
     A subclass saves the hyper-parameters learning_rate, weight_decay, max_steps, average_decay and seed, and sets
-    `network` and `average`; warmup_steps is optional (50).
+    `network` and `average`; warmup_steps (50) and optimizer ("adamw" or "muon", see `MuonAdam`) are optional.
     """
 
     network: nn.Module
     average: nn.Module
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and cosine decay over everything that is not frozen."""
-        optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad],
-            lr=self.hparams["learning_rate"],
-            weight_decay=self.hparams["weight_decay"],
-        )
+        """AdamW or Muon with warm-up and cosine decay over everything that is not frozen.
+
+        Raises:
+            InputError: another optimizer.
+        """
+        kind = self.hparams.get("optimizer", "adamw")
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        optimizer: torch.optim.Optimizer
+        if kind == "muon":
+            optimizer = MuonAdam(self.network, lr=rate, weight_decay=decay)
+        elif kind == "adamw":
+            trained = [p for p in self.network.parameters() if p.requires_grad]
+            optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
+        else:
+            raise InputError(f"optimizer is {kind!r}; allowed are 'adamw' and 'muon'")
         schedule = warmup_cosine(optimizer, self.hparams.get("warmup_steps", 50), self.hparams["max_steps"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -14,6 +14,7 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
     add_recipe_arguments(parser, "interaction", out)
     add_data_arguments(parser, "d2", "val2d")
     parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
 
 
 def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
@@ -34,7 +35,8 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     try:
         prepare(args)
         start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
-        module = make_module(args, "interaction", {"freeze_encoder": args.freeze_encoder}, start)
+        options = {"freeze_encoder": args.freeze_encoder, "optimizer": args.optimizer}
+        module = make_module(args, "interaction", options, start)
         fit(args, "interaction", module, lambda processes: make_data(args, "interaction", processes))
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error
