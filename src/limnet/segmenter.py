@@ -65,7 +65,6 @@ class InteractiveSegmenter:
         self.propagation = propagation.eval().to(self.device)
         self.quality = None if quality is None else quality.eval().to(self.device)
         self.name = name or "+".join(type(n).__name__ for n in (interaction, propagation, quality) if n is not None)
-        self._identity: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<InteractiveSegmenter {self.name!r} on {self.device}, {self.precision}>"
@@ -267,17 +266,15 @@ class InteractiveSegmenter:
     @property
     def identity(self) -> dict[str, Any]:
         """Name, classes and hash of the weights, as sessions record them."""
-        if self._identity is None:
-            from limnet.interaction.features import fingerprint
+        from limnet.blocks.fingerprint import fingerprint
 
-            networks = [n for n in (self.interaction, self.propagation, self.quality) if n is not None]
-            weights = "".join(fingerprint(network) for network in networks)
-            self._identity = {
-                "name": self.name,
-                "classes": [type(network).__name__ for network in networks],
-                "sha256": hashlib.sha256(weights.encode()).hexdigest(),
-            }
-        return self._identity
+        networks = [n for n in (self.interaction, self.propagation, self.quality) if n is not None]
+        weights = "".join(fingerprint(network) for network in networks)
+        return {
+            "name": self.name,
+            "classes": [type(network).__name__ for network in networks],
+            "sha256": hashlib.sha256(weights.encode()).hexdigest(),
+        }
 
 
 def _settings(settings: Settings | Mapping[str, Any] | None) -> Settings:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from limnet.blocks.fingerprint import fingerprint
 from limnet.interaction.window import Window
 from limnet.view import SliceView
 
@@ -60,15 +60,6 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Short hash of a module's weights; equal encoders share their cached features."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def window_pixels(view: SliceView, index: int, window: Window, channels: int) -> Tensor:
