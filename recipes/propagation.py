@@ -5,9 +5,10 @@ On clips drawn ahead (recipes/make_shards.py), or on data sets as their owners s
     python recipes/propagation.py --shards shards --init runs/stage1/interaction --out runs/propagation
     python recipes/propagation.py --preset paper --mix paper-propagation --root kits19=PATH --init xmem/propagation
 
-`--init` takes a propagation network, or, for the small one, the image half of an interaction network; frozen, the two
-share their cached features. Stop it at any time: `--resume` goes on from OUT/last.ckpt. OUT/propagation/ holds the
-averaged network as a model folder part. docs/training.md explains.
+`--init` takes a propagation network, or, for the small one, an interaction network, from whose halves it starts
+(`limnet.propagation.warm_start`); with its image half frozen, the two share their cached features. Stop it at any time:
+`--resume` goes on from OUT/last.ckpt. OUT/propagation/ holds the averaged network as a model folder part.
+docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def image_half(init: str | None) -> tuple[Path | None, nn.Module | None]:
-    """What --init names: a propagation network's folder, or the image half of an interaction network."""
+def find_start(init: str | None) -> tuple[Path | None, nn.Module | None]:
+    """What --init names: a propagation network's folder, or an interaction network."""
     from limnet.hub.folder import CONFIG, load_component
     from limnet.training.start import find_part, role_of
 
@@ -44,7 +45,7 @@ def image_half(init: str | None) -> tuple[Path | None, nn.Module | None]:
         folder = folder.with_name("interaction")
     if role_of(folder) == "propagation":
         return folder, None
-    return None, load_component(folder, "interaction").encoder  # type: ignore[return-value]
+    return None, load_component(folder, "interaction")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,21 +53,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parse_recipe(parser, "propagation", argv)
     from limnet.errors import LimnetError
+    from limnet.propagation.warm_start import warm_start
     from limnet.training.data import make_data
     from limnet.training.fit import fit, prepare
     from limnet.training.start import choose_network, make_module
 
     try:
         prepare(args)
-        folder, encoder = image_half(args.init)
+        folder, interaction = find_start(args.init)
         start = choose_network(args, "propagation", folder)
         options: dict[str, Any] = {}
         if args.network == "TinyPropagation":
             options = {"freeze_encoder": not args.train_encoder, "forcing_steps": args.steps // 8}
         module = make_module(args, "propagation", options, start)
-        if encoder is not None:
+        if interaction is not None:
             for network in (module.network, module.average):
-                network.encoder.load_state_dict(encoder.state_dict())
+                warm_start(network, interaction)
         fit(args, "propagation", module, lambda processes: make_data(args, "propagation", processes))
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error
