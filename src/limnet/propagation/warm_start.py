@@ -19,7 +19,7 @@ PREVIOUS, CORRECTED = 0, 3  # similarity maps of the click network: the previous
 
 
 def warm_start(network: TinyPropagation, interaction: TinyInteraction) -> None:
-    """Give `network` the image half and, where both have `decoder="unet"`, the prompt half of a click network, in place.
+    """Give `network`, in place, the image half of a click network and, with `decoder="unet"` in both, its prompt half.
 
     Of the click network's maps the previous mask is read from the mask of the slice before. Everything it has no map
     for (gray values, likelihoods, memory) starts with weights of zero, except what memory says the object looks like:
