@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,7 +27,6 @@ from tests.helpers.bench import Disc, fake_suite
 from tests.helpers.fake_pictures import disc
 from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GROUPS = ("GrabCut", "Berkeley", "SBD", "DAVIS", "DAVIS-585 zero", "DAVIS-585 sp", "DAVIS-585 stm")
 
 
@@ -83,8 +79,8 @@ def test_clicks_equal_a_slow_reference(start: bool):
     shape = (14, 18)
     truth = disc(6, 8, 5, shape) | disc(9, 13, 3, shape)
     truth[0:2, 0:5] = True  # on the border of the picture, which is an edge
-    void = disc(3, 12, 2, shape)
-    flawed = disc(8, 5, 4, shape)
+    void = disc(10, 4, 3, shape)  # most of what the flawed mask has too much, and a little of the object
+    flawed = disc(10, 4, 4, shape)
     volume = Volume.from_array(np.zeros((1, *shape, 3), np.uint8))
     rounds = ClickRounds(9, 0.95, {"c": partial(same, flawed[None])} if start else {}, {"c": partial(same, void[None])})
     rows = run_object(StartDisc(2.0), volume, truth[None], 0, rounds, case="c")
@@ -269,38 +265,6 @@ def test_a_killed_run_goes_on(root: Path, tmp_path: Path):
     assert not any(r["case"].startswith(("grabcut_", "berkeley_")) for r in seen)
     run_suite(suite(), StartDisc(), tmp_path / "fresh.json", views=False)
     assert out.with_suffix(".csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from limnet.bench.registry import build_suite
-from limnet.bench.runner import run_suite
-from limnet.bench.suite import SuiteOptions
-from tests.helpers.picture_root import StartDisc
-trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
-suite = build_suite("interaction2d", Path(sys.argv[1]), SuiteOptions(per_group=3, rounds=8))
-run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[2]), trainer=trainer, views=False)
-"""
-
-
-def test_two_processes_give_the_results_of_one(root: Path, tmp_path: Path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    two, one = tmp_path / "two.json", tmp_path / "one.json"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "script.py", str(root), str(two)]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    suite = build_suite("interaction2d", root, SuiteOptions(per_group=3, rounds=8))
-    run_suite(suite, StartDisc(fail_on="berkeley_113044"), one, views=False)
-    assert two.with_suffix(".csv").read_bytes() == one.with_suffix(".csv").read_bytes()
-    left, right = json.loads(one.read_text()), json.loads(two.read_text())
-    assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
-    for part in ("rows", "objects", "errors", "summary"):
-        assert left[part] == right[part]
-    assert [e["case"] for e in left["errors"]] == ["berkeley_113044"]
 
 
 def test_other_suites_stay_with_dice(tmp_path: Path):

@@ -15,12 +15,15 @@ from limnet.bench.journal import read_journals
 from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.bench.objects import ObjectChoice, evenly_spread, iter_objects
 from limnet.bench.protocol import predictor_config
+from limnet.bench.registry import build_suite
 from limnet.bench.results import read_results
 from limnet.bench.rounds import RobotRounds, object_seed, run_object
 from limnet.bench.runner import run_suite
+from limnet.bench.suite import SuiteOptions
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
 from tests.helpers.bench import Disc, DiscSession, fake_case, fake_suite, image, labels
+from tests.helpers.picture_root import StartDisc, picture_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -214,12 +217,18 @@ def test_predictor_config_decides_the_key():
 SCRIPT = """
 import sys
 from pathlib import Path
+from limnet.bench.registry import build_suite
 from limnet.bench.runner import run_suite
+from limnet.bench.suite import SuiteOptions
 from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.picture_root import StartDisc
 trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
 run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.argv[1]), trainer=trainer)
 # more processes than cases: one of them has nothing to do
 run_suite(fake_suite(1), Disc(), Path(sys.argv[2]), trainer=trainer)
+# clicks on pictures, some from flawed masks
+suite = build_suite("interaction2d", Path(sys.argv[3]), SuiteOptions(per_group=3, rounds=8))
+run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[4]), trainer=trainer, views=False)
 """
 
 
@@ -230,8 +239,10 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     seen: list[dict] = []
     run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
     assert len(seen) == 4
+    pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), str(two), str(few)]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    command += [str(path) for path in (two, few, pictures, clicks)]
     done = subprocess.run(
         [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -241,6 +252,13 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     run_suite(fake_suite(1), Disc(), tmp_path / "few1.json")
     assert two.with_suffix(".csv").read_bytes() == one.with_suffix(".csv").read_bytes()
     assert few.with_suffix(".csv").read_bytes() == (tmp_path / "few1.csv").read_bytes()
+    suite = build_suite("interaction2d", pictures, SuiteOptions(per_group=3, rounds=8))
+    run_suite(suite, StartDisc(fail_on="berkeley_113044"), tmp_path / "clicks1.json", views=False)
+    assert clicks.with_suffix(".csv").read_bytes() == (tmp_path / "clicks1.csv").read_bytes()
+    left, right = json.loads((tmp_path / "clicks1.json").read_text()), json.loads(clicks.read_text())
+    assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
+    assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
+    assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
     left, right = json.loads(one.read_text()), json.loads(two.read_text())
     assert right["header"].pop("processes") == 2
     assert left["header"].pop("processes") == 1
