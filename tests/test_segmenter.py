@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from limnet import InteractiveSegmenter
+from limnet.blocks.fingerprint import fingerprint
 from limnet.errors import (
     FileFormatError,
     InputError,
@@ -81,6 +82,19 @@ def test_save_and_load(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
     assert np.array_equal(again.open(phantom()).click(CENTRE), special.open(phantom()).click(CENTRE))
     with pytest.raises(ModelNotFoundError):
         InteractiveSegmenter.from_pretrained("limnet-tny")
+
+
+def test_layout_of_the_weights_changes_no_answer() -> None:
+    given, unchanged = networks(), networks()
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    segmenter = InteractiveSegmenter(*given, precision="fp32")
+    kernels = [m.weight for m in segmenter.interaction.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    assert fingerprint(segmenter.interaction) == fingerprint(unchanged[0])  # sessions know it again
+    with torch.inference_mode():
+        for fast, plain in zip(given[:2], unchanged[:2], strict=True):
+            pairs = zip(fast.eval().encode_image(image), plain.eval().encode_image(image), strict=True)
+            assert max(float((a - b).abs().max()) for a, b in pairs) < 1e-4
 
 
 def test_open_paths(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
