@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cpu": cpu_model(),
         "device": args.device,
     }
-    threads = f" --threads {','.join(map(str, args.threads))}" if args.threads else ""
-    record = Record(args.out, "speed", command_of("speed", parser, args) + threads, fixed)
+    record = Record(args.out, "speed", command_of("speed", parser, args), fixed)
     carry_out(plan, record)
     print(write_speed_report(record).read_text(encoding="utf-8"))
 

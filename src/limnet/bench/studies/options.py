@@ -11,7 +11,7 @@ from limnet.bench.registry import SUITES, build_suite
 from limnet.bench.studies.objects import StudyObject, study_objects
 from limnet.bench.suite import SuiteOptions
 
-_LEFT_OUT = ("out", "data", "threads")
+_LEFT_OUT = ("out", "data")
 
 
 def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
