@@ -2,6 +2,8 @@
 
     python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/train.npz --cases 60
     python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/held.npz --cases 12 --seed 1
+    python recipes/quality.py collect --mix paper-quality --root kits19=PATH --root msd-lung=PATH \\
+        --root msd-colon=PATH --model runs/baseline --out defects/train.npz
     python recipes/quality.py train --defects defects/train.npz --held defects/held.npz --out runs/quality
 
 `collect` lets the robot user correct random objects of the training volumes and keeps, for every slice that a round
@@ -22,19 +24,26 @@ import numpy as np
 from limnet.training.recipe_options import add_recipe_arguments, settle, use_preset
 
 if TYPE_CHECKING:
-    from limnet.datasets.clips import Source
+    from limnet.volume import Volume
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """Options of this recipe, those of `train` with the defaults of the preset named in `argv`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    from limnet.datasets.mixes import MIXES
+
     collect = commands.add_parser("collect", help="make a defect set")
     collect.add_argument("--data", type=Path, help="folder with manifest.json")
+    collect.add_argument("--mix", choices=sorted(MIXES), help="in place of --data: weighted mix of data sets")
+    collect.add_argument(
+        "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
+    )
     collect.add_argument("--model", default="limnet-tiny", help="zoo name or folder; its quality part is not used")
     collect.add_argument("--out", type=Path, required=True)
     collect.add_argument("--cases", type=int, default=60)
     collect.add_argument("--rounds", type=int, default=5)
+    collect.add_argument("--smallest", type=int, default=300, help="least voxels of an object (default: 300)")
     collect.add_argument(
         "--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)"
     )
@@ -66,12 +75,12 @@ def collect(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
     found, start = DefectRows(), time.monotonic()
-    for number, (source, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
+    for number, (volume, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
         if time.monotonic() - start > args.minutes * 60:
             break
         scope = "interval" if rng.random() < 0.5 else "volume"
-        case = segmenter.open(source.image, spacing=source.spacing, settings={"tau": 1.0, "scope": scope})
-        robot = RobotUser(source.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
+        case = segmenter.open(volume, settings={"tau": 1.0, "scope": scope})
+        robot = RobotUser(volume.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
         mask, view = None, case.view
         for turn in range(1, args.rounds + 1):
             click = robot.next_click(target, mask, turn)
@@ -91,12 +100,16 @@ def collect(args: argparse.Namespace) -> None:
     print(f"{len(found)} pairs, the mask before was better in {better:.0%}; written to {args.out}")
 
 
-def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Source, np.ndarray, np.random.Generator]]:
-    """Random objects of at least 300 voxels of the training volumes, each with its own source of randomness."""
+def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
+    """Random objects of at least `--smallest` voxels of the training volumes, each with its own randomness."""
     from limnet.datasets.clips import Source
     from limnet.datasets.open import load_sources
     from limnet.simulation.volumes import paint, synthetic_labels
+    from limnet.volume import Volume
 
+    if args.mix is not None and not args.smoke:
+        yield from draw_from_mix(args)
+        return
     if args.smoke:
         sources = []
         for number in range(args.cases):
@@ -111,8 +124,29 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Source, np.ndarray,
         rng = np.random.default_rng([args.seed, number])
         source = sources[int(rng.choice(len(sources), p=weights))]
         target = source.labels == int(rng.choice(source.ids))
-        if target.sum() >= 300:
-            yield source, target, rng
+        if target.sum() >= args.smallest:
+            yield Volume.from_array(source.image, source.spacing), target, rng
+
+
+def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
+    """Random objects of the training cases of data sets as their owners ship them, read when they are drawn."""
+    from limnet.bench.objects import iter_objects
+    from limnet.datasets.mixes import load_mix
+    from limnet.errors import InputError
+    from limnet.training.data import parse_roots
+
+    parts = [(dataset.cases("train"), weight) for dataset, weight in load_mix(args.mix, parse_roots(args.root))]
+    parts = [(cases, weight) for cases, weight in parts if cases]
+    if not parts:
+        raise InputError(f"no data set of {args.mix} in {', '.join(args.root)} has cases to train on")
+    weights = np.array([weight for _, weight in parts])
+    for number in range(args.cases):
+        rng = np.random.default_rng([args.seed, number])
+        cases = parts[int(rng.choice(len(parts), p=weights / weights.sum()))][0]
+        case = cases[int(rng.integers(len(cases)))]
+        found = [thing.mask for thing in iter_objects(case, args.smallest, components=())]
+        if found:
+            yield case.read_image(), found[int(rng.integers(len(found)))], rng
 
 
 def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
@@ -168,8 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "train":
         train(settle(args, "quality"), parser)
         return
-    if args.data is None and not args.smoke:
-        parser.error("collect needs --data, the folder with manifest.json")
+    if (args.data is None) == (args.mix is None) and not args.smoke:
+        parser.error("collect needs either --data, the folder with manifest.json, or --mix with --root NAME=PATH")
     try:
         collect(args)
     except LimnetError as error:

@@ -1,11 +1,12 @@
-"""Put trained parts together as a zoo model: weights in half precision, golden outputs, results and card.
+"""Put trained parts together as a model folder: weights in half precision, golden outputs, results and card.
 
     python recipes/release.py --interaction runs/stage1/interaction --propagation runs/propagation/propagation \\
         --quality runs/quality/quality --notes recipes/limnet-tiny.json --out zoo/limnet-tiny
     python recipes/release.py --out zoo/limnet-tiny --notes recipes/limnet-tiny.json \\
         --open benchmarks/results/open_val.json --demo out/demo/results.json
 
-The second form keeps the weights and renews results and card from benchmark files.
+The second form keeps the weights and renews results and card from benchmark files. Without --notes the card says
+nothing about data and limits; without --quality the model has no fusion.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ANALYSES = {
     "compare_peers": "Beside methods without weights",
@@ -30,13 +32,13 @@ ANALYSES = {
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--interaction", type=Path, help="folder of the interaction part")
-    parser.add_argument("--propagation", type=Path, help="folder of the propagation part")
-    parser.add_argument("--quality", type=Path, help="folder of the quality part; left out: no fusion")
+    parser.add_argument("--interaction", help="folder of the interaction part, or of its training")
+    parser.add_argument("--propagation", help="the same of the propagation part")
+    parser.add_argument("--quality", help="the same of the quality part; left out: no fusion")
     parser.add_argument(
         "--setting", action="append", default=[], metavar="NAME=JSON", help="such as scope='\"interval\"'"
     )
-    parser.add_argument("--notes", type=Path, required=True, help="JSON with data and limits for the card")
+    parser.add_argument("--notes", type=Path, help="JSON with data and limits for the card")
     parser.add_argument("--open", type=Path, help="result of benchmarks/open_volumes.py")
     parser.add_argument("--open-data", default="volumes never trained on", help="what --open was measured on")
     parser.add_argument("--analyses", type=Path, help="folder with the .md files of the scripts in benchmarks/")
@@ -90,30 +92,47 @@ def analyses(folder: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the model folder and check it."""
-    args = build_parser().parse_args(argv)
+    from limnet.errors import LimnetError
+
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if (args.interaction is None) != (args.propagation is None) or (args.quality and not args.interaction):
+        parser.error("a model needs --interaction and --propagation; give both, or neither to keep the weights")
+    try:
+        release(args)
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error
+
+
+def release(args: argparse.Namespace) -> None:
+    """Write weights if there are new ones, then results and card."""
     from limnet.hub.card import make_card, write_card
     from limnet.hub.folder import load_component
     from limnet.hub.golden import write_golden
     from limnet.hub.model import save_model
     from limnet.hub.results import Results, write_results
     from limnet.hub.verify import verify_model
+    from limnet.training.start import find_part
+
+    def part(name: str, role: str) -> Any:
+        return load_component(find_part(name, role), role)
 
     if args.interaction:
         save_model(
             args.out,
-            interaction=load_component(args.interaction, "interaction"),
-            propagation=load_component(args.propagation, "propagation"),
-            quality=load_component(args.quality, "quality") if args.quality else None,
+            interaction=part(args.interaction, "interaction"),
+            propagation=part(args.propagation, "propagation"),
+            quality=part(args.quality, "quality") if args.quality else None,
             settings={name: json.loads(value) for name, value in (s.split("=", 1) for s in args.setting)},
             half=True,
         )
         write_golden(args.out)
-    notes = json.loads(args.notes.read_text())
+    notes = json.loads(args.notes.read_text()) if args.notes else {"data": [], "limits": []}
     results = Results(tuple(measurements(args)), tuple(notes["data"]), tuple(notes["limits"]), args.machine)
     write_results(args.out, results)
     tables = analyses(args.analyses) if args.analyses else ""
     write_card(args.out, make_card(args.out, name=args.out.name, source=args.out.name, analyses=tables))
-    for problem in verify_model(args.out, bundled=True):
+    for problem in verify_model(args.out, bundled=True if args.notes else None):
         print(problem)
 
 

@@ -34,6 +34,11 @@ def test_mixes_of_the_paper() -> None:
     assert MIXES["paper-propagation"].names == ["msd-colon", "msd-lung", "kits19"]
     assert {"ishape", "amos22-ct", "davis585", "coco-lvis"} < set(MIXES["paper-stage1"].names)
     assert {"amos22-ct", "msd-colon", "msd-lung", "kits19"} < set(MIXES["paper-stage2"].names)
+    assert {part.name: part.weight for part in MIXES["paper-quality"].parts} == {
+        "kits19": 2,
+        "msd-lung": 1,
+        "msd-colon": 1,
+    }
     assert MIXES["paper-stage1"].paint == 0
 
 
@@ -42,6 +47,9 @@ def test_only_what_is_at_hand_is_drawn_and_folders_share_a_weight() -> None:
     roots = [("kits19", Path("a")), ("folder", Path("b")), ("folder", Path("c"))]
     found: Any = load_mix("paper-stage2", roots)
     assert sorted((str(data.root), weight) for data, weight in found) == [("a", 14_072), ("b", 2_003), ("c", 2_003)]
+    # own images in either form stand for the paper's in-house ones, and share their weight
+    found = load_mix("paper-stage1", [("folder", Path("b")), ("slices", Path("d"))])
+    assert sorted((str(data.root), weight) for data, weight in found) == [("b", 2_003), ("d", 2_003)]
 
 
 @pytest.mark.usefixtures("recorded")

@@ -51,8 +51,8 @@ def iter_objects(
 ) -> Iterator[BenchObject]:
     """Yield the objects of a case by ascending label, one mask at a time.
 
-    Every label is one object, except those whose name holds a word of `components`: there every 26-connected component
-    is one, numbered in array order ("lesion 3").
+    Every label is one object, with the labels that are part of it (`LabelledCase.includes`), except those whose name
+    holds a word of `components`: there every 26-connected component is one, numbered in array order ("lesion 3").
 
     Args:
         case: the case.
@@ -74,7 +74,7 @@ def iter_objects(
     if array.ndim != 3 or array.dtype.kind not in "iub":
         raise InputError(f"labels of {case.name} are {array.dtype} {array.shape}; an integer (D, H, W) map is expected")
     found: list[tuple[str, str, NDArray, tuple[int, ...]]] = []
-    for name, ids in _targets(array, case.labels, merge):
+    for name, ids in _targets(array, case, merge):
         if any(word in name.lower() for word in components):
             parts, number = ndimage.label(_where(array, ids), np.ones((3, 3, 3)))
             sizes = np.bincount(parts.ravel(), minlength=number + 1)
@@ -120,15 +120,15 @@ def evenly_spread(number: int, limit: int | None) -> list[int]:
 
 
 def _targets(
-    array: NDArray, names: Mapping[int, str], merge: Mapping[str, Sequence[int]] | None
+    array: NDArray, case: LabelledCase, merge: Mapping[str, Sequence[int]] | None
 ) -> list[tuple[str, tuple[int, ...]]]:
     if merge is not None:
         return [(name, tuple(int(i) for i in ids)) for name, ids in merge.items()]
     present = [int(i) for i in np.unique(array[array > 0])]
-    given = [names.get(i, f"id {i}") for i in present]
+    given = [case.labels.get(i, f"id {i}") for i in present]
     # Label maps with one name for several ids exist; objects need names of their own.
     unique = [n if given.count(n) == 1 else f"{n} (id {i})" for i, n in zip(present, given, strict=True)]
-    return [(name, (i,)) for name, i in zip(unique, present, strict=True)]
+    return [(name, (i, *case.includes.get(i, ()))) for name, i in zip(unique, present, strict=True)]
 
 
 def _where(array: NDArray, ids: tuple[int, ...]) -> NDArray[np.bool_]:

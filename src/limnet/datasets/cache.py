@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class CaseCache:
         if about is None:
             raise FileFormatError(f"{case.name} is not in the cache {self.folder}, or damaged there; build it again")
         image, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("image", "labels"))
-        return source_of(image, labels, about, weight)
+        return replace(source_of(image, labels, about, weight), includes=case.includes)
 
 
 def _whole(folder: Path) -> dict[str, Any] | None:

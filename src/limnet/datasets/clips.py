@@ -33,6 +33,7 @@ class Source:
         odds: how often each of `ids` is drawn; empty for equally often.
         boxes: where each of `ids` lies, if known: labels are then read there only.
         window: customary display window in units of `image`, used now and then.
+        includes: label -> other labels that are part of its object.
     """
 
     labels: np.ndarray
@@ -46,6 +47,7 @@ class Source:
     odds: tuple[float, ...] = ()
     boxes: Mapping[int, Box] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    includes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def with_ids(self, smallest: int = 40) -> Source:
         """The same source with the list of ids that have at least `smallest` voxels."""
@@ -148,6 +150,7 @@ def draw_clip(
     odds = np.array(source.odds) / sum(source.odds) if source.odds else None
     wanted = int(rng.choice(source.ids, p=odds))
     chosen = [wanted, int(rng.choice(source.ids))] if rng.random() < 0.05 else [wanted]
+    chosen = list(dict.fromkeys(label for i in chosen for label in (i, *source.includes.get(i, ()))))
     inside = _place(source, chosen, axis)
     areas = np.zeros(labels.shape[0], int)
     areas[inside[0]] = _any_of(labels[inside], chosen).sum((1, 2))

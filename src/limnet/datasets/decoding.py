@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _THICK = 2.2  # slices this much further apart than pixels are looked at along t
 def read_source(case: LabelledCase, weight: float = 1.0) -> Source:
     """Read a case from its own files into memory."""
     image, labels, about = decode_case(case)
-    return source_of(image, labels, about, weight)
+    return replace(source_of(image, labels, about, weight), includes=case.includes)
 
 
 def decode_case(case: LabelledCase) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:

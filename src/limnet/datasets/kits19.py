@@ -52,6 +52,7 @@ class Kits19Dataset(NiftiPairs):
     splits = ("train", "val")
     labels: ClassVar[dict[int, str]] = {1: "kidney", 2: "kidney tumour"}
     windows: ClassVar[dict[str, tuple[float, float]]] = {"ct": (-79.0, 304.0)}
+    includes: ClassVar[dict[int, tuple[int, ...]]] = {1: (2,)}  # the organ is the kidney with its tumour
 
     def find(self) -> None:
         """Look for case folders in the root or in `data` below it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class LabelledCase:
         read_labels: returns integers (D, H, W) on the image's grid.
         window: customary display window (lo, hi) in raw units, if there is one.
         cached: whether training keeps a decoded copy on disk; False where a case is one small picture.
+        includes: label -> other labels that are part of its object, such as a tumour of its kidney.
 
     Raises:
         InputError: a name that is no file name, an unknown modality, or a label 0.
@@ -44,6 +45,7 @@ class LabelledCase:
     read_labels: Callable[[], np.ndarray]
     window: tuple[float, float] | None = None
     cached: bool = True
+    includes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+=@-]*", self.name):

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from limnet.datasets.base import LabelledDataset
 
 
-IN_HOUSE = 683 + 3_323  # ultrasound and CT slices
-
-
 @dataclass(frozen=True)
 class Part:
     """One share of a mix.
@@ -30,11 +27,18 @@ class Part:
         name: data set in `limnet.datasets.registry.DATASETS`.
         weight: how often it is drawn, relative to the other parts.
         options: arguments of the data set besides its folder.
+        instead: other data sets that may stand for it, or beside it; all their folders share the weight.
     """
 
     name: str
     weight: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    instead: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data set and those that may stand for it."""
+        return (self.name, *self.instead)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Mix:
     @property
     def names(self) -> list[str]:
         """Data sets of the mix, each once."""
-        return list(dict.fromkeys(part.name for part in self.parts))
+        return list(dict.fromkeys(name for part in self.parts for name in part.names))
+
+
+IN_HOUSE = Part("slices", 683 + 3_323, instead=("folder",))  # ultrasound and CT slices
 
 
 def _parts(**weights: float) -> tuple[Part, ...]:
@@ -64,13 +71,11 @@ MIXES: dict[str, Mix] = {
     "broad": Mix((Part("open", 1.0, {"groups": "broad", "painted": True}),), paint=0.3),
     "medical": Mix((Part("open", 1.0, {"groups": "medical", "painted": True}),), paint=0.12),
     # the stages of the paper, by training images
-    "paper-stage1": Mix(
-        _parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354, slices=IN_HOUSE, folder=IN_HOUSE)
-    ),
-    "paper-stage2": Mix(
-        _parts(amos22_ct=6_263, slices=IN_HOUSE, folder=IN_HOUSE, msd_colon=1_034, msd_lung=1_140, kits19=14_072)
-    ),
+    "paper-stage1": Mix((*_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354), IN_HOUSE)),
+    "paper-stage2": Mix((*_parts(amos22_ct=6_263, msd_colon=1_034, msd_lung=1_140, kits19=14_072), IN_HOUSE)),
     "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
+    # its four defect sets, alike: organ and tumour of KiTS19 are two of them
+    "paper-quality": Mix(_parts(kits19=2, msd_lung=1, msd_colon=1)),
 }
 """Name -> mix."""
 
@@ -100,9 +105,9 @@ def load_mix(name: str, roots: Sequence[tuple[str, Path]]) -> list[tuple[Labelle
         raise InputError(f"the mix {name} needs a folder for at least one of {', '.join(mix.names)}")
     found = []
     for part in _expanded(mix.parts):
-        folders = [folder for data, folder in roots if data == part.name]
-        for folder in folders:
-            found.append((dataset_class(part.name)(folder, **part.options), part.weight / len(folders)))
+        folders = [(data, folder) for data, folder in roots if data in part.names]
+        for data, folder in folders:
+            found.append((dataset_class(data)(folder, **part.options), part.weight / len(folders)))
     return found
 
 

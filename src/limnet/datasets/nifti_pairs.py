@@ -42,6 +42,7 @@ class NiftiPairs(LabelledDataset):
 
     labels: ClassVar[Mapping[int, str]]
     windows: ClassVar[Mapping[str, tuple[float, float]]] = {}  # modality -> customary window
+    includes: ClassVar[Mapping[int, tuple[int, ...]]] = {}  # see `LabelledCase`
     plane: ClassVar[Plane] = "axial"
 
     @abstractmethod
@@ -66,6 +67,7 @@ class NiftiPairs(LabelledDataset):
             read_image=partial(read_image, pair.image, pair.modality, self.plane),
             read_labels=partial(read_labels, pair.label, pair.image, self.plane),
             window=self.windows.get(pair.modality),
+            includes=self.includes,
         )
 
     def check(self) -> list[Problem]:

@@ -93,4 +93,5 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         seed=args.seed,
         cache_dir=args.cache,
         paint_probability=MIXES[args.mix].paint,
+        val_samples=args.val_samples,
     )

@@ -60,6 +60,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument("--size", type=int, help="side of the windows in network pixels")
     group.add_argument("--length", type=int, help="slices of a clip")
     group.add_argument("--samples-per-epoch", type=int, default=2000, help="draws per epoch of a mix (default: 2000)")
+    group.add_argument("--val-samples", type=int, default=64, help="clips of a validation on a mix (default: 64)")
     group.add_argument("--workers", type=int, default=0, help="processes that draw samples of a mix (default: 0)")
     group.add_argument("--cache", type=Path, help="decoded images of a mix (default: the user's cache folder)")
 
