@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.training.launch import add_trainer_arguments, trainer_kwargs
+from limnet.training.loggers import add_logger_arguments, make_loggers
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, Trainer
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/stage3"), help="output folder (default: runs/stage3)")
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny windows, to check the installation")
+    add_logger_arguments(parser)
     add_trainer_arguments(parser)
     return parser
 
@@ -94,13 +96,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def fine_tune(args: argparse.Namespace) -> None:
     """Train on a data set, starting from the click network of a model, and write a whole model."""
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
 
     from limnet import InteractiveSegmenter
     from limnet.hub.model import check_target
     from limnet.hub.registry import name_of
     from limnet.interaction.module import InteractionModule
     from limnet.training.callbacks import ExportAverage
+    from limnet.training.log_images import LogImages
 
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")
@@ -118,19 +120,17 @@ def fine_tune(args: argparse.Namespace) -> None:
     for copy in (module.network, module.average):
         copy.load_state_dict(network.state_dict())
     last = args.out / "last.ckpt"
+    callbacks = [
+        ModelCheckpoint(args.out, save_last=True, every_n_train_steps=100, save_top_k=0, enable_version_counter=False),
+        ExportAverage(args.out / "interaction", every=100),
+        *([LogImages(args.out / "images", args.images)] if args.images else []),
+    ]
     trainer = make_trainer(
         args,
-        logger=CSVLogger(args.out, name="", version=""),
-        callbacks=[
-            ModelCheckpoint(
-                args.out, save_last=True, every_n_train_steps=100, save_top_k=0, enable_version_counter=False
-            ),
-            ExportAverage(args.out / "interaction", every=100),
-        ],
+        callbacks=callbacks,
         gradient_clip_val=1.0,
         val_check_interval=min(args.validate_every, args.steps),
         check_val_every_n_epoch=None,
-        log_every_n_steps=min(20, args.steps),
     )
     data = data_module(args, trainer.world_size)
     before = validated(trainer, module, data)
@@ -150,7 +150,7 @@ def from_nothing(args: argparse.Namespace) -> None:
     from limnet.interaction.module import InteractionModule
 
     prepare(args)
-    trainer = make_trainer(args, logger=False, enable_checkpointing=False, limit_val_batches=0)
+    trainer = make_trainer(args, enable_checkpointing=False, limit_val_batches=0)
     small = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding": 8} if args.smoke else None
     module = InteractionModule(small, learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed)
     trainer.fit(module, datamodule=data_module(args, trainer.world_size))
@@ -178,6 +178,8 @@ def make_trainer(args: argparse.Namespace, **own: Any) -> Trainer:
     trainer = Trainer(
         **trainer_kwargs(args),
         max_steps=args.steps,
+        logger=make_loggers(args),
+        log_every_n_steps=min(20, args.steps),
         enable_progress_bar=not args.smoke,
         enable_model_summary=False,
         num_sanity_val_steps=0,

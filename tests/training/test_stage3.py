@@ -55,6 +55,8 @@ def test_own_folder_to_a_model(stage3, start, tmp_path, capsys):
         first, second = (getattr(s, role).state_dict() for s in (old, new))
         same = all(torch.allclose(first[k], second[k], rtol=2e-3, atol=1e-6) for k in first)
         assert same != changed, role
+    assert {p.name for p in (tmp_path / "out" / "images").iterdir()} == {"step_000000.png", "step_000002.png"}
+    assert "val/dice_1" in (tmp_path / "out" / "metrics.csv").read_text()
     assert new.settings == old.settings
     image, labels = (a.transpose(2, 1, 0) for a in body(0))
     z, y, x = np.argwhere(labels == 1).mean(0).astype(int).tolist()
@@ -69,6 +71,27 @@ def test_a_finished_training_is_found_again(stage3, start, tmp_path):
         stage3.main(words(tmp_path, start, *more))
         hashes.append(json.loads((tmp_path / "out" / "result.json").read_text())["weights_sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_and_pictures_as_in_the_other_recipes(stage3, start, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    write_folder(tmp_path / "data")
+    try:
+        stage3.main(words(tmp_path, start, "--images", "0", "--wandb", "offline", "--wandb-project", "mine"))
+        assert wandb.run.project == "mine"
+        assert "val/dice_1" in dict(wandb.run.summary)
+    finally:
+        wandb.finish()
+    assert list((tmp_path / "out" / "wandb").glob("offline-run-*"))
+    assert not (tmp_path / "out" / "images").exists()
+
+
+def test_losses_of_a_training_from_nothing_are_kept(stage3, tmp_path):
+    stage3.main(["--smoke", "--accelerator", "cpu", "--out", str(tmp_path)])
+    assert "train/loss" in (tmp_path / "metrics.csv").read_text()
 
 
 def test_channel_of_another_data_set(stage3, start, tmp_path, monkeypatch):
