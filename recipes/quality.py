@@ -8,7 +8,8 @@
 
 `collect` lets the robot user correct random objects of the training volumes and keeps, for every slice that a round
 changed, the image, the mask before, the mask after, and the Dice of both; `--corrupted` adds pairs of damaged true
-masks. Cases of another seed are held out. docs/training.md explains.
+masks. Cases of another seed are held out. `--starts shards/d2_50` keeps wrong masks as a shard for stage1.py and
+stage2.py, whose click network then starts from them. docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limnet.training.recipe_options import add_recipe_arguments, settle, use_preset
+
+STARTS = 4  # wrong slices of every round that `--starts` keeps, besides the clicked one
 
 if TYPE_CHECKING:
     from limnet.volume import Volume
@@ -47,6 +50,15 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     collect.add_argument(
         "--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)"
     )
+    collect.add_argument(
+        "--scope", choices=("both", "interval", "volume"), default="both", help="how rounds propagate (default: both)"
+    )
+    collect.add_argument(
+        "--starts",
+        type=Path,
+        metavar="STEM",
+        help="also write a shard of wrong masks for the click network to start from",
+    )
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     collect.add_argument("--seed", type=int, default=0)
     collect.add_argument("--threads", type=int, default=0)
@@ -66,6 +78,7 @@ def collect(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from limnet import InteractiveSegmenter
+    from limnet.interaction.start_rows import StartRows
     from limnet.quality.defect_rows import DefectRows
     from limnet.simulation.clicks import RobotUser
 
@@ -74,11 +87,11 @@ def collect(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
-    found, start = DefectRows(), time.monotonic()
+    found, starts, start = DefectRows(), StartRows(), time.monotonic()
     for number, (volume, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
         if time.monotonic() - start > args.minutes * 60:
             break
-        scope = "interval" if rng.random() < 0.5 else "volume"
+        scope = args.scope if args.scope != "both" else "interval" if rng.random() < 0.5 else "volume"
         case = segmenter.open(volume, settings={"tau": 1.0, "scope": scope})
         robot = RobotUser(volume.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
         mask, view = None, case.view
@@ -87,7 +100,13 @@ def collect(args: argparse.Namespace) -> None:
             if click is None:
                 break
             before, mask = mask, case.click(click.zyx, positive=click.positive)
-            view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
+            wrong = np.flatnonzero((mask != target).any((1, 2)) & mask.any((1, 2)))
+            if before is None:  # the window of the object's first click, as in a case
+                view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
+            else:
+                starts.add(view, click.zyx[0], target[click.zyx[0]], before[click.zyx[0]])
+            for index in rng.choice(wrong, min(len(wrong), STARTS), replace=False).tolist():
+                starts.add(view, index, target[index], mask[index])
             if before is None:
                 continue
             for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
@@ -96,6 +115,8 @@ def collect(args: argparse.Namespace) -> None:
         slices = np.flatnonzero(target.any((1, 2)))
         for number_of_slice in rng.choice(slices, args.corrupted).tolist():
             found.add_corrupted(view, number_of_slice, target[number_of_slice], rng)
+    if args.starts is not None:
+        starts.save(args.starts)
     better = found.save(args.out)
     print(f"{len(found)} pairs, the mask before was better in {better:.0%}; written to {args.out}")
 

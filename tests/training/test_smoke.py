@@ -47,9 +47,16 @@ def test_every_recipe(name: str, words: list[str], role: str, network: str, metr
 
 
 def test_collecting_defects(tmp_path: Path) -> None:
-    recipe("quality").main(["collect", "--smoke", "--out", str(tmp_path / "a.npz")])
+    words = ["collect", "--smoke", "--scope", "interval", "--starts", str(tmp_path / "d2_1")]
+    recipe("quality").main([*words, "--out", str(tmp_path / "a.npz")])
     from limnet.datasets.defects import DefectDataset
+    from limnet.datasets.shards import ShardDataset
 
+    starts = ShardDataset(tmp_path, "d2_*")
+    assert len(starts) >= 4
+    pixels, truth, before = starts[0]
+    assert pixels.shape == (1, 160, 160)
+    assert bool((truth != before).any())
     data = DefectDataset(tmp_path / "a.npz")
     image, previous, current, dice = data[0, 0]
     assert image.shape == previous.shape == current.shape == (128, 128)
