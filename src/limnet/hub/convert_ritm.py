@@ -7,7 +7,6 @@ a fixed table, every argument is understood or refused, and every tensor is acco
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limnet.errors import InputError, MissingFileError, ModelFormatError
+from limnet.errors import InputError, ModelFormatError
+from limnet.hub.checkpoint import misfits, read_pth, some
 from limnet.hub.folder import save_component
 from limnet.interaction.hrnet import IMAGENET_MEAN, IMAGENET_STD, HRNetOCR, drop_dead_tensors
 
@@ -71,21 +71,11 @@ def read_checkpoint(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         MissingFileError: no such file.
         ModelFormatError: the file cannot be read, or it is not of this form.
     """
-    if not source.is_file():
-        raise MissingFileError(f"{source} is not a file; give the path of a downloaded .pth checkpoint")
-    try:
-        found = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelFormatError(
-            f"{source} is damaged or holds more than tensors and plain values, and was not opened; give a published "
-            "checkpoint"
-        ) from error
-    except Exception as error:  # a damaged file can fail in any way inside the reader
-        raise ModelFormatError(f"{source} cannot be read as a PyTorch file ({error}); download it again") from error
+    found = read_pth(source, "coco_lvis_h18s_itermask.pth")
     if isinstance(found, (list, tuple)):
         raise ModelFormatError(f"{source} holds {len(found)} networks to run in stages; only one network is supported")
     if not isinstance(found, dict) or set(found) != {"state_dict", "config"}:
-        what = f"entries {_some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        what = f"entries {some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
         raise ModelFormatError(
             f"{source} holds {what}; expected exactly `state_dict` and `config`. A file of backbone weights alone has "
             "no configuration and cannot be converted"
@@ -122,18 +112,10 @@ def network_from_state(state: Mapping[str, Tensor], config: Mapping[str, Any], s
     except InputError as error:
         raise ModelFormatError(f"{source}: the configuration makes no network: {error}") from error
     kept = drop_dead_tensors(state)
-    problems = [f"{key} is missing" for key in expected if key not in kept]
-    problems += [f"{key} is unknown" for key in kept if key not in expected]
-    for key in expected.keys() & kept.keys():
-        if kept[key].shape != expected[key].shape:
-            problems.append(f"{key} has shape {tuple(kept[key].shape)} instead of {tuple(expected[key].shape)}")
-        elif kept[key].is_floating_point() != expected[key].is_floating_point():
-            problems.append(f"{key} has type {kept[key].dtype}")
-        elif not bool(torch.isfinite(kept[key]).all()):
-            problems.append(f"{key} holds NaN or infinite values")
+    problems = misfits(expected, kept)
     if problems:
         raise ModelFormatError(
-            f"{source}: the tensors do not fit the configuration (width {arguments['width']}): {_some(problems)}. "
+            f"{source}: the tensors do not fit the configuration (width {arguments['width']}): {some(problems)}. "
             "Variants of this network with other layers are not supported"
         )
     with torch.random.fork_rng(devices=[]):
@@ -161,7 +143,7 @@ def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
     unknown = [name for name, param in params.items() if name not in known and param.get("specified", True)]
     if unknown:
         raise ModelFormatError(
-            f"{source}: unknown network arguments {_some(unknown)}; understood: {', '.join(sorted(known))}. "
+            f"{source}: unknown network arguments {some(unknown)}; understood: {', '.join(sorted(known))}. "
             "The file seems to be of a variant that is not supported"
         )
     for name, (default, needed, why) in _REQUIRED.items():
@@ -184,9 +166,3 @@ def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
         }
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{source}: norm_radius or norm_mean_std cannot be read ({error})") from error
-
-
-def _some(items: Any) -> str:
-    """The first few of some names, and how many more there are."""
-    names = [str(item) for item in items]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -7,13 +7,13 @@ accounted for.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from limnet.errors import MissingFileError, ModelFormatError
+from limnet.errors import ModelFormatError
+from limnet.hub.checkpoint import misfits, read_pth, some
 from limnet.hub.folder import save_component
 from limnet.propagation.xmem import XMem
 
@@ -53,20 +53,9 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
 
     Raises:
         MissingFileError: No such file.
-        ModelFormatError: Unreadable, or anything but a dict of finite tensors.
+        ModelFormatError: Unreadable, or anything but a dict of tensors.
     """
-    path = Path(source)
-    if not path.is_file():
-        raise MissingFileError(f"{path} is not a file; give the path of a downloaded XMem checkpoint such as XMem.pth")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelFormatError(
-            f"{path} holds more than tensors or is damaged, and was not opened; give the published file, "
-            "a plain dict of tensors"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ModelFormatError(f"{path} cannot be read as a PyTorch file ({error}); download it again") from error
+    path, loaded = Path(source), read_pth(source, "XMem.pth")
     if not isinstance(loaded, dict) or not loaded:
         raise ModelFormatError(f"{path} holds a {type(loaded).__name__}; an XMem checkpoint is a dict of tensors")
     for key, value in loaded.items():
@@ -75,8 +64,6 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
                 f"{path}: entry {key!r} is a {type(value).__name__}; an XMem checkpoint is a flat dict of tensors. "
                 "A training checkpoint with optimizer state must be reduced to its weights first"
             )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelFormatError(f"{path}: {key} holds NaN or infinite values; download the file again")
     return loaded
 
 
@@ -112,16 +99,9 @@ def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") ->
     for key, tensor in wanted.items():
         if key.endswith(_COUNTER):
             state.setdefault(key, torch.zeros(tensor.shape, dtype=tensor.dtype))
-    problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [f"{key} is unknown" for key in state if key not in wanted]
-    for key in wanted.keys() & state.keys():
-        if wanted[key].shape != state[key].shape:
-            problems.append(f"{key} has shape {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}")
-        elif wanted[key].is_floating_point() != state[key].is_floating_point():
-            problems.append(f"{key} has dtype {state[key].dtype}")
+    problems = misfits(wanted, state)
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ModelFormatError(f"{source} is no XMem checkpoint of a known layout: {'; '.join(problems[:5])}{more}")
+        raise ModelFormatError(f"{source} is no XMem checkpoint of a known layout, or damaged: {some(problems)}")
     with torch.random.fork_rng(devices=[]):
         network = XMem(**config)
     network.load_state_dict(state)
