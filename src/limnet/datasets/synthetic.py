@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from limnet.datasets.loading import ClipLoader
 from limnet.errors import InputError
 from limnet.simulation.volumes import paint, synthetic_labels
 
@@ -38,8 +39,13 @@ class SyntheticDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image uint8 (T, H, W), 0..255, and mask uint8 (T, H, W), 0 or 1; the object is on the first slice."""
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Image uint8 (T, H, W), 0..255, and mask uint8 (T, H, W), 0 or 1; the object is on the first slice.
+
+        Args:
+            key: number of the sample, or (epoch, number): every epoch has the same samples.
+        """
+        index = key[1] if isinstance(key, tuple) else key
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
@@ -59,6 +65,8 @@ class SyntheticDataset(Dataset):
 class SyntheticDataModule(LightningDataModule):
     """Batches of synthetic slices for training and validation.
 
+    Slices are painted one by one, never cut out of volumes: so this is no `CaseDataModule`, but it has the same loader.
+
     Args:
         batch_size: samples per process and step.
         size: side of the slices in pixels.
@@ -76,19 +84,12 @@ class SyntheticDataModule(LightningDataModule):
         self.training = SyntheticDataset(length, size, seed, slices)
         self.validation = SyntheticDataset(max(length // 10, batch_size), size, seed + _LATER_EPOCHS, slices)
 
-    def train_dataloader(self) -> DataLoader:
-        """Samples in order (they are random already); incomplete batches are dropped."""
-        return self._loader(self.training, drop_last=True)
+    def train_dataloader(self) -> ClipLoader:
+        """Samples in order (they are random already); the loader's state can be saved and restored."""
+        return ClipLoader(self.training, self.hparams["batch_size"], len(self.training), self.hparams["workers"])
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> ClipLoader:
         """Samples of other seeds."""
-        return self._loader(self.validation)
-
-    def _loader(self, dataset: SyntheticDataset, drop_last: bool = False) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_size=self.hparams["batch_size"],
-            shuffle=False,
-            num_workers=self.hparams["workers"],
-            drop_last=drop_last,
+        return ClipLoader(
+            self.validation, self.hparams["batch_size"], len(self.validation), self.hparams["workers"], fixed=True
         )
