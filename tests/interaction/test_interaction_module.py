@@ -52,7 +52,7 @@ def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pyt
         seen.append(predicted.clone())
         return draw_clicks(target, predicted, *rest)
 
-    monkeypatch.setattr(place, "augment_clips", lambda image, mask, generator: (image.float() / 255, mask > 0))
+    monkeypatch.setattr(place, "augment_clips", lambda image, mask, generator, share: (image.float() / 255, mask > 0))
     monkeypatch.setattr(place, "draw_clicks", watched)
     image, mask = batch(2)
     start = mask.roll(5, -1)

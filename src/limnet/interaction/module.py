@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
@@ -86,10 +87,11 @@ class InteractionModule(AveragedModule):
 
         A random slice of each clip is used. Samples with a recorded start mask begin from it.
         """
-        generator = self.step_generator(batch_index)
+        generator = self.common_generator(batch_index)
         pick = int(torch.randint(0, batch[0].shape[1], (1,), generator=generator)) if batch[0].shape[1] > 1 else 0
         image, *masks = (part[:, pick : pick + 1] for part in batch)
-        image, warped = augment_clips(image, torch.cat(masks, 1), generator)
+        image, warped = augment_clips(image, torch.cat(masks, 1), generator, share=process_place())
+        generator = self.own_generator(generator, batch_index)
         target = warped[:, :1]
         if self.hparams["freeze_encoder"]:
             self.network.encoder.eval()

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
@@ -93,8 +94,11 @@ class RITMModule(AveragedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """One batch of (image uint8 (B, T, H, W), mask uint8 (B, T, H, W)); the first slice of each clip is used."""
-        generator = self.step_generator(batch_index)
-        image, target = augment_clips(batch[0][:, :1], batch[1][:, :1], generator, scale=(0.75, 1.4))
+        generator = self.common_generator(batch_index)
+        image, target = augment_clips(
+            batch[0][:, :1], batch[1][:, :1], generator, scale=(0.75, 1.4), share=process_place()
+        )
+        generator = self.own_generator(generator, batch_index)
         image = fit_image(image, self.network)
         prompts = self.first_prompts(target, generator)
         chosen = (torch.rand(len(target), generator=generator) < self.hparams["erase"]).to(target.device)

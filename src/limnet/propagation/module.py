@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.interaction.module import damage
 from limnet.propagation.tiny import Remembered, TinyPropagation
@@ -52,7 +53,7 @@ class PropagationModule(AveragedModule):
         freeze_encoder: bool = True,
         memory_every: int = 2,
         forcing_steps: int = 300,
-        drift: float = 0.25,
+        drift: float = 0.1,
         average_decay: float = 0.998,
         seed: int = 0,
         network: str = "TinyPropagation",
@@ -131,8 +132,9 @@ class PropagationModule(AveragedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """One batch of clips: image uint8 (B, T, H, W), mask uint8 (B, T, H, W)."""
-        generator = self.step_generator(batch_index)
-        image, target = augment_clips(*batch, generator, scale=(0.85, 1.2))
+        generator = self.common_generator(batch_index)
+        image, target = augment_clips(*batch, generator, scale=(0.85, 1.2), share=process_place())
+        generator = self.own_generator(generator, batch_index)
         draw = torch.rand(3, generator=generator)
         if draw[0] < 0.2:  # the other way round: the object begins and grows
             order = torch.arange(image.shape[1] - 1, -1, -1)

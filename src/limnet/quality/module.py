@@ -51,7 +51,7 @@ class QualityModule(AveragedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
         """Flips and quarter turns, grey-level changes and swapped pairs come from the step's own generator."""
-        generator = self.step_generator(batch_index)
+        generator = self.common_generator(batch_index)
         image, previous, current, dice = _prepare(batch)
         draw = torch.rand(6, generator=generator)
         if draw[0] < 0.5:

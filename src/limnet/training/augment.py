@@ -10,26 +10,38 @@ from torch import Tensor
 
 
 def augment_clips(
-    image: Tensor, mask: Tensor, generator: torch.Generator, scale: tuple[float, float] = (0.8, 1.3)
+    image: Tensor,
+    mask: Tensor,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.8, 1.3),
+    share: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     """Rotate, flip, scale, shift and shear; then contrast, gamma, inversion and noise.
+
+    Several processes with equal generators change their samples as one process would that had all of them: everything
+    is drawn for the whole batch, of which process r of n has the samples r, r + n, r + 2n and so on.
 
     Args:
         image: uint8 or float (B, T, H, W), 0..255.
         mask: uint8 or bool (B, T, H, W).
         generator: source of randomness (on the CPU).
         scale: range of the zoom factor.
+        share: number of this process and number of processes.
 
     Returns:
         image float (B, T, H, W) in [0, 1] and mask bool of the same shape.
     """
     batch = image.shape[0]
     device = image.device
+    rank, processes = share
+    whole = batch * processes
 
-    def uniform(low: float, high: float, *size: int) -> Tensor:
-        return (torch.rand(size or (batch,), generator=generator) * (high - low) + low).to(device)
+    def uniform(low: float, high: float) -> Tensor:
+        return (torch.rand(whole, generator=generator) * (high - low) + low)[rank::processes].to(device)
 
-    turn = torch.randint(0, 4, (batch,), generator=generator).to(device) * (math.pi / 2) + uniform(-0.5, 0.5)
+    turn = torch.randint(0, 4, (whole,), generator=generator)[rank::processes].to(device) * (math.pi / 2) + uniform(
+        -0.5, 0.5
+    )
     zoom = torch.exp(uniform(math.log(1 / scale[1]), math.log(1 / scale[0])))
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     shear = uniform(-0.15, 0.15)
@@ -53,6 +65,6 @@ def augment_clips(
     gain, offset = uniform(0.75, 1.2).view(shape), uniform(-0.1, 0.15).view(shape)
     pixels = pixels.clamp(1e-4, 1) ** gamma * gain + offset
     pixels = torch.where((uniform(0, 1) < 0.15).view(shape), 1 - pixels, pixels)
-    noise = torch.randn(pixels.shape, generator=generator).to(device)
+    noise = torch.randn((whole, *pixels.shape[1:]), generator=generator)[rank::processes].to(device)
     strength = uniform(0, 0.06).view(shape) * (uniform(0, 1) < 0.5).view(shape)
     return (pixels + noise * strength).clamp(0, 1), inside

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
+from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.training.average import follow
 from limnet.training.muon import MuonAdam
@@ -46,8 +47,20 @@ class AveragedModule(LightningModule):
 
     def step_generator(self, batch_index: int) -> torch.Generator:
         """Source of randomness that depends on seed, step, batch and rank only."""
-        rank = self.global_rank if self._trainer is not None else 0
-        return torch.Generator().manual_seed(hash((self.hparams["seed"], self.global_step, batch_index, rank)) % 2**31)
+        return self._generator(batch_index, self.global_rank if self._trainer is not None else 0)
+
+    def common_generator(self, batch_index: int) -> torch.Generator:
+        """The same on every process: for what a step draws once, and for draws shared out like the samples."""
+        return self._generator(batch_index, 0)
+
+    def own_generator(self, common: torch.Generator, batch_index: int) -> torch.Generator:
+        """What a step goes on with after its common draws: `common` itself where there is one process only."""
+        rank, processes = process_place()
+        return common if processes == 1 else self._generator(batch_index, rank + 1)
+
+    def _generator(self, batch_index: int, number: int) -> torch.Generator:
+        seed = hash((self.hparams["seed"], self.global_step, batch_index, number)) % 2**31
+        return torch.Generator().manual_seed(seed)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout draws from torch's own generators: seed them anew, so that a resumed training repeats its draws."""
