@@ -75,7 +75,7 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
         parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _challenge(found)
     parts += _failures(found)
     if table is not None:
-        parts += ["Published numbers are printed as they are: " + table.source + ".", ""]
+        parts += ["Published numbers are printed as they are, percent as shares of 1: " + table.source + ".", ""]
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]
     # One command may have run several methods.
     parts += dict.fromkeys(f"`{results.header['command']}` ({_origin(results)})  " for results in found)

@@ -39,6 +39,8 @@ def build(root: Path, options: SuiteOptions) -> Suite:
     """
     if options.dataset is None:
         raise InputError(f"say which data set lies in {root}: --name with one of {', '.join(dataset_names())}")
+    if options.parts:
+        raise InputError("benchmark dataset takes one data set, named by --name; leave --part out")
     name, given = parse_options(options.dataset)
     dataset = _open(name, root, given)
     split, cases = _held_out(dataset, options.split)
