@@ -15,7 +15,8 @@ from limnet.propagation.carrier import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_
 from limnet.propagation.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
 from tests.helpers.tiny_networks import disk, small_propagation
 
-IMAGE_HALF, SLICE = 12e9, 6e9  # floating-point operations at 480 x 480
+IMAGE_HALF, SLICE = 12e9, {"light": 6e9, "unet": 12e9}  # floating-point operations at 480 x 480
+SLICE_IN_WINDOW = 1.2e9  # at 160 x 160, where it works
 
 
 @pytest.fixture(scope="module")
@@ -234,19 +235,26 @@ def test_all_parts_export(network: TinyPropagation) -> None:
         torch.testing.assert_close(result, carry(network, image, mask, 5), rtol=1e-4, atol=1e-4)
 
 
-def test_default_network_keeps_its_budget() -> None:
-    """One memory slice a step, and the fullest memory there is."""
+def operations(decoder: str, size: int) -> tuple[int, int]:
+    """Of the image half and of the mask half: one memory slice a step, and the fullest memory there is."""
     with FakeTensorMode(), torch.inference_mode():
-        network = TinyPropagation().eval()
-        image, mask = torch.rand(1, 1, 480, 480), torch.rand(1, 1, 480, 480)
+        network = TinyPropagation(decoder=decoder).eval()
+        image, mask = torch.rand(1, 1, size, size), torch.rand(1, 1, size, size)
         with FlopCounterMode(display=False) as image_half:
             features = network.encode_image(image)
         with FlopCounterMode(display=False) as mask_half:
             last = network.remember(features, mask)
             readout = network.read(features, [last] * (PROMPTS_IN_MEMORY + RECENT_IN_MEMORY), TOP_K)
             network.segment(features, readout, [last], last, image, mask)
-    assert image_half.get_total_flops() <= IMAGE_HALF
-    assert 3e9 < mask_half.get_total_flops() <= SLICE
+    return image_half.get_total_flops(), mask_half.get_total_flops()
+
+
+@pytest.mark.parametrize("decoder", ["light", "unet"])
+def test_default_network_keeps_its_budget(decoder: str) -> None:
+    image_half, mask_half = operations(decoder, 480)
+    assert image_half <= IMAGE_HALF
+    assert 3e9 < mask_half <= SLICE[decoder]
+    assert 0.3e9 < operations(decoder, 160)[1] <= SLICE_IN_WINDOW
 
 
 def test_surroundings_are_a_ring() -> None:

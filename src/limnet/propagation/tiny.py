@@ -86,7 +86,7 @@ class TinyPropagation(nn.Module):
         embedding: channels of the similarity embedding.
         key_dim: channels of memory keys.
         value_dim: channels of memory values.
-        decoder: mask-dependent half, "light" (`MapDecoder`) or "unet" (`PromptUNet`, deeper).
+        decoder: mask-dependent half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: half of the work, carries worse).
 
     Raises:
         InputError: unknown decoder.
@@ -100,7 +100,7 @@ class TinyPropagation(nn.Module):
         embedding: int = 32,
         key_dim: int = 64,
         value_dim: int = 128,
-        decoder: str = "light",
+        decoder: str = "unet",
     ):
         super().__init__()
         self.config: dict[str, Any] = {
