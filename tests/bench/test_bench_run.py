@@ -22,8 +22,10 @@ from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
+from tests.helpers import fake_coco_lvis
 from tests.helpers.bench import Disc, DiscSession, fake_case, fake_suite, image, labels
 from tests.helpers.picture_root import StartDisc, picture_root
+from tests.helpers.table_root import table_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -215,6 +217,7 @@ def test_predictor_config_decides_the_key():
 
 
 SCRIPT = """
+import json
 import sys
 from pathlib import Path
 from limnet.bench.registry import build_suite
@@ -229,7 +232,12 @@ run_suite(fake_suite(1), Disc(), Path(sys.argv[2]), trainer=trainer)
 # clicks on pictures, some from flawed masks
 suite = build_suite("interaction2d", Path(sys.argv[3]), SuiteOptions(per_group=3, rounds=8))
 run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[4]), trainer=trainer, views=False)
+# tables and data sets
+for out, name, data, options in json.loads(sys.argv[5]):
+    suite = build_suite(name, Path(data), SuiteOptions(**options))
+    run_suite(suite, Disc(3.0), Path(out), trainer=trainer, views=False)
 """
+TABLES = ("table1", "table2", "table4", "table5", "table6")
 
 
 def test_two_processes_give_the_results_of_one(tmp_path):
@@ -240,9 +248,14 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
     assert len(seen) == 4
     pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
+    root, coco = table_root(tmp_path / "tables"), fake_coco_lvis.build(tmp_path / "coco")
+    few_rounds = {"rounds": 2, "per_group": 3}
+    plan: list[tuple[str, Path, dict]] = [(name, root, few_rounds) for name in TABLES]
+    plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
+    jobs = [(str(tmp_path / f"{name}_two.json"), name, str(data), options) for name, data, options in plan]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    command += [str(path) for path in (two, few, pictures, clicks)]
+    command += [*(str(path) for path in (two, few, pictures, clicks)), json.dumps(jobs)]
     done = subprocess.run(
         [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -259,6 +272,15 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
     assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
     assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
+    for name, data, options in plan:
+        alone = run_suite(build_suite(name, data, SuiteOptions(**options)), Disc(3.0), tmp_path / f"{name}.json")
+        assert alone is not None
+        assert alone.objects
+        assert not alone.errors
+        assert (tmp_path / f"{name}_two.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
+        left, right = (json.loads((tmp_path / f"{stem}.json").read_text()) for stem in (name, f"{name}_two"))
+        assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
+        assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
     left, right = json.loads(one.read_text()), json.loads(two.read_text())
     assert right["header"].pop("processes") == 2
     assert left["header"].pop("processes") == 1

@@ -164,6 +164,7 @@ def test_what_is_wrong_is_said(root: Callable[[str], Path], capsys: pytest.Captu
     for words, message in (
         (["dataset"], "say which data set lies in"),
         (["dataset", "--name", "btvc"], "Did you mean btcv"),
+        (["dataset", "--name", "btcv", "--part", "btcv"], "leave --part out"),
         (["dataset", "--name", "btcv:protokoll=x"], 'cannot be opened with {"protokoll": "x"}'),
         (["dataset", "--name", "btcv", "--split", "test"], "no split 'test'"),
         (["folder", "--name", "btcv"], "--name is an option of limnet bench dataset"),
