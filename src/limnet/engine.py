@@ -39,6 +39,7 @@ class SlicePropagator(Protocol):
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
+        within: tuple[int, int] | None = None,
     ) -> Mapping[int, Slice]:
         """New (H, W) float32 probabilities of the slices it computed, never of prompted ones.
 
@@ -49,6 +50,7 @@ class SlicePropagator(Protocol):
             scope: "volume" or "interval".
             known: Gives the current result of a slice.
             progress: Told (done, total) after each slice.
+            within: First and last slice worth computing, or None for all; given only where limits are known.
         """
         ...
 

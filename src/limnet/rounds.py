@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.across import joined, look_across
 from limnet.compliance import enforce
 from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
@@ -93,6 +94,7 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         slices[index] = bench.packed(index, obedient)
     indices = [index for index, _ in placed]
     bounds = _bounds(state, prompt, indices, axis)
+    reach = _reach(bench, view, state.reach, placed, slices)
     if bounds is not None:
         for index in range(len(slices)):
             if index not in prompts and not bounds[0] <= index <= bounds[1]:
@@ -104,6 +106,7 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         known=state.known | set(indices),
         pending=(*(i for i in state.pending if i not in indices), *indices),
         bounds=bounds,
+        reach=reach,
         rounds=(*state.rounds, Round(prompt, indices[-1])),
     )
     return _with_quality(bench, state, new)
@@ -130,7 +133,8 @@ def propagate_prompts(
     view = bench.view_of(state)
     depth, shape = len(view), view.shape
     filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
-    alive = supported(filled, depth, state.anchor, state.bounds)
+    limits = _limits(state, filled)
+    alive = supported(filled, depth, state.anchor, limits)
     prompts = {i: unpack(state.slices[i], shape) for i in sorted(state.prompts)}
     if scope == "volume" and state.bounds is not None:  # sweeps need not look beyond the bounds
         for i in (state.bounds[0] - 1, state.bounds[1] + 1):
@@ -153,7 +157,9 @@ def propagate_prompts(
             return unpack(found[index] if index in found else state.slices[index], shape)
 
         watch = _watch(progress, behind, len(targets), total)
-        result = bench.engine.propagator.propagate(view, prompts, origin, scope, known, watch)
+        propagate = bench.engine.propagator.propagate
+        ends = () if limits is None or state.reach is None else (limits,)
+        result = propagate(view, prompts, origin, scope, known, watch, *ends)
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
@@ -250,6 +256,35 @@ def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: in
     if bounds is None or getattr(prompt, "positive", True) is False:
         return bounds
     return min(bounds[0], *indices), max(bounds[1], *indices)
+
+
+def _reach(
+    bench: Bench,
+    view: SliceView,
+    reach: tuple[int, int] | None,
+    placed: Iterable[tuple[int, Prompt2D]],
+    slices: list[SliceMask | None],
+) -> tuple[int, int] | None:
+    """What is known of the object's reach after positive clicks; see `look_across`."""
+    for index, part in placed:
+        inside = reach is not None and reach[0] <= index <= reach[1]
+        if not bench.settings.look_across or inside or part.kind != "click" or not part.positive:
+            continue
+        seen = look_across(bench.engine.predictor, view, index, part.points[0])
+        if seen is not None and not is_empty(slices[index]):
+            reach = seen if reach is None else joined(reach, seen)
+    return reach
+
+
+def _limits(state: ObjectState, filled: dict[int, bool]) -> tuple[int, int] | None:
+    """First and last slice the object may lie on: its bounds, and its reach widened to all prompted object."""
+    if state.reach is None or state.anchor is not None:
+        return state.bounds
+    full = [index for index, object_there in filled.items() if object_there] or list(state.reach)
+    low, high = joined(state.reach, (min(full), max(full)))
+    if state.bounds is not None:
+        low, high = max(low, state.bounds[0]), min(high, state.bounds[1])
+    return low, high
 
 
 def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: int) -> list[int]:

@@ -55,6 +55,7 @@ def pack_book(book: Book, depth: int) -> PackedBook:
             {
                 "pending": list(state.pending),
                 "bounds": state.bounds,
+                "reach": state.reach,
                 "anchor": state.anchor,
                 "window": state.window,
                 "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds],
@@ -107,7 +108,8 @@ def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
                 known=frozenset(np.flatnonzero(packed.known[row]).tolist()),
                 prompts=_prompts(done, shape, axis),
                 pending=tuple(int(i) for i in data["pending"]),
-                bounds=None if data["bounds"] is None else (int(data["bounds"][0]), int(data["bounds"][1])),
+                bounds=_pair(data["bounds"]),
+                reach=_pair(data.get("reach")),
                 anchor=data["anchor"],
                 window=None if data["window"] is None else (float(data["window"][0]), float(data["window"][1])),
                 rounds=done,
@@ -131,6 +133,10 @@ def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
     if start != len(states) or not set(done_names + undone_names) <= set(histories):
         raise ValueError("states and objects do not add up")
     return Book(histories, done_names, undone_names)
+
+
+def _pair(data: Sequence[int] | None) -> tuple[int, int] | None:
+    return None if data is None else (int(data[0]), int(data[1]))
 
 
 def _pieces(rows: list[list[int]], data: bytes, plane: tuple[int, ...]) -> list[SliceMask]:

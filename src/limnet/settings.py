@@ -24,6 +24,8 @@ class Settings:
         stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
         least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
             this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
+        look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
+            where they show its ends. For volumes; films have nothing across.
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         cache_bytes: Upper limit of the memory for cached image features of one case.
@@ -33,6 +35,7 @@ class Settings:
     tau: float = 0.5
     stop_after_empty: int = 3
     least_sure: float = 0.0
+    look_across: bool = False
     click_fallback: int = 2
     follow_window: bool = True
     cache_bytes: int = 1 << 30
@@ -46,8 +49,9 @@ class Settings:
         sure = self.least_sure
         if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure < 1:
             raise InputError(f"least_sure is {sure!r}; it is a probability of at least 0 and below 1 (0 turns it off)")
-        if not isinstance(self.follow_window, bool):
-            raise InputError(f"follow_window is {self.follow_window!r}; it is True or False")
+        for name in ("follow_window", "look_across"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
         for name, least in (("stop_after_empty", 1), ("click_fallback", 0), ("cache_bytes", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -48,7 +48,9 @@ class ThresholdPropagator:
         scope: str,
         known: Callable[[int], np.ndarray],
         progress: Callable[[int, int], object] | None,
+        within: tuple[int, int] | None = None,
     ) -> dict[int, np.ndarray]:
+        self.within = within
         self.calls.append((origin, scope, tuple(prompts)))
         result = {}
         todo = []

@@ -56,6 +56,7 @@ class Propagator:
         scope: str = "volume",
         known: Callable[[int], Slice] | None = None,
         progress: Progress | None = None,
+        within: tuple[int, int] | None = None,
     ) -> dict[int, Slice]:
         """Carry the mask of the prompted slice `origin` to both sides.
 
@@ -67,6 +68,7 @@ class Propagator:
             scope: "volume" or "interval".
             known: current result of a slice; tells where the object ended so far (see `end_before_empty`).
             progress: called with (done, total) slices; returning False cancels.
+            within: first and last slice worth computing; sweeps with no prompt ahead end there. None for all.
 
         Returns:
             Slice index to (H, W) float32 probabilities; prompted slices and slices behind an early stop are left out.
@@ -82,7 +84,8 @@ class Propagator:
         # memory wants masks as in training; the haze of a click network's answer would be carried as if it were object
         prompts = {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
         depth = len(view)
-        ends = {-1: -1, 1: depth}
+        low, high = within or (0, depth - 1)
+        ends = {-1: min(low, origin) - 1, 1: max(high, origin) + 1}
         others = {
             -1: max((i for i in prompts if i < origin), default=None),
             1: min((i for i in prompts if i > origin), default=None),

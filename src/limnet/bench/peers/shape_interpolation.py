@@ -46,6 +46,7 @@ class ShapeInterpolation:
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
+        within: tuple[int, int] | None = None,
     ) -> dict[int, Slice]:
         """Masks of the slices around `origin`; see `limnet.engine.SlicePropagator`."""
         result: dict[int, Slice] = {}
