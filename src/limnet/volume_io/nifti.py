@@ -163,6 +163,7 @@ def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
 
 
 def reason_of(path: Path, error: Exception) -> str:
+    """Why a NIfTI file could not be read, in words for its owner: empty, wrongly named, or cut short."""
     try:
         with open(path, "rb") as file:
             start = file.read(2)
