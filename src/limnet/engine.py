@@ -50,7 +50,7 @@ class SlicePropagator(Protocol):
             scope: "volume" or "interval".
             known: Gives the current result of a slice.
             progress: Told (done, total) after each slice.
-            within: First and last slice worth computing, or None for all; given only where limits are known.
+            within: First and last slice the object is known to reach; given only where something is known.
         """
         ...
 

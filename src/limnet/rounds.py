@@ -133,8 +133,7 @@ def propagate_prompts(
     view = bench.view_of(state)
     depth, shape = len(view), view.shape
     filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
-    limits = _limits(state, filled)
-    alive = supported(filled, depth, state.anchor, limits)
+    alive = supported(filled, depth, state.anchor, state.bounds)
     prompts = {i: unpack(state.slices[i], shape) for i in sorted(state.prompts)}
     if scope == "volume" and state.bounds is not None:  # sweeps need not look beyond the bounds
         for i in (state.bounds[0] - 1, state.bounds[1] + 1):
@@ -158,8 +157,8 @@ def propagate_prompts(
 
         watch = _watch(progress, behind, len(targets), total)
         propagate = bench.engine.propagator.propagate
-        ends = () if limits is None or state.reach is None else (limits,)
-        result = propagate(view, prompts, origin, scope, known, watch, *ends)
+        within = () if state.reach is None else (state.reach,)
+        result = propagate(view, prompts, origin, scope, known, watch, *within)
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
@@ -274,17 +273,6 @@ def _reach(
         if seen is not None and not is_empty(slices[index]):
             reach = seen if reach is None else joined(reach, seen)
     return reach
-
-
-def _limits(state: ObjectState, filled: dict[int, bool]) -> tuple[int, int] | None:
-    """First and last slice the object may lie on: its bounds, and its reach widened to all prompted object."""
-    if state.reach is None or state.anchor is not None:
-        return state.bounds
-    full = [index for index, object_there in filled.items() if object_there] or list(state.reach)
-    low, high = joined(state.reach, (min(full), max(full)))
-    if state.bounds is not None:
-        low, high = max(low, state.bounds[0]), min(high, state.bounds[1])
-    return low, high
 
 
 def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: int) -> list[int]:

@@ -57,6 +57,8 @@ class ThresholdPropagator:
         for step in (1, -1):
             i = origin + step
             while 0 <= i < len(view):
+                if within is not None and not within[0] <= i <= within[1]:
+                    break
                 if i in prompts and (scope == "interval" or not (prompts[i] > 0.5).any()):
                     break
                 if i not in prompts:

@@ -329,3 +329,14 @@ def test_an_open_sweep_ends_where_it_is_unsure(monkeypatch: pytest.MonkeyPatch) 
     assert sorted(between) == [9, 10, 11, *range(13, DEPTH)], "between two prompts the object does not end"
     assert sorted(run({8: filled(), 12: filled()}, 8, "volume", least_sure=0.6)) == [9, 10, 11]
     assert run({8: filled(), 12: EMPTY}, 8, "volume", least_sure=0.6) == {}, "an empty prompt ahead holds no object"
+
+
+def test_beyond_its_known_reach_only_a_very_sure_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swept(prompts: dict[int, np.ndarray], origin: int, within: tuple[int, int], scope: str = "volume") -> list[int]:
+        return sorted(make().propagate(view(), prompts, origin, scope, within=within))
+
+    assert swept({8: filled()}, 8, (6, 11)) == [6, 7, 9, 10, 11]  # answers from slice 8 are worth .59
+    assert swept({8: filled()}, 8, (2, 3)) == [], "not even next to the prompt, where looks across deny the object"
+    assert swept({8: filled(), 12: filled()}, 12, (12, 13), "interval") == [9, 10, 11, 13], "between prompts it stays"
+    monkeypatch.setattr("limnet.propagation.propagator.SURE_BEYOND", 0.585)
+    assert swept({8: filled()}, 8, (6, 11)) == [i for i in range(DEPTH) if i != 8]

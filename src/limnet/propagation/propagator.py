@@ -18,6 +18,8 @@ from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.carrier import make_carrier, nearest_prompts
 from limnet.view import SliceView
 
+SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
+
 Slice = NDArray[np.float32]
 Progress = Callable[[int, int], object]
 
@@ -68,7 +70,8 @@ class Propagator:
             scope: "volume" or "interval".
             known: current result of a slice; tells where the object ended so far (see `end_before_empty`).
             progress: called with (done, total) slices; returning False cancels.
-            within: first and last slice worth computing; sweeps with no prompt ahead end there. None for all.
+            within: first and last slice that the object is known to reach; with no prompt ahead, a sweep goes on
+                beyond them only while it is very sure (`SURE_BEYOND`). None for no such knowledge.
 
         Returns:
             Slice index to (H, W) float32 probabilities; prompted slices and slices behind an early stop are left out.
@@ -84,8 +87,7 @@ class Propagator:
         # memory wants masks as in training; the haze of a click network's answer would be carried as if it were object
         prompts = {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
         depth = len(view)
-        low, high = within or (0, depth - 1)
-        ends = {-1: min(low, origin) - 1, 1: max(high, origin) + 1}
+        ends = {-1: -1, 1: depth}
         others = {
             -1: max((i for i in prompts if i < origin), default=None),
             1: min((i for i in prompts if i > origin), default=None),
@@ -102,7 +104,7 @@ class Propagator:
         count = _Count(progress, max(total, 1))
         results = []
         for start, end, direction in sweeps:
-            results.append(self._sweep(view, prompts, start, end, direction, count))
+            results.append(self._sweep(view, prompts, start, end, direction, count, within))
         count.finish()
         merged = _merge(sweeps, results)
         if known is not None and scope == "interval":
@@ -112,7 +114,14 @@ class Propagator:
         return merged
 
     def _sweep(
-        self, view: SliceView, prompts: Mapping[int, Slice], start: int, end: int, direction: int, count: _Count
+        self,
+        view: SliceView,
+        prompts: Mapping[int, Slice],
+        start: int,
+        end: int,
+        direction: int,
+        count: _Count,
+        within: tuple[int, int] | None,
     ) -> dict[int, Slice]:
         """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
         results: dict[int, Slice] = {}
@@ -133,7 +142,9 @@ class Propagator:
                     break
             else:
                 result = carrier.step(index)
-                if (index - last) * direction > 0 and _sureness(result) < self.least_sure:
+                beyond = within is not None and not within[0] <= index <= within[1]
+                least = max(self.least_sure, SURE_BEYOND) if beyond else self.least_sure
+                if (index - last) * direction > 0 and _sureness(result) < least:
                     count.skip(abs(end - index))
                     break
                 results[index] = result
