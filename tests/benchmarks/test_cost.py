@@ -22,7 +22,9 @@ def test_operations_are_those_of_the_networks(monkeypatch: pytest.MonkeyPatch) -
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         segmenter.interaction.encode_image(torch.zeros(1, 1, 64, 64))  # type: ignore[operator]
     assert found["interaction: encode_image"] == pytest.approx(counter.get_total_flops() / 1e9)
-    assert found[cost.LATER] >= found["interaction: decode"] * (1 - 1e-9) > 0  # sums of the same numbers in another order
+    assert (
+        found[cost.LATER] >= found["interaction: decode"] * (1 - 1e-9) > 0
+    )  # sums of the same numbers in another order
     one_look = found["interaction: encode_image"] + found["interaction: decode"]
     assert found[cost.FIRST] == pytest.approx(one_look), "no window magnifies a slice of the network's own size"
     assert min(found[cost.SLICE_FIRST], found[cost.SLICE_LATER]) > found["propagation: segment"] > 0
