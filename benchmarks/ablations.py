@@ -55,6 +55,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         "window does not follow": {"follow_window": False},
         "no early stop": {"stop_after_empty": NEVER},
         f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
+        f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},
         "no disk around disobeyed clicks": {"click_fallback": 0},
         "no fusion": {"tau": 1.0},
         f"scope {other}, no fusion": {"scope": other, "tau": 1.0},
