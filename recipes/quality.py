@@ -87,7 +87,8 @@ def collect(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
-    found, starts, start = DefectRows(), StartRows(), time.monotonic()
+    found, start = DefectRows(), time.monotonic()
+    starts = None if args.starts is None else StartRows()
     for number, (volume, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
         if time.monotonic() - start > args.minutes * 60:
             break
@@ -103,10 +104,11 @@ def collect(args: argparse.Namespace) -> None:
             wrong = np.flatnonzero((mask != target).any((1, 2)) & mask.any((1, 2)))
             if before is None:  # the window of the object's first click, as in a case
                 view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
-            else:
+            elif starts is not None:
                 starts.add(view, click.zyx[0], target[click.zyx[0]], before[click.zyx[0]])
             for index in rng.choice(wrong, min(len(wrong), STARTS), replace=False).tolist():
-                starts.add(view, index, target[index], mask[index])
+                if starts is not None:
+                    starts.add(view, index, target[index], mask[index])
             if before is None:
                 continue
             for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
@@ -115,7 +117,7 @@ def collect(args: argparse.Namespace) -> None:
         slices = np.flatnonzero(target.any((1, 2)))
         for number_of_slice in rng.choice(slices, args.corrupted).tolist():
             found.add_corrupted(view, number_of_slice, target[number_of_slice], rng)
-    if args.starts is not None:
+    if starts is not None:
         starts.save(args.starts)
     better = found.save(args.out)
     print(f"{len(found)} pairs, the mask before was better in {better:.0%}; written to {args.out}")

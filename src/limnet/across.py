@@ -34,20 +34,20 @@ def look_across(predictor: Predictor, view: SliceView, index: int, point: tuple[
     if len(view) < LEAST_SLICES or view.volume.is_color:
         return None
     found: Reach | None = None
-    others = [axis for axis in range(3) if axis != view.axis]
-    for axis, across, along in ((others[0], point[0], point[1]), (others[1], point[1], point[0])):
+    down, right = (axis for axis in range(3) if axis != view.axis)
+    for axis, other, across, along in ((down, right, point[0], point[1]), (right, down, point[1], point[0])):
         plane = SliceView(view.volume, axis, view.window)
-        first = view.axis < (others[1] if axis == others[0] else others[0])  # whether slices are the plane's rows
+        first = view.axis < other  # whether slices are the plane's rows
         spot = (index, along) if first else (along, index)
         mask = predictor.predict(plane, across, [Prompt2D("click", True, (spot,))], None) > 0.5
-        run = _run(mask if first else mask.T, index, along)
-        if run is not None:
-            found = run if found is None else joined(found, run)
+        found = joined(found, _run(mask if first else mask.T, index, along))
     return found
 
 
-def joined(a: Reach, b: Reach) -> Reach:
-    """The smallest reach that holds both."""
+def joined(a: Reach | None, b: Reach | None) -> Reach | None:
+    """The smallest reach that holds both; None where nothing is known adds nothing."""
+    if a is None or b is None:
+        return a or b
     return min(a[0], b[0]), max(a[1], b[1])
 
 

@@ -265,13 +265,13 @@ def _reach(
     slices: list[SliceMask | None],
 ) -> tuple[int, int] | None:
     """What is known of the object's reach after positive clicks; see `look_across`."""
+    if not bench.settings.look_across:
+        return reach
     for index, part in placed:
         inside = reach is not None and reach[0] <= index <= reach[1]
-        if not bench.settings.look_across or inside or part.kind != "click" or not part.positive:
+        if inside or part.kind != "click" or not part.positive or is_empty(slices[index]):
             continue
-        seen = look_across(bench.engine.predictor, view, index, part.points[0])
-        if seen is not None and not is_empty(slices[index]):
-            reach = seen if reach is None else joined(reach, seen)
+        reach = joined(reach, look_across(bench.engine.predictor, view, index, part.points[0]))
     return reach
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from limnet.volume import Volume
 from tests.helpers import fake_benchmarks_2d, fake_davis585
-from tests.helpers.bench import DiscSession
+from tests.helpers.bench import Disc, DiscSession
 
 
 def picture_root(root: Path) -> Path:
@@ -27,20 +27,12 @@ class StartDiscSession(DiscSession):
 
 
 @dataclass(frozen=True)
-class StartDisc:
+class StartDisc(Disc):
     """Discs around clicks, on top of a mask to start from."""
-
-    radius: float = 4.0
-    fail_on: str = ""
 
     @property
     def name(self) -> str:
-        return f"start disc {self.radius:g}"
-
-    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> StartDiscSession:
-        if self.fail_on and self.fail_on in case:
-            raise RuntimeError("no idea")
-        return self.start(volume, axis)
+        return f"start {super().name}"
 
     def start(self, volume: Volume, axis: int) -> StartDiscSession:
         return StartDiscSession(volume.shape, axis, self.radius)

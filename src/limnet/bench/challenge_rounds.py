@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.bench.protocol import BoxSession, Session, Voxel
-from limnet.bench.rounds import LOSS, RoundRow, checked_mask, surface_score
+from limnet.bench.rounds import RoundRow, fell, surface_score, timed_mask
 from limnet.datasets.cvpr25 import read_boxes
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice
@@ -68,17 +67,14 @@ class ChallengeRounds:
                 zyx=None if click is None else click.zyx,
                 positive=None if click is None else click.positive,
                 compliance=click_compliance(mask, given) if given else None,
-                lost=bool(rows) and rows[-1].dice - score > LOSS + 1e-9,
+                lost=fell(rows[-1].dice if rows else None, score),
                 seconds=seconds,
                 nsd=surface_score(mask, truth, volume.spacing, self.nsd_mm),
             )
 
         corners = self._corners(case, object)
         if corners is not None and isinstance(session, BoxSession):
-            start = time.perf_counter()
-            answer = session.box(*corners)
-            seconds = time.perf_counter() - start
-            mask = checked_mask(answer, truth.shape)
+            mask, seconds = timed_mask(truth.shape, session.box, *corners)
             rows.append(measured(0, None, seconds))
         for number in range(1, self.clicks + 1):
             click = challenge_click(truth, mask)
@@ -86,10 +82,7 @@ class ChallengeRounds:
                 repeated = rows[-1] if rows else measured(number, None, 0.0)
                 rows.append(repeated._replace(round=number, zyx=None, positive=None, lost=False, seconds=0.0))
                 continue
-            start = time.perf_counter()
-            answer = session.click(click.zyx, click.positive)
-            seconds = time.perf_counter() - start
-            mask = checked_mask(answer, truth.shape)
+            mask, seconds = timed_mask(truth.shape, session.click, click.zyx, click.positive)
             given.append((click.zyx, click.positive))
             rows.append(measured(number, click, seconds))
         return rows

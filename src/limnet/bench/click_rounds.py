@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.bench.protocol import Session, StartSession, Voxel
-from limnet.bench.rounds import LOSS, RoundRow, checked_mask
+from limnet.bench.rounds import RoundRow, checked_mask, fell, timed_mask
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice, iou
@@ -84,10 +83,7 @@ class ClickRounds:
         rows: list[RoundRow] = []
         for number in range(1, self.clicks + 1):
             row, column, positive = clicker.click(mask[0])
-            start = time.perf_counter()
-            answer = session.click((0, row, column), positive)
-            seconds = time.perf_counter() - start
-            mask = checked_mask(answer, truth.shape)
+            mask, seconds = timed_mask(truth.shape, session.click, (0, row, column), positive)
             given.append(((0, row, column), positive))
             scored = mask & counted
             score = iou(scored, wanted)
@@ -98,7 +94,7 @@ class ClickRounds:
                     zyx=(0, row, column),
                     positive=positive,
                     compliance=click_compliance(mask, given),
-                    lost=bool(rows) and (rows[-1].iou or 0.0) - score > LOSS + 1e-9,
+                    lost=fell(rows[-1].iou if rows else None, score),
                     seconds=seconds,
                     iou=score,
                 )

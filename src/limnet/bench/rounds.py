@@ -114,10 +114,7 @@ class RobotRounds:
             click = robot.next_click(truth, mask, number)
             if click is None:
                 break
-            start = time.perf_counter()
-            answer = session.click(click.zyx, click.positive)
-            seconds = time.perf_counter() - start
-            mask = checked_mask(answer, truth.shape)
+            mask, seconds = timed_mask(truth.shape, session.click, click.zyx, click.positive)
             clicks.append((click.zyx, click.positive))
             score = dice(mask, truth)
             rows.append(
@@ -127,7 +124,7 @@ class RobotRounds:
                     zyx=click.zyx,
                     positive=click.positive,
                     compliance=click_compliance(mask, clicks),
-                    lost=bool(rows) and rows[-1].dice - score > LOSS + 1e-9,
+                    lost=fell(rows[-1].dice if rows else None, score),
                     seconds=seconds,
                     nsd=surface_score(mask, truth, volume.spacing, self.nsd_mm),
                 )
@@ -180,6 +177,25 @@ def run_object(
 def object_seed(case: str, object: str) -> int:
     """A number for an object that is the same on every machine and in every order of work."""
     return zlib.crc32(f"{case}\0{object}".encode())
+
+
+def timed_mask(shape: tuple[int, ...], ask: Callable[..., Any], *prompt: Any) -> tuple[NDArray[np.bool_], float]:
+    """What a session answers to a prompt, as `checked_mask` gives it, and the seconds it took.
+
+    Args:
+        shape: of the volume.
+        ask: method of the session, such as `session.click`.
+        prompt: its arguments.
+    """
+    start = time.perf_counter()
+    answer = ask(*prompt)
+    seconds = time.perf_counter() - start
+    return checked_mask(answer, shape), seconds
+
+
+def fell(before: float | None, after: float) -> bool:
+    """Whether a round lost quality (`LOSS`); None before the first one."""
+    return before is not None and before - after > LOSS + 1e-9
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 Layout: `<stem>_image.npy` uint8 (N, T, S, S) and `<stem>_mask.npy` uint8 (N, T, ceil(S*S/8)), the masks packed eight
 pixels a byte in C order. Any number of stems may lie in one folder; a glob pattern picks among them. A shard may have
 `<stem>_start.npy` besides, laid out like the masks: the mask a user would begin from, as real rounds left it
-(recipes/collect_starts.py).
+(`recipes/quality.py collect --starts`).
 """
 
 from __future__ import annotations

@@ -153,8 +153,9 @@ class InteractionModule(AveragedModule):
         clicked = torch.zeros_like(prompts)
         points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2)
         add_disks(clicked[:, 1:2], clicked[:, 2:3], points, kind, self.network.click_radius)
-        logits = self.network.decode(features, fit_prompts(clicked, self.network))["instances"]
-        prompts[chosen, 0:1] = (logits + bias).sigmoid()[chosen]
+        own = tuple(part[chosen] for part in features)
+        logits = self.network.decode(own, fit_prompts(clicked[chosen], self.network))["instances"]
+        prompts[chosen, 0:1] = (logits + bias[chosen]).sigmoid()
         prompts[chosen, 3] = 0
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limnet.bench.protocol import Session, Voxel
-from limnet.bench.rounds import LOSS, RoundRow, checked_mask, object_seed, surface_score
+from limnet.bench.rounds import RoundRow, fell, object_seed, surface_score, timed_mask
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice
@@ -65,13 +64,11 @@ class SlicePointRounds:
                 voxel = list(click.zyx)
                 voxel[axis] = int(index)
                 zyx = voxel[0], voxel[1], voxel[2]
-                start = time.perf_counter()
-                answer = session.click(zyx, click.positive)
-                seconds += time.perf_counter() - start
-                mask = checked_mask(answer, truth.shape)
+                mask, took = timed_mask(truth.shape, session.click, zyx, click.positive)
+                seconds += took
                 clicks.append((zyx, click.positive))
             score = dice(mask, truth)
-            lost = bool(rows) and rows[-1].dice - score > LOSS + 1e-9
+            lost = fell(rows[-1].dice if rows else None, score)
             surface = surface_score(mask, truth, volume.spacing, self.nsd_mm)
             rows.append(RoundRow(number, score, None, None, click_compliance(mask, clicks), lost, seconds, surface))
         return rows
