@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +15,7 @@ from limnet.bench.report import markdown_tables
 from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
 from tests.helpers import fake_cvpr25
-from tests.helpers.bench import Disc, DiscSession
-
-
-class BoxSession(DiscSession):
-    def box(self, lo: tuple[int, int, int], hi: tuple[int, int, int]) -> np.ndarray:
-        self.mask = np.zeros_like(self.mask)
-        self.mask[tuple(slice(a, b + 1) for a, b in zip(lo, hi, strict=True))] = True
-        return self.mask
-
-
-@dataclass(frozen=True)
-class Boxer:
-    """Fills the box; clicks are discs of radius 1."""
-
-    name: str = "boxer"
-
-    def start(self, volume, axis):
-        return BoxSession(volume.shape, axis, 1.0)
+from tests.helpers.bench import Boxer, Disc
 
 
 def test_click_is_the_deepest_voxel_of_the_largest_error():

@@ -22,8 +22,8 @@ from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
-from tests.helpers import fake_coco_lvis
-from tests.helpers.bench import Disc, DiscSession, fake_case, fake_suite, image, labels
+from tests.helpers import fake_coco_lvis, fake_cvpr25
+from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels
 from tests.helpers.picture_root import StartDisc, picture_root
 from tests.helpers.table_root import table_root
 
@@ -223,7 +223,7 @@ from pathlib import Path
 from limnet.bench.registry import build_suite
 from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
-from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.bench import Boxer, Disc, fake_suite
 from tests.helpers.picture_root import StartDisc
 trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
 run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.argv[1]), trainer=trainer)
@@ -235,7 +235,8 @@ run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[4]), traine
 # tables and data sets
 for out, name, data, options in json.loads(sys.argv[5]):
     suite = build_suite(name, Path(data), SuiteOptions(**options))
-    run_suite(suite, Disc(3.0), Path(out), trainer=trainer, views=False)
+    method = Boxer() if name == "cvpr25" else Disc(3.0)
+    run_suite(suite, method, Path(out), trainer=trainer, views=False)
 """
 TABLES = ("table1", "table2", "table4", "table5", "table6")
 
@@ -252,6 +253,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     few_rounds = {"rounds": 2, "per_group": 3}
     plan: list[tuple[str, Path, dict]] = [(name, root, few_rounds) for name in TABLES]
     plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
+    plan.append(("cvpr25", fake_cvpr25.build(tmp_path / "cvpr25"), {}))
     jobs = [(str(tmp_path / f"{name}_two.json"), name, str(data), options) for name, data, options in plan]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
@@ -273,7 +275,8 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
     assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
     for name, data, options in plan:
-        alone = run_suite(build_suite(name, data, SuiteOptions(**options)), Disc(3.0), tmp_path / f"{name}.json")
+        suite = build_suite(name, data, SuiteOptions(**options))
+        alone = run_suite(suite, Boxer() if name == "cvpr25" else Disc(3.0), tmp_path / f"{name}.json")
         assert alone is not None
         assert alone.objects
         assert not alone.errors

@@ -162,7 +162,7 @@ def test_network_of_nninteractive():
     method = build("nninteractive", 64, "fp32")
     assert isinstance(method, PassMethod)
     with torch.inference_mode():
-        assert method.network(torch.zeros(1, 8, 32, 32, 32)).shape == (1, 2, 32, 32, 32)
+        assert method.network(torch.zeros(1, 8, 64, 64, 64)).shape == (1, 2, 64, 64, 64)
 
 
 @pytest.mark.skipif(missing("sam2-video") is not None, reason="needs transformers")

@@ -79,3 +79,20 @@ class DiscSession:
         far = sum((grid[a] - zyx[a]) ** 2 for a in range(3) if a != self.axis)
         self.mask = np.where(far <= self.radius**2, positive, self.mask)
         return self.mask
+
+
+class BoxSession(DiscSession):
+    def box(self, lo: tuple[int, int, int], hi: tuple[int, int, int]) -> np.ndarray:
+        self.mask = np.zeros_like(self.mask)
+        self.mask[tuple(slice(a, b + 1) for a, b in zip(lo, hi, strict=True))] = True
+        return self.mask
+
+
+@dataclass(frozen=True)
+class Boxer:
+    """Fills the box; clicks are discs of radius 1."""
+
+    name: str = "boxer"
+
+    def start(self, volume, axis):
+        return BoxSession(volume.shape, axis, 1.0)

@@ -28,6 +28,7 @@ BIN = Path(sys.executable).parent
         ("stage1", ["--preset", "paper"], "interaction", "HRNetOCR", "val/noc85"),
         ("stage2", [], "interaction", "TinyInteraction", "val/dice_6"),
         ("propagation", [], "propagation", "TinyPropagation", "val/dice_carried"),
+        ("propagation", ["--preset", "paper"], "propagation", "XMem", "val/dice_carried"),
         ("quality", ["train"], "quality", "TinyQuality", "val/gain"),
         ("quality", ["train", "--preset", "paper"], "quality", "ResNetQuality", "val/gain"),
     ],

@@ -148,7 +148,8 @@ class InteractionModule(AveragedModule):
         if not bool(chosen.any()):
             return
         chosen, beside = chosen.to(target.device), beside.to(target.device)
-        ring = (functional.max_pool2d(target.float(), 25, 1, 12) > 0) & ~target
+        tall = functional.max_pool2d(target.float(), (25, 1), 1, (12, 0))
+        ring = (functional.max_pool2d(tall, (1, 25), 1, (0, 12)) > 0) & ~target
         wanted = torch.where(beside.view(-1, 1, 1, 1), ring, target)
         clicked = torch.zeros_like(prompts)
         points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2)

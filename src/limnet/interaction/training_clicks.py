@@ -22,12 +22,14 @@ def erosion_depth(mask: Tensor, limit: int = 24) -> Tensor:
         float (B, 1, H, W).
     """
     depth = torch.zeros_like(mask)
-    left = functional.pad(mask, (1, 1, 1, 1))
+    left = mask > 0
     for _ in range(limit):
         if not bool(left.any()):
             break
-        depth += left[..., 1:-1, 1:-1]
-        left = -functional.max_pool2d(-left, 3, 1, 1)
+        depth += left
+        around = functional.pad(left, (1, 1, 1, 1))
+        across = around[..., :-2] & around[..., 1:-1] & around[..., 2:]
+        left = across[..., :-2, :] & across[..., 1:-1, :] & across[..., 2:, :]
     return depth
 
 

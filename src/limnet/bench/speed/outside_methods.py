@@ -146,7 +146,11 @@ class Sam2Method:
             frames.append((functional.interpolate(image, side, mode="bilinear", align_corners=False) - 0.45) / 0.225)
         video = torch.cat(frames)
         session = self.sessions.Sam2VideoInferenceSession(
-            video=video, video_height=self.size, video_width=self.size, inference_device=self.device
+            video=video,
+            video_height=self.size,
+            video_width=self.size,
+            inference_device=self.device,
+            dtype=video.dtype,
         )
         session.obj_id_to_idx(1)
         return session
