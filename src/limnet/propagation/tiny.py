@@ -45,7 +45,7 @@ def surroundings(mask: Tensor, reach: int) -> Tensor:
     """Ring around a soft mask: dilated by `reach` pixels, minus the mask. (B, 1, h, w) in [0, 1]."""
     grown = mask
     for _ in range(reach // 4):
-        grown = functional.max_pool2d(grown, 9, 1, 4)
+        grown = functional.max_pool2d(functional.max_pool2d(grown, (9, 1), 1, (4, 0)), (1, 9), 1, (0, 4))
     return (grown - mask).clamp_min(0)
 
 
