@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from limnet.datasets.base import LabelledDataset, Problem
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.orientation import Plane, display_axes, reorient
+from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
 from limnet.errors import FileFormatError, LimnetError
 from limnet.volume import Volume
 from limnet.volume_io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
@@ -204,8 +204,7 @@ def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[tuple[str, str]]:
     if image.shape != label.shape:
         what = f"the image is {image.shape}, its labels {label.shape} (slices, rows, columns as stored)"
         return [(what, "image and labels must lie on one grid: copy both again")]
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*image.shape[::-1], 1]
-    apart = float(np.linalg.norm((corners @ (image.affine - label.affine).T)[:, :3], axis=1).max())
+    apart = grids_apart(image.shape, image.affine, label.affine)
     voxel = float(np.linalg.norm(image.affine[:3, :3], axis=0).min())
     if apart > _APART * voxel:
         what = f"image and labels lie up to {apart:.3g} mm apart in space, though their shapes agree"

@@ -57,3 +57,33 @@ def reorient(
     turned = nibabel.orientations.apply_orientation(space, order)
     moved = affine @ nibabel.orientations.inv_ornt_aff(order, space.shape[:3])
     return np.ascontiguousarray(turned.transpose(2, 1, 0, *range(3, array.ndim))), moved
+
+
+def turned_like(
+    array: NDArray[Any], affine: NDArray[np.float64], like: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Bring a volume onto the axes of another one, without resampling: see `reorient`.
+
+    Args:
+        array: (D, H, W) or (D, H, W, 3).
+        affine: (4, 4), reversed array index -> RAS mm.
+        like: affine of the other volume, likewise.
+
+    Returns:
+        The array, and its affine.
+    """
+    import nibabel
+
+    return reorient(array, affine, nibabel.aff2axcodes(like))
+
+
+def grids_apart(shape: tuple[int, int, int], first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """How many mm two grids of one shape (D, H, W) lie apart at the corner where it is most.
+
+    Args:
+        shape: of both.
+        first: (4, 4), reversed array index -> mm.
+        second: likewise, in the same world.
+    """
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*shape[::-1], 1]
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.bench.protocol import Voxel
+from limnet.datasets.orientation import grids_apart, turned_like
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_PLACED = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # formats that say where voxels lie
+_APART = 0.25  # a prediction may lie this share of a voxel off the image: rounding in headers
 _PEER = "predictions"
 
 
@@ -27,6 +30,9 @@ class PredictionFolderPeer:
     Looked for in this order, with the suffixes .nii.gz, .nii, .nrrd and .mha: `CASE/OBJECT` and `CASE_OBJECT` (anything
     but 0 is the object), then `CASE` (a label map, or a mask). The label of an object in a label map is `label`, else
     that of its name in `dataset.json` (as nnU-Net leaves it beside its predictions); with one label neither is needed.
+
+    A prediction is turned to the axes of the image by its affine, and must then lie on the image's grid. Images without
+    an affine (pictures, films, NumPy files) are compared by shape alone.
 
     Attributes:
         folder: the folder.
@@ -133,16 +139,47 @@ def _stem(path: Path) -> str:
 
 
 def _read(path: Path, volume: Volume) -> NDArray[Any]:
-    found = Volume.read(path)
-    if found.array.shape != volume.shape:
-        raise FileFormatError(
-            f"{path} has the shape {found.array.shape}, the image {volume.shape}; predictions must be on its grid"
-        )
-    labels = np.asarray(found.array)
+    """Labels of a prediction on the image's grid, int64 (D, H, W); raises FileFormatError as `start_named`."""
+    labels = _on_grid(path, volume)
     whole = np.rint(labels)
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
         raise FileFormatError(f"{path} holds fractions, it is no label map; threshold probabilities first")
     return whole.astype(np.int64)
+
+
+def _on_grid(path: Path, volume: Volume) -> NDArray[Any]:
+    """Voxels of a prediction, turned to the axes of the image and checked against its grid."""
+    found = Volume.read(path)
+    array, affine, wanted = found.array, found.affine_in("RAS"), volume.affine_in("RAS")
+    placed = _is_placed(volume)
+    if placed:
+        array, affine = turned_like(array, affine, wanted)
+    if array.shape != volume.shape:
+        raise FileFormatError(
+            f"{path} has the shape {array.shape}, the image {volume.shape}; predictions must be on its grid"
+        )
+    apart = grids_apart(volume.shape, affine, wanted) if placed else 0.0
+    if apart > _APART * min(volume.spacing):
+        steps = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
+        raise FileFormatError(
+            f"{path} lies up to {apart:.3g} mm off its image: spacing {_numbers(steps)} mm, the image's "
+            f"{_numbers(volume.spacing)}; first voxel at {_numbers(affine[:3, 3])} RAS mm, the image's at "
+            f"{_numbers(wanted[:3, 3])}. Allowed is {_APART:g} of a voxel: resample it onto the image to the nearest "
+            "label, or copy the image's header if the voxels are right"
+        )
+    return array
+
+
+def _is_placed(volume: Volume) -> bool:
+    """Whether the affine says where the volume lies; that of bare arrays, pictures and NumPy files does not."""
+    if volume.source is not None and volume.source.name.lower().endswith(_PLACED):
+        return True
+    bare = np.diag([*volume.spacing[::-1], 1.0])
+    return volume.convention != "LPS" or not np.allclose(volume.affine, bare)
+
+
+def _numbers(values: Any) -> str:
+    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"
 
 
 def _names(folder: Path) -> dict[str, int]:
