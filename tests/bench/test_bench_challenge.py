@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from limnet.bench.challenge_means import challenge_means
+from limnet.bench.challenge_means import NAMES, challenge_means
 from limnet.bench.challenge_rounds import challenge_click
 from limnet.bench.registry import build_suite
 from limnet.bench.report import markdown_tables
+from limnet.bench.results import read_results
 from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
+from limnet.errors import InputError
 from tests.helpers import fake_cvpr25
 from tests.helpers.bench import Boxer, Disc
 
@@ -74,6 +77,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
     assert "files" not in suite.config()["rounds"]
+    assert "parts" not in suite.config()
     boxed = run_suite(suite, Boxer(), tmp_path / "boxer.json", views=False)
     assert boxed is not None
     assert not boxed.errors
@@ -96,3 +100,84 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert challenge_means(failing)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)  # a failed object counts 0
     text = markdown_tables([boxed, failing])
     assert "| boxer | CT | 1 | 4.000 | 2.000 | 1.000 | 0.500 |" in text
+
+
+def test_order_of_the_spacing(tmp_path: Path):
+    root = fake_cvpr25.build(tmp_path / "data")
+    plain, turned = (
+        build_suite("cvpr25", root, SuiteOptions(dataset=f"cvpr25{o}")) for o in ("", ":spacing_order=xyz")
+    )
+    assert plain.cases[0].read_image().spacing == (3.0, 0.7, 0.9)
+    assert turned.cases[0].read_image().spacing == (0.9, 0.7, 3.0)
+    assert plain.config() == build_suite("cvpr25", root, SuiteOptions()).config()
+    assert turned.config()["parts"] == {"cvpr25": {"spacing_order": "xyz"}}, "other numbers, another configuration"
+    for given, message in (
+        ("cvpr25:spacing_order=yxz", "allowed are zyx and xyz"),
+        ("cvpr25:order=xyz", 'cannot be opened with {"order": "xyz"}'),
+        ("btcv", "it reads cvpr25 alone"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_suite("cvpr25", root, SuiteOptions(dataset=given))
+    with pytest.raises(InputError, match="--name is an option of limnet bench dataset and of cvpr25; folder knows"):
+        build_suite("folder", root, SuiteOptions(dataset="folder"))
+
+
+@dataclass(frozen=True)
+class Fails(Disc):
+    """Fails on every object of some cases, and on some objects."""
+
+    cases: str = "US"
+    objects: tuple[str, ...] = ()
+
+    def start_named(self, volume, axis, case, object):
+        if case.startswith(self.cases) or f"{case} {object}" in self.objects:
+            raise RuntimeError("out of memory")
+        return self.start(volume, axis)
+
+
+def surface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", lambda mask, truth, spacing, tolerance: 0.5)
+
+
+def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    surface(monkeypatch)
+    suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
+    good = run_suite(suite, Disc(3.0), tmp_path / "good.json", views=False)
+    assert good is not None
+    whole = challenge_means(good)
+    assert {group: number for group, (number, _) in whole.items()} == {"CT": 1, "PET": 1, "US": 1, "all": 3}
+    bad = run_suite(suite, Fails(3.0), tmp_path / "bad.json", views=False)
+    assert bad is not None
+    means = challenge_means(bad)  # every object of the US case failed
+    assert means["US"] == (1, dict.fromkeys(NAMES, 0.0))
+    assert means["CT"] == whole["CT"]
+    assert means["all"][0] == 3
+    for name in NAMES:
+        assert means["all"][1][name] == pytest.approx((whole["CT"][1][name] + whole["PET"][1][name]) / 3)
+    assert "| disc 3 | US | 1 | 0.000 | 0.000 | 0.000 | 0.000 |" in markdown_tables([bad])
+    assert challenge_means(read_results(tmp_path / "bad.json")) == means
+    nothing = run_suite(suite, Fails(3.0, cases=""), tmp_path / "nothing.json", views=False)
+    assert nothing is not None
+    zero = dict.fromkeys(NAMES, 0.0)
+    assert challenge_means(nothing) == {"CT": (1, zero), "PET": (1, zero), "US": (1, zero), "all": (3, zero)}
+
+
+def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    surface(monkeypatch)
+    root = fake_cvpr25.build(tmp_path / "data")
+    suite = build_suite("cvpr25", root, SuiteOptions())
+    path = root / "3D_val_npz" / "CT_AMOS_amos_0018.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[:200])
+    broken = run_suite(suite, Disc(3.0), tmp_path / "x.json", views=False)
+    assert broken is not None
+    assert [(e["case"], e["object"]) for e in broken.errors] == [("CT_AMOS_amos_0018", "")]
+    assert challenge_means(broken)["CT"] == (1, dict.fromkeys(NAMES, 0.0))
+    assert challenge_means(broken)["all"][0] == 3
+    path.write_bytes(content)
+    one = "CT_AMOS_amos_0018 id 2"
+    monkeypatch.setattr(Disc, "start_named", Fails(3.0, cases="no", objects=(one,)).start_named)
+    again = run_suite(suite, Disc(3.0), tmp_path / "x.json", views=False)
+    assert again is not None
+    alone = again.table.curves("dice")[("CT_AMOS_amos_0018", "id 1")]
+    assert challenge_means(again)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)
