@@ -114,10 +114,32 @@ def test_a_count_that_is_wrong_in_the_archive_itself_is_no_problem(bad: Path, mo
     assert problems(MsdColonDataset(bad)) == ""
 
 
-def test_listed_files_that_are_not_there_are_named(bad: Path):
+def test_listed_files_that_are_not_there_are_named(bad: Path, monkeypatch: pytest.MonkeyPatch):
     (bad / "imagesTr/colon_026.nii.gz").unlink()
-    with pytest.raises(MissingFileError, match=r"colon_026\.nii\.gz"):
-        MsdColonDataset(bad)
+    assert problems(MsdColonDataset(bad)) == (
+        "colon_026: left out, as imagesTr/colon_026.nii.gz is not there -> "
+        "copy it again, or take the case out of the data set"
+    )
+    with pytest.warns(UserWarning, match="1 of 7 cases in .* left out: colon_026"):
+        assert "colon_026" not in {case.name for case in MsdColonDataset(bad).cases("train")}
+    content = json.loads((bad / "dataset.json").read_text())
+    content["numTraining"] = 8
+    (bad / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.setattr(MsdColonDataset, "labelled", 7)  # the list is whole
+    assert len(problems(MsdColonDataset(bad)).splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:1 of 20 cases")
+def test_a_missing_file_moves_no_other_case_to_another_split(tmp_path: Path):
+    folder = build(tmp_path, "Task07_Pancreas")
+
+    def places() -> dict[str, str]:
+        dataset = MsdPancreasDataset(folder)
+        return {case.name: split for split in dataset.splits for case in dataset.cases(split)}
+
+    whole = places()
+    (folder / "labelsTr" / "pancreas_001.nii.gz").unlink()
+    assert places() == {name: split for name, split in whole.items() if name != "pancreas_001"}
 
 
 def test_another_task_is_refused(good: Path, tmp_path: Path):

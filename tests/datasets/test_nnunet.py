@@ -80,6 +80,10 @@ def test_listed_files(tmp_path):
     change(tmp_path, dataset={"first": {**entry, "label": "labelsTr/gone.nii.gz"}})
     with pytest.raises(MissingFileError, match="gone"):
         NnUNetDataset(tmp_path)
+    change(tmp_path, dataset={"first": entry, "second": {**entry, "label": "labelsTr/gone.nii.gz"}})
+    found = NnUNetDataset(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 cases .* left out: second"):
+        assert [c.name for c in found.all_cases()] == ["first"]
     change(tmp_path, dataset={"first": {"images": []}})
     with pytest.raises(FileFormatError, match="lacks 'images'"):
         NnUNetDataset(tmp_path)
@@ -89,12 +93,49 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(MissingFileError, match=r"no dataset\.json"):
         NnUNetDataset(tmp_path)
     write_nnunet(tmp_path)
-    (tmp_path / "labelsTr" / "abd_001.nii.gz").rename(tmp_path / "labelsTr" / "abd_009.nii.gz")
-    with pytest.raises(MissingFileError, match=r"NAME_0000: abd_009; images without a label: abd_001"):
-        NnUNetDataset(tmp_path)
     for path in (tmp_path / "labelsTr").iterdir():
         path.unlink()
     with pytest.raises(MissingFileError, match="hold no pairs"):
+        NnUNetDataset(tmp_path)
+
+
+def test_incomplete_cases_are_left_out(tmp_path):
+    write_nnunet(tmp_path, 10)
+    whole = NnUNetDataset(tmp_path)
+    places = {case.name: split for split in whole.splits for case in whole.cases(split)}
+    (tmp_path / "labelsTr" / "abd_001.nii.gz").unlink()
+    (tmp_path / "imagesTr" / "abd_004_0000.nii.gz").unlink()  # the other channel is there
+    for channel in range(2):
+        (tmp_path / "imagesTr" / f"abd_007_000{channel}.nii.gz").unlink()
+    data = NnUNetDataset(tmp_path)
+    with pytest.warns(UserWarning, match="3 of 10 cases in .* left out: abd_004, abd_007, abd_001. ") as said:
+        found = {case.name: split for split in data.splits for case in data.cases(split)}
+    assert len(said) == 1
+    assert found == {name: split for name, split in places.items() if name not in ("abd_001", "abd_004", "abd_007")}
+    assert [(p.case, p.what) for p in data.check()] == [
+        ("abd_004", "left out, as imagesTr/abd_004_0000.nii.gz is not there"),
+        ("abd_007", "left out, as imagesTr/abd_007_0000.nii.gz is not there"),
+        ("abd_001", "left out, as labelsTr/abd_001.nii.gz is not there"),
+    ]
+    with pytest.warns(UserWarning, match="2 of 10 cases"):  # only that channel counts
+        NnUNetDataset(tmp_path, channel=1).all_cases()
+
+
+def test_folds_that_list_missing_cases(tmp_path):
+    write_nnunet(tmp_path)
+    for path in ("labelsTr/abd_001.nii.gz", "imagesTr/abd_001_0000.nii.gz", "imagesTr/abd_001_0001.nii.gz"):
+        (tmp_path / path).unlink()
+    folds = tmp_path / "splits_final.json"
+    folds.write_text(json.dumps([{"train": ["abd_000", "abd_001"], "val": ["abd_002", "abd_003"]}]))
+    data = NnUNetDataset(tmp_path)
+    with pytest.warns(UserWarning, match="abd_001"):
+        assert [c.name for c in data.cases("train")] == ["abd_000"]
+    assert [p.what for p in data.check()] == [
+        "left out, as imagesTr/abd_001_0000.nii.gz and labelsTr/abd_001.nii.gz are not there",
+        "dataset.json says numTraining 4, there are 3",
+    ]
+    folds.write_text(json.dumps([{"train": ["liver_0"], "val": ["liver_1"]}]))
+    with pytest.raises(MissingFileError, match=r"lists liver_0, liver_1, and none of them is there"):
         NnUNetDataset(tmp_path)
 
 

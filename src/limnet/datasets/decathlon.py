@@ -7,7 +7,8 @@ Layout::
     TaskNN_Name/labelsTr/x.nii.gz
 
 Paths in the list are relative to dataset.json ("./imagesTr/x.nii.gz"). A list "validation" with labels is the split
-"val"; otherwise part of "training" is held out by a stable hash. "test" has no labels and is not read.
+"val"; otherwise part of "training" is held out by a stable hash. "test" has no labels and is not read. Cases of which a
+file is missing are left out, with a warning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.datalist import label_names, modality_of, read_datalist
 from limnet.datasets.files import image_stem
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.paired import Pair, PairedDataset, require_files
+from limnet.datasets.paired import Pair, PairedDataset
 from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError
 
@@ -34,7 +35,7 @@ class DecathlonDataset(PairedDataset):
         channel: which volume of 4-D images (0 is also right for 3-D ones).
 
     Raises:
-        MissingFileError: no dataset.json, or files it lists are missing; the message names them.
+        MissingFileError: no dataset.json, or not one case that it lists has both files; the message names them.
         FileFormatError: dataset.json lacks its lists.
     """
 
@@ -60,8 +61,7 @@ class DecathlonDataset(PairedDataset):
         training, validation = self._listed("training", path), self._listed("validation", path)
         if not training:
             raise FileFormatError(f"{path} lists nothing under 'training' with both 'image' and 'label'; mend the file")
-        self.pairs = [*training, *validation]
-        require_files([p for pair in self.pairs for p in (pair.image, pair.label)], path)
+        self.keep_complete([*training, *validation], path)
         if validation:
             self._places = {p.name: "train" for p in training} | {p.name: "val" for p in validation}
         else:

@@ -54,7 +54,7 @@ class MsdDataset(DecathlonDataset):
             checksum; several GB). Nothing is downloaded otherwise.
 
     Raises:
-        MissingFileError: the folder does not look like the task, or files that it lists are missing.
+        MissingFileError: the folder does not look like the task, or not one case that it lists has both files.
         FileFormatError: dataset.json lacks its lists.
     """
 
@@ -83,10 +83,11 @@ class MsdDataset(DecathlonDataset):
         if not (self.root / "dataset.json").is_file() and (self.root / self.task / "dataset.json").is_file():
             self.root = self.root / self.task
         super().find()
-        if not any(pair.name.startswith(self.prefix) for pair in self.pairs):
+        listed = [*self.pairs, *self.incomplete]  # a missing file moves no other case to another split
+        if not any(pair.name.startswith(self.prefix) for pair in listed):
             raise self.missing(f"dataset.json in {self.root} lists no {self.prefix}###")
         if self.shares:
-            self._places = divide([pair.patient for pair in self.pairs], self.splits, self.shares, self.seed)
+            self._places = divide([pair.patient for pair in listed], self.splits, self.shares, self.seed)
 
     @property
     def prefix(self) -> str:
@@ -106,9 +107,9 @@ class MsdDataset(DecathlonDataset):
     def check(self) -> list[Problem]:
         """The general checks, and files that dataset.json does not list."""
         # An archive can be whole although its numTraining counts a case that it does not hold.
-        whole = len(self.pairs) == self.labelled
+        listed = {pair.name for pair in (*self.pairs, *self.incomplete)}
+        whole = len(listed) == self.labelled
         problems = [p for p in super().check() if not (whole and "numTraining" in p.what)]
-        listed = {pair.name for pair in self.pairs}
         for folder in ("imagesTr", "labelsTr"):
             if more := sorted(set(nifti_files(self.root / folder)) - listed):
                 what = f"{folder} holds {len(more)} cases that dataset.json does not list, such as {more[0]}"

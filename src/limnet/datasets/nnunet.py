@@ -9,7 +9,8 @@ Layout::
     DatasetXXX_Name/splits_final.json            optional: folds, as nnU-Net writes it
 
 Any ending that limnet reads will do (.nii.gz, .nrrd, .mha, .png, .tif, ...). A dataset.json with a `dataset` entry,
-{name: {"images": [...], "label": ...}}, is followed instead of the folders.
+{name: {"images": [...], "label": ...}}, is followed instead of the folders. Cases of which a file is missing are left
+out, with a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.datalist import label_names, modality_of, read_datalist
 from limnet.datasets.files import image_stem, image_suffix
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.paired import Pair, PairedDataset, require_files, shortened
+from limnet.datasets.paired import Pair, PairedDataset, shortened
 from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
@@ -41,7 +42,7 @@ class NnUNetDataset(PairedDataset):
         fold: which fold of splits_final.json holds the validation cases.
 
     Raises:
-        MissingFileError: files missing; the message names them.
+        MissingFileError: no dataset.json, folders or splits_final.json of other files, or not one case with both files.
         FileFormatError: dataset.json or splits_final.json is not in nnU-Net's form.
         InputError: no such channel or fold.
     """
@@ -69,8 +70,12 @@ class NnUNetDataset(PairedDataset):
         repeated = {p.name for p in training} & {p.name for p in testing}
         if repeated:
             raise FileFormatError(f"{shortened(sorted(repeated))} is in labelsTr and in labelsTs; remove one")
-        self.pairs = [*training, *testing]
-        self._places = {**self._folds([p.name for p in training]), **dict.fromkeys((p.name for p in testing), "test")}
+        folds = self._folds([p.name for p in training])
+        known = {p.name for p in (*training, *testing)}
+        lost = [self._pair_in("Tr", name, {}, None) for name in folds if name not in known]
+        self.keep_complete([*training, *lost, *testing], self.root)
+        self._training = len(training)
+        self._places = {**folds, **dict.fromkeys((p.name for p in testing), "test")}
 
     def split_of(self, case: LabelledCase) -> str | None:
         """Fold of splits_final.json or a stable hash for Tr; Ts is "test"."""
@@ -79,8 +84,7 @@ class NnUNetDataset(PairedDataset):
     def check(self) -> list[Problem]:
         """The general checks, and the number of cases against dataset.json."""
         problems = super().check()
-        wanted = self.content.get("numTraining")
-        there = sum(place != "test" for place in self._places.values())
+        wanted, there = self.content.get("numTraining"), self._training
         if isinstance(wanted, int) and wanted != there:
             problems.append(
                 Problem(
@@ -104,15 +108,22 @@ class NnUNetDataset(PairedDataset):
                 channels.setdefault(found["name"], {})[int(found["channel"])] = path
         if required and not (masks and channels):
             raise self.missing(f"{images.name} and {labels.name} in {self.root} hold no pairs NAME_0000 and NAME")
-        lone = [name for name in masks if name not in channels]
-        without = [name for name in channels if name not in masks] if required else []
-        if lone or without:
-            raise MissingFileError(
-                f"{images.name} and {labels.name} in {self.root} do not pair up: labels without an image "
-                f"NAME_0000: {shortened(lone) or 'none'}; images without a label: {shortened(without) or 'none'}. "
-                "Complete them, or move them out"
-            )
-        return [self._pair(name, self._chosen(name, channels[name]), mask) for name, mask in masks.items()]
+        if masks and channels and not any(self.channel in found for found in channels.values()):
+            self._chosen(*next(iter(channels.items())))  # raises: it is the option that is wrong
+        # Images without labels are no defect of the test folder.
+        names = dict.fromkeys([*masks, *(channels if required else ())])
+        return [self._pair_in(end, name, channels.get(name, {}), masks.get(name)) for name in names]
+
+    def _pair_in(self, end: str, name: str, channels: dict[int, Path], mask: Path | None) -> Pair:
+        """Files of a case in the folders; for those that are missing the path where they should be."""
+        image = channels.get(self.channel)
+        other = next((path for path in (mask, image, *channels.values()) if path is not None), None)
+        ending = image_suffix(other) if other is not None else str(self.content.get("file_ending") or ".nii.gz")
+        return self._pair(
+            name,
+            image or self.root / f"images{end}" / f"{name}_{self.channel:04d}{ending}",
+            mask or self.root / f"labels{end}" / f"{name}{ending}",
+        )
 
     def _listed(self, listed: dict[str, Any], path: Path) -> list[Pair]:
         found = []
@@ -121,7 +132,6 @@ class NnUNetDataset(PairedDataset):
                 raise FileFormatError(f"{path}: entry {name!r} of 'dataset' lacks 'images' or 'label'; mend the file")
             channels = {i: self.root / file for i, file in enumerate(entry["images"])}
             found.append(self._pair(name, self._chosen(name, channels), self.root / entry["label"]))
-        require_files([p for pair in found for p in (pair.image, pair.label)], path)
         return found
 
     def _chosen(self, name: str, channels: dict[int, Path]) -> Path:
@@ -146,8 +156,8 @@ class NnUNetDataset(PairedDataset):
             raise FileFormatError(
                 f'{path} is not in nnU-Net\'s form, [{{"train": [...], "val": [...]}}, ...]: {error!r}'
             ) from error
-        if absent := sorted(set(chosen) - set(names)):
-            raise MissingFileError(f"{path} lists {shortened(absent)}, which are not in labelsTr")
+        if chosen and not set(chosen) & set(names):
+            raise MissingFileError(f"{path} lists {shortened(chosen)}, and none of them is there; copy the right list")
         return chosen
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,14 +43,54 @@ class Pair:
     labels: Mapping[int, str] = field(default_factory=dict)
     ignored: tuple[int, ...] = ()
 
+    @property
+    def absent(self) -> list[Path]:
+        """Those of the two files that are not there."""
+        return [path for path in (self.image, self.label) if not path.is_file()]
+
 
 class PairedDataset(LabelledDataset):
-    """Base of data sets made of file pairs; `find` of a subclass fills `pairs`."""
+    """Base of data sets made of file pairs; `find` of a subclass fills `pairs`.
+
+    Attributes:
+        pairs: what the cases are made of.
+        incomplete: pairs of which a file is missing: no cases, but told by `check` and in a warning.
+    """
 
     pairs: list[Pair]
+    incomplete: Sequence[Pair] = ()
+    _told = False
+
+    def keep_complete(self, pairs: Sequence[Pair], source: Path) -> None:
+        """Divide pairs into `pairs` and `incomplete` by whether both files are there.
+
+        Args:
+            pairs: all that should be there.
+            source: the file or folder that lists them, for the message.
+
+        Raises:
+            MissingFileError: not one pair is complete.
+        """
+        found: dict[bool, list[Pair]] = {True: [], False: []}
+        for pair in pairs:
+            found[not pair.absent].append(pair)
+        self.pairs, self.incomplete = found[True], found[False]
+        if not self.pairs:
+            absent = [str(path) for pair in pairs for path in pair.absent]
+            raise MissingFileError(
+                f"none of the {len(pairs)} case(s) of {source} has both files; not there are {shortened(absent)}. "
+                "Unpack the archive again, or correct the list"
+            )
 
     def all_cases(self) -> list[LabelledCase]:
-        """A case for each pair, in the order of the pairs."""
+        """A case for each complete pair, in the order of the pairs; warns once if there are incomplete ones."""
+        if self.incomplete and not self._told:
+            self._told = True
+            names = shortened(pair.name for pair in self.incomplete)
+            warnings.warn(
+                f"{len(self.incomplete)} of {len(self.pairs) + len(self.incomplete)} cases in {self.root} lack their "
+                f"image or labels and are left out: {names}. Complete them; limnet data check names the files"
+            )
         return [
             LabelledCase(
                 name=pair.name,
@@ -61,6 +102,19 @@ class PairedDataset(LabelledDataset):
             )
             for pair in self.pairs
         ]
+
+    def check(self) -> list[Problem]:
+        """Files that are missing, then the general checks."""
+        self._told = True  # the problems say it
+        problems = []
+        for pair in self.incomplete:
+            names = " and ".join(self._short(path) for path in pair.absent)
+            what = f"left out, as {names} {'are' if len(pair.absent) > 1 else 'is'} not there"
+            problems.append(Problem(pair.name, what, "copy it again, or take the case out of the data set"))
+        return problems + super().check()
+
+    def _short(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Shapes and ids, and that image and labels lie on the same grid in space."""

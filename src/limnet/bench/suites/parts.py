@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from limnet.bench.suite import Grouping, Suite, SuiteOptions
 from limnet.datasets.base import LabelledDataset
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.registry import dataset_class
-from limnet.errors import InputError, MissingFileError
+from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def join(
 ) -> Suite:
     """A suite of all parts that are there; its published table is the one of its name, if there is one.
 
+    A part whose folder cannot be used stops no other: a warning and the note of the suite tell it.
+
     Args:
         name: of the suite.
         title: of the suite.
@@ -61,18 +64,21 @@ def join(
         note: see `Suite`.
 
     Raises:
-        MissingFileError: none of them is there.
+        MissingFileError: none of them is there, or can be used.
         InputError: a data set has no such split, or the suite no such part.
     """
     base = options.chosen(ObjectChoice(smallest=1, components=()))
     choices: dict[str, ObjectChoice] = {}
     cases: list[LabelledCase] = []
     absent: list[Part] = []
+    faults: dict[str, LimnetError] = {}
     taken = chosen_parts(name, options, {part.dataset: part for part in parts})
     for part in taken.values():
-        found = find_part(root, part)
+        found, fault = _opened(root, part)
         if found is None:
             absent.append(part)
+            if fault is not None:
+                faults[part.dataset] = fault
             continue
         split = options.split or part.split
         if split not in found.splits:
@@ -82,7 +88,11 @@ def join(
         choices |= {case.name: dataclasses.replace(base, merge=part.merge) for case in mine}
     if len(absent) == len(taken):
         raise no_data(name, root, absent)
-    missing = f"Not measured, for lack of data: {', '.join(part.dataset for part in absent)}." if absent else ""
+    for part_name, fault in faults.items():
+        _warn(part_name, fault)
+    lacking = ", ".join(part.dataset for part in absent if part.dataset not in faults)
+    missing = f"Not measured, for lack of data: {lacking}." if lacking else ""
+    broken = f"Not measured, as their folders cannot be used: {', '.join(faults)}." if faults else ""
     return Suite(
         name="-".join([name, *options.parts]),
         title=title,
@@ -94,7 +104,7 @@ def join(
         parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
         variants=variants,
         published=name if name in published_names() else None,
-        note=" ".join(text for text in (note, missing) if text),
+        note=" ".join(text for text in (note, missing, broken) if text),
     )
 
 
@@ -111,21 +121,40 @@ def chosen_parts(name: str, options: SuiteOptions, parts: Mapping[str, Any]) -> 
 
 
 def no_data(name: str, root: Path, parts: Sequence[Part]) -> MissingFileError:
-    """The error of a suite of which no part is there."""
+    """The error of a suite of which no part is there; tells what is wrong with the folders that are."""
     wanted = "; ".join(f"{part.dataset} in {' or '.join(part.folders)}" for part in parts)
+    faults = [f"{part.dataset} cannot be used: {fault}" for part in parts if (fault := _opened(root, part)[1])]
     return MissingFileError(
         f"no data of benchmark {name} in {root}: expected {wanted}. "
-        "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
+        + "".join(f"{fault}. " for fault in faults)
+        + "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
     )
 
 
 def find_part(root: Path, part: Part) -> LabelledDataset | None:
-    """The data set in one of its folders or in the root itself; None where it is not."""
-    cls = dataset_class(part.dataset)
-    for folder in [*(root / name for name in part.folders), root]:
+    """The data set in one of its folders or in the root itself; None where it is not.
+
+    A folder of its name that cannot be used, as files are missing or damaged, is told in a warning.
+    """
+    found, fault = _opened(root, part)
+    if fault is not None:
+        _warn(part.dataset, fault)
+    return found
+
+
+def _opened(root: Path, part: Part) -> tuple[LabelledDataset | None, LimnetError | None]:
+    """The data set, or what is wrong with the first folder of its name that is there; (None, None) without one."""
+    cls, faults = dataset_class(part.dataset), []
+    for folder in (*(root / name for name in part.folders), root):
         if folder.is_dir():
             try:
-                return cls(folder)
-            except MissingFileError:
-                continue
-    return None
+                return cls(folder), None
+            except (MissingFileError, FileFormatError) as error:
+                # The root holds all sets: that it is not this one itself is no fault.
+                if folder != root or root.resolve().name in part.folders or isinstance(error, FileFormatError):
+                    faults.append(error)
+    return None, faults[0] if faults else None
+
+
+def _warn(name: str, fault: LimnetError) -> None:
+    warnings.warn(f"{name} is not measured, its folder cannot be used: {fault}")
