@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,5 +62,53 @@ def test_planted_faults(root: Path):
     (root / "train/meta.json").unlink()
     assert "categories are not known" in problems(YouTubeVosDataset(root))
     (root / "train/meta.json").write_text("[1]")
+    with pytest.raises(FileFormatError, match=r"meta\.json is not as expected"):
+        YouTubeVosDataset(root)
+
+
+def test_missing_masks(root: Path):
+    masks = root / "train/Annotations"
+    for name in ("00000", "00020"):
+        (masks / "003234408d" / f"{name}.png").unlink()
+    assert problems(YouTubeVosDataset(root)) == (
+        "003234408d: 2 of 9 masks that meta.json lists are not there: 00000, 00020 -> unpack the masks again"
+    )
+    meta = json.loads((root / "train/meta.json").read_text())
+    for about in meta["videos"]["0043f083b5"]["objects"].values():
+        about["frames"] = about["frames"][:4]
+    (root / "train/meta.json").write_text(json.dumps(meta))
+    (masks / "0043f083b5/00015.png").unlink()  # listed: told once
+    (masks / "0043f083b5/00035.png").unlink()  # in no list
+    found = problems(YouTubeVosDataset(root)).splitlines()
+    assert found[1:] == [
+        "0043f083b5: 1 of 6 masks that meta.json lists are not there: 00015 -> unpack the masks again",
+        "0043f083b5: 1 frames from the first mask (00000) on have no mask: 00035 -> unpack the masks again",
+    ]
+
+
+def test_missing_masks_without_a_list(root: Path):
+    (root / "train/meta.json").unlink()
+    film = root / "train/Annotations/003234408d"
+    for name in ("00000", "00005"):  # the first object may come late
+        (film / f"{name}.png").unlink()
+    frames = root / "train/JPEGImages/003234408d"
+    shutil.copy(frames / "00010.jpg", frames / "00012.jpg")  # frames in between are not labelled
+    assert len(problems(YouTubeVosDataset(root)).splitlines()) == 1
+    for name in ("00020", "00025", "00040"):
+        (film / f"{name}.png").unlink()
+    assert "003234408d: 3 frames from the first mask (00010) on have no mask: 00020, 00025, 00040" in problems(
+        YouTubeVosDataset(root)
+    )
+
+
+def test_a_list_without_frames_is_enough(root: Path):
+    meta = json.loads((root / "train/meta.json").read_text())
+    for film in meta["videos"].values():
+        for about in film["objects"].values():
+            del about["frames"]
+    (root / "train/meta.json").write_text(json.dumps(meta))
+    assert problems(YouTubeVosDataset(root)) == ""
+    meta["videos"]["0043f083b5"]["objects"]["1"]["frames"] = 3
+    (root / "train/meta.json").write_text(json.dumps(meta))
     with pytest.raises(FileFormatError, match=r"meta\.json is not as expected"):
         YouTubeVosDataset(root)

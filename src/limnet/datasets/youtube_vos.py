@@ -25,9 +25,11 @@ from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.expected import absent
 from limnet.datasets.films import Film, FilmSet
 from limnet.datasets.instances import InstanceNames
+from limnet.datasets.paired import shortened
 from limnet.datasets.pictures import case_name, picture_files
 from limnet.errors import FileFormatError, MissingFileError
 
+STEP = 5  # every fifth frame is labelled
 _PLACES = ("train_480p", "train", "YouTube/train_480p", "YouTube/train", "")
 
 
@@ -75,7 +77,7 @@ class YouTubeVosDataset(FilmSet):
         self.base = base
         metas = [base / "meta.json", base.parent / "train" / "meta.json"]
         self.meta = next((path for path in metas if path.is_file()), None)
-        self.videos = {} if self.meta is None else _read_meta(self.meta)
+        self.videos, self.wanted = ({}, {}) if self.meta is None else _read_meta(self.meta)
 
     def films(self) -> list[Film]:
         """Films that have frames and masks, of the subset if one was given."""
@@ -92,7 +94,7 @@ class YouTubeVosDataset(FilmSet):
         return found
 
     def check_files(self) -> list[Problem]:
-        """Films of meta.json or the subset, and masks without a frame."""
+        """Films of meta.json or the subset; masks without a frame, and frames that lack a mask."""
         films = self.films()
         problems = []
         if self.meta is None:
@@ -103,18 +105,48 @@ class YouTubeVosDataset(FilmSet):
             source = "the subset" if self.subset is not None else "meta.json"
             problems += absent(wanted, {film.patient for film in films}, source, self.access)
         for film in films:
-            if film.files and len(film.files) != (number := len(picture_files(film.masks, ".png"))):
-                what = f"{number - len(film.files)} of {number} masks have no frame"
-                problems.append(Problem(film.name, what, "unpack the frames again"))
+            if film.files:
+                problems += self._check_masks(film)
+        return problems
+
+    def _check_masks(self, film: Film) -> list[Problem]:
+        frames, masks = picture_files(film.frames, ".jpg"), picture_files(film.masks, ".png")
+        problems = []
+        if lone := [stem for stem in masks if stem not in frames]:
+            what = f"{len(lone)} of {len(masks)} masks have no frame"
+            problems.append(Problem(film.name, what, "unpack the frames again"))
+        listed = self.wanted.get(film.patient, set())
+        if lost := sorted(listed - set(masks)):
+            what = f"{len(lost)} of {len(listed)} masks that meta.json lists are not there: {shortened(lost)}"
+            problems.append(Problem(film.name, what, "unpack the masks again"))
+        first = min(masks)
+        due = [stem for stem in frames if stem >= first and stem not in listed and _is_labelled(stem)]
+        if bare := [stem for stem in due if stem not in masks]:
+            what = f"{len(bare)} frames from the first mask ({first}) on have no mask: {shortened(bare)}"
+            problems.append(Problem(film.name, what, "unpack the masks again"))
         return problems
 
 
-def _read_meta(path: Path) -> dict[str, Mapping[int, str]]:
-    """Film -> object -> name by category: "sheep", or "sheep 1", "sheep 2" where there are several."""
+def _is_labelled(stem: str) -> bool:
+    """Whether the owner labels a frame of that name: every fifth one, should the others lie there too."""
+    return not stem.isdigit() or int(stem) % STEP == 0
+
+
+def _read_meta(path: Path) -> tuple[dict[str, Mapping[int, str]], dict[str, set[str]]]:
+    """What meta.json says about the films.
+
+    Returns:
+        Film -> object -> name by category: "sheep", or "sheep 1", "sheep 2" where there are several; and film -> names
+        of the frames in which an object is labelled.
+    """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         videos = {
             str(film): {int(k): str(about["category"]) for k, about in entry["objects"].items()}
+            for film, entry in content["videos"].items()
+        }
+        frames = {
+            str(film): {str(name) for about in entry["objects"].values() for name in about.get("frames") or ()}
             for film, entry in content["videos"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -128,7 +160,7 @@ def _read_meta(path: Path) -> dict[str, Mapping[int, str]]:
             seen[name] = seen.get(name, 0) + 1
             mine[number] = f"{name} {seen[name]}" if names.count(name) > 1 else name
         named[film] = mine
-    return named
+    return named, frames
 
 
 class YouTubeVosDataModule(CaseDataModule):
