@@ -36,6 +36,7 @@ from limnet.bench.studies.tables import (
     pace,
     signed,
 )
+from limnet.segmenter import InteractiveSegmenter
 
 WEIGHT_FREE = (
     "random-walker",
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     own = LimnetPredictor(args.model, threads=args.threads, label="limnet")
     methods: list[Predictor] = [own, *(peer(name, args.model) for name in args.peers.split(",") if name)]
     configs = {method.name: config_hash(predictor_config(method)) for method in methods}
-    fixed = fixed_of(args, "rounds")
+    fixed = {**fixed_of(args, "rounds"), "model": InteractiveSegmenter.from_pretrained(args.model).identity}
     record = Record(args.out, "compare_peers", command_of("compare_peers", parser, args), fixed)
     record.keep(lambda row: row["config"] == configs.get(row["variant"], row["config"]))
     sweep(record, objects_of(args), {m.name: measured(m, args.rounds, configs[m.name]) for m in methods})

@@ -22,6 +22,7 @@ from limnet.bench.environment import cpu_model
 from limnet.bench.speed.methods import METHODS, entry_of
 from limnet.bench.speed.plan import FULL, QUICK, STANDARD, Plan, carry_out
 from limnet.bench.speed.report import write_speed_report
+from limnet.bench.speed.scene import SEED
 from limnet.bench.studies.options import command_of
 from limnet.bench.studies.record import Record
 from limnet.segmenter import InteractiveSegmenter
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model": InteractiveSegmenter.from_pretrained(args.model).identity,
         "cpu": cpu_model(),
         "device": args.device,
+        "seed": SEED,
     }
     record = Record(args.out, "speed", command_of("speed", parser, args), fixed)
     carry_out(plan, record)

@@ -2,7 +2,7 @@
 
     python benchmarks/table2.py --data ROOT --out benchmarks/results
 
-The same as `limnet bench table2`; `--help` shows the options.
+The same as `limnet bench table2` and `limnet bench figure3`; `--help` shows the options.
 """
 
 from __future__ import annotations

@@ -136,6 +136,23 @@ def test_names_of_result_files():
     assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")
 
 
+def test_model_and_device_reach_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Predictor] = []
+    monkeypatch.setattr("limnet.commands.bench.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    peers = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
+    words = [word for peer in peers for word in ("--peer", peer)]
+    data = write_folder(tmp_path / "data", 1)
+    run("bench", "folder", "--data", data, *words, "--model", "mine", "--accelerator", "gpu", "--precision", "fp32")
+    first, copied, interpolated, sam, walker = made
+    assert first.model == copied.model == "mine"  # type: ignore[attr-defined]
+    assert (copied.device, copied.precision) == ("cuda", "fp32")  # type: ignore[attr-defined]
+    assert interpolated == build_peer("shape-interpolation:model=other,precision=bf16,device=cuda")
+    assert (sam, walker) == (build_peer("sam"), build_peer("random-walker"))  # its own word holds; nothing to give
+    made.clear()
+    run("bench", "folder", "--data", data, "--peer", "nearest-copy")
+    assert made == [build_peer("nearest-copy")]
+
+
 def test_every_peer_can_be_made():
     for name in PEERS:
         peer = build_peer(name)

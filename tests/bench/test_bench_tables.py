@@ -54,7 +54,8 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     cells = [f"{results.curve(group=c)[-1]:.3f}" if c in cases else "–" for c in (*published.columns, *more)]
     assert f"| {' | '.join(cells)} | {results.curve()[-1]:.3f} |" in ours
     for row in published.rows:
-        line = next(x for x in lines if x.startswith(f"| {row.method} (published) | {row.prompts} |"))
+        note = f" [{row.note}]" if row.note else ""
+        line = next(x for x in lines if x.startswith(f"| {row.method} (published){note} | {row.prompts} |"))
         assert line.endswith(f"| {row.values[published.columns[-1]]:.3f} |{' – |' * (len(more) + 1)}")
     assert all(f"- {caveat}" in lines for caveat in published.caveats)
 
@@ -86,12 +87,15 @@ def test_fusion_off_and_on(root: Path):
     suite = build_suite("table2", root, SuiteOptions())
     assert list(suite.variants) == [{"tau": 1.0}, {}]
     assert suite.config() != build_suite("table1", root, SuiteOptions()).config()
+    figure = build_suite("figure3", root, SuiteOptions())  # another name of the same
+    assert (figure.name, figure.config(), figure.title) == ("table2", suite.config(), suite.title)
 
 
 def test_published_numbers():
     assert set(published_names()) == {"table1", "table2", "table4", "table5", "table6"} <= set(SUITES)
     first = published_table("table1")
     assert {row.method: row.values["kidney organ"] for row in first.rows}["LIM-Net with MRF"] == 0.973
+    assert first.rows[2].title == "Mem3D (published) [quoted: Mem3D's row for scribbles]"
     assert {len(published_table(name).rows) for name in published_names()} == {5, 2, 4, 10, 6}
     for name in published_names():
         table = published_table(name)

@@ -197,3 +197,12 @@ def test_options():
         speed.plan_of(parser.parse_args(["--out", "x", "--methods", "xnet"]))
     with pytest.raises(SystemExit):
         parser.parse_args(["--out", "x", "--sizes", "0"])
+
+
+def test_the_seed_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speed, "carry_out", lambda plan, record: record.add({"method": "tiny"}))
+    monkeypatch.setattr(speed, "write_speed_report", lambda record: record.path)
+    speed.main(["--out", str(tmp_path), "--quick"])
+    fixed = json.loads((tmp_path / "speed.json").read_text())["fixed"]
+    assert fixed["seed"] == 0
+    assert len(fixed["model"]["sha256"]) == 64

@@ -40,7 +40,9 @@ def test_table_beside_the_published_row(tmp_path: Path, monkeypatch: pytest.Monk
         "| LIM-Net (published) | 100 x 480 x 480 | Tesla V100-SXM2, 16 GB | 31.25 | - | 2.7 GB (GPU) | 1.00 |" in text
     )
     assert all(f"- {caveat}" in text for caveat in published_runtime().caveats)
-    found = json.loads((tmp_path / "runtime.json").read_text())["summary"]["runs"]
+    written = json.loads((tmp_path / "runtime.json").read_text())
+    assert written["fixed"]["seed"] == 0
+    found = written["summary"]["runs"]
     assert [(r["method"], r["runs"], r["slices_per_second"]["first round"]["median"]) for r in found] == [
         ("tiny", 3, 25),
         ("base", 3, 25),

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import compare_peers
 from limnet.bench.registry import PEERS
+from limnet.segmenter import InteractiveSegmenter
 from limnet.volume import Volume
 
 
@@ -41,6 +42,7 @@ def test_margins_and_failures(study: list[str], tmp_path: Path, monkeypatch: pyt
     assert rows["limnet"]["dice"] == [1.0, 1.0]
     assert 0 < rows["half"]["dice"][0] < 1
     assert (rows["broken"]["dice"], rows["broken"]["failed"]) == ([0.0, 0.0], "MemoryError: too large")
+    assert found["fixed"]["model"] == InteractiveSegmenter.from_pretrained("limnet-tiny").identity
     margins = found["summary"]["groups"]["all"]["margins"]
     assert margins["half"][-1] == pytest.approx(1 - rows["half"]["dice"][-1])
     assert margins["broken"] == [1.0, 1.0]

@@ -178,6 +178,14 @@ def test_run_keeps_every_number(finished):
     assert written["structures"][0]["mask"] == "large_body.nii.gz"
 
 
+def test_run_tells_how_it_was_made(finished):
+    written = json.loads((finished[1] / "results.json").read_text())
+    assert written["command"]
+    assert written["seed"] == 0
+    assert written["identity"] == FakeSegmenter.identity
+    assert {"limnet", "commit", "python", "packages", "machine"} <= set(written["environment"])
+
+
 def test_masks_are_written_on_the_grid(finished):
     result, out, *_ = finished
     mask = Volume.read(out / "tube.nii.gz")

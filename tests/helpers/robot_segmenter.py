@@ -33,6 +33,8 @@ class FakeObject:
 class FakeSegmenter:
     """`open(path)` gives a case whose objects are the named structures of a label array (D, H, W)."""
 
+    identity = {"name": "fake", "classes": [], "sha256": "0" * 64}  # noqa: RUF012
+
     def __init__(self, labels: np.ndarray, structures: dict[str, int]) -> None:
         self.labels, self.structures = labels, structures
         self.opened: list[Path] = []

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.volume import Volume
 
+if TYPE_CHECKING:
+    from limnet.bench.rounds import Rounds
+
 __all__ = [
     "BoxSession",
     "LimnetPredictor",
     "NamedPredictor",
+    "PacedPredictor",
     "Predictor",
     "Session",
     "StartSession",
@@ -104,6 +108,19 @@ class NamedPredictor(Predictor, Protocol):
 
     def start_named(self, volume: Volume, axis: int, case: str, object: str) -> Session:
         """Begin the object `object` of the case `case` (names as in the result file)."""
+        ...
+
+
+@runtime_checkable
+class PacedPredictor(Predictor, Protocol):
+    """A predictor that is prompted in another way than the benchmark plays, such as on every slice of the object."""
+
+    def own_rounds(self, played: Rounds) -> Rounds:
+        """The rounds to play in the place of `played`; the same again when given what it returned.
+
+        Raises:
+            InputError: the benchmark's rounds cannot be replaced.
+        """
         ...
 
 

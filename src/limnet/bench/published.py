@@ -20,13 +20,18 @@ class PublishedRow:
         method: as the paper names it.
         prompts: how much it was told, such as "6 rounds"; empty for automatic methods.
         values: column -> Dice in 0..1; columns may be missing.
-        note: where the numbers come from if not from the paper's own measurements.
+        note: where the numbers come from if not from the paper's own measurements; short, it stands in tables.
     """
 
     method: str
     prompts: str
     values: Mapping[str, float]
     note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Method and note as tables print them, such as "Mem3D (published) [quoted]"."""
+        return f"{self.method} (published)" + (f" [{self.note}]" if self.note else "")
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ class SuiteEntry(NamedTuple):
     Attributes:
         module: holds `build(root: Path, options: SuiteOptions) -> Suite`.
         title: one line for the help.
+        named: whether it takes a data set with options, see `SuiteOptions.dataset`.
     """
 
     module: str
     title: str
+    named: bool = False
 
 
 class PeerEntry(NamedTuple):
@@ -45,14 +47,15 @@ class PeerEntry(NamedTuple):
 
 SUITES: dict[str, SuiteEntry] = {
     "open": SuiteEntry("limnet.bench.suites.open", "the open volumes (a folder with manifest.json)"),
-    "cvpr25": SuiteEntry("limnet.bench.suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
+    "cvpr25": SuiteEntry("limnet.bench.suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks", True),
     "folder": SuiteEntry("limnet.bench.suites.folder", "own images and masks in a folder"),
-    "dataset": SuiteEntry("limnet.bench.suites.dataset", "any data set that limnet reads, by --name"),
+    "dataset": SuiteEntry("limnet.bench.suites.dataset", "any data set that limnet reads, by --name", True),
     "interaction2d": SuiteEntry(
         "limnet.bench.suites.interaction2d", "clicks to an IoU on GrabCut, Berkeley, SBD, DAVIS and DAVIS-585"
     ),
     "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
     "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
+    "figure3": SuiteEntry("limnet.bench.suites.table2", "Figure 3: another name of table2"),
     "table4": SuiteEntry("limnet.bench.suites.table4", "Table IV: six organs of BTCV"),
     "table5": SuiteEntry("limnet.bench.suites.table5", "Table V: MSD pancreas tumour and colon cancer"),
     "table6": SuiteEntry("limnet.bench.suites.table6", "Table VI: EndoVis18 test sequences, video"),
@@ -93,6 +96,9 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     """
     if name not in SUITES:
         raise InputError(_unknown("benchmark", name, SUITES))
+    if options.dataset is not None and not SUITES[name].named:
+        named = " and of ".join(key for key in sorted(SUITES, reverse=True) if SUITES[key].named)
+        raise InputError(f"--name is an option of limnet bench {named}; {name} knows its data sets, leave it out")
     suite: Suite = import_module(SUITES[name].module).build(Path(root), options)
     if set(options.parts) - set(suite.parts):
         raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
@@ -101,8 +107,13 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     return suite
 
 
-def build_peer(text: str) -> Predictor:
+def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
     """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else is text.
+
+    Args:
+        text: name and options.
+        defaults: values of options that the text leaves out, such as model and device; those that the peer does not
+            have are passed over.
 
     Raises:
         InputError: no such peer, or no such field.
@@ -116,7 +127,7 @@ def build_peer(text: str) -> Predictor:
     if set(given) - set(known):
         raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
     try:
-        return cls(**given)
+        return cls(**{**{key: value for key, value in (defaults or {}).items() if key in known}, **given})
     except TypeError as error:
         raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
 

@@ -90,11 +90,11 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
     rows = []
     for results in found:
         cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
-        rows.append([f"**{results.name}**", _rounds(results.rounds), *cells, _last(results.curve())])
+        rows.append([f"**{results.name}**", _prompts(results), *cells, _last(results.curve())])
     if table is not None:
         for row in table.rows:
             cells = [_share(row.values.get(group, math.nan)) for group in groups]
-            rows.append([f"{row.method} (published)", row.prompts, *cells, "–"])
+            rows.append([row.title, row.prompts, *cells, "–"])
     counts = [str(len([o for o in found[0].objects if o["group"] == g])) for g in groups]
     rows.append(["objects", "", *counts, str(len(found[0].objects))])
     return [f"Mean Dice after the last round ({rounds}).", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
@@ -174,7 +174,10 @@ def _last(curve: Sequence[float]) -> str:
     return _share(curve[-1]) if curve else "–"
 
 
-def _rounds(number: int) -> str:
+def _prompts(results: BenchResults) -> str:
+    number = results.rounds
+    if results.header.get("config", {}).get("rounds", {}).get("class") == "SlicePointRounds":
+        return "N points" if number == 1 else f"{number} N points"
     return "1 round" if number == 1 else f"{number} rounds"
 
 

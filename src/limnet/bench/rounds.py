@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.bench.protocol import NamedPredictor, Predictor, Session, Voxel
+from limnet.bench.protocol import NamedPredictor, PacedPredictor, Predictor, Session, Voxel
 from limnet.bench.watched import watched
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
@@ -152,7 +152,7 @@ def run_object(
         volume: the image.
         truth: bool (D, H, W), not empty.
         axis: slice axis.
-        rounds: number of rounds, or how to play them.
+        rounds: number of rounds, or how to play them; see `rounds_of`.
         case: name of the case; with `object` it seeds the robot and is told to predictors that want it.
         object: name of the object.
         on_end: called with the last mask.
@@ -162,7 +162,7 @@ def run_object(
     """
     if truth.shape != volume.shape:
         raise InputError(f"the truth has shape {truth.shape}, the image {volume.shape}; they must be on one grid")
-    how = RobotRounds(rounds) if isinstance(rounds, int) else rounds
+    how = rounds_of(predictor, RobotRounds(rounds) if isinstance(rounds, int) else rounds)
     if isinstance(predictor, NamedPredictor):
         session = predictor.start_named(volume, axis, case, object)
     else:
@@ -172,6 +172,15 @@ def run_object(
     if on_end is not None and seen.mask is not None:
         on_end(checked_mask(seen.mask, truth.shape))
     return rows
+
+
+def rounds_of(predictor: Predictor, played: Rounds) -> Rounds:
+    """How a predictor is prompted where a benchmark plays `played`: its own rounds if it brings some.
+
+    Raises:
+        InputError: it does, and this benchmark's cannot be replaced.
+    """
+    return predictor.own_rounds(played) if isinstance(predictor, PacedPredictor) else played
 
 
 def object_seed(case: str, object: str) -> int:

@@ -45,7 +45,7 @@ def run_suite(
         The results; None in a process that is not the first.
 
     Raises:
-        InputError: no cases, or two cases of one name.
+        InputError: no cases, two cases of one name, or a predictor that cannot be prompted as the suite does.
         SaveError: `out` cannot be written.
     """
     if not suite.cases:
@@ -55,7 +55,7 @@ def run_suite(
         raise InputError(f"suite {suite.name} has several cases named {double[0]!r}; names must be unique")
     if out.suffix != ".json":
         raise InputError(f"the result file is {out.name!r}; its name must end in .json")
-    run = Run(suite, predictor, out if views else None)
+    run = Run(suite.played_by(predictor), predictor, out if views else None)
     if trainer is not None and _several(trainer):
         from limnet.bench.distributed import run_distributed
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.bench.objects import ObjectChoice
-from limnet.bench.rounds import RobotRounds, Rounds
+from limnet.bench.rounds import RobotRounds, Rounds, rounds_of
 
 if TYPE_CHECKING:
     from limnet.bench.protocol import Predictor
@@ -60,6 +60,11 @@ class Suite:
     def choice_of(self, case: str) -> ObjectChoice:
         """Which objects of a case are taken."""
         return self.choices.get(case, self.choice)
+
+    def played_by(self, predictor: Predictor) -> Suite:
+        """This suite with the rounds that the predictor brings, if it does; see `rounds_of`."""
+        rounds = rounds_of(predictor, self.rounds)
+        return self if rounds is self.rounds else dataclasses.replace(self, rounds=rounds)
 
     def config(self) -> dict[str, Any]:
         """What decides the numbers, besides the data and the predictor, as JSON types."""

@@ -61,7 +61,8 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Of the robot user.", m
 Name = Annotated[
     str | None,
     typer.Option(
-        "--name", help="Which data set, as NAME or NAME:option=value,... (limnet data list); of bench dataset alone."
+        "--name",
+        help="Which data set, as NAME or NAME:option=value,... (limnet data list); of bench dataset, and of cvpr25.",
     ),
 ]
 
@@ -98,8 +99,6 @@ def _command(name: str) -> Callable[..., None]:
         from limnet.bench.registry import build_peer, build_suite
         from limnet.bench.suite import SuiteOptions
 
-        if dataset is not None and name != "dataset":
-            raise InputError(f"--name is an option of limnet bench dataset; {name} knows its data sets, leave it out")
         options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed, dataset)
         options = dataclasses.replace(options, parts=tuple(part or ()), target=target, way=way)
         suite = build_suite(name, data, options)
@@ -110,7 +109,8 @@ def _command(name: str) -> Callable[..., None]:
             for m in models
             for variant in suite.variants
         ]
-        predictors += [build_peer(text) for text in peer or []]
+        shared = {"device": device, "precision": precision, **({"model": models[0]} if models else {})}
+        predictors += [build_peer(text, shared) for text in peer or []]
         run_all(suite, predictors, out, fresh=fresh, views=views, accelerator=accelerator, devices=devices, nodes=nodes)
 
     return bench
@@ -154,6 +154,8 @@ def run_all(
     trainer = trainer_kwargs(place)
     console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
     found = []
+    for predictor in predictors:
+        suite.played_by(predictor)  # a method that cannot be prompted so is named before the first one runs
     paths = [result_path(out, suite.name, predictor.name) for predictor in predictors]
     if len(set(paths)) < len(paths):
         raise InputError(

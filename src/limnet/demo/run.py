@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.bench.environment import command_line, environment
 from limnet.demo.files import DemoFiles
 from limnet.errors import InputError
 from limnet.simulation.clicks import RobotUser
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 RoundDone = Callable[[str, "Round"], object]
 SliceDone = Callable[[str, int, int], object]
+
+SEED = 0
+"""Of the robot user."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,23 @@ class StructureResult:
 
 @dataclass
 class DemoResult:
-    """All structures, the volume, the name of the model and the peak memory of the process in bytes (None: unknown)."""
+    """All structures, the volume and what it was done with.
+
+    Attributes:
+        files: what was worked on.
+        volume: the image.
+        model: name of the model.
+        structures: what was found.
+        peak_memory: of the process in bytes, None: unknown.
+        identity: name, classes and hash of the weights, see `InteractiveSegmenter.identity`.
+    """
 
     files: DemoFiles
     volume: Volume
     model: str
     structures: list[StructureResult]
     peak_memory: int | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
 
     @property
     def notice(self) -> str | None:
@@ -108,8 +122,9 @@ def run_demo(
         raise InputError(f"{files.labels} lies on another grid than {files.image}")
     out.mkdir(parents=True, exist_ok=True)
     case = segmenter.open(files.image)
-    user = RobotUser(spacing=volume.spacing)
-    result = DemoResult(files, volume, model if not Path(model).is_dir() else Path(model).resolve().name, [])
+    user = RobotUser(spacing=volume.spacing, seed=SEED)
+    name_of_model = model if not Path(model).is_dir() else Path(model).resolve().name
+    result = DemoResult(files, volume, name_of_model, [], identity=segmenter.identity)
     for name, number in files.structures.items():
         truth = labels.array == number
         if not truth.any():
@@ -140,9 +155,13 @@ def run_demo(
 
 
 def summary(result: DemoResult) -> dict:
-    """The numbers of a run as plain JSON values."""
+    """The numbers of a run and how they were made (command, versions, commit, machine), as plain JSON values."""
     return {
+        "command": command_line(),
+        "environment": environment(),
         "model": result.model,
+        "identity": result.identity,
+        "seed": SEED,
         "volume": result.files.title,
         "source": result.files.source,
         "notice": result.notice,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,14 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from limnet.bench.challenge_rounds import ChallengeRounds
 from limnet.bench.peers import nninteractive, sam2_video, sam_points
 from limnet.bench.peers.nninteractive import NnInteractivePeer
 from limnet.bench.peers.sam2_video import Sam2VideoPeer
 from limnet.bench.peers.sam_points import SamPointsPeer
 from limnet.bench.peers.slice_rounds import SlicePointRounds
-from limnet.bench.protocol import BoxSession, Predictor, predictor_config
-from limnet.bench.rounds import run_object
+from limnet.bench.protocol import BoxSession, PacedPredictor, Predictor, predictor_config
+from limnet.bench.registry import build_peer
+from limnet.bench.rounds import RobotRounds, run_object
+from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
+from tests.helpers import fake_btcv
+from tests.helpers.bench import Disc, fake_suite
 from tests.helpers.peer_scenes import ball
 
 ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
@@ -25,7 +31,7 @@ ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    caches = (sam_points.sam_model, sam2_video.sam2_model, nninteractive.nninteractive_model)
+    caches = (sam_points.sam_model, sam_points.sam_kind, sam2_video.sam2_model, nninteractive.nninteractive_model)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -241,6 +247,58 @@ def test_sam_with_n_and_six_n_points(weights: str):
     one = run_object(SamPointsPeer(weights=weights), volume, truth, 0, SlicePointRounds(1))
     assert len(one) == 1
     assert one[0].dice == rows[0].dice
+
+
+@pytest.mark.usefixtures("packages")
+def test_the_number_of_points_is_an_option(weights: str):
+    volume, truth = ball((2.0, 1.0, 1.0))
+    peer = build_peer(f"sam:weights={weights},points=6")
+    assert isinstance(peer, PacedPredictor)
+    assert run_object(peer, volume, truth, 0, 3)[:1] != run_object(SamPointsPeer(weights), volume, truth, 0, 3)[:1]
+    assert len(run_object(peer, volume, truth, 0, 3)) == 6  # whatever the benchmark plays
+    played = RobotRounds(3, jitter=2.0, seed=5, nsd_mm=1.0)
+    rounds = peer.own_rounds(played)
+    assert rounds == SlicePointRounds(6, seed=5, nsd_mm=1.0, jitter=2.0)
+    assert peer.own_rounds(rounds) == rounds
+    assert SamPointsPeer(weights).own_rounds(played) is played
+    suite = fake_suite()
+    assert suite.played_by(Disc()) is suite
+    assert suite.played_by(peer).config()["rounds"]["class"] == "SlicePointRounds"
+    with pytest.raises(InputError, match=r"points=6 clicks on every slice.*ChallengeRounds.*leave points out"):
+        peer.own_rounds(ChallengeRounds())
+    for wrong in ("-1", "six", "1.5", "true"):
+        with pytest.raises(InputError, match="give the number of points on every slice"):
+            build_peer(f"sam:points={wrong}")
+
+
+def test_the_mode_is_in_the_name(weights: str):
+    assert SamPointsPeer(weights).name == "SAM points"
+    assert SamPointsPeer(weights, points=10).name == "SAM, 10N points"
+    config = Path(weights) / "config.json"
+    for width, kind in ((768, "SAM-B"), (1280, "SAM-H"), (None, "SAM-B"), (64, "SAM")):
+        config.write_text(json.dumps({"vision_config": {"hidden_size": width} if width else {}}))
+        sam_points.sam_kind.cache_clear()
+        assert SamPointsPeer(weights, points=1).name == f"{kind}, N points"
+    assert SamPointsPeer(weights, label="mine", points=6).name == "mine, 6N points"
+
+
+@pytest.mark.usefixtures("packages")
+def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (Path(weights) / "config.json").write_text('{"vision_config": {"hidden_size": 768}}')
+    data, out = fake_btcv.build(tmp_path / "BTCV"), tmp_path / "results"
+    peers = [word for n in (1, 6) for word in ("--peer", f"sam:weights={weights},points={n}")]
+    words = ["bench", "table4", "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "2", *peers]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert not end.value.code
+    shown = capsys.readouterr().out
+    for points, prompts, name in ((1, "N points", "SAM-B, N points"), (6, "6 N points", "SAM-B, 6N points")):
+        assert f"| **{name}** | {prompts} |" in shown
+        assert f"| SAM-B (published) | {prompts} |" in shown
+        found = json.loads((out / f"table4_SAM-B-{name[7:].replace(' ', '-')}.json").read_text())
+        assert found["header"]["config"]["rounds"]["rounds"] == points
+        assert not found["errors"]
+        assert {row["round"] for row in found["rows"]} == set(range(1, points + 1))
 
 
 class Counting:

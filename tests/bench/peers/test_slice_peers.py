@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -207,8 +209,10 @@ def test_flow_window_has_a_margin_in_millimetres():
 
 def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.MonkeyPatch):
     segmenter = small_segmenter()
+    asked = []
     monkeypatch.setattr(
-        "limnet.bench.peers.prompt_masks.InteractiveSegmenter.from_pretrained", lambda *a, **k: segmenter
+        "limnet.bench.peers.prompt_masks.InteractiveSegmenter.from_pretrained",
+        lambda *names, **options: asked.append((names, options)) or segmenter,
     )
     prompt_model.cache_clear()
     volume, _ = ball((2.0, 1.0, 1.0))
@@ -217,4 +221,6 @@ def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.Mo
         mask = peer.start(volume, 0).click((10, 20, 20), True)
         assert np.array_equal(mask[10], expected)
         assert predictor_config(peer)["model"] == segmenter.identity
+        assert predictor_config(peer) == predictor_config(replace(peer, device="cuda")), "the place is not recorded"
+    assert (("limnet-tiny",), {"device": "cuda", "precision": "auto"}) in asked
     prompt_model.cache_clear()

@@ -13,6 +13,7 @@ from limnet.bench.limnet_predictor import LimnetSession
 from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.spans import area_radius, spans
 from limnet.engine import Progress
+from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
 from limnet.volume import Volume
@@ -64,11 +65,13 @@ class NearestCopyPeer:
         model: whose interaction network gives the prompt masks.
         reach: see `NearestCopy`; the default was chosen on training volumes.
         precision: "auto", "fp32" or "bf16".
+        device: where to compute; not part of the recorded configuration.
     """
 
     model: str = "limnet-tiny"
     reach: float = 0.6
     precision: str = "auto"
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -77,9 +80,12 @@ class NearestCopyPeer:
 
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the model's weights."""
-        identity = prompt_model(self.model, self.precision).identity
+        identity = self._segmenter().identity
         return {"class": type(self).__name__, "model": identity, "reach": self.reach, "precision": self.precision}
+
+    def _segmenter(self) -> InteractiveSegmenter:
+        return prompt_model(self.model, self.precision, self.device)
 
     def start(self, volume: Volume, axis: int) -> LimnetSession:
         """Open a case; see `limnet.bench.protocol.Predictor`."""
-        return carried_session(prompt_model(self.model, self.precision), volume, axis, NearestCopy(self.reach))
+        return carried_session(self._segmenter(), volume, axis, NearestCopy(self.reach))

@@ -19,6 +19,7 @@ from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.shape_interpolation import signed_distance
 from limnet.bench.peers.spans import area_radius, spans
 from limnet.engine import Progress
+from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
 from limnet.volume import Volume
@@ -163,6 +164,7 @@ class OpticalFlowPeer:
         iterations: see `FlowCarrier`.
         sigma: see `FlowCarrier`.
         precision: "auto", "fp32" or "bf16".
+        device: where to compute; not part of the recorded configuration.
     """
 
     model: str = "limnet-tiny"
@@ -170,6 +172,7 @@ class OpticalFlowPeer:
     iterations: int = 40
     sigma: float = 1.0
     precision: str = "auto"
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -180,14 +183,17 @@ class OpticalFlowPeer:
         """Configuration with the hash of the model's weights."""
         return {
             "class": type(self).__name__,
-            "model": prompt_model(self.model, self.precision).identity,
+            "model": self._segmenter().identity,
             "reach": self.reach,
             "iterations": self.iterations,
             "sigma": self.sigma,
             "precision": self.precision,
         }
 
+    def _segmenter(self) -> InteractiveSegmenter:
+        return prompt_model(self.model, self.precision, self.device)
+
     def start(self, volume: Volume, axis: int) -> LimnetSession:
         """Open a case; see `limnet.bench.protocol.Predictor`."""
         carrier = FlowCarrier(self.reach, self.iterations, self.sigma)
-        return carried_session(prompt_model(self.model, self.precision), volume, axis, carrier)
+        return carried_session(self._segmenter(), volume, axis, carrier)

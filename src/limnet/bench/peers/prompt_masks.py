@@ -17,14 +17,15 @@ from limnet.volume import Volume
 
 
 @lru_cache(maxsize=1)
-def prompt_model(model: str, precision: str) -> InteractiveSegmenter:
+def prompt_model(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
     """The model whose interaction network gives the prompt masks; kept for the following cases.
 
     Args:
         model: zoo name, model folder or Hub id.
         precision: "auto", "fp32" or "bf16".
+        device: where to compute.
     """
-    return InteractiveSegmenter.from_pretrained(model, precision=precision)
+    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
 
 
 def carried_session(

@@ -1,15 +1,17 @@
 """Peer: SAM slice by slice from points, through the transformers package with the user's weights.
 
 A. Kirillov et al., "Segment anything", ICCV 2023. SAM knows no third dimension: only slices with a click get a mask.
-With `SlicePointRounds` every slice of the object gets one point (the "N points" of the LIM-Net paper) or six ("6 N
-points").
+With the option `points` every slice of the object gets as many points, by `SlicePointRounds`: one is the "N points" of
+the LIM-Net paper, six are its "6 N points".
 """
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,17 @@ from numpy.typing import NDArray
 
 from limnet.bench.peers.outside import needed, weights_folder, weights_hash
 from limnet.bench.peers.rgb_slices import rgb_slice
+from limnet.bench.peers.slice_rounds import SlicePointRounds
 from limnet.bench.protocol import Voxel
+from limnet.bench.rounds import RobotRounds, Rounds
+from limnet.errors import InputError
 from limnet.view import SliceView
 from limnet.volume import Volume
 
 _PEER = "sam"
 _WHAT = "a SAM model in the transformers layout (config.json, model.safetensors, preprocessor_config.json; ViT-B here)"
-_CACHED = 64  # slices whose image embedding (4 MB) is kept
+_CACHED = 256  # slices whose image embedding (4 MB) is kept: points come slice after slice, round after round
+_WIDTHS = {768: "SAM-B", 1024: "SAM-L", 1280: "SAM-H"}  # of the image encoder
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,48 @@ class SamPointsPeer:
     Attributes:
         weights: folder with the model, such as a copy of the repository "facebook/sam-vit-base".
         device: where to compute.
-        label: name in tables.
+        label: name in tables, without the number of points; by default "SAM-B", "SAM-L" or "SAM-H" by the weights.
+        points: points on every slice of the object; 0 plays the benchmark's own rounds.
+
+    Raises:
+        InputError: `points` is no number of at least 0.
     """
 
     weights: str = ""
     device: str = "cpu"
-    label: str = "SAM points"
+    label: str = ""
+    points: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.points, int) or isinstance(self.points, bool) or self.points < 0:
+            raise InputError(
+                f"points is {self.points!r}; give the number of points on every slice of the object, such as 1 or 6, "
+                "or 0 for the benchmark's own rounds"
+            )
 
     @property
     def name(self) -> str:
-        """Name in tables."""
-        return self.label
+        """Name in tables, such as "SAM-B, N points" or "SAM-B, 6N points"."""
+        if self.points:
+            return f"{self.label or sam_kind(self.weights)}, {self.points if self.points > 1 else ''}N points"
+        return self.label or f"{sam_kind(self.weights)} points"
+
+    def own_rounds(self, played: Rounds) -> Rounds:
+        """`SlicePointRounds` where `points` are asked for, with the seed, tolerance and jitter of `played`.
+
+        Raises:
+            InputError: the benchmark does not play `RobotRounds`.
+        """
+        if not self.points:
+            return played
+        if isinstance(played, SlicePointRounds):
+            return replace(played, rounds=self.points)
+        if not isinstance(played, RobotRounds):
+            raise InputError(
+                f"the peer {_PEER!r} with points={self.points} clicks on every slice of an object, which a benchmark "
+                f"played by {type(played).__name__} leaves no room for; leave points out, or take another benchmark"
+            )
+        return SlicePointRounds(self.points, played.seed, played.nsd_mm, played.off_centre, played.jitter)
 
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the weights."""
@@ -59,6 +96,17 @@ class SamPointsPeer:
         needed("transformers", "transformers", _PEER)
         folder = weights_folder(self.weights, _PEER, _WHAT)
         return SamPointsSession(*sam_model(str(folder), self.device), self.device, volume, axis)
+
+
+@lru_cache(maxsize=8)
+def sam_kind(weights: str) -> str:
+    """Which SAM lies in a folder by its config.json: "SAM-B", "SAM-L", "SAM-H", or "SAM" where that is not known."""
+    try:
+        config = json.loads((Path(weights).expanduser() / "config.json").read_text(encoding="utf-8"))
+        width = config["vision_config"].get("hidden_size", 768)  # what is left out is as in ViT-B
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "SAM"
+    return _WIDTHS.get(width, "SAM")
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from limnet.bench.limnet_predictor import LimnetSession
 from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.spans import area_radius, spans
 from limnet.engine import Progress
+from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
 from limnet.volume import Volume
@@ -114,12 +115,14 @@ class ShapeInterpolationPeer:
         reach: see `ShapeInterpolation`; the default was chosen on training volumes, likewise the next.
         centred: see `ShapeInterpolation`.
         precision: "auto", "fp32" or "bf16".
+        device: where to compute; not part of the recorded configuration.
     """
 
     model: str = "limnet-tiny"
     reach: float = 1.5
     centred: bool = True
     precision: str = "auto"
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -130,16 +133,19 @@ class ShapeInterpolationPeer:
         """Configuration with the hash of the model's weights."""
         return {
             "class": type(self).__name__,
-            "model": prompt_model(self.model, self.precision).identity,
+            "model": self._segmenter().identity,
             "reach": self.reach,
             "centred": self.centred,
             "precision": self.precision,
         }
 
+    def _segmenter(self) -> InteractiveSegmenter:
+        return prompt_model(self.model, self.precision, self.device)
+
     def start(self, volume: Volume, axis: int) -> LimnetSession:
         """Open a case; see `limnet.bench.protocol.Predictor`."""
         carrier = ShapeInterpolation(self.reach, self.centred)
-        return carried_session(prompt_model(self.model, self.precision), volume, axis, carrier)
+        return carried_session(self._segmenter(), volume, axis, carrier)
 
 
 def _moved(mask: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.bool_]:

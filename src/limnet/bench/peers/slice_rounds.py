@@ -1,4 +1,8 @@
-"""Rounds for methods without a third dimension: every slice of the object gets a click in every round."""
+"""Rounds for methods without a third dimension: every slice of the object gets a click in every round.
+
+So SAM-B is prompted in the tables of the LIM-Net paper: "N points" (Tables IV and VI), "6 N points" (Table IV) and
+"10 N points" (Table V).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from limnet.volume import Volume
 
 @dataclass(frozen=True)
 class SlicePointRounds:
-    """N points a round, N being the number of slices with object: 1 round is "N points", 6 rounds are "6 N points".
+    """N points a round, N being the number of slices that hold the object: 6 rounds are "6 N points".
 
     The first point of a slice is the middle of the object there, every later one the middle of the largest error of
     that slice. Slices without object get none.
@@ -27,11 +31,15 @@ class SlicePointRounds:
         rounds: points on every slice.
         seed: see `RobotUser`.
         nsd_mm: tolerance of the surface Dice in mm; None leaves it out.
+        off_centre: see `RobotUser`.
+        jitter: see `RobotUser`, mm.
     """
 
     rounds: int = 6
     seed: int = 0
     nsd_mm: float | None = None
+    off_centre: bool = False
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -47,7 +55,8 @@ class SlicePointRounds:
         object: str = "",
     ) -> list[RoundRow]:
         """Play all rounds; one row per round, without a clicked voxel as there are many."""
-        robot = RobotUser(volume.spacing, axis, seed=self.seed, case=object_seed(case, object))
+        seed = object_seed(case, object)
+        robot = RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
         indices = np.flatnonzero(truth.any(axis=tuple(a for a in range(3) if a != axis)))
         if not len(indices):
             raise InputError("the object is empty: there is nothing to click on")

@@ -10,7 +10,7 @@ import torch
 
 from limnet.bench.speed.clock import running, seconds
 from limnet.bench.speed.methods import ENCODE, FIRST, LATER, OPEN, SLICE_FIRST, SLICE_LATER, Samples
-from limnet.bench.speed.scene import Scene
+from limnet.bench.speed.scene import SEED, Scene
 from limnet.bench.speed.whole_slices import whole_slices
 from limnet.bench.studies.play import open_case
 from limnet.case import Case
@@ -130,7 +130,7 @@ def base_segmenter(precision: str, device: str = "cpu") -> InteractiveSegmenter:
 def hrnet(preset: str) -> HRNetOCR:
     """HRNet with random weights, always the same."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         return HRNetOCR.preset(preset).eval()
 
 
@@ -138,14 +138,14 @@ def hrnet(preset: str) -> HRNetOCR:
 def base_propagation() -> XMem:
     """XMem with random weights, always the same."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         return XMem().eval()
 
 
 @lru_cache(maxsize=1)
 def _base_quality() -> ResNetQuality:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         return ResNetQuality().eval()
 
 

@@ -22,7 +22,7 @@ from limnet.bench.speed.methods import (
     SLICE_LATER,
     Samples,
 )
-from limnet.bench.speed.scene import Scene
+from limnet.bench.speed.scene import SEED, Scene
 from limnet.view import SliceView
 
 _CLICKS = 3
@@ -115,7 +115,7 @@ class Sam2Method:
         package = import_module("transformers")
         self.sessions = import_module("transformers.models.sam2_video.modeling_sam2_video")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(SEED)
             self.model = package.Sam2VideoModel(config or package.Sam2VideoConfig()).eval().to(device)
         self.size, self.precision, self.device = size, precision, device
 
@@ -179,7 +179,7 @@ class Sam2Method:
 def scribbleprompt(size: int, precision: str, model: str, device: str) -> PassMethod:
     """ScribblePrompt-UNet; whatever the size of the slice, it sees 128 x 128 pixels."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         network = ScribblePromptShape()
     return PassMethod(network, (1, 5, 128, 128), precision, device)
 
@@ -188,7 +188,7 @@ def nninteractive(size: int, precision: str, model: str, device: str) -> PassMet
     """The network of nnInteractive, one pass (zooming out and refining cost more passes)."""
     unet = import_module("dynamic_network_architectures.architectures.unet")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         network = unet.ResidualEncoderUNet(
             input_channels=8,
             n_stages=6,

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from limnet.volume import Volume
 
+SEED = 0
+"""Of everything random in what is timed: noise of the image, weights that were not trained."""
+
 
 class Scene(NamedTuple):
     """An image and its only object.
@@ -33,7 +36,7 @@ def scene(size: int, slices: int) -> Scene:
     right, down = (x - size / 2) / size, (y - size / 2) / size
     body = np.where((right / 0.45) ** 2 + (down / 0.4) ** 2 < 1, -20.0, -900.0)
     ring = (right / 0.13) ** 2 + (down / 0.11) ** 2
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     image, truth = np.empty((slices, size, size), np.int16), np.empty((slices, size, size), bool)
     for z in range(slices):
         truth[z] = ring < 1 - ((z - (slices - 1) / 2) / slices / 0.6) ** 2

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from limnet.bench.challenge_rounds import ChallengeRounds
 from limnet.bench.objects import ObjectChoice
+from limnet.bench.registry import parse_options
 from limnet.bench.suite import Suite, SuiteOptions
+from limnet.bench.suites.dataset import opened
 from limnet.datasets.cvpr25 import Cvpr25Dataset
+from limnet.errors import InputError
 
 NOTE = (
     "Boxes are those of the files; a method that takes no box begins with the first click. Clicks follow the rule of "
@@ -18,8 +22,23 @@ NOTE = (
 
 
 def build(root: Path, options: SuiteOptions) -> Suite:
-    """The validation files, or those of another split; groups are the modalities of the file names."""
-    dataset = Cvpr25Dataset(root)
+    """The validation files, or those of another split; groups are the modalities of the file names.
+
+    Args:
+        root: folder of the data set.
+        options: `dataset` may give arguments of its class, as "cvpr25:spacing_order=xyz".
+
+    Raises:
+        InputError: another data set, or an option that it does not have.
+        MissingFileError: the folder is not this data set.
+    """
+    name, given = parse_options(options.dataset or "cvpr25")
+    if name != "cvpr25":
+        raise InputError(
+            f"benchmark cvpr25 was given the data set {name!r}; it reads cvpr25 alone, such as --name "
+            "cvpr25:spacing_order=xyz. Others are run by limnet bench dataset"
+        )
+    dataset = cast(Cvpr25Dataset, opened(name, root, given))
     seen: dict[str, int] = {}
     cases, groups = [], {}
     for case in dataset.cases(options.split or "val"):
@@ -41,6 +60,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         rounds=rounds,
         choice=options.chosen(ObjectChoice(smallest=1, components=())),
         group=partial(_group, groups),
+        parts={name: given} if given else {},
         scores="challenge",
         note=NOTE,
     )

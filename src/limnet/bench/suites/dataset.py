@@ -42,7 +42,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
     if options.parts:
         raise InputError("benchmark dataset takes one data set, named by --name; leave --part out")
     name, given = parse_options(options.dataset)
-    dataset = _open(name, root, given)
+    dataset = opened(name, root, given)
     split, cases = _held_out(dataset, options.split)
     kinds = {kind for case in cases if isinstance(case.labels, InstanceNames) for kind, _, _ in case.labels.runs}
     return Suite(
@@ -63,7 +63,13 @@ def kind_of(kinds: frozenset[str], case: str, label: str) -> str:
     return kind if kind in kinds and number.isdigit() else label
 
 
-def _open(name: str, root: Path, given: dict[str, Any]) -> LabelledDataset:
+def opened(name: str, root: Path, given: dict[str, Any]) -> LabelledDataset:
+    """The data set of a name in a folder, with arguments of its class.
+
+    Raises:
+        InputError: no such data set, or no such argument.
+        MissingFileError: the folder is not that data set.
+    """
     cls = dataset_class(name)
     try:
         return cls(root, **given)

@@ -17,6 +17,7 @@ from limnet.bench.environment import cpu_model
 from limnet.bench.published import published_runtime
 from limnet.bench.speed.methods import entry_of
 from limnet.bench.speed.round_time import RoundJob
+from limnet.bench.speed.scene import SEED
 from limnet.bench.speed.spread import spread
 from limnet.bench.speed.worker import in_own_process
 from limnet.bench.studies.record import Record
@@ -66,7 +67,7 @@ def run_runtime(
     command = f"limnet bench runtime {' '.join(f'--method {m}' for m in methods)} --size {size} --slices {slices}"
     command += f" --repeats {repeats} --threads {threads} --precision {precision} --device {device}"
     identity = InteractiveSegmenter.from_pretrained(model).identity
-    record = Record(out, "runtime", command, {"model": identity, "machine": where})
+    record = Record(out, "runtime", command, {"model": identity, "machine": where, "seed": SEED})
     console = Console(stderr=True, highlight=False)
     for repeat in range(repeats):
         for method in methods:

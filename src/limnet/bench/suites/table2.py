@@ -1,4 +1,4 @@
-"""Table II and figure 3: the same as Table I with and without fusion, Dice per round."""
+"""Table II and figure 3 (`figure3` is another name of it): Table I with and without fusion, Dice per round."""
 
 from __future__ import annotations
 
