@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from limnet.bench.naming import result_path
 from limnet.bench.protocol import Predictor, config_hash, predictor_config
+from limnet.bench.readiness import check_ready
 from limnet.bench.registry import PEERS, PeerEntry, build_peer
 from limnet.bench.report import write_report
 from limnet.bench.runner import run_suite
@@ -20,6 +23,7 @@ from limnet.errors import InputError
 from limnet.volume import Volume
 from tests.helpers.bench import Disc, fake_suite, image, labels
 from tests.helpers.fake_folders import write_folder
+from tests.helpers.table_root import table_root
 
 
 def run(*words: object) -> int:
@@ -100,6 +104,74 @@ def test_failures_are_in_the_report(tmp_path: Path):
     text = written[0].read_text()
     assert "Failed, and in none of the means:\n\n- disc 4: case_00: OSError: disk on fire" in text
     assert all(path.is_file() for path in written)
+
+
+@pytest.mark.usefixtures("peer")
+def test_a_run_in_which_everything_failed(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
+    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 1, "--peer")
+    failing = (*words, "disc:radius=3,fail_on=case")
+    assert run(*failing) == 1
+    shown = capsys.readouterr()
+    message = "disc 3 finished no object; all 4 attempts failed, the first at case0 id 1: RuntimeError: this method has"
+    assert message in shown.err
+    assert "No object was finished by disc 3." in shown.out
+    assert "| method |" not in shown.out
+    assert run("bench", "report", out / "folder_disc-3.json", "--out", tmp_path / "report") == 0
+    shown = capsys.readouterr()
+    assert message in shown.err
+    text = (tmp_path / "report/report.md").read_text()
+    assert "- disc 3: case0 id 1: RuntimeError: this method has no idea" in text
+    assert not list((tmp_path / "report").glob("*.png"))
+    # Beside a method that works: tables of that one, errors of the other.
+    assert run(*failing, "--peer", "disc") == 1
+    shown = capsys.readouterr()
+    assert "| **disc 4** | 1 round |" in shown.out
+    assert "**disc 3**" not in shown.out
+    assert run("bench", "report", *sorted(out.glob("*.json")), "--out", tmp_path / "report") == 0
+    text = (tmp_path / "report/report.md").read_text()
+    assert "| **disc 4** | 1 round |" in text
+    assert "- disc 3: case0 id 1: RuntimeError" in text
+    assert run(*words, "disc:radius=5,fail_on=case0") == 0  # some objects are finished
+    capsys.readouterr()
+    assert run(*words, "disc:radius=6", "--smallest", 10**6) == 1
+    assert "disc 6 had nothing to do" in capsys.readouterr().err
+    assert run("bench", "report", out / "folder_disc-6.json", "--out", tmp_path / "report") == 2
+
+
+@pytest.mark.usefixtures("peer")
+def test_what_is_missing_is_said_before_the_first_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    data, out, weights = write_folder(tmp_path / "data", 1), tmp_path / "results", tmp_path / "weights"
+    weights.mkdir()
+    for package in ("transformers", "nnInteractive"):
+        monkeypatch.setitem(sys.modules, package, None)  # not installed
+
+    def said(*words: object) -> str:
+        assert run("bench", "folder", "--data", data, "--out", out, "--peer", "disc", *words) == 2
+        assert not out.exists()  # not even the method that could run
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "'sam' needs transformers" in said("--peer", f"sam:weights={weights}")
+    assert "'nninteractive' needs nnInteractive" in said("--peer", f"nninteractive:weights={weights}")
+    assert "no model" in said("--model", "limnet-tyni").lower()
+    assert "predictions:folder=FOLDER" in said("--peer", "predictions")
+    assert f"{tmp_path}/none" in said("--peer", f"predictions:folder={tmp_path}/none")
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    assert "'sam2-video' needs weights" in said("--peer", "sam2-video")
+    assert "is no folder" in said("--peer", "sam:weights=none")
+    check_ready(build_peer(f"sam:weights={weights}"))  # nothing is loaded yet
+    check_ready(build_peer(f"predictions:folder={weights}"))
+    check_ready(build_peer("random-walker"))
+
+
+def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Predictor] = []
+    monkeypatch.setattr("limnet.commands.bench.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    run("bench", "table2", "--data", table_root(tmp_path / "data"), "--tau", 0.5)
+    assert [method.name for method in made] == ["limnet-tiny tau=1.0", "limnet-tiny tau=0.5"]
+    assert [predictor_config(method)["settings"]["tau"] for method in made] == [1.0, 0.5]
 
 
 def test_view_shows_the_worst_slice(tmp_path: Path):

@@ -6,11 +6,15 @@ import os
 import pickle
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
 
+from limnet.bench.distributed import patient
 from limnet.bench.journal import read_journals
 from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.bench.objects import ObjectChoice, evenly_spread, iter_objects
@@ -133,7 +137,18 @@ def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
     read = read_results(out)
     assert read.table == first.table
     assert read.header["suite"] == "fake"
-    for field in ("command", "key", "commit", "packages", "machine", "threads", "predictor", "config", "limnet"):
+    for field in (
+        "command",
+        "key",
+        "commit",
+        "packages",
+        "machine",
+        "threads",
+        "predictor",
+        "config",
+        "limnet",
+        "data",
+    ):
         assert field in read.header
     assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,lost\n")
     again: list[dict] = []
@@ -213,6 +228,10 @@ def test_predictor_config_decides_the_key():
     one = LimnetPredictor(tau=1.0, scope="volume")
     assert one.name == "limnet-tiny scope=volume tau=1.0"
     assert pickle.loads(pickle.dumps(one)) == one
+    for tau in (None, 0.5):  # a suite's variant stays what it is beside a tau for all
+        off = LimnetPredictor(tau=tau, settings={"tau": 1.0})
+        assert off.name == "limnet-tiny tau=1.0"
+        assert off.describe()["settings"]["tau"] == 1.0
     assert object_seed("a", "b") != object_seed("b", "a")
 
 
@@ -239,6 +258,27 @@ for out, name, data, options in json.loads(sys.argv[5]):
     run_suite(suite, method, Path(out), trainer=trainer, views=False)
 """
 TABLES = ("table1", "table2", "table4", "table5", "table6")
+
+
+def test_processes_wait_long_for_each_other(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def start(backend=None, **given):
+        asked.append({"backend": backend, **given})
+        raise Asked
+
+    asked: list[dict] = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", start)
+    trainer = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true"}
+    with pytest.raises(Asked):
+        run_suite(fake_suite(1), Disc(), tmp_path / "x.json", trainer={**trainer, "strategy": "ddp"})
+    own = DDPStrategy(timeout=timedelta(seconds=7))
+    with pytest.raises(Asked):
+        run_suite(fake_suite(1), Disc(), tmp_path / "x.json", trainer={**trainer, "strategy": own})
+    assert [call["timeout"] for call in asked] == [timedelta(days=7), timedelta(seconds=7)]
+    assert {call["backend"] for call in asked} == {"gloo"}
+    assert patient("ddp_find_unused_parameters_true") == "ddp_find_unused_parameters_true"
 
 
 def test_two_processes_give_the_results_of_one(tmp_path):
@@ -291,6 +331,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
         assert left[part] == right[part]
         assert left[part]
     assert left["header"]["key"] == right["header"]["key"]
+    assert left["header"]["commit"] == right["header"]["commit"]
     # every object was run by exactly one process
     ran = [(r["case"], r["object"]) for r in read_journals(two, left["header"]["key"]) if r["type"] == "object"]
     assert len(ran) == len(set(ran)) == 5

@@ -46,6 +46,14 @@ def test_plain_python_takes_the_options():
     assert trainer_kwargs(parsed("--num-nodes", "2"), {})["strategy"] == "ddp"
 
 
+def test_all_gpus_of_a_machine_are_several_processes(monkeypatch: pytest.MonkeyPatch):
+    for gpus, strategy in ((4, "ddp"), (1, "auto")):
+        monkeypatch.setattr("torch.cuda.device_count", lambda gpus=gpus: gpus)
+        for devices in ("auto", "-1"):
+            assert trainer_kwargs(parsed(f"--devices={devices}"), {})["strategy"] == strategy
+        assert trainer_kwargs(parsed("--devices", "auto", "--accelerator", "cpu"), {})["strategy"] == "auto"
+
+
 def test_started_processes_win_over_the_options():
     env = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
     got = trainer_kwargs(parsed("--devices", "1"), env)

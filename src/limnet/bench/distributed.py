@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from limnet.bench.journal import Journal, read_journals
 from limnet.bench.results import BenchResults, finished_objects, from_records, table_rows
-from limnet.bench.runner import finished, header, of_suite
+from limnet.bench.runner import by_case, header
 from limnet.bench.work import Record, Run
 from limnet.metrics.case_table import CaseTable
 
 NOTHING = -1
 """Index of no case: what a process gets that has none, so that it still takes part in the gathering."""
+
+LONGEST_WAIT = timedelta(days=7)
+"""How long a process waits for the others at the end; torch's own limit is half an hour."""
 
 
 class CaseIndices(LightningDataModule):
@@ -59,8 +64,7 @@ class BenchModule(LightningModule):
 
     def on_test_start(self) -> None:
         """Find out what earlier runs finished; begin the journal of this process."""
-        self.records = of_suite(self.work, read_journals(self.out, self.work.key))
-        self.done = finished(self.records)
+        self.earlier = by_case(read_journals(self.out, self.work.key))
         self.trainer.strategy.barrier("journals read")  # before anyone writes on
         self.journal = Journal(self.out, self.global_rank)
 
@@ -68,7 +72,8 @@ class BenchModule(LightningModule):
         """Run one case."""
         index = int(batch)
         if index != NOTHING:
-            self.work.run_case(index, self.done, self._keep)
+            name = self.work.suite.cases[index].name
+            self.records += self.work.run_case(index, self.earlier.get(name, []), self._keep)
 
     def on_test_epoch_end(self) -> None:
         """Gather all rows; the first process writes the result file."""
@@ -81,7 +86,7 @@ class BenchModule(LightningModule):
         table = self.table.compute()
         gathered = _gather(self.records)
         if self.global_rank == 0:
-            self.results = from_records(header(self.work, self.trainer.world_size), gathered, table)
+            self.results = from_records(header(self.work, self.trainer.world_size, gathered), gathered, table)
             self.results.write(self.out)
 
     def _keep(self, record: Record) -> None:
@@ -98,7 +103,7 @@ def run_distributed(
     module = BenchModule(run, out, progress)
     with _quiet():
         driver = Trainer(
-            **trainer,
+            **{**trainer, "strategy": patient(trainer.get("strategy", "auto"))},
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -108,6 +113,14 @@ def run_distributed(
         )
         driver.test(module, CaseIndices(len(run.suite.cases)), verbose=False)
     return module.results
+
+
+def patient(strategy: Any) -> Any:
+    """The strategy "ddp" with a long wait: a process with large cases may come hours after one with small cases.
+
+    Any other strategy is left as it is. So is the choice of the backend (NCCL or gloo).
+    """
+    return DDPStrategy(timeout=LONGEST_WAIT) if strategy == "ddp" else strategy
 
 
 @contextlib.contextmanager

@@ -16,13 +16,17 @@ import limnet
 PACKAGES = ("torch", "numpy", "scipy", "lightning", "monai")
 
 
+def origin() -> dict[str, Any]:
+    """Version and commit of limnet as it is now."""
+    return {"limnet": limnet.__version__, "commit": commit(Path(__file__).parent)}
+
+
 def environment() -> dict[str, Any]:
     """Versions, commit, machine and threads of this process."""
     import torch
 
     return {
-        "limnet": limnet.__version__,
-        "commit": commit(Path(__file__).parent),
+        **origin(),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "machine": {
@@ -60,8 +64,9 @@ def cpu_model() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -47,7 +47,8 @@ class LimnetPredictor:
         model: zoo name, model folder or Hub id.
         scope: propagation scope, "volume" or "interval"; None is the model's own.
         tau: fusion threshold, 1 turns fusion off; None is the model's own.
-        settings: other settings to override, by their names in `Settings`.
+        settings: settings to override, by their names in `Settings`; they win over `scope` and `tau`, so that a
+            suite's variant (such as tau=1) stays what it is beside a tau for all.
         threads: threads of torch in this process; 0 leaves them as they are.
         device: where to compute.
         precision: "auto", "fp32" or "bf16".
@@ -105,7 +106,8 @@ class LimnetPredictor:
 
     def _overrides(self) -> dict[str, Any]:
         given = {"scope": self.scope, "tau": self.tau}
-        return {**self.settings, **{name: value for name, value in given.items() if value is not None}}
+        rest = {name: value for name, value in given.items() if value is not None and name not in self.settings}
+        return {**self.settings, **rest}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_segmenter"}

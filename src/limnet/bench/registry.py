@@ -38,11 +38,13 @@ class PeerEntry(NamedTuple):
         module: holds the class.
         cls: its name; a dataclass with the methods of `Predictor`.
         title: one line for the help.
+        needs: package it imports that limnet does not bring.
     """
 
     module: str
     cls: str
     title: str
+    needs: str = ""
 
 
 SUITES: dict[str, SuiteEntry] = {
@@ -76,11 +78,15 @@ PEERS: dict[str, PeerEntry] = {
     "optical-flow": PeerEntry(
         "limnet.bench.peers.optical_flow", "OpticalFlowPeer", "prompt masks of limnet, moved by optical flow"
     ),
-    "sam": PeerEntry("limnet.bench.peers.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights"),
-    "sam2-video": PeerEntry(
-        "limnet.bench.peers.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights"
+    "sam": PeerEntry(
+        "limnet.bench.peers.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights", "transformers"
     ),
-    "nninteractive": PeerEntry("limnet.bench.peers.nninteractive", "NnInteractivePeer", "nnInteractive; own weights"),
+    "sam2-video": PeerEntry(
+        "limnet.bench.peers.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights", "transformers"
+    ),
+    "nninteractive": PeerEntry(
+        "limnet.bench.peers.nninteractive", "NnInteractivePeer", "nnInteractive; own weights", "nnInteractive"
+    ),
     "predictions": PeerEntry(
         "limnet.bench.peers.prediction_folder", "PredictionFolderPeer", "finished predictions of an automatic method"
     ),
@@ -104,7 +110,7 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
         raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
     if suite.scores != "clicks" and (options.target is not None or options.way is not None):
         raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
-    return suite
+    return dataclasses.replace(suite, root=str(root))
 
 
 def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from limnet.bench.challenge_means import challenge_means
 from limnet.bench.click_tables import click_tables
@@ -24,25 +25,31 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
         worst: number of objects in the gallery of every method.
 
     Returns:
-        The files written.
+        The files written. Of methods that finished no object the report holds their errors alone.
 
     Raises:
-        InputError: no results among the files; matplotlib is not installed.
+        InputError: neither results nor errors among the files; matplotlib is not installed.
         FileFormatError: a damaged result file.
         SaveError: `out` cannot be written.
     """
     from limnet.bench.gallery import draw_gallery
     from limnet.bench.plots import draw_cases, draw_rounds
 
-    found = [(path, results) for path in files if (results := _read(path)) is not None and results.objects]
+    read = [(path, results) for path in files if (results := read_any(path)) is not None]
+    found = [(path, results) for path, results in read if results.objects or results.errors]
     if not found:
-        raise InputError("none of the files is a result of limnet bench with finished objects; give results/*.json")
+        raise InputError(
+            "none of the files is a result of limnet bench with finished objects or errors; give results/*.json"
+        )
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     parts: list[str] = []
     for suite in dict.fromkeys(results.header["suite"] for _, results in found):
         some = [(path, results) for path, results in found if results.header["suite"] == suite]
         parts.append(markdown_tables([results for _, results in some]))
+        some = [(path, results) for path, results in some if results.objects]
+        if not some:
+            continue
         pictures = [draw_rounds([r for _, r in some], out / f"{suite}_rounds.png")]
         pictures.append(draw_cases([r for _, r in some], out / f"{suite}_cases.png"))
         for path, results in some:
@@ -54,6 +61,34 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     return [atomic_write(out / "report.md", lambda p: _write(p, text)), *written]
 
 
+def read_any(path: Path) -> BenchResults | None:
+    """Results of a file; None for a JSON file of another kind, so that results/*.json may be given.
+
+    Raises:
+        MissingFileError: there is none.
+        FileFormatError: a damaged result file.
+    """
+    try:
+        return read_results(path)
+    except FileFormatError as error:
+        if "is no result" in str(error):
+            return None
+        raise
+
+
+def idle_note(results: BenchResults) -> str | None:
+    """One line on a method that finished no object, with the first error; None if it did finish some."""
+    if results.objects:
+        return None
+    if not results.errors:
+        return f"{results.name} had nothing to do: the cases hold no object that this benchmark takes (see --smallest)"
+    first = results.errors[0]
+    number = len(results.errors)
+    counted = f"all {number} attempts failed, the first" if number > 1 else "the only attempt failed"
+    where = f"{first['case']} {first['object']}".strip()
+    return f"{results.name} finished no object; {counted} at {where}: {first['error']}"
+
+
 def markdown_tables(found: Sequence[BenchResults]) -> str:
     """Tables of several methods on one suite.
 
@@ -62,17 +97,20 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
 
     Returns:
         Markdown: final Dice by group beside published rows, Dice per round, further figures, failures. Where clicks are
-        counted: see `click_tables`.
+        counted: see `click_tables`. Methods that finished no object are in none of the tables.
     """
     first = found[0]
-    table = published_table(first.header["published"]) if first.header.get("published") else None
+    shown = [results for results in found if results.objects]
+    table = published_table(first.header["published"]) if shown and first.header.get("published") else None
     parts = [f"## {first.header['title']}", ""]
     if first.header.get("note"):
         parts += [str(first.header["note"]), ""]
-    if first.header.get("scores") == "clicks":
-        parts += [click_tables(found)]
+    if not shown:
+        parts += [f"No object was finished by {' or '.join(results.name for results in found)}.", ""]
+    elif first.header.get("scores") == "clicks":
+        parts += [click_tables(shown)]
     else:
-        parts += _final_table(found, table) + _round_tables(found) + _figures(found) + _challenge(found)
+        parts += _final_table(shown, table) + _round_tables(shown) + _figures(shown) + _challenge(found)
     parts += _failures(found)
     if table is not None:
         parts += ["Published numbers are printed as they are, percent as shares of 1: " + table.source + ".", ""]
@@ -195,21 +233,16 @@ def _seconds(value: float) -> str:
 
 def _origin(results: BenchResults) -> str:
     head = results.header
-    commit = str(head.get("commit") or "")
+    versions, commits = (_all(head.get(name)) for name in ("limnet", "commit"))
+    short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in commits]
     machine = head.get("machine", {}).get("cpu", "")
-    changed = "+" if commit.endswith("+changes") else ""
-    parts = [f"limnet {head.get('limnet', '?')}", commit[:10] + changed, machine, f"{head.get('threads', '?')} threads"]
-    return ", ".join(part for part in parts if part)
+    parts = [f"limnet {' and '.join(versions) or '?'}", " and ".join(short), machine]
+    return ", ".join(part for part in [*parts, f"{head.get('threads', '?')} threads"] if part)
 
 
-def _read(path: Path) -> BenchResults | None:
-    """Results of a file; None for a JSON file of another kind, so that results/*.json may be given."""
-    try:
-        return read_results(path)
-    except FileFormatError as error:
-        if "is no result" in str(error):
-            return None
-        raise
+def _all(value: Any) -> list[str]:
+    """A field of a header that is a list where there are several."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from limnet.bench.environment import command_line, environment
 from limnet.bench.journal import Journal, read_journals, remove_journals
 from limnet.bench.protocol import Predictor
-from limnet.bench.results import BenchResults, from_records
+from limnet.bench.results import BenchResults, finished_objects, from_records
 from limnet.bench.suite import Suite
 from limnet.bench.work import Record, Run
 from limnet.errors import InputError
@@ -29,8 +29,9 @@ def run_suite(
 ) -> BenchResults | None:
     """Run a suite and write its result file.
 
-    Every finished object is kept in a journal beside `out` at once. Started again with the same configuration, finished
-    objects are taken from there; failed ones are tried again.
+    Every finished object is kept in a journal beside `out` at once. Started again with the same configuration on the
+    same data, finished objects are taken from there; failed ones are tried again. A folder that was moved is the same
+    data, other images or labels under the same names are not.
 
     Args:
         suite: what to run.
@@ -60,8 +61,8 @@ def run_suite(
         from limnet.bench.distributed import run_distributed
 
         return run_distributed(run, out, trainer, progress)
-    records, journal = read_journals(out, run.key), Journal(out)
-    done = finished(records)
+    earlier, journal = by_case(read_journals(out, run.key)), Journal(out)
+    records: list[Record] = []
 
     def keep(record: Record) -> None:
         journal.append(record)
@@ -70,34 +71,38 @@ def run_suite(
             progress(record)
 
     try:
-        for index in range(len(suite.cases)):
-            run.run_case(index, done, keep)
+        for index, case in enumerate(suite.cases):
+            records += run.run_case(index, earlier.get(case.name, []), keep)
     finally:
         journal.close()
-    results = from_records(header(run, 1), of_suite(run, records))
+    results = from_records(header(run, 1, records), records)
     results.write(out)
     return results
 
 
-def finished(records: list[Record]) -> set[tuple[str, str]]:
-    """(case, object) of what needs not be run again; (case, "") for whole cases."""
-    return {(r["case"], r["object"]) for r in records if r["type"] in ("object", "case")}
+def by_case(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Case -> its records, in their order."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["case"], []).append(record)
+    return found
 
 
-def of_suite(run: Run, records: list[Record]) -> list[Record]:
-    """Records of cases that are in the suite (a journal may hold those of a larger selection)."""
-    names = {case.name for case in run.suite.cases}
-    return [record for record in records if record["case"] in names]
+def header(run: Run, processes: int, records: Iterable[Record]) -> dict[str, Any]:
+    """Head of a result file.
 
-
-def header(run: Run, processes: int) -> dict[str, Any]:
-    """Head of a result file."""
+    Args:
+        run: suite and predictor.
+        processes: number of processes.
+        records: of all cases; "limnet" and "commit" are those that finished the objects, a list where several did.
+    """
     return {
         "suite": run.suite.name,
         "title": run.suite.title,
         "published": run.suite.published,
         "note": run.suite.note,
         "scores": run.suite.scores,
+        "data": run.suite.root,
         "cases": len(run.suite.cases),
         "key": run.key,
         "predictor": run.config["predictor"],
@@ -105,7 +110,14 @@ def header(run: Run, processes: int) -> dict[str, Any]:
         "command": command_line(),
         "processes": processes,
         **environment(),
+        **_origins(run, finished_objects(records)),
     }
+
+
+def _origins(run: Run, objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    made = list(objects) or [run.origin]
+    found = {name: list(dict.fromkeys(record[name] for record in made)) for name in run.origin}
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def start_afresh(out: Path) -> None:

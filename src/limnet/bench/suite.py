@@ -40,6 +40,7 @@ class Suite:
         note: what a reader must know about the numbers, printed in reports.
         layered: slices of a case are one picture again and again, each with other objects: an object is segmented on
             its own slice alone.
+        root: folder of the data as it was given, for the head of results; it decides nothing.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Suite:
     published: str | None = None
     note: str = ""
     layered: bool = False
+    root: str | None = None
 
     def choice_of(self, case: str) -> ObjectChoice:
         """Which objects of a case are taken."""

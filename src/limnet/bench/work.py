@@ -1,15 +1,22 @@
-"""The work of one process: objects of one case after the other, each recorded as soon as it is finished."""
+"""The work of one process: objects of one case after the other, each recorded as soon as it is finished.
+
+Every record tells which data it came from ("data": marks of `limnet.bench.fingerprint`) and which limnet made it
+("limnet", "commit"). Finished objects of earlier runs are taken over only where the data is the same; records without
+marks, as older versions wrote them, are of unknown data: their objects are run again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.bench.environment import origin
+from limnet.bench.fingerprint import content_mark, files_mark
 from limnet.bench.objects import BenchObject
 from limnet.bench.protocol import Predictor, config_hash, predictor_config
 from limnet.bench.rounds import run_object
@@ -31,11 +38,13 @@ class Run:
         suite: the suite.
         predictor: the method.
         views: result file beside which a small view of every object is kept; None keeps none.
+        origin: version and commit of limnet, as they were when the run began.
     """
 
     suite: Suite
     predictor: Predictor
     views: Path | None = None
+    origin: dict[str, Any] = field(default_factory=origin)
     _config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -50,34 +59,58 @@ class Run:
         """Hash of the configuration: finished objects are kept only under the very same one."""
         return config_hash(self.config)
 
-    def run_case(self, index: int, done: Collection[tuple[str, str]], keep: Callable[[Record], None]) -> None:
-        """Segment all objects of a case that are not done.
+    def run_case(self, index: int, earlier: Sequence[Record], keep: Callable[[Record], None]) -> list[Record]:
+        """Segment all objects of a case that are not finished.
+
+        Nothing is read where earlier runs finished the whole case and its files are still the same.
 
         Args:
             index: of the case.
-            done: (case, object) finished in earlier runs; (case, "") where the whole case is.
+            earlier: records of this case from earlier runs with the same key.
             keep: gets every new record. One whose "type" is "error" tells what failed; nothing is raised.
+
+        Returns:
+            Those of `earlier` that hold: finished on the data as it is now.
         """
         case = self.suite.cases[index]
-        if (case.name, "") in done:
-            return
-        names: list[str] = []
-        failed = False
+        files = files_mark(case, self.suite.rounds)
+        known = [r for r in earlier if files is not None and _marks(r).get("files") == files]
+        held = _of_content(earlier, {_marks(r).get("content") for r in known})
+        if _whole(held) is not None:
+            return held
         try:
             volume = case.read_image()
-            for thing in self.suite.choice_of(case.name).objects(case, volume):
-                names.append(thing.object)
-                if (case.name, thing.object) not in done:
-                    seen, asked = own_layers(volume, thing) if self.suite.layered else (volume, thing)
-                    failed |= not self._run_object(case, seen, asked, keep)
+            labels = case.read_labels()
+            data = {"files": files, "content": content_mark(case, volume, labels, self.suite.rounds)}
+            held = _of_content(earlier, {data["content"]})
+            names = _whole(held)
+            if names is None:
+                names = self._run_objects(replace(case, read_labels=lambda: labels), volume, held, data, keep)
+            elif files is None:
+                return held
         except Exception as error:  # a damaged file, or labels on another grid: the run goes on with the next case
             keep(self._error(case.name, "", error))
-            return
-        if not failed:
-            keep({"type": "case", "key": self.key, "case": case.name, "object": "", "objects": names})
+            return held
+        if names is not None:
+            keep(self._record("case", case.name, "", data) | {"objects": names})
+        return held
+
+    def _run_objects(
+        self, case: LabelledCase, volume: Volume, held: Sequence[Record], data: Record, keep: Callable[[Record], None]
+    ) -> list[str] | None:
+        """Names of all objects of a case; None if one of them failed."""
+        done = {record["object"] for record in held if record["type"] == "object"}
+        names: list[str] = []
+        failed = False
+        for thing in self.suite.choice_of(case.name).objects(case, volume):
+            names.append(thing.object)
+            if thing.object not in done:
+                seen, asked = own_layers(volume, thing) if self.suite.layered else (volume, thing)
+                failed |= not self._run_object(case, seen, asked, data, keep)
+        return None if failed else names
 
     def _run_object(
-        self, case: LabelledCase, volume: Volume, thing: BenchObject, keep: Callable[[Record], None]
+        self, case: LabelledCase, volume: Volume, thing: BenchObject, data: Record, keep: Callable[[Record], None]
     ) -> bool:
         try:
             rows = run_object(
@@ -96,10 +129,7 @@ class Run:
         group = thing.group if self.suite.group is None else self.suite.group(case.name, thing.group)
         keep(
             {
-                "type": "object",
-                "key": self.key,
-                "case": case.name,
-                "object": thing.object,
+                **self._record("object", case.name, thing.object, data),
                 "group": group,
                 "axis": thing.axis,
                 "voxels": int(thing.mask.sum()),
@@ -118,7 +148,31 @@ class Run:
 
     def _error(self, case: str, object: str, error: Exception) -> Record:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return {"type": "error", "key": self.key, "case": case, "object": object, "error": text[:500]}
+        return self._record("error", case, object, {}) | {"error": text[:500]}
+
+    def _record(self, kind: str, case: str, object: str, data: Record) -> Record:
+        return {"type": kind, "key": self.key, "case": case, "object": object, "data": data, **self.origin}
+
+
+def _marks(record: Record) -> Record:
+    """Marks of the data of a record; none in records of older versions."""
+    found = record.get("data")
+    return found if isinstance(found, dict) else {}
+
+
+def _of_content(records: Sequence[Record], contents: set[Any]) -> list[Record]:
+    """What was finished on data with one of these marks."""
+    finished = (record for record in records if record["type"] in ("object", "case"))
+    return [record for record in finished if _marks(record).get("content") in contents - {None}]
+
+
+def _whole(held: Sequence[Record]) -> list[str] | None:
+    """Names of all objects of a case if it is finished, objects and all; else None."""
+    done = {record["object"] for record in held if record["type"] == "object"}
+    for record in held:
+        if record["type"] == "case" and done.issuperset(record["objects"]):
+            return list(record["objects"])
+    return None
 
 
 def own_layers(volume: Volume, thing: BenchObject) -> tuple[Volume, BenchObject]:

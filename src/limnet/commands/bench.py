@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limnet.bench.registry import PEERS, SUITES
-from limnet.errors import InputError
+from limnet.errors import InputError, LimnetError
 
 if TYPE_CHECKING:
     from limnet.bench.protocol import Predictor
@@ -138,13 +138,20 @@ def run_all(
         accelerator: "cpu" or "gpu".
         devices: processes per machine.
         nodes: number of machines.
+
+    Raises:
+        InputError: methods of one name, one that cannot be prompted as the suite does, or that lacks its package.
+        MissingFileError: a peer without its weights or folder.
+        ModelNotFoundError: no such model.
+        LimnetError: a method that did not finish a single object, after all of them ran.
     """
     import argparse
 
     from rich.console import Console
 
     from limnet.bench.naming import result_path
-    from limnet.bench.report import markdown_tables
+    from limnet.bench.readiness import check_ready
+    from limnet.bench.report import idle_note, markdown_tables
     from limnet.bench.runner import run_suite, start_afresh
     from limnet.training.launch import trainer_kwargs
 
@@ -162,6 +169,8 @@ def run_all(
             f"two methods would write one file: {', '.join(p.name for p in paths)}. Give models of different names, a "
             "folder to --out, or run them one after the other with different --out"
         )
+    for predictor in predictors:
+        check_ready(predictor)
     for predictor, path in zip(predictors, paths, strict=True):
         if fresh and int(os.environ.get("LOCAL_RANK", "0")) == 0:
             start_afresh(path)
@@ -171,6 +180,9 @@ def run_all(
             console.print(f"{path}")
     if found:
         console.print(markdown_tables(found), markup=False, highlight=False)
+    idle = [note for results in found if (note := idle_note(results)) is not None]
+    if idle:
+        raise LimnetError("\n".join(idle))
 
 
 def _show(console: Any, record: dict[str, Any]) -> None:
@@ -191,10 +203,13 @@ def report(
     """Tables in Markdown, beside published numbers where there are; plots; a gallery of the worst cases."""
     from rich.console import Console
 
-    from limnet.bench.report import write_report
+    from limnet.bench.report import idle_note, read_any, write_report
 
     for path in write_report(files, out, worst=worst):
         Console(soft_wrap=True).print(f"{path}")
+    for results in filter(None, map(read_any, files)):
+        if (note := idle_note(results)) is not None:
+            Console(stderr=True, soft_wrap=True).print(note, style="red", markup=False, highlight=False)
 
 
 @bench_app.command()

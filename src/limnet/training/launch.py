@@ -68,9 +68,7 @@ def trainer_kwargs(args: argparse.Namespace, environ: Mapping[str, str] | None =
         devices, nodes, several = local, world // local, world > 1
     else:
         devices, nodes = _devices(str(args.devices)), int(args.num_nodes)
-        several = (
-            nodes > 1 or (isinstance(devices, int) and devices > 1) or (isinstance(devices, list) and len(devices) > 1)
-        )
+        several = nodes > 1 or _number(devices, accelerator) > 1
     if strategy == "auto" and several:
         strategy = "ddp"
     return {
@@ -172,6 +170,19 @@ def _count(env: Mapping[str, str], name: str) -> int:
             f"environment variable {name} is {value!r}; a launcher sets it to a number of processes, 1 or more"
         )
     return int(value)
+
+
+def _number(devices: int | str | list[int], accelerator: str) -> int:
+    """How many processes `devices` means on this machine; without a number, one for every CUDA GPU that is used."""
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, int) and devices >= 0:
+        return devices
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _devices(text: str) -> int | str | list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from limnet.bench.fingerprint import folder_mark
 from limnet.bench.protocol import Voxel
 from limnet.datasets.orientation import grids_apart, turned_like
 from limnet.errors import FileFormatError, InputError, MissingFileError
@@ -50,6 +51,11 @@ class PredictionFolderPeer:
     def name(self) -> str:
         """Name in tables."""
         return self.title
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with a hash of names, sizes and times of the files: other predictions are another method."""
+        files = folder_mark(Path(self.folder).expanduser(), *_SUFFIXES, ".json") if self.folder else None
+        return {"class": type(self).__name__, **asdict(self), "files": files}
 
     def start(self, volume: Volume, axis: int) -> PredictionSession:
         """Begin with the case named as the file the volume was read from.
