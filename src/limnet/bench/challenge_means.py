@@ -24,7 +24,7 @@ def challenge_means(results: BenchResults) -> dict[str, tuple[int, dict[str, flo
     dice, nsd = (results.table.curves(column) if measured else {} for column in ("dice", "nsd"))
     zeros = [0.0] * max((len(curve) for curve in dice.values()), default=COUNTED)
     failed = Counter(str(error["case"]) for error in results.errors if error["object"])
-    # The error of a whole case may be left from an earlier run: it counts where nothing else is known of the case.
+    # The error of a whole case counts where nothing else is known of the case.
     unread = {str(error["case"]) for error in results.errors} - failed.keys() - {case for case, _ in dice}
     failed.update(unread)
     group_of = {case: modality_of(case) for case in failed} | {str(o["case"]): str(o["group"]) for o in results.objects}
