@@ -194,7 +194,8 @@ def _failures(found: Sequence[BenchResults]) -> list[str]:
         for results in found
         for error in results.errors
     ]
-    return ["Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):", "", *lines, ""] if lines else []
+    heading = "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):"
+    return [heading, "", *lines, ""] if lines else []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
