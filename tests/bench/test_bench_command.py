@@ -102,10 +102,8 @@ def test_failures_are_in_the_report(tmp_path: Path):
     (tmp_path / "foreign.json").write_text("[]")  # results/*.json may hold other things
     written = write_report([out, tmp_path / "foreign.json"], tmp_path / "report", worst=2)
     text = written[0].read_text()
-    assert (
-        "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):\n\n- disc 4: case_00: OSError: disk on fire"
-        in text
-    )
+    assert "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):\n\n- disc 4: " in text
+    assert "- disc 4: case_00: OSError: disk on fire" in text
     assert all(path.is_file() for path in written)
 
 
