@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.interaction.module import InteractionModule, damage, start_prompts, wrong_objects
 from limnet.interaction.training_clicks import draw_clicks
@@ -212,3 +213,11 @@ def test_wrong_objects_empty_the_target_and_leave_its_mask_as_the_start() -> Non
     assert torch.equal(prompts[gone, 0] > 0.5, target[gone, 0])
     assert not prompts[~gone].any()
     assert torch.equal(emptied[~gone], target[~gone])
+
+
+def test_weights_of_the_losses() -> None:
+    module = InteractionModule(loss_weights=(0, 2, 1))
+    assert module.hparams["loss_weights"] == [0.0, 2.0, 1.0]
+    for wrong in ((1.0, 1.0), (0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
+        with pytest.raises(InputError, match="give three of at least 0"):
+            InteractionModule(loss_weights=wrong)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limnet.interaction.losses import normalized_focal_loss
-from limnet.training.objective import focal_loss, mask_loss, soft_dice
+from limnet.training.objective import LOSS_WEIGHTS, focal_loss, mask_loss, soft_dice
 
 
 def sample(seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,13 +22,13 @@ def slow_focal(logits: np.ndarray, target: np.ndarray, alpha: float, gamma: floa
     return float(np.mean(np.where(target, alpha, 1 - alpha) * scale * weight * -np.log(right)))
 
 
-def slow_loss(logits: np.ndarray, target: np.ndarray) -> float:
+def slow_loss(logits: np.ndarray, target: np.ndarray, weights: tuple[float, float, float]) -> float:
     parts = []
     for x, y in zip(logits, target, strict=True):
         p = 1 / (1 + np.exp(-x))
         dice = (2 * (p * y).sum() + 8) / (p.sum() + y.sum() + 8)
         entropy = -np.mean(np.where(y, np.log(p), np.log(1 - p)))
-        parts.append(slow_focal(x, y, 0.5, 2) + 1 - dice + 0.5 * entropy)
+        parts.append(weights[0] * slow_focal(x, y, 0.5, 2) + weights[1] * (1 - dice) + weights[2] * entropy)
     return float(np.mean(parts))
 
 
@@ -45,9 +45,13 @@ def test_focal_loss_equals_a_slow_reference(seed: int, alpha: float, gamma: floa
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mask_loss_equals_a_slow_reference(seed: int) -> None:
+@pytest.mark.parametrize("weights", [LOSS_WEIGHTS, (0.25, 2.0, 0.25), (0.0, 0.0, 3.0)])
+def test_mask_loss_equals_a_slow_reference(seed: int, weights: tuple[float, float, float]) -> None:
     logits, target = sample(seed)
-    assert float(mask_loss(logits, target)) == pytest.approx(slow_loss(flat(logits), flat(target)), rel=1e-5)
+    expected = slow_loss(flat(logits), flat(target), weights)
+    assert float(mask_loss(logits, target, weights)) == pytest.approx(expected, rel=1e-5)
+    if weights == LOSS_WEIGHTS:
+        assert float(mask_loss(logits, target)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_loss_is_that_of_the_click_networks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
-from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.objective import LOSS_WEIGHTS, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
 
@@ -44,6 +45,7 @@ class InteractionModule(AveragedModule):
         network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
         optimizer: "adamw" or "muon" (`limnet.training.muon`).
+        loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
 
     Raises:
         InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
@@ -70,8 +72,14 @@ class InteractionModule(AveragedModule):
         network: str = "TinyInteraction",
         validation_clicks: int = 6,
         optimizer: str = "adamw",
+        loss_weights: Sequence[float] = LOSS_WEIGHTS,
     ):
         super().__init__()
+        loss_weights = [float(weight) for weight in loss_weights]
+        if len(loss_weights) != len(LOSS_WEIGHTS) or min(loss_weights) < 0 or not sum(loss_weights):
+            raise InputError(
+                f"loss_weights are {loss_weights}; give three of at least 0, not all 0: focal loss, Dice, cross-entropy"
+            )
         if validation_clicks < LEAST_CLICKS:
             raise InputError(f"validation_clicks is {validation_clicks}; Dice is logged after 6 clicks: give 6 or more")
         self.save_hyperparameters()
@@ -120,7 +128,7 @@ class InteractionModule(AveragedModule):
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
             outputs = self.network.decode(features, fit_prompts(prompts, self.network))
             logits = outputs["instances"]
-            losses.append(mask_loss(logits, target))
+            losses.append(mask_loss(logits, target, self.hparams["loss_weights"]))
             if "instances_aux" in outputs:
                 losses[-1] = losses[-1] + 0.4 * masked_cross_entropy(outputs["instances_aux"], target).mean()
             with torch.no_grad():

@@ -15,6 +15,13 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
     add_data_arguments(parser, "d2", "val2d")
     parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
+    parser.add_argument(
+        "--loss-weights",
+        type=float,
+        nargs=3,
+        metavar=("FOCAL", "DICE", "ENTROPY"),
+        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
+    )
 
 
 def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
@@ -35,7 +42,11 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     try:
         prepare(args)
         start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
-        options = {"freeze_encoder": args.freeze_encoder, "optimizer": args.optimizer}
+        options = {
+            "freeze_encoder": args.freeze_encoder,
+            "optimizer": args.optimizer,
+            "loss_weights": args.loss_weights,
+        }
         module = make_module(args, "interaction", options, start)
         fit(args, "interaction", module, lambda processes: make_data(args, "interaction", processes))
     except LimnetError as error:

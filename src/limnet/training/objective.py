@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as functional
 from torch import Tensor
 
@@ -39,8 +41,21 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.5, gamma: float 
     return normalized_focal_loss(logits.flatten(1)[:, None, None], target.flatten(1)[:, None, None], alpha, gamma)
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Batch mean of normalised focal loss plus soft Dice loss plus a little cross-entropy, for (B, 1, H, W) each."""
+LOSS_WEIGHTS = (1.0, 1.0, 0.5)
+
+
+def mask_loss(logits: Tensor, target: Tensor, weights: Sequence[float] = LOSS_WEIGHTS) -> Tensor:
+    """Batch mean of a sum of losses.
+
+    Args:
+        logits: (B, 1, H, W) float.
+        target: (B, 1, H, W) bool or 0/1.
+        weights: of the normalised focal loss, the soft Dice loss and the cross-entropy.
+
+    Returns:
+        () float.
+    """
+    focal, overlap, entropy = weights
     dice = 1 - soft_dice(logits.float().sigmoid(), target, smooth=8.0)
-    entropy = functional.binary_cross_entropy_with_logits(logits.float(), target.float())
-    return (focal_loss(logits, target) + dice).mean() + 0.5 * entropy
+    surprise = functional.binary_cross_entropy_with_logits(logits.float(), target.float())
+    return (focal * focal_loss(logits, target) + overlap * dice).mean() + entropy * surprise
