@@ -477,6 +477,14 @@ def test_suggestion_is_the_worst_slice() -> None:
     assert case.suggest().index not in (6, 8)
 
 
+def test_an_end_is_as_doubtful_as_the_mask_before_it() -> None:
+    case = fake_case(engine=fake_engine(quality={8: 0.1, 7: 0.9, 9: 0.8, 10: 0.8}))
+    case.click((6, 20, 34))
+    assert case.mask[8].any()
+    assert not case.mask[9:].any()
+    assert case.quality[7:].tolist() == pytest.approx([0.9, 0.1, 0.1, 0.1, 1.0])  # 9 and 10 are empty, 11 is far
+
+
 def test_suggestion_leaves_out_what_was_found_right() -> None:
     case = fake_case(engine=fake_engine(quality={5: 0.2, 4: 0.7, 7: 0.75, 3: 0.9, 6: 0.9, 8: 0.9}))
     case.click((6, 20, 24))

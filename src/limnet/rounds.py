@@ -21,7 +21,7 @@ from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
 from limnet.view import SliceView
 
 _BATCH = 16  # slices per call of the quality network
-_NEAR = 2  # empty slices this close to the object get their quality from the network
+_NEAR = 2  # empty slices this close to the object have a quality below 1
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,11 @@ def _fused(
 
 
 def _with_quality(bench: Bench, before: ObjectState, state: ObjectState) -> ObjectState:
-    """The state with its quality brought up to date; unchanged slices keep theirs."""
+    """The state with its quality brought up to date; unchanged slices keep theirs.
+
+    Empty slices next to the object are rated like the nearest masks that nobody prompted: where an end is wrong, the
+    masks before it are doubtful, while an empty mask itself tells nothing.
+    """
     depth = len(state.slices)
     filled = {i for i in range(depth) if not is_empty(state.slices[i])}
     near = {j for i in filled for j in range(max(i - _NEAR, 0), min(i + _NEAR + 1, depth))}
@@ -219,6 +223,11 @@ def _with_quality(bench: Bench, before: ObjectState, state: ObjectState) -> Obje
     for start in range(0, len(wanted), _BATCH):
         batch = wanted[start : start + _BATCH]
         quality[batch] = _assessed(bench, view, state, batch)
+    rated = filled - set(state.prompts)
+    for i in near - filled - set(state.prompts):
+        beside = [j for j in range(i - _NEAR, i + _NEAR + 1) if j in rated]
+        nearest = min((abs(i - j) for j in beside), default=0)
+        quality[i] = min([quality[j] for j in beside if abs(i - j) == nearest], default=quality[i])
     return replace(state, quality=frozen_array(quality))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limnet.errors import InputError
 from limnet.history import ObjectState
@@ -32,9 +33,10 @@ class Suggestion:
 def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collection[int] = ()) -> Suggestion:
     """The slice most in need of a prompt; never one that is prompted already or to be skipped.
 
-    The score of a slice is 3/4 of its lack of quality (averaged with its neighbours, weights 1-2-1) plus 1/4 of how
-    badly its mask overlaps those of its neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller
-    one at an end of the object, where one side is naturally empty).
+    The score of a slice is 3/4 of its lack of quality (averaged with its filled neighbours, weights 1-2-1; an empty
+    slice beside the object is as doubtful as the mask it adjoins) plus 1/4 of how badly its mask overlaps those of its
+    neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller one at an end of the object, where
+    one side is naturally empty).
 
     Args:
         state: State of the object.
@@ -43,8 +45,8 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
         skip: Slices that were looked at and found right.
 
     Returns:
-        The slice with the highest score; on ties the one farthest from any prompt. Before anything was marked: the
-        middle slice, with a reason that says so.
+        The slice with the highest score; on ties one with a mask, then the one farthest from any prompt. Before
+        anything was marked: the middle slice, with a reason that says so.
 
     Raises:
         InputError: if no slice is left.
@@ -59,15 +61,27 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
             "every slice has been prompted or skipped: there is none left to suggest. Correct a slice by clicking on it"
         )
     near = sorted({j for i in filled for j in (i - 1, i, i + 1)} & set(free)) or free
-    lack = 1.0 - np.pad(state.quality.astype(np.float64), 1, mode="edge")
-    lack = (lack[:-2] + 2 * lack[1:-1] + lack[2:]) / 4
+    lack = _lack(state, filled)
     jumps = {i: _jump(state, i, shape) for i in near}
     distance = {i: min((abs(i - j) for j in state.prompts), default=depth) for i in near}
     score = {i: 0.75 * float(lack[i]) + 0.25 * jumps[i] for i in near}
-    index = max(near, key=lambda i: (round(score[i], 6), distance[i], -i))
+    index = max(near, key=lambda i: (round(score[i], 6), not is_empty(state.slices[i]), distance[i], -i))
     return Suggestion(
         index, axis, score[index], _reason(state, index, float(lack[index]), jumps[index], distance[index])
     )
+
+
+def _lack(state: ObjectState, filled: list[int]) -> NDArray[np.float64]:
+    """(D,) lack of quality, smoothed over masks that adjoin."""
+    weight = np.zeros(len(state.slices) + 2)
+    weight[np.array(filled, dtype=np.intp) + 1] = 1.0
+    plain = np.pad(1.0 - state.quality.astype(np.float64), 1)
+    there = weight[:-2] + 2 * weight[1:-1] + weight[2:]
+    smooth = (weight * plain)[:-2] + 2 * (weight * plain)[1:-1] + (weight * plain)[2:]
+    lack = np.where(weight[1:-1] > 0, smooth / np.maximum(there, 1.0), plain[1:-1])
+    for i in np.flatnonzero((weight[1:-1] == 0) & (there > 0)).tolist():
+        lack[i] = min(lack[j] for j in (i - 1, i + 1) if 0 <= j < len(lack) and weight[j + 1])
+    return lack
 
 
 def _jump(state: ObjectState, index: int, shape: tuple[int, int]) -> float:

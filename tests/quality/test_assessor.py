@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limnet.quality.assessor import BATCH, Assessor
+from limnet.quality.assessor import BATCH, Assessor, expected_dice
 from limnet.quality.resnet import ResNetQuality
 from tests.helpers.scenes import disks_view
 from tests.helpers.tiny_networks import small_quality
@@ -79,8 +79,35 @@ def test_masks_meet_the_image_in_one_window() -> None:
     assert p[1] < 0.1
     assert p[2] == 0.5
     assert network.batches == [2]  # equal masks cost nothing
-    sureness = assessor.quality(view, [0], [good * np.float32(0.75)])  # this network scores no single masks
-    assert sureness[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_dice_is_the_mean_over_drawn_truths(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:90, :80]
+    radius = np.hypot(y - 45, x - 40) + rng.normal(0, 4, (90, 80))
+    mask = (1 / (1 + np.exp((radius - 25) / rng.uniform(1, 8)))).astype(np.float32)
+    truths = rng.random((300, 90, 80)) < mask
+    hard = mask > 0.5
+    drawn = 2 * (truths & hard).sum((1, 2)) / (truths.sum((1, 2)) + hard.sum())
+    assert expected_dice(mask) == pytest.approx(drawn.mean(), abs=2e-3)
+
+
+def test_expected_dice_of_sure_and_empty_masks() -> None:
+    sure = np.zeros((9, 9), np.float32)
+    assert expected_dice(sure) == 1
+    sure[3, 4] = 0.25
+    assert expected_dice(sure) == 0.75  # empty, but for a doubt
+    sure[3:5, 4] = 1
+    assert expected_dice(sure) == 1
+
+
+def test_quality_does_not_ask_the_network() -> None:
+    view, mask = disks_view((2, 60, 70), ((30, 30, 9),))
+    hazy = [mask * np.float32(p) for p in (0.9, 0.6)]
+    quality = Assessor(small_quality(), size=32).quality(view, [0, 1], hazy)
+    np.testing.assert_array_equal(quality, Assessor(None).quality(view, [0, 1], hazy))
+    assert 0 < quality[1] < quality[0] < 1
 
 
 def test_without_a_network() -> None:
@@ -88,7 +115,7 @@ def test_without_a_network() -> None:
     assessor = Assessor(None)
     assert assessor.compare(view, [0], [mask.astype(np.float32)], [1 - mask.astype(np.float32)]).tolist() == [0.5]
     quality = assessor.quality(view, [0, 1], [np.where(mask, 0.9, 0.0).astype(np.float32), np.zeros(mask.shape, "f4")])
-    assert quality.tolist() == pytest.approx([0.8, 1.0])
+    assert quality.tolist() == pytest.approx([(1.8 / 1.9) ** 2, 1.0])
 
 
 def test_network_of_the_paper() -> None:

@@ -15,14 +15,14 @@ from limnet.view import SliceView
 
 Slice = NDArray[np.float32]
 BATCH = 16
+_SURE_OF_ITSELF = 2  # power of the expected Dice: masks are surer than right; chosen on objects of training volumes
 
 
 class Assessor:
     """The quality network at work.
 
     Args:
-        network: `TinyQuality`, `ResNetQuality`, or None: then comparisons are undecided (0.5, the new mask wins) and
-            quality is how sure the mask's own probabilities are.
+        network: `TinyQuality`, `ResNetQuality`, or None: then comparisons are undecided (0.5, the new mask wins).
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         size: side of the windows in network pixels.
@@ -76,25 +76,26 @@ class Assessor:
         Returns:
             (n,) float32 in [0, 1].
         """
-        sure = np.array([_sureness(m) for m in masks], np.float32)
-        score = getattr(self.network, "score", None)
-        if score is None or self.encoder is None:
-            return sure
-        filled = [n for n in range(len(indices)) if (masks[n] > 0.5).any()]
-        for start in range(0, len(filled), BATCH):
-            batch = filled[start : start + BATCH]
-            crops = [self._crops(view, indices[n], (masks[n],)) for n in batch]
-            image, mask = (torch.cat([c[i] for c in crops]) for i in range(2))
-            with self.encoder.running():
-                sure[batch] = torch.sigmoid(score(image, mask).float()).cpu().numpy()
-        return sure
+        return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
 
     def _crops(self, view: SliceView, index: int, masks: Sequence[Slice]) -> list[Tensor]:
         channels = int(getattr(self.network, "image_channels", 3))
         return quality_crops(view, index, masks, channels=channels, size=self.size, device=self.device)
 
 
-def _sureness(mask: Slice) -> float:
-    """Mean distance of the probabilities from 0.5 around the object, scaled to [0, 1]; 1 for an empty mask."""
-    touched = mask[mask > 0.05]
-    return float(np.abs(touched - 0.5).mean() * 2) if len(touched) else 1.0
+def expected_dice(mask: Slice) -> float:
+    """Dice that the voxels above 0.5 have on average if every voxel's probability is right.
+
+    The expectations of overlap and of size are divided, as for many independent voxels.
+
+    Args:
+        mask: (H, W) float32 probabilities.
+
+    Returns:
+        In [0, 1]. Of an empty mask: the probability that its likeliest voxel is background.
+    """
+    hard = mask > 0.5
+    inside = float(mask[hard].sum())
+    if not inside:
+        return 1.0 - float(mask.max(initial=0.0))
+    return 2.0 * inside / (float(hard.sum()) + float(mask.sum()))
