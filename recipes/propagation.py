@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
+from limnet.training.recipe_options import add_data_arguments, add_loss_weights, add_recipe_arguments, parse_recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_recipe_arguments(parser, "propagation", "runs/propagation")
     add_data_arguments(parser, "clip", "valclip")
+    add_loss_weights(parser)
     parser.add_argument("--train-encoder", action="store_true", help="do not freeze the image half (TinyPropagation)")
     return parser
 
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare(args)
         folder, interaction = find_start(args.init)
         start = choose_network(args, "propagation", folder)
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"loss_weights": args.loss_weights}
         if args.network == "TinyPropagation":
-            options = {"freeze_encoder": not args.train_encoder, "forcing_steps": args.steps // 8}
+            options |= {"freeze_encoder": not args.train_encoder, "forcing_steps": args.steps // 8}
         module = make_module(args, "propagation", options, start)
         if interaction is not None:
             for network in (module.network, module.average):

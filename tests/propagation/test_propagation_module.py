@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.errors import InputError
 from limnet.propagation.module import PropagationModule, drift
 from tests.helpers.tiny_networks import ENCODER, MEMORY, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
@@ -135,3 +136,9 @@ def test_drift_touches_only_the_chosen_share_and_never_the_input() -> None:
     assert float(astray.max()) <= 1
     assert torch.equal(drift(mask, truth, generator, 0.0), mask)
     assert any(not bool(astray[i].any()) for i in range(64)), "some masks are lost altogether"
+
+
+def test_weights_of_the_losses() -> None:
+    assert make(loss_weights=(0, 2, 1)).hparams["loss_weights"] == [0.0, 2.0, 1.0]
+    with pytest.raises(InputError, match="give three of at least 0"):
+        make(loss_weights=(1.0,))

@@ -21,7 +21,7 @@ from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
-from limnet.training.objective import LOSS_WEIGHTS, mask_loss, soft_dice
+from limnet.training.objective import LOSS_WEIGHTS, checked_weights, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
 
@@ -75,11 +75,7 @@ class InteractionModule(AveragedModule):
         loss_weights: Sequence[float] = LOSS_WEIGHTS,
     ):
         super().__init__()
-        loss_weights = [float(weight) for weight in loss_weights]
-        if len(loss_weights) != len(LOSS_WEIGHTS) or min(loss_weights) < 0 or not sum(loss_weights):
-            raise InputError(
-                f"loss_weights are {loss_weights}; give three of at least 0, not all 0: focal loss, Dice, cross-entropy"
-            )
+        loss_weights = checked_weights(loss_weights)
         if validation_clicks < LEAST_CLICKS:
             raise InputError(f"validation_clicks is {validation_clicks}; Dice is logged after 6 clicks: give 6 or more")
         self.save_hyperparameters()

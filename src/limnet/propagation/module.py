@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.carry_validation import log_carried
-from limnet.training.objective import mask_loss, soft_dice
+from limnet.training.objective import LOSS_WEIGHTS, checked_weights, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
 
@@ -35,9 +36,10 @@ class PropagationModule(AveragedModule):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation and draws.
         network: name of the network; only "TinyPropagation" is trained this way, `XMemModule` trains "XMem".
+        loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
 
     Raises:
-        InputError: another network.
+        InputError: another network, or wrong weights.
     """
 
     network: TinyPropagation
@@ -57,12 +59,14 @@ class PropagationModule(AveragedModule):
         average_decay: float = 0.998,
         seed: int = 0,
         network: str = "TinyPropagation",
+        loss_weights: Sequence[float] = LOSS_WEIGHTS,
     ):
         super().__init__()
         if network != "TinyPropagation":
             raise InputError(
                 f"network is {network!r}; PropagationModule trains TinyPropagation, XMemModule trains XMem"
             )
+        loss_weights = checked_weights(loss_weights)
         self.save_hyperparameters()
         self.network = TinyPropagation(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -149,7 +153,8 @@ class PropagationModule(AveragedModule):
             second, has_second = target[:, -1:].float(), torch.rand(len(target), generator=generator) < 0.6
         forcing = max(0.0, 1 - self.global_step / max(self.hparams["forcing_steps"], 1)) * 0.8
         outputs = self.carry(self.network, image, prompt, target, forcing, second, has_second, generator)
-        losses = [mask_loss(logits, target[:, t : t + 1]) for t, logits in enumerate(outputs, 1)]
+        weights = self.hparams["loss_weights"]
+        losses = [mask_loss(logits, target[:, t : t + 1], weights) for t, logits in enumerate(outputs, 1)]
         loss = torch.stack(losses).mean()
         with torch.no_grad():
             first = soft_dice(outputs[0] > 0, target[:, 1:2]).mean()

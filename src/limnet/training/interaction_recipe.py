@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from limnet.errors import LimnetError
-from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
+from limnet.training.recipe_options import add_data_arguments, add_loss_weights, add_recipe_arguments, parse_recipe
 
 
 def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None:
@@ -15,13 +15,7 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
     add_data_arguments(parser, "d2", "val2d")
     parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
-    parser.add_argument(
-        "--loss-weights",
-        type=float,
-        nargs=3,
-        metavar=("FOCAL", "DICE", "ENTROPY"),
-        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
-    )
+    add_loss_weights(parser)
 
 
 def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as functional
 from torch import Tensor
 
+from limnet.errors import InputError
 from limnet.interaction.losses import normalized_focal_loss
 
 
@@ -42,6 +43,20 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.5, gamma: float 
 
 
 LOSS_WEIGHTS = (1.0, 1.0, 0.5)
+
+
+def checked_weights(weights: Sequence[float]) -> list[float]:
+    """The weights of `mask_loss` as plain floats.
+
+    Raises:
+        InputError: not three of at least 0, or all of them 0.
+    """
+    plain = [float(weight) for weight in weights]
+    if len(plain) != len(LOSS_WEIGHTS) or min(plain) < 0 or not sum(plain):
+        raise InputError(
+            f"loss_weights are {plain}; give three of at least 0, not all 0: focal loss, Dice, cross-entropy"
+        )
+    return plain
 
 
 def mask_loss(logits: Tensor, target: Tensor, weights: Sequence[float] = LOSS_WEIGHTS) -> Tensor:

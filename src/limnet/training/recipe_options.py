@@ -109,3 +109,14 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
         if args.network == "XMem":
             args.size, args.batch_size = 64, 2
     return args
+
+
+def add_loss_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --loss-weights, of `limnet.training.objective.mask_loss`."""
+    parser.add_argument(
+        "--loss-weights",
+        type=float,
+        nargs=3,
+        metavar=("FOCAL", "DICE", "ENTROPY"),
+        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
+    )
