@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from limnet.bench.environment import cpu_model
 from limnet.bench.speed.methods import METHODS, entry_of
 from limnet.bench.speed.plan import FULL, QUICK, STANDARD, Plan, carry_out
 from limnet.bench.speed.report import write_speed_report
 from limnet.bench.speed.scene import SEED
 from limnet.bench.studies.options import command_of
 from limnet.bench.studies.record import Record
+from limnet.environment import cpu_model
 from limnet.segmenter import InteractiveSegmenter
 
 

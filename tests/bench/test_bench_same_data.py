@@ -16,7 +16,6 @@ import pytest
 from limnet.bench import work
 from limnet.bench.challenge_rounds import ChallengeRounds
 from limnet.bench.click_rounds import ClickRounds
-from limnet.bench.environment import origin
 from limnet.bench.fingerprint import content_mark, files_mark, folder_mark
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.protocol import config_hash, predictor_config
@@ -27,6 +26,7 @@ from limnet.bench.rounds import RobotRounds, Rounds
 from limnet.bench.runner import run_suite
 from limnet.bench.suite import Suite, SuiteOptions
 from limnet.datasets.labelled import LabelledCase
+from limnet.environment import origin
 from tests.helpers.bench import Disc, fake_case, fake_suite, image, labels
 from tests.helpers.fake_folders import STEPS, body, write_folder
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
@@ -253,7 +253,7 @@ def test_commits_are_those_that_finished_the_objects(tmp_path: Path, monkeypatch
     out = tmp_path / "x.json"
 
     def ran(number: int, head: str, method: Disc | None = None) -> BenchResults:
-        monkeypatch.setattr("limnet.bench.environment.commit", lambda folder: head)
+        monkeypatch.setattr("limnet.environment.commit", lambda folder: head)
         results = run_suite(fake_suite(number), method or Disc(), out, views=False)
         assert results is not None
         return results

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from limnet.bench.environment import command_line, environment
 from limnet.bench.journal import Journal, read_journals, remove_journals
 from limnet.bench.protocol import Predictor
 from limnet.bench.results import BenchResults, finished_objects, from_records
 from limnet.bench.suite import Suite
 from limnet.bench.work import Record, Run
+from limnet.environment import command_line, environment
 from limnet.errors import InputError
 
 Progress = Callable[[Record], None]

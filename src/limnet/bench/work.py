@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.bench.environment import origin
 from limnet.bench.fingerprint import content_mark, files_mark
 from limnet.bench.objects import BenchObject
 from limnet.bench.protocol import Predictor, config_hash, predictor_config
 from limnet.bench.rounds import run_object
 from limnet.bench.suite import Suite
 from limnet.bench.views import make_view, view_path, write_view
+from limnet.environment import origin
 
 if TYPE_CHECKING:
     from limnet.datasets.labelled import LabelledCase

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.bench.environment import command_line, environment
 from limnet.demo.files import DemoFiles
+from limnet.environment import command_line, environment
 from limnet.errors import InputError
 from limnet.simulation.clicks import RobotUser
 from limnet.volume import Volume

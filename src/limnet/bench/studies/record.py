@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from limnet.bench.environment import environment
+from limnet.environment import environment
 from limnet.errors import FileFormatError, InputError
 from limnet.volume_io.atomic import atomic_write
 

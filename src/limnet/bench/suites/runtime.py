@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from limnet.bench.environment import cpu_model
 from limnet.bench.published import published_runtime
 from limnet.bench.speed.methods import entry_of
 from limnet.bench.speed.round_time import RoundJob
@@ -22,6 +21,7 @@ from limnet.bench.speed.spread import spread
 from limnet.bench.speed.worker import in_own_process
 from limnet.bench.studies.record import Record
 from limnet.bench.studies.tables import markdown
+from limnet.environment import cpu_model
 from limnet.segmenter import InteractiveSegmenter
 
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran: versions, commit, machine, for the head of a result file."""
+"""Where and with what a result was made: versions, commit, machine, for the head of a result file."""
 
 from __future__ import annotations
 

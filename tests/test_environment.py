@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from limnet.bench.environment import commit
+from limnet.environment import commit
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
