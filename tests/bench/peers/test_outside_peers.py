@@ -27,6 +27,7 @@ from tests.helpers.bench import Disc, fake_suite
 from tests.helpers.peer_scenes import ball
 
 ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
+SIDE = 80  # of the square that the fake of SAM 2 sees
 
 
 @pytest.fixture(autouse=True)
@@ -111,24 +112,32 @@ class FakeSamModel:
         return SimpleNamespace(pred_masks=(masks.float() - 0.5)[None, None], iou_scores=scores[None, None])
 
 
-class FakeVideoProcessor(FakeSamProcessor):
-    def init_video_session(self, video, inference_device):
+class FakeVideoSession:
+    """Brightness of every frame before it was normalised."""
+
+    def __init__(self, video, video_height, video_width, inference_device, **devices):
         assert inference_device == "cpu"
-        return SimpleNamespace(frames=[brightness(f) for f in video], inputs={}, level=None)
+        assert video.shape[1:] == (3, SIDE, SIDE)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        self.frames = 255 * (video * std[:, None, None] + mean[:, None, None]).mean(1)
+        self.level = None
+        self.inputs = {}
 
-    def add_inputs_to_inference_session(self, inference_session, frame_idx, obj_ids, input_points, input_labels):
-        assert obj_ids == 1
-        inference_session.inputs[frame_idx] = (input_points[0][0], input_labels[0][0])
+    def obj_id_to_idx(self, number):
+        assert number == 1
+        return 0
 
-    def post_process_masks(self, masks, original_sizes, binarize):
-        assert binarize
-        assert [list(m.shape[-2:]) for m in masks] == original_sizes
-        return [m > 0 for m in masks]
+    def add_point_inputs(self, object_index, frame_index, inputs):
+        assert object_index == 0
+        self.inputs[frame_index] = (inputs["point_coords"][0, 0].tolist(), inputs["point_labels"][0, 0].tolist())
 
 
 class FakeVideoModel(FakeSamModel):
+    config = SimpleNamespace(image_size=SIDE)
+
     def __call__(self, inference_session, frame_idx):
         points, labels = inference_session.inputs[frame_idx]
+        assert inference_session.obj_with_new_inputs == [1]
         if inference_session.level is None:
             (x, y), positive = points[0], labels[0]
             assert positive
@@ -139,7 +148,8 @@ class FakeVideoModel(FakeSamModel):
         mask = (session.frames[index] - session.level).abs() < 60
         for point, label in zip(*session.inputs.get(index, ((), ())), strict=True):
             if not label:
-                mask[int(point[1]), int(point[0])] = False
+                row, column = int(point[1]), int(point[0])
+                mask[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = False
         return SimpleNamespace(frame_idx=index, pred_masks=(mask.float() - 0.5)[None, None])
 
     def propagate_in_video_iterator(self, session, start_frame_idx, reverse):
@@ -180,8 +190,12 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = ModuleType("transformers")
     transformers.SamModel, transformers.SamProcessor = FakeSamModel, FakeSamProcessor  # type: ignore[attr-defined]
     transformers.Sam2VideoModel = FakeVideoModel  # type: ignore[attr-defined]
-    transformers.Sam2VideoProcessor = FakeVideoProcessor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", transformers)
+    sessions = ModuleType("transformers.models.sam2_video.modeling_sam2_video")
+    sessions.Sam2VideoInferenceSession = FakeVideoSession  # type: ignore[attr-defined]
+    for name in ("transformers.models", "transformers.models.sam2_video"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, sessions.__name__, sessions)
     package = ModuleType("nnInteractive.inference.inference_session")
     package.nnInteractiveInferenceSession = FakeNnSession  # type: ignore[attr-defined]
     for name in ("nnInteractive", "nnInteractive.inference"):
