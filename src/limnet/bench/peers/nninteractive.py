@@ -19,7 +19,7 @@ from limnet.errors import InputError
 from limnet.volume import Volume
 
 _PEER = "nninteractive"
-_WHAT = "nnInteractive's trained model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"
+_WHAT = "nnInteractive's model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"
 _MODULE = "nnInteractive.inference.inference_session"
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
