@@ -24,6 +24,7 @@ from limnet.errors import InputError, MissingFileError
 from limnet.metrics.table import Table
 from limnet.volume import Volume
 from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc
 from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
 
@@ -225,6 +226,19 @@ def test_parts_and_what_cannot_be_asked(root: Path, tmp_path: Path):
     assert results.groups == ["SBD"]
     assert [e["case"] for e in results.errors] == ["davis585-sp_bike-packing_00060_object1"]
     assert "no mask to start from" in results.errors[0]["error"]
+
+
+def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Path):
+    own = tmp_path / "own"
+    build_berkeley(own)
+    with pytest.raises(MissingFileError, match="The folder itself could be berkeley: .* --part berkeley"):
+        build_suite("interaction2d", own, SuiteOptions())
+    assert len(build_suite("interaction2d", own, SuiteOptions(parts=("berkeley",))).cases) == 3
+    assert len(build_suite("interaction2d", root / "Berkeley", SuiteOptions()).cases) == 3  # by its name
+    build_grabcut(own / "GrabCut")
+    beside = build_suite("interaction2d", own, SuiteOptions())
+    assert {case.name.split("_")[0] for case in beside.cases} == {"grabcut"}
+    assert "Not measured, for lack of data: Berkeley" in beside.note
 
 
 def test_from_the_command_line(

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from limnet.cli import app
 from limnet.datasets.registry import dataset_names
+from tests.helpers import fake_films
 from tests.helpers.fake_nifti import damage
 from tests.helpers.medical_sets import MEDICAL_SETS
 
@@ -53,6 +54,18 @@ def test_a_folder_that_is_another_data_set(tmp_path: Path):
     assert result.exit_code == 1
     assert "RawData/Training/img/img0001.nii.gz" in result.output
     assert "syn3193805" in result.output
+
+
+def test_options_of_a_data_set(tmp_path: Path):
+    root = fake_films.build_davis(tmp_path)
+    (root / "DAVIS/ImageSets/2017").rename(root / "DAVIS/ImageSets/2016")
+    assert "there is no ImageSets/2017" in run("check", "davis2017", str(root)).output
+    done = run("check", "davis2017:year=2016", str(root))
+    assert "labelled cases" in done.output
+    wrong = run("check", "davis2017:jahr=2016", str(root))
+    assert wrong.exit_code == 2
+    assert "its options are" in wrong.output
+    assert "year" in wrong.output
 
 
 def test_an_unknown_name(tmp_path: Path):

@@ -28,3 +28,4 @@ def test_planted_faults(tmp_path: Path):
     assert "113044: a picture without a mask" in found
     assert "124084_1: a mask without a picture" in found
     assert "no labelled case" in found
+    assert ": 3 objects, published are 100" in found

@@ -25,4 +25,5 @@ def test_planted_faults(tmp_path: Path):
     found = problems(Davis345Dataset(root))
     assert "00001: could not be read" in found
     assert "00002: a picture without a mask" in found
-    assert len(found.splitlines()) == 2
+    assert ": 3 frames, published are 345" in found
+    assert len(found.splitlines()) == 3

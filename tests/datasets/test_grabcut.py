@@ -33,4 +33,5 @@ def test_planted_faults(tmp_path: Path):
     assert "flower: a mask without a picture: no data_GT/flower.jpg" in found
     assert "banana: a picture without a mask: no boundary_GT/banana.bmp" in found
     assert "scissors: no voxel is labelled" in found
-    assert len(found.splitlines()) == 3
+    assert ": 3 pictures, published are 50" in found
+    assert len(found.splitlines()) == 4

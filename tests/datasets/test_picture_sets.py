@@ -13,14 +13,14 @@ import torch
 from typer.testing import CliRunner
 
 from limnet.cli import app
-from limnet.datasets import davis585, endovis18
+from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
 from limnet.datasets.base import CaseDataModule
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.ishape import IShapeDataset
 from limnet.datasets.mixes import MIXES, load_mix
 from limnet.datasets.registry import data_module_class, dataset_class
 from limnet.errors import InputError, MissingFileError
-from tests.helpers import fake_amos22, fake_coco_lvis, fake_davis585, fake_endovis18
+from tests.helpers import fake_amos22, fake_benchmarks_2d, fake_coco_lvis, fake_davis585, fake_endovis18
 from tests.helpers.dataset_problems import problems, read_all
 from tests.helpers.fake_folders import write_folder
 from tests.helpers.fake_pictures import disc, photo, write_picture
@@ -37,6 +37,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(davis585, "OBJECTS", fake_davis585.OBJECTS)
     monkeypatch.setattr(endovis18, "FRAMES", fake_endovis18.FRAMES)
+    for benchmark in (berkeley, davis345, grabcut):
+        monkeypatch.setattr(benchmark, "OBJECTS", fake_benchmarks_2d.OBJECTS)
 
 
 @pytest.mark.parametrize("name", PICTURE_SETS)

@@ -10,6 +10,8 @@ from scipy.io import savemat
 from tests.helpers.fake_nifti import write_side_file
 from tests.helpers.fake_pictures import SHAPE, disc, photo, write_picture
 
+OBJECTS = 3
+"""Of each of GrabCut, Berkeley and DAVIS-345 here."""
 SBD_NAMES = {"train": ("2008_000002", "2008_000003"), "val": ("2008_000008",)}
 
 

@@ -20,12 +20,12 @@ from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
 from limnet.bench.suites.dataset import kind_of
 from limnet.cli import app, main
-from limnet.datasets import davis585, endovis18
+from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
 from limnet.datasets.registry import DATASETS, data_module_class
 from limnet.errors import InputError
 from limnet.interaction.module import InteractionModule
 from limnet.propagation.module import PropagationModule
-from tests.helpers import fake_davis585, fake_endovis18
+from tests.helpers import fake_benchmarks_2d, fake_davis585, fake_endovis18
 from tests.helpers.bench import Disc
 from tests.helpers.every_set import CLIP_SETS, EVERY_SET, TRAINED_SETS
 from tests.helpers.small_segmenter import small_segmenter
@@ -55,6 +55,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(davis585, "OBJECTS", fake_davis585.OBJECTS)
     monkeypatch.setattr(endovis18, "FRAMES", fake_endovis18.FRAMES)
+    for benchmark in (berkeley, davis345, grabcut):
+        monkeypatch.setattr(benchmark, "OBJECTS", fake_benchmarks_2d.OBJECTS)
 
 
 def test_no_data_set_is_forgotten() -> None:

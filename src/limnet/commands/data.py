@@ -30,24 +30,29 @@ def list_datasets() -> None:
 
 @data_app.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set: see limnet data list.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Of the data set (limnet data list), or NAME:option=value,option=value."),
+    ],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder it lies in.")],
     show: Annotated[int, typer.Option("--show", help="Problems to print; 0 prints all.", min=0)] = MOST,
 ) -> None:
     """Read every file of a folder: counts, pairs, shapes, labels, affines. Exit code 1 if something is wrong."""
     from rich.console import Console
 
+    from limnet.bench.registry import parse_options
     from limnet.commands.guard import FAILED
     from limnet.datasets.base import Problem
-    from limnet.datasets.registry import dataset_class
+    from limnet.datasets.registry import dataset_class, open_dataset
     from limnet.errors import FileFormatError, MissingFileError
 
     console = Console(soft_wrap=True, highlight=False)
+    name, options = parse_options(name)
     kind = dataset_class(name)
     problems: list[Problem] = []
     try:
         with Console(stderr=True).status(f"reading {root} ..."):
-            dataset = kind(root)
+            dataset = open_dataset(name, root, **options)
             counts = {split: len(dataset.cases(split)) for split in dataset.splits}
             problems = dataset.check()
     except (MissingFileError, FileFormatError) as error:

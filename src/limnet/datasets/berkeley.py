@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import re
 
-from limnet.datasets.base import CaseDataModule
+from limnet.datasets.base import CaseDataModule, Problem
+from limnet.datasets.expected import count
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
+
+OBJECTS = 100
 
 
 class BerkeleyDataset(PictureSet):
@@ -49,6 +52,10 @@ class BerkeleyDataset(PictureSet):
             if stem not in stems.values()
         ]
         return sorted(found, key=lambda picture: picture.name)
+
+    def check_files(self) -> list[Problem]:
+        """The number of objects."""
+        return count(len(self.pictures()), OBJECTS, "objects", self.access)
 
     def split_of(self, case: LabelledCase) -> str | None:
         """Always "test"."""

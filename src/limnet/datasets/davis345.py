@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule
+from limnet.datasets.base import CaseDataModule, Problem
+from limnet.datasets.expected import count
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
+
+OBJECTS = 345
 
 
 class Davis345Dataset(PictureSet):
@@ -47,6 +50,10 @@ class Davis345Dataset(PictureSet):
             )
             for stem in sorted({*images, *masks})
         ]
+
+    def check_files(self) -> list[Problem]:
+        """The number of frames."""
+        return count(len(self.pictures()), OBJECTS, "frames", self.access)
 
     def split_of(self, case: LabelledCase) -> str | None:
         """Always "test"."""

@@ -48,5 +48,20 @@ def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str
     return problems
 
 
+def count(number: int, published: int, what: str, access: str) -> list[Problem]:
+    """A problem where a data set does not hold as many cases as were published.
+
+    Args:
+        number: of cases on disk.
+        published: the number that its owner gives.
+        what: a case is, in the plural.
+        access: how to get what is missing.
+    """
+    if number == published:
+        return []
+    advice = f"get it: {access}" if number < published else "take out what does not belong to it"
+    return [Problem("", f"{number} {what}, published are {published}", advice)]
+
+
 def _some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,12 +13,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule
+from limnet.datasets.base import CaseDataModule, Problem
+from limnet.datasets.expected import count
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, brightness, case_name, picture_files
 from limnet.errors import InputError
 
 BAND = 128
+OBJECTS = 50
 
 
 class GrabCutDataset(PictureSet):
@@ -49,6 +51,10 @@ class GrabCutDataset(PictureSet):
             )
             for stem in sorted({*images, *masks})
         ]
+
+    def check_files(self) -> list[Problem]:
+        """The number of pictures."""
+        return count(len(self.pictures()), OBJECTS, "pictures", self.access)
 
     def split_of(self, case: LabelledCase) -> str | None:
         """Always "test"."""

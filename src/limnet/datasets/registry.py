@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limnet.errors import InputError
 
@@ -85,14 +87,31 @@ def data_module_class(name: str) -> type[CaseDataModule]:
     return getattr(import_module(entry.file), entry.data_module)
 
 
-def open_dataset(name: str, root: Path | str) -> LabelledDataset:
+def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:
     """The data set of that name in a folder.
 
+    Args:
+        name: of the data set.
+        root: the folder.
+        **options: arguments of its class.
+
     Raises:
-        InputError: no such name.
+        InputError: no such name, or no such option.
         MissingFileError: the folder does not look like it.
     """
-    return dataset_class(name)(Path(root))
+    cls = dataset_class(name)
+    known = [key for key in signature(cls).parameters if key != "root"]
+    if unknown := [key for key in options if key not in known]:
+        raise InputError(
+            f"data set {name} cannot be opened with {json.dumps({key: options[key] for key in unknown}, default=str)}; "
+            f"its options are {', '.join(known)}"
+        )
+    try:
+        return cls(Path(root), **options)
+    except TypeError as error:
+        raise InputError(
+            f"data set {name} cannot be opened with {json.dumps(options, default=str)}: {error}"
+        ) from error
 
 
 def _entry(name: str) -> Entry:

@@ -10,8 +10,8 @@ from limnet.bench.challenge_rounds import ChallengeRounds
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.registry import parse_options
 from limnet.bench.suite import Suite, SuiteOptions
-from limnet.bench.suites.dataset import opened
 from limnet.datasets.cvpr25 import Cvpr25Dataset
+from limnet.datasets.registry import open_dataset
 from limnet.errors import InputError
 
 NOTE = (
@@ -38,7 +38,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
             f"benchmark cvpr25 was given the data set {name!r}; it reads cvpr25 alone, such as --name "
             "cvpr25:spacing_order=xyz. Others are run by limnet bench dataset"
         )
-    dataset = cast(Cvpr25Dataset, opened(name, root, given))
+    dataset = cast(Cvpr25Dataset, open_dataset(name, root, **given))
     seen: dict[str, int] = {}
     cases, groups = [], {}
     for case in dataset.cases(options.split or "val"):

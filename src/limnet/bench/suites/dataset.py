@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.registry import parse_options
@@ -15,7 +13,7 @@ from limnet.bench.suite import Suite, SuiteOptions
 from limnet.datasets.base import LabelledDataset
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.registry import dataset_class, dataset_names
+from limnet.datasets.registry import dataset_names, open_dataset
 from limnet.errors import InputError
 
 ANY_AXIS = ("folder", "nnunet", "decathlon")
@@ -42,7 +40,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
     if options.parts:
         raise InputError("benchmark dataset takes one data set, named by --name; leave --part out")
     name, given = parse_options(options.dataset)
-    dataset = opened(name, root, given)
+    dataset = open_dataset(name, root, **given)
     split, cases = _held_out(dataset, options.split)
     kinds = {kind for case in cases if isinstance(case.labels, InstanceNames) for kind, _, _ in case.labels.runs}
     return Suite(
@@ -61,20 +59,6 @@ def kind_of(kinds: frozenset[str], case: str, label: str) -> str:
     """Group of a label: "log" for "log 3" where log is one of `kinds`, the label itself otherwise."""
     kind, _, number = label.rpartition(" ")
     return kind if kind in kinds and number.isdigit() else label
-
-
-def opened(name: str, root: Path, given: dict[str, Any]) -> LabelledDataset:
-    """The data set of a name in a folder, with arguments of its class.
-
-    Raises:
-        InputError: no such data set, or no such argument.
-        MissingFileError: the folder is not that data set.
-    """
-    cls = dataset_class(name)
-    try:
-        return cls(root, **given)
-    except TypeError as error:
-        raise InputError(f"data set {name} cannot be opened with {json.dumps(given)}: {error}") from error
 
 
 def _held_out(dataset: LabelledDataset, split: str | None) -> tuple[str, Sequence[LabelledCase]]:

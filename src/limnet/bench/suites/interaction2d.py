@@ -53,9 +53,9 @@ class Source(NamedTuple):
 _DAVIS585 = Part("davis585", ("DAVIS585", "DAVIS-585", "davis585"), "all")
 SOURCES: dict[str, Source] = {
     "grabcut": Source("GrabCut", Part("grabcut", ("GrabCut", "grabcut"), "test")),
-    "berkeley": Source("Berkeley", Part("berkeley", ("Berkeley", "berkeley"), "test")),
+    "berkeley": Source("Berkeley", Part("berkeley", ("Berkeley", "berkeley"), "test", common=True)),
     "sbd": Source("SBD", Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val")),
-    "davis345": Source("DAVIS", Part("davis345", ("DAVIS", "DAVIS345", "davis345"), "test")),
+    "davis345": Source("DAVIS", Part("davis345", ("DAVIS", "DAVIS345", "davis345"), "test", common=True)),
     "davis585-zero": Source("DAVIS-585 zero", _DAVIS585),
     "davis585-sp": Source("DAVIS-585 sp", _DAVIS585, "sp"),
     "davis585-stm": Source("DAVIS-585 stm", _DAVIS585, "stm"),
@@ -78,7 +78,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
     starts: dict[str, Read] = {}
     voids: dict[str, Read] = {}
     for name, source in chosen_parts(NAME, options, SOURCES).items():
-        dataset = find_part(root, source.part)
+        dataset = find_part(root, source.part, name in options.parts)
         if dataset is None:
             absent.append(source)
             continue

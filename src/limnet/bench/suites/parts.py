@@ -28,12 +28,15 @@ class Part:
         folders: names under which it may lie in the root.
         split: the split that is reported.
         merge: objects by label ids, see `ObjectChoice`; None takes every label.
+        common: other folders are laid out like it too (images beside masks), so that the root itself is taken for it
+            by its name alone, or where the part is asked for.
     """
 
     dataset: str
     folders: tuple[str, ...]
     split: str
     merge: Mapping[str, tuple[int, ...]] | None = None
+    common: bool = False
 
 
 def join(
@@ -124,28 +127,36 @@ def no_data(name: str, root: Path, parts: Sequence[Part]) -> MissingFileError:
     """The error of a suite of which no part is there; tells what is wrong with the folders that are."""
     wanted = "; ".join(f"{part.dataset} in {' or '.join(part.folders)}" for part in parts)
     faults = [f"{part.dataset} cannot be used: {fault}" for part in parts if (fault := _opened(root, part)[1])]
+    alike = [part.dataset for part in parts if part.common and _opened(root, part, asked=True)[0] is not None]
     return MissingFileError(
         f"no data of benchmark {name} in {root}: expected {wanted}. "
         + "".join(f"{fault}. " for fault in faults)
+        + "".join(f"The folder itself could be {one}: if it is, say so with --part {one}. " for one in alike)
         + "`limnet data list` tells how to get them, `limnet data check` what a folder lacks"
     )
 
 
-def find_part(root: Path, part: Part) -> LabelledDataset | None:
+def find_part(root: Path, part: Part, asked: bool = False) -> LabelledDataset | None:
     """The data set in one of its folders or in the root itself; None where it is not.
 
     A folder of its name that cannot be used, as files are missing or damaged, is told in a warning.
+
+    Args:
+        root: folder of the data sets, or of the only one.
+        part: which data set.
+        asked: it was asked for by name, see `Part.common`.
     """
-    found, fault = _opened(root, part)
+    found, fault = _opened(root, part, asked)
     if fault is not None:
         _warn(part.dataset, fault)
     return found
 
 
-def _opened(root: Path, part: Part) -> tuple[LabelledDataset | None, LimnetError | None]:
+def _opened(root: Path, part: Part, asked: bool = False) -> tuple[LabelledDataset | None, LimnetError | None]:
     """The data set, or what is wrong with the first folder of its name that is there; (None, None) without one."""
     cls, faults = dataset_class(part.dataset), []
-    for folder in (*(root / name for name in part.folders), root):
+    itself = asked or not part.common or root.resolve().name in part.folders
+    for folder in (*(root / name for name in part.folders), *([root] if itself else [])):
         if folder.is_dir():
             try:
                 return cls(folder), None
