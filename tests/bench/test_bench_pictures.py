@@ -231,7 +231,7 @@ def test_parts_and_what_cannot_be_asked(root: Path, tmp_path: Path):
 def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Path):
     own = tmp_path / "own"
     build_berkeley(own)
-    with pytest.raises(MissingFileError, match="The folder itself could be berkeley: .* --part berkeley"):
+    with pytest.raises(MissingFileError, match=r"The folder itself could be berkeley: .* --part berkeley"):
         build_suite("interaction2d", own, SuiteOptions())
     assert len(build_suite("interaction2d", own, SuiteOptions(parts=("berkeley",))).cases) == 3
     assert len(build_suite("interaction2d", root / "Berkeley", SuiteOptions()).cases) == 3  # by its name

@@ -49,6 +49,6 @@ def test_labels_and_windows_are_documented(name):
     row = next((line for line in text.splitlines() if line.startswith(f"| `{name}` |") and ".." in line), "")
     kind = dataset_class(name)
     labels = kind.__dict__.get("labels") or {}
-    windows = [*kind.__dict__.get("windows", {}).values()] + [kind.__dict__.get("window")]
+    windows = [*kind.__dict__.get("windows", {}).values(), kind.__dict__.get("window")]
     assert all(f"{number} {label}" in row for number, label in labels.items())
     assert all(f"{low:g} .. {high:g}" in row for low, high in filter(None, windows))
