@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from limnet.environment import commit
+from limnet.environment import commit, environment
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+def test_packages_of_peers_are_told_where_they_are(monkeypatch: pytest.MonkeyPatch):
+    known = {"torch": "1", "SimpleITK": "2", "transformers": "3"}
+    monkeypatch.setattr("limnet.environment._version", known.get)
+    assert environment()["packages"] == known
 
 
 def git(folder: Path, *words: str) -> None:

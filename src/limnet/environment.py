@@ -13,7 +13,8 @@ from typing import Any
 
 import limnet
 
-PACKAGES = ("torch", "numpy", "scipy", "lightning", "monai")
+PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "lightning", "monai")
+PEER_PACKAGES = ("transformers", "nnInteractive", "dynamic-network-architectures")
 
 
 def origin() -> dict[str, Any]:
@@ -28,7 +29,7 @@ def environment() -> dict[str, Any]:
     return {
         **origin(),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in (*PACKAGES, *PEER_PACKAGES) if (found := _version(name))},
         "machine": {
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
