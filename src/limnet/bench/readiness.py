@@ -11,10 +11,12 @@ import numpy as np
 
 from limnet.bench.protocol import NamedPredictor
 from limnet.bench.registry import PEERS
+from limnet.errors import InputError
 from limnet.volume import Volume
 
 if TYPE_CHECKING:
     from limnet.bench.protocol import Predictor
+    from limnet.bench.suite import Suite
 
 _FOLDERS = ("weights", "folder")
 
@@ -44,6 +46,18 @@ def check_ready(predictor: Predictor) -> None:
         predictor.start_named(nothing, 0, "", "")
     else:
         predictor.start(nothing, 0)
+
+
+def check_measures(suite: Suite) -> None:
+    """Raise what the figures of a suite lack.
+
+    Raises:
+        InputError: surface Dice is asked for and MONAI is not installed.
+    """
+    if getattr(suite.rounds, "nsd_mm", None) is not None and not _installed("monai"):
+        raise InputError(
+            f"benchmark {suite.name} measures surface Dice (NSD), which needs MONAI; run: pip install 'limnet[train]'"
+        )
 
 
 def _installed(package: str) -> bool:

@@ -150,7 +150,7 @@ def run_all(
     from rich.console import Console
 
     from limnet.bench.naming import result_path
-    from limnet.bench.readiness import check_ready
+    from limnet.bench.readiness import check_measures, check_ready
     from limnet.bench.report import idle_note, markdown_tables
     from limnet.bench.runner import run_suite, start_afresh
     from limnet.training.launch import trainer_kwargs
@@ -169,6 +169,7 @@ def run_all(
             f"two methods would write one file: {', '.join(p.name for p in paths)}. Give models of different names, a "
             "folder to --out, or run them one after the other with different --out"
         )
+    check_measures(suite)
     for predictor in predictors:
         check_ready(predictor)
     for predictor, path in zip(predictors, paths, strict=True):

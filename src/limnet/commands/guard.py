@@ -17,6 +17,12 @@ from limnet.errors import (
 )
 
 FAILED, WRONG_INPUT, CANCELLED = 1, 2, 130
+EXTRAS = {
+    **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
+    "matplotlib": "report",
+    **dict.fromkeys(("pydicom", "highdicom"), "dicom"),
+}
+"""Package that limnet imports where it is needed -> the extra that brings it."""
 _INPUT = (InputError, FileFormatError, MissingFileError, ModelNotFoundError)
 
 
@@ -34,6 +40,13 @@ class GuardedGroup(TyperGroup):
                 raise
             show_error(error)
             raise typer.Exit(exit_code(error)) from None
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").split(".")[0])
+            if extra is None or ctx.params.get("debug"):
+                raise
+            package = str(error.name).split(".")[0]
+            show_error(InputError(f"this needs {package}, which is not installed; run: pip install 'limnet[{extra}]'"))
+            raise typer.Exit(WRONG_INPUT) from None
 
 
 def exit_code(error: BaseException) -> int:

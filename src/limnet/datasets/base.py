@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 
 from limnet.datasets.cache import CaseCache
 from limnet.datasets.clip_dataset import ClipDataset
 from limnet.datasets.gray import gray_case, gray_weights
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.loading import CaseLoader, ClipLoader
+from limnet.datasets.optional_lightning import LightningDataModule
 from limnet.datasets.splits import split_patients
 from limnet.errors import InputError, LimnetError, MissingFileError
 

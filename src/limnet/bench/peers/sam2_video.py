@@ -61,8 +61,9 @@ class Sam2VideoPeer:
             InputError: transformers is not installed.
             MissingFileError: no weights.
         """
-        sessions = needed(_SESSIONS, _PACKAGE, _PEER)
+        needed("transformers", _PACKAGE, _PEER)
         folder = weights_folder(self.weights, _PEER, _WHAT)
+        sessions = needed(_SESSIONS, _PACKAGE, _PEER)
         return Sam2VideoSession(sam2_model(str(folder), self.device), sessions, self.device, volume, axis)
 
 
