@@ -83,6 +83,14 @@ def test_data_that_is_not_there(root: Path, tmp_path: Path):
         build_suite("tabel1", root, SuiteOptions())
 
 
+def test_a_split_that_is_not_whole_is_told(root: Path):
+    told = "Held-out cases that are there, of those published: kits19 2 of 42, msd-lung 3 of 21, msd-colon 4 of 26."
+    assert told in build_suite("table1", root, SuiteOptions(per_group=1)).note
+    assert "Held-out" not in build_suite("table4", root, SuiteOptions()).note  # all 12
+    assert "Held-out" not in build_suite("table6", root, SuiteOptions()).note
+    assert "Held-out" not in build_suite("table1", root, SuiteOptions(split="train")).note
+
+
 def test_fusion_off_and_on(root: Path):
     suite = build_suite("table2", root, SuiteOptions())
     assert list(suite.variants) == [{"tau": 1.0}, {}]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -74,6 +75,19 @@ def test_planted_faults(bad: Path):
     assert "case_00002: labels [3] are not in" in found
     assert "case_00160: axis codes are RAS, so slices are not on the first stored axis" in found
     assert len(found.splitlines()) == 5
+
+
+def test_a_case_that_lacks_a_file_is_left_out_with_one_warning(bad: Path):
+    (bad / "data/case_00002/segmentation.nii.gz").unlink()
+    dataset = Kits19Dataset(bad)
+    with pytest.warns(UserWarning, match="1 of 6 cases in .* are left out: case_00002"):
+        assert [case.name for case in dataset.cases("val")] == ["case_00007", "case_00208"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset.cases("train")
+        checked = Kits19Dataset(bad)
+        assert len(checked.check()) == 1
+        checked.cases("val")
 
 
 def test_without_kits_json_all_210_are_expected(bad: Path):

@@ -53,8 +53,8 @@ def check(
     try:
         with Console(stderr=True).status(f"reading {root} ..."):
             dataset = open_dataset(name, root, **options)
+            problems = dataset.check()  # first, so that what it tells is not warned of as well
             counts = {split: len(dataset.cases(split)) for split in dataset.splits}
-            problems = dataset.check()
     except (MissingFileError, FileFormatError) as error:
         problems = [Problem("", str(error), "nothing more can be said before that is mended")]
     else:

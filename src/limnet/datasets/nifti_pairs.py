@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from limnet.datasets.base import LabelledDataset, Problem
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
+from limnet.datasets.paired import shortened
 from limnet.errors import FileFormatError, LimnetError
 from limnet.volume import Volume
 from limnet.volume_io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
@@ -44,6 +46,7 @@ class NiftiPairs(LabelledDataset):
     windows: ClassVar[Mapping[str, tuple[float, float]]] = {}  # modality -> customary window
     includes: ClassVar[Mapping[int, tuple[int, ...]]] = {}  # see `LabelledCase`
     plane: ClassVar[Plane] = "axial"
+    _told = False
 
     @abstractmethod
     def pairs(self) -> list[NiftiPair]:
@@ -54,8 +57,17 @@ class NiftiPairs(LabelledDataset):
         """What is missing or too many, by names alone."""
 
     def all_cases(self) -> list[LabelledCase]:
-        """Every case of which both files are there."""
-        return [self.case_of(pair) for pair in self.pairs() if pair.image.is_file() and pair.label.is_file()]
+        """Every case of which both files are there; warns once if there are others."""
+        pairs = self.pairs()
+        whole = [pair for pair in pairs if pair.image.is_file() and pair.label.is_file()]
+        if len(whole) < len(pairs) and not self._told:
+            self._told = True
+            names = shortened(pair.name for pair in pairs if pair not in whole)
+            warnings.warn(
+                f"{len(pairs) - len(whole)} of {len(pairs)} cases in {self.root} lack their image or labels and are "
+                f"left out: {names}. Complete them; limnet data check names the files"
+            )
+        return [self.case_of(pair) for pair in whole]
 
     def case_of(self, pair: NiftiPair) -> LabelledCase:
         """The case of two files."""
@@ -72,6 +84,7 @@ class NiftiPairs(LabelledDataset):
 
     def check(self) -> list[Problem]:
         """Names, then every file slab by slab: grids, dtypes, label numbers, damage."""
+        self._told = True  # the problems say it
         pairs = self.pairs()
         problems = self.check_files()
         if not pairs:

@@ -30,6 +30,7 @@ class Part:
         merge: objects by label ids, see `ObjectChoice`; None takes every label.
         common: other folders are laid out like it too (images beside masks), so that the root itself is taken for it
             by its name alone, or where the part is asked for.
+        cases: published number of cases of that split, if it is known.
     """
 
     dataset: str
@@ -37,6 +38,7 @@ class Part:
     split: str
     merge: Mapping[str, tuple[int, ...]] | None = None
     common: bool = False
+    cases: int | None = None
 
 
 def join(
@@ -75,6 +77,7 @@ def join(
     cases: list[LabelledCase] = []
     absent: list[Part] = []
     faults: dict[str, LimnetError] = {}
+    fewer: list[str] = []
     taken = chosen_parts(name, options, {part.dataset: part for part in parts})
     for part in taken.values():
         found, fault = _opened(root, part)
@@ -86,7 +89,10 @@ def join(
         split = options.split or part.split
         if split not in found.splits:
             raise InputError(f"{found.title} has no split {split!r}; there are {', '.join(found.splits)}")
-        mine = found.cases(split)[: options.per_group]
+        whole = found.cases(split)
+        mine = whole[: options.per_group]
+        if part.cases is not None and split == part.split and len(whole) < part.cases:
+            fewer.append(f"{part.dataset} {len(whole)} of {part.cases}")
         cases += mine
         choices |= {case.name: dataclasses.replace(base, merge=part.merge) for case in mine}
     if len(absent) == len(taken):
@@ -96,6 +102,7 @@ def join(
     lacking = ", ".join(part.dataset for part in absent if part.dataset not in faults)
     missing = f"Not measured, for lack of data: {lacking}." if lacking else ""
     broken = f"Not measured, as their folders cannot be used: {', '.join(faults)}." if faults else ""
+    partly = f"Held-out cases that are there, of those published: {', '.join(fewer)}." if fewer else ""
     return Suite(
         name="-".join([name, *options.parts]),
         title=title,
@@ -107,7 +114,7 @@ def join(
         parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
         variants=variants,
         published=name if name in published_names() else None,
-        note=" ".join(text for text in (note, missing, broken) if text),
+        note=" ".join(text for text in (note, partly, missing, broken) if text),
     )
 
 

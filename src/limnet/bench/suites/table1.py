@@ -8,9 +8,9 @@ from limnet.bench.suite import Suite, SuiteOptions
 from limnet.bench.suites.parts import Part, join
 
 PARTS = (
-    Part("kits19", ("KiTS19", "kits19"), "val", {"kidney organ": (1, 2), "kidney tumour": (2,)}),
-    Part("msd-lung", ("Task06_Lung",), "val", {"lung": (1,)}),
-    Part("msd-colon", ("Task10_Colon",), "val", {"colon": (1,)}),
+    Part("kits19", ("KiTS19", "kits19"), "val", {"kidney organ": (1, 2), "kidney tumour": (2,)}, cases=42),
+    Part("msd-lung", ("Task06_Lung",), "val", {"lung": (1,)}, cases=21),
+    Part("msd-colon", ("Task10_Colon",), "val", {"colon": (1,)}, cases=26),
 )
 
 

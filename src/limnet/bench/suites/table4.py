@@ -19,5 +19,5 @@ ORGANS = {
 
 def build(root: Path, options: SuiteOptions) -> Suite:
     """The 12 cases that TransUNet's split holds out."""
-    parts = (Part("btcv", ("BTCV", "btcv", "RawData"), "val", ORGANS),)
+    parts = (Part("btcv", ("BTCV", "btcv", "RawData"), "val", ORGANS, cases=12),)
     return join("table4", "Table IV: BTCV", root, options, parts)

@@ -8,8 +8,8 @@ from limnet.bench.suite import Suite, SuiteOptions
 from limnet.bench.suites.parts import Part, join
 
 PARTS = (
-    Part("msd-colon", ("Task10_Colon",), "val", {"colon cancer": (1,)}),
-    Part("msd-pancreas", ("Task07_Pancreas",), "test", {"pancreas tumour": (2,)}),
+    Part("msd-colon", ("Task10_Colon",), "val", {"colon cancer": (1,)}, cases=26),
+    Part("msd-pancreas", ("Task07_Pancreas",), "test", {"pancreas tumour": (2,)}, cases=57),
 )
 
 

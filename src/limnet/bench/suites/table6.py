@@ -23,7 +23,7 @@ NAMES = {
 
 def build(root: Path, options: SuiteOptions) -> Suite:
     """Every class of a sequence is one object, frames are slices; groups are the columns of the table."""
-    parts = (Part("endovis18", ("EndoVis18", "endovis18"), "test"),)
+    parts = (Part("endovis18", ("EndoVis18", "endovis18"), "test", cases=4),)
     return join("table6", "Table VI: EndoVis18 test sequences", root, options, parts, group=sequence_and_class)
 
 
