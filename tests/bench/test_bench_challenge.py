@@ -100,6 +100,8 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert challenge_means(failing)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)  # a failed object counts 0
     text = markdown_tables([boxed, failing])
     assert "| boxer | CT | 1 | 4.000 | 2.000 | 1.000 | 0.500 |" in text
+    assert "| **boxer** | box, 5 clicks |" in text
+    assert f"| **{failing.name}** | 5 clicks |" in text  # takes no box
 
 
 def test_order_of_the_spacing(tmp_path: Path):

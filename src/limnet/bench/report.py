@@ -215,6 +215,9 @@ def _last(curve: Sequence[float]) -> str:
 
 def _prompts(results: BenchResults) -> str:
     number = results.rounds
+    if results.header.get("scores") == "challenge":
+        boxed = any(row["round"] == 0 for row in results.table.rows)
+        return f"{'box, ' if boxed else ''}{number} click{'s' * (number != 1)}"
     if results.header.get("config", {}).get("rounds", {}).get("class") == "SlicePointRounds":
         return "N points" if number == 1 else f"{number} N points"
     return "1 round" if number == 1 else f"{number} rounds"
