@@ -238,7 +238,7 @@ def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Pa
     build_grabcut(own / "GrabCut")
     beside = build_suite("interaction2d", own, SuiteOptions())
     assert {case.name.split("_")[0] for case in beside.cases} == {"grabcut"}
-    assert "Not measured, for lack of data: Berkeley" in beside.note
+    assert "published: GrabCut 3 of 50. Not measured, for lack of data: Berkeley" in beside.note
 
 
 def test_from_the_command_line(

@@ -19,7 +19,8 @@ from limnet.bench.click_predictor import ClickPredictor
 from limnet.bench.click_rounds import ClickRounds, Read
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.suite import Suite, SuiteOptions
-from limnet.bench.suites.parts import Part, chosen_parts, find_part, no_data
+from limnet.bench.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
+from limnet.datasets import berkeley, davis345, davis585, grabcut
 from limnet.datasets.base import LabelledDataset
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.grabcut import BAND
@@ -50,12 +51,16 @@ class Source(NamedTuple):
     mode: str = "zero"
 
 
-_DAVIS585 = Part("davis585", ("DAVIS585", "DAVIS-585", "davis585"), "all")
+_DAVIS585 = Part("davis585", ("DAVIS585", "DAVIS-585", "davis585"), "all", cases=davis585.OBJECTS)
 SOURCES: dict[str, Source] = {
-    "grabcut": Source("GrabCut", Part("grabcut", ("GrabCut", "grabcut"), "test")),
-    "berkeley": Source("Berkeley", Part("berkeley", ("Berkeley", "berkeley"), "test", common=True)),
-    "sbd": Source("SBD", Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val")),
-    "davis345": Source("DAVIS", Part("davis345", ("DAVIS", "DAVIS345", "davis345"), "test", common=True)),
+    "grabcut": Source("GrabCut", Part("grabcut", ("GrabCut", "grabcut"), "test", cases=grabcut.OBJECTS)),
+    "berkeley": Source(
+        "Berkeley", Part("berkeley", ("Berkeley", "berkeley"), "test", common=True, cases=berkeley.OBJECTS)
+    ),
+    "sbd": Source("SBD", Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val", cases=2857)),
+    "davis345": Source(
+        "DAVIS", Part("davis345", ("DAVIS", "DAVIS345", "davis345"), "test", common=True, cases=davis345.OBJECTS)
+    ),
     "davis585-zero": Source("DAVIS-585 zero", _DAVIS585),
     "davis585-sp": Source("DAVIS-585 sp", _DAVIS585, "sp"),
     "davis585-stm": Source("DAVIS-585 stm", _DAVIS585, "stm"),
@@ -75,6 +80,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         )
     cases: list[LabelledCase] = []
     absent: list[Source] = []
+    fewer: list[str] = []
     starts: dict[str, Read] = {}
     voids: dict[str, Read] = {}
     for name, source in chosen_parts(NAME, options, SOURCES).items():
@@ -85,6 +91,8 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         bands = _bands(dataset) if source.part.dataset in BANDED else {}
         split = options.split or source.part.split
         found = dataset.all_cases() if split == "all" else dataset.cases(split)
+        if source.part.cases and split == source.part.split and len(found) < source.part.cases:
+            fewer.append(f"{source.group} {len(found)} of {source.part.cases}")
         for case in found[: options.per_group]:
             named = dataclasses.replace(case, name=f"{name}_{case.name}")
             cases.append(named)
@@ -96,7 +104,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         raise no_data(NAME, root, list(dict.fromkeys(source.part for source in absent)))
     rounds = ClickRounds(options.rounds or 20, options.target or ClickRounds.target, starts, voids)
     note = NOTE.format(clicks=rounds.clicks, target=rounds.target)
-    missing = f" Not measured, for lack of data: {', '.join(source.group for source in absent)}." if absent else ""
+    missing = f"Not measured, for lack of data: {', '.join(source.group for source in absent)}." if absent else ""
     return Suite(
         name="-".join([NAME, *options.parts]),
         title="Clicks to an IoU on pictures",
@@ -107,7 +115,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         parts={name: [options.split or source.part.split, source.mode] for name, source in SOURCES.items()},
         limnet=partial(ClickPredictor, way=options.way or "auto", zooms=ZOOMS),
         scores="clicks",
-        note=note + missing,
+        note=" ".join(text for text in (note, told_fewer(fewer), missing) if text),
     )
 
 

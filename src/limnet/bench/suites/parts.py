@@ -102,7 +102,6 @@ def join(
     lacking = ", ".join(part.dataset for part in absent if part.dataset not in faults)
     missing = f"Not measured, for lack of data: {lacking}." if lacking else ""
     broken = f"Not measured, as their folders cannot be used: {', '.join(faults)}." if faults else ""
-    partly = f"Held-out cases that are there, of those published: {', '.join(fewer)}." if fewer else ""
     return Suite(
         name="-".join([name, *options.parts]),
         title=title,
@@ -114,8 +113,13 @@ def join(
         parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
         variants=variants,
         published=name if name in published_names() else None,
-        note=" ".join(text for text in (note, partly, missing, broken) if text),
+        note=" ".join(text for text in (note, told_fewer(fewer), missing, broken) if text),
     )
+
+
+def told_fewer(fewer: Sequence[str]) -> str:
+    """The sentence on data sets that lack cases, "" where none does; entries are such as "kits19 41 of 42"."""
+    return f"Held-out cases that are there, of those published: {', '.join(fewer)}." if fewer else ""
 
 
 def chosen_parts(name: str, options: SuiteOptions, parts: Mapping[str, Any]) -> dict[str, Any]:
