@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,18 @@ def test_object_and_band(tmp_path: Path):
     np.testing.assert_array_equal(dataset.void("flower")[0], disc(20, 28, 12) & ~disc(20, 28, 9))
     with pytest.raises(InputError, match="no case 'rose'"):
         dataset.void("rose")
+
+
+def test_pictures_without_a_mask_are_left_out_with_one_warning(tmp_path: Path):
+    root = build_grabcut(tmp_path)
+    (root / "boundary_GT/banana.bmp").unlink()
+    dataset = GrabCutDataset(root)
+    with pytest.warns(UserWarning, match="1 of 3 cases in .* are left out: banana"):
+        assert [case.name for case in dataset.cases("test")] == ["flower", "scissors"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset.all_cases()
+        GrabCutDataset(root).check()
 
 
 def test_planted_faults(tmp_path: Path):

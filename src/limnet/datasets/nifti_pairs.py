@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from limnet.datasets.base import LabelledDataset, Problem
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
-from limnet.datasets.paired import shortened
+from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError, LimnetError
 from limnet.volume import Volume
 from limnet.volume_io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
@@ -62,11 +61,7 @@ class NiftiPairs(LabelledDataset):
         whole = [pair for pair in pairs if pair.image.is_file() and pair.label.is_file()]
         if len(whole) < len(pairs) and not self._told:
             self._told = True
-            names = shortened(pair.name for pair in pairs if pair not in whole)
-            warnings.warn(
-                f"{len(pairs) - len(whole)} of {len(pairs)} cases in {self.root} lack their image or labels and are "
-                f"left out: {names}. Complete them; limnet data check names the files"
-            )
+            warn_left_out([pair.name for pair in pairs if pair not in whole], len(pairs), self.root)
         return [self.case_of(pair) for pair in whole]
 
     def case_of(self, pair: NiftiPair) -> LabelledCase:

@@ -86,11 +86,7 @@ class PairedDataset(LabelledDataset):
         """A case for each complete pair, in the order of the pairs; warns once if there are incomplete ones."""
         if self.incomplete and not self._told:
             self._told = True
-            names = shortened(pair.name for pair in self.incomplete)
-            warnings.warn(
-                f"{len(self.incomplete)} of {len(self.pairs) + len(self.incomplete)} cases in {self.root} lack their "
-                f"image or labels and are left out: {names}. Complete them; limnet data check names the files"
-            )
+            warn_left_out([pair.name for pair in self.incomplete], len(self.pairs) + len(self.incomplete), self.root)
         return [
             LabelledCase(
                 name=pair.name,
@@ -154,6 +150,20 @@ def require_files(paths: Iterable[Path], listed_in: Path) -> None:
             f"{len(absent)} file(s) listed in {listed_in} are not there: {shortened(str(p) for p in absent)}. "
             "Unpack the archive again, or take them out of the list"
         )
+
+
+def warn_left_out(names: Sequence[str], number: int, root: Path) -> None:
+    """Warn of cases that are no cases for lack of a file.
+
+    Args:
+        names: of the cases.
+        number: of all cases, these included.
+        root: folder of the data set.
+    """
+    warnings.warn(
+        f"{len(names)} of {number} cases in {root} lack their image or labels and are left out: {shortened(names)}. "
+        "Complete them; limnet data check names the files"
+    )
 
 
 def shortened(names: Iterable[str], most: int = 5) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from limnet.datasets.base import LabelledDataset, Problem
 from limnet.datasets.files import PICTURES, image_suffix, read_picture, smallest_unsigned
 from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError
 from limnet.volume import Volume
 from limnet.volume_io.frames import natural
@@ -55,6 +56,7 @@ class PictureSet(LabelledDataset):
     """
 
     above: ClassVar[int] = 128
+    _told = False
 
     @abstractmethod
     def pictures(self) -> list[Picture]:
@@ -69,7 +71,17 @@ class PictureSet(LabelledDataset):
         return partial(read_objects, picture.masks, self.above)
 
     def all_cases(self) -> list[LabelledCase]:
-        """Every case of which all files are there."""
+        """Every case of which all files are there; warns once if there are others."""
+        whole: list[Picture] = []
+        lost: list[str] = []
+        for picture in self.pictures():
+            if picture.image.is_file() and all(mask.is_file() for mask in picture.masks):
+                whole.append(picture)
+            else:
+                lost.append(picture.name)
+        if lost and not self._told:
+            self._told = True
+            warn_left_out(lost, len(whole) + len(lost), self.root)
         return [
             LabelledCase(
                 name=picture.name,
@@ -80,12 +92,12 @@ class PictureSet(LabelledDataset):
                 read_labels=self.labels_of(picture),
                 cached=False,
             )
-            for picture in self.pictures()
-            if picture.image.is_file() and all(mask.is_file() for mask in picture.masks)
+            for picture in whole
         ]
 
     def check(self) -> list[Problem]:
         """Names, then every file: damage, sizes, labels."""
+        self._told = True  # the problems say it
         problems = self.check_files()
         for picture in self.pictures():
             lost = [path for path in picture.masks if not path.is_file()]
