@@ -30,6 +30,14 @@ def build_parser() -> argparse.ArgumentParser:
     add_recipe_arguments(parser, "propagation", "runs/propagation")
     add_data_arguments(parser, "clip", "valclip")
     add_loss_weights(parser)
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
+    parser.add_argument(
+        "--prompter", help="click network whose answers are prompt masks: a model, its part or a zoo name"
+    )
+    parser.add_argument("--prompted", type=float, default=0.5, help="share of the clips they are (default: .5)")
+    parser.add_argument(
+        "--forcing-steps", type=int, help="steps until true masks are no longer handed on (default: an eighth)"
+    )
     parser.add_argument("--train-encoder", action="store_true", help="do not freeze the image half (TinyPropagation)")
     return parser
 
@@ -54,19 +62,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parse_recipe(parser, "propagation", argv)
     from limnet.errors import LimnetError
+    from limnet.hub.folder import load_component
     from limnet.propagation.warm_start import warm_start
     from limnet.training.data import make_data
     from limnet.training.fit import fit, prepare
-    from limnet.training.start import choose_network, make_module
+    from limnet.training.start import choose_network, find_part, make_module
 
     try:
         prepare(args)
         folder, interaction = find_start(args.init)
         start = choose_network(args, "propagation", folder)
-        options: dict[str, Any] = {"loss_weights": args.loss_weights}
+        options: dict[str, Any] = {"loss_weights": args.loss_weights, "optimizer": args.optimizer}
+        options |= {"prompted": args.prompted if args.prompter else None, "max_minutes": args.minutes}
         if args.network == "TinyPropagation":
-            options |= {"freeze_encoder": not args.train_encoder, "forcing_steps": args.steps // 8}
+            forcing = args.steps // 8 if args.forcing_steps is None else args.forcing_steps
+            options |= {"freeze_encoder": not args.train_encoder, "forcing_steps": forcing}
         module = make_module(args, "propagation", options, start)
+        if args.prompter:
+            module.prompt_by(load_component(find_part(args.prompter, "interaction"), "interaction"))
         if interaction is not None:
             for network in (module.network, module.average):
                 warm_start(network, interaction)

@@ -11,7 +11,7 @@ pytest.importorskip("lightning")
 
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
-from limnet.interaction.module import InteractionModule, damage, start_prompts, wrong_objects
+from limnet.interaction.module import InteractionModule
 from limnet.interaction.training_clicks import draw_clicks
 from limnet.training.callbacks import ExportAverage
 from tests.helpers.tiny_networks import ENCODER, disk, scramble
@@ -165,54 +165,6 @@ def test_export_of_the_average(tmp_path: Path) -> None:
     loaded = load_component(tmp_path / "interaction", "interaction")
     for name, value in module.average.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
-
-
-def test_start_prompts_are_sometimes_a_mask_or_a_box_around_the_object() -> None:
-    target = (disk(48, 48, (20, 25), 9) > 0).expand(300, -1, -1, -1)
-    prompts = start_prompts(target, torch.Generator().manual_seed(0))
-    assert prompts.shape == (300, 4, 48, 48)
-    assert prompts.dtype == torch.float32
-    assert not prompts[:, 1:3].any()
-    masked, boxed = prompts[:, 0].any(-1).any(-1), prompts[:, 3].any(-1).any(-1)
-    # damaged .25, grown together .15, poor .15; boxes .10; three standard deviations of 300 draws
-    assert abs(float(masked.float().mean()) - 0.55) < 0.09
-    assert abs(float(boxed.float().mean()) - 0.10) < 0.06
-    assert not bool((masked & boxed).any())
-    assert bool((prompts[boxed, 3] >= target[boxed, 0].float()).all())  # nothing of the object outside its box
-    empty = start_prompts(torch.zeros(5, 1, 32, 32, dtype=torch.bool), torch.Generator().manual_seed(0))
-    assert not empty[:, 3].any()
-
-
-def test_damaged_masks_are_neither_the_same_nor_unrelated() -> None:
-    target = (disk(64, 64, (30, 30), 14) > 0).expand(40, -1, -1, -1)
-    damaged = damage(target, torch.Generator().manual_seed(0))
-    assert set(damaged.unique().tolist()) == {0.0, 1.0}
-    overlap = (2 * (damaged * target).flatten(1).sum(1)) / (damaged.flatten(1).sum(1) + target.flatten(1).sum(1))
-    assert 0.5 < float(overlap.mean()) < 0.98
-    assert float(overlap.std()) > 0.02
-
-
-def test_wrong_objects_must_be_emptied() -> None:
-    target = (disk(32, 32, (15, 15), 6) > 0).expand(50, -1, -1, -1)
-    prompts = torch.zeros(50, 4, 32, 32)
-    emptied = wrong_objects(target, prompts, torch.Generator().manual_seed(0), 0.3)
-    gone = ~emptied.flatten(1).any(1)
-    assert 5 < int(gone.sum()) < 25
-    assert torch.equal(prompts[gone, 0], target[gone, 0].float())
-    assert not prompts[~gone].any()
-    assert torch.equal(wrong_objects(target, prompts, torch.Generator(), 0.0), target)
-
-
-def test_wrong_objects_empty_the_target_and_leave_its_mask_as_the_start() -> None:
-    target = torch.zeros(6, 1, 32, 32, dtype=torch.bool)
-    target[:, :, 8:20, 8:20] = True
-    prompts = torch.zeros(6, 4, 32, 32)
-    emptied = wrong_objects(target, prompts, torch.Generator().manual_seed(1), 0.5)
-    gone = ~emptied.flatten(1).any(1)
-    assert 0 < int(gone.sum()) < 6
-    assert torch.equal(prompts[gone, 0] > 0.5, target[gone, 0])
-    assert not prompts[~gone].any()
-    assert torch.equal(emptied[~gone], target[~gone])
 
 
 def test_weights_of_the_losses() -> None:

@@ -101,7 +101,8 @@ def _any_of(labels: np.ndarray, chosen: list[int]) -> np.ndarray:
     return found
 
 
-def _resize(stack: np.ndarray, size: int) -> np.ndarray:
+def resize_stack(stack: np.ndarray, size: int) -> np.ndarray:
+    """Slices (T, H, W) resampled to float32 (T, size, size), averaged where they shrink."""
     import torch
     import torch.nn.functional as functional
 
@@ -210,7 +211,7 @@ def draw_clip(
     pad = ((0, 0), *pads)
     if any(p > 0 for pair in pads for p in pair):
         image, mask = np.pad(image, pad, mode="edge" if rng.random() < 0.5 else "constant"), np.pad(mask, pad)
-    image, soft = _resize(image, size), _resize(mask, size)
+    image, soft = resize_stack(image, size), resize_stack(mask, size)
     mask = soft > 0.5
     if mask[0].sum() < MIN_PIXELS:
         return None

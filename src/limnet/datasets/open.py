@@ -64,6 +64,25 @@ MEDICAL_WEIGHTS = {
     "fib25": 1.0,
     "stardist": 1.0,
 }
+# Between the two: for long trainings that start from a trained network.
+EVEN_WEIGHTS = {
+    "ts_ct_abdomen": 18.0,
+    "ts_ct_thorax": 8.0,
+    "ts_mr_abdomen": 7.0,
+    "ch2": 3.0,
+    "inia19": 2.0,
+    "openms": 9.0,
+    "lidc": 10.0,
+    "sct_": 2.0,
+    "spinegeneric": 2.0,
+    "dcmqi": 1.0,
+    "synthseg": 14.0,
+    "headneck": 6.0,
+    "stroke": 2.0,
+    "fib25": 2.0,
+    "stardist": 3.0,
+    "axon": 0.7,
+}
 VALIDATION_WEIGHTS = {
     "ts_ct_dicom": 4.0,
     "mni152": 1.0,
@@ -73,7 +92,7 @@ VALIDATION_WEIGHTS = {
     "plantseg": 1.0,
     "axon": 0.3,
 }
-MIXES = {"broad": GROUP_WEIGHTS, "medical": MEDICAL_WEIGHTS}
+MIXES = {"broad": GROUP_WEIGHTS, "medical": MEDICAL_WEIGHTS, "even": EVEN_WEIGHTS}
 
 
 # Files of one person, by name: what the notes of the manifest say.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,9 @@ from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
+from limnet.interaction.start_masks import POOR, damage, start_prompts, wrong_objects
 from limnet.interaction.training_clicks import add_disks, draw_clicks
-from limnet.simulation.corruption_batch import corrupt_batch
+from limnet.propagation.tiny import TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
@@ -37,8 +37,11 @@ class InteractionModule(AveragedModule):
         clicks: largest number of clicks per sample; each batch draws between 2 and this.
         relook: how often a later step brings no new click, only a second look with the mask so far.
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
+        started: share of the samples that start from a mask or box made of the truth, see `start_prompts`.
         corruption: share of the paper's six kinds of defects among damaged start masks; the rest is `damage`.
         own: share of the samples that start from a mask of the network itself, of one click and too generous or strict.
+        carried: share of the samples that start from the mask a propagation network carries over from another slice of
+            their clip (`start_from`); without such a network, or with clips of one slice, none does.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
@@ -46,6 +49,7 @@ class InteractionModule(AveragedModule):
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
         optimizer: "adamw" or "muon" (`limnet.training.muon`).
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
+        max_minutes: see `AveragedModule`.
 
     Raises:
         InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
@@ -64,8 +68,10 @@ class InteractionModule(AveragedModule):
         clicks: int = 4,
         relook: float = 0.2,
         erase: float = 0.08,
+        started: float = POOR,
         corruption: float = 0.5,
         own: float = 0.2,
+        carried: float = 0.0,
         freeze_encoder: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
@@ -73,6 +79,7 @@ class InteractionModule(AveragedModule):
         validation_clicks: int = 6,
         optimizer: str = "adamw",
         loss_weights: Sequence[float] = LOSS_WEIGHTS,
+        max_minutes: float | None = None,
     ):
         super().__init__()
         loss_weights = checked_weights(loss_weights)
@@ -85,6 +92,11 @@ class InteractionModule(AveragedModule):
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
+        self._carrier: list[TinyPropagation] = []  # in a list: it is no part of this module and its checkpoints
+
+    def start_from(self, carrier: TinyPropagation) -> None:
+        """Let `carried` of the samples start from what this network carries over from another slice."""
+        self._carrier = [carrier.eval().requires_grad_(False)]
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """One batch of image, mask and, if recorded, start mask, each uint8 (B, T, H, W).
@@ -92,21 +104,27 @@ class InteractionModule(AveragedModule):
         A random slice of each clip is used. Samples with a recorded start mask begin from it.
         """
         generator = self.common_generator(batch_index)
-        pick = int(torch.randint(0, batch[0].shape[1], (1,), generator=generator)) if batch[0].shape[1] > 1 else 0
-        image, *masks = (part[:, pick : pick + 1] for part in batch)
+        length = batch[0].shape[1]
+        pick = int(torch.randint(0, length, (1,), generator=generator)) if length > 1 else 0
+        other = (pick + 1) % length if self._carrier and self.hparams["carried"] > 0 else pick
+        used = [pick] if other == pick else [pick, other]
+        image, *masks = (part[:, used] for part in batch)
         image, warped = augment_clips(image, torch.cat(masks, 1), generator, share=process_place())
         generator = self.own_generator(generator, batch_index)
-        target = warped[:, :1]
+        clip, marked = image, warped[:, : len(used)]
+        image, target = image[:, :1], warped[:, :1]
         if self.hparams["freeze_encoder"]:
             self.network.encoder.eval()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
             features = self.network.encode_image(
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
-        prompts = start_prompts(target, generator, self.hparams["corruption"])
+        prompts = start_prompts(target, generator, self.hparams["corruption"], self.hparams["started"])
         if len(masks) > 1:
-            recorded = warped[:, 1].flatten(1).any(1)
-            prompts[recorded, 0], prompts[recorded, 3] = warped[recorded, 1].float(), 0
+            start = warped[:, len(used) : len(used) + 1]
+            _start_at(prompts, start.float(), start.flatten(1).any(1))
+        if other != pick:
+            self._start_from_carried(clip, marked, prompts, generator)
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
         self._start_from_own(features, target, prompts, generator)
@@ -146,22 +164,44 @@ class InteractionModule(AveragedModule):
         The click lies in the object, or beside it in a fifth of the cases; the answer is taken at a random threshold.
         Such masks leak into what looks alike, as those of a sweep do, and negative clicks must bring them back.
         """
-        chosen = torch.rand(len(target), generator=generator) < self.hparams["own"]
+        index = _some(len(target), self.hparams["own"], generator).to(target.device)
         beside = torch.rand(len(target), generator=generator) < 0.2
-        bias = (torch.rand((len(target), 1, 1, 1), generator=generator) * 2.5 - 0.7).to(target.device)
-        if not bool(chosen.any()):
+        bias = torch.rand((len(target), 1, 1, 1), generator=generator) * 2.5 - 0.7
+        if not len(index):
             return
-        chosen, beside = chosen.to(target.device), beside.to(target.device)
         tall = functional.max_pool2d(target.float(), (25, 1), 1, (12, 0))
         ring = (functional.max_pool2d(tall, (1, 25), 1, (0, 12)) > 0) & ~target
-        wanted = torch.where(beside.view(-1, 1, 1, 1), ring, target)
+        wanted = torch.where(beside.to(target.device).view(-1, 1, 1, 1), ring, target)
         clicked = torch.zeros_like(prompts)
         points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2)
         add_disks(clicked[:, 1:2], clicked[:, 2:3], points, kind, self.network.click_radius)
-        own = tuple(part[chosen] for part in features)
-        logits = self.network.decode(own, fit_prompts(clicked[chosen], self.network))["instances"]
-        prompts[chosen, 0:1] = (logits + bias[chosen]).sigmoid()
-        prompts[chosen, 3] = 0
+        own = tuple(part[index] for part in features)
+        logits = self.network.decode(own, fit_prompts(clicked[index], self.network))["instances"]
+        prompts[index, 0:1] = (logits + bias.to(target.device)[index]).sigmoid()
+        prompts[index, 3] = 0
+
+    @torch.no_grad()
+    def _start_from_carried(self, image: Tensor, masks: Tensor, prompts: Tensor, generator: torch.Generator) -> None:
+        """Replace some start masks in `prompts`, in place, by what a sweep brings from the clip's other slice.
+
+        Args:
+            image: (B, 2, H, W) in [0, 1], the slice to be clicked and the other one.
+            masks: bool (B, 2, H, W).
+            prompts: (B, 4, H, W).
+            generator: draws the samples and, for half of them, damage to the other slice's mask.
+        """
+        index = _some(len(image), self.hparams["carried"], generator).to(image.device)
+        if not len(index):
+            return
+        clip, known = image[index], masks[index, 1:2]
+        spoiled = (torch.rand((len(index), 1, 1, 1), generator=generator) < 0.5).to(image.device)
+        known = torch.where(spoiled, damage(known, generator), known.float())
+        carrier = self._carrier[0].to(image.device)
+        there, here = (carrier.encode_image(clip[:, i : i + 1]) for i in (1, 0))
+        last = carrier.remember(there, known)
+        logits = carrier.segment(here, carrier.read(here, [last]), [last], last, clip[:, 1:2], known)
+        prompts[index, 0:1] = logits.float().sigmoid()
+        prompts[index, 3] = 0
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
         """The robot user on the first slice of every clip, with the averaged weights; see `validate_clicks`."""
@@ -169,91 +209,15 @@ class InteractionModule(AveragedModule):
         return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])
 
 
-def start_prompts(target: Tensor, generator: torch.Generator, corruption: float = 0.5) -> Tensor:
-    """Prompt maps before the first click: empty, a damaged or poor mask, a loose box, or a mask with another object.
-
-    Args:
-        target: bool (B, 1, H, W).
-        generator: source of randomness.
-        corruption: share of the paper's six kinds among the damaged masks; the rest is `damage`.
-
-    Returns:
-        float (B, 4, H, W): previous, positive, negative, bounds.
-    """
-    batch, _, height, width = target.shape
-    prompts = target.new_zeros((batch, 4, height, width), dtype=torch.float32)
-    draw = torch.rand(batch, generator=generator)
-    damaged = damage(target, generator)
-    paper = (torch.nonzero(draw < 0.25 * corruption)[:, 0]).to(target.device)
-    if len(paper):
-        damaged[paper] = corrupt_batch(target[paper], generator)
-    for i in range(batch):
-        if draw[i] < 0.25:
-            prompts[i, 0] = damaged[i, 0]
-        elif draw[i] < 0.35 and bool(target[i].any()):
-            rows, columns = (torch.nonzero(target[i, 0].any(1 - axis))[:, 0] for axis in (0, 1))
-            slack = torch.rand(4, generator=generator) * 0.12
-            tall, wide = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-            top, bottom = int(rows[0] - slack[0] * tall), int(rows[-1] + 1 + slack[1] * tall)
-            left, right = int(columns[0] - slack[2] * wide), int(columns[-1] + 1 + slack[3] * wide)
-            prompts[i, 3, max(top, 0) : bottom, max(left, 0) : right] = 1.0
-        elif draw[i] < 0.50:  # grown together with another object: a negative click must cut off that part only
-            shift = [int(x) for x in ((torch.rand(2, generator=generator) - 0.5) * 0.6 * height)]
-            foreign = target[(i + 1) % batch, 0].float().roll(shift, (0, 1))
-            prompts[i, 0] = torch.maximum(target[i, 0].float(), foreign)
-        elif draw[i] < 0.65:
-            prompts[i, 0] = poor_mask(target[i, 0], target[(i + 1) % batch, 0], generator)
-    return prompts
+def _start_at(prompts: Tensor, start: Tensor, chosen: Tensor) -> None:
+    """Let the chosen samples (B,) of `prompts` (B, 4, H, W) start from `start` (B, 1, H, W), in place."""
+    chosen = chosen.view(-1, 1, 1, 1)
+    prompts[:, 0:1] = torch.where(chosen, start, prompts[:, 0:1])
+    prompts[:, 3:4] = torch.where(chosen, 0.0, prompts[:, 3:4])
 
 
-def poor_mask(target: Tensor, foreign: Tensor, generator: torch.Generator) -> Tensor:
-    """What a sweep that went wrong leaves of an object: one side, all of it shifted, or one side and another object.
-
-    Args:
-        target: bool (H, W).
-        foreign: bool (H, W), another object's mask.
-        generator: source of randomness.
-
-    Returns:
-        float (H, W).
-    """
-    draw = torch.rand(6, generator=generator)
-    height, width = target.shape
-    if draw[0] < 0.25:
-        extent = target.float().sum().sqrt()
-        shift = [int(x) for x in ((draw[1:3] - 0.5) * 1.2 * extent)]
-        return target.float().roll(shift, (0, 1))
-    angle = float(draw[1]) * 2 * math.pi
-    rows = torch.arange(height, device=target.device)[:, None] * math.sin(angle)
-    along = rows + torch.arange(width, device=target.device)[None] * math.cos(angle)
-    if not bool(target.any()):
-        return target.float()
-    cut = torch.quantile(along[target].float(), 0.05 + 0.6 * float(draw[2]))
-    side = (target & (along <= cut)).float()
-    if draw[0] < 0.65:
-        return side
-    shift = [int(x) for x in ((draw[3:5] - 0.5) * 0.6 * height)]
-    return torch.maximum(side, foreign.float().roll(shift, (0, 1)))
-
-
-def wrong_objects(target: Tensor, prompts: Tensor, generator: torch.Generator, chance: float) -> Tensor:
-    """Targets (B, 1, H, W) of which some are emptied, their masks moved to the start mask in `prompts`, in place."""
-    chosen = (torch.rand(len(target), generator=generator) < chance).to(target.device)
-    prompts[chosen, 0] = target[chosen, 0].float()
-    prompts[chosen, 3] = 0
-    return target & ~chosen.view(-1, 1, 1, 1)
-
-
-def damage(target: Tensor, generator: torch.Generator) -> Tensor:
-    """Quickly damaged masks for a batch: a smooth random field moves the border, cuts parts out and adds others."""
-    batch, _, height, width = target.shape
-    size = target.float().mean((1, 2, 3), keepdim=True).sqrt() * height
-    blurred = functional.avg_pool2d(target.float(), 9, 1, 4)
-    blurred = functional.avg_pool2d(blurred, 9, 1, 4)
-    cells = int(torch.randint(4, 14, (1,), generator=generator))
-    field = torch.randn((batch, 1, cells, cells), generator=generator).to(target.device)
-    field = functional.interpolate(field, (height, width), mode="bicubic", align_corners=False)
-    strength = torch.rand((batch, 1, 1, 1), generator=generator).to(target.device) * 0.7
-    bias = (torch.rand((batch, 1, 1, 1), generator=generator).to(target.device) - 0.5) * 0.6
-    reach = (size / 24).clamp(0.4, 1.5)
-    return ((blurred - 0.5) / reach + field * strength + bias > 0).float()
+def _some(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """Random numbers below `count`, `share` of them: as many in every step, but for a fraction that is drawn."""
+    wanted = share * count
+    more = float(torch.rand((), generator=generator)) < wanted % 1
+    return torch.randperm(count, generator=generator)[: int(wanted) + more]

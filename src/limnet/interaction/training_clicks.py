@@ -21,6 +21,8 @@ def erosion_depth(mask: Tensor, limit: int = 24) -> Tensor:
     Returns:
         float (B, 1, H, W).
     """
+    if mask.device.type != "cpu":
+        return _pooled_depth(mask, limit)
     depth = torch.zeros_like(mask)
     left = mask > 0
     for _ in range(limit):
@@ -30,6 +32,16 @@ def erosion_depth(mask: Tensor, limit: int = 24) -> Tensor:
         around = functional.pad(left, (1, 1, 1, 1))
         across = around[..., :-2] & around[..., 1:-1] & around[..., 2:]
         left = across[..., :-2, :] & across[..., 1:-1, :] & across[..., 2:, :]
+    return depth
+
+
+def _pooled_depth(mask: Tensor, limit: int) -> Tensor:
+    """`erosion_depth` for accelerators: few operations, and no question about values that would hold up the queue."""
+    outside = functional.pad((mask <= 0).half(), (1, 1, 1, 1), value=1.0)
+    depth = torch.full_like(mask, limit)
+    for _ in range(limit):
+        depth -= outside[..., 1:-1, 1:-1]
+        outside = functional.pad(functional.max_pool2d(outside, 3, 1), (1, 1, 1, 1), value=1.0)
     return depth
 
 
@@ -61,7 +73,7 @@ def draw_clicks(
     deepest = chosen.amax(1, keepdim=True)
     weights = (chosen > spread * deepest).float() * (chosen > 0)
     empty = deepest[:, 0] <= 0
-    weights[empty] = 1.0
+    weights = torch.where(empty[:, None], 1.0, weights)
     reached = weights.cumsum(1)
     draw = torch.rand((batch, 1), generator=generator, device=generator.device).to(reached.device)
     total = reached[:, -1:]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from limnet.datasets.loading import process_place
 from limnet.errors import InputError
-from limnet.interaction.module import damage
+from limnet.interaction.start_masks import damage, shifted
+from limnet.interaction.tiny import TinyInteraction
+from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
@@ -37,6 +39,9 @@ class PropagationModule(AveragedModule):
         seed: of augmentation and draws.
         network: name of the network; only "TinyPropagation" is trained this way, `XMemModule` trains "XMem".
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
+        optimizer: "adamw" or "muon" (`limnet.training.muon`).
+        prompted: share of the clips whose prompt mask is a click network's answer (`prompt_by`).
+        max_minutes: see `AveragedModule`.
 
     Raises:
         InputError: another network, or wrong weights.
@@ -60,6 +65,9 @@ class PropagationModule(AveragedModule):
         seed: int = 0,
         network: str = "TinyPropagation",
         loss_weights: Sequence[float] = LOSS_WEIGHTS,
+        optimizer: str = "adamw",
+        prompted: float = 0.0,
+        max_minutes: float | None = None,
     ):
         super().__init__()
         if network != "TinyPropagation":
@@ -72,6 +80,31 @@ class PropagationModule(AveragedModule):
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
+        self._prompter: list[TinyInteraction] = []  # in a list: it is no part of this module and its checkpoints
+
+    def prompt_by(self, prompter: TinyInteraction) -> None:
+        """Let `prompted` of the clips start from the masks that this click network makes of a few clicks."""
+        self._prompter = [prompter.eval().requires_grad_(False)]
+
+    @torch.no_grad()
+    def _prompts(self, image: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+        """Prompt masks (B, 1, H, W) for slices (B, 1, H, W): true, damaged, or a click network's answer."""
+        prompt = target.float()
+        if float(torch.rand((), generator=generator)) < 0.3:
+            prompt = damage(target, generator)
+        if not self._prompter or self.hparams["prompted"] <= 0:
+            return prompt
+        answered = torch.rand((len(image), 1, 1, 1), generator=generator) < self.hparams["prompted"]
+        network = self._prompter[0].to(image.device)
+        features = network.encode_image(image.contiguous(memory_format=torch.channels_last))
+        maps = image.new_zeros((len(image), 4, *image.shape[-2:]))
+        for _ in range(int(torch.randint(1, 4, (1,), generator=generator))):
+            points, kind = draw_clicks(target, maps[:, 0:1] > 0.5, generator, 0.7)
+            add_disks(maps[:, 1:2], maps[:, 2:3], points, kind, network.click_radius)
+            maps[:, 0:1] = network.decode(features, maps)["instances"].float().sigmoid()
+        answer = maps[:, 0:1] > 0.5
+        useful = answered.to(image.device) & answer.flatten(1).any(1).view(-1, 1, 1, 1)
+        return torch.where(useful, answer.float(), prompt)
 
     def _encode(self, network: TinyPropagation, image: Tensor) -> list[tuple[Tensor, ...]]:
         """Features of every slice of (B, T, H, W), one tuple a slice, from one pass."""
@@ -134,22 +167,18 @@ class PropagationModule(AveragedModule):
                 memory.append(network.remember(features[t], kept))
         return outputs
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """One batch of clips: image uint8 (B, T, H, W), mask uint8 (B, T, H, W)."""
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
+        """One batch of clips: image uint8 (B, T, H, W), mask uint8 (B, T, H, W); start masks are not used."""
         generator = self.common_generator(batch_index)
-        image, target = augment_clips(*batch, generator, scale=(0.85, 1.2), share=process_place())
+        image, target = augment_clips(batch[0], batch[1], generator, scale=(0.85, 1.2), share=process_place())
         generator = self.own_generator(generator, batch_index)
-        draw = torch.rand(3, generator=generator)
+        draw = torch.rand(2, generator=generator)
         if draw[0] < 0.2:  # the other way round: the object begins and grows
-            order = torch.arange(image.shape[1] - 1, -1, -1)
-            full = target[:, -1].flatten(1).any(1)
-            if bool(full.all()):
-                image, target = image[:, order], target[:, order]
-        prompt = target[:, :1].float()
-        if draw[1] < 0.3:
-            prompt = damage(target[:, :1], generator)
+            full = target[:, -1].flatten(1).any(1).view(-1, 1, 1, 1)
+            image, target = (torch.where(full, part.flip(1), part) for part in (image, target))
+        prompt = self._prompts(image[:, :1], target[:, :1], generator)
         second, has_second = None, None
-        if draw[2] < 0.5:
+        if draw[1] < 0.5:
             second, has_second = target[:, -1:].float(), torch.rand(len(target), generator=generator) < 0.6
         forcing = max(0.0, 1 - self.global_step / max(self.hparams["forcing_steps"], 1)) * 0.8
         outputs = self.carry(self.network, image, prompt, target, forcing, second, has_second, generator)
@@ -186,19 +215,11 @@ def drift(mask: Tensor, truth: Tensor, generator: torch.Generator, chance: float
         (B, 1, H, W), a new tensor.
     """
     batch = len(mask)
-    astray = mask.clone()
-    for i in range(batch):
-        draw = torch.rand(4, generator=generator)
-        if draw[0] >= chance:
-            continue
-        foreign = truth[(i + 1) % batch].float()
-        shift = [int(x) for x in ((torch.rand(2, generator=generator) - 0.5) * 0.5 * mask.shape[-1])]
-        if draw[1] < 0.35:
-            astray[i] = foreign
-        elif draw[1] < 0.6:
-            astray[i] = mask[i].roll(shift, (-2, -1))
-        elif draw[1] < 0.9:
-            astray[i] = torch.maximum(mask[i], foreign.roll(shift, (-2, -1)))
-        else:
-            astray[i] = 0
-    return astray
+    chosen, kind = torch.rand((2, batch, 1, 1, 1), generator=generator).to(mask.device)
+    shift = (torch.rand((batch, 2), generator=generator) - 0.5) * 0.5 * mask.shape[-1]
+    foreign = truth.roll(-1, 0).float()
+    grown = torch.maximum(mask, shifted(foreign, shift))
+    astray = torch.where(kind < 0.9, grown, torch.zeros_like(mask))
+    astray = torch.where(kind < 0.6, shifted(mask, shift), astray)
+    astray = torch.where(kind < 0.35, foreign, astray)
+    return torch.where(chosen < chance, astray, mask)

@@ -81,6 +81,8 @@ def synthetic_labels(rng: np.random.Generator, shape: tuple[int, int, int]) -> n
     """
     from scipy import ndimage
 
+    if rng.random() < 0.12:
+        return _cells(rng, shape)
     labels = np.zeros(shape, np.int16)
     count = 1
     if rng.random() < 0.7:  # background tissue in large patches, so that objects lie on something
@@ -105,6 +107,33 @@ def synthetic_labels(rng: np.random.Generator, shape: tuple[int, int, int]) -> n
                 labels[core] = count
                 count += 1
     return labels
+
+
+def _cells(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Label map of cells that fill the volume, as in tissue under a microscope; int16 (D, H, W)."""
+    from scipy import spatial
+
+    count = int(np.exp(rng.uniform(np.log(15), np.log(250))))
+    grid = np.stack(np.broadcast_arrays(*_grid(shape)), -1).astype(np.float32)
+    for axis in range(3):
+        grid[..., axis] += smooth_noise(rng, shape, rng.uniform(2, 8)) * rng.uniform(0, 0.06)
+    seeds = rng.uniform(-1, 1, (count, 3)) * (rng.uniform(0.3, 1.0), 1, 1)
+    nearest = spatial.cKDTree(seeds).query(grid.reshape(-1, 3))[1]
+    return (nearest.reshape(shape) + 1).astype(np.int16)
+
+
+def _outlined(rng: np.random.Generator, labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The image with a line of one brightness along all borders: membranes, capsules, walls."""
+    from scipy import ndimage
+
+    border = np.zeros(labels.shape, bool)
+    for axis in (1, 2):
+        low = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))
+        high = tuple(slice(1, None) if i == axis else slice(None) for i in range(3))
+        border[high] |= labels[high] != labels[low]
+    if rng.random() < 0.5:
+        border = ndimage.binary_dilation(border, np.ones((1, 2, 2)))
+    return np.where(border, np.float32(rng.uniform(-0.2, 1.2)), image).astype(np.float32)
 
 
 def paint(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
@@ -133,6 +162,8 @@ def paint(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
         texture = ndimage.gaussian_filter(texture, (sigma if labels.shape[0] > 1 else 0, sigma, sigma))
         texture /= texture.std() + 1e-6
     image = image + texture * spread[inverse]
+    if rng.random() < 0.12:
+        image = _outlined(rng, labels, image)
     blur = rng.uniform(0.2, 1.3)
     image = ndimage.gaussian_filter(image, (blur * 0.6 if labels.shape[0] > 1 else 0, blur, blur))
     if rng.random() < 0.6:

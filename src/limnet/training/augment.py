@@ -65,6 +65,9 @@ def augment_clips(
     gain, offset = uniform(0.75, 1.2).view(shape), uniform(-0.1, 0.15).view(shape)
     pixels = pixels.clamp(1e-4, 1) ** gamma * gain + offset
     pixels = torch.where((uniform(0, 1) < 0.15).view(shape), 1 - pixels, pixels)
-    noise = torch.randn((whole, *pixels.shape[1:]), generator=generator)[rank::processes].to(device)
+    source = generator  # draws on the images' own device: from the CPU noise would take as long as a training step
+    if device.type != "cpu":
+        source = torch.Generator(device).manual_seed(int(torch.randint(0, 2**62, (1,), generator=generator)))
+    noise = torch.randn((whole, *pixels.shape[1:]), generator=source, device=device)[rank::processes]
     strength = uniform(0, 0.06).view(shape) * (uniform(0, 1) < 0.5).view(shape)
     return (pixels + noise * strength).clamp(0, 1), inside

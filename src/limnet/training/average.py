@@ -16,9 +16,10 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
         step: steps done so far.
     """
     decay = min(decay, (1 + step) / (10 + step))
+    means, values = ([*m.parameters(), *m.buffers()] for m in (average, network))
+    pairs = [(a, b.to(a.dtype)) for a, b in zip(means, values, strict=True) if a.is_floating_point()]
     with torch.no_grad():
-        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value.to(mean.dtype), 1 - decay)
-            else:
+        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
+        for mean, value in zip(means, values, strict=True):
+            if not mean.is_floating_point():
                 mean.copy_(value)

@@ -20,7 +20,8 @@ class AveragedModule(LightningModule):
     """Base of the training modules.
 
     A subclass saves the hyper-parameters learning_rate, weight_decay, max_steps, average_decay and seed, and sets
-    `network` and `average`; warmup_steps (50) and optimizer ("adamw" or "muon", see `MuonAdam`) are optional.
+    `network` and `average`; warmup_steps (50), optimizer ("adamw" or "muon", see `MuonAdam`) and max_minutes (None: the
+    schedule counts steps alone, see `warmup_cosine`) are optional.
     """
 
     network: nn.Module
@@ -42,7 +43,8 @@ class AveragedModule(LightningModule):
             optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
         else:
             raise InputError(f"optimizer is {kind!r}; allowed are 'adamw' and 'muon'")
-        schedule = warmup_cosine(optimizer, self.hparams.get("warmup_steps", 50), self.hparams["max_steps"])
+        warmup, steps = self.hparams.get("warmup_steps", 50), self.hparams["max_steps"]
+        schedule = warmup_cosine(optimizer, warmup, steps, self.hparams.get("max_minutes"))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def step_generator(self, batch_index: int) -> torch.Generator:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
+
+from limnet.errors import InputError
 
 
 class ExportAverage(Callback):
@@ -35,3 +38,25 @@ class ExportAverage(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Export at the end."""
         self._export(trainer, module)
+
+
+class EndAfter(Callback):
+    """End the training so many minutes after its first step, as the schedule of `warmup_cosine` does.
+
+    Args:
+        minutes: above 0.
+
+    Raises:
+        InputError: 0 or fewer minutes.
+    """
+
+    def __init__(self, minutes: float):
+        if minutes <= 0:
+            raise InputError(f"minutes is {minutes}; give more than 0")
+        self.minutes, self._started = minutes, 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Ask the Trainer to stop when the time is over."""
+        self._started = self._started or time.monotonic()
+        if time.monotonic() - self._started >= 60 * self.minutes:
+            trainer.should_stop = True

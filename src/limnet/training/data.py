@@ -1,4 +1,4 @@
-"""What a recipe trains on: shards, a mix of data sets, or synthetic slices."""
+"""What a recipe trains on: shards, a mix of data sets, clips drawn while it runs, or synthetic slices."""
 
 from __future__ import annotations
 
@@ -74,8 +74,12 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         from limnet.datasets.synthetic import SyntheticDataModule
 
         return SyntheticDataModule(share, args.size, args.seed, args.batch_size * args.steps, clips)
-    if (args.shards is None) == (args.mix is None):
-        raise InputError("say what to train on: either --shards FOLDER, or --mix NAME with --root NAME=PATH")
+    if sum(given is not None for given in (args.shards, args.mix, args.live)) != 1:
+        raise InputError("say what to train on: --shards FOLDER, --live FOLDER, or --mix NAME with --root NAME=PATH")
+    if args.live is not None:
+        from limnet.training.live_data import LiveDataModule
+
+        return LiveDataModule(args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed)
     if args.shards is not None:
         validation_batch = 40 if task == "interaction" else 16
         return ShardDataModule(args.shards, args.pattern, args.validation, share, validation_batch, args.seed)

@@ -13,8 +13,6 @@ from limnet.training.launch import trainer_kwargs
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-CHECKPOINT_EVERY = 250
-
 
 def prepare(args: argparse.Namespace) -> None:
     """Set threads and seeds, before the module is built; a smoke run is quiet."""
@@ -47,12 +45,12 @@ def fit(
     from lightning import Trainer
     from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
-    from limnet.training.callbacks import ExportAverage
+    from limnet.training.callbacks import EndAfter, ExportAverage
     from limnet.training.log_images import LogImages
     from limnet.training.loggers import make_loggers
 
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    every = min(CHECKPOINT_EVERY, args.steps)
+    every = min(args.save_every, args.steps)
     callbacks = [
         ModelCheckpoint(
             args.out, save_last=True, every_n_train_steps=every, save_top_k=0, enable_version_counter=False
@@ -60,6 +58,8 @@ def fit(
         ExportAverage(args.out / role, every=every),
         LearningRateMonitor("step"),
     ]
+    if args.minutes is not None:
+        callbacks.append(EndAfter(args.minutes))
     if args.images:
         callbacks.append(LogImages(args.out / "images", args.images))
     trainer = Trainer(

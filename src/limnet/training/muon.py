@@ -16,24 +16,27 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic Newton-Schulz iteration of 
 _ITERATIONS = 5
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """Nearest half-orthogonal matrix, roughly: all singular values between about 0.7 and 1.2.
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Nearest half-orthogonal matrices, roughly: all singular values between about 0.7 and 1.2.
 
     Args:
-        matrix: (M, N).
+        matrices: (..., M, N).
 
     Returns:
-        (M, N) float32; computed in bfloat16.
+        (..., M, N) float32; computed in bfloat16.
     """
     a, b, c = _COEFFICIENTS
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp_min(1e-7)
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    shape = x.shape
+    x = x.reshape(-1, *shape[-2:])
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.T if tall else x).float()
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.reshape(shape)
+    return (x.mT if tall else x).float()
 
 
 class MuonAdam(torch.optim.Optimizer):
@@ -74,28 +77,43 @@ class MuonAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            update = self._muon if group["matrices"] else self._adam
-            for p in group["params"]:
-                if p.grad is not None:
-                    update(p, p.grad, group)
+            moved = [p for p in group["params"] if p.grad is not None]
+            if moved:
+                update = self._muon if group["matrices"] else self._adam
+                update(moved, [p.grad for p in moved if p.grad is not None], group)
         return loss
 
-    def _muon(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["momentum"] = torch.zeros_like(p)
-        mean = state["momentum"].lerp_(grad, 1 - group["momentum"])
-        ahead = grad.lerp(mean, group["momentum"]).reshape(len(p), -1)
-        size = 0.2 * max(ahead.shape) ** 0.5
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(orthogonalized(ahead).reshape(p.shape), alpha=-group["lr"] * size)
+    def _muon(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        """Matrices of one shape take the iteration together: on a GPU that is many small kernels fewer."""
+        means = self._state("momentum", parameters)
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, p in enumerate(parameters):
+            alike.setdefault((len(p), p[0].numel()), []).append(number)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        for shape, members in alike.items():
+            turned = orthogonalized(torch.stack([ahead[i].reshape(shape) for i in members]))
+            turned = turned * (group["lr"] * 0.2 * max(shape) ** 0.5)
+            moved = [parameters[i] for i in members]
+            torch._foreach_sub_(moved, [part.reshape(p.shape) for part, p in zip(turned, moved, strict=True)])
 
-    def _adam(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["mean"], state["square"], state["step"] = torch.zeros_like(p), torch.zeros_like(p), 0
+    def _adam(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         first, second = group["betas"]
-        state["step"] += 1
-        mean = state["mean"].lerp_(grad, 1 - first) / (1 - first ** state["step"])
-        square = state["square"].lerp_(grad.square(), 1 - second) / (1 - second ** state["step"])
-        p.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])
+        means, squares = self._state("mean", parameters), self._state("square", parameters)
+        steps = [self.state[p].get("step", 0) + 1 for p in parameters]
+        for p, step in zip(parameters, steps, strict=True):
+            self.state[p]["step"] = step
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - second)
+        roots = torch._foreach_sqrt(torch._foreach_div(squares, [1 - second**step for step in steps]))
+        torch._foreach_add_(roots, 1e-8)
+        rates = [-group["lr"] / (1 - first**step) for step in steps]
+        torch._foreach_addcdiv_(parameters, means, roots, rates)
+
+    def _state(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
+        """One tensor of the state of every parameter, zero at first."""
+        for p in parameters:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in parameters]

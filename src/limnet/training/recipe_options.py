@@ -33,6 +33,8 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -
     group.add_argument("--init", help="network to start from: a model folder or its part, a zoo name, a Hub repository")
     group.add_argument("--out", type=Path, default=Path(out), help=f"output folder (default: {out})")
     group.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
+    group.add_argument("--minutes", type=float, help="end, with the learning rate, after so many minutes")
+    group.add_argument("--save-every", type=int, default=250, help="steps between checkpoints (default: 250)")
     group.add_argument("--threads", type=int, default=0, help="torch threads, 0 for torch's own choice")
     group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
     add_logger_arguments(parser)
@@ -49,7 +51,9 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     """
     from limnet.datasets.mixes import MIXES
 
-    group = parser.add_argument_group("data", "either --shards, or --mix with a --root for each data set you have")
+    group = parser.add_argument_group(
+        "data", "either --shards, or --mix with a --root for each data set you have, or --live"
+    )
     group.add_argument("--shards", type=Path, help=f"folder with {kind}_*_image.npy and {kind}_*_mask.npy")
     group.add_argument("--pattern", default=f"{kind}_*", help=f"training shards (default: {kind}_*)")
     group.add_argument("--validation", default=f"{validation}_*", help=f"validation shards (default: {validation}_*)")
@@ -57,11 +61,18 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument(
         "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
     )
+    group.add_argument(
+        "--live",
+        type=Path,
+        metavar="ROOT",
+        help="folder with manifest.json: --workers processes draw clips while the training runs; for accelerators",
+    )
+    group.add_argument("--pool", type=int, default=40000, help="newest clips of --live to train on (default: 40000)")
     group.add_argument("--size", type=int, help="side of the windows in network pixels")
     group.add_argument("--length", type=int, help="slices of a clip")
     group.add_argument("--samples-per-epoch", type=int, default=2000, help="draws per epoch of a mix (default: 2000)")
     group.add_argument("--val-samples", type=int, default=64, help="clips of a validation on a mix (default: 64)")
-    group.add_argument("--workers", type=int, default=0, help="processes that draw samples of a mix (default: 0)")
+    group.add_argument("--workers", type=int, default=0, help="processes that draw for --mix or --live (default: 0)")
     group.add_argument("--cache", type=Path, help="decoded images of a mix (default: the user's cache folder)")
 
 
