@@ -36,3 +36,11 @@ def test_least_sure_is_a_probability(value: object) -> None:
     with pytest.raises(InputError, match="least_sure"):
         Settings(least_sure=value)  # type: ignore[arg-type]
     assert Settings(least_sure=0.65).least_sure == 0.65
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, float("inf"), float("nan"), True, "2"])
+def test_most_growth_is_a_factor(value: object) -> None:
+    with pytest.raises(InputError, match="most_growth"):
+        Settings(most_growth=value)  # type: ignore[arg-type]
+    assert Settings(most_growth=2).most_growth == 2
+    assert Settings(most_growth=0).most_growth == 0

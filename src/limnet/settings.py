@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ class Settings:
         stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
         least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
             this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
+        most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times the
+            area of the largest prompted slice, at least 1: it leaks. 0 turns it off.
         look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
             where they show its ends. For volumes; films have nothing across.
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
@@ -35,6 +38,7 @@ class Settings:
     tau: float = 0.5
     stop_after_empty: int = 3
     least_sure: float = 0.0
+    most_growth: float = 0.0
     look_across: bool = False
     click_fallback: int = 2
     follow_window: bool = True
@@ -49,6 +53,9 @@ class Settings:
         sure = self.least_sure
         if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure < 1:
             raise InputError(f"least_sure is {sure!r}; it is a probability of at least 0 and below 1 (0 turns it off)")
+        most = self.most_growth
+        if isinstance(most, bool) or not isinstance(most, (int, float)) or not (most == 0 or 1 <= most < math.inf):
+            raise InputError(f"most_growth is {most!r}; it is a factor of at least 1, or 0 to turn it off")
         for name in ("follow_window", "look_across"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")

@@ -331,6 +331,16 @@ def test_an_open_sweep_ends_where_it_is_unsure(monkeypatch: pytest.MonkeyPatch) 
     assert run({8: filled(), 12: EMPTY}, 8, "volume", least_sure=0.6) == {}, "an empty prompt ahead holds no object"
 
 
+def test_an_open_sweep_ends_where_it_has_grown_too_much() -> None:
+    small, half = EMPTY.copy(), EMPTY.copy()
+    small[:2, :2] = 1.0  # 4 of 42 pixels; the fake's answers have all 42
+    half[:3] = 1.0
+    assert run({8: small}, 8, most_growth=10.0) == {}
+    assert sorted(run({8: small}, 8, most_growth=10.5)) == [i for i in range(DEPTH) if i != 8]
+    assert sorted(run({8: small, 12: half}, 8, most_growth=2.0)) == [i for i in range(DEPTH) if i not in (8, 12)]
+    assert sorted(run({8: small, 12: small}, 12, "interval", most_growth=2.0)) == [9, 10, 11], "no end between prompts"
+
+
 def test_beyond_its_known_reach_only_a_very_sure_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def swept(prompts: dict[int, np.ndarray], origin: int, within: tuple[int, int], scope: str = "volume") -> list[int]:
         return sorted(make().propagate(view(), prompts, origin, scope, within=within))

@@ -6,6 +6,7 @@ slices, where the sweeps of both prompts are blended by distance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -32,8 +33,9 @@ class Propagator:
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: features of the case; a private one when None.
-        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default) and `least_sure` (an
-            open sweep ends at a slice whose mask is less sure; 0, off, by default). None for the defaults.
+        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default), `least_sure` and
+            `most_growth` (an open sweep ends at a slice whose mask is less sure, or larger by more than that factor than
+            the largest prompted one; 0, off, by default). None for the defaults.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Propagator:
         self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
         self.stop_after_empty = int(getattr(settings, "stop_after_empty", 3))
         self.least_sure = float(getattr(settings, "least_sure", 0.0))
+        self.most_growth = float(getattr(settings, "most_growth", 0.0))
 
     def propagate(
         self,
@@ -133,6 +136,7 @@ class Propagator:
         carrier.place(start, prompts[start])
         empty = 0
         last = max(i * direction for i, mask in prompts.items() if (mask > 0.5).any()) * direction
+        most = self.most_growth * max(_area(mask) for mask in prompts.values()) or math.inf
         for index in range(start + direction, end, direction):
             if index in prompts:
                 empty = 0 if (prompts[index] > 0.5).any() else empty + 1
@@ -144,7 +148,7 @@ class Propagator:
                 result = carrier.step(index)
                 beyond = within is not None and not within[0] <= index <= within[1]
                 least = max(self.least_sure, SURE_BEYOND) if beyond else self.least_sure
-                if (index - last) * direction > 0 and _sureness(result) < least:
+                if (index - last) * direction > 0 and (_sureness(result) < least or _area(result) > most):
                     count.skip(abs(end - index))
                     break
                 results[index] = result
@@ -154,6 +158,11 @@ class Propagator:
                     break
             count.add()
         return results
+
+
+def _area(mask: Slice) -> int:
+    """Pixels of a mask (H, W)."""
+    return int((mask > 0.5).sum())
 
 
 def _sureness(mask: Slice) -> float:
