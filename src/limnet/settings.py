@@ -25,8 +25,8 @@ class Settings:
         stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
         least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
             this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
-        most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times the
-            area of the largest prompted slice, at least 1: it leaks. 0 turns it off.
+        most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times
+            (at least once) the area of the largest prompted slice: it leaks. 0 turns it off.
         look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
             where they show its ends. For volumes; films have nothing across.
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.

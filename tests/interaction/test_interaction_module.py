@@ -173,3 +173,23 @@ def test_weights_of_the_losses() -> None:
     for wrong in ((1.0, 1.0), (0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
         with pytest.raises(InputError, match="give three of at least 0"):
             InteractionModule(loss_weights=wrong)
+
+
+def test_carried_masks_as_start() -> None:
+    from limnet.propagation.tiny import TinyPropagation
+    from tests.helpers.tiny_networks import MEMORY
+
+    torch.manual_seed(0)
+    module = make(carried=1.0)
+    assert module.training_step(batch(3, 2), 0).isfinite()  # without a carrier nothing is carried
+    keys = set(module.state_dict())
+    module.start_from(TinyPropagation(**ENCODER, **MEMORY))
+    assert set(module.state_dict()) == keys
+    image, mask = batch(4, 2)
+    prompts = torch.zeros(4, 4, 32, 32)
+    prompts[:, 3] = 1
+    module._start_from_carried(image.float() / 255, mask > 0, prompts, torch.Generator().manual_seed(0))
+    assert prompts[:, 0].std() > 0  # an untrained carrier hands on the other slice's mask
+    assert bool((prompts[:, 0] > 0.5).flatten(1).any(1).all())
+    assert not prompts[:, 1:].any()
+    assert module.training_step(batch(3, 2), 0).isfinite()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
+from limnet.interaction import training_clicks
 from limnet.interaction.training_clicks import add_disks, draw_clicks, erosion_depth
 from tests.helpers.tiny_networks import disk
 
@@ -95,3 +96,10 @@ def test_disks() -> None:
     assert not bool(positive[0, 0, 7, 7])
     add_disks(positive, negative, torch.tensor([[5, 7]] * 3), torch.tensor([1, 1, 1]), 2.0)
     assert float(positive[0].sum()) == 18  # earlier clicks stay
+
+
+def test_depth_on_accelerators_is_the_same() -> None:
+    masks = (torch.rand(4, 1, 30, 41, generator=generator()) > 0.04).float()
+    masks[0] = 1.0
+    masks[1] = 0.0
+    assert torch.equal(training_clicks._pooled_depth(masks, 9), training_clicks.erosion_depth(masks, 9))

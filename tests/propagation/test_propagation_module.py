@@ -142,3 +142,24 @@ def test_weights_of_the_losses() -> None:
     assert make(loss_weights=(0, 2, 1)).hparams["loss_weights"] == [0.0, 2.0, 1.0]
     with pytest.raises(InputError, match="give three of at least 0"):
         make(loss_weights=(1.0,))
+
+
+def test_prompts_answered_by_a_click_network() -> None:
+    from limnet.interaction.tiny import TinyInteraction
+
+    module = make(prompted=1.0)
+    image, mask = batch(4)
+    image, target = image[:, :1].float() / 255, mask[:, :1] > 0
+    plain = module._prompts(image, target, torch.Generator().manual_seed(1))
+    keys = set(module.state_dict())
+    prompter = TinyInteraction(**ENCODER)
+    with torch.no_grad():
+        prompter.decoder.head.bias.fill_(5.0)  # says yes everywhere
+    module.prompt_by(prompter)
+    assert set(module.state_dict()) == keys
+    answered = module._prompts(image, target, torch.Generator().manual_seed(1))
+    assert bool((answered == 1).all())
+    assert not bool((plain == 1).all())
+    with torch.no_grad():
+        prompter.decoder.head.bias.fill_(-9.0)  # an empty answer is no prompt
+    assert torch.equal(module._prompts(image, target, torch.Generator().manual_seed(1)), plain)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limnet.simulation import volumes
 from limnet.simulation.volumes import paint, smooth_noise, synthetic_labels
 
 
@@ -56,3 +57,26 @@ def test_paint_shows_the_labels() -> None:
         image = paint(np.random.default_rng(seed), labels)
         gaps.append(abs(float(image[labels > 0].mean() - image[labels == 0].mean())))
     assert np.median(gaps) > 0.1
+
+
+def test_cells_fill_the_volume_and_are_compact() -> None:
+    labels = volumes._cells(np.random.default_rng(0), (8, 48, 48))
+    ids, counts = np.unique(labels, return_counts=True)
+    assert ids.min() >= 1, "there is nothing between cells"
+    assert len(ids) > 5
+    largest = labels == ids[counts.argmax()]
+    rows, columns = (np.flatnonzero(largest.any((0, axis))) for axis in (2, 1))
+    assert largest.sum() > 0.1 * (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+
+
+def test_outlines_lie_on_borders_only() -> None:
+    labels = np.zeros((2, 30, 30), np.int16)
+    labels[:, 10:20, 8:22] = 3
+    image = np.full(labels.shape, 0.5, np.float32)
+    outlined = volumes._outlined(np.random.default_rng(1), labels, image)
+    changed = outlined != image
+    assert changed.any()
+    assert len(np.unique(outlined[changed])) == 1
+    assert not changed[:, 12:18, 11:19].any()
+    assert not changed[:, :8].any()
+    assert np.array_equal(image, np.full(labels.shape, 0.5, np.float32))

@@ -33,9 +33,9 @@ class Propagator:
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: features of the case; a private one when None.
-        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default), `least_sure` and
-            `most_growth` (an open sweep ends at a slice whose mask is less sure, or larger by more than that factor than
-            the largest prompted one; 0, off, by default). None for the defaults.
+        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default), `least_sure` (an
+            open sweep ends at a slice whose mask is less sure; 0, off, by default) and `most_growth` (or that is larger
+            than the largest prompted one by more than this factor; 0, off, by default). None for the defaults.
     """
 
     def __init__(
