@@ -5,9 +5,10 @@
 
 Settings: propagation scope (volume against interval), a window that follows the object, the early stop after empty
 slices, the disk around disobeyed clicks, fusion. With `--models A,B` the same objects are segmented by several models
-as they are instead, for example trained with and without the defective masks. "clicks obeyed" is the share of clicks
-that the interaction network obeys by itself, before the case makes every click hold; "compliance" is what is left
-after that, which must be 100 %.
+as they are instead, for example trained with and without the defective masks; with `--true-prompts` the model with
+itself where every clicked slice comes out right, as if it had been corrected before it is propagated. "clicks obeyed" is
+the share of clicks that the interaction network obeys by itself, before the case makes every click hold; "compliance"
+is what is left after that, which must be 100 %.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from limnet.bench.studies.tables import (
     pace,
     share,
 )
-from limnet.bench.studies.watchers import WatchedPredictor
+from limnet.bench.studies.watchers import TruePredictor, WatchedPredictor
 from limnet.engine import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
 from limnet.segmenter import InteractiveSegmenter
 
-RELEASED = "as released"
+RELEASED, TRUE = "as released", "clicked slices true"
 NEVER = 1 << 20  # empty slices no volume has
 SURE = 0.65  # for models that do not end open sweeps where they are unsure
 GROWTH = 1.5  # for models that do not end open sweeps where they have grown
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
     parser = study_parser(__doc__ or "")
     parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
+    parser.add_argument("--true-prompts", action="store_true", help="compare with clicked slices that are always right")
     args = parser.parse_args(argv)
     set_threads(args)
     if args.models:
@@ -80,23 +82,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         fixed = {"models": {name: model.identity for name, model in models.items()}}
     else:
         model = InteractiveSegmenter.from_pretrained(args.model)
-        variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
+        if args.true_prompts:
+            variants = {name: measured(model, {}, args.rounds, name == TRUE) for name in (RELEASED, TRUE)}
+        else:
+            variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
         fixed = {"model": model.identity, "settings": model.settings.to_json()}
-    stem = "ablations_models" if args.models else "ablations"
+    stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
     fixed |= fixed_of(args, "rounds")
     record = Record(args.out, stem, command_of("ablations", parser, args), fixed)
     sweep(record, objects_of(args), variants)
     report(record, list(variants), args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int) -> Measure:
-    """How to measure an object with some settings changed."""
+def measured(
+    segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int, true_prompts: bool = False
+) -> Measure:
+    """How to measure an object with some settings changed, or with clicked slices that are always right."""
 
     def measure(thing: StudyObject) -> Row:
         watched: list[WatchedPredictor] = []
 
         def watch(engine: Engine) -> Engine:
-            watched.append(WatchedPredictor(engine.predictor))
+            inner = TruePredictor(engine.predictor, thing.truth) if true_prompts else engine.predictor
+            watched.append(WatchedPredictor(inner))
             return replace(engine, predictor=watched[0])
 
         case = open_case(segmenter, thing.volume, with_settings(segmenter, **changes), change=watch)

@@ -43,3 +43,14 @@ def test_several_models(study: list[str], tmp_path: Path) -> None:
     assert "--models a,plain=b" in found["command"]
     with pytest.raises(InputError, match="two models"):
         ablations.main([*study, "--models", "x/a,y/a"])
+
+
+def test_clicked_slices_that_are_always_right(
+    study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path
+) -> None:
+    ablations.main([*study, "--true-prompts", "--rounds", "2", "--per-file", "1"])
+    rows = json.loads((tmp_path / "ablations_prompts.json").read_text())["rows"]
+    assert [r["variant"] for r in rows] == [ablations.RELEASED, ablations.TRUE] * 2
+    for released, true in zip(rows[::2], rows[1::2], strict=True):
+        assert true["dice"][0] >= released["dice"][0]
+        assert true["newest"][0] == true["newest"][1], "a true mask obeys every click"

@@ -51,6 +51,26 @@ class Comparison(NamedTuple):
         return _wrong(self.previous, self.truth) < _wrong(self.current, self.truth)
 
 
+class TruePredictor:
+    """A predictor whose slices are always right: the robot as a person who corrects a slice before propagating it.
+
+    Looks at planes across the slices (`limnet.across`) still go to the network.
+
+    Args:
+        predictor: the network's.
+        truth: bool (D, H, W), slices along axis 0.
+    """
+
+    def __init__(self, predictor: Predictor, truth: NDArray[np.bool_]):
+        self.predictor, self.truth = predictor, truth
+
+    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> Slice:
+        """The true mask of the slice."""
+        if view.axis != 0:
+            return self.predictor.predict(view, index, prompts, previous)
+        return self.truth[index].astype(np.float32)
+
+
 class TrueAssessor:
     """An assessor that knows the truth: it keeps the previous mask exactly where that is better (oracle fusion).
 
