@@ -6,7 +6,7 @@
 Settings: propagation scope (volume against interval), a window that follows the object, the early stop after empty
 slices, the disk around disobeyed clicks, fusion. With `--models A,B` the same objects are segmented by several models
 as they are instead, for example trained with and without the defective masks; with `--true-prompts` the model with
-itself where every clicked slice comes out right, as if it had been corrected before it is propagated. "clicks obeyed" is
+itself where every clicked slice comes out right, as if corrected before it is propagated. "clicks obeyed" is
 the share of clicks that the interaction network obeys by itself, before the case makes every click hold; "compliance"
 is what is left after that, which must be 100 %.
 """
