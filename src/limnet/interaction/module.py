@@ -167,7 +167,7 @@ class InteractionModule(AveragedModule):
         index = _some(len(target), self.hparams["own"], generator).to(target.device)
         beside = torch.rand(len(target), generator=generator) < 0.2
         bias = torch.rand((len(target), 1, 1, 1), generator=generator) * 2.5 - 0.7
-        if not len(index):
+        if len(index) < 2:  # batch statistics of one sample are none
             return
         tall = functional.max_pool2d(target.float(), (25, 1), 1, (12, 0))
         ring = (functional.max_pool2d(tall, (1, 25), 1, (0, 12)) > 0) & ~target
