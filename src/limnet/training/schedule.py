@@ -17,7 +17,7 @@ def warmup_cosine(
         optimizer: whose rates are scheduled.
         warmup: steps.
         total: steps.
-        minutes: for a machine that is booked for so long: the cosine ends then, counted from the first step, if that comes
+        minutes: for a machine booked for so long: the cosine ends then, counted from the first step, if that comes
             before `total` steps. Such a training cannot be repeated exactly. None to count steps alone.
     """
     started: list[float] = []
