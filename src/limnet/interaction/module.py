@@ -15,7 +15,7 @@ from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
-from limnet.interaction.start_masks import POOR, damage, start_prompts, wrong_objects
+from limnet.interaction.start_masks import POOR, damage, start_at, start_prompts, wrong_objects
 from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.propagation.tiny import TinyPropagation
 from limnet.training.augment import augment_clips
@@ -122,7 +122,7 @@ class InteractionModule(AveragedModule):
         prompts = start_prompts(target, generator, self.hparams["corruption"], self.hparams["started"])
         if len(masks) > 1:
             start = warped[:, len(used) : len(used) + 1]
-            _start_at(prompts, start.float(), start.flatten(1).any(1))
+            start_at(prompts, start.float(), start.flatten(1).any(1))
         if other != pick:
             self._start_from_carried(clip, marked, prompts, generator)
         if "bounds" not in self.network.prompt_channels:
@@ -207,13 +207,6 @@ class InteractionModule(AveragedModule):
         """The robot user on the first slice of every clip, with the averaged weights; see `validate_clicks`."""
         self.average.eval()
         return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])
-
-
-def _start_at(prompts: Tensor, start: Tensor, chosen: Tensor) -> None:
-    """Let the chosen samples (B,) of `prompts` (B, 4, H, W) start from `start` (B, 1, H, W), in place."""
-    chosen = chosen.view(-1, 1, 1, 1)
-    prompts[:, 0:1] = torch.where(chosen, start, prompts[:, 0:1])
-    prompts[:, 3:4] = torch.where(chosen, 0.0, prompts[:, 3:4])
 
 
 def _some(count: int, share: float, generator: torch.Generator) -> Tensor:

@@ -102,10 +102,16 @@ def poor_masks(target: Tensor, foreign: Tensor, generator: torch.Generator) -> T
 
 def wrong_objects(target: Tensor, prompts: Tensor, generator: torch.Generator, chance: float) -> Tensor:
     """Targets (B, 1, H, W) of which some are emptied, their masks moved to the start mask in `prompts`, in place."""
-    chosen = (torch.rand(len(target), generator=generator) < chance).to(target.device).view(-1, 1, 1, 1)
-    prompts[:, 0:1] = torch.where(chosen, target.float(), prompts[:, 0:1])
+    chosen = (torch.rand(len(target), generator=generator) < chance).to(target.device)
+    start_at(prompts, target.float(), chosen)
+    return target & ~chosen.view(-1, 1, 1, 1)
+
+
+def start_at(prompts: Tensor, start: Tensor, chosen: Tensor) -> None:
+    """Let the chosen samples (B,) of `prompts` (B, 4, H, W) start from `start` (B, 1, H, W) and no box, in place."""
+    chosen = chosen.view(-1, 1, 1, 1)
+    prompts[:, 0:1] = torch.where(chosen, start, prompts[:, 0:1])
     prompts[:, 3:4] = torch.where(chosen, 0.0, prompts[:, 3:4])
-    return target & ~chosen
 
 
 def damage(target: Tensor, generator: torch.Generator) -> Tensor:
