@@ -7,8 +7,8 @@
 Wants a machine that does nothing else. Methods take turns, lap by lap, in one process per size; memory is looked at in
 a fresh process per depth. After `--minutes` no lap begins any more, but there are two at least. What is finished is
 kept: the same command goes on where it was stopped, also to more laps. SAM 2 needs transformers, nnInteractive's
-network dynamic-network-architectures; without them they are left out, and the result says so; with them every lap
-takes about five minutes more. All weights but those of `--model` are random.
+network dynamic-network-architectures; without them they are left out, and the result says so; with them a lap
+takes about four minutes. All weights but those of `--model` are random.
 """
 
 from __future__ import annotations

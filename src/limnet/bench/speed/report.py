@@ -88,14 +88,18 @@ def draw_ratios(summary: Row, path: Path) -> Path:
 
     shown = RATIOS[:4]
     configs = list(dict.fromkeys((r["size"], r["threads"], r["precision"]) for r in summary["timed"]))
-    names = [n for n in [*METHODS, *COMBINED] if any(r["method"] == n and r["times_base"] for r in summary["timed"])]
     columns = min(2, len(configs))
-    rows = -(-len(configs) // columns)
-    figure = new_figure(6.5 * columns, (0.42 * max(len(names), 2) + 1.1) * rows + 0.8)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+    lines = [configs[first : first + columns] for first in range(0, len(configs), columns)]
+    ratios = [r for r in summary["timed"] if r["times_base"]]
+    there = [{r["method"] for r in ratios if (r["size"], r["threads"], r["precision"]) in line} for line in lines]
+    shown_names = [[n for n in [*METHODS, *COMBINED] if n in found] for found in there]
+    heights = [0.42 * max(len(names), 2) + 1.1 for names in shown_names]
+    figure = new_figure(6.5 * columns, sum(heights) + 0.8)
+    grid = figure.subplots(len(lines), columns, squeeze=False, sharey="row", sharex=True, height_ratios=heights)
     for axes in grid.ravel()[len(configs) :]:
         axes.axis("off")
-    for axes, config in zip(grid.ravel(), configs, strict=False):
+    for number, (axes, config) in enumerate(zip(grid.ravel(), configs, strict=False)):
+        names = shown_names[number // columns]
         plain(axes, f"{config[0]} pixels, threads: {config[1]}, {config[2]}", f"times as long as {summary['base']}")
         axes.axvline(1, color="#9aa5b1", linewidth=1)
         for row in summary["timed"]:
