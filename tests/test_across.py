@@ -52,7 +52,7 @@ def test_nothing_to_see() -> None:
     assert look_across(ThresholdPredictor(), film, 5, (20, 24)) is None
 
     class Blind(ThresholdPredictor):
-        def predict(self, view: Any, index: int, prompts: Any, previous: Any) -> np.ndarray:
+        def predict(self, view: Any, index: int, prompts: Any, previous: Any, nearest: Any = None) -> np.ndarray:
             return np.zeros(view.shape, np.float32)
 
     assert look_across(Blind(), SliceView(Volume.from_array(two_balls()), 0), 5, (20, 24)) is None

@@ -23,8 +23,23 @@ Progress = Callable[[int, int], object]
 class Predictor(Protocol):
     """Interaction: prompts on one slice to its mask."""
 
-    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> Slice:
-        """(H, W) float32 probability of slice `index`; `previous` is its mask so far, None if there is none."""
+    def predict(
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        previous: Slice | None,
+        nearest: NDArray[np.bool_] | None = None,
+    ) -> Slice:
+        """(H, W) float32 probability of slice `index`.
+
+        Args:
+            view: The volume along the case's axis.
+            index: The slice.
+            prompts: Its prompts, oldest first.
+            previous: Its probabilities so far, None if there are none.
+            nearest: (H, W) mask of the nearest other prompted slice that holds the object, None if there is none.
+        """
         ...
 
 

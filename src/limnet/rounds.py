@@ -89,7 +89,7 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         if previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
         else:
-            probability = bench.engine.predictor.predict(view, index, drawn, previous)
+            probability = bench.engine.predictor.predict(view, index, drawn, previous, _nearest(slices, prompts, index))
         obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
     indices = [index for index, _ in placed]
@@ -255,6 +255,13 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
         rounds=(*state.rounds, Round(prompt, largest)),
     )
     return _with_quality(bench, state, new)
+
+
+def _nearest(slices: list[SliceMask | None], prompts: Iterable[int], index: int) -> NDArray[np.bool_] | None:
+    """(H, W) mask of the nearest other prompted slice with the object, None if there is none."""
+    held = [stored for i in sorted(prompts, key=lambda i: abs(i - index)) if i != index and (stored := slices[i])]
+    full = next((stored for stored in held if not is_empty(stored)), None)
+    return None if full is None else unpack(full, full.shape) > 0.5
 
 
 def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:

@@ -37,6 +37,26 @@ def test_first_click_finds_objects_of_any_size(radius: int) -> None:
     assert len(network.encoded) <= len(FIRST_SCALES) + 2
 
 
+def test_another_slice_tells_the_scale_to_look_at() -> None:
+    view, mask = disks_view((2, 240, 200), ((100, 90, 12),))
+    alone, known = make(), make()
+    alone[0].predict(view, 1, [click(100, 90)], None)
+    result = known[0].predict(view, 1, [click(100, 90)], None, mask)
+    assert dice(result > 0.5, mask) > 0.9
+    assert len(known[1].encoded) == 1 < len(alone[1].encoded), "one window suits, nothing is tried"
+    nothing = np.zeros_like(mask)
+    assert np.array_equal(
+        known[0].predict(view, 0, [click(100, 90)], None, nothing), alone[0].predict(view, 0, [click(100, 90)], None)
+    )
+
+
+def test_a_scale_known_wrongly_is_corrected() -> None:
+    view, mask = disks_view((2, 240, 200), ((100, 90, 30),))
+    far, small = disks_view((1, 240, 200), ((20, 20, 6),))
+    result = make()[0].predict(view, 1, [click(100, 90)], None, small)
+    assert dice(result > 0.5, mask) > 0.9
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(8, 200), st.integers(8, 200), st.floats(0, 1), st.floats(0, 1), st.sampled_from([1.0, 3.0]))
 def test_any_slice_and_click(height: int, width: int, down: float, right: float, aspect: float) -> None:

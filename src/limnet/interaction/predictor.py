@@ -6,6 +6,7 @@ The window is a second look, never an eraser: outside of it the mask so far stay
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,7 +55,12 @@ class SlicePredictor:
         self.click_radius = float(network.click_radius)  # type: ignore[arg-type]
 
     def predict(
-        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: NDArray[np.float32] | None
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        previous: NDArray[np.float32] | None,
+        nearest: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Mask of one slice.
 
@@ -63,6 +69,8 @@ class SlicePredictor:
             index: slice.
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
+            nearest: (H, W) mask of the nearest other prompted slice that holds the object: the scale to look at, where
+                there is no mask so far. None when no other slice was prompted.
 
         Returns:
             (H, W) float32 probabilities.
@@ -73,7 +81,9 @@ class SlicePredictor:
         marked = _prompt_box(prompts, shape)
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
         if old is None and not boxed and marked is not None:
-            window, logits = self._first_look(view, index, prompts, marked)
+            known = None if nearest is None else mask_box(nearest)
+            look = self._first_look if known is None else partial(self._look_at_scale, known)
+            window, logits = look(view, index, prompts, marked)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
@@ -109,6 +119,21 @@ class SlicePredictor:
             logits: Tensor = self.network.decode(features, tensor.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
 
+    def _look_at_scale(
+        self,
+        known: tuple[int, int, int, int],
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        marked: tuple[int, int, int, int],
+    ) -> tuple[Window, Tensor]:
+        """Look around what is marked in a window that would suit the object as another slice shows it."""
+        suited = window_around(known, view.shape, view.spacing, self.size)
+        centre, least = _place(marked, view.spacing)
+        side = max(suited.height * view.spacing[0], suited.width * view.spacing[1], least)
+        window = window_of_side(side, centre, view.shape, view.spacing, self.size)
+        return window, self._look(view, index, window, prompts, np.zeros(view.shape, np.float32))
+
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
     ) -> tuple[Window, Tensor]:
@@ -119,8 +144,7 @@ class SlicePredictor:
         """
         shape, spacing = view.shape, view.spacing
         longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
-        least = 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)
-        centre = ((marked[0] + marked[1]) / 2, (marked[2] + marked[3]) / 2)
+        centre, least = _place(marked, spacing)
         nothing = np.zeros(shape, np.float32)
         sides = [max(scale * longest, least) for scale in FIRST_SCALES]
         windows = list(dict.fromkeys(window_of_side(side, centre, shape, spacing, self.size) for side in sides))
@@ -132,6 +156,12 @@ class SlicePredictor:
         weight = [min(1.0, _contrast(*pair) / _CLEAR) for pair in zip(images, answers, strict=True)]
         best = int(np.argmax(np.multiply(agreement, weight)))
         return windows[best], answers[best]
+
+
+def _place(marked: tuple[int, int, int, int], spacing: Sequence[float]) -> tuple[tuple[float, float], float]:
+    """Middle of what is marked (row, column), and the shortest side in millimetres of a window around it."""
+    centre = ((marked[0] + marked[1]) / 2, (marked[2] + marked[3]) / 2)
+    return centre, 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)
 
 
 def _contrast(image: Tensor, logits: Tensor) -> float:

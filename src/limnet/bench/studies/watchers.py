@@ -64,10 +64,17 @@ class TruePredictor:
     def __init__(self, predictor: Predictor, truth: NDArray[np.bool_]):
         self.predictor, self.truth = predictor, truth
 
-    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> Slice:
+    def predict(
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        previous: Slice | None,
+        nearest: NDArray[np.bool_] | None = None,
+    ) -> Slice:
         """The true mask of the slice."""
         if view.axis != 0:
-            return self.predictor.predict(view, index, prompts, previous)
+            return self.predictor.predict(view, index, prompts, previous, nearest)
         return self.truth[index].astype(np.float32)
 
 
@@ -142,9 +149,16 @@ class WatchedPredictor:
         self.last: list[bool] = []
         self.every: list[bool] = []
 
-    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> Slice:
+    def predict(
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        previous: Slice | None,
+        nearest: NDArray[np.bool_] | None = None,
+    ) -> Slice:
         """What the inner predictor says."""
-        answer = self.inner.predict(view, index, prompts, previous)
+        answer = self.inner.predict(view, index, prompts, previous, nearest)
         obeyed = [bool(answer[p.points[0]] > 0.5) == p.positive for p in prompts if p.kind == "click"]
         self.every += obeyed
         self.last += obeyed[-1:]
