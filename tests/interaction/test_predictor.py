@@ -52,7 +52,7 @@ def test_another_slice_tells_the_scale_to_look_at() -> None:
 
 def test_a_scale_known_wrongly_is_corrected() -> None:
     view, mask = disks_view((2, 240, 200), ((100, 90, 30),))
-    far, small = disks_view((1, 240, 200), ((20, 20, 6),))
+    small = disks_view((1, 240, 200), ((20, 20, 6),))[1]
     result = make()[0].predict(view, 1, [click(100, 90)], None, small)
     assert dice(result > 0.5, mask) > 0.9
 
