@@ -59,6 +59,9 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         metavar="STEM",
         help="also write a shard of wrong masks for the click network to start from",
     )
+    collect.add_argument(
+        "--synthetic", type=float, default=0.0, help="share of cases on synthetic volumes (default: 0; not with --mix)"
+    )
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     collect.add_argument("--seed", type=int, default=0)
     collect.add_argument("--threads", type=int, default=0)
@@ -80,6 +83,7 @@ def collect(args: argparse.Namespace) -> None:
     from limnet import InteractiveSegmenter
     from limnet.interaction.start_rows import StartRows
     from limnet.quality.defect_rows import DefectRows
+    from limnet.quality.prompted import Prompted
     from limnet.simulation.clicks import RobotUser
 
     if args.smoke:
@@ -111,9 +115,11 @@ def collect(args: argparse.Namespace) -> None:
                     starts.add(view, index, target[index], mask[index])
             if before is None:
                 continue
+            told = {index: mask[index].astype(np.float32) for index in case.prompted}
+            prompted = Prompted(click.zyx[0], before[click.zyx[0]].astype(np.float32), told)
             for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
                 if index not in case.prompted:
-                    found.add(view, index, before[index], mask[index], target[index])
+                    found.add(view, index, before[index], mask[index], target[index], prompted)
         slices = np.flatnonzero(target.any((1, 2)))
         for number_of_slice in rng.choice(slices, args.corrupted).tolist():
             found.add_corrupted(view, number_of_slice, target[number_of_slice], rng)
@@ -145,7 +151,13 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
     weights /= weights.sum()
     for number in range(args.cases):
         rng = np.random.default_rng([args.seed, number])
-        source = sources[int(rng.choice(len(sources), p=weights))]
+        if args.synthetic and rng.random() < args.synthetic:
+            labels = synthetic_labels(rng, (24, 128, 128))
+            source = Source(labels, (float(rng.uniform(1, 4)), 1.0, 1.0), paint(rng, labels)).with_ids(args.smallest)
+            if not len(source.ids):
+                continue
+        else:
+            source = sources[int(rng.choice(len(sources), p=weights))]
         target = source.labels == int(rng.choice(source.ids))
         if target.sum() >= args.smallest:
             yield Volume.from_array(source.image, source.spacing), target, rng
@@ -211,6 +223,8 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
                 "give --defects and --held, two files that `quality.py collect` wrote with different seeds"
             )
         start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
+        if start is None and args.network == "TinyQuality":
+            args.network_config = {**(args.network_config or {}), "references": True}
         fit(args, "quality", make_module(args, "quality", {}, start), data)
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error

@@ -190,6 +190,10 @@ def test_fusion_per_slice() -> None:
     assert engine.assessor.compared == [], "no fusion in the first round"
     engine.propagator.threshold = 240.0  # core only
     second = case.click((2, 20, 24))
+    assert engine.assessor.prompted.newest == 2
+    assert set(engine.assessor.prompted.masks) == {2, 6}
+    assert np.array_equal(engine.assessor.prompted.before > 0.5, first[2])
+    assert np.array_equal(engine.assessor.prompted.masks[2] > 0.5, second[2])
     assert 6 not in engine.assessor.compared
     assert 2 not in engine.assessor.compared
     core = phantom() >= 240

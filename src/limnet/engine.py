@@ -13,6 +13,7 @@ from limnet.prompts import Prompt2D
 from limnet.settings import Scope
 
 if TYPE_CHECKING:
+    from limnet.quality.prompted import Prompted
     from limnet.view import SliceView
 
 Slice = NDArray[np.float32]
@@ -74,9 +75,14 @@ class QualityAssessor(Protocol):
     """Quality: which of two masks is better, and how good one is."""
 
     def compare(
-        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+        self,
+        view: SliceView,
+        indices: Sequence[int],
+        previous: Sequence[Slice],
+        current: Sequence[Slice],
+        prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
-        """(n,) probability that the previous mask is the better one."""
+        """(n,) probability that the previous mask is the better one; `prompted` is what the user said."""
         ...
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:

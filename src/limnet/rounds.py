@@ -15,6 +15,7 @@ from limnet.errors import Cancelled, InputError
 from limnet.fusion import fuse
 from limnet.history import ObjectState, Round, frozen_array
 from limnet.prompts import Box, MaskPrompt, Prompt, Prompt2D
+from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
 from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
@@ -162,7 +163,7 @@ def propagate_prompts(
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
-    chosen, kept = _fused(bench, view, before, found)
+    chosen, kept = _fused(bench, view, before, found, _prompted(before, state, shape))
     slices = list(state.slices)
     for i in range(depth):
         if i in chosen:
@@ -181,8 +182,16 @@ def propagate_prompts(
     return _with_quality(bench, state, new)
 
 
+def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:
+    """What the user said, the newest prompt with its slice's mask before the round."""
+    newest = (state.pending or (state.rounds[-1].index,))[-1]
+    newest = newest if newest in state.prompts else max(state.prompts)
+    masks = {i: unpack(state.slices[i], shape) for i in state.prompts}
+    return Prompted(newest, unpack(before.slices[newest], shape), masks)
+
+
 def _fused(
-    bench: Bench, view: SliceView, before: ObjectState, found: dict[int, SliceMask | None]
+    bench: Bench, view: SliceView, before: ObjectState, found: dict[int, SliceMask | None], prompted: Prompted
 ) -> tuple[dict[int, SliceMask | None], int]:
     """Choose between `found` and the masks of the round before, eq. (4); also the number of slices that kept theirs."""
     assessor = bench.engine.assessor
@@ -194,7 +203,7 @@ def _fused(
     for start in range(0, len(rivals), _BATCH):
         batch = rivals[start : start + _BATCH]
         old, new = [before.slices[i] for i in batch], [found[i] for i in batch]
-        p = assessor.compare(view, batch, [unpack(s, shape) for s in old], [unpack(s, shape) for s in new])
+        p = assessor.compare(view, batch, [unpack(s, shape) for s in old], [unpack(s, shape) for s in new], prompted)
         for i, was, choice in zip(batch, old, fuse(old, new, p, bench.settings.tau), strict=True):
             # a kept mask may hold pixels of an object that was finished in the meantime
             clash = choice is was and bench.excluded(i) is not None

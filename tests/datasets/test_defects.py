@@ -60,3 +60,16 @@ def test_files_that_are_none(tmp_path):
     write(tmp_path / "b.npz", size=9)
     with pytest.raises(FileFormatError, match=r"crops of \(9, 9\)"):
         DefectDataset([tmp_path / "a.npz", tmp_path / "b.npz"])
+
+
+def test_references_come_last_and_in_all_files_or_none(tmp_path):
+    seen = np.random.default_rng(0).integers(0, 255, (7, 7, 8, 8)).astype(np.uint8)
+    write(tmp_path / "a.npz", references=seen)
+    batches = list(DefectDataModule(tmp_path / "a.npz", tmp_path / "a.npz", batch_size=2).val_dataloader())
+    assert np.array_equal(torch.cat([b[4] for b in batches]).numpy(), seen)
+    write(tmp_path / "b.npz")
+    with pytest.raises(FileFormatError, match="collect both again"):
+        DefectDataset([tmp_path / "a.npz", tmp_path / "b.npz"])
+    write(tmp_path / "c.npz", references=seen[:, :3])
+    with pytest.raises(FileFormatError, match=r"expected uint8 \(N, 7, S, S\)"):
+        DefectDataset(tmp_path / "c.npz")

@@ -82,8 +82,11 @@ class ConstantAssessor:
         self.p, self.value = p, quality
         self.compared: list[int] = []
 
-    def compare(self, view: Any, indices: Sequence[int], previous: Any, current: Any) -> np.ndarray:
+    def compare(
+        self, view: Any, indices: Sequence[int], previous: Any, current: Any, prompted: Any = None
+    ) -> np.ndarray:
         assert len(indices) == len(previous) == len(current)
+        self.prompted = prompted
         self.compared += list(indices)
         return self._pick(self.p, indices)
 

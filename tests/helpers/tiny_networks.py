@@ -43,8 +43,8 @@ def small_propagation(image_channels: int = 1, **options: Any) -> TinyPropagatio
     return network
 
 
-def small_quality(image_channels: int = 1) -> TinyQuality:
-    network = TinyQuality(image_channels, widths=(16, 16, 16))
+def small_quality(image_channels: int = 1, references: bool = False) -> TinyQuality:
+    network = TinyQuality(image_channels, widths=(16, 16, 16), references=references)
     scramble(network)
     return network
 

@@ -10,6 +10,7 @@ pytest.importorskip("lightning")
 
 from torch import Tensor
 
+from limnet.errors import InputError
 from limnet.quality.module import QualityModule
 from tests.helpers.tiny_networks import disk, scramble
 
@@ -57,7 +58,7 @@ def test_ties_cost_the_comparison_nothing() -> None:
         image[:, None].float() / 255,
         previous[:, None].float(),
         current[:, None].float(),
-        dice * 0 + 0.7,
+        dice=dice * 0 + 0.7,
     )
     assert tied[0].item() == 0
     assert tied[1].item() > 0
@@ -85,3 +86,35 @@ def test_settings_are_plain_json_and_validation_logs(monkeypatch: pytest.MonkeyP
     assert logged["val/oracle_gain"] == pytest.approx(0.3)
     assert logged["val/gain"] <= logged["val/oracle_gain"] + 1e-6
     assert set(logged) == {"val/accuracy", "val/gain", "val/oracle_gain", "val/quality_error"}
+
+
+def test_prompted_slices_reach_the_network() -> None:
+    module = make(network_config={"widths": (16, 16, 16), "references": True})
+    scramble(module.network)
+    with pytest.raises(InputError, match="collect it again"):
+        module.training_step(batch(), 0)
+    seen = torch.randint(0, 256, (4, 7, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    loss = module.training_step((*batch(), seen), 0)
+    loss.backward()
+    assert module.network.cues[0].weight.grad.any()
+    assert torch.equal(loss, module.training_step((*batch(), seen), 0)), "dropout depends on the step alone"
+    assert not torch.equal(loss, module.training_step((*batch(), seen * 0), 0))
+
+
+def test_augmentation_changes_images_and_leaves_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make(network_config={"widths": (16, 16, 16), "references": True})
+    image = torch.full((4, 32, 32), 100, dtype=torch.uint8)
+    seen = torch.full((4, 7, 32, 32), 100, dtype=torch.uint8)
+    found: list[Tensor] = []
+
+    def spy(network: Any, *given: Tensor, dice: Tensor) -> tuple[Tensor, Tensor]:
+        found.extend(given)
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(module, "_losses", spy)
+    module.training_step((image, *batch()[1:], seen), 0)
+    changed = found[0][0, 0, 0, 0]
+    assert changed != 100 / 255
+    for channel in range(7):
+        wanted = changed if channel in (0, 3) else torch.tensor(100 / 255)
+        assert torch.equal(found[3][:, channel], wanted.expand(4, 32, 32))

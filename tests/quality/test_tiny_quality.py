@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limnet.errors import InputError
 from limnet.quality.tiny import TinyQuality
 from tests.helpers.tiny_networks import disk, small_quality
 
@@ -85,3 +86,20 @@ def test_export(network: TinyQuality) -> None:
     scored = torch.export.export(Score(), (image, current)).module()
     torch.testing.assert_close(compared(image, current, previous), network(image, current, previous))
     torch.testing.assert_close(scored(image, previous), network.score(image, previous))
+
+
+def test_references_change_the_answer() -> None:
+    network = small_quality(references=True)
+    image, previous, current = inputs()
+    seen = torch.rand(2, network.reference_channels, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        plain, told = network(image, previous, current), network(image, previous, current, seen)
+        assert torch.equal(plain, network(image, previous, current, torch.zeros_like(seen)))
+        one = network(image[1:], previous[1:], current[1:], seen[1:])
+        assert network.score(image, current, seen).shape == (2,)
+    assert (plain - told).abs().min() > 1e-4
+    torch.testing.assert_close(told[1:], one, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match=r"\(2, 3, 64, 64\); expected \(2, 7, 64, 64\)"):
+        network(image, previous, current, seen[:, :3])
+    again = TinyQuality(**json.loads(json.dumps(network.config)))
+    again.load_state_dict(network.state_dict())

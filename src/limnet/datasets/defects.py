@@ -1,7 +1,8 @@
 """Defect sets: slices with the mask before a round, the mask after it, and how good both are.
 
 Layout, as `recipes/quality.py collect` writes it: a .npz with image uint8 (N, S, S), previous and current bool or uint8
-(N, S, S), dice float (N, 2). Several files make one set.
+(N, S, S), dice float (N, 2), and references uint8 (N, 7, S, S) where prompted slices were recorded. Several files make
+one set.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from limnet.datasets.loading import FIXED_EPOCH, ClipLoader
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 _KEYS = ("image", "previous", "current", "dice")
+_REFERENCES = "references"
 
 
 class DefectDataset(Dataset):
@@ -45,7 +47,11 @@ class DefectDataset(Dataset):
                     f"{path} has crops of {part['image'].shape[1:]}, {files[0]} of {parts[0]['image'].shape[1:]}; "
                     "collect them with the same quality crops"
                 )
-        self.arrays = {key: np.concatenate([part[key] for part in parts]) for key in _KEYS}
+        kept = (*_KEYS, _REFERENCES) if _REFERENCES in parts[0] else _KEYS
+        for path, part in zip(files, parts, strict=True):
+            if (_REFERENCES in part) != (_REFERENCES in parts[0]):
+                raise FileFormatError(f"only one of {path} and {files[0]} has {_REFERENCES}; collect both again")
+        self.arrays = {key: np.concatenate([part[key] for part in parts]) for key in kept}
         self.seed = seed
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -53,13 +59,12 @@ class DefectDataset(Dataset):
         return len(self.arrays["dice"])
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Image uint8 (S, S), previous uint8 (S, S), current uint8 (S, S), dice float32 (2,) of both masks."""
+        """Image, previous and current uint8 (S, S), dice float32 (2,) of both masks, references (7, S, S) if any."""
         epoch, number = key
         if not 0 <= number < len(self):
             raise IndexError(number)
         row = number if epoch == FIXED_EPOCH else int(self._shuffled(epoch)[number])
-        image, previous, current, dice = (torch.from_numpy(np.array(self.arrays[k][row])) for k in _KEYS)
-        return image, previous, current, dice
+        return tuple(torch.from_numpy(np.array(array[row])) for array in self.arrays.values())
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
@@ -68,7 +73,7 @@ class DefectDataset(Dataset):
 
 
 class DefectDataModule(LightningDataModule):
-    """Batches (image, previous, current, dice) for `QualityModule`.
+    """Batches (image, previous, current, dice[, references]) for `QualityModule`.
 
     Args:
         training: one or several defect sets.
@@ -104,7 +109,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise MissingFileError(f"{path} does not exist; collect a defect set with: python recipes/quality.py collect")
     try:
         with np.load(path, allow_pickle=False) as data:
-            part = {key: data[key] for key in _KEYS}
+            part = {key: data[key] for key in (*_KEYS, *({_REFERENCES} & set(data.files)))}
     except (KeyError, OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path} is no defect set with {', '.join(_KEYS)} ({error}); collect it again") from error
     shape = part["image"].shape
@@ -112,6 +117,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not fits or any(part[key].shape != shape for key in ("previous", "current")):
         found = ", ".join(f"{key} {value.dtype} {value.shape}" for key, value in part.items())
         raise FileFormatError(f"{path} holds {found}; expected image uint8 (N, S, S), masks alike and dice (N, 2)")
+    references = part.get(_REFERENCES)
+    if references is not None and (references.dtype != np.uint8 or references.shape != (shape[0], 7, *shape[1:])):
+        raise FileFormatError(
+            f"{path} holds references {references.dtype} {references.shape}; expected uint8 (N, 7, S, S)"
+        )
     part["previous"], part["current"] = (part[key].astype(np.uint8) for key in ("previous", "current"))
     part["dice"] = part["dice"].astype(np.float32)
     return part

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.quality.crops import SIZE, quality_crops
+from limnet.quality.crops import SIZE, quality_crops, reference_crops
+from limnet.quality.prompted import Prompted
 from limnet.view import SliceView
 
 Slice = NDArray[np.float32]
@@ -40,7 +41,12 @@ class Assessor:
         self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
 
     def compare(
-        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+        self,
+        view: SliceView,
+        indices: Sequence[int],
+        previous: Sequence[Slice],
+        current: Sequence[Slice],
+        prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
         """Probability that the previous mask is the better one.
 
@@ -49,6 +55,7 @@ class Assessor:
             indices: n slices.
             previous: n masks (H, W) of the round before, float32 probabilities.
             current: n masks of this round.
+            prompted: what the user said, for networks with `references`.
 
         Returns:
             (n,) float32 in [0, 1]; 0.5 where both masks are equal.
@@ -61,8 +68,12 @@ class Assessor:
             batch = differs[start : start + BATCH]
             crops = [self._crops(view, indices[n], (previous[n], current[n])) for n in batch]
             image, old, new = (torch.cat([c[i] for c in crops]) for i in range(3))
+            seen = [image, old, new]
+            if getattr(self.network, "references", False):
+                pairs = [(indices[n], (previous[n], current[n])) for n in batch]
+                seen.append(torch.cat([self._references(view, index, pair, prompted) for index, pair in pairs]))
             with self.encoder.running():
-                result[batch] = torch.sigmoid(self.network(image, old, new).float()).cpu().numpy()
+                result[batch] = torch.sigmoid(self.network(*seen).float()).cpu().numpy()
         return result
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
@@ -77,6 +88,10 @@ class Assessor:
             (n,) float32 in [0, 1].
         """
         return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
+
+    def _references(self, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None) -> Tensor:
+        channels = int(getattr(self.network, "image_channels", 3))
+        return reference_crops(view, index, masks, prompted, channels=channels, size=self.size, device=self.device)
 
     def _crops(self, view: SliceView, index: int, masks: Sequence[Slice]) -> list[Tensor]:
         channels = int(getattr(self.network, "image_channels", 3))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError
-from limnet.quality.crops import SIZE, quality_crops
+from limnet.quality.crops import SIZE, quality_crops, reference_crops
+from limnet.quality.prompted import Prompted
 from limnet.view import SliceView
 from limnet.volume_io.atomic import atomic_write
 
@@ -23,18 +24,38 @@ class DefectRows:
         size: side of the crops.
 
     Attributes:
-        rows: image uint8 (S, S), previous bool (S, S), current bool (S, S) and dice float32 (2,) of every pair.
+        rows: image uint8 (S, S), previous bool (S, S), current bool (S, S), dice float32 (2,) and references uint8
+            (7, S, S), 255 times what `reference_crops` gives, of every pair.
     """
 
     def __init__(self, size: int = SIZE) -> None:
         self.size = size
-        self.rows: dict[str, list[NDArray]] = {"image": [], "previous": [], "current": [], "dice": []}
+        self.rows: dict[str, list[NDArray]] = {
+            name: [] for name in ("image", "previous", "current", "dice", "references")
+        }
 
     def __len__(self) -> int:
         return len(self.rows["dice"])
 
-    def add(self, view: SliceView, index: int, previous: Mask, current: Mask, truth: Mask) -> None:
-        """Add a slice with its two masks and the truth, all bool (H, W); equal masks teach nothing and are left out."""
+    def add(
+        self,
+        view: SliceView,
+        index: int,
+        previous: Mask,
+        current: Mask,
+        truth: Mask,
+        prompted: Prompted | None = None,
+    ) -> None:
+        """Add a slice with its two masks and the truth, all bool (H, W); equal masks teach nothing and are left out.
+
+        Args:
+            view: volume along the case's axis.
+            index: slice.
+            previous: mask before the round.
+            current: mask after it.
+            truth: true mask.
+            prompted: what the user said by then; None for nothing.
+        """
         if not (previous != current).any():
             return
         pair = [mask.astype(np.float32) for mask in (previous, current)]
@@ -42,6 +63,8 @@ class DefectRows:
         self.rows["image"].append((image[0, 0].numpy() * 255).astype(np.uint8))
         self.rows["previous"].append(old[0, 0].numpy() > 0.5)
         self.rows["current"].append(new[0, 0].numpy() > 0.5)
+        references = reference_crops(view, index, pair, prompted, size=self.size)
+        self.rows["references"].append((references[0].numpy() * 255).round().astype(np.uint8))
         self.rows["dice"].append(np.array([_dice(mask, truth) for mask in (previous, current)], np.float32))
 
     def add_corrupted(self, view: SliceView, index: int, truth: Mask, rng: np.random.Generator) -> None:

@@ -9,15 +9,19 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.pictures import Pictures
+
+_IMAGES = (0, 3)  # channels of references that are images
 
 
 class QualityModule(AveragedModule):
     """Which mask is better, weighted by how much better, and, for networks with a `score`, how good each one is.
 
-    A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)).
+    A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)) and, for
+    networks that look at prompted slices, references uint8 (B, 7, S, S).
 
     Args:
         network_config: arguments of the network; None for its defaults.
@@ -49,49 +53,69 @@ class QualityModule(AveragedModule):
         self.network = resolve("quality", network)(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """Flips and quarter turns, grey-level changes and swapped pairs come from the step's own generator."""
         generator = self.common_generator(batch_index)
-        image, previous, current, dice = _prepare(batch)
+        *seen, dice = self._prepare(batch)
         draw = torch.rand(6, generator=generator)
         if draw[0] < 0.5:
-            image, previous, current = (x.flip(-1) for x in (image, previous, current))
+            seen = [x.flip(-1) for x in seen]
         turns = int(draw[1] * 4)
-        image, previous, current = (x.rot90(turns, (-2, -1)) for x in (image, previous, current))
-        image = (image.clamp(1e-4, 1) ** (0.7 + 0.7 * float(draw[2])) * (0.8 + 0.4 * float(draw[3]))).clamp(0, 1)
-        if draw[4] < 0.15:
-            image = 1 - image
-        choice, quality = self._losses(self.network, image, previous, current, dice)
+        seen = [x.rot90(turns, (-2, -1)) for x in seen]
+
+        def changed(grey: Tensor) -> Tensor:
+            grey = (grey.clamp(1e-4, 1) ** (0.7 + 0.7 * float(draw[2])) * (0.8 + 0.4 * float(draw[3]))).clamp(0, 1)
+            return 1 - grey if draw[4] < 0.15 else grey
+
+        seen[0] = changed(seen[0])
+        if len(seen) > 3:  # images of the prompted slices
+            seen[3] = torch.cat([changed(x) if i in _IMAGES else x for i, x in enumerate(seen[3].split(1, 1))], 1)
+        with torch.random.fork_rng():  # dropout draws from the step's own randomness, too
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            choice, quality = self._losses(self.network, *seen, dice=dice)
         loss = choice + 0.5 * quality
         self.log("train/loss", loss.detach(), prog_bar=True)
         self.log("train/loss_choice", choice.detach())
         self.log("train/loss_quality", quality.detach())
         return loss
 
+    def _prepare(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the network sees, as floats (B, C, S, S), and the Dice of both masks."""
+        image, previous, current, dice, *references = batch
+        seen = [image[:, None].float() / 255, previous[:, None].float(), current[:, None].float()]
+        if getattr(self.network, "references", False):
+            if not references:
+                raise InputError(
+                    "this network looks at prompted slices, the defect set has none; "
+                    "collect it again: python recipes/quality.py collect"
+                )
+            seen.append(references[0].float() / 255)
+        return *seen, dice.float()
+
     def _losses(
-        self, network: Any, image: Tensor, previous: Tensor, current: Tensor, dice: Tensor
+        self, network: Any, image: Tensor, previous: Tensor, current: Tensor, *references: Tensor, dice: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logits = network(image, previous, current)
+        logits = network(image, previous, current, *references)
         gain = dice[:, 0] - dice[:, 1]
         weight = gain.abs().clamp(max=0.3) * (gain.abs() > self.hparams["tie"])
         entropy = functional.binary_cross_entropy_with_logits(logits, (gain > 0).float(), reduction="none")
         choice = (entropy * weight).sum() / weight.sum().clamp_min(1e-6)
         if not hasattr(network, "score"):
             return choice, torch.zeros_like(choice)
-        scores = torch.cat([network.score(image, previous), network.score(image, current)])
+        scores = torch.cat([network.score(image, mask, *references) for mask in (previous, current)])
         quality = functional.binary_cross_entropy_with_logits(scores, dice.T.flatten())
         return choice, quality
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Pictures]:
         """Log how the averaged network chooses.
 
         val/accuracy on pairs that are no tie, val/gain (Dice gained over always taking the new mask), val/oracle_gain
         (by the best choice), and val/quality_error (mean distance of the estimated Dice from the true one) for
         networks that estimate it. The pictures show the chosen mask and, as truth, the better one.
         """
-        image, previous, current, dice = _prepare(batch)
+        image, previous, current, *references, dice = self._prepare(batch)
         self.average.eval()
-        keep = self.average(image, previous, current) > 0
+        keep = self.average(image, previous, current, *references) > 0
         gain = dice[:, 0] - dice[:, 1]
         clear = gain.abs() > self.hparams["tie"]
         options: dict[str, Any] = {"batch_size": len(image), "sync_dist": True}
@@ -101,13 +125,7 @@ class QualityModule(AveragedModule):
         self.log("val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), prog_bar=True, **options)
         self.log("val/oracle_gain", gain.clamp_min(0).mean(), **options)
         if hasattr(self.average, "score"):
-            error = (torch.sigmoid(self.average.score(image, current).float()) - dice[:, 1]).abs().mean()
+            error = (torch.sigmoid(self.average.score(image, current, *references).float()) - dice[:, 1]).abs().mean()
             self.log("val/quality_error", error, **options)
         better, chosen = (torch.where(c[:, None, None], previous[:, 0], current[:, 0]) > 0.5 for c in (gain > 0, keep))
         return {"pictures": Pictures(image[:, 0], better, chosen)}
-
-
-def _prepare(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    image, previous, current, dice = batch
-    grey = image[:, None].float() / 255
-    return grey, previous[:, None].float(), current[:, None].float(), dice.float()

@@ -1,4 +1,4 @@
-"""TinyQuality: which of two masks of a slice is better, and how good one is. Swapping the masks negates the answer."""
+"""TinyQuality: which of two masks of a slice is better, judged by what prompted slices show, and how good one is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from limnet.blocks.prompt_unet import PlainBlock
 from limnet.blocks.tiny import pad_to_stride, weight_dtype
+from limnet.errors import InputError
+from limnet.quality.crops import reference_channels
+from limnet.quality.cues import CUES, comparison_cues
 
 
 class TinyQuality(nn.Module):
@@ -18,6 +21,8 @@ class TinyQuality(nn.Module):
     Args:
         image_channels: 1 for grey slices, 3 for RGB.
         widths: channels at strides 4, 8, 16.
+        references: whether it also sees prompted slices (`limnet.quality.crops.reference_crops`): the masks alone do
+            not tell which object was meant.
 
     There is no batch normalisation: the same layers see pairs of masks and single masks, whose statistics differ.
 
@@ -25,37 +30,71 @@ class TinyQuality(nn.Module):
         config: the arguments as plain JSON types.
     """
 
-    def __init__(self, image_channels: int = 1, widths: tuple[int, ...] = (48, 96, 128)):
+    def __init__(self, image_channels: int = 1, widths: tuple[int, ...] = (48, 96, 128), references: bool = False):
         super().__init__()
-        self.config: dict[str, Any] = {"image_channels": image_channels, "widths": list(widths)}
-        self.image_channels = image_channels
+        self.config: dict[str, Any] = {
+            "image_channels": image_channels,
+            "widths": list(widths),
+            "references": references,
+        }
+        self.image_channels, self.references = image_channels, references
+        self.reference_channels = reference_channels(image_channels) if references else 0
         a, b, c = widths
-        layers: list[nn.Module] = [nn.Conv2d(16 * (image_channels + 3), a, 3, padding=1), nn.ReLU(), PlainBlock(a)]
+        seen = image_channels + 3 + self.reference_channels
+        layers: list[nn.Module] = [nn.Conv2d(16 * seen, a, 3, padding=1), nn.ReLU(), PlainBlock(a)]
         for before, after, depth in ((a, b, 1), (b, c, 2)):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU(), *(PlainBlock(after) for _ in range(depth))]
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Linear(2 * c, 64), nn.ReLU(), nn.Linear(64, 2))
+        if references:
+            self.dropout = nn.Dropout(0.5)  # pixels of a few volumes are soon known by heart
+            self.cues = nn.Sequential(nn.Linear(CUES, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 1))
 
-    def _judge(self, image: Tensor, mask: Tensor, rival: Tensor) -> Tensor:
+    def _judge(self, image: Tensor, mask: Tensor, rival: Tensor, references: Tensor | None) -> Tensor:
         """(B, 2): score against the rival, and logit of the mask's own quality."""
-        stacked = torch.cat([image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival], 1)
+        parts = [image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival]
+        if self.references:
+            parts.append(self._checked(image, references) * 2 - 1)
+        stacked = torch.cat(parts, 1)
         stacked = pad_to_stride(stacked.to(weight_dtype(self)), 16)
         x = self.body(functional.pixel_unshuffle(stacked, 4)).float()
-        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).to(weight_dtype(self))).float()
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        if self.references:
+            pooled = self.dropout(pooled)
+        return self.head(pooled.to(weight_dtype(self))).float()
 
-    def forward(self, image: Tensor, previous: Tensor, current: Tensor) -> Tensor:
+    def forward(self, image: Tensor, previous: Tensor, current: Tensor, references: Tensor | None = None) -> Tensor:
         """Logit that the previous mask is the better one.
 
         Args:
             image: (B, C, H, W) in [0, 1].
             previous: (B, 1, H, W) mask or probability of the round before.
             current: (B, 1, H, W) of this round.
+            references: (B, 2 C + 5, H, W) of `reference_crops`; None for none. Networks made without them ignore it.
 
         Returns:
-            (B,) float32; forward(image, a, b) = -forward(image, b, a).
-        """
-        return self._judge(image, previous, current)[:, 0] - self._judge(image, current, previous)[:, 0]
+            (B,) float32. Without references forward(image, a, b) = -forward(image, b, a); with them the newer mask has
+            the better odds.
 
-    def score(self, image: Tensor, mask: Tensor) -> Tensor:
+        Raises:
+            InputError: references of another shape.
+        """
+        forth = self._judge(image, previous, current, references)
+        back = self._judge(image, current, previous, references)
+        logit = forth[:, 0] - back[:, 0]
+        if not self.references:
+            return logit
+        cues = comparison_cues(image, previous, current, self._checked(image, references))
+        return logit + self.cues(cues.to(weight_dtype(self)))[:, 0].float()
+
+    def _checked(self, image: Tensor, references: Tensor | None) -> Tensor:
+        shape = (len(image), self.reference_channels, *image.shape[2:])
+        if references is None:
+            return image.new_zeros(shape)
+        if tuple(references.shape) != shape:
+            raise InputError(f"references have shape {tuple(references.shape)}; expected {shape}")
+        return references
+
+    def score(self, image: Tensor, mask: Tensor, references: Tensor | None = None) -> Tensor:
         """Logit (B,) of the expected Dice of one mask (B, 1, H, W)."""
-        return self._judge(image, mask, mask)[:, 1]
+        return self._judge(image, mask, mask, references)[:, 1]

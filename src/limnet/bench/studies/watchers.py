@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from limnet.engine import Predictor, QualityAssessor, Slice
 from limnet.fusion import keep_previous
 from limnet.prompts import Prompt2D
+from limnet.quality.prompted import Prompted
 from limnet.view import SliceView
 
 
@@ -89,7 +90,12 @@ class TrueAssessor:
         self.truth = truth
 
     def compare(
-        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+        self,
+        view: SliceView,
+        indices: Sequence[int],
+        previous: Sequence[Slice],
+        current: Sequence[Slice],
+        prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
         """(n,) 1 where the previous mask is better, 0 where it is not."""
         found = [_comparison(self.truth, *item) for item in zip(indices, previous, current, strict=True)]
@@ -115,10 +121,15 @@ class WatchedAssessor:
         self.seen: list[Comparison] = []
 
     def compare(
-        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+        self,
+        view: SliceView,
+        indices: Sequence[int],
+        previous: Sequence[Slice],
+        current: Sequence[Slice],
+        prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
         """What the inner assessor says."""
-        answers = self.inner.compare(view, indices, previous, current)
+        answers = self.inner.compare(view, indices, previous, current, prompted)
         for item, p in zip(zip(indices, previous, current, strict=True), answers, strict=True):
             self.seen.append(_comparison(self.truth, *item, p=float(p)))
         return answers
