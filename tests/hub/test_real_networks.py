@@ -11,7 +11,7 @@ from torch import nn
 from limnet.hub import registry
 from limnet.hub.arguments import fit_arguments
 from limnet.hub.describe import describe_model
-from limnet.hub.golden import write_golden
+from limnet.hub.golden import compare_golden, read_golden, write_golden
 from limnet.hub.locate import list_zoo, locate
 from limnet.hub.model import load_model, save_model
 from limnet.hub.verify import verify_model
@@ -28,7 +28,8 @@ def networks(family: str) -> dict[str, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         if family == "tiny":
-            return {"interaction": TinyInteraction(), "propagation": TinyPropagation(), "quality": TinyQuality()}
+            quality = TinyQuality(references=True)
+            return {"interaction": TinyInteraction(), "propagation": TinyPropagation(), "quality": quality}
         return {
             "interaction": HRNetOCR.preset("w18-small"),
             "propagation": TinyPropagation(),
@@ -50,6 +51,16 @@ def test_save_load_verify(tmp_path: Path, family: str) -> None:
             torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-3, rtol=1e-3)
     trained = sum(p.numel() for net in made.values() for p in net.parameters())
     assert describe_model(folder)["parameters"] == pytest.approx(trained, rel=1e-4)
+
+
+def test_golden_outputs_depend_on_the_weights_for_prompted_slices(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "tiny", **networks("tiny"), settings={})
+    golden = read_golden(write_golden(folder).parent)
+    model = load_model(folder)
+    assert compare_golden(model, golden) == {}
+    with torch.no_grad():
+        model.quality.cues[3].weight += 0.5
+    assert set(compare_golden(model, golden)) == {"quality"}
 
 
 def test_every_class_of_the_table_exists_and_takes_its_configuration() -> None:

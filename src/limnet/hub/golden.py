@@ -162,8 +162,12 @@ def _propagation(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _quality(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    image = _channels(network, given["images"])
-    return {"logits": network(image, given["masks"], given["masks"].flip(0))}
+    image, masks = _channels(network, given["images"]), given["masks"]
+    if not getattr(network, "references", False):
+        return {"logits": network(image, masks, masks.flip(0))}
+    near = torch.full_like(masks, 0.5)
+    references = torch.cat([image.flip(0), masks * near, masks, image, masks.flip(0), near, near], 1)
+    return {"logits": network(image, masks, masks.flip(0), references)}
 
 
 def _channels(network: nn.Module, image: Tensor) -> Tensor:
