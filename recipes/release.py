@@ -20,10 +20,11 @@ from typing import Any
 ANALYSES = {
     "compare_peers": "Beside methods without weights",
     "mrf_rounds": "Multi-round result fusion",
-    "mrf_rounds_volume": "Multi-round result fusion as the paper propagates",
+    "mrf_rounds_interval": "Multi-round result fusion between neighbouring prompts",
     "interaction2d": "The interaction network alone",
     "ablations": "Ablations",
     "ablations_prompts": "Perfect prompt masks",
+    "ablations_models": "Trained with and without defective masks",
     "robustness": "Robustness",
     "suggest": "Suggested slices",
     "calibration": "Calibration of quality",
