@@ -20,7 +20,7 @@ from typing import Any
 ANALYSES = {
     "compare_peers": "Beside methods without weights",
     "mrf_rounds": "Multi-round result fusion",
-    "mrf_rounds_interval": "Multi-round result fusion between neighbouring prompts",
+    "mrf_rounds_volume": "Multi-round result fusion as the paper propagates",
     "interaction2d": "The interaction network alone",
     "ablations": "Ablations",
     "ablations_prompts": "Perfect prompt masks",
