@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
@@ -59,11 +60,32 @@ def test_collecting_defects(tmp_path: Path) -> None:
     assert pixels.shape == (1, 160, 160)
     assert bool((truth != before).any())
     data = DefectDataset(tmp_path / "a.npz")
-    image, previous, current, dice = data[0, 0]
+    image, previous, current, dice, references = data[0, 0]
     assert image.shape == previous.shape == current.shape == (128, 128)
+    assert references.shape == (7, 128, 128)
+    newest = [data[0, row][4][[0, 5]] for row in range(len(data))]  # image and nearness of the slice prompted last
+    assert any(bool(part.flatten(1).any(1).all()) for part in newest)
     assert len(data) >= 8
     assert bool((previous != current).any())
     assert dice.shape == (2,)
+
+
+def test_defects_on_synthetic_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from limnet.datasets.clips import Source
+
+    real = Source(np.ones((8, 20, 20), np.uint8), (1.0, 1.0, 1.0), np.zeros((8, 20, 20), np.float32)).with_ids(300)
+    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda root: [real])
+    quality = recipe("quality")
+
+    def shapes(*words: str) -> list[tuple[int, ...]]:
+        args = quality.build_parser().parse_args(["collect", "--data", "x", "--out", "y", "--cases", "6", *words])
+        drawn = list(quality.draw_targets(args))
+        assert all(target.sum() >= 300 and target.shape == volume.shape for volume, target, _ in drawn)
+        return [target.shape for _, target, _ in drawn]
+
+    assert set(shapes()) == {(8, 20, 20)}
+    assert set(shapes("--synthetic", "1")) == {(24, 128, 128)}
+    assert set(shapes("--synthetic", ".5")) == {(8, 20, 20), (24, 128, 128)}
 
 
 def run(words: list[str]) -> None:
