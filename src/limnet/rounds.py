@@ -90,7 +90,8 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         if previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
         else:
-            probability = bench.engine.predictor.predict(view, index, drawn, previous, _nearest(slices, prompts, index))
+            nearest = _nearest(slices, prompts, index, view.shape)
+            probability = bench.engine.predictor.predict(view, index, drawn, previous, nearest)
         obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
     indices = [index for index, _ in placed]
@@ -163,7 +164,7 @@ def propagate_prompts(
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
-    chosen, kept = _fused(bench, view, before, found, _prompted(before, state, shape))
+    chosen, kept = _fused(bench, view, before, state, found)
     slices = list(state.slices)
     for i in range(depth):
         if i in chosen:
@@ -191,7 +192,7 @@ def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -
 
 
 def _fused(
-    bench: Bench, view: SliceView, before: ObjectState, found: dict[int, SliceMask | None], prompted: Prompted
+    bench: Bench, view: SliceView, before: ObjectState, state: ObjectState, found: dict[int, SliceMask | None]
 ) -> tuple[dict[int, SliceMask | None], int]:
     """Choose between `found` and the masks of the round before, eq. (4); also the number of slices that kept theirs."""
     assessor = bench.engine.assessor
@@ -200,6 +201,7 @@ def _fused(
     if assessor is None or not bench.engine.fusion or bench.settings.tau >= 1 or not rivals:
         return found, 0
     shape, chosen, kept = view.shape, dict(found), 0
+    prompted = _prompted(before, state, shape)
     for start in range(0, len(rivals), _BATCH):
         batch = rivals[start : start + _BATCH]
         old, new = [before.slices[i] for i in batch], [found[i] for i in batch]
@@ -266,11 +268,12 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
     return _with_quality(bench, state, new)
 
 
-def _nearest(slices: list[SliceMask | None], prompts: Iterable[int], index: int) -> NDArray[np.bool_] | None:
+def _nearest(
+    slices: list[SliceMask | None], prompts: Iterable[int], index: int, shape: tuple[int, int]
+) -> NDArray[np.bool_] | None:
     """(H, W) mask of the nearest other prompted slice with the object, None if there is none."""
-    held = [stored for i in sorted(prompts, key=lambda i: abs(i - index)) if i != index and (stored := slices[i])]
-    full = next((stored for stored in held if not is_empty(stored)), None)
-    return None if full is None else unpack(full, full.shape) > 0.5
+    held = [i for i in prompts if i != index and not is_empty(slices[i])]
+    return unpack(slices[min(held, key=lambda i: abs(i - index))], shape) > 0.5 if held else None
 
 
 def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:

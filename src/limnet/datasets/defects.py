@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from limnet.datasets.loading import FIXED_EPOCH, ClipLoader
 from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.quality.crops import reference_channels
 
 _KEYS = ("image", "previous", "current", "dice")
 _REFERENCES = "references"
@@ -42,16 +43,14 @@ class DefectDataset(Dataset):
             raise InputError("no defect set was named; give at least one .npz file")
         parts = [_read(path) for path in files]
         for path, part in zip(files, parts, strict=True):
+            if part.keys() != parts[0].keys():
+                raise FileFormatError(f"only one of {path} and {files[0]} has {_REFERENCES}; collect both again")
             if part["image"].shape[1:] != parts[0]["image"].shape[1:]:
                 raise FileFormatError(
                     f"{path} has crops of {part['image'].shape[1:]}, {files[0]} of {parts[0]['image'].shape[1:]}; "
                     "collect them with the same quality crops"
                 )
-        kept = (*_KEYS, _REFERENCES) if _REFERENCES in parts[0] else _KEYS
-        for path, part in zip(files, parts, strict=True):
-            if (_REFERENCES in part) != (_REFERENCES in parts[0]):
-                raise FileFormatError(f"only one of {path} and {files[0]} has {_REFERENCES}; collect both again")
-        self.arrays = {key: np.concatenate([part[key] for part in parts]) for key in kept}
+        self.arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         self.seed = seed
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -117,10 +116,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not fits or any(part[key].shape != shape for key in ("previous", "current")):
         found = ", ".join(f"{key} {value.dtype} {value.shape}" for key, value in part.items())
         raise FileFormatError(f"{path} holds {found}; expected image uint8 (N, S, S), masks alike and dice (N, 2)")
-    references = part.get(_REFERENCES)
-    if references is not None and (references.dtype != np.uint8 or references.shape != (shape[0], 7, *shape[1:])):
+    references, channels = part.get(_REFERENCES), reference_channels(1)
+    if references is not None and (references.dtype, references.shape) != (np.uint8, (shape[0], channels, *shape[1:])):
         raise FileFormatError(
-            f"{path} holds references {references.dtype} {references.shape}; expected uint8 (N, 7, S, S)"
+            f"{path} holds references {references.dtype} {references.shape}; expected uint8 (N, {channels}, S, S)"
         )
     part["previous"], part["current"] = (part[key].astype(np.uint8) for key in ("previous", "current"))
     part["dice"] = part["dice"].astype(np.float32)

@@ -6,7 +6,6 @@ The window is a second look, never an eraser: outside of it the mask so far stay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -82,8 +81,10 @@ class SlicePredictor:
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
         if old is None and not boxed and marked is not None:
             known = None if nearest is None else mask_box(nearest)
-            look = self._first_look if known is None else partial(self._look_at_scale, known)
-            window, logits = look(view, index, prompts, marked)
+            if known is None:
+                window, logits = self._first_look(view, index, prompts, marked)
+            else:
+                window, logits = self._look_at_scale(view, index, prompts, marked, known)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
@@ -121,11 +122,11 @@ class SlicePredictor:
 
     def _look_at_scale(
         self,
-        known: tuple[int, int, int, int],
         view: SliceView,
         index: int,
         prompts: Sequence[Prompt2D],
         marked: tuple[int, int, int, int],
+        known: tuple[int, int, int, int],
     ) -> tuple[Window, Tensor]:
         """Look around what is marked in a window that would suit the object as another slice shows it."""
         suited = window_around(known, view.shape, view.spacing, self.size)

@@ -66,12 +66,8 @@ class Assessor:
         differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
         for start in range(0, len(differs), BATCH):
             batch = differs[start : start + BATCH]
-            crops = [self._crops(view, indices[n], (previous[n], current[n])) for n in batch]
-            image, old, new = (torch.cat([c[i] for c in crops]) for i in range(3))
-            seen = [image, old, new]
-            if getattr(self.network, "references", False):
-                pairs = [(indices[n], (previous[n], current[n])) for n in batch]
-                seen.append(torch.cat([self._references(view, index, pair, prompted) for index, pair in pairs]))
+            crops = [self._crops(view, indices[n], (previous[n], current[n]), prompted) for n in batch]
+            seen = [torch.cat(parts) for parts in zip(*crops, strict=True)]
             with self.encoder.running():
                 result[batch] = torch.sigmoid(self.network(*seen).float()).cpu().numpy()
         return result
@@ -89,13 +85,14 @@ class Assessor:
         """
         return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
 
-    def _references(self, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None) -> Tensor:
+    def _crops(self, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None) -> list[Tensor]:
+        """What the network takes: image, masks and, if it looks at them, prompted slices; (1, C, size, size) each."""
         channels = int(getattr(self.network, "image_channels", 3))
-        return reference_crops(view, index, masks, prompted, channels=channels, size=self.size, device=self.device)
-
-    def _crops(self, view: SliceView, index: int, masks: Sequence[Slice]) -> list[Tensor]:
-        channels = int(getattr(self.network, "image_channels", 3))
-        return quality_crops(view, index, masks, channels=channels, size=self.size, device=self.device)
+        crops = quality_crops(view, index, masks, channels=channels, size=self.size, device=self.device)
+        if getattr(self.network, "references", False):
+            seen = reference_crops(view, index, masks, prompted, channels=channels, size=self.size, device=self.device)
+            crops.append(seen)
+        return crops
 
 
 def expected_dice(mask: Slice) -> float:

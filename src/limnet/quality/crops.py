@@ -50,6 +50,20 @@ def reference_channels(channels: int) -> int:
     return 2 * channels + 5
 
 
+def split_references(references: Tensor) -> tuple[Tensor, ...]:
+    """Parts of what `reference_crops` gives, as views.
+
+    Args:
+        references: (B, 2 C + 5, H, W).
+
+    Returns:
+        Image (B, C, H, W) of the newest prompted slice, its mask before and after the prompt (B, 1, H, W), image and
+        mask of the nearest other prompted slice, and how near both are (B, 2, H, W).
+    """
+    channels = (references.shape[1] - 5) // 2
+    return references.split([channels, 1, 1, channels, 1, 2], 1)
+
+
 def reference_crops(
     view: SliceView,
     index: int,
@@ -81,15 +95,16 @@ def reference_crops(
         return result.to(device)
     window = _window(view, masks, size)
     side = max(window.height * view.spacing[0], window.width * view.spacing[1])
+    image, before, after, other_image, other_mask, nearness = split_references(result)
     newest, other = prompted.newest, prompted.other(index)
-    result[:, :channels] = window_pixels(view, newest, window, channels)
-    result[:, channels] = _hard(window, prompted.before)[:, 0]
-    result[:, channels + 1] = _hard(window, prompted.masks[newest])[:, 0]
-    result[:, -2] = _nearness(index - newest, view.gap, side)
+    image[:] = window_pixels(view, newest, window, channels)
+    before[:] = _hard(window, prompted.before)
+    after[:] = _hard(window, prompted.masks[newest])
+    nearness[:, 0] = _nearness(index - newest, view.gap, side)
     if other is not None:
-        result[:, channels + 2 : 2 * channels + 2] = window_pixels(view, other, window, channels)
-        result[:, 2 * channels + 2] = _hard(window, prompted.masks[other])[:, 0]
-        result[:, -1] = _nearness(index - other, view.gap, side)
+        other_image[:] = window_pixels(view, other, window, channels)
+        other_mask[:] = _hard(window, prompted.masks[other])
+        nearness[:, 1] = _nearness(index - other, view.gap, side)
     return result.to(device)
 
 

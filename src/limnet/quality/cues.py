@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from limnet.quality.crops import split_references
+
 CUES = 33
 _FEW = 8.0  # pixels added to areas before they are compared
 
@@ -29,9 +31,7 @@ def comparison_cues(image: Tensor, previous: Tensor, current: Tensor, references
         beside that of the prompted ones (6), and what is empty (4).
     """
     image, old, new, references = (x.float() for x in (image, previous, current, references))
-    c = image.shape[1]
-    newest, other = references[:, :c], references[:, c + 2 : 2 * c + 2]
-    before, after, near = (references[:, i : i + 1] for i in (c, c + 1, 2 * c + 2))
+    newest, before, after, other, near, nearness = split_references(references)
     grown, shrunk = (new - old).clamp_min(0), (old - new).clamp_min(0)
     added, removed = (after - before).clamp_min(0), (before - after).clamp_min(0)
     changed = (_area(grown) + _area(shrunk)).clamp_min(1)
@@ -57,8 +57,9 @@ def comparison_cues(image: Tensor, previous: Tensor, current: Tensor, references
         _mean(gray, shrunk) - shown,
     ]
     empty = [(_area(mask) == 0).float() for mask in (new, old, after, near)]
-    nearness = [references[:, -2, 0, 0], references[:, -1, 0, 0]]
-    return torch.stack([*agreement, *overlaps, *areas, *nearness, *(3 * b for b in brightness), *empty], 1)
+    return torch.stack(
+        [*agreement, *overlaps, *areas, *nearness[:, :, 0, 0].unbind(1), *(3 * b for b in brightness), *empty], 1
+    )
 
 
 def _area(mask: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
+from limnet.quality.crops import split_references
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.pictures import Pictures
-
-_IMAGES = (0, 3)  # channels of references that are images
 
 
 class QualityModule(AveragedModule):
@@ -68,8 +67,9 @@ class QualityModule(AveragedModule):
             return 1 - grey if draw[4] < 0.15 else grey
 
         seen[0] = changed(seen[0])
-        if len(seen) > 3:  # images of the prompted slices
-            seen[3] = torch.cat([changed(x) if i in _IMAGES else x for i, x in enumerate(seen[3].split(1, 1))], 1)
+        if len(seen) > 3:
+            newest, before, after, other, near, nearness = split_references(seen[3])
+            seen[3] = torch.cat([changed(newest), before, after, changed(other), near, nearness], 1)
         with torch.random.fork_rng():  # dropout draws from the step's own randomness, too
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             choice, quality = self._losses(self.network, *seen, dice=dice)

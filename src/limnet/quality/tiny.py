@@ -46,21 +46,16 @@ class TinyQuality(nn.Module):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU(), *(PlainBlock(after) for _ in range(depth))]
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Linear(2 * c, 64), nn.ReLU(), nn.Linear(64, 2))
+        self.dropout = nn.Dropout(0.5 if references else 0.0)  # pixels of a few volumes are soon known by heart
         if references:
-            self.dropout = nn.Dropout(0.5)  # pixels of a few volumes are soon known by heart
             self.cues = nn.Sequential(nn.Linear(CUES, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 1))
 
-    def _judge(self, image: Tensor, mask: Tensor, rival: Tensor, references: Tensor | None) -> Tensor:
-        """(B, 2): score against the rival, and logit of the mask's own quality."""
-        parts = [image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival]
-        if self.references:
-            parts.append(self._checked(image, references) * 2 - 1)
-        stacked = torch.cat(parts, 1)
+    def _judge(self, image: Tensor, mask: Tensor, rival: Tensor, references: Tensor) -> Tensor:
+        """(B, 2): score against the rival, and logit of the mask's own quality; references as `_known` gives them."""
+        stacked = torch.cat([image * 2 - 1, mask * 2 - 1, rival * 2 - 1, mask - rival, references * 2 - 1], 1)
         stacked = pad_to_stride(stacked.to(weight_dtype(self)), 16)
         x = self.body(functional.pixel_unshuffle(stacked, 4)).float()
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        if self.references:
-            pooled = self.dropout(pooled)
+        pooled = self.dropout(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
         return self.head(pooled.to(weight_dtype(self))).float()
 
     def forward(self, image: Tensor, previous: Tensor, current: Tensor, references: Tensor | None = None) -> Tensor:
@@ -79,17 +74,17 @@ class TinyQuality(nn.Module):
         Raises:
             InputError: references of another shape.
         """
-        forth = self._judge(image, previous, current, references)
-        back = self._judge(image, current, previous, references)
-        logit = forth[:, 0] - back[:, 0]
+        known = self._known(image, references)
+        logit = self._judge(image, previous, current, known)[:, 0] - self._judge(image, current, previous, known)[:, 0]
         if not self.references:
             return logit
-        cues = comparison_cues(image, previous, current, self._checked(image, references))
+        cues = comparison_cues(image, previous, current, known)
         return logit + self.cues(cues.to(weight_dtype(self)))[:, 0].float()
 
-    def _checked(self, image: Tensor, references: Tensor | None) -> Tensor:
+    def _known(self, image: Tensor, references: Tensor | None) -> Tensor:
+        """(B, `reference_channels`, H, W): what was given, zeros for nothing, no channels for networks without any."""
         shape = (len(image), self.reference_channels, *image.shape[2:])
-        if references is None:
+        if references is None or not self.references:
             return image.new_zeros(shape)
         if tuple(references.shape) != shape:
             raise InputError(f"references have shape {tuple(references.shape)}; expected {shape}")
@@ -97,4 +92,4 @@ class TinyQuality(nn.Module):
 
     def score(self, image: Tensor, mask: Tensor, references: Tensor | None = None) -> Tensor:
         """Logit (B,) of the expected Dice of one mask (B, 1, H, W)."""
-        return self._judge(image, mask, mask, references)[:, 1]
+        return self._judge(image, mask, mask, self._known(image, references))[:, 1]
