@@ -61,6 +61,15 @@ def test_outside(tmp_path: Path, index: int) -> None:
         ShardDataset(tmp_path)[index]
 
 
+def test_clips_of_one_shape(tmp_path: Path) -> None:
+    write(tmp_path, "d2_1", 3)
+    np.save(tmp_path / "d2_2_image.npy", np.zeros((2, 2, 16, 16), np.uint8))
+    np.save(tmp_path / "d2_2_mask.npy", np.zeros((2, 2, 32), np.uint8))
+    with pytest.raises(FileFormatError, match=r"d2_2_image.npy has clips of shape \(2, 16, 16\)"):
+        ShardDataset(tmp_path, "d2_*")
+    assert len(ShardDataset(tmp_path, "d2_1")) == 3
+
+
 def test_missing_and_mismatched_files(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="make_shards"):
         ShardDataset(tmp_path, "d2_*")

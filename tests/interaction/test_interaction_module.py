@@ -193,3 +193,40 @@ def test_carried_masks_as_start() -> None:
     assert bool((prompts[:, 0] > 0.5).flatten(1).any(1).all())
     assert not prompts[:, 1:].any()
     assert module.training_step(batch(3, 2), 0).isfinite()
+
+
+def test_references_are_trained_and_an_erased_target_has_none() -> None:
+    config = {**ENCODER, "references": True}
+    module = make(network_config=config, erase=0.0)
+    scramble(module.network)
+    image, mask = batch(4, length=2)
+    loss = module.training_step((image, mask), 0)
+    loss.backward()
+    assert float(module.network.references.sharpness.grad.abs().sum()) > 0
+    again = make(network_config=config, erase=0.0)
+    scramble(again.network)
+    assert torch.equal(loss, again.training_step((image, mask), 0))
+    seen: list[torch.Tensor] = []
+    plain = module.network.decode
+
+    def watched(features: Any, prompts: torch.Tensor, *rest: Any) -> Any:
+        seen.extend(reference[1] for reference in rest)
+        return plain(features, prompts, *rest)
+
+    module.network.decode = watched
+    module.hparams["erase"] = 1.0
+    module.training_step((image, mask), 0)
+    assert seen
+    assert not any(part.any() for part in seen)
+
+
+def test_a_recorded_prompted_slice_stays_as_it_is() -> None:
+    module = make(network_config={**ENCODER, "references": True})
+    mask = disk(32, 32, (15, 17), 8).bool().expand(400, -1, -1, -1)
+    recorded = torch.arange(400) < 200
+    _, known = module._reference(torch.rand(400, 2, 32, 32), mask, recorded, torch.Generator().manual_seed(0))
+    same_mask = (known == mask).flatten(1).all(1)
+    empty = ~known.flatten(1).any(1)
+    assert bool((same_mask | empty)[:200].all())
+    assert 0.1 < float(empty[:200].float().mean()) < 0.3
+    assert 0.3 < float((~same_mask & ~empty)[200:].float().mean()) < 0.5

@@ -31,7 +31,7 @@ class ShardDataset(Dataset):
 
     Raises:
         MissingFileError: no shard matches, or one has no masks.
-        FileFormatError: images and masks of a shard do not belong together.
+        FileFormatError: images and masks of a shard do not belong together, or shards hold clips of other sizes.
     """
 
     def __init__(self, root: Path | str, pattern: str = "*"):
@@ -52,6 +52,11 @@ class ShardDataset(Dataset):
                 raise FileFormatError(
                     f"{path}: images {image.dtype} {image.shape}, masks {mask.dtype} {mask.shape}; expected uint8 "
                     "(N, T, S, S) with masks (N, T, S*S/8); draw the shard again"
+                )
+            if self.images and image.shape[1:] != self.images[0].shape[1:]:
+                raise FileFormatError(
+                    f"{path} has clips of shape {image.shape[1:]}, the shards before it {self.images[0].shape[1:]}; "
+                    "train on one kind of shard at a time: a narrower pattern picks them"
                 )
             self.images.append(image)
             self.masks.append(mask)

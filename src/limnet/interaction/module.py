@@ -24,6 +24,9 @@ from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
 from limnet.training.objective import LOSS_WEIGHTS, checked_weights, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
+UNREFERRED = 0.2  # share of the samples that lose their prompted slice: on the first slice there is none
+SPOILED = 0.4  # share of the other samples whose prompted slice has a damaged mask
+
 
 class InteractionModule(AveragedModule):
     """Iterative click training (RITM), with a loss on every click.
@@ -101,12 +104,15 @@ class InteractionModule(AveragedModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """One batch of image, mask and, if recorded, start mask, each uint8 (B, T, H, W).
 
-        A random slice of each clip is used. Samples with a recorded start mask begin from it.
+        A random slice of each clip is used, the first one where start masks are recorded: such samples begin from them.
+        A network with references gets the first slice to be clicked and the second one as the prompted slice.
         """
         generator = self.common_generator(batch_index)
         length = batch[0].shape[1]
-        pick = int(torch.randint(0, length, (1,), generator=generator)) if length > 1 else 0
-        other = (pick + 1) % length if self._carrier and self.hparams["carried"] > 0 else pick
+        referring = length > 1 and getattr(self.network, "references", None) is not None
+        first = referring or len(batch) > 2  # rows with a start mask are about their first slice
+        pick = 0 if first or length == 1 else int(torch.randint(0, length, (1,), generator=generator))
+        other = (pick + 1) % length if referring or (self._carrier and self.hparams["carried"] > 0) else pick
         used = [pick] if other == pick else [pick, other]
         image, *masks = (part[:, used] for part in batch)
         image, warped = augment_clips(image, torch.cat(masks, 1), generator, share=process_place())
@@ -123,12 +129,19 @@ class InteractionModule(AveragedModule):
         if len(masks) > 1:
             start = warped[:, len(used) : len(used) + 1]
             start_at(prompts, start.float(), start.flatten(1).any(1))
-        if other != pick:
+        if other != pick and self._carrier:
             self._start_from_carried(clip, marked, prompts, generator)
+        reference = None
+        if referring:
+            recorded = masks[1][:, 0].flatten(1).any(1) if len(masks) > 1 else torch.zeros(len(target)).bool()
+            reference = self._reference(clip, marked[:, 1:2], recorded.to(target.device), generator)
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
         self._start_from_own(features, target, prompts, generator)
-        target = wrong_objects(target, prompts, generator, self.hparams["erase"])
+        wanted, target = target, wrong_objects(target, prompts, generator, self.hparams["erase"])
+        if reference is not None:  # a reference shows what is wanted
+            emptied = (wanted != target).flatten(1).any(1).view(-1, 1, 1, 1)
+            reference = reference[0], reference[1].masked_fill(emptied, 0.0)
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
         for step in range(steps):
@@ -140,7 +153,8 @@ class InteractionModule(AveragedModule):
                 skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
                 kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
-            outputs = self.network.decode(features, fit_prompts(prompts, self.network))
+            referred = () if reference is None else (reference,)
+            outputs = self.network.decode(features, fit_prompts(prompts, self.network), *referred)
             logits = outputs["instances"]
             losses.append(mask_loss(logits, target, self.hparams["loss_weights"]))
             if "instances_aux" in outputs:
@@ -154,6 +168,26 @@ class InteractionModule(AveragedModule):
         self.log("train/dice_first", scores[0])
         self.log("train/dice_last", scores[-1])
         return loss
+
+    @torch.no_grad()
+    def _reference(
+        self, image: Tensor, mask: Tensor, recorded: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The prompted slice as the network gets it; a share of `UNREFERRED` has none.
+
+        Args:
+            image: (B, 2, H, W) in [0, 1], the slice to be clicked and the prompted one.
+            mask: bool (B, 1, H, W) of the prompted one.
+            recorded: bool (B,): the mask is what a user has made there, and need not be damaged.
+            generator: draws which are left out and which are damaged.
+        """
+        left, spoiled = torch.rand((2, len(mask), 1, 1, 1), generator=generator).to(mask.device)
+        spoil = (spoiled < SPOILED) & ~recorded.view(-1, 1, 1, 1)
+        known = torch.where(spoil, damage(mask, generator), mask.float()).masked_fill(left < UNREFERRED, 0.0)
+        present = known.flatten(1).any(1).view(-1, 1, 1, 1)
+        there = torch.where(present, image[:, 1:2], image[:, :1])  # no black images for the batch statistics
+        there = fit_image(there, self.network).contiguous(memory_format=torch.channels_last)
+        return self.network.encode_image(there), known
 
     @torch.no_grad()
     def _start_from_own(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from limnet.interaction.inputs import ClickNetwork, fit_image, fit_prompts
+from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.training_clicks import add_disks
 from limnet.simulation.clicks import RobotUser
 
@@ -28,8 +28,15 @@ class RobotClicks(NamedTuple):
     clicks: list[list[tuple[int, int, bool]]]
 
 
-def robot_clicks(network: ClickNetwork, image: Tensor, target: Tensor, count: int = 6) -> RobotClicks:
-    """Let `limnet.simulation.clicks.RobotUser` correct slices with a network, from no mask on.
+def robot_clicks(
+    network: Any,
+    image: Tensor,
+    target: Tensor,
+    count: int = 6,
+    start: Tensor | None = None,
+    reference: tuple[Tensor, Tensor] | None = None,
+) -> RobotClicks:
+    """Let `limnet.simulation.clicks.RobotUser` correct slices with a network.
 
     The robot sees each slice as a volume of one slice: first the middle of the object, then the middle of the largest
     error. Where nothing is wrong the network takes a second look without a new click.
@@ -39,24 +46,32 @@ def robot_clicks(network: ClickNetwork, image: Tensor, target: Tensor, count: in
         image: (B, 1, H, W) or (B, C, H, W) in [0, 1].
         target: bool (B, 1, H, W).
         count: clicks, at least 1.
+        start: bool (B, 1, H, W) to begin from; no mask when None.
+        reference: image and mask (B, 1, H, W) of a prompted slice, for networks that look at one.
     """
     robot = RobotUser()
     truth = target[:, 0].cpu().numpy()
     features = network.encode_image(fit_image(image, network))
+    referred: tuple[Any, ...] = ()
+    if reference is not None and getattr(network, "references", None) is not None:
+        referred = ((network.encode_image(fit_image(reference[0], network)), reference[1].float()),)
     prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
     made: list[list[tuple[int, int, bool]]] = [[] for _ in truth]
     dice, iou, mask = [], [], torch.zeros_like(target)
+    if start is not None:
+        mask = start.bool()
+        prompts[:, 0:1] = mask.float()
     for number in range(1, count + 1):
         seen = mask[:, 0].cpu().numpy()
         points, kinds = [(0, 0)] * len(truth), [-1] * len(truth)
         for i in range(len(truth)):
-            click = robot.next_click(truth[i][None], None if number == 1 else seen[i][None], number)
+            click = robot.next_click(truth[i][None], None if number == 1 and start is None else seen[i][None], number)
             if click is not None:
                 points[i], kinds[i] = click.zyx[1:], int(click.positive)
                 made[i].append((*click.zyx[1:], click.positive))
         where = torch.tensor(points, device=image.device), torch.tensor(kinds, device=image.device)
         add_disks(prompts[:, 1:2], prompts[:, 2:3], *where, network.click_radius)
-        logits = network.decode(features, fit_prompts(prompts, network))["instances"]
+        logits = network.decode(features, fit_prompts(prompts, network), *referred)["instances"]
         prompts[:, 0:1] = logits.float().sigmoid()
         mask = prompts[:, 0:1] > 0.5
         both, either = (mask & target).flatten(1).sum(1), (mask | target).flatten(1).sum(1)

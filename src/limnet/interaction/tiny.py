@@ -12,6 +12,9 @@ from limnet.blocks.geodesic import geodesic_distance
 from limnet.blocks.prompt_unet import PromptUNet
 from limnet.blocks.tiny import WIDTHS, MapDecoder, TinyEncoder, pad_to_stride, similarity
 from limnet.errors import InputError
+from limnet.interaction.references import MAPS, SIMILARITIES, ReferenceMaps
+
+Reference = tuple[tuple[Tensor, ...], Tensor]
 
 REACHES = (0.15, 0.6)  # geodesic distances at which closeness has fallen to 1/e
 
@@ -61,6 +64,7 @@ class TinyInteraction(nn.Module):
         click_radius: radius of a click's disk in network pixels.
         decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects worse).
         geodesic: give the prompt half the geodesic closeness of every pixel to the clicks.
+        references: let the prompt half look at the nearest prompted slice, see `ReferenceMaps`.
 
     Raises:
         InputError: unknown decoder.
@@ -81,6 +85,7 @@ class TinyInteraction(nn.Module):
         click_radius: float = 3.0,
         decoder: str = "unet",
         geodesic: bool = True,
+        references: bool = False,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -91,6 +96,7 @@ class TinyInteraction(nn.Module):
             "click_radius": click_radius,
             "decoder": decoder,
             "geodesic": geodesic,
+            "references": references,
         }
         self.image_channels = image_channels
         self.click_radius = float(click_radius)
@@ -99,27 +105,34 @@ class TinyInteraction(nn.Module):
         if decoder not in build:
             raise InputError(f"decoder is {decoder!r}; allowed are 'light' and 'unet'")
         self.geodesic = geodesic
-        maps = 7 + 2 * len(REACHES) * geodesic
-        self.decoder: nn.Module = build[decoder](maps=maps, similarities=4, widths=tuple(widths))
+        maps = 7 + 2 * len(REACHES) * geodesic + MAPS * references
+        similarities = 4 + SIMILARITIES * references
+        self.references = ReferenceMaps() if references else None
+        self.decoder: nn.Module = build[decoder](maps=maps, similarities=similarities, widths=tuple(widths))
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1], H and W at least 32, to (padded image, f4, f8, f16, f32, embedding)."""
         image = pad_to_stride(image)
         return (image, *self.encoder(image))
 
-    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
+    def decode(
+        self, features: tuple[Tensor, ...], prompts: Tensor, reference: Reference | None = None
+    ) -> dict[str, Tensor]:
         """Prompt half.
 
         Args:
             features: result of `encode_image`.
             prompts: (B, 4, H, W) maps in [0, 1]: previous mask, positive, negative, bounds (inside of a box or lasso).
+            reference: a prompted slice through the same window: its `encode_image` and its mask (B, 1, H, W), empty for
+                samples without; read with `references` only.
 
         Returns:
             {"instances": logits (B, 1, H, W)}.
         """
         height, width = prompts.shape[-2:]
         image, f4, f8, f16, f32, embedding = features
-        prompts = functional.pad(prompts, (0, image.shape[-1] - width, 0, image.shape[-2] - height)).float()
+        below = (0, image.shape[-1] - width, 0, image.shape[-2] - height)
+        prompts = functional.pad(prompts, below).float()
         previous, positive, negative = prompts[:, 0:1], prompts[:, 1:2], prompts[:, 2:3]
         maps = torch.cat(
             [
@@ -134,9 +147,37 @@ class TinyInteraction(nn.Module):
             maps = torch.cat([maps, geodesic_closeness(image, prompts[:, 1:3])], 1)
         coarse = functional.avg_pool2d(prompts, 8)
         weights = torch.cat([coarse[:, :3], functional.relu(coarse[:, 0:1] - coarse[:, 2:3] * 4)], 1)
-        logits = self.decoder((f4, f8, f16, f32), maps, similarity(embedding, weights))
+        similar = similarity(embedding, weights)
+        if self.references is not None:
+            if reference is None:
+                seen = self.references.nothing(image)
+            else:
+                there, mask = reference
+                seen = self.references(image, embedding, there[0], there[-1], functional.pad(mask, below))
+            maps, similar = torch.cat([maps, seen[0]], 1), torch.cat([similar, seen[1]], 1)
+        logits = self.decoder((f4, f8, f16, f32), maps, similar)
         return {"instances": logits[..., :height, :width]}
 
     def forward(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
         """Both halves: image (B, C, H, W), prompts (B, 4, H, W) to {"instances": logits (B, 1, H, W)}."""
         return self.decode(self.encode_image(image), prompts)
+
+
+def with_references(network: nn.Module) -> TinyInteraction:
+    """The same network that can also look at prompted slices: what it makes of them starts with weights of zero.
+
+    Raises:
+        InputError: another class of network.
+    """
+    if not isinstance(network, TinyInteraction):
+        raise InputError(f"a {type(network).__name__} cannot look at prompted slices; only TinyInteraction can")
+    if network.references is not None:
+        return network
+    larger = TinyInteraction(**{**network.config, "references": True})
+    state, mine = network.state_dict(), larger.state_dict()
+    for name, weight in state.items():
+        mine[name] = weight.clone() if weight.shape == mine[name].shape else torch.zeros_like(mine[name])
+        if weight.shape != mine[name].shape:
+            mine[name][:, : weight.shape[1]] = weight
+    larger.load_state_dict(mine)
+    return larger

@@ -13,9 +13,9 @@ LEAST_CLICKS = 6
 
 
 def validate_clicks(
-    module: LightningModule, network: ClickNetwork, batch: tuple[Tensor, Tensor], clicks: int
+    module: LightningModule, network: ClickNetwork, batch: tuple[Tensor, ...], clicks: int
 ) -> dict[str, Pictures]:
-    """Let the robot user click on the first slice of every clip.
+    """Let the robot user click on the first slice of every clip, from its start mask if one is recorded.
 
     Logs val/dice_1, _2, _3 and _6, the mean Dice after so many clicks, and val/noc85, the mean number of clicks to an
     IoU of 0.85 (`clicks` where it is not reached).
@@ -23,14 +23,20 @@ def validate_clicks(
     Args:
         module: in its validation step.
         network: in eval mode.
-        batch: image uint8 (B, T, H, W), mask uint8 (B, T, H, W).
+        batch: image uint8 (B, T, H, W), mask uint8 (B, T, H, W) and, if recorded, start mask of the same shape. The
+            second slice of a clip is the prompted one for networks that look at one.
         clicks: at least 6.
 
     Returns:
         What `LogImages` draws.
     """
     image, target = batch[0][:, :1].float() / 255, batch[1][:, :1].bool()
-    result = robot_clicks(network, image, target, clicks)
+    start = reference = None
+    if len(batch) > 2:
+        start = batch[2][:, :1].bool()
+    if batch[0].shape[1] > 1:
+        reference = batch[0][:, 1:2].float() / 255, batch[1][:, 1:2].bool()
+    result = robot_clicks(network, image, target, clicks, start, reference)
     for click in (1, 2, 3, 6):
         dice = result.dice[click - 1].mean()
         module.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
