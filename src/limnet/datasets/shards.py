@@ -40,7 +40,8 @@ class ShardDataset(Dataset):
             raise MissingFileError(
                 f"no shard {pattern}_image.npy in {root}; draw some first with recipes/make_shards.py"
             )
-        self.images, self.masks = [], []
+        self.images: list[np.ndarray] = []
+        self.masks: list[np.ndarray] = []
         self.starts: list[np.ndarray | None] = []
         for path in paths:
             partner = path.with_name(path.name.removesuffix("_image.npy") + "_mask.npy")
