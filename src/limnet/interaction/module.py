@@ -133,7 +133,7 @@ class InteractionModule(AveragedModule):
             self._start_from_carried(clip, marked, prompts, generator)
         reference = None
         if referring:
-            recorded = masks[1][:, 0].flatten(1).any(1) if len(masks) > 1 else torch.zeros(len(target)).bool()
+            recorded = masks[1][:, 0].flatten(1).bool().any(1) if len(masks) > 1 else torch.zeros(len(target)).bool()
             reference = self._reference(clip, marked[:, 1:2], recorded.to(target.device), generator)
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
