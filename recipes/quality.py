@@ -231,8 +231,6 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
                 "give --defects and --held, two files that `quality.py collect` wrote with different seeds"
             )
         start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
-        if start is None and args.network == "TinyQuality":
-            args.network_config = {**(args.network_config or {}), "references": True}
         fit(args, "quality", make_module(args, "quality", {}, start), data)
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error

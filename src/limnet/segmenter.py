@@ -119,7 +119,7 @@ class InteractiveSegmenter:
             settings,
             device,
             precision,
-            name=os.fspath(name) if isinstance(name, str) else Path(name).name,
+            name=Path(name).resolve().name if Path(name).is_dir() else os.fspath(name),  # nobody needs to know where
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None, half: bool = False) -> Path:

@@ -24,6 +24,7 @@ class Preset:
         size: side of the square windows in network pixels.
         length: slices of a clip.
         options: further arguments of the LightningModule, for this network only.
+        config: arguments of a network trained from nothing, for this network only; others have their own defaults.
     """
 
     network: str
@@ -36,6 +37,7 @@ class Preset:
     size: int = 160
     length: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 PRESETS: dict[str, dict[str, Preset]] = {
@@ -50,7 +52,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "paper": Preset("XMem", 110_000, 8, 1e-5, "16-mixed", 0.0, 5000, size=384, length=24),
     },
     "quality": {
-        "tiny-cpu": Preset("TinyQuality", 1500, 32, 1e-3, "bf16-mixed", 1.0, 250, size=128),
+        "tiny-cpu": Preset(
+            "TinyQuality", 1500, 32, 1e-3, "bf16-mixed", 1.0, 250, size=128, config={"references": True}
+        ),
         # the paper names the network (ResNet-18) and no settings; these are ours
         "paper": Preset("ResNetQuality", 10_000, 64, 1e-4, "32-true", 1.0, 500, size=128),
     },
