@@ -79,7 +79,9 @@ def test_save_and_load(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
     again = InteractiveSegmenter.from_pretrained(tmp_path / "model", precision="fp32")
     assert again.settings == Settings(tau=0.25, scope="interval")
     assert again.identity["name"] == "model"
-    assert InteractiveSegmenter.from_pretrained(str(tmp_path / "model")).identity["name"] == "model", "not where it lies"
+    assert InteractiveSegmenter.from_pretrained(str(tmp_path / "model")).identity["name"] == "model", (
+        "not where it lies"
+    )
     assert again.identity["sha256"] == special.identity["sha256"] == segmenter.identity["sha256"]
     assert np.array_equal(again.open(phantom()).click(CENTRE), special.open(phantom()).click(CENTRE))
     with pytest.raises(ModelNotFoundError):
