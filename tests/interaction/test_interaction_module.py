@@ -195,17 +195,28 @@ def test_carried_masks_as_start() -> None:
     assert module.training_step(batch(3, 2), 0).isfinite()
 
 
+REFERRING = {**ENCODER, "references": True}
+
+
+def refusing(count: int = 4) -> tuple[torch.Tensor, ...]:
+    """Pairs of slices with start masks that hold a second disk, so that the first click is negative."""
+    image, mask = batch(count, length=2)
+    extra = disk(32, 32, (8, 8), 9).to(torch.uint8).expand(count, 2, -1, -1)
+    start = torch.maximum(mask, extra)
+    start[:, 1] = 0
+    return image, mask, start
+
+
 def test_references_are_trained_and_an_erased_target_has_none() -> None:
-    config = {**ENCODER, "references": True}
-    module = make(network_config=config, erase=0.0)
+    module = make(network_config=REFERRING, erase=0.0, own=0.0, relook=0.0)
     scramble(module.network)
-    image, mask = batch(4, length=2)
-    loss = module.training_step((image, mask), 0)
+    loss = module.training_step(refusing(), 0)
     loss.backward()
     assert float(module.network.references.sharpness.grad.abs().sum()) > 0
-    again = make(network_config=config, erase=0.0)
+    assert float(module.network.encoder.stem[0].weight.grad.abs().sum()) > 0
+    again = make(network_config=REFERRING, erase=0.0, own=0.0, relook=0.0)
     scramble(again.network)
-    assert torch.equal(loss, again.training_step((image, mask), 0))
+    assert torch.equal(loss, again.training_step(refusing(), 0))
     seen: list[torch.Tensor] = []
     plain = module.network.decode
 
@@ -214,19 +225,33 @@ def test_references_are_trained_and_an_erased_target_has_none() -> None:
         return plain(features, prompts, *rest)
 
     module.network.decode = watched
+    module.training_step(refusing(), 0)
+    assert all(part.flatten(1).any(1).all() for part in seen[:1]), "the first click of all of them is negative"
+    seen.clear()
     module.hparams["erase"] = 1.0
-    module.training_step((image, mask), 0)
+    module.training_step(refusing(), 0)
     assert seen
     assert not any(part.any() for part in seen)
 
 
+def test_only_the_corrector_learns() -> None:
+    module = make(network_config=REFERRING, erase=0.0, own=0.0, corrector_only=True)
+    module.training_step(refusing(), 0).backward()
+    learned = {name.split(".")[0] for name, p in module.network.named_parameters() if p.grad is not None}
+    assert learned == {"corrector", "references"}
+    image, mask = batch(2, length=2)
+    loss = module.training_step((image, mask, mask * 0), 0)  # positive clicks at first
+    assert bool(loss.isfinite())
+    assert loss.requires_grad
+    with pytest.raises(InputError, match="references=True"):
+        make(corrector_only=True)
+
+
 def test_a_recorded_prompted_slice_stays_as_it_is() -> None:
-    module = make(network_config={**ENCODER, "references": True})
+    module = make(network_config=REFERRING)
     mask = disk(32, 32, (15, 17), 8).bool().expand(400, -1, -1, -1)
     recorded = torch.arange(400) < 200
     _, known = module._reference(torch.rand(400, 2, 32, 32), mask, recorded, torch.Generator().manual_seed(0))
     same_mask = (known == mask).flatten(1).all(1)
-    empty = ~known.flatten(1).any(1)
-    assert bool((same_mask | empty)[:200].all())
-    assert 0.1 < float(empty[:200].float().mean()) < 0.3
-    assert 0.3 < float((~same_mask & ~empty)[200:].float().mean()) < 0.5
+    assert bool(same_mask[:200].all())
+    assert 0.3 < float((~same_mask)[200:].float().mean()) < 0.5

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from limnet.blocks.tiny import MapDecoder
 from limnet.errors import InputError
 from limnet.interaction.references import MAPS, SIMILARITIES, ReferenceMaps
-from limnet.interaction.tiny import with_references
-from tests.helpers.tiny_networks import disk, small_interaction
+from limnet.interaction.tiny import TinyInteraction, with_references
+from tests.helpers.tiny_networks import ENCODER, disk, small_interaction
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -45,27 +46,36 @@ def test_no_prompted_slice_gives_zeros_for_its_samples_only() -> None:
     mask[1] = 0
     both = ReferenceMaps()(image, embedding, image.flip(2), embedding.flip(2), mask)
     assert all(not part[1].any() and part[0].any() for part in both)
-    assert [part.shape for part in ReferenceMaps.nothing(image)] == [part.shape for part in both]
 
 
-def test_growing_a_network_changes_nothing_before_training() -> None:
-    network = small_interaction()
+def test_a_corrector_begins_as_the_decoder_and_leaves_it_alone() -> None:
+    network = TinyInteraction(**ENCODER).eval()  # blocks start as the identity, so none is missed
+    nn.init.normal_(network.decoder.head.weight)  # type: ignore[union-attr, arg-type]
     larger = with_references(network).eval()
     assert larger.config == {**network.config, "references": True}
     image, other = torch.rand(2, 2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     prompts = torch.zeros(2, 4, 64, 64)
     prompts[:, 1] = disk(64, 64, (30, 30), 3)[0]
+    masks = prompts[:, 1:2].clone()
+    masks[1] = 0
     with torch.no_grad():
         wanted = network(image, prompts)["instances"]
-        features = larger.encode_image(image)
-        reference = (larger.encode_image(other), prompts[:, 1:2])
-        torch.testing.assert_close(larger(image, prompts)["instances"], wanted)
+        features, reference = larger.encode_image(image), (larger.encode_image(other), masks)
+        assert torch.equal(larger(image, prompts)["instances"], wanted)
         torch.testing.assert_close(larger.decode(features, prompts, reference)["instances"], wanted)
-        nn.init.normal_(larger.decoder.maps.weight)  # type: ignore[union-attr, arg-type]
-        alone = larger.decode(features, prompts)["instances"]
-        assert not torch.equal(larger.decode(features, prompts, reference)["instances"], alone)
-        empty = (reference[0], torch.zeros_like(reference[1]))
-        assert torch.equal(larger.decode(features, prompts, empty)["instances"], alone)
+        nn.init.normal_(larger.corrector.maps.weight)
+        both = larger.decode(features, prompts, reference)["instances"]
+        assert not torch.allclose(both[0], wanted[0]), "the corrector answers where there is a reference"
+        torch.testing.assert_close(both[1], wanted[1])
+        assert torch.equal(larger(image, prompts)["instances"], wanted)
+        first, there = (tuple(part[:1] for part in parts) for parts in (features, reference[0]))
+        alone = larger.decode(first, prompts[:1], (there, masks[:1]))
+    torch.testing.assert_close(alone["instances"], both[:1])
+
+
+def test_growing_a_network() -> None:
+    larger = with_references(small_interaction())
     assert with_references(larger) is larger
+    assert isinstance(with_references(small_interaction(decoder="light")).decoder, MapDecoder)
     with pytest.raises(InputError, match="Linear cannot look at prompted slices"):
         with_references(nn.Linear(1, 1))

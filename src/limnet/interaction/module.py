@@ -24,8 +24,7 @@ from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
 from limnet.training.objective import LOSS_WEIGHTS, checked_weights, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
-UNREFERRED = 0.2  # share of the samples that lose their prompted slice: on the first slice there is none
-SPOILED = 0.4  # share of the other samples whose prompted slice has a damaged mask
+SPOILED = 0.4  # share of the prompted slices that get a damaged mask, where none was recorded
 
 
 class InteractionModule(AveragedModule):
@@ -46,6 +45,7 @@ class InteractionModule(AveragedModule):
         carried: share of the samples that start from the mask a propagation network carries over from another slice of
             their clip (`start_from`); without such a network, or with clips of one slice, none does.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
+        corrector_only: keep all as it came but what answers negative clicks beside a prompted slice (`references`).
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
         network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
@@ -55,7 +55,8 @@ class InteractionModule(AveragedModule):
         max_minutes: see `AveragedModule`.
 
     Raises:
-        InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
+        InputError: fewer than 6 clicks, `freeze_encoder` for a network whose image half is no part of its own, or
+            `corrector_only` for one without corrector.
     """
 
     network: Any
@@ -76,6 +77,7 @@ class InteractionModule(AveragedModule):
         own: float = 0.2,
         carried: float = 0.0,
         freeze_encoder: bool = False,
+        corrector_only: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
         network: str = "TinyInteraction",
@@ -93,7 +95,11 @@ class InteractionModule(AveragedModule):
         if freeze_encoder and not hasattr(self.network, "encoder"):
             raise InputError(f"freeze_encoder: {network} has no image half of its own to freeze; leave it out")
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        if freeze_encoder:
+        if corrector_only:
+            if getattr(self.network, "references", None) is None:
+                raise InputError("corrector_only: the network has no corrector; give it one with references=True")
+            self.network.decoder.requires_grad_(False)
+        if freeze_encoder or corrector_only:
             self.network.encoder.requires_grad_(False)
         self._carrier: list[TinyPropagation] = []  # in a list: it is no part of this module and its checkpoints
 
@@ -105,7 +111,8 @@ class InteractionModule(AveragedModule):
         """One batch of image, mask and, if recorded, start mask, each uint8 (B, T, H, W).
 
         A random slice of each clip is used, the first one where start masks are recorded: such samples begin from them.
-        A network with references gets the first slice to be clicked and the second one as the prompted slice.
+        A network with references gets the first slice to be clicked and the second one as the prompted slice, after
+        negative clicks: a positive one says itself what is meant.
         """
         generator = self.common_generator(batch_index)
         length = batch[0].shape[1]
@@ -119,9 +126,10 @@ class InteractionModule(AveragedModule):
         generator = self.own_generator(generator, batch_index)
         clip, marked = image, warped[:, : len(used)]
         image, target = image[:, :1], warped[:, :1]
-        if self.hparams["freeze_encoder"]:
+        frozen = self.hparams["freeze_encoder"] or self.hparams["corrector_only"]
+        if frozen:
             self.network.encoder.eval()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             features = self.network.encode_image(
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
@@ -144,6 +152,9 @@ class InteractionModule(AveragedModule):
             reference = reference[0], reference[1].masked_fill(emptied, 0.0)
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
+        refused = torch.zeros(
+            len(target), dtype=torch.bool, device=target.device
+        )  # whether the newest click is negative
         for step in range(steps):
             with torch.no_grad():
                 spread = float(torch.rand((), generator=generator)) * 0.95
@@ -153,16 +164,25 @@ class InteractionModule(AveragedModule):
                 skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
                 kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
-            referred = () if reference is None else (reference,)
+            refused = torch.where(kind < 0, refused, kind == 0)
+            referred = ()
+            if reference is not None:
+                referred = ((reference[0], reference[1] * refused.view(-1, 1, 1, 1)),)
             outputs = self.network.decode(features, fit_prompts(prompts, self.network), *referred)
             logits = outputs["instances"]
-            losses.append(mask_loss(logits, target, self.hparams["loss_weights"]))
+            counted = torch.ones_like(refused)
+            if self.hparams["corrector_only"]:
+                counted = referred[0][1].flatten(1).any(1) if referred else ~counted
+            if counted.any():
+                losses.append(mask_loss(logits[counted], target[counted], self.hparams["loss_weights"]))
             if "instances_aux" in outputs:
                 losses[-1] = losses[-1] + 0.4 * masked_cross_entropy(outputs["instances_aux"], target).mean()
             with torch.no_grad():
                 scores.append(soft_dice(logits.sigmoid() > 0.5, target).mean())
                 prompts = prompts.clone()
                 prompts[:, 0:1] = logits.sigmoid()
+        if not losses:  # no negative click in the whole batch
+            losses = [sum(p.sum() * 0 for p in self.network.parameters() if p.requires_grad)]
         loss = torch.stack(losses).mean()
         self.log("train/loss", loss.detach(), prog_bar=True)
         self.log("train/dice_first", scores[0])
@@ -173,17 +193,17 @@ class InteractionModule(AveragedModule):
     def _reference(
         self, image: Tensor, mask: Tensor, recorded: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The prompted slice as the network gets it; a share of `UNREFERRED` has none.
+        """The prompted slice as the network gets it.
 
         Args:
             image: (B, 2, H, W) in [0, 1], the slice to be clicked and the prompted one.
             mask: bool (B, 1, H, W) of the prompted one.
             recorded: bool (B,): the mask is what a user has made there, and need not be damaged.
-            generator: draws which are left out and which are damaged.
+            generator: draws which are damaged.
         """
-        left, spoiled = torch.rand((2, len(mask), 1, 1, 1), generator=generator).to(mask.device)
+        spoiled = torch.rand((len(mask), 1, 1, 1), generator=generator).to(mask.device)
         spoil = (spoiled < SPOILED) & ~recorded.view(-1, 1, 1, 1)
-        known = torch.where(spoil, damage(mask, generator), mask.float()).masked_fill(left < UNREFERRED, 0.0)
+        known = torch.where(spoil, damage(mask, generator), mask.float())
         present = known.flatten(1).any(1).view(-1, 1, 1, 1)
         there = torch.where(present, image[:, 1:2], image[:, :1])  # no black images for the batch statistics
         there = fit_image(there, self.network).contiguous(memory_format=torch.channels_last)

@@ -70,13 +70,15 @@ class SlicePredictor:
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
             nearest: the nearest other prompted slice that holds the object: the scale to look at, where there is no
-                mask so far, and what networks with `references` look at besides. None when no other slice was prompted.
+                mask so far, and what networks with `references` look at besides after a negative click (a positive one
+                says itself what is meant). None when no other slice was prompted.
 
         Returns:
             (H, W) float32 probabilities.
         """
         shape, spacing = view.shape, view.spacing
         base = np.zeros(shape, np.float32) if previous is None else previous
+        shown = nearest if prompts and not prompts[-1].positive else None
         old = None if previous is None else mask_box(previous > 0.5)
         marked = _prompt_box(prompts, shape)
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
@@ -86,11 +88,11 @@ class SlicePredictor:
                 window, logits = self._first_look(view, index, prompts, marked)
             else:
                 window = self._window_at_scale(view, marked, known)
-                logits = self._look(view, index, window, prompts, base, nearest)
+                logits = self._look(view, index, window, prompts, base, shown)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
-            logits = self._look(view, index, window, prompts, base, nearest)
+            logits = self._look(view, index, window, prompts, base, shown)
         result = window.paste(logits, base)
         for _ in range(_LOOKS - 1):
             found = join(mask_box(result > 0.5), marked)
@@ -100,7 +102,7 @@ class SlicePredictor:
             if closer == window or _similar(closer, window, found):
                 break
             window = closer
-            result = window.paste(self._look(view, index, window, prompts, result, nearest), result)
+            result = window.paste(self._look(view, index, window, prompts, result, shown), result)
         return result if previous is None else settle_negative_click(previous, result, prompts)
 
     def _look(

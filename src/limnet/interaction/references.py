@@ -63,13 +63,6 @@ class ReferenceMaps(nn.Module):
         found = self._match(embedding, known, coarse)
         return torch.cat([maps[:, :2], maps[:, 2:] * 4], 1) * present, torch.cat([likeness, found], 1) * present
 
-    @staticmethod
-    def nothing(image: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps of images (B, C, H, W) without a prompted slice."""
-        batch, _, height, width = image.shape
-        empty = torch.zeros(batch, MAPS, height, width, device=image.device)
-        return empty, empty.new_zeros(batch, SIMILARITIES, height // _STRIDE, width // _STRIDE)
-
     def _match(self, embedding: Tensor, known: Tensor, coarse: Tensor) -> Tensor:
         """(B, 2, h, w): the other slice's mask read from places that look alike, near by and anywhere."""
         height, width = embedding.shape[-2:]

@@ -47,14 +47,15 @@ def robot_clicks(
         target: bool (B, 1, H, W).
         count: clicks, at least 1.
         start: bool (B, 1, H, W) to begin from; no mask when None.
-        reference: image and mask (B, 1, H, W) of a prompted slice, for networks that look at one.
+        reference: image and mask (B, 1, H, W) of a prompted slice, for networks that look at one after negative clicks.
     """
     robot = RobotUser()
     truth = target[:, 0].cpu().numpy()
     features = network.encode_image(fit_image(image, network))
-    referred: tuple[Any, ...] = ()
+    seen_there = None
     if reference is not None and getattr(network, "references", None) is not None:
-        referred = ((network.encode_image(fit_image(reference[0], network)), reference[1].float()),)
+        seen_there = network.encode_image(fit_image(reference[0], network))
+    refused = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
     made: list[list[tuple[int, int, bool]]] = [[] for _ in truth]
     dice, iou, mask = [], [], torch.zeros_like(target)
@@ -71,6 +72,10 @@ def robot_clicks(
                 made[i].append((*click.zyx[1:], click.positive))
         where = torch.tensor(points, device=image.device), torch.tensor(kinds, device=image.device)
         add_disks(prompts[:, 1:2], prompts[:, 2:3], *where, network.click_radius)
+        refused = torch.where(where[1] < 0, refused, where[1] == 0)
+        referred: tuple[Any, ...] = ()
+        if seen_there is not None and reference is not None:
+            referred = ((seen_there, reference[1].float() * refused.view(-1, 1, 1, 1)),)
         logits = network.decode(features, fit_prompts(prompts, network), *referred)["instances"]
         prompts[:, 0:1] = logits.float().sigmoid()
         mask = prompts[:, 0:1] > 0.5

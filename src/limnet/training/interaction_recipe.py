@@ -28,6 +28,9 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
     )
     parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
     parser.add_argument(
+        "--corrector-only", action="store_true", default=None, help="with --references: all else stays as it came"
+    )
+    parser.add_argument(
         "--references",
         action="store_true",
         help="let TinyInteraction look at the clip's second slice as a prompted one",
@@ -60,6 +63,7 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
             args.network_config = {**(args.network_config or {}), "references": True}
         options = {
             "freeze_encoder": args.freeze_encoder,
+            "corrector_only": args.corrector_only,
             "optimizer": args.optimizer,
             "loss_weights": args.loss_weights,
             "clicks": args.clicks,
