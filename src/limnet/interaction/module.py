@@ -165,7 +165,7 @@ class InteractionModule(AveragedModule):
                 kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
             refused = torch.where(kind < 0, refused, kind == 0)
-            referred = ()
+            referred: tuple[Any, ...] = ()
             if reference is not None:
                 referred = ((reference[0], reference[1] * refused.view(-1, 1, 1, 1)),)
             outputs = self.network.decode(features, fit_prompts(prompts, self.network), *referred)
