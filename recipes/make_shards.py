@@ -5,8 +5,7 @@
     python recipes/make_shards.py --data ROOT --out shards --kind val2d --count 320 --split val
 
 ROOT holds manifest.json (see `limnet.datasets.open`). One slice per sample for `d2` and `val2d`, eight for `clip` and
-`valclip`, and two for `pair`, of which the second is the prompted slice of `--references`.
-Every shard depends only on --seed and its number.
+`valclip`. Every shard depends only on --seed and its number.
 """
 
 from __future__ import annotations
@@ -17,14 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-NEAR, FAR = (1, 1, 1, 2), (1, 2, 3, 4, 6, 9)  # slice steps within a clip; a prompted slice may lie further away
-KINDS = {
-    "d2": (1, (0.08, 0.75), NEAR),
-    "pair": (2, (0.08, 0.75), FAR),
-    "clip": (8, (0.12, 0.6), NEAR),
-    "val2d": (1, (0.12, 0.6), NEAR),
-    "valclip": (8, (0.15, 0.5), NEAR),
-}
+KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 0.6)), "valclip": (8, (0.15, 0.5))}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from limnet.volume_io.atomic import atomic_write
 
     torch.set_num_threads(1)
-    length, span, gaps = KINDS[args.kind]
+    length, span = KINDS[args.kind]
     training = args.split == "train"
     sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_WEIGHTS)
     weights = np.array([s.weight for s in sources])
@@ -83,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 else:
                     source = sources[int(rng.choice(len(sources), p=weights))]
                 paint = args.paint if training else 0.0
-                clip = draw_clip(rng, source, length, args.size, span, paint, args.parts, gaps)
+                clip = draw_clip(rng, source, length, args.size, span, paint, args.parts)
             images[row], masks[row] = clip[0], np.packbits(clip[1].reshape(length, -1), axis=1)
         for name, array in (("image", images), ("mask", masks)):
             target = args.out / f"{args.prefix}{args.kind}_{number}_{name}.npy"

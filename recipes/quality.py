@@ -62,9 +62,6 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     collect.add_argument(
         "--synthetic", type=float, default=0.0, help="share of cases on synthetic volumes (default: 0; not with --mix)"
     )
-    collect.add_argument(
-        "--split", choices=("train", "val"), default="train", help="of --data; val to choose by (default: train)"
-    )
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     collect.add_argument("--seed", type=int, default=0)
     collect.add_argument("--threads", type=int, default=0)
@@ -107,21 +104,19 @@ def collect(args: argparse.Namespace) -> None:
             click = robot.next_click(target, mask, turn)
             if click is None:
                 break
-            earlier = {} if mask is None else {index: mask[index] for index in case.prompted}
             before, mask = mask, case.click(click.zyx, positive=click.positive)
-            told = {index: mask[index] for index in case.prompted}
-            wrong = np.flatnonzero((mask != target).any((1, 2)))
+            wrong = np.flatnonzero((mask != target).any((1, 2)) & mask.any((1, 2)))
             if before is None:  # the window of the object's first click, as in a case
                 view = case.view.with_window(case.view.auto_window(click.zyx[0], click.zyx[1:]))
             elif starts is not None:
-                starts.add(view, click.zyx[0], target[click.zyx[0]], before[click.zyx[0]], earlier)
+                starts.add(view, click.zyx[0], target[click.zyx[0]], before[click.zyx[0]])
             for index in rng.choice(wrong, min(len(wrong), STARTS), replace=False).tolist():
                 if starts is not None:
-                    starts.add(view, index, target[index], mask[index], told)
+                    starts.add(view, index, target[index], mask[index])
             if before is None:
                 continue
-            masks = {index: part.astype(np.float32) for index, part in told.items()}
-            prompted = Prompted(click.zyx[0], before[click.zyx[0]].astype(np.float32), masks)
+            told = {index: mask[index].astype(np.float32) for index in case.prompted}
+            prompted = Prompted(click.zyx[0], before[click.zyx[0]].astype(np.float32), told)
             for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
                 if index not in case.prompted:
                     found.add(view, index, before[index], mask[index], target[index], prompted)
@@ -137,7 +132,7 @@ def collect(args: argparse.Namespace) -> None:
 def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
     """Random objects of at least `--smallest` voxels of the training volumes, each with its own randomness."""
     from limnet.datasets.clips import Source
-    from limnet.datasets.open import GROUP_WEIGHTS, VALIDATION_WEIGHTS, load_sources
+    from limnet.datasets.open import load_sources
     from limnet.simulation.volumes import paint, synthetic_labels
     from limnet.volume import Volume
 
@@ -151,12 +146,9 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
             labels = synthetic_labels(rng, (10, 64, 64))
             sources.append(Source(labels, (2.0, 1.0, 1.0), paint(rng, labels)).with_ids(300))
     else:
-        weights = GROUP_WEIGHTS if args.split == "train" else VALIDATION_WEIGHTS
-        sources = [
-            s for s in load_sources(args.data, args.split, weights) if s.image is not None and s.labels.shape[0] >= 8
-        ]
-    odds = np.array([s.weight for s in sources])
-    odds /= odds.sum()
+        sources = [s for s in load_sources(args.data) if s.image is not None and s.labels.shape[0] >= 8]
+    weights = np.array([s.weight for s in sources])
+    weights /= weights.sum()
     for number in range(args.cases):
         rng = np.random.default_rng([args.seed, number])
         if args.synthetic and rng.random() < args.synthetic:
@@ -165,7 +157,7 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
             if not len(source.ids):
                 continue
         else:
-            source = sources[int(rng.choice(len(sources), p=odds))]
+            source = sources[int(rng.choice(len(sources), p=weights))]
         target = source.labels == int(rng.choice(source.ids))
         if target.sum() >= args.smallest:
             yield Volume.from_array(source.image, source.spacing), target, rng

@@ -21,19 +21,6 @@ Progress = Callable[[int, int], object]
 """Called with (done, total) slices; returning False cancels the round."""
 
 
-@dataclass(frozen=True)
-class PromptedSlice:
-    """A slice the user has prompted.
-
-    Attributes:
-        index: The slice.
-        mask: (H, W), what came of the prompts.
-    """
-
-    index: int
-    mask: NDArray[np.bool_]
-
-
 class Predictor(Protocol):
     """Interaction: prompts on one slice to its mask."""
 
@@ -43,7 +30,7 @@ class Predictor(Protocol):
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: PromptedSlice | None = None,
+        nearest: NDArray[np.bool_] | None = None,
     ) -> Slice:
         """(H, W) float32 probability of slice `index`.
 
@@ -52,7 +39,7 @@ class Predictor(Protocol):
             index: The slice.
             prompts: Its prompts, oldest first.
             previous: Its probabilities so far, None if there are none.
-            nearest: The nearest other prompted slice that holds the object, None if there is none.
+            nearest: (H, W) mask of the nearest other prompted slice that holds the object, None if there is none.
         """
         ...
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limnet.across import joined, look_across
 from limnet.compliance import enforce
-from limnet.engine import Engine, Progress, PromptedSlice, Slice
+from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
 from limnet.fusion import fuse
 from limnet.history import ObjectState, Round, frozen_array
@@ -270,13 +270,10 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
 
 def _nearest(
     slices: list[SliceMask | None], prompts: Iterable[int], index: int, shape: tuple[int, int]
-) -> PromptedSlice | None:
-    """The nearest other prompted slice with the object, None if there is none."""
+) -> NDArray[np.bool_] | None:
+    """(H, W) mask of the nearest other prompted slice with the object, None if there is none."""
     held = [i for i in prompts if i != index and not is_empty(slices[i])]
-    if not held:
-        return None
-    chosen = min(held, key=lambda i: abs(i - index))
-    return PromptedSlice(chosen, unpack(slices[chosen], shape) > 0.5)
+    return unpack(slices[min(held, key=lambda i: abs(i - index))], shape) > 0.5 if held else None
 
 
 def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:

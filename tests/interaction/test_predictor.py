@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limnet.bitmask import BitMask
-from limnet.engine import PromptedSlice
 from limnet.interaction.features import FeatureCache
 from limnet.interaction.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
@@ -44,20 +41,19 @@ def test_another_slice_tells_the_scale_to_look_at() -> None:
     view, mask = disks_view((2, 240, 200), ((100, 90, 12),))
     alone, known = make(), make()
     alone[0].predict(view, 1, [click(100, 90)], None)
-    result = known[0].predict(view, 1, [click(100, 90)], None, PromptedSlice(0, mask))
+    result = known[0].predict(view, 1, [click(100, 90)], None, mask)
     assert dice(result > 0.5, mask) > 0.9
     assert len(known[1].encoded) == 1 < len(alone[1].encoded), "one window suits, nothing is tried"
     nothing = np.zeros_like(mask)
     assert np.array_equal(
-        known[0].predict(view, 0, [click(100, 90)], None, PromptedSlice(1, nothing)),
-        alone[0].predict(view, 0, [click(100, 90)], None),
+        known[0].predict(view, 0, [click(100, 90)], None, nothing), alone[0].predict(view, 0, [click(100, 90)], None)
     )
 
 
 def test_a_scale_known_wrongly_is_corrected() -> None:
     view, mask = disks_view((2, 240, 200), ((100, 90, 30),))
     small = disks_view((1, 240, 200), ((20, 20, 6),))[1]
-    result = make()[0].predict(view, 1, [click(100, 90)], None, PromptedSlice(0, small))
+    result = make()[0].predict(view, 1, [click(100, 90)], None, small)
     assert dice(result > 0.5, mask) > 0.9
 
 
@@ -210,28 +206,3 @@ def test_base_network_of_the_paper() -> None:
     )
     assert result.shape == (70, 60)
     assert np.isfinite(result).all()
-
-
-def test_a_network_with_references_sees_the_prompted_slice_through_the_same_window() -> None:
-    network = small_interaction(references=True)
-    seen: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = []
-    plain = network.decode
-
-    def watched(features: tuple[torch.Tensor, ...], prompts: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
-        seen.extend(rest)
-        return plain(features, prompts, *rest)
-
-    network.decode = watched  # type: ignore[method-assign]
-    view, mask = disks_view((3, 96, 80), ((40, 40, 12),))
-    predictor = SlicePredictor(network, precision="fp32", size=64)
-    previous = mask.astype(np.float32)
-    alone = predictor.predict(view, 1, [click(40, 40, positive=False)], previous)
-    assert not seen, "nothing but this slice was prompted"
-    other = predictor.predict(view, 1, [click(40, 40, positive=False)], previous, PromptedSlice(2, mask))
-    assert seen
-    assert not np.array_equal(alone, other)
-    (image, *_), known = seen[0]
-    assert image.shape == known.shape == (1, 1, 64, 64)
-    seen.clear()
-    predictor.predict(view, 1, [click(40, 40)], previous, PromptedSlice(2, mask))
-    assert not seen, "a positive click says itself what is meant"

@@ -87,3 +87,14 @@ def test_networks_with_bounds_work_too() -> None:
 def test_number_of_clicks() -> None:
     iou = torch.tensor([[0.9, 0.1, 0.2, 0.85], [0.1, 0.9, 0.2, 0.0], [0.1, 0.95, 0.84, 0.0]])
     assert clicks_to_reach(iou, 0.85).tolist() == [1, 2, 3, 1]
+
+
+def test_start_masks_are_corrected() -> None:
+    target = scene()
+    start = target.clone()
+    start[0] |= disk(48, 48, (40, 8), 6)[0] > 0  # too much: a negative click there
+    start[1] = disk(48, 48, (12, 12), 5)[0] > 0  # the larger disk is missing
+    result = robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), target, 1, start)
+    assert result.clicks == [[(40, 8, False)], [(32, 30, True)], []]
+    assert float(result.dice[0, 0]) > float(robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), start, 1).dice[0, 0])
+    assert torch.equal(result.mask[2], start[2])

@@ -57,7 +57,7 @@ def test_collecting_defects(tmp_path: Path) -> None:
     starts = ShardDataset(tmp_path, "d2_*")
     assert len(starts) >= 4
     pixels, truth, before = starts[0]
-    assert pixels.shape == (2, 160, 160)
+    assert pixels.shape == (1, 160, 160)
     assert bool((truth != before).any())
     data = DefectDataset(tmp_path / "a.npz")
     image, previous, current, dice, references = data[0, 0]
@@ -74,7 +74,7 @@ def test_defects_on_synthetic_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     from limnet.datasets.clips import Source
 
     real = Source(np.ones((8, 20, 20), np.uint8), (1.0, 1.0, 1.0), np.zeros((8, 20, 20), np.float32)).with_ids(300)
-    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda *_: [real])
+    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda root: [real])
     quality = recipe("quality")
 
     def shapes(*words: str) -> list[tuple[int, ...]]:

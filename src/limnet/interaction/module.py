@@ -24,8 +24,6 @@ from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
 from limnet.training.objective import LOSS_WEIGHTS, checked_weights, mask_loss, soft_dice
 from limnet.training.pictures import Pictures
 
-SPOILED = 0.4  # share of the prompted slices that get a damaged mask, where none was recorded
-
 
 class InteractionModule(AveragedModule):
     """Iterative click training (RITM), with a loss on every click.
@@ -45,7 +43,6 @@ class InteractionModule(AveragedModule):
         carried: share of the samples that start from the mask a propagation network carries over from another slice of
             their clip (`start_from`); without such a network, or with clips of one slice, none does.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
-        corrector_only: keep all as it came but what answers negative clicks beside a prompted slice (`references`).
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
         network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
@@ -55,8 +52,7 @@ class InteractionModule(AveragedModule):
         max_minutes: see `AveragedModule`.
 
     Raises:
-        InputError: fewer than 6 clicks, `freeze_encoder` for a network whose image half is no part of its own, or
-            `corrector_only` for one without corrector.
+        InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
     """
 
     network: Any
@@ -77,7 +73,6 @@ class InteractionModule(AveragedModule):
         own: float = 0.2,
         carried: float = 0.0,
         freeze_encoder: bool = False,
-        corrector_only: bool = False,
         average_decay: float = 0.998,
         seed: int = 0,
         network: str = "TinyInteraction",
@@ -95,11 +90,7 @@ class InteractionModule(AveragedModule):
         if freeze_encoder and not hasattr(self.network, "encoder"):
             raise InputError(f"freeze_encoder: {network} has no image half of its own to freeze; leave it out")
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        if corrector_only:
-            if getattr(self.network, "references", None) is None:
-                raise InputError("corrector_only: the network has no corrector; give it one with references=True")
-            self.network.decoder.requires_grad_(False)
-        if freeze_encoder or corrector_only:
+        if freeze_encoder:
             self.network.encoder.requires_grad_(False)
         self._carrier: list[TinyPropagation] = []  # in a list: it is no part of this module and its checkpoints
 
@@ -110,26 +101,21 @@ class InteractionModule(AveragedModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """One batch of image, mask and, if recorded, start mask, each uint8 (B, T, H, W).
 
-        A random slice of each clip is used, the first one where start masks are recorded: such samples begin from them.
-        A network with references gets the first slice to be clicked and the second one as the prompted slice, after
-        negative clicks: a positive one says itself what is meant.
+        A random slice of each clip is used. Samples with a recorded start mask begin from it.
         """
         generator = self.common_generator(batch_index)
         length = batch[0].shape[1]
-        referring = length > 1 and getattr(self.network, "references", None) is not None
-        first = referring or len(batch) > 2  # rows with a start mask are about their first slice
-        pick = 0 if first or length == 1 else int(torch.randint(0, length, (1,), generator=generator))
-        other = (pick + 1) % length if referring or (self._carrier and self.hparams["carried"] > 0) else pick
+        pick = int(torch.randint(0, length, (1,), generator=generator)) if length > 1 else 0
+        other = (pick + 1) % length if self._carrier and self.hparams["carried"] > 0 else pick
         used = [pick] if other == pick else [pick, other]
         image, *masks = (part[:, used] for part in batch)
         image, warped = augment_clips(image, torch.cat(masks, 1), generator, share=process_place())
         generator = self.own_generator(generator, batch_index)
         clip, marked = image, warped[:, : len(used)]
         image, target = image[:, :1], warped[:, :1]
-        frozen = self.hparams["freeze_encoder"] or self.hparams["corrector_only"]
-        if frozen:
+        if self.hparams["freeze_encoder"]:
             self.network.encoder.eval()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hparams["freeze_encoder"]):
             features = self.network.encode_image(
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
@@ -137,24 +123,14 @@ class InteractionModule(AveragedModule):
         if len(masks) > 1:
             start = warped[:, len(used) : len(used) + 1]
             start_at(prompts, start.float(), start.flatten(1).any(1))
-        if other != pick and self._carrier:
+        if other != pick:
             self._start_from_carried(clip, marked, prompts, generator)
-        reference = None
-        if referring:
-            recorded = masks[1][:, 0].flatten(1).bool().any(1) if len(masks) > 1 else torch.zeros(len(target)).bool()
-            reference = self._reference(clip, marked[:, 1:2], recorded.to(target.device), generator)
         if "bounds" not in self.network.prompt_channels:
             prompts[:, 3] = 0
         self._start_from_own(features, target, prompts, generator)
-        wanted, target = target, wrong_objects(target, prompts, generator, self.hparams["erase"])
-        if reference is not None:  # a reference shows what is wanted
-            emptied = (wanted != target).flatten(1).any(1).view(-1, 1, 1, 1)
-            reference = reference[0], reference[1].masked_fill(emptied, 0.0)
+        target = wrong_objects(target, prompts, generator, self.hparams["erase"])
         steps = int(torch.randint(2, self.hparams["clicks"] + 1, (1,), generator=generator))
         losses, scores = [], []
-        refused = torch.zeros(
-            len(target), dtype=torch.bool, device=target.device
-        )  # whether the newest click is negative
         for step in range(steps):
             with torch.no_grad():
                 spread = float(torch.rand((), generator=generator)) * 0.95
@@ -164,50 +140,20 @@ class InteractionModule(AveragedModule):
                 skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
                 kind = torch.where(skip, torch.full_like(kind, -1), kind)
                 add_disks(prompts[:, 1:2], prompts[:, 2:3], points, kind, self.network.click_radius)
-            refused = torch.where(kind < 0, refused, kind == 0)
-            referred: tuple[Any, ...] = ()
-            if reference is not None:
-                referred = ((reference[0], reference[1] * refused.view(-1, 1, 1, 1)),)
-            outputs = self.network.decode(features, fit_prompts(prompts, self.network), *referred)
+            outputs = self.network.decode(features, fit_prompts(prompts, self.network))
             logits = outputs["instances"]
-            counted = torch.ones_like(refused)
-            if self.hparams["corrector_only"]:
-                counted = referred[0][1].flatten(1).any(1) if referred else ~counted
-            if counted.any():
-                losses.append(mask_loss(logits[counted], target[counted], self.hparams["loss_weights"]))
+            losses.append(mask_loss(logits, target, self.hparams["loss_weights"]))
             if "instances_aux" in outputs:
                 losses[-1] = losses[-1] + 0.4 * masked_cross_entropy(outputs["instances_aux"], target).mean()
             with torch.no_grad():
                 scores.append(soft_dice(logits.sigmoid() > 0.5, target).mean())
                 prompts = prompts.clone()
                 prompts[:, 0:1] = logits.sigmoid()
-        if not losses:  # no negative click in the whole batch
-            losses = [sum(p.sum() * 0 for p in self.network.parameters() if p.requires_grad)]
         loss = torch.stack(losses).mean()
         self.log("train/loss", loss.detach(), prog_bar=True)
         self.log("train/dice_first", scores[0])
         self.log("train/dice_last", scores[-1])
         return loss
-
-    @torch.no_grad()
-    def _reference(
-        self, image: Tensor, mask: Tensor, recorded: Tensor, generator: torch.Generator
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The prompted slice as the network gets it.
-
-        Args:
-            image: (B, 2, H, W) in [0, 1], the slice to be clicked and the prompted one.
-            mask: bool (B, 1, H, W) of the prompted one.
-            recorded: bool (B,): the mask is what a user has made there, and need not be damaged.
-            generator: draws which are damaged.
-        """
-        spoiled = torch.rand((len(mask), 1, 1, 1), generator=generator).to(mask.device)
-        spoil = (spoiled < SPOILED) & ~recorded.view(-1, 1, 1, 1)
-        known = torch.where(spoil, damage(mask, generator), mask.float())
-        present = known.flatten(1).any(1).view(-1, 1, 1, 1)
-        there = torch.where(present, image[:, 1:2], image[:, :1])  # no black images for the batch statistics
-        there = fit_image(there, self.network).contiguous(memory_format=torch.channels_last)
-        return self.network.encode_image(there), known
 
     @torch.no_grad()
     def _start_from_own(

@@ -13,7 +13,6 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limnet.engine import PromptedSlice
 from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.interaction.guidance import WindowTransform, guidance_maps
@@ -60,7 +59,7 @@ class SlicePredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: NDArray[np.float32] | None,
-        nearest: PromptedSlice | None = None,
+        nearest: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Mask of one slice.
 
@@ -69,30 +68,27 @@ class SlicePredictor:
             index: slice.
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
-            nearest: the nearest other prompted slice that holds the object: the scale to look at, where there is no
-                mask so far, and what networks with `references` look at besides after a negative click (a positive one
-                says itself what is meant). None when no other slice was prompted.
+            nearest: (H, W) mask of the nearest other prompted slice that holds the object: the scale to look at, where
+                there is no mask so far. None when no other slice was prompted.
 
         Returns:
             (H, W) float32 probabilities.
         """
         shape, spacing = view.shape, view.spacing
         base = np.zeros(shape, np.float32) if previous is None else previous
-        shown = nearest if prompts and not prompts[-1].positive else None
         old = None if previous is None else mask_box(previous > 0.5)
         marked = _prompt_box(prompts, shape)
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
         if old is None and not boxed and marked is not None:
-            known = None if nearest is None else mask_box(nearest.mask)
+            known = None if nearest is None else mask_box(nearest)
             if known is None:
                 window, logits = self._first_look(view, index, prompts, marked)
             else:
-                window = self._window_at_scale(view, marked, known)
-                logits = self._look(view, index, window, prompts, base, shown)
+                window, logits = self._look_at_scale(view, index, prompts, marked, known)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
-            logits = self._look(view, index, window, prompts, base, shown)
+            logits = self._look(view, index, window, prompts, base)
         result = window.paste(logits, base)
         for _ in range(_LOOKS - 1):
             found = join(mask_box(result > 0.5), marked)
@@ -102,17 +98,11 @@ class SlicePredictor:
             if closer == window or _similar(closer, window, found):
                 break
             window = closer
-            result = window.paste(self._look(view, index, window, prompts, result, shown), result)
+            result = window.paste(self._look(view, index, window, prompts, result), result)
         return result if previous is None else settle_negative_click(previous, result, prompts)
 
     def _look(
-        self,
-        view: SliceView,
-        index: int,
-        window: Window,
-        prompts: Sequence[Prompt2D],
-        previous: NDArray[np.float32],
-        nearest: PromptedSlice | None = None,
+        self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]
     ) -> Tensor:
         """Logits (1, 1, size, size) of one window."""
         transform = WindowTransform.of(window.bounds, (window.size, window.size))
@@ -126,22 +116,24 @@ class SlicePredictor:
         tensor = torch.from_numpy(maps)[None]
         tensor[:, self.channels.index("previous")] = window.crop(previous, edge=False)[:, 0]
         features = self.encoder.features(view, index, window)
-        reference: tuple[tuple[tuple[Tensor, ...], Tensor], ...] = ()
-        if nearest is not None and getattr(self.network, "references", None) is not None:
-            mask = window.crop(nearest.mask.astype(np.float32), edge=False).to(self.encoder.device)
-            reference = ((self.encoder.features(view, nearest.index, window), (mask > 0.5).float()),)
         with self.encoder.running():
-            logits: Tensor = self.network.decode(features, tensor.to(self.encoder.device), *reference)["instances"]  # type: ignore[operator]
+            logits: Tensor = self.network.decode(features, tensor.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
 
-    def _window_at_scale(
-        self, view: SliceView, marked: tuple[int, int, int, int], known: tuple[int, int, int, int]
-    ) -> Window:
-        """A window around what is marked that would suit the object as another slice shows it."""
+    def _look_at_scale(
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        marked: tuple[int, int, int, int],
+        known: tuple[int, int, int, int],
+    ) -> tuple[Window, Tensor]:
+        """Look around what is marked in a window that would suit the object as another slice shows it."""
         suited = window_around(known, view.shape, view.spacing, self.size)
         centre, least = _place(marked, view.spacing)
         side = max(suited.height * view.spacing[0], suited.width * view.spacing[1], least)
-        return window_of_side(side, centre, view.shape, view.spacing, self.size)
+        window = window_of_side(side, centre, view.shape, view.spacing, self.size)
+        return window, self._look(view, index, window, prompts, np.zeros(view.shape, np.float32))
 
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from limnet.interaction.inputs import fit_image, fit_prompts
+from limnet.interaction.inputs import ClickNetwork, fit_image, fit_prompts
 from limnet.interaction.training_clicks import add_disks
 from limnet.simulation.clicks import RobotUser
 
@@ -29,12 +29,7 @@ class RobotClicks(NamedTuple):
 
 
 def robot_clicks(
-    network: Any,
-    image: Tensor,
-    target: Tensor,
-    count: int = 6,
-    start: Tensor | None = None,
-    reference: tuple[Tensor, Tensor] | None = None,
+    network: ClickNetwork, image: Tensor, target: Tensor, count: int = 6, start: Tensor | None = None
 ) -> RobotClicks:
     """Let `limnet.simulation.clicks.RobotUser` correct slices with a network.
 
@@ -46,16 +41,11 @@ def robot_clicks(
         image: (B, 1, H, W) or (B, C, H, W) in [0, 1].
         target: bool (B, 1, H, W).
         count: clicks, at least 1.
-        start: bool (B, 1, H, W) to begin from; no mask when None.
-        reference: image and mask (B, 1, H, W) of a prompted slice, for networks that look at one after negative clicks.
+        start: bool (B, 1, H, W), the masks to begin from; None for none.
     """
     robot = RobotUser()
     truth = target[:, 0].cpu().numpy()
     features = network.encode_image(fit_image(image, network))
-    seen_there = None
-    if reference is not None and getattr(network, "references", None) is not None:
-        seen_there = network.encode_image(fit_image(reference[0], network))
-    refused = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
     made: list[list[tuple[int, int, bool]]] = [[] for _ in truth]
     dice, iou, mask = [], [], torch.zeros_like(target)
@@ -72,11 +62,7 @@ def robot_clicks(
                 made[i].append((*click.zyx[1:], click.positive))
         where = torch.tensor(points, device=image.device), torch.tensor(kinds, device=image.device)
         add_disks(prompts[:, 1:2], prompts[:, 2:3], *where, network.click_radius)
-        refused = torch.where(where[1] < 0, refused, where[1] == 0)
-        referred: tuple[Any, ...] = ()
-        if seen_there is not None and reference is not None:
-            referred = ((seen_there, reference[1].float() * refused.view(-1, 1, 1, 1)),)
-        logits = network.decode(features, fit_prompts(prompts, network), *referred)["instances"]
+        logits = network.decode(features, fit_prompts(prompts, network))["instances"]
         prompts[:, 0:1] = logits.float().sigmoid()
         mask = prompts[:, 0:1] > 0.5
         both, either = (mask & target).flatten(1).sum(1), (mask | target).flatten(1).sum(1)

@@ -12,9 +12,6 @@ from limnet.blocks.geodesic import geodesic_distance
 from limnet.blocks.prompt_unet import PromptUNet
 from limnet.blocks.tiny import WIDTHS, MapDecoder, TinyEncoder, pad_to_stride, similarity
 from limnet.errors import InputError
-from limnet.interaction.references import MAPS, SIMILARITIES, ReferenceMaps
-
-Reference = tuple[tuple[Tensor, ...], Tensor]
 
 REACHES = (0.15, 0.6)  # geodesic distances at which closeness has fallen to 1/e
 
@@ -64,7 +61,6 @@ class TinyInteraction(nn.Module):
         click_radius: radius of a click's disk in network pixels.
         decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects worse).
         geodesic: give the prompt half the geodesic closeness of every pixel to the clicks.
-        references: have a second prompt half, the corrector, which also looks at a prompted slice (`ReferenceMaps`).
 
     Raises:
         InputError: unknown decoder.
@@ -85,7 +81,6 @@ class TinyInteraction(nn.Module):
         click_radius: float = 3.0,
         decoder: str = "unet",
         geodesic: bool = True,
-        references: bool = False,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -96,7 +91,6 @@ class TinyInteraction(nn.Module):
             "click_radius": click_radius,
             "decoder": decoder,
             "geodesic": geodesic,
-            "references": references,
         }
         self.image_channels = image_channels
         self.click_radius = float(click_radius)
@@ -107,89 +101,42 @@ class TinyInteraction(nn.Module):
         self.geodesic = geodesic
         maps = 7 + 2 * len(REACHES) * geodesic
         self.decoder: nn.Module = build[decoder](maps=maps, similarities=4, widths=tuple(widths))
-        self.references = ReferenceMaps() if references else None
-        if references:
-            self.corrector = PromptUNet(maps + MAPS, 4 + SIMILARITIES, widths=tuple(widths), down=(1, 1, 1))
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1], H and W at least 32, to (padded image, f4, f8, f16, f32, embedding)."""
         image = pad_to_stride(image)
         return (image, *self.encoder(image))
 
-    def decode(
-        self, features: tuple[Tensor, ...], prompts: Tensor, reference: Reference | None = None
-    ) -> dict[str, Tensor]:
+    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
         """Prompt half.
 
         Args:
             features: result of `encode_image`.
             prompts: (B, 4, H, W) maps in [0, 1]: previous mask, positive, negative, bounds (inside of a box or lasso).
-            reference: a prompted slice through the same window: its `encode_image` and its mask (B, 1, H, W), empty for
-                samples without; read with `references` only.
 
         Returns:
             {"instances": logits (B, 1, H, W)}.
         """
-        if self.references is None or reference is None:
-            return {"instances": self._answer(features, prompts, None)}
-        there, mask = reference
-        present = mask.flatten(1).any(1)
-        logits = prompts.new_empty(len(prompts), 1, *prompts.shape[-2:])
-        for chosen, known in ((present, True), (~present, False)):
-            if chosen.any():
-                here, seen = (tuple(part[chosen] for part in parts) for parts in (features, there))
-                referred = (seen, mask[chosen]) if known else None
-                logits = logits.index_put((chosen,), self._answer(here, prompts[chosen], referred))
-        return {"instances": logits}
-
-    def _answer(self, features: tuple[Tensor, ...], prompts: Tensor, reference: Reference | None) -> Tensor:
-        """Logits (B, 1, H, W) of the decoder, or of the corrector where there is a reference with a mask."""
         height, width = prompts.shape[-2:]
         image, f4, f8, f16, f32, embedding = features
-        below = (0, image.shape[-1] - width, 0, image.shape[-2] - height)
-        prompts = functional.pad(prompts, below).float()
+        prompts = functional.pad(prompts, (0, image.shape[-1] - width, 0, image.shape[-2] - height)).float()
         previous, positive, negative = prompts[:, 0:1], prompts[:, 1:2], prompts[:, 2:3]
-        differences = [intensity_difference(image, weights) for weights in (positive, negative, previous)]
-        maps = torch.cat([prompts, *differences], 1)
+        maps = torch.cat(
+            [
+                prompts,
+                intensity_difference(image, positive),
+                intensity_difference(image, negative),
+                intensity_difference(image, previous),
+            ],
+            1,
+        )
         if self.geodesic:
             maps = torch.cat([maps, geodesic_closeness(image, prompts[:, 1:3])], 1)
         coarse = functional.avg_pool2d(prompts, 8)
         weights = torch.cat([coarse[:, :3], functional.relu(coarse[:, 0:1] - coarse[:, 2:3] * 4)], 1)
-        similar = similarity(embedding, weights)
-        half = self.decoder
-        if reference is not None and self.references is not None:
-            there, mask = reference
-            seen = self.references(image, embedding, there[0], there[-1], functional.pad(mask, below))
-            maps, similar = torch.cat([maps, seen[0]], 1), torch.cat([similar, seen[1]], 1)
-            half = self.corrector
-        logits: Tensor = half((f4, f8, f16, f32), maps, similar)
-        return logits[..., :height, :width]
+        logits = self.decoder((f4, f8, f16, f32), maps, similarity(embedding, weights))
+        return {"instances": logits[..., :height, :width]}
 
     def forward(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
         """Both halves: image (B, C, H, W), prompts (B, 4, H, W) to {"instances": logits (B, 1, H, W)}."""
         return self.decode(self.encode_image(image), prompts)
-
-
-def with_references(network: nn.Module) -> TinyInteraction:
-    """The same network with a corrector, which begins as its decoder (if that is a U-Net, without the deepest block).
-
-    Raises:
-        InputError: another class of network.
-    """
-    if not isinstance(network, TinyInteraction):
-        raise InputError(f"a {type(network).__name__} cannot look at prompted slices; only TinyInteraction can")
-    if network.references is not None:
-        return network
-    larger = TinyInteraction(**{**network.config, "references": True})
-    larger.encoder.load_state_dict(network.encoder.state_dict())
-    larger.decoder.load_state_dict(network.decoder.state_dict())
-    if isinstance(network.decoder, PromptUNet):
-        source, state = network.decoder.state_dict(), larger.corrector.state_dict()
-        for name, weight in state.items():
-            if weight.shape == source[name].shape:
-                state[name] = source[name].clone()
-            else:
-                state[name] = torch.zeros_like(weight)
-                state[name][:, : source[name].shape[1]] = source[name]
-        larger.corrector.load_state_dict(state)
-    return larger

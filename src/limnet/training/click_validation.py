@@ -23,20 +23,15 @@ def validate_clicks(
     Args:
         module: in its validation step.
         network: in eval mode.
-        batch: image uint8 (B, T, H, W), mask uint8 (B, T, H, W) and, if recorded, start mask of the same shape. The
-            second slice of a clip is the prompted one for networks that look at one.
+        batch: image uint8 (B, T, H, W), mask uint8 (B, T, H, W) and, if recorded, start mask of the same shape.
         clicks: at least 6.
 
     Returns:
         What `LogImages` draws.
     """
     image, target = batch[0][:, :1].float() / 255, batch[1][:, :1].bool()
-    start = reference = None
-    if len(batch) > 2:
-        start = batch[2][:, :1].bool()
-    if batch[0].shape[1] > 1:
-        reference = batch[0][:, 1:2].float() / 255, batch[1][:, 1:2].bool()
-    result = robot_clicks(network, image, target, clicks, start, reference)
+    start = batch[2][:, :1].bool() if len(batch) > 2 else None
+    result = robot_clicks(network, image, target, clicks, start)
     for click in (1, 2, 3, 6):
         dice = result.dice[click - 1].mean()
         module.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)

@@ -27,14 +27,6 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
         "--own", type=float, help="share of samples that begin with the network's own mask (default: .2)"
     )
     parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
-    parser.add_argument(
-        "--corrector-only", action="store_true", default=None, help="with --references: all else stays as it came"
-    )
-    parser.add_argument(
-        "--references",
-        action="store_true",
-        help="let TinyInteraction look at the clip's second slice as a prompted one",
-    )
     add_loss_weights(parser)
 
 
@@ -50,7 +42,6 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     """
     args = parse_recipe(parser, "interaction", argv)
     from limnet.hub.folder import load_component
-    from limnet.interaction.tiny import with_references
     from limnet.training.data import make_data
     from limnet.training.fit import fit, prepare
     from limnet.training.start import choose_network, find_part, make_module
@@ -58,12 +49,8 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     try:
         prepare(args)
         start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
-        if args.references:
-            start = None if start is None else with_references(start)
-            args.network_config = {**(args.network_config or {}), "references": True}
         options = {
             "freeze_encoder": args.freeze_encoder,
-            "corrector_only": args.corrector_only,
             "optimizer": args.optimizer,
             "loss_weights": args.loss_weights,
             "clicks": args.clicks,

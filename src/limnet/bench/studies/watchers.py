@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.engine import Predictor, PromptedSlice, QualityAssessor, Slice
+from limnet.engine import Predictor, QualityAssessor, Slice
 from limnet.fusion import keep_previous
 from limnet.prompts import Prompt2D
 from limnet.quality.prompted import Prompted
@@ -71,7 +71,7 @@ class TruePredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: PromptedSlice | None = None,
+        nearest: NDArray[np.bool_] | None = None,
     ) -> Slice:
         """The true mask of the slice."""
         if view.axis != 0:
@@ -166,7 +166,7 @@ class WatchedPredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: PromptedSlice | None = None,
+        nearest: NDArray[np.bool_] | None = None,
     ) -> Slice:
         """What the inner predictor says."""
         answer = self.inner.predict(view, index, prompts, previous, nearest)
