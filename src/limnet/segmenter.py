@@ -119,7 +119,9 @@ class InteractiveSegmenter:
             settings,
             device,
             precision,
-            name=Path(name).resolve().name if Path(name).is_dir() else os.fspath(name),  # nobody needs to know where
+            name=Path(name).resolve().name
+            if Path(name).is_dir()
+            else os.fspath(name),  # a path tells nothing elsewhere
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None, half: bool = False) -> Path:

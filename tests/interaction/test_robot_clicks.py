@@ -98,3 +98,8 @@ def test_start_masks_are_corrected() -> None:
     assert result.clicks == [[(40, 8, False)], [(32, 30, True)], []]
     assert float(result.dice[0, 0]) > float(robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), start, 1).dice[0, 0])
     assert torch.equal(result.mask[2], start[2])
+    none = torch.zeros_like(start)
+    assert (
+        robot_clicks(Painter(), none.float(), target, 3, none).clicks
+        == robot_clicks(Painter(), none.float(), target, 3).clicks
+    )

@@ -203,7 +203,7 @@ class InteractionModule(AveragedModule):
         prompts[index, 0:1] = logits.float().sigmoid()
         prompts[index, 3] = 0
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Pictures]:
         """The robot user on the first slice of every clip, with the averaged weights; see `validate_clicks`."""
         self.average.eval()
         return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])

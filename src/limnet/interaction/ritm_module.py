@@ -121,7 +121,7 @@ class RITMModule(AveragedModule):
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Pictures]:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Pictures]:
         """The robot user on the first slice of every clip; see `validate_clicks`."""
         self.average.eval()
         return validate_clicks(self, self.average, batch, self.hparams["validation_clicks"])

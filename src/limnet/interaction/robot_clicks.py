@@ -41,22 +41,21 @@ def robot_clicks(
         image: (B, 1, H, W) or (B, C, H, W) in [0, 1].
         target: bool (B, 1, H, W).
         count: clicks, at least 1.
-        start: bool (B, 1, H, W), the masks to begin from; None for none.
+        start: bool (B, 1, H, W), the masks to begin from, empty for slices without one; None for no masks at all.
     """
     robot = RobotUser()
     truth = target[:, 0].cpu().numpy()
     features = network.encode_image(fit_image(image, network))
     prompts = image.new_zeros(len(image), 4, *image.shape[-2:])
     made: list[list[tuple[int, int, bool]]] = [[] for _ in truth]
-    dice, iou, mask = [], [], torch.zeros_like(target)
-    if start is not None:
-        mask = start.bool()
-        prompts[:, 0:1] = mask.float()
+    dice, iou, mask = [], [], torch.zeros_like(target) if start is None else start.bool()
+    prompts[:, 0:1] = mask
     for number in range(1, count + 1):
         seen = mask[:, 0].cpu().numpy()
         points, kinds = [(0, 0)] * len(truth), [-1] * len(truth)
         for i in range(len(truth)):
-            click = robot.next_click(truth[i][None], None if number == 1 and start is None else seen[i][None], number)
+            before = None if number == 1 and not seen[i].any() else seen[i][None]
+            click = robot.next_click(truth[i][None], before, number)
             if click is not None:
                 points[i], kinds[i] = click.zyx[1:], int(click.positive)
                 made[i].append((*click.zyx[1:], click.positive))

@@ -110,14 +110,15 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
     network, None for its own defaults); with --smoke everything becomes small.
     """
     args.network_given = args.network is not None
-    if args.network is None:
-        args.network = preset(role, args.preset).network
     settings = preset(role, args.preset)
-    args.network_config = dict(settings.config) if args.network == settings.network and settings.config else None
+    if args.network is None:
+        args.network = settings.network
+    config = settings.config if args.network == settings.network else {}
+    args.network_config = dict(config) or None
     if args.smoke:
         args.steps, args.validate_every, args.batch_size = 3, 3, 4
         args.size, args.length, args.precision = 32, min(args.length, 4), "32-true"
-        args.network_config = {**SMOKE[args.network], **(args.network_config or {})}
+        args.network_config = {**SMOKE[args.network], **config}
         if args.network == "XMem":
             args.size, args.batch_size = 64, 2
     return args
