@@ -168,7 +168,9 @@ def test_the_predictor_sees_the_nearest_prompted_slice_with_the_object() -> None
     case.click((1, 20, 24), propagate=False)
     case.click((1, 20, 22), propagate=False)
     assert seen[0] is None
-    assert all(np.array_equal(nearest, first[6]) for nearest in seen[1:]), "not the slice itself, not the empty one"
+    assert all(np.array_equal(nearest.mask, first[6]) for nearest in seen[1:]), (
+        "not the slice itself, not the empty one"
+    )
 
 
 def test_prompted_slices_are_given_to_the_propagator_and_kept() -> None:

@@ -13,6 +13,7 @@ from limnet.prompts import Prompt2D
 from limnet.settings import Scope
 
 if TYPE_CHECKING:
+    from limnet.neighbour import Neighbour
     from limnet.quality.prompted import Prompted
     from limnet.view import SliceView
 
@@ -30,7 +31,7 @@ class Predictor(Protocol):
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: NDArray[np.bool_] | None = None,
+        nearest: Neighbour | None = None,
     ) -> Slice:
         """(H, W) float32 probability of slice `index`.
 
@@ -39,7 +40,7 @@ class Predictor(Protocol):
             index: The slice.
             prompts: Its prompts, oldest first.
             previous: Its probabilities so far, None if there are none.
-            nearest: (H, W) mask of the nearest other prompted slice that holds the object, None if there is none.
+            nearest: The nearest other prompted slice that holds the object, None if there is none.
         """
         ...
 
@@ -69,6 +70,13 @@ class SlicePropagator(Protocol):
             within: First and last slice the object is known to reach; given only where something is known.
         """
         ...
+
+    def carry(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
+        """(H, W) probabilities of slice `target`, not prompted, as carried from `origin`; None if it ends before.
+
+        None unless a propagator says more: then rounds do not look back (see `limnet.look_back`).
+        """
+        return None
 
 
 class QualityAssessor(Protocol):

@@ -14,6 +14,8 @@ from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
 from limnet.fusion import fuse
 from limnet.history import ObjectState, Round, frozen_array
+from limnet.look_back import look_back
+from limnet.neighbour import neighbour
 from limnet.prompts import Box, MaskPrompt, Prompt, Prompt2D
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
@@ -90,7 +92,7 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         if previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
         else:
-            nearest = _nearest(slices, prompts, index, view.shape)
+            nearest = neighbour(view, slices, prompts, index)
             probability = bench.engine.predictor.predict(view, index, drawn, previous, nearest)
         obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
@@ -133,6 +135,7 @@ def propagate_prompts(
     if not state.prompts:
         raise InputError("nothing to propagate: mark the object first, for example click((z, y, x))")
     view = bench.view_of(state)
+    state = _looked_back(bench, view, state)
     depth, shape = len(view), view.shape
     filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
     alive = supported(filled, depth, state.anchor, state.bounds)
@@ -181,6 +184,20 @@ def propagate_prompts(
         rounds=(*(state.rounds[:-1] if state.pending and state.rounds else state.rounds), done),
     )
     return _with_quality(bench, state, new)
+
+
+def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> ObjectState:
+    """The state with second answers on slices beside the newest prompt; see `look_back`."""
+    if not bench.settings.look_back or not state.pending:
+        return state
+    masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts}
+    answers = look_back(bench.engine, view, masks, state.prompts, state.pending[-1], bench.settings.look_back)
+    slices = list(state.slices)
+    for i, answer in answers.items():
+        if i not in state.pending:  # the user has not seen those yet, they say as much as the newest one
+            obedient = enforce(_checked(answer, view), state.prompts[i], bench.settings.click_fallback)
+            slices[i] = bench.packed(i, obedient)
+    return replace(state, slices=tuple(slices))
 
 
 def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:
@@ -266,14 +283,6 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
         rounds=(*state.rounds, Round(prompt, largest)),
     )
     return _with_quality(bench, state, new)
-
-
-def _nearest(
-    slices: list[SliceMask | None], prompts: Iterable[int], index: int, shape: tuple[int, int]
-) -> NDArray[np.bool_] | None:
-    """(H, W) mask of the nearest other prompted slice with the object, None if there is none."""
-    held = [i for i in prompts if i != index and not is_empty(slices[i])]
-    return unpack(slices[min(held, key=lambda i: abs(i - index))], shape) > 0.5 if held else None
 
 
 def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:

@@ -29,6 +29,8 @@ class Settings:
             (at least once) the area of the largest prompted slice: it leaks. 0 turns it off.
         look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
             where they show its ends. For volumes; films have nothing across.
+        look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
+            (`limnet.look_back`). 0 turns it off.
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         cache_bytes: Upper limit of the memory for cached image features of one case.
@@ -40,6 +42,7 @@ class Settings:
     least_sure: float = 0.0
     most_growth: float = 0.0
     look_across: bool = False
+    look_back: int = 0
     click_fallback: int = 2
     follow_window: bool = True
     cache_bytes: int = 1 << 30
@@ -59,7 +62,7 @@ class Settings:
         for name in ("follow_window", "look_across"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
-        for name, least in (("stop_after_empty", 1), ("click_fallback", 0), ("cache_bytes", 0)):
+        for name, least in (("stop_after_empty", 1), ("look_back", 0), ("click_fallback", 0), ("cache_bytes", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")

@@ -41,6 +41,11 @@ class ThresholdPropagator:
     def __init__(self, threshold: float = 100.0) -> None:
         self.threshold = threshold
         self.calls: list[tuple[int, str, tuple[int, ...]]] = []
+        self.carried: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def carry(self, view: Any, prompts: Mapping[int, np.ndarray], origin: int, target: int) -> np.ndarray:
+        self.carried.append((origin, target, tuple(prompts)))
+        return np.where(view.raw(target) >= self.threshold, 0.8, 0.0).astype(np.float32)
 
     def propagate(
         self,

@@ -63,3 +63,13 @@ def test_other_pieces_are_left_alone() -> None:
     after = np.where(np.arange(50) >= 40, before, 0).astype(np.float32)
     result = settle_negative_click(before, after, [click(15, 12)])
     assert np.array_equal(result, after)
+
+
+def test_where_the_object_surely_is_a_click_anywhere_takes_a_part() -> None:
+    clicked = [click(13, 35)]  # as deep as a bar gets, but for one row
+    assert not (settle_negative_click(bar(), EMPTY, clicked) > 0.5).any()
+    result = settle_negative_click(bar(), EMPTY, clicked, surely=True) > 0.5
+    assert not result[13, 35]
+    assert result[15, 10]
+    after = bar(slice(5, 30))  # a network that keeps most of it is believed
+    assert settle_negative_click(bar(), after, clicked, surely=True) is after

@@ -350,3 +350,27 @@ def test_beyond_its_known_reach_only_a_very_sure_sweep_goes_on(monkeypatch: pyte
     assert swept({8: filled(), 12: filled()}, 12, (12, 13), "interval") == [9, 10, 11, 13], "between prompts it stays"
     monkeypatch.setattr("limnet.propagation.propagator.SURE_BEYOND", 0.585)
     assert swept({8: filled()}, 8, (6, 11)) == [i for i in range(DEPTH) if i != 8]
+
+
+@pytest.mark.parametrize(("origin", "target"), [(8, 12), (12, 8), (8, 9), (19, 0)])
+def test_carry_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
+    result = make().carry(view(), {origin: filled()}, origin, target)
+    assert result is not None
+    assert float(result[0, 0]) == pytest.approx(value(origin))
+    (carrier,) = FakeCarrier.made
+    assert sorted(carrier.steps) == sorted({*range(origin, target, 1 if target > origin else -1), target} - {origin})
+    assert set(np.unique(carrier.prompts[0][1])) <= {0.0, 1.0}, "memory gets masks without haze"
+
+
+def test_carry_passes_over_other_prompts_and_may_end_before() -> None:
+    assert make().carry(view(), {8: filled(), 10: filled()}, 8, 12) is not None
+    assert FakeCarrier.made[0].placed == [8, 10]
+    assert make().carry(view(), {8: filled(), 10: EMPTY}, 8, 12) is None
+    assert make().carry(view(), {8: EMPTY}, 8, 12) is None
+    assert make(least_sure=0.6).carry(view(), {8: filled()}, 8, 12) is None
+
+
+@pytest.mark.parametrize(("origin", "target"), [(7, 9), (8, 8), (8, 10), (8, -1), (8, DEPTH)])
+def test_carry_from_a_prompted_slice_to_one_that_is_not(origin: int, target: int) -> None:
+    with pytest.raises(InputError, match=f"from slice {origin} to slice {target} of {DEPTH}"):
+        make().carry(view(), {8: filled(), 10: filled()}, origin, target)

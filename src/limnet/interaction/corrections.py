@@ -1,8 +1,9 @@
 """What a negative click may take away, beyond what the network says.
 
 People click in the middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and no
-crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it. Other
-large pieces of the slice's mask stay whatever the network says.
+crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it. Where
+prompted slices say that the object lies on this slice, too, every click means a part. Other large pieces of the slice's
+mask stay whatever the network says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MIDDLE = 0.65  # of the piece's greatest depth: a click less deep is off its mid
 
 
 def settle_negative_click(
-    before: NDArray[np.float32], after: NDArray[np.float32], prompts: Sequence[Prompt2D]
+    before: NDArray[np.float32], after: NDArray[np.float32], prompts: Sequence[Prompt2D], surely: bool = False
 ) -> NDArray[np.float32]:
     """Correct the network's answer to a negative click.
 
@@ -28,6 +29,7 @@ def settle_negative_click(
         before: (H, W) probabilities before the click.
         after: (H, W) probabilities the network gave.
         prompts: prompts of the slice, oldest first; only a last one that is a negative click matters.
+        surely: the object is known to lie on this slice: what is far from the click stays, wherever in it the click is.
 
     Returns:
         (H, W) probabilities; `after` itself when there is nothing to correct.
@@ -48,7 +50,8 @@ def settle_negative_click(
     wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
     taken = piece & ~(after > 0.5)
     depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
-    if depth[click] < MIDDLE * depth.max() and not any(piece[w] for w in wanted):
+    part = surely or depth[click] < MIDDLE * depth.max()
+    if part and not any(piece[w] for w in wanted):
         large = taken.sum() > MOST * piece.sum()
         return _keep_far_part(before, after, piece, click, depth) if large else after
     return _without_crumbs(after, piece, int(taken.sum()), wanted)

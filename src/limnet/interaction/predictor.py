@@ -17,6 +17,7 @@ from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.interaction.guidance import WindowTransform, guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
+from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
 from limnet.view import SliceView
 
@@ -59,7 +60,7 @@ class SlicePredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: NDArray[np.float32] | None,
-        nearest: NDArray[np.bool_] | None = None,
+        nearest: Neighbour | None = None,
     ) -> NDArray[np.float32]:
         """Mask of one slice.
 
@@ -68,8 +69,9 @@ class SlicePredictor:
             index: slice.
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
-            nearest: (H, W) mask of the nearest other prompted slice that holds the object: the scale to look at, where
-                there is no mask so far. None when no other slice was prompted.
+            nearest: the nearest other prompted slice that holds the object, None if there is none. Its mask tells the
+                scale to look at where there is no mask so far; whether the object surely lies on this slice, too,
+                decides what a negative click may take away.
 
         Returns:
             (H, W) float32 probabilities.
@@ -80,7 +82,7 @@ class SlicePredictor:
         marked = _prompt_box(prompts, shape)
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
         if old is None and not boxed and marked is not None:
-            known = None if nearest is None else mask_box(nearest)
+            known = None if nearest is None else mask_box(nearest.mask)
             if known is None:
                 window, logits = self._first_look(view, index, prompts, marked)
             else:
@@ -99,7 +101,9 @@ class SlicePredictor:
                 break
             window = closer
             result = window.paste(self._look(view, index, window, prompts, result), result)
-        return result if previous is None else settle_negative_click(previous, result, prompts)
+        if previous is None:
+            return result
+        return settle_negative_click(previous, result, prompts, nearest is not None and nearest.surely)
 
     def _look(
         self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]

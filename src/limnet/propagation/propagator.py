@@ -87,8 +87,7 @@ class Propagator:
             raise InputError(f"scope is {scope!r}; allowed are 'volume' and 'interval'")
         if origin not in prompts:
             raise InputError(f"slice {origin} is not prompted; prompted are {sorted(prompts)}")
-        # memory wants masks as in training; the haze of a click network's answer would be carried as if it were object
-        prompts = {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
+        prompts = _hard(prompts)
         depth = len(view)
         ends = {-1: -1, 1: depth}
         others = {
@@ -115,6 +114,30 @@ class Propagator:
             for other in others.values():
                 merged.update(dict.fromkeys(_emptied(prompts, origin, other, known, depth), nothing))
         return merged
+
+    def carry(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
+        """Carry the mask of one prompted slice to one other slice, as a sweep of `propagate` would pass it.
+
+        Args:
+            view: volume along the case's axis.
+            prompts: prompted slices with their (H, W) float32 probabilities, all of them remembered; without `target`.
+            origin: the slice to start from; a key of `prompts`.
+            target: the slice to reach.
+
+        Returns:
+            (H, W) float32 probabilities; None if the sweep ends before.
+
+        Raises:
+            InputError: an origin that is not prompted, or a target that is or that lies outside the volume.
+        """
+        if origin not in prompts or target in prompts or not 0 <= target < len(view):
+            raise InputError(
+                f"from slice {origin} to slice {target} of {len(view)}: the first has to be a prompted one, the other "
+                f"not; prompted are {sorted(prompts)}"
+            )
+        direction = 1 if target > origin else -1
+        hard = _hard(prompts)
+        return self._sweep(view, hard, origin, target + direction, direction, _Count(None, 1), None).get(target)
 
     def _sweep(
         self,
@@ -158,6 +181,11 @@ class Propagator:
                     break
             count.add()
         return results
+
+
+def _hard(prompts: Mapping[int, Slice]) -> dict[int, Slice]:
+    """Masks, as in training: memory would carry the haze of a click network's answer as if it were object."""
+    return {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
 
 
 def _area(mask: Slice) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from limnet.bench.limnet_predictor import LimnetSession
 from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.spans import area_radius, spans
-from limnet.engine import Progress
+from limnet.engine import Progress, SlicePropagator
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
@@ -22,7 +22,7 @@ Slice = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class NearestCopy:
+class NearestCopy(SlicePropagator):
     """Propagator that copies.
 
     Attributes:

@@ -18,7 +18,7 @@ from limnet.bench.limnet_predictor import LimnetSession
 from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.shape_interpolation import signed_distance
 from limnet.bench.peers.spans import area_radius, spans
-from limnet.engine import Progress
+from limnet.engine import Progress, SlicePropagator
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
@@ -31,7 +31,7 @@ _MARGIN = 0.5  # of the object's size, on each side
 
 
 @dataclass(frozen=True)
-class FlowCarrier:
+class FlowCarrier(SlicePropagator):
     """Propagator that moves a mask with the image.
 
     Attributes:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from limnet.bench.limnet_predictor import LimnetSession
 from limnet.bench.peers.prompt_masks import carried_session, prompt_model
 from limnet.bench.peers.spans import area_radius, spans
-from limnet.engine import Progress
+from limnet.engine import Progress, SlicePropagator
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 from limnet.view import SliceView
@@ -27,7 +27,7 @@ Slice = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ShapeInterpolation:
+class ShapeInterpolation(SlicePropagator):
     """Propagator that interpolates shapes.
 
     Attributes:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from limnet.engine import Predictor, QualityAssessor, Slice
 from limnet.fusion import keep_previous
+from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
 from limnet.quality.prompted import Prompted
 from limnet.view import SliceView
@@ -71,7 +72,7 @@ class TruePredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: NDArray[np.bool_] | None = None,
+        nearest: Neighbour | None = None,
     ) -> Slice:
         """The true mask of the slice."""
         if view.axis != 0:
@@ -166,7 +167,7 @@ class WatchedPredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: Slice | None,
-        nearest: NDArray[np.bool_] | None = None,
+        nearest: Neighbour | None = None,
     ) -> Slice:
         """What the inner predictor says."""
         answer = self.inner.predict(view, index, prompts, previous, nearest)
