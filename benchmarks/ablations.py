@@ -45,6 +45,7 @@ RELEASED, TRUE = "as released", "clicked slices true"
 NEVER = 1 << 20  # empty slices no volume has
 SURE = 0.65  # for models that do not end open sweeps where they are unsure
 GROWTH = 1.5  # for models that do not end open sweeps where they have grown
+BACK = 10  # slices
 
 
 def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
@@ -59,6 +60,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
         f"{'no ' if own.most_growth else ''}end where grown": {"most_growth": 0.0 if own.most_growth else GROWTH},
         f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},
+        f"{'no ' if own.look_back else ''}look back": {"look_back": 0 if own.look_back else BACK},
         "no disk around disobeyed clicks": {"click_fallback": 0},
         "no fusion": {"tau": 1.0},
         f"scope {other}, no fusion": {"scope": other, "tau": 1.0},
