@@ -45,7 +45,7 @@ RELEASED, TRUE = "as released", "clicked slices true"
 NEVER = 1 << 20  # empty slices no volume has
 SURE = 0.65  # for models that do not end open sweeps where they are unsure
 GROWTH = 1.5  # for models that do not end open sweeps where they have grown
-BACK = 10  # slices
+BACK = 10  # slices, for models that do not look back
 
 
 def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
