@@ -41,7 +41,8 @@ class ObjectState:
         slices: Result per slice along the case's axis.
         quality: (D,) float32 in [0, 1], read-only.
         known: Slices with a result of networks or user, empty or not; it may be kept by a later fusion.
-        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen, but for `look_back`.
+        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen,
+            but for `look_back`.
         pending: Prompted slices not propagated yet, in the order they were prompted.
         bounds: First and last slice the object may occupy, or None.
         reach: First and last slice that looks across the slices showed the object on, or None.
