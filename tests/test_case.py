@@ -167,6 +167,7 @@ def test_the_predictor_sees_the_nearest_prompted_slice_with_the_object() -> None
     case.click((0, 1, 1), positive=False, propagate=False)  # an empty slice shows nothing
     case.click((1, 20, 24), propagate=False)
     case.click((1, 20, 22), propagate=False)
+    assert len(seen) == 3
     assert seen[0] is None
     assert all(np.array_equal(nearest.mask, first[6]) for nearest in seen[1:]), (
         "not the slice itself, not the empty one"

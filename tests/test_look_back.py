@@ -107,6 +107,7 @@ def test_prompts_of_one_propagation_do_not_change_each_other() -> None:
     case.click((4, 9, 12), propagate=False)
     case.propagate()
     assert case.mask[6].sum() == 12 * 14
+    assert case._engine.propagator.carried == [], "nothing is carried in vain"
 
 
 def test_the_clicks_of_the_slice_are_obeyed() -> None:

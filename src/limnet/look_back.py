@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
+from limnet.agreement import agreement
 from limnet.engine import Engine, Slice
 from limnet.prompts import Prompt2D
 from limnet.view import SliceView
@@ -36,7 +34,7 @@ def look_back(
         engine: the networks.
         view: volume along the case's axis, with the object's intensity window.
         masks: all prompted slices with their (H, W) float32 probabilities.
-        prompts: their prompts.
+        prompts: prompts of those that may be answered anew.
         newest: slice prompted last; without the object on it there is nothing to look back with.
         farthest: slices between the newest prompt and one to look at, at most.
 
@@ -47,11 +45,11 @@ def look_back(
     if not (masks[newest] > 0.5).any():
         return found
     for direction in (-1, 1):
-        ahead = [index for index in prompts if (index - newest) * direction > 0]
+        ahead = [index for index in masks if (index - newest) * direction > 0]
         index = min(ahead, key=lambda i: abs(i - newest), default=newest)
         if not 0 < abs(index - newest) <= farthest or not (masks[index] > 0.5).any():
             continue
-        told = list(prompts[index])
+        told = list(prompts.get(index, ()))
         if len(told) != 1 or told[0].kind != "click":
             continue
         others = {i: mask for i, mask in masks.items() if i != index}
@@ -59,11 +57,6 @@ def look_back(
         if carried is None or not (carried > 0.5).any():
             continue
         answer = engine.predictor.predict(view, index, told, carried)
-        if _agreement(answer > 0.5, carried > 0.5) >= AGREE:
+        if agreement(answer > 0.5, carried > 0.5) >= AGREE:
             found[index] = answer
     return found
-
-
-def _agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Dice of two masks, one of which is not empty."""
-    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))

@@ -191,12 +191,13 @@ def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> ObjectSta
     if not bench.settings.look_back or not state.pending:
         return state
     masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts}
-    answers = look_back(bench.engine, view, masks, state.prompts, state.pending[-1], bench.settings.look_back)
+    # pending ones the user has not seen propagated yet: they say as much as the newest one
+    earlier = {i: told for i, told in state.prompts.items() if i not in state.pending}
+    answers = look_back(bench.engine, view, masks, earlier, state.pending[-1], bench.settings.look_back)
     slices = list(state.slices)
     for i, answer in answers.items():
-        if i not in state.pending:  # the user has not seen those yet, they say as much as the newest one
-            obedient = enforce(_checked(answer, view), state.prompts[i], bench.settings.click_fallback)
-            slices[i] = bench.packed(i, obedient)
+        obedient = enforce(_checked(answer, view), state.prompts[i], bench.settings.click_fallback)
+        slices[i] = bench.packed(i, obedient)
     return replace(state, slices=tuple(slices))
 
 

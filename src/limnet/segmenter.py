@@ -119,9 +119,7 @@ class InteractiveSegmenter:
             settings,
             device,
             precision,
-            name=Path(name).resolve().name
-            if Path(name).is_dir()
-            else os.fspath(name),  # a path tells nothing elsewhere
+            name=Path(name).resolve().name if Path(name).is_dir() else os.fspath(name),  # nobody needs to know where
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None, half: bool = False) -> Path:

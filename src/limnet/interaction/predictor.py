@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limnet.agreement import agreement
 from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.interaction.guidance import WindowTransform, guidance_maps
@@ -156,10 +157,10 @@ class SlicePredictor:
         windows = windows[:1] + [w for w in windows[1:] if max(w.height, w.width) >= FINEST * w.size]
         answers = [self._look(view, index, window, prompts, nothing) for window in windows]
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
-        agreement = [sum(_overlap(mask, other) for other in masks) for mask in masks]
+        support = [sum(agreement(mask, other) for other in masks) for mask in masks]
         images = [self.encoder.image(view, index, window) for window in windows]
         weight = [min(1.0, _contrast(*pair) / _CLEAR) for pair in zip(images, answers, strict=True)]
-        best = int(np.argmax(np.multiply(agreement, weight)))
+        best = int(np.argmax(np.multiply(support, weight)))
         return windows[best], answers[best]
 
 
@@ -185,11 +186,6 @@ def _contrast(image: Tensor, logits: Tensor) -> float:
         return 0.0
     spread = inside.std(correction=0) + outside.std(correction=0) + 0.02
     return float((inside.mean() - outside.mean()).abs() / spread)
-
-
-def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Dice of two masks, 0 when both are empty."""
-    return float(2 * (a & b).sum() / max(int(a.sum()) + int(b.sum()), 1))
 
 
 def _similar(closer: Window, window: Window, focus: tuple[int, int, int, int]) -> bool:
