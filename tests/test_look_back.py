@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from limnet.errors import InputError
+from limnet.session import read_session, restore
+from limnet.session_states import _round_from_json, _round_to_json
 from limnet.settings import Settings
 from tests.helpers.fake_engine import fake_case
 
@@ -37,8 +41,21 @@ def test_a_click_is_answered_anew_from_what_the_next_prompt_says() -> None:
     assert (index, [p.points for p in told]) == (6, [((20, 24),)])
     assert previous is not None
     assert (previous > 0.5).sum() == 24 * 28
+    assert [done.reanswered for done in case.rounds] == [(), (6,)]
     case.undo()
     assert case.mask[6].sum() == 12 * 14
+
+
+def test_sessions_keep_which_slices_were_answered_anew(tmp_path: Path) -> None:
+    case = started()
+    case.click((4, 9, 12))
+    case.save_session(tmp_path / "case.limnet")
+    session = read_session(tmp_path / "case.limnet", core_and_more())
+    assert [done.reanswered for done in restore(session, case._engine).rounds] == [(), (6,)]
+    older = _round_to_json(case.rounds[1])
+    assert _round_from_json(older) == case.rounds[1]
+    del older["reanswered"]
+    assert _round_from_json(older) == replace(case.rounds[1], reanswered=())
 
 
 def test_off_by_default() -> None:

@@ -24,6 +24,7 @@ class Round:
         scope: Scope it propagated with, or None if it did not propagate.
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
+        reanswered: Slices prompted in earlier rounds whose click was answered anew (`limnet.look_back`), in order.
     """
 
     prompt: Prompt | None
@@ -31,6 +32,7 @@ class Round:
     scope: Scope | None = None
     computed: int = 0
     kept: int = 0
+    reanswered: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

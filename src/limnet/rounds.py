@@ -135,7 +135,7 @@ def propagate_prompts(
     if not state.prompts:
         raise InputError("nothing to propagate: mark the object first, for example click((z, y, x))")
     view = bench.view_of(state)
-    state = _looked_back(bench, view, state)
+    state, reanswered = _looked_back(bench, view, state)
     depth, shape = len(view), view.shape
     filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
     alive = supported(filled, depth, state.anchor, state.bounds)
@@ -175,7 +175,7 @@ def propagate_prompts(
         elif i not in filled and i not in alive:
             slices[i] = None
     last = state.rounds[-1] if state.pending and state.rounds else Round(None, origins[-1] if origins else max(filled))
-    done = replace(last, scope=scope, computed=len(found), kept=kept)
+    done = replace(last, scope=scope, computed=len(found), kept=kept, reanswered=reanswered)
     new = replace(
         state,
         slices=tuple(slices),
@@ -186,10 +186,10 @@ def propagate_prompts(
     return _with_quality(bench, state, new)
 
 
-def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> ObjectState:
-    """The state with second answers on slices beside the newest prompt; see `look_back`."""
+def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> tuple[ObjectState, tuple[int, ...]]:
+    """The state with second answers on slices beside the newest prompt, and which these are; see `look_back`."""
     if not bench.settings.look_back or not state.pending:
-        return state
+        return state, ()
     masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts}
     # pending ones the user has not seen propagated yet: they say as much as the newest one
     earlier = {i: told for i, told in state.prompts.items() if i not in state.pending}
@@ -198,7 +198,7 @@ def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> ObjectSta
     for i, answer in answers.items():
         obedient = enforce(_checked(answer, view), state.prompts[i], bench.settings.click_fallback)
         slices[i] = bench.packed(i, obedient)
-    return replace(state, slices=tuple(slices))
+    return replace(state, slices=tuple(slices)), tuple(sorted(answers))
 
 
 def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:

@@ -174,6 +174,7 @@ def _round_to_json(done: Round) -> dict[str, Any]:
         "scope": done.scope,
         "computed": done.computed,
         "kept": done.kept,
+        "reanswered": list(done.reanswered),
     }
 
 
@@ -184,4 +185,5 @@ def _round_from_json(data: dict[str, Any]) -> Round:
         scope=None if data["scope"] is None else check_scope(data["scope"]),
         computed=int(data["computed"]),
         kept=int(data["kept"]),
+        reanswered=tuple(int(i) for i in data.get("reanswered", ())),  # sessions older than the field lack it
     )
