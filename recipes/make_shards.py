@@ -30,6 +30,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mix", choices=mixes, default="broad", help="weights of the groups in train")
     parser.add_argument("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
     parser.add_argument("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
+    parser.add_argument(
+        "--tissues",
+        nargs="+",
+        metavar="NAME",
+        help="draw whole tissues (three classes of gray values, see limnet.datasets.tissues) of the files with these "
+        "words in their name, and nothing else",
+    )
     parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
     parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")
     parser.add_argument("--shards", type=int, default=1, help="number of shards (default: 1)")
@@ -50,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from limnet.datasets.clips import Source, draw_clip
     from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
+    from limnet.datasets.tissues import tissue_source
     from limnet.simulation.volumes import synthetic_labels
     from limnet.volume_io.atomic import atomic_write
 
@@ -57,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     length, span = KINDS[args.kind]
     training = args.split == "train"
     sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_WEIGHTS)
+    if args.tissues:
+        named = [s for s in sources if any(word in s.name for word in args.tissues) and s.image is not None]
+        if not named:
+            raise SystemExit(f"make_shards.py: no image of --data has {' or '.join(args.tissues)} in its name")
+        sources = [tissue_source(source) for source in named]
     weights = np.array([s.weight for s in sources])
     weights /= weights.sum()
     args.out.mkdir(parents=True, exist_ok=True)

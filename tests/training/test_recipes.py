@@ -55,6 +55,17 @@ def test_shards_depend_on_their_seed_and_number(shards: Path, tmp_path: Path) ->
     assert not np.array_equal(first, second)
 
 
+def test_shards_of_whole_tissues(shards: Path, tmp_path: Path) -> None:
+    words = ["--data", str(shards.parent), "--out", str(tmp_path), "--size", "32", "--synthetic", "0", "--count", "6"]
+    recipe("make_shards").main([*words, "--kind", "d2", "--paint", "0", "--tissues", "train"])
+    data = ShardDataset(tmp_path, "d2_*")
+    spreads = [float(image[mask > 0].float().std()) for image, mask in (data[i] for i in range(6))]
+    assert all(bool(data[i][1].any()) for i in range(6))
+    assert np.median(spreads) < 40, "a tissue is of one gray value"
+    with pytest.raises(SystemExit, match="has nowhere in its name"):
+        recipe("make_shards").main([*words, "--tissues", "nowhere"])
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_interaction_then_propagation(shards: Path, tmp_path: Path) -> None:
     common = ["--shards", str(shards), "--steps", "1", "--batch-size", "2", "--accelerator", "cpu"]
