@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="draw whole tissues (three classes of gray values, see limnet.datasets.tissues) of the files with these "
-        "words in their name, and nothing else",
+        "words in their name, and nothing else; each starts from a part of the tissue",
     )
     parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
     parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from limnet.datasets.clips import Source, draw_clip
     from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
-    from limnet.datasets.tissues import tissue_source
+    from limnet.datasets.tissues import part_of, tissue_source
     from limnet.simulation.volumes import synthetic_labels
     from limnet.volume_io.atomic import atomic_write
 
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rng = np.random.default_rng([args.seed, number, length])
         images = np.zeros((args.count, length, args.size, args.size), np.uint8)
         masks = np.zeros((args.count, length, args.size**2 // 8), np.uint8)
+        starts = np.zeros_like(masks)
         synthetic: list[Source] = []
         for row in track(range(args.count), description=f"{args.kind} shard {number}"):
             clip = None
@@ -91,7 +92,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 paint = args.paint if training else 0.0
                 clip = draw_clip(rng, source, length, args.size, span, paint, args.parts)
             images[row], masks[row] = clip[0], np.packbits(clip[1].reshape(length, -1), axis=1)
-        for name, array in (("image", images), ("mask", masks)):
+            if args.tissues:
+                parts = [part_of(mask, rng) if mask.any() else mask for mask in clip[1] > 0]
+                starts[row] = np.packbits(np.reshape(parts, (length, -1)), axis=1)
+        arrays = {"mask": masks, **({"start": starts} if args.tissues else {}), "image": images}
+        for name, array in arrays.items():  # the image comes last: without it there is no shard
             target = args.out / f"{args.prefix}{args.kind}_{number}_{name}.npy"
             atomic_write(target, lambda path, array=array: np.save(path, array))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from limnet.datasets.clips import Source
-from limnet.datasets.tissues import gray_classes, tissue_source
+from limnet.datasets.tissues import gray_classes, part_of, tissue_source
 from limnet.errors import InputError
 
 
@@ -21,7 +21,9 @@ def brain(lit: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 @pytest.mark.parametrize("lit", [0.0, 0.25])
 def test_tissues_of_an_atlas_are_found(lit: float) -> None:
     image, tissues, ball, skull = brain(lit)
-    labels = np.where(ball & (tissues != 3), 1 + (np.indices(ball.shape)[1] > 24), 0)  # nobody labelled the white matter
+    labels = np.where(
+        ball & (tissues != 3), 1 + (np.indices(ball.shape)[1] > 24), 0
+    )
     found = tissue_source(Source(labels, (1.0, 1.0, 1.0), image, name="atlas"))
     assert found.ids == (1, 2, 3)
     assert (found.labels == tissues)[ball].mean() > 0.9
@@ -34,6 +36,17 @@ def test_where_labels_are_lesions_the_foreground_is_the_region() -> None:
     labels[18:20, 20:22, 20:22] = 1
     found = tissue_source(Source(labels, (1.0, 1.0, 1.0), np.where(ball, image, 0)))
     assert (found.labels == tissues)[ball].mean() > 0.9
+
+
+def test_parts_of_a_tissue_are_small_and_of_it() -> None:
+    _, tissues, _, _ = brain()
+    target = tissues[20] == 3
+    parts = [part_of(target, np.random.default_rng(seed)) for seed in range(40)]
+    shares = [(part & target).sum() / target.sum() for part in parts]
+    assert min(shares) > 0
+    assert np.median(shares) < 0.6
+    assert all((part & target).sum() > 0.5 * part.sum() for part in parts)
+    assert np.array_equal(parts[3], part_of(target, np.random.default_rng(3)))
 
 
 def test_what_is_refused() -> None:

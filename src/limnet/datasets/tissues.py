@@ -76,6 +76,33 @@ def gray_classes(image: NDArray[np.float32], inside: NDArray[np.bool_], classes:
     return np.where(inside, np.digitize(even, borders) + 1, 0).astype(np.uint8)
 
 
+def part_of(target: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A round part of a mask or two: what a first click gives of a whole tissue, for the next one to go on from.
+
+    One click on tissue may mean a small structure in it; only the next one, elsewhere on it, says that all is meant.
+
+    Args:
+        target: bool (H, W), not empty.
+        rng: source of randomness.
+
+    Returns:
+        bool (H, W), a median of 15 % of the target; now and then a little beyond it.
+    """
+    from scipy import ndimage
+
+    rows, columns = np.ogrid[tuple(slice(n) for n in target.shape)]
+    places = np.argwhere(target)
+    found = np.zeros_like(target)
+    for _ in range(1 if rng.random() < 0.65 else 2):
+        row, column = places[rng.integers(len(places))]
+        radius = rng.uniform(0.1, 0.45) * np.sqrt(len(places)) + 4
+        pieces, _ = ndimage.label(target & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2))
+        found |= pieces == pieces[row, column]
+    if rng.random() < 0.3:
+        return ndimage.binary_dilation(found, iterations=int(rng.integers(1, 3)))
+    return found
+
+
 def _region(image: NDArray[np.float32], labels: NDArray) -> NDArray[np.bool_]:
     """The largest piece of what is labelled, gaps closed; of the foreground where labels cover little of it."""
     from scipy import ndimage
