@@ -21,13 +21,14 @@ KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
+    from limnet.datasets.open import MIXES
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=sorted(KINDS), default="d2")
     parser.add_argument("--split", choices=("train", "val"), default="train")
-    mixes = ("broad", "even", "medical")
-    parser.add_argument("--mix", choices=mixes, default="broad", help="weights of the groups in train")
+    parser.add_argument("--mix", choices=sorted(MIXES), default="broad", help="weights of the groups in train")
     parser.add_argument("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
     parser.add_argument("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
     parser.add_argument(
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="draw whole tissues (three classes of gray values, see limnet.datasets.tissues) of the files with these "
-        "words in their name, and nothing else; each starts from a part of the tissue",
+        "words in their name, and of no others; each starts from a part of its target",
     )
     parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
     parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")

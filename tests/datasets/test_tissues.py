@@ -21,9 +21,7 @@ def brain(lit: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 @pytest.mark.parametrize("lit", [0.0, 0.25])
 def test_tissues_of_an_atlas_are_found(lit: float) -> None:
     image, tissues, ball, skull = brain(lit)
-    labels = np.where(
-        ball & (tissues != 3), 1 + (np.indices(ball.shape)[1] > 24), 0
-    )
+    labels = np.where(ball & (tissues != 3), 1 + (np.indices(ball.shape)[1] > 24), 0)
     found = tissue_source(Source(labels, (1.0, 1.0, 1.0), image, name="atlas"))
     assert found.ids == (1, 2, 3)
     assert (found.labels == tissues)[ball].mean() > 0.9

@@ -56,6 +56,7 @@ def gray_classes(image: NDArray[np.float32], inside: NDArray[np.bool_], classes:
         InputError: an empty region or fewer than 2 classes.
     """
     from scipy import ndimage
+    from scipy.cluster.vq import kmeans2
 
     if classes < 2 or not inside.any():
         raise InputError(f"{classes} classes of {int(inside.sum())} voxels: give at least 2 classes and some voxels")
@@ -65,13 +66,8 @@ def gray_classes(image: NDArray[np.float32], inside: NDArray[np.bool_], classes:
     even = ndimage.gaussian_filter(image, 0.5) / np.maximum(local, 1e-3)
     values = even[inside]
     values = np.random.default_rng(0).choice(values, min(len(values), _SAMPLES), replace=False)
-    centres = np.quantile(values, (np.arange(classes) + 0.5) / classes)
-    for _ in range(_ROUNDS):
-        nearest = np.abs(values[:, None] - centres).argmin(1)
-        moved = [values[nearest == k].mean() if (nearest == k).any() else centres[k] for k in range(classes)]
-        if np.allclose(moved, centres):
-            break
-        centres = np.array(moved)
+    start = np.quantile(values, (np.arange(classes) + 0.5) / classes)
+    centres = np.sort(kmeans2(values, start, iter=_ROUNDS, minit="matrix")[0])
     borders = (centres[1:] + centres[:-1]) / 2
     return np.where(inside, np.digitize(even, borders) + 1, 0).astype(np.uint8)
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limnet.agreement import agreement
 from limnet.bench.peers.appearance import Clicks, likelihood, sampled
 from limnet.bench.peers.borders import border_strength
 from limnet.bench.peers.boxes import box_around, closer_box, faces, trial_boxes
 from limnet.bench.peers.grid import Grid, gray
-from limnet.bench.peers.volume_session import agreement, connected
+from limnet.bench.peers.volume_session import connected
 from limnet.volume import Volume
 
 sizes = st.tuples(*[st.integers(1, 40)] * 3)

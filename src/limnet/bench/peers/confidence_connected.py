@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from limnet.agreement import agreement
 from limnet.bench.peers.borders import border_strength
 from limnet.bench.peers.boxes import faces, trial_boxes
 from limnet.bench.peers.grid import Grid, Range
-from limnet.bench.peers.volume_session import VolumeSession, agreement, connected
+from limnet.bench.peers.volume_session import VolumeSession, connected
 from limnet.volume import Volume
 
 MULTIPLIERS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)

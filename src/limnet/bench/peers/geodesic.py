@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from limnet.agreement import agreement
 from limnet.bench.peers.appearance import likelihood
 from limnet.bench.peers.borders import STEP, border_strength
 from limnet.bench.peers.boxes import closer_box, faces, trial_boxes
 from limnet.bench.peers.grid import Grid
-from limnet.bench.peers.volume_session import VolumeSession, agreement, connected
+from limnet.bench.peers.volume_session import VolumeSession, connected
 from limnet.bench.protocol import Voxel
 from limnet.volume import Volume
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import linalg
 
+from limnet.agreement import agreement
 from limnet.bench.peers.appearance import Clicks, likelihood
 from limnet.bench.peers.borders import border_strength
 from limnet.bench.peers.boxes import closer_box, faces, trial_boxes
 from limnet.bench.peers.grid import Grid
-from limnet.bench.peers.volume_session import VolumeSession, agreement, connected
+from limnet.bench.peers.volume_session import VolumeSession, connected
 from limnet.volume import Volume
 
 _LEVELS = 2  # finer grids after the trials

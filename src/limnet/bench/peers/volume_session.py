@@ -58,9 +58,3 @@ def connected(mask: NDArray[np.bool_], clicks: Clicks) -> NDArray[np.bool_]:
     labels, _ = ndimage.label(mask)
     wanted = {int(labels[v]) for v in clicks.positive} - {0}
     return np.isin(labels, sorted(wanted)) if wanted else np.zeros_like(mask)
-
-
-def agreement(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Dice of two masks, 0 when both are empty."""
-    total = np.count_nonzero(mask) + np.count_nonzero(other)
-    return 2.0 * np.count_nonzero(mask & other) / total if total else 0.0
