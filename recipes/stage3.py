@@ -21,12 +21,11 @@ import argparse
 import hashlib
 import inspect
 import json
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limnet.training.fit import prepare
 from limnet.training.launch import add_trainer_arguments, trainer_kwargs
 from limnet.training.loggers import add_logger_arguments, make_loggers
 
@@ -156,19 +155,6 @@ def from_nothing(args: argparse.Namespace) -> None:
     trainer.fit(module, datamodule=data_module(args, trainer.world_size))
     if trainer.is_global_zero:
         write_result(args, trainer, module.network, {})
-
-
-def prepare(args: argparse.Namespace) -> None:
-    """Set threads and seeds, before the module is built; a smoke run is quiet."""
-    import torch
-    from lightning import seed_everything
-
-    if args.smoke:
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module="lightning")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    seed_everything(args.seed, workers=True, verbose=False)
 
 
 def make_trainer(args: argparse.Namespace, **own: Any) -> Trainer:

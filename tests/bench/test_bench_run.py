@@ -237,14 +237,20 @@ def test_predictor_config_decides_the_key():
 
 
 SCRIPT = """
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
+from torch import distributed
 from limnet.bench.registry import build_suite
 from limnet.bench.runner import run_suite
 from limnet.bench.suite import SuiteOptions
 from tests.helpers.bench import Boxer, Disc, fake_suite
 from tests.helpers.picture_root import StartDisc
+# registered first, so called last: what is left of the process group when the interpreter ends
+left = Path(sys.argv[2]).with_name(f"group_left_{os.environ['RANK']}")
+atexit.register(lambda: left.write_text(str(distributed.is_initialized())))
 trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
 run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.argv[1]), trainer=trainer)
 # more processes than cases: one of them has nothing to do
@@ -304,6 +310,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
         [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert [(tmp_path / f"group_left_{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
     one = tmp_path / "one.json"
     run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), one)
     run_suite(fake_suite(1), Disc(), tmp_path / "few1.json")

@@ -12,9 +12,10 @@ from importlib.metadata import EntryPoint, PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from torch import distributed
 
 from limnet.errors import InputError
-from limnet.training import launch
+from limnet.training import fit, launch
 from limnet.training.launch import add_trainer_arguments, fabric_arguments, free_port, lightning_main, trainer_kwargs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +170,20 @@ def test_missing_lightning_is_explained(monkeypatch, capsys):
 def test_missing_script_is_a_usage_error(capsys):
     assert launch.limnet_run(["no-such-script.py"]) == 2
     assert "no-such-script.py" in capsys.readouterr().err
+
+
+def test_the_process_group_is_left_when_the_interpreter_ends(monkeypatch, tmp_path):
+    at_exit: list = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr("atexit.unregister", lambda known: at_exit[:] and at_exit.remove(known))
+    monkeypatch.setattr("lightning.seed_everything", lambda *_, **__: None)
+    for _ in range(2):
+        fit.prepare(argparse.Namespace(smoke=False, threads=0, seed=0))
+    (leave,) = at_exit
+    leave()  # nothing to leave
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    leave()
+    assert not distributed.is_initialized()
 
 
 def command(launcher: str, processes: int) -> list[str]:

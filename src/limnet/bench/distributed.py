@@ -19,6 +19,7 @@ from limnet.bench.results import BenchResults, finished_objects, from_records, t
 from limnet.bench.runner import by_case, header
 from limnet.bench.work import Record, Run
 from limnet.metrics.case_table import CaseTable
+from limnet.training.launch import leave_group_at_exit
 
 NOTHING = -1
 """Index of no case: what a process gets that has none, so that it still takes part in the gathering."""
@@ -101,6 +102,7 @@ def run_distributed(
 ) -> BenchResults | None:
     """Run a suite by `Trainer.test`; see `limnet.bench.runner.run_suite`."""
     module = BenchModule(run, out, progress)
+    leave_group_at_exit()
     with _quiet():
         driver = Trainer(
             **{**trainer, "strategy": patient(trainer.get("strategy", "auto"))},

@@ -8,17 +8,18 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from limnet.training.launch import trainer_kwargs
+from limnet.training.launch import leave_group_at_exit, trainer_kwargs
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Set threads and seeds, before the module is built; a smoke run is quiet."""
+    """Set threads and seeds, before the module is built; a smoke run is quiet, several processes end in order."""
     import torch
     from lightning import seed_everything
 
+    leave_group_at_exit()
     if args.smoke:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="lightning")

@@ -8,6 +8,7 @@ tells each of them its place by environment variables; with plain python the Tra
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import socket
 import sys
@@ -80,6 +81,17 @@ def trainer_kwargs(args: argparse.Namespace, environ: Mapping[str, str] | None =
     }
 
 
+def leave_group_at_exit() -> None:
+    """Leave the process group, if there is one by then, before the interpreter ends.
+
+    Lightning does so for NCCL alone. A gloo group that is still there while the interpreter shuts down aborts the
+    process now and then (SIGABRT, with all work done), since its threads hold Python objects; the launcher then calls
+    the whole run failed.
+    """
+    atexit.unregister(_leave_group)
+    atexit.register(_leave_group)
+
+
 def free_port() -> int:
     """Return a TCP port that nothing on this machine listens on at the moment."""
     with socket.socket() as probe:
@@ -147,6 +159,13 @@ def lightning_main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     sys.exit(vendor())
+
+
+def _leave_group() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _vendor_command() -> Any:
