@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,12 @@ def test_planted_faults(root: Path):
     (base / "JPEGImages/480p/goat/00004.jpg").unlink()
     (base / "ImageSets/2017/val.txt").write_text("goat\nlibby\n")
     shutil.rmtree(base / "Annotations/480p/bike-trial")
-    found = problems(Davis2017Dataset(root))
+    dataset = Davis2017Dataset(root)
+    with pytest.warns(UserWarning, match=r"10 frame.s. in .* lack their .* left out: bike-trial/00000") as said:
+        found = problems(dataset)
+    assert len(said) == 1
+    with warnings.catch_warnings(action="error"):  # once for a data set
+        assert [case.name for case in dataset.cases("val")] == ["goat"]
     assert "1 of 4 cases of ImageSets/2017 are missing: libby" in found
     assert "bear: could not be read" in found
     assert "palette indices are lost" in found

@@ -53,7 +53,8 @@ def test_planted_faults(root: Path):
     (root / "train/JPEGImages/003234408d/00010.jpg").unlink()
     meta = (root / "train/meta.json").read_text().replace('"005a527edd"', '"005a527xxx"')
     (root / "train/meta.json").write_text(meta)
-    found = problems(YouTubeVosDataset(root))
+    with pytest.warns(UserWarning, match=r"10 frame.s. in .* left out: 003234408d/00010, 0044fa5fba/00000"):
+        found = problems(YouTubeVosDataset(root))
     assert "1 of 4 cases of meta.json are missing: 005a527xxx" in found
     assert "1 cases are not in meta.json: 005a527edd" in found
     assert "003234408d: 1 of 9 masks have no frame" in found

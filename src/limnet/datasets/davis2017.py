@@ -99,8 +99,9 @@ class Davis2017Dataset(FilmSet):
             frames, masks = picture_files(self.frames / name, ".jpg"), picture_files(self.masks / name, ".png")
             if frames or masks:
                 files = tuple((frames[stem].name, masks[stem].name) for stem in frames if stem in masks)
+                lone = tuple(sorted(frames.keys() ^ masks.keys()))
                 labels = InstanceNames(("object", 1, 1 if self.year == 2016 else 254))
-                found.append(Film(case_name(name), name, self.frames / name, self.masks / name, files, labels))
+                found.append(Film(case_name(name), name, self.frames / name, self.masks / name, files, labels, lone))
         return found
 
     def labels_of(self, film: Film) -> Callable[[], NDArray[Any]]:

@@ -137,7 +137,8 @@ class EndoVis18Dataset(FilmSet):
             folder = self.sequences[name]
             frames, masks = picture_files(folder / "left_frames", ".png"), picture_files(folder / "labels", ".png")
             files = tuple((frames[stem].name, masks[stem].name) for stem in frames if stem in masks)
-            found.append(Film(name, name, folder / "left_frames", folder / "labels", files, CLASSES))
+            lone = tuple(sorted(frames.keys() ^ masks.keys()))
+            found.append(Film(name, name, folder / "left_frames", folder / "labels", files, CLASSES, lone))
         return found
 
     def labels_of(self, film: Film) -> Callable[[], NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from limnet.datasets.base import LabelledDataset, Problem
 from limnet.datasets.files import read_picture
 from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.paired import shortened
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
 
@@ -32,6 +34,7 @@ class Film:
         masks: folder of the masks.
         files: (picture, mask) file names of every frame that has both, in order.
         labels: ids -> names.
+        lone: names without ending of frames or masks that lack their partner, where each should have one.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Film:
     masks: Path
     files: tuple[tuple[str, str], ...]
     labels: Mapping[int, str]
+    lone: tuple[str, ...] = ()
 
 
 class FilmSet(LabelledDataset):
@@ -60,7 +64,7 @@ class FilmSet(LabelledDataset):
     def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, shrink: int = 1) -> None:
         if shrink < 1:
             raise InputError(f"shrink is {shrink}; give a whole number of at least 1, such as 2 for half the size")
-        self.shrink = shrink
+        self.shrink, self._told = shrink, False
         super().__init__(root, fraction, seed)
 
     @abstractmethod
@@ -76,7 +80,15 @@ class FilmSet(LabelledDataset):
         return []
 
     def all_cases(self) -> list[LabelledCase]:
-        """Every film with at least one frame that has a mask."""
+        """Every film with at least one frame that has a mask; warns once of frames and masks that are left out."""
+        films = self.films()
+        lone = [f"{film.name}/{stem}" for film in films for stem in film.lone]
+        if lone and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{len(lone)} frame(s) in {self.root} lack their picture or mask and are left out: {shortened(lone)}. "
+                "Unpack the archives again; limnet data check tells the films"
+            )
         return [
             LabelledCase(
                 name=film.name,
@@ -86,7 +98,7 @@ class FilmSet(LabelledDataset):
                 read_image=partial(read_film, film.frames, tuple(frame for frame, _ in film.files), self.shrink),
                 read_labels=self.labels_of(film),
             )
-            for film in self.films()
+            for film in films
             if film.files
         ]
 

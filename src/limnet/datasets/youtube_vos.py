@@ -89,8 +89,9 @@ class YouTubeVosDataset(FilmSet):
                 continue
             pictures, labelled = picture_files(frames / name, ".jpg"), picture_files(folder, ".png")
             files = tuple((pictures[stem].name, labelled[stem].name) for stem in labelled if stem in pictures)
+            lone = tuple(stem for stem in labelled if stem not in pictures)
             labels = self.videos.get(name) or InstanceNames(("object", 1, 254))
-            found.append(Film(case_name(name), name, frames / name, folder, files, labels))
+            found.append(Film(case_name(name), name, frames / name, folder, files, labels, lone))
         return found
 
     def check_files(self) -> list[Problem]:
