@@ -51,15 +51,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the shards; an interrupted shard leaves nothing behind."""
+    """Parse and write; everything the user can mend ends in one line."""
     args = build_parser().parse_args(argv)
+    from limnet.errors import LimnetError
+
+    try:
+        write_shards(args)
+    except LimnetError as error:
+        raise SystemExit(f"make_shards.py: {error}") from error
+
+
+def write_shards(args: argparse.Namespace) -> None:
+    """Write the shards; an interrupted shard leaves nothing behind.
+
+    Raises:
+        InputError: shares that are none, no image of the names given, or objects too small to be drawn.
+        MissingFileError: no manifest.json in --data, or a file of it.
+    """
     import torch
     from rich.progress import track
 
-    from limnet.datasets.clips import Source, draw_clip
+    from limnet.datasets.clip_drawer import ClipDrawer
     from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
     from limnet.datasets.tissues import part_of, tissue_source
-    from limnet.simulation.volumes import synthetic_labels
+    from limnet.errors import InputError
     from limnet.volume_io.atomic import atomic_write
 
     torch.set_num_threads(1)
@@ -69,32 +84,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tissues:
         named = [s for s in sources if any(word in s.name for word in args.tissues) and s.image is not None]
         if not named:
-            raise SystemExit(f"make_shards.py: no image of --data has {' or '.join(args.tissues)} in its name")
+            raise InputError(f"no image of --data has {' or '.join(args.tissues)} in its name")
         sources = [tissue_source(source) for source in named]
-    weights = np.array([s.weight for s in sources])
-    weights /= weights.sum()
+    paint, synthetic = (args.paint, args.synthetic) if training else (0.0, 0.0)
     args.out.mkdir(parents=True, exist_ok=True)
     for number in range(args.first, args.first + args.shards):
         rng = np.random.default_rng([args.seed, number, length])
         images = np.zeros((args.count, length, args.size, args.size), np.uint8)
         masks = np.zeros((args.count, length, args.size**2 // 8), np.uint8)
         starts = np.zeros_like(masks)
-        synthetic: list[Source] = []
+        drawer = ClipDrawer(sources, length, args.size, span, paint, args.parts, synthetic, stills=False)
         for row in track(range(args.count), description=f"{args.kind} shard {number}"):
-            clip = None
-            while clip is None:
-                if training and rng.random() < args.synthetic:
-                    if len(synthetic) < 12 or rng.random() < 0.1:
-                        labels = synthetic_labels(rng, (max(2 * length, 24), 128, 128))
-                        synthetic = [*synthetic[-39:], Source(labels, (1.0, 1.0, 1.0)).with_ids()]
-                    source = synthetic[int(rng.integers(len(synthetic)))]
-                else:
-                    source = sources[int(rng.choice(len(sources), p=weights))]
-                paint = args.paint if training else 0.0
-                clip = draw_clip(rng, source, length, args.size, span, paint, args.parts)
-            images[row], masks[row] = clip[0], np.packbits(clip[1].reshape(length, -1), axis=1)
+            image, mask, _ = drawer.draw(rng)
+            images[row], masks[row] = image, np.packbits(mask.reshape(length, -1), axis=1)
             if args.tissues:
-                parts = [part_of(mask, rng) if mask.any() else mask for mask in clip[1] > 0]
+                parts = [part_of(part, rng) if part.any() else part for part in mask]
                 starts[row] = np.packbits(np.reshape(parts, (length, -1)), axis=1)
         arrays = {"mask": masks, **({"start": starts} if args.tissues else {}), "image": images}
         for name, array in arrays.items():  # the image comes last: without it there is no shard

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,9 @@ def test_pictures_stand_still() -> None:
     assert image.shape == (3, 32, 32)
     assert np.array_equal(image[0], image[2])
     assert np.array_equal(mask[0], mask[1])
+    moving = ClipDrawer([replace(ball(1), axes=(0,))], length=3, size=32, synthetic=0.0, stills=False)
+    with pytest.raises(InputError, match="too few slices"):
+        moving.draw(np.random.default_rng(0))
 
 
 def test_synthetic_volumes_alone() -> None:

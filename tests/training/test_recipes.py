@@ -65,6 +65,10 @@ def test_shards_of_whole_tissues(shards: Path, tmp_path: Path) -> None:
     assert np.median(spreads) < 40, "a tissue is of one gray value"
     with pytest.raises(SystemExit, match="has nowhere in its name"):
         recipe("make_shards").main([*words, "--tissues", "nowhere"])
+    with pytest.raises(SystemExit, match="each is a share"):
+        recipe("make_shards").main([*words, "--parts", "2"])
+    with pytest.raises(SystemExit, match=r"manifest\.json"):
+        recipe("make_shards").main([*words[2:], "--data", str(tmp_path)])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

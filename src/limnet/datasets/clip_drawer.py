@@ -35,6 +35,7 @@ class ClipDrawer:
         pasted: share of clips of bodies blended into real images (`draw_pasted`).
         defects: share of clips that come with a defective mask to start from (`limnet.simulation.corruption`).
         gaps: slice steps to draw from, see `draw_clip`.
+        stills: whether a single picture makes a clip that stands still; without it, no clip of several slices.
 
     Raises:
         InputError: no source and not everything synthetic, or shares that are none.
@@ -50,6 +51,7 @@ class ClipDrawer:
     pasted: float = 0.0
     defects: float = 0.0
     gaps: tuple[int, ...] = (1, 1, 1, 2)
+    stills: bool = True
     _synthetic: list[Source] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class ClipDrawer:
             InputError: nothing could be drawn in many attempts.
         """
         for _ in range(_ATTEMPTS):
-            kind = rng.random()
+            kind = rng.random() if self.pasted + self.synthetic else 1.0
             if kind < self.pasted:
                 source = self._with_image[int(rng.choice(len(self._with_image), p=self._image_odds))]
                 drawn = draw_pasted(rng, source, self.length, self.size, self.span)
@@ -91,7 +93,7 @@ class ClipDrawer:
         )
 
     def _clip(self, rng: np.random.Generator, source: Source, paint: float) -> tuple[np.ndarray, np.ndarray] | None:
-        single = source.labels.shape[0] == 1  # a picture stands still
+        single = self.stills and source.labels.shape[0] == 1
         length = 1 if single else self.length
         drawn = draw_clip(rng, source, length, self.size, self.span, paint, self.parts, self.gaps)
         if drawn is None or not single:
@@ -107,7 +109,7 @@ class ClipDrawer:
 
     def _start(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
         start = np.zeros_like(mask)
-        if rng.random() < self.defects:
+        if self.defects and rng.random() < self.defects:
             for i, truth in enumerate(mask):
                 if truth.any() and not truth.all():
                     start[i] = corrupt(truth, int(rng.integers(2**62)))[0]
