@@ -116,3 +116,11 @@ def test_counts_are_those_of_dataset_json(bad: Path):
 def test_another_folder_is_refused_with_the_layout(tmp_path: Path):
     with pytest.raises(MissingFileError, match=r"(?s)imagesTr in .*amos_0001\.nii\.gz.*zenodo"):
         Amos22Dataset(tmp_path)
+
+
+def test_a_case_in_both_parts_is_told(bad: Path):
+    base = bad / "amos22" if (bad / "amos22").is_dir() else bad
+    first = sorted((base / "imagesTr").glob("amos_*.nii.gz"))[0].name
+    for folder in ("images", "labels"):
+        shutil.copy(base / f"{folder}Tr" / first, base / f"{folder}Va" / first)
+    assert f"{first[:9]}: two cases have this name" in problems(Amos22Dataset(bad))

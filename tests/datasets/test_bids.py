@@ -12,7 +12,7 @@ from limnet.datasets.bids_names import BidsName
 from limnet.errors import MissingFileError
 from tests.helpers.dataset_problems import problems, read_all
 from tests.helpers.fake_bids import SUBJECTS, build, build_verse
-from tests.helpers.fake_nifti import ct, oriented_affine, write_nifti
+from tests.helpers.fake_nifti import blocks, ct, oriented_affine, write_nifti
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +134,21 @@ def test_other_folders_are_refused(good: Path, tmp_path: Path):
     (tmp_path / "derivatives").mkdir()
     with pytest.raises(MissingFileError, match="no dseg, mask or msk"):
         BidsDataset(tmp_path)
+
+
+def test_a_preprocessed_image_on_the_grid_of_the_mask(tmp_path: Path):
+    shape, raw, own = (10, 12, 5), oriented_affine("LAS", (1.0, 1.0, 2.0)), oriented_affine("RAS", (1.0, 1.0, 2.0))
+    write_nifti(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", ct(shape), raw)
+    place = tmp_path / "derivatives/prep/sub-01/anat"
+    preprocessed = write_nifti(place / "sub-01_desc-preproc_T1w.nii.gz", ct(shape, 1), own)
+    mask = write_nifti(place / "sub-01_desc-brain_mask.nii.gz", blocks(shape, (1,)), own)
+    (found,) = BidsDataset(tmp_path).found
+    assert found.images == [preprocessed]
+    assert problems(BidsDataset(tmp_path)) == ""
+    write_nifti(mask, blocks(shape, (1,)), raw)
+    (found,) = BidsDataset(tmp_path).found
+    assert [path.name for path in found.images] == ["sub-01_T1w.nii.gz"]
+    write_nifti(mask, blocks(shape, (1,)), oriented_affine("PIR", (3.0, 3.0, 3.0)))  # on no grid: as before, and told
+    (found,) = BidsDataset(tmp_path).found
+    assert [path.name for path in found.images] == ["sub-01_T1w.nii.gz"]
+    assert "mm apart" in problems(BidsDataset(tmp_path))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from limnet.datasets.davis2017 import Davis2017Dataset
-from limnet.errors import InputError, MissingFileError
+from limnet.errors import FileFormatError, InputError, MissingFileError
 from tests.helpers.dataset_problems import problems
 from tests.helpers.fake_films import FRAMES, build_davis, moving
 from tests.helpers.fake_pictures import write_picture
@@ -78,5 +78,31 @@ def test_what_is_refused(root: Path):
     with pytest.raises(MissingFileError, match="no JPEGImages/Full-Resolution"):
         Davis2017Dataset(root, resolution="Full-Resolution")
     (root / "DAVIS/ImageSets/2017/val.txt").unlink()
-    with pytest.raises(MissingFileError, match=r"there is no ImageSets.2017.val\.txt"):
+    with pytest.raises(MissingFileError, match=r"there is no val\.txt in .*ImageSets.2017"):
         Davis2017Dataset(root)
+
+
+def test_the_lists_of_2016_where_they_are_shipped(tmp_path: Path):
+    base = build_davis(tmp_path / "a", 2016) / "DAVIS"
+    (base / "ImageSets/2016").rename(base / "ImageSets/480p")  # DAVIS 2016 itself
+    assert [case.name for case in Davis2017Dataset(tmp_path / "a", year=2016).cases("val")] == ["goat"]
+    shutil.rmtree(base / "ImageSets")  # XMem reads the list of names in the folder of 2017
+    xmem = tmp_path / "x" / "DAVIS"
+    shutil.copytree(base, xmem / "2016")
+    lists = xmem / "2017" / "trainval" / "ImageSets" / "2016"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("bear\nbike-trial\n")
+    (lists / "val.txt").write_text("goat\n")
+    assert [case.name for case in Davis2017Dataset(tmp_path / "x", year=2016).cases("val")] == ["goat"]
+    (lists / "val.txt").write_bytes(b"\xff\xfegoat")
+    with pytest.raises(FileFormatError, match="is no text file"):
+        Davis2017Dataset(tmp_path / "x", year=2016)
+
+
+def test_undecided_pixels_of_2017_are_no_object_of_2016(root: Path):
+    base = root / "DAVIS"
+    (base / "ImageSets/2017").rename(base / "ImageSets/2016")
+    labels = Davis2017Dataset(root, year=2016).cases("train")[1].read_labels()
+    expected = np.stack([moving(frame, (40, 60)) for frame in range(FRAMES)]) > 0
+    expected[:, 0, :3] = False
+    np.testing.assert_array_equal(labels, expected)

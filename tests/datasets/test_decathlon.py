@@ -108,3 +108,20 @@ def test_it_trains(tmp_path):
     module = DecathlonDataModule(write_decathlon(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
     image, _ = next(iter(module.train_dataloader()))
     assert image.shape == (2, 1, 32, 32)
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    write_decathlon(tmp_path)
+    listed = []
+    for number, path in enumerate(sorted((tmp_path / "imagesTr").glob("colon*"))):
+        place = tmp_path / "Training" / f"case {number}"
+        place.mkdir(parents=True)
+        path.rename(place / "image.nii.gz")
+        (tmp_path / "labelsTr" / path.name).rename(place / "label.nii.gz")
+        listed.append({part: f"Training/case {number}/{part}.nii.gz" for part in ("image", "label")})
+    change(tmp_path, training=listed)
+    dataset = DecathlonDataset(tmp_path)
+    assert [case.name for case in dataset.all_cases()] == [f"Training__case_{number}__image" for number in range(4)]
+    assert dataset.check() == []
+    assert len(dataset.cases("train")) + len(dataset.cases("val")) == 4
+    assert dataset.cases("val")

@@ -111,3 +111,14 @@ def test_a_table_of_another_set_is_refused(bad: Path):
     (bad / "test_data/labels.json").write_text("{}")
     with pytest.raises(FileFormatError, match="is no table of classes"):
         EndoVis18Dataset(bad)
+
+
+@pytest.mark.parametrize(
+    ("inside", "test"), [("latest_download", False), ("Test data and label release", True), ("x/my test-data", True)]
+)
+def test_test_sequences_by_the_words_of_their_folders(good: Path, tmp_path: Path, inside: str, test: bool):
+    shutil.copytree(good / "test_data", tmp_path / "root" / inside)
+    names = [case.name for case in EndoVis18Dataset(tmp_path / "root").all_cases()]
+    assert names == [f"{'test' if test else 'train'}_seq_{number}" for number in (1, 2, 3, 4)]
+    (tmp_path / "root" / inside).rename(tmp_path / "Test data and label release")
+    assert len(EndoVis18Dataset(tmp_path / "Test data and label release").cases("test")) == 4

@@ -219,3 +219,30 @@ def test_volumes_with_hounsfield_units_are_ct(tmp_path):
     assert module.training.source(0).modality == "ct"
     assert isinstance(module.cases("train")[0].read_image(), Volume)
     assert SHAPE == (40, 36, 12)
+
+
+def test_patients_with_suffixes_and_unknown_ones(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "patients.json"
+    path.write_text(json.dumps({"case0.nii.gz": "A", "case1": "A", "case2.nii.gz": "B"}))
+    assert [case.patient for case in FolderDataset(tmp_path).all_cases()] == ["A", "A", "B", "case3"]
+    path.write_text(json.dumps({"case7": "A"}))
+    with pytest.raises(MissingFileError, match=r"names case7, but there is no such image; .* such as case0"):
+        FolderDataset(tmp_path)
+
+
+def test_cases_in_two_lists_and_in_none(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps({"train": ["case0", "case2"], "val": ["case2.nii.gz"]}))
+    with pytest.raises(InputError, match="lists case2 in train and val"):
+        FolderDataset(tmp_path)
+    path.write_text(json.dumps({"train": ["case0"], "val": ["case2"]}))
+    (problem,) = FolderDataset(tmp_path).check()
+    assert "2 case(s) are in no list of splits.json and are not used: case1, case3" in problem.what
+
+
+def test_pictures_too_large_for_pillow(tmp_path, monkeypatch):
+    write_pictures(tmp_path, count=1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "larger than Pillow opens" in FolderDataset(tmp_path).check()[0].what

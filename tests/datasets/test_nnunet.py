@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from limnet.datasets.nnunet import NnUNetDataModule, NnUNetDataset
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
@@ -153,3 +154,33 @@ def test_it_trains(tmp_path):
     )
     image, mask = next(iter(module.train_dataloader()))
     assert image.shape == mask.shape == (2, 4, 32, 32)
+
+
+def test_spacing_of_tiff_stacks(tmp_path):
+    for number in range(2):
+        for folder, name in (("imagesTr", f"c_{number}_0000"), ("labelsTr", f"c_{number}")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pages = [Image.fromarray(np.eye(20, dtype=np.uint8)) for _ in range(6)]
+            pages[0].save(tmp_path / folder / f"{name}.tif", save_all=True, append_images=pages[1:])
+        (tmp_path / "imagesTr" / f"c_{number}.json").write_text('{"spacing": [5, 0.5, 0.25]}')
+    content = {"channel_names": {"0": "EM"}, "labels": {"background": 0, "cell": 1}, "file_ending": ".tif"}
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, "numTraining": 2}))
+    volume = NnUNetDataset(tmp_path).all_cases()[0].read_image()
+    assert (volume.shape, volume.spacing) == ((6, 20, 20), (5.0, 0.5, 0.25))
+    (tmp_path / "imagesTr" / "c_0.json").write_text('{"spacing": [5]}')
+    with pytest.raises(FileFormatError, match=r"should hold .*spacing"):
+        NnUNetDataset(tmp_path).all_cases()[0].read_image()
+    (tmp_path / "imagesTr" / "c_0.json").write_text('{"note": "of something else"}')
+    assert NnUNetDataset(tmp_path).all_cases()[0].read_image().spacing == (1.0, 1.0, 1.0)
+
+
+def test_names_with_blanks_and_cases_in_no_fold(tmp_path):
+    write_nnunet(tmp_path)
+    for path in sorted(tmp_path.glob("*Tr/abd_000*")):
+        path.rename(path.with_name(path.name.replace("abd_000", "abd 000")))
+    folds = [{"train": ["abd 000", "abd_001"], "val": ["abd_002"]}]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    dataset = NnUNetDataset(tmp_path)
+    assert [case.name for case in dataset.cases("train")] == ["abd_000", "abd_001"]
+    found = "; ".join(problem.what for problem in dataset.check())
+    assert "1 case(s) are in no list of splits_final.json and are not used: abd_003" in found

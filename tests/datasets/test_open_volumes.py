@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.clips import draw_clip
 from limnet.datasets.open import GROUP_WEIGHTS, OpenDataModule, OpenDataset, load_sources, read_manifest
-from limnet.errors import MissingFileError
+from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers import fake_open
 
 
@@ -117,4 +117,11 @@ def test_manifest_that_promises_too_much(tmp_path: Path) -> None:
     ]
     (tmp_path / "train/dcmqi_1.npz").unlink()
     with pytest.raises(MissingFileError, match="dcmqi_1"):
+        OpenDataset(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"name": "x"}', '{"volumes": [', "[]", '{"volumes": [{"name": "x"}]}'])
+def test_a_manifest_of_something_else(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(FileFormatError, match="volumes"):
         OpenDataset(tmp_path)

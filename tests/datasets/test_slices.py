@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from limnet.datasets.slices import SlicesDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
@@ -52,3 +53,24 @@ def test_what_is_refused(root: Path):
     shutil.rmtree(root / "us/masks")
     with pytest.raises(MissingFileError, match="there is no masks in"):
         SlicesDataset(root)
+
+
+def test_many_objects_and_files_that_would_be_lost(tmp_path: Path):
+    shape = (40, 40)
+    write_picture(tmp_path / "images/cells.png", np.full(shape, 90, np.uint8))
+    for number in range(300):
+        mask = np.zeros(shape, np.uint8)
+        mask[number // 20, 2 * (number % 20)] = 255
+        write_picture(tmp_path / f"masks/cells_{number + 1}.png", mask)
+    dataset = SlicesDataset(tmp_path, modality="microscopy")
+    assert problems(dataset) == ""
+    labels = dataset.all_cases()[0].read_labels()
+    assert (labels.dtype, int(labels.max()), len(np.unique(labels))) == (np.uint16, 300, 301)
+    write_picture(tmp_path / "images/cells.jpg", np.zeros(shape, np.uint8))
+    with pytest.raises(FileFormatError, match="images holds several files called cells"):
+        SlicesDataset(tmp_path)
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    pages = [Image.fromarray(np.full(shape, 40 * k, np.uint8)) for k in range(3)]
+    pages[0].save(tmp_path / "images/cells.tif", save_all=True, append_images=pages[1:])
+    assert "holds 3 pictures, one is expected" in problems(SlicesDataset(tmp_path))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.instances import InstanceNames
+from limnet.datasets.walk import files_below
 
 if TYPE_CHECKING:
     from limnet.bench.rounds import Rounds
@@ -134,7 +135,7 @@ def _told(value: Any, files: list[list[Any]]) -> Any:
 
 
 def _inside(folder: Path, suffixes: tuple[str, ...] = ("",)) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
+    return [path for path in files_below(folder) if path.name.endswith(suffixes) and path.is_file()]
 
 
 def _stat(path: Path) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,12 @@ class Problem:
     case: str
     what: str
     advice: str
+
+
+def doubled(names: Iterable[str]) -> list[Problem]:
+    """A problem for every name that occurs more than once."""
+    found = sorted(name for name, number in Counter(names).items() if number > 1)
+    return [Problem(name, "two cases have this name", "rename one of their files") for name in found]
 
 
 class LabelledDataset(ABC):
@@ -104,9 +110,7 @@ class LabelledDataset(ABC):
         found = self.all_cases()
         if not found:
             problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
-        names = Counter(case.name for case in found)
-        for name in sorted(name for name, number in names.items() if number > 1):
-            problems.append(Problem(name, "two cases have this name", "rename one of their files"))
+        problems += doubled(case.name for case in found)
         for case in found:
             problems += self.check_case(case)
         return problems

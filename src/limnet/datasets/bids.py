@@ -13,9 +13,10 @@ suffix dseg, mask or msk; probseg is no label map and is skipped.
 
 A mask says in its name which entities its image has, not which suffix. Its image is the one its .json names under
 "Sources" or "RawSources"; else the only one with the same entities apart from what a derivative adds (desc, label, res,
-den, atlas, seg), in the raw data or in the same pipeline (where `space` has to agree); else, of several, the one with
-`suffix`. A mask that fits several images is left out, and `check` says so. Each mask is a case of its own, a subject a
-patient. There are no published splits: subjects are divided by a hash.
+den, atlas, seg), in the raw data or in the same pipeline (where `space` has to agree), and of those on the mask's own
+grid if there are any, raw ones first; else, of several, the one with `suffix`. A mask that fits several images is left
+out, and `check` says so. Each mask is a case of its own, a subject a patient. There are no published splits: subjects
+are divided by a hash.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from typing import ClassVar, NamedTuple
 from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.bids_names import BidsName
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.nifti_pairs import NiftiPair, check_pair, read_image, read_labels
+from limnet.datasets.nifti_pairs import NiftiPair, check_pair, compare_grids, read_image, read_labels
+from limnet.datasets.walk import files_below
+from limnet.errors import LimnetError
+from limnet.volume_io.nifti_slices import read_nifti_grid
 
 _MASKS = ("dseg", "mask", "msk")
 
@@ -115,8 +119,8 @@ class BidsDataset(LabelledDataset):
     def check(self) -> list[Problem]:
         """Masks without an image or with several; names of labels; then every file, slab by slab."""
         problems, tables = [], _Tables(self.derivatives)
-        for path in sorted(self.root.rglob("sub-*.nii*")):
-            if path.is_symlink() and not path.exists():
+        for path in files_below(self.root):
+            if path.match("sub-*.nii*") and path.is_symlink() and not path.exists():
                 what = "a link to a file that is not here; it is left out"
                 problems.append(Problem(_stem(path), what, "fetch its content, for example with datalad get"))
         for found in self.found:
@@ -159,6 +163,9 @@ class BidsDataset(LabelledDataset):
         derived: dict[frozenset[tuple[str, str]], list[Path]],
     ) -> list[Path]:
         fitting = raw.get(name.source) or derived.get(name.source) or []
+        if name.source in raw and name.source in derived:  # preprocessed images may lie on a grid of their own
+            candidates = (raw[name.source], derived[name.source])
+            fitting = next(filter(None, ([p for p in c if _on_grid_of(p, mask)] for c in candidates)), fitting)
         if named := _sources(mask):
             everywhere = [p for index in (raw, derived) for paths in index.values() for p in paths]
             fitting = [p for p in everywhere if p.name in named] or fitting
@@ -211,9 +218,17 @@ def _read_table(path: Path) -> dict[int, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """NIfTI files of a folder and its folders, sorted; hidden and macOS files left out."""
-    paths = (p for p in folder.rglob("sub-*.nii*") if p.name.endswith((".nii", ".nii.gz")))
-    return sorted(p for p in paths if "__MACOSX" not in p.parts and p.is_file())
+    """NIfTI files of a folder and its folders, sorted."""
+    named = (p for p in files_below(folder) if p.name.startswith("sub-") and p.name.endswith((".nii", ".nii.gz")))
+    return [path for path in named if path.is_file()]
+
+
+def _on_grid_of(image: Path, mask: Path) -> bool:
+    """Whether image and mask agree in shape and place, by their headers."""
+    try:
+        return not compare_grids(read_nifti_grid(image), read_nifti_grid(mask))
+    except LimnetError:
+        return False
 
 
 def _index(paths: Iterator[Path] | list[Path]) -> dict[frozenset[tuple[str, str]], list[Path]]:

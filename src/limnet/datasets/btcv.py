@@ -116,7 +116,7 @@ class BtcvDataset(NiftiPairs):
     def check_files(self) -> list[Problem]:
         """The 30 published numbers."""
         wanted = {f"btcv_{number:04d}" for number in NUMBERS}
-        return absent(wanted, {pair.name for pair in self.pairs()}, "the 30 labelled cases", self.access)
+        return absent(wanted, {pair.name for pair in self.pairs()}, "the 30 labelled cases", self.access, used=False)
 
 
 def _numbered(folder: Path, stem: str) -> dict[int, Path]:

@@ -103,7 +103,7 @@ class CocoLvisDataset(LabelledDataset):
             for folder, suffix in (("images", ".jpg"), ("masks", ".pickle")):
                 names = {p.stem for p in (self.root / split / folder).glob(f"*{suffix}") if not p.name.startswith(".")}
                 source = f"{split}/hannotation.pickle ({folder})"
-                problems += absent(self.counts(split), names, source, self.access)
+                problems += absent(self.counts(split), names, source, self.access, used=False)
         return problems + super().check()
 
     def _in(self, split: str) -> list[LabelledCase]:

@@ -32,6 +32,7 @@ from limnet.datasets.array_pickle import load_arrays
 from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import ids_in, whole_numbers
+from limnet.datasets.walk import files_below
 from limnet.errors import FileFormatError, InputError, LimnetError
 from limnet.volume import Volume
 from limnet.volume_io.npz_slices import npz_headers, npz_slabs, opened_npz, read_header
@@ -245,7 +246,7 @@ def _archives(folder: Path | None) -> list[Path]:
     """.npz files of a folder and its folders, sorted; side files left out."""
     if folder is None:
         return []
-    return sorted(p for p in folder.rglob("*.npz") if not p.name.startswith(".") and "__MACOSX" not in p.parts)
+    return [path for path in files_below(folder) if path.suffix == ".npz"]
 
 
 def _first(places: list[Path], *patterns: str) -> Path | None:

@@ -4,7 +4,7 @@ Layout (the root may be `DAVIS`, the folder above, or XMem's `DAVIS/2017/trainva
 
     DAVIS/JPEGImages/480p/bear/00000.jpg             widths from 854 to about 1140, not constant; also Full-Resolution
     DAVIS/Annotations/480p/bear/00000.png            palette: an index is an object, 255 is undecided
-    DAVIS/ImageSets/2017/train.txt                   60 films, val.txt 30; 2016/ has lists of its own
+    DAVIS/ImageSets/2017/train.txt                   60 films, val.txt 30; 2016/ has lists of its own (or 480p/)
     DAVIS/Scribbles/                                 not used
 
 Masks must be opened with their palette: a program that writes colours has lost the ids, which is refused. With year
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from limnet.datasets.base import CaseDataModule, Problem
-from limnet.datasets.expected import absent
+from limnet.datasets.expected import absent, read_list
 from limnet.datasets.films import Film, FilmSet, read_palette_masks
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
@@ -83,11 +83,15 @@ class Davis2017Dataset(FilmSet):
             raise self.missing(f"there is no JPEGImages/{self.resolution} in {self.root}")
         self.frames, self.masks = (base / name / self.resolution for name in ("JPEGImages", "Annotations"))
         self.listed: dict[str, str] = {}
+        lists = [base / "ImageSets" / str(self.year)]
+        if self.year == 2016:  # as DAVIS 2016 is shipped, and as XMem has it
+            lists += [base / "ImageSets" / "480p", base.parent / "2017" / "trainval" / "ImageSets" / "2016"]
+        folder = next((place for place in lists if (place / f"{self.splits[0]}.txt").is_file()), lists[0])
         for split in self.splits:
-            path = base / "ImageSets" / str(self.year) / f"{split}.txt"
+            path = folder / f"{split}.txt"
             if not path.is_file():
-                raise self.missing(f"there is no {path.relative_to(base)} in {base}")
-            for line in path.read_text(encoding="utf-8").splitlines():
+                raise self.missing(f"there is no {path.name} in {folder}")
+            for line in read_list(path):
                 if line.strip():  # 2016 lists frames: /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
                     first = line.split()[0]
                     self.listed.setdefault(Path(first).parent.name if "/" in first else first, split)

@@ -8,11 +8,15 @@ Layout::
 
 Paths in the list are relative to dataset.json ("./imagesTr/x.nii.gz"). A list "validation" with labels is the split
 "val"; otherwise part of "training" is held out by a stable hash. "test" has no labels and is not read. Cases of which a
-file is missing are left out, with a warning.
+file is missing are left out, with a warning. Cases are called like their images, or like their paths where names repeat
+(`case3/image.nii.gz`).
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +24,7 @@ from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.datalist import label_names, modality_of, read_datalist
 from limnet.datasets.files import image_stem
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.paired import Pair, PairedDataset
+from limnet.datasets.paired import Pair, PairedDataset, fit_name
 from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError
 
@@ -59,18 +63,20 @@ class DecathlonDataset(PairedDataset):
         self.content = read_datalist(path)
         self._labels, self._ignored = label_names(self.content, path)
         training, validation = self._listed("training", path), self._listed("validation", path)
+        number = Counter(pair.patient for pair in (*training, *validation))
+        if max(number.values(), default=1) > 1:  # case3/image.nii.gz: the folder tells them apart
+            training, validation = ([self._in_full(pair) for pair in pairs] for pairs in (training, validation))
         if not training:
             raise FileFormatError(f"{path} lists nothing under 'training' with both 'image' and 'label'; mend the file")
         self.keep_complete([*training, *validation], path)
         if validation:
-            self._places = {p.name: "train" for p in training} | {p.name: "val" for p in validation}
+            self._places = {p.patient: "train" for p in training} | {p.patient: "val" for p in validation}
         else:
-            names = (p.name for p in training)
-            self._places = split_patients(names, ("train", "val"), self.fraction, self.seed)
+            self._places = split_patients((p.patient for p in training), ("train", "val"), self.fraction, self.seed)
 
     def split_of(self, case: LabelledCase) -> str | None:
         """The list it stands in, or a stable hash where only "training" is listed."""
-        return self._places.get(case.name)
+        return self._places.get(case.patient)
 
     def check(self) -> list[Problem]:
         """The general checks, and the number of cases against dataset.json."""
@@ -79,6 +85,12 @@ class DecathlonDataset(PairedDataset):
         if isinstance(wanted, int) and wanted != there:
             problems.append(Problem("", f"dataset.json says numTraining {wanted} but lists {there}", "complete it"))
         return problems
+
+    def _in_full(self, pair: Pair) -> Pair:
+        """The pair with the path of its image as name and patient."""
+        path = Path(os.path.relpath(pair.image, self.root))
+        stem = (path.parent / image_stem(path)).as_posix()
+        return replace(pair, name=fit_name(stem), patient=stem)
 
     def _listed(self, key: str, path: Path) -> list[Pair]:
         found = []
@@ -95,7 +107,7 @@ class DecathlonDataset(PairedDataset):
             file, label = self.root / str(image), self.root / str(entry["label"])
             name = image_stem(file)
             modality = modality_of(self.content, self.channel)
-            found.append(Pair(name, name, file, label, modality, channel, self._labels, self._ignored))
+            found.append(Pair(fit_name(name), name, file, label, modality, channel, self._labels, self._ignored))
         return found
 
 

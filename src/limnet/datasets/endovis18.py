@@ -10,17 +10,16 @@ downloads and `__MACOSX` shadows are coped with::
     test_data/seq_1/...                                                with labels.json {"classes": [... RGBA ...]}
 
 Training sequences are 1-7 and 9-16 (there is no 8), 149 frames each; test sequences 1-4, about 250 each, in a folder
-with "test" in its name. Both have 1-4, so cases are called "train_seq_1" and "test_seq_1". Class numbers here are those
-of the challenge whatever a labels.json says; its colours are used, and the published ones where there is none. Colours
-of no class are refused. Splits: protocol "scene" trains on all 15 and holds out none, "isinet" holds out training
-sequences 2, 5, 9 and 15 as val; test is the same.
+with a word that begins with "test" in its name. Both have 1-4, so cases are called "train_seq_1" and "test_seq_1".
+Class numbers here are those of the challenge whatever a labels.json says; its colours are used, and the published ones
+where there is none. Colours of no class are refused. Splits: protocol "scene" trains on all 15 and holds out none,
+"isinet" holds out training sequences 2, 5, 9 and 15 as val; test is the same.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -32,11 +31,13 @@ from limnet.datasets.class_colours import Colour, read_colour_masks, read_colour
 from limnet.datasets.films import Film, FilmSet
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import picture_files
+from limnet.datasets.walk import walk
 from limnet.errors import InputError
 
 TRAINING = (*range(1, 8), *range(9, 17))
 TEST = (1, 2, 3, 4)
 FRAMES = 149  # of a training sequence
+_DEEPEST = 4  # folders between the root and a sequence, at most
 ISINET_HELD_OUT = frozenset((2, 5, 9, 15))
 CLASSES: dict[int, str] = {
     1: "instrument-shaft",
@@ -115,7 +116,7 @@ class EndoVis18Dataset(FilmSet):
         self.sequences: dict[str, Path] = {}
         self.double: list[tuple[str, Path]] = []
         self.repairs: dict[tuple[str, str], Path] = {}
-        for folder, files in _walk(self.root):
+        for folder, files in walk(self.root, self._is_above_a_sequence):
             if (match := re.fullmatch(r"seq_(\d+)", folder.name)) and (folder / "left_frames").is_dir():
                 part = "test" if self._is_test(folder) else "train"
                 name = f"{part}_seq_{int(match[1])}"
@@ -124,8 +125,8 @@ class EndoVis18Dataset(FilmSet):
                 else:
                     self.sequences[name] = folder
             for file in files:
-                if repaired := re.fullmatch(r"seq_(\d+)_(frame\d+)\.png", file):
-                    self.repairs[f"train_seq_{int(repaired[1])}", f"{repaired[2]}.png"] = folder / file
+                if repaired := re.fullmatch(r"seq_(\d+)_(frame\d+)\.png", file.name):
+                    self.repairs[f"train_seq_{int(repaired[1])}", f"{repaired[2]}.png"] = file
         if not self.sequences:
             raise self.missing(f"there is no seq_#/left_frames in {self.root}")
         self.colours = {name: self._colours_near(folder) for name, folder in self.sequences.items()}
@@ -182,9 +183,16 @@ class EndoVis18Dataset(FilmSet):
                 problems.append(Problem(name, what, "unpack the release again"))
         return problems
 
+    def _is_above_a_sequence(self, folder: Path) -> bool:
+        """Whether sequences may lie in a folder: down to four below the root, and not in a sequence itself."""
+        if (folder.parent / "left_frames").is_dir():
+            return False
+        return len(folder.relative_to(self.root).parts) <= _DEEPEST
+
     def _is_test(self, folder: Path) -> bool:
+        """Whether a word of a folder above, or the root's name (Test data and label release), begins with "test"."""
         above = folder.relative_to(self.root).parts[:-1]
-        return self.root.name.lower() in ("test", "test_data") or any("test" in name.lower() for name in above)
+        return self.root.name.lower().startswith("test") or any(re.search(r"(?<![a-z])test", n.lower()) for n in above)
 
     def _colours_near(self, folder: Path) -> tuple[tuple[Colour, int], ...]:
         """Colours of the labels.json nearest to a sequence, on the way up to the root; the published ones without."""
@@ -194,16 +202,6 @@ class EndoVis18Dataset(FilmSet):
             if place == self.root:
                 break
         return tuple(COLOURS.items())
-
-
-def _walk(root: Path, depth: int = 4) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and the files in them, without macOS shadows and without looking into sequences."""
-    for place, folders, files in os.walk(root):
-        here = Path(place)
-        inside = len(here.relative_to(root).parts)
-        keep = [n for n in sorted(folders) if not n.startswith(".") and n not in ("__MACOSX", "left_frames", "labels")]
-        folders[:] = [] if inside >= depth or (here / "left_frames").is_dir() else keep
-        yield here, sorted(name for name in files if not name.startswith("."))
 
 
 def _order(name: str) -> tuple[bool, int]:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from limnet.datasets.base import Problem
+from limnet.errors import FileFormatError
 
 
 def listed_in_json(path: Path, keys: Sequence[str]) -> set[str] | None:
@@ -29,7 +30,19 @@ def listed_in_json(path: Path, keys: Sequence[str]) -> set[str] | None:
     return {name.removesuffix(".gz").removesuffix(".nii") for name in names}
 
 
-def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str) -> list[Problem]:
+def read_list(path: Path) -> list[str]:
+    """Lines of a text file that are not empty.
+
+    Raises:
+        FileFormatError: no text.
+    """
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is no text file ({error}). Unpack the archive again") from error
+
+
+def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str, used: bool = True) -> list[Problem]:
     """Problems for cases that are listed but not there, and the other way round.
 
     Args:
@@ -37,6 +50,7 @@ def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str
         there: names on disk.
         source: who lists them, for the message.
         advice: how to get what is missing.
+        used: whether cases that are not listed are used all the same.
     """
     wanted, there, problems = set(wanted), set(there), []
     if lost := sorted(wanted - there):
@@ -44,7 +58,8 @@ def absent(wanted: Iterable[str], there: Iterable[str], source: str, advice: str
         problems.append(Problem("", what, f"get them: {advice}"))
     if more := sorted(there - wanted):
         what = f"{len(more)} cases are not in {source}: {_some(more)}"
-        problems.append(Problem("", what, "check where they come from; they are used all the same"))
+        what_then = "they are used all the same" if used else "they belong to no split and are not used"
+        problems.append(Problem("", what, f"check where they come from; {what_then}"))
     return problems
 
 

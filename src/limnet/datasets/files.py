@@ -1,11 +1,13 @@
 """Image and label files of data sets: the functions that lazily read cases are partials of.
 
 Volumes (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .npz) come as (D, H, W); pictures (.png, .jpg, .jpeg, .bmp,
-.tif, .tiff) as one slice (1, H, W) or (1, H, W, 3), multi-page TIFF as (D, H, W).
+.tif, .tiff) as one slice (1, H, W) or (1, H, W, 3), multi-page TIFF as (D, H, W), with the spacing of nnU-Net's .json.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ def read_image_file(path: Path, channel: int | None = None, modality: str | None
     """
     path = Path(path)
     if image_suffix(path) in PICTURES:
-        return Volume.from_array(read_picture(path), modality=modality, source=path)
+        pixels = read_picture(path)
+        return Volume.from_array(pixels, _tiff_spacing(path, pixels), modality=modality, source=path)
     volume = Volume.read(path, index=channel)
     if modality and volume.modality is None:
         return Volume.from_array(
@@ -108,7 +111,7 @@ def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
 
     Raises:
         MissingFileError: not there.
-        FileFormatError: damaged, no picture, or pages of several sizes.
+        FileFormatError: damaged, no picture, too large for Pillow, or pages of several sizes.
         InputError: Pillow is not installed.
     """
     try:
@@ -122,6 +125,11 @@ def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
             if picture.format == "TIFF":
                 return np.stack([_pixels(page, palette) for page in ImageSequence.Iterator(picture)])
             return _pixels(picture, palette)[None]
+    except Image.DecompressionBombError as error:
+        raise FileFormatError(
+            f"{path} is larger than Pillow opens, or its header is damaged ({error}). Cut it into tiles, or copy it "
+            "again"
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise FileFormatError(f"{path} could not be read as a picture ({error}). Copy or download it again") from error
 
@@ -135,6 +143,22 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
         if highest <= np.iinfo(dtype).max:
             return labels.astype(dtype, copy=False)
     return labels.astype(np.uint64, copy=False)
+
+
+def _tiff_spacing(path: Path, pixels: NDArray[Any]) -> tuple[float, float, float] | None:
+    """Spacing of a stack (D, H, W) by nnU-Net's file beside it: `case.json` for `case_0000.tif`; None without one."""
+    side = path.with_name(re.sub(r"_\d{4}$", "", image_stem(path)) + ".json")
+    if pixels.shape[0] == 1 or path.suffix.lower() not in (".tif", ".tiff") or not side.is_file():
+        return None
+    try:
+        content = json.loads(side.read_text(encoding="utf-8"))
+        given = content.get("spacing") if isinstance(content, dict) else None
+        if given is None:
+            return None
+        depth, height, width = (float(step) for step in given)
+    except (OSError, ValueError, TypeError) as error:
+        raise FileFormatError(f'{side} should hold {{"spacing": [z, y, x]}} in mm: {error}') from error
+    return depth, height, width
 
 
 def _pixels(picture: Any, palette: bool) -> NDArray[Any]:

@@ -150,7 +150,7 @@ def read_palette_masks(
         folder: of the masks.
         names: file names in order.
         shrink: the middle pixel of every block is kept.
-        binary: anything above 0 is label 1; for masks of 0 and 255.
+        binary: all objects are label 1; for masks of 0 and 255. Where there are other values 255 is undecided, too.
 
     Raises:
         MissingFileError: a mask is not there.
@@ -165,7 +165,9 @@ def read_palette_masks(
                 "know palettes). Unpack the archive again"
             )
         mask = mask.max(axis=-1) if mask.ndim == 3 else mask
-        labels = (mask > 0).astype(np.uint8) if binary else np.where(mask == VOID, 0, mask).astype(np.uint8)
+        numbered = not binary or bool(((mask > 0) & (mask < VOID)).any())  # else 255 is the object
+        labels = np.where(mask == VOID, 0, mask).astype(np.uint8) if numbered else (mask > 0).astype(np.uint8)
+        labels = np.minimum(labels, 1) if binary else labels
         film = _place(film, number, len(names), nearest(labels, shrink), folder / name)
     if film is None:
         raise FileFormatError(f"no masks of {folder} were named; unpack the archive again")

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limnet.datasets.base import CaseDataModule
+from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.files import image_stem, image_suffix
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.paired import Pair, PairedDataset, shortened
+from limnet.datasets.paired import Pair, PairedDataset, fit_name, shortened
 from limnet.datasets.splits import split_patients
+from limnet.datasets.walk import files_below
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
@@ -73,11 +75,11 @@ class FolderDataset(PairedDataset):
             )
         labels = {int(k): str(v) for k, v in self._json("labels.json", "label numbers to names", _is_labels).items()}
         labels.pop(0, None)
-        known = self._json("patients.json", "names to patients", lambda c: isinstance(c, dict))
+        known = self._patients(images)
         self.pairs = [
             Pair(
-                name=_fit(stem),
-                patient=str(known.get(stem, _patient(stem))),
+                name=fit_name(stem),
+                patient=known.get(stem, _patient(stem)),
                 image=images[stem],
                 label=masks[mask],
                 modality=self.modality,
@@ -91,19 +93,20 @@ class FolderDataset(PairedDataset):
         """From splits.json, or by a stable hash of the patient into "train" and "val"."""
         return self._places.get(case.name)
 
+    def check(self) -> list[Problem]:
+        """The general checks, and cases that are in no split."""
+        return super().check() + self.in_no_list("splits.json")
+
     def _files(self, names: tuple[str, ...]) -> dict[str, Path]:
         """Files of the first of these folders that is there, by their path in it without suffix."""
         folder = next((self.root / name for name in names if (self.root / name).is_dir()), None)
         if folder is None:
             raise self.missing(f"there is no folder {names[0]} in {self.root}")
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            inside = path.relative_to(folder)
-            if not path.is_file() or any(p.startswith(".") or p == "__MACOSX" for p in inside.parts):
+        for path in files_below(folder):
+            if image_suffix(path) is None or not path.is_file():
                 continue
-            if image_suffix(path) is None:
-                continue
-            stem = (inside.parent / image_stem(path)).as_posix()
+            stem = (path.relative_to(folder).parent / image_stem(path)).as_posix()
             if stem in found:
                 raise FileFormatError(f"{found[stem]} and {path} have the same name; keep one of them")
             found[stem] = path
@@ -119,7 +122,11 @@ class FolderDataset(PairedDataset):
             place = split_patients(patients.values(), ("train", "val"), self.fraction, self.seed)
             return {name: place[patient] for name, patient in patients.items()}
         content = self._json(path.name, "splits to lists of names", _is_splits)
-        given = {_fit(_stem_of(entry)): split for split, entries in content.items() for entry in entries}
+        given: dict[str, str] = {}
+        for name, split in ((fit_name(_stem_of(e)), split) for split, entries in content.items() for e in entries):
+            other = given.setdefault(name, split)
+            if other != split:
+                raise InputError(f"{path} lists {name} in {other} and {split}. Keep it in one of them")
         if absent := sorted(set(given) - set(patients)):
             raise MissingFileError(
                 f"{path} lists {shortened(absent)}, but there is no such image in {self.root}; "
@@ -134,6 +141,17 @@ class FolderDataset(PairedDataset):
                     "would not be independent. Keep each patient in one split (patients.json says who is who)"
                 )
         return given
+
+    def _patients(self, images: Mapping[str, Path]) -> dict[str, str]:
+        """Path of an image without suffix -> patient, as far as patients.json says; suffixes in it do not matter."""
+        content = self._json("patients.json", "names to patients", lambda c: isinstance(c, dict))
+        known = {_stem_of(name): str(patient) for name, patient in content.items()}
+        if absent := sorted(set(known) - set(images)):
+            raise MissingFileError(
+                f"{self.root / 'patients.json'} names {shortened(absent)}, but there is no such image; names are paths "
+                f"in the folder of the images, such as {next(iter(images))}"
+            )
+        return known
 
     def _json(self, name: str, what: str, fits: Any) -> dict[str, Any]:
         path = self.root / name
@@ -185,12 +203,6 @@ def _match(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[
 
 def _patient(stem: str) -> str:
     return stem.split("/")[0] if "/" in stem else _SLICE_ENDING.sub("", stem)
-
-
-def _fit(stem: str) -> str:
-    """A name for the case: no folders, no characters that are awkward in file names."""
-    name = re.sub(r"[^\w.+=@-]", "_", stem.replace("/", "__"))
-    return name if name[:1].isalnum() or name.startswith("_") else f"_{name}"
 
 
 def _stem_of(entry: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import LabelledDataset, Problem
+from limnet.datasets.base import LabelledDataset, Problem, doubled
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
 from limnet.datasets.paired import warn_left_out
@@ -84,6 +84,7 @@ class NiftiPairs(LabelledDataset):
         problems = self.check_files()
         if not pairs:
             problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
+        problems += doubled(pair.name for pair in pairs)
         for pair in pairs:
             if not pair.image.is_file():
                 advice = "add the image, or take the labels away"
@@ -167,6 +168,8 @@ def whole_numbers(values: NDArray[Any], path: Path) -> NDArray[Any]:
     Raises:
         FileFormatError: fractions, negative or huge numbers.
     """
+    if values.dtype.kind not in "biuf":
+        raise FileFormatError(f"{path} holds {values.dtype} voxels (colours?) where labels are expected. Copy it again")
     if values.dtype.kind == "f":
         rounded = np.rint(values)
         if not np.array_equal(rounded, values):
@@ -224,6 +227,8 @@ def check_intensities(path: Path, index: int | None = None) -> list[tuple[str, s
     """(what, advice) for voxels that are not finite, and for an image without contrast; raises if it is damaged."""
     low, high, finite = np.inf, -np.inf, True
     for _, slab in nifti_slabs(path, index):
+        if slab.dtype.kind not in "biuf":
+            return [(f"the image has {slab.dtype} voxels (colours?)", "save one intensity a voxel")]
         finite = finite and bool(np.isfinite(slab).all())
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
     if not finite:

@@ -24,7 +24,7 @@ from limnet.datasets.base import CaseDataModule, Problem
 from limnet.datasets.datalist import label_names, modality_of, read_datalist
 from limnet.datasets.files import image_stem, image_suffix
 from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.paired import Pair, PairedDataset, shortened
+from limnet.datasets.paired import Pair, PairedDataset, fit_name, shortened
 from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
@@ -67,23 +67,23 @@ class NnUNetDataset(PairedDataset):
         listed = self.content.get("dataset")
         training = self._listed(listed, path) if isinstance(listed, dict) and listed else self._in_folders("Tr", True)
         testing = self._in_folders("Ts", False)
-        repeated = {p.name for p in training} & {p.name for p in testing}
+        repeated = {p.patient for p in training} & {p.patient for p in testing}
         if repeated:
             raise FileFormatError(f"{shortened(sorted(repeated))} is in labelsTr and in labelsTs; remove one")
-        folds = self._folds([p.name for p in training])
-        known = {p.name for p in (*training, *testing)}
+        folds = self._folds([p.patient for p in training])
+        known = {p.patient for p in (*training, *testing)}
         lost = [self._pair_in("Tr", name, {}, None) for name in folds if name not in known]
         self.keep_complete([*training, *lost, *testing], self.root)
         self._training = len(training)
-        self._places = {**folds, **dict.fromkeys((p.name for p in testing), "test")}
+        self._places = {**folds, **dict.fromkeys((p.patient for p in testing), "test")}
 
     def split_of(self, case: LabelledCase) -> str | None:
         """Fold of splits_final.json or a stable hash for Tr; Ts is "test"."""
-        return self._places.get(case.name)
+        return self._places.get(case.patient)
 
     def check(self) -> list[Problem]:
         """The general checks, and the number of cases against dataset.json."""
-        problems = super().check()
+        problems = super().check() + self.in_no_list("splits_final.json")
         wanted, there = self.content.get("numTraining"), self._training
         if isinstance(wanted, int) and wanted != there:
             problems.append(
@@ -141,7 +141,7 @@ class NnUNetDataset(PairedDataset):
 
     def _pair(self, name: str, image: Path, label: Path) -> Pair:
         modality = modality_of(self.content, self.channel)
-        return Pair(name, name, image, label, modality, labels=self._labels, ignored=self._ignored)
+        return Pair(fit_name(name), name, image, label, modality, labels=self._labels, ignored=self._ignored)
 
     def _folds(self, names: list[str]) -> dict[str, str]:
         path = self.root / "splits_final.json"

@@ -22,7 +22,7 @@ from limnet.datasets.clips import Source
 from limnet.datasets.files import read_image_file, read_label_file
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import require_files
-from limnet.errors import MissingFileError
+from limnet.errors import FileFormatError, MissingFileError
 from limnet.simulation.volumes import paint
 from limnet.volume import Volume
 
@@ -218,13 +218,21 @@ def read_manifest(root: Path) -> list[dict]:
 
     Raises:
         MissingFileError: there is no manifest at `root`.
+        FileFormatError: it is damaged, or something else.
     """
     path = Path(root) / "manifest.json"
     if not path.is_file():
         raise MissingFileError(
             f"no manifest.json in {root}; point to the folder that holds it together with train/ and val/"
         )
-    return json.loads(path.read_text())["volumes"]
+    try:
+        volumes = json.loads(path.read_text(encoding="utf-8"))["volumes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f'{path} could not be read, or has no list "volumes": {error!r}') from error
+    named = isinstance(volumes, list) and [v for v in volumes if isinstance(v, dict) and isinstance(v.get("file"), str)]
+    if not named or len(named) < len(volumes):
+        raise FileFormatError(f'{path}: "volumes" should be a list of objects, each with "file"; copy it again')
+    return volumes
 
 
 def load_sources(root: Path, split: str = "train", groups: dict[str, float] | None = None) -> list[Source]:

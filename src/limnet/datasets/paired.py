@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,18 @@ class PairedDataset(LabelledDataset):
             problems.append(Problem(pair.name, what, "copy it again, or take the case out of the data set"))
         return problems + super().check()
 
+    def in_no_list(self, lists: str) -> list[Problem]:
+        """A problem where cases are in no list of the split.
+
+        Args:
+            lists: file with the lists.
+        """
+        lone = [case.name for case in self.all_cases() if self.split_of(case) is None]
+        if not lone:
+            return []
+        what = f"{len(lone)} case(s) are in no list of {lists} and are not used: {shortened(lone)}"
+        return [Problem("", what, "add them to a list, or take them out")]
+
     def _short(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
@@ -164,6 +177,12 @@ def warn_left_out(names: Sequence[str], number: int, root: Path) -> None:
         f"{len(names)} of {number} cases in {root} lack their image or labels and are left out: {shortened(names)}. "
         "Complete them; limnet data check names the files"
     )
+
+
+def fit_name(stem: str) -> str:
+    """A name for the case: no folders, no characters that are awkward in file names."""
+    name = re.sub(r"[^\w.+=@-]", "_", stem.replace("/", "__"))
+    return name if name[:1].isalnum() or name.startswith("_") else f"_{name}"
 
 
 def shortened(names: Iterable[str], most: int = 5) -> str:

@@ -154,10 +154,18 @@ def read_photo(path: Path) -> Volume:
         MissingFileError: not there.
         FileFormatError: damaged.
     """
-    return Volume.from_array(read_picture(path, palette=False)[:1], source=path)
+    return Volume.from_array(_single(path, palette=False)[None], source=path)
 
 
-def read_objects(paths: tuple[Path, ...], above: int = 128) -> NDArray[np.uint8]:
+def _single(path: Path, palette: bool) -> NDArray[Any]:
+    """Pixels (H, W) or (H, W, 3) of a file that holds one picture."""
+    pixels = read_picture(path, palette)
+    if len(pixels) > 1:
+        raise FileFormatError(f"{path} holds {len(pixels)} pictures, one is expected; the data set folder reads stacks")
+    return pixels[0]
+
+
+def read_objects(paths: tuple[Path, ...], above: int = 128) -> NDArray[Any]:
     """Masks of objects, one file each, as one label map.
 
     Args:
@@ -166,16 +174,16 @@ def read_objects(paths: tuple[Path, ...], above: int = 128) -> NDArray[np.uint8]
             this. Edges of masks are soft in many sets, JPEG or anti-aliasing.
 
     Returns:
-        uint8 (1, H, W).
+        uint8 (1, H, W), or uint16 from 256 masks on.
 
     Raises:
         FileFormatError: damaged, or masks of several sizes.
     """
-    labels: NDArray[np.uint8] | None = None
+    labels: NDArray[Any] | None = None
     for number, path in enumerate(paths, 1):
         inside = brightness(path) > above
         if labels is None:
-            labels = np.zeros((1, *inside.shape), np.uint8)
+            labels = np.zeros((1, *inside.shape), np.uint8 if len(paths) < 256 else np.uint16)
         elif labels.shape[1:] != inside.shape:
             raise FileFormatError(f"{path} is {inside.shape}, {paths[0].name} {labels.shape[1:]}. Copy both again")
         labels[0][inside] = number
@@ -191,7 +199,7 @@ def brightness(path: Path) -> NDArray[np.uint8]:
         MissingFileError: not there.
         FileFormatError: damaged.
     """
-    pixels = read_picture(path, palette=False)[0]
+    pixels = _single(path, palette=False)
     if pixels.ndim == 3:
         pixels = pixels.max(axis=-1)
     if pixels.dtype == np.uint16:
@@ -212,7 +220,7 @@ def read_instances(path: Path, least: int) -> NDArray[Any]:
     Raises:
         FileFormatError: damaged, colours, or 8-bit where ids need more.
     """
-    pixels = read_picture(path)[:1]
+    pixels = _single(path, palette=True)[None]
     if pixels.ndim != 3 or pixels.dtype.itemsize < 2:
         raise FileFormatError(
             f"{path} is {pixels.dtype} {pixels.shape[1:]}: ids from {least} need a gray picture of 16 bits. It was "

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.base import CaseDataModule, Problem
-from limnet.datasets.expected import absent
+from limnet.datasets.expected import absent, read_list
 from limnet.datasets.files import smallest_unsigned
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
@@ -59,7 +59,7 @@ class SbdDataset(PictureSet):
             path = self.base / f"{split}.txt"
             if not path.is_file():
                 raise self.missing(f"there is no {split}.txt in {self.base}")
-            names = path.read_text(encoding="utf-8").split()
+            names = " ".join(read_list(path)).split()
             self.listed |= {case_name(name): split for name in names}
 
     def pictures(self) -> list[Picture]:
@@ -87,7 +87,7 @@ class SbdDataset(PictureSet):
 
     def check_files(self) -> list[Problem]:
         """Names of the lists."""
-        return absent(self.listed, {p.name for p in self.pictures()}, "train.txt and val.txt", self.access)
+        return absent(self.listed, {p.name for p in self.pictures()}, "train.txt and val.txt", self.access, used=False)
 
 
 def read_instances(path: Path) -> NDArray[Any]:

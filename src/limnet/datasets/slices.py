@@ -17,9 +17,11 @@ Splits: patients by a stable hash.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from limnet.datasets.base import CaseDataModule
+from limnet.datasets.files import PICTURES, image_suffix
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import MODALITIES
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
@@ -40,7 +42,7 @@ class SlicesDataset(PictureSet):
     Raises:
         InputError: an unknown modality.
         MissingFileError: no images and masks.
-        FileFormatError: a mask stored as JPEG.
+        FileFormatError: a mask stored as JPEG, or two files of one name.
     """
 
     title = "2-D slices with a mask for each object"
@@ -68,6 +70,10 @@ class SlicesDataset(PictureSet):
             blurred = [path.name for path in picture_files(place / "masks", ".jpg", ".jpeg").values()]
             if blurred:
                 raise FileFormatError(f"masks stored as JPEG are blurred: {', '.join(blurred[:5])}. Save them as PNG")
+            for name in ("images", "masks"):
+                stems = Counter(p.stem for p in (place / name).iterdir() if image_suffix(p) in PICTURES)
+                if double := [stem for stem, number in stems.items() if number > 1]:
+                    raise FileFormatError(f"{place / name} holds several files called {double[0]}; keep one of them")
 
     def pictures(self) -> list[Picture]:
         """Pictures with their masks in the order of numbers; a mask without a picture is named too."""

@@ -31,6 +31,7 @@ from limnet.datasets.base import CaseDataModule, LabelledDataset
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.moved_picture import moved_labels, moved_picture
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
+from limnet.datasets.walk import walk
 from limnet.errors import InputError
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -141,9 +142,8 @@ class StaticSetsDataModule(CaseDataModule):
 
 def _pictures(part: str, folder: Path) -> list[Picture]:
     """Pictures of a part, wherever below its folder they lie."""
-    folders = [folder, *(p for p in sorted(folder.rglob("*")) if p.is_dir() and "__MACOSX" not in p.parts)]
     found = []
-    for place in folders:
+    for place, _ in walk(folder):
         lower = place.name.lower()
         if place != folder and ("mask" in lower or lower in ("gt", "ground_truth")):
             continue

@@ -122,7 +122,7 @@ class TotalSegmentatorDataset(LabelledDataset):
             what = f"there is no readable meta.csv in {self.base}: the published split is not known"
             problems.append(Problem("", what, "copy it from the archive; until then patients are split by a hash"))
         else:
-            problems += absent(self.listed, there, "meta.csv", self.access)
+            problems += absent(self.listed, there, "meta.csv", self.access, used=False)
             if odd := sorted({split for split in self.listed.values() if split not in self.splits}):
                 problems.append(Problem("", f"meta.csv names splits {odd}", f"expected are {', '.join(self.splits)}"))
         for folder in _subjects(self.base):

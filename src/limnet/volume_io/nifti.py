@@ -50,7 +50,7 @@ def read_nifti(path: Path, index: int | None = None) -> Volume:
         array = _voxels(image, place)
         affine = affine_of(image, path)
         header = bytes(image.header.binaryblock)
-        _check_sum(path)
+        check_sum(path)
     except (FileFormatError, InputError):
         raise
     except (
@@ -127,7 +127,7 @@ def _compact(array: NDArray[Any], whole: bool) -> NDArray[Any]:
     return array.astype(np.float32)
 
 
-def _check_sum(path: Path) -> None:
+def check_sum(path: Path) -> None:
     """Read a gzip file to its end, where its checksum is; nibabel stops at the last voxel. Raises what gzip raises."""
     with open(path, "rb") as file:
         if file.read(2) != _GZIP:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError
-from limnet.volume_io.nifti import affine_of, reason_of
+from limnet.volume_io.nifti import affine_of, check_sum, reason_of
 
 _SLAB_BYTES = 1 << 23
 
@@ -58,7 +58,7 @@ def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDA
         The number of the first slice and (d, H, W) voxels; about 8 MB, at least one slice.
 
     Raises:
-        FileFormatError: damaged or cut short.
+        FileFormatError: damaged or cut short; of a compressed file only the end can tell, after the last slab.
         InputError: a 4-D file and no index.
     """
     with _explained(path):
@@ -76,6 +76,7 @@ def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDA
             place = (slice(None), slice(None), slice(start, start + step), *last)
             piece = image.dataobj[place]
             yield start, np.asarray(piece).T
+        check_sum(path)  # damage that left the voxels readable, and wrong
 
 
 def _open(path: Path) -> Any:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from limnet.datasets.bids import BidsDataset
+from limnet.datasets.cvpr25 import Cvpr25Dataset
+from limnet.datasets.endovis18 import EndoVis18Dataset
+from limnet.datasets.folder import FolderDataset
+from limnet.datasets.static_sets import StaticSetsDataset
+from limnet.datasets.walk import files_below, walk
+from tests.helpers import fake_bids, fake_cvpr25, fake_endovis18, fake_static_sets
+from tests.helpers.fake_folders import write_folder
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    root, far = tmp_path / "root", tmp_path / "far"
+    touch(root / "b.txt", root / ".hidden", root / "__MACOSX/x", root / ".git/x", root / "p/a.txt", far / "q/c.txt")
+    (root / "linked").symlink_to(far)
+    (root / "again").symlink_to(far)
+    (far / "q" / "back").symlink_to(root)
+    (root / "p" / "up").symlink_to(root)
+    (root / "lost.txt").symlink_to(tmp_path / "nowhere")
+    names = [path.relative_to(root).as_posix() for path in files_below(root)]
+    assert names == ["again/q/c.txt", "b.txt", "linked/q/c.txt", "lost.txt", "p/a.txt"]
+    assert [place.name for place, _ in walk(root, lambda place: place.name != "q")] == ["root", "again", "linked", "p"]
+
+
+def moved_away(folder: Path, store: Path) -> None:
+    """Put a folder elsewhere and a link in its place."""
+    store.mkdir(exist_ok=True)
+    folder.rename(store / folder.name)
+    folder.symlink_to(store / folder.name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "linked"),
+    [
+        (BidsDataset, fake_bids.build, ["derivatives/synth", "sub-01"]),
+        (Cvpr25Dataset, fake_cvpr25.build, ["3D_train_npz_all/*"]),
+        (StaticSetsDataset, fake_static_sets.build_originals, ["*/*"]),
+        (EndoVis18Dataset, fake_endovis18.build, ["miccai_challenge_2018_release_1", "test_data/seq_2"]),
+    ],
+)
+def test_data_sets_put_together_by_links(kind, build, linked, tmp_path: Path):
+    root = build(tmp_path / "root")
+    before = [case.name for case in kind(root).all_cases()]
+    for number, pattern in enumerate(linked):
+        for folder in sorted(path for path in root.glob(pattern) if path.is_dir()):
+            moved_away(folder, tmp_path / f"store{number}")
+    assert [case.name for case in kind(root).all_cases()] == before
+
+
+def test_folders_of_patients_may_be_links(tmp_path: Path):
+    write_folder(tmp_path / "root", 1)
+    write_folder(tmp_path / "other", 1)
+    for name in ("images", "masks"):
+        (tmp_path / "root" / name / "p2").symlink_to(tmp_path / "other" / name)
+    assert [case.name for case in FolderDataset(tmp_path / "root").all_cases()] == ["case0", "p2__case0"]
