@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tau = segmenter.settings.tau if args.tau is None else args.tau
     name = "mrf_rounds" if args.scope is None else f"mrf_rounds_{args.scope}"
     fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity, "scope": scope, "tau": tau}
+    fixed["settings"] = segmenter.settings.to_json()
     record = Record(args.out, name, command_of("mrf_rounds", parser, args), fixed)
 
     def measured(variant: str) -> Measure:

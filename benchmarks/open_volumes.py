@@ -18,6 +18,8 @@ from limnet.bench.limnet_predictor import LimnetPredictor
 from limnet.bench.suite import SuiteOptions
 from limnet.bench.suites.open import build
 from limnet.commands.bench import run_all
+from limnet.commands.guard import exit_code, show_error
+from limnet.errors import LimnetError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,10 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, write JSON and CSV, print the tables."""
     args = build_parser().parse_args(argv)
-    options = SuiteOptions(args.split, args.rounds, args.per_file, args.per_group)
-    suite = build(args.data, options, skip=(args.skip,))
-    predictor = LimnetPredictor(args.model, args.scope, args.tau, threads=args.threads)
-    run_all(suite, [predictor], args.out, devices=args.devices)
+    try:
+        options = SuiteOptions(args.split, args.rounds, args.per_file, args.per_group)
+        suite = build(args.data, options, skip=(args.skip,))
+        predictor = LimnetPredictor(args.model, args.scope, args.tau, threads=args.threads)
+        run_all(suite, [predictor], args.out, devices=args.devices)
+    except (LimnetError, OSError) as error:
+        show_error(error)
+        raise SystemExit(exit_code(error)) from error
 
 
 if __name__ == "__main__":

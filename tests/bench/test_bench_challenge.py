@@ -41,12 +41,16 @@ def test_click_is_the_deepest_voxel_of_the_largest_error():
     assert mask[surplus.zyx]
     assert challenge_click(truth, mask) == surplus
     assert challenge_click(truth, truth) is None
-    # at the edge of the volume nothing lies beyond: the deepest voxel is there, not one away from it
+    # the border of the volume is a border of the error: five slices, the middle one is deepest
     edge = np.zeros((9, 9, 9), bool)
-    edge[:, :, :4] = True
+    edge[4:] = True
+    edge[4:, 0], edge[4:, :, 0] = False, False
     where = challenge_click(edge, np.zeros_like(edge))
     assert where is not None
-    assert where.zyx[2] == 0
+    outside = np.pad(edge, 3)
+    depth = ndimage.distance_transform_edt(outside)
+    assert depth[tuple(v + 3 for v in where.zyx)] == depth.max() == 3.0
+    assert where.zyx[0] == 6
 
 
 def test_missed_and_surplus_voxels_that_touch_are_one_error():
@@ -183,3 +187,18 @@ def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, mon
     assert again is not None
     alone = again.table.curves("dice")[("CT_AMOS_amos_0018", "id 1")]
     assert challenge_means(again)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)
+
+
+@pytest.mark.parametrize("rounds", [3, 10])
+def test_other_numbers_of_clicks_have_no_scores(tmp_path: Path, rounds: int):
+    root = fake_cvpr25.build(tmp_path / "data")
+    suite = build_suite("cvpr25", root, SuiteOptions(rounds=rounds))
+    results = run_suite(suite, Boxer(), tmp_path / "out.json")
+    assert results is not None
+    text = markdown_tables([results])
+    assert "DSC_AUC" not in text
+    assert "Scores of the challenge need 5 clicks" in text
+    with pytest.raises(InputError, match="fixed rule"):
+        build_suite("cvpr25", root, SuiteOptions(jitter=3.0))
+    with pytest.raises(InputError, match="fixed rule"):
+        build_suite("cvpr25", root, SuiteOptions(seed=4))

@@ -232,3 +232,49 @@ def test_every_peer_can_be_made():
         assert isinstance(peer, Predictor)
         assert pickle.loads(pickle.dumps(peer)) == peer
         assert config_hash(predictor_config(peer)) == config_hash(predictor_config(build_peer(name)))
+
+
+@pytest.mark.usefixtures("peer")
+def test_reports_keep_data_and_folders_apart(tmp_path: Path):
+    for name, count in (("a", 1), ("b", 2)):
+        data = write_folder(tmp_path / name, count)
+        words = ("bench", "folder", "--data", data, "--rounds", 1, "--peer", "disc")
+        assert run(*words, "--out", tmp_path / f"r{name}") == 0
+    assert run(*words, "--out", tmp_path / "q") == 0  # b once more
+    files = [tmp_path / folder / "folder_disc-4.json" for folder in ("ra", "rb", "q")]
+    written = write_report(files, tmp_path / "report", worst=1)
+    assert len({path.name for path in written}) == len(written) == 1 + 2 * 2 + 3
+    text = written[0].read_text()
+    assert "## Folder a" in text
+    assert "## Folder b" in text
+    assert "| **disc 4 (rb)** | 1 round |" in text
+    assert "| **disc 4 (q)** | 1 round |" in text
+    assert "cannot be compared" not in text
+    words = ("bench", "folder", "--data", tmp_path / "b", "--rounds", 1, "--peer", "disc:radius=3", "--per-group", 1)
+    assert run(*words, "--out", tmp_path / "rb") == 0
+    assert len(json.loads((tmp_path / "rb/folder_disc-3.json").read_text())["objects"]) == 2  # of one case
+    write_report([tmp_path / "rb/folder_disc-3.json", files[1]], tmp_path / "other", worst=1)
+    text = (tmp_path / "other/report.md").read_text()
+    assert "The methods did not finish the same objects" in text
+    assert "| objects |  | 2 | 2 | 4 |" in text
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--accelerator", "tpu"), "allowed are cpu, gpu and auto"),
+        (("--accelerator", "auto", "--devices", "-1"), "on the CPU give a number of processes"),
+        (("--jitter", "inf"), "give a distance of 0 mm or more"),
+        (("--threads", "-1"), "equal to 0"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture, words, message):
+    data = write_folder(tmp_path / "data", 1)
+    assert run("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", *words) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_called_by_a_number():
+    assert build_peer("predictions:folder=501").folder == "501"  # type: ignore[attr-defined]

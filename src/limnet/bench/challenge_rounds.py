@@ -18,6 +18,7 @@ from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotClick
 from limnet.volume import Volume
 
+CLICKS = 5
 SEED = 42
 LARGE = 60_000_000  # voxels of a crop from which distances are taken at half resolution
 _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
@@ -33,11 +34,13 @@ class ChallengeRounds:
     Attributes:
         clicks: number of clicks.
         nsd_mm: tolerance of the surface Dice in mm.
+        rule: version of `challenge_click`; objects played by another one are played again.
         files: case -> file with its boxes, one for each id; objects are called "id 1", "id 2", ...
     """
 
-    clicks: int = 5
+    clicks: int = CLICKS
     nsd_mm: float = 2.0
+    rule: int = 2
     files: Mapping[str, Path] = field(default_factory=dict, repr=False, metadata={"config": False})
 
     @property
@@ -101,8 +104,9 @@ def challenge_click(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> RobotC
     """The challenge's next click: the deepest voxel of the largest error, whatever its kind; None without errors.
 
     The error is one mask, missed and surplus voxels together; its largest 26-connected component is taken. Distances
-    are in voxels, on the component's box with a quarter of its size (at least 1) around it, inside the volume. Of
-    equally deep voxels one is drawn, with a seed of its own at every call.
+    are in voxels, on the component's box with a quarter of its size (at least 1) of nothing around it, so that the
+    border of the volume is a border of the error, too. Of equally deep voxels one is drawn as the challenge's script
+    does, with the same seed at every call.
 
     Args:
         truth: bool (D, H, W).
@@ -116,16 +120,13 @@ def challenge_click(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> RobotC
     sizes[0] = 0
     best = int(np.argmax(sizes))
     found = ndimage.find_objects(parts, max_label=best)[best - 1]
-    window = tuple(
-        slice(max(0, s.start - pad), min(n, s.stop + pad))
-        for s, n in zip(found, error.shape, strict=True)
-        for pad in (max(1, int((s.stop - s.start) * 0.25)),)
-    )
-    region = np.asarray(parts[window] == best)
-    distance = _distance(region)
+    pads = [max(1, int((s.stop - s.start) * 0.25)) for s in found]
+    inside = np.asarray(parts[found] == best)
+    distance = _distance(np.pad(inside, [(pad, pad) for pad in pads]))
+    distance = distance[tuple(slice(pad, pad + n) for pad, n in zip(pads, inside.shape, strict=True))] * inside
     deepest = np.argwhere(distance == distance.max())
-    voxel = deepest[np.random.default_rng(SEED).integers(len(deepest))]
-    z, y, x = (int(v) + s.start for v, s in zip(voxel, window, strict=True))
+    voxel = deepest[np.random.RandomState(SEED).choice(len(deepest))]
+    z, y, x = (int(v) + s.start for v, s in zip(voxel, found, strict=True))
     return RobotClick((z, y, x), bool(truth[z, y, x]), int(sizes[best]))
 
 

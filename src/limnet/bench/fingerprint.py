@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,14 @@ def content_mark(case: LabelledCase, volume: Volume, labels: NDArray[Any], round
             _add(digest, value())
         else:
             digest.update(repr(value).encode())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def array_mark(spacing: Sequence[float], *arrays: NDArray[Any]) -> str:
+    """Hash of arrays and their spacing, 32 hex digits."""
+    digest = hashlib.sha1(repr([float(step) for step in spacing]).encode(), usedforsecurity=False)
+    for array in arrays:
+        _add(digest, array)
     return digest.hexdigest()[:_DIGITS]
 
 

@@ -71,7 +71,7 @@ def draw_rounds(found: Sequence[BenchResults], path: Path) -> Path:
         for k, results in enumerate(found):
             curve = results.curve(group=group)
             axes.plot(range(1, len(curve) + 1), curve, "-o", color=colour_of(k), markersize=4, label=results.name)
-        number = len([o for o in found[0].objects if group in (o["group"], None)])
+        number = max(sum(group in (o["group"], None) for o in results.objects) for results in found)
         axes.set_title(f"{group or 'all'} ({number})", loc="left", fontsize=10, color=INK)
         axes.set_ylim(0, 1)
         axes.set_xlim(0.7, last + 0.3)

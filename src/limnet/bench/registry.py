@@ -114,7 +114,7 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
 
 
 def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
-    """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else is text.
+    """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else and text fields are text.
 
     Args:
         text: name and options.
@@ -132,6 +132,9 @@ def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predicto
     known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
     if set(given) - set(known):
         raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
+    written = dict(part.split("=", 1) for part in text.partition(":")[2].split(",") if part)
+    texts = {field.name for field in dataclasses.fields(cls) if field.type in ("str", str)}
+    given |= {key: written[key] for key in texts & set(given) if not isinstance(given[key], str)}  # a folder called 501
     try:
         return cls(**{**{key: value for key, value in (defaults or {}).items() if key in known}, **given})
     except TypeError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from limnet.bench.challenge_means import challenge_means
+from limnet.bench.challenge_rounds import CLICKS
 from limnet.bench.click_tables import click_tables
 from limnet.bench.published import PublishedTable, published_table
 from limnet.bench.results import BenchResults, read_results
@@ -44,21 +47,47 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     parts: list[str] = []
-    for suite in dict.fromkeys(results.header["suite"] for _, results in found):
-        some = [(path, results) for path, results in found if results.header["suite"] == suite]
+    names: set[str] = set()
+    for suite, title in dict.fromkeys(_section(results) for _, results in found):
+        some = _told_apart([(path, results) for path, results in found if _section(results) == (suite, title)])
         parts.append(markdown_tables([results for _, results in some]))
         some = [(path, results) for path, results in some if results.objects]
         if not some:
             continue
-        pictures = [draw_rounds([r for _, r in some], out / f"{suite}_rounds.png")]
-        pictures.append(draw_cases([r for _, r in some], out / f"{suite}_cases.png"))
+        stem = _free(suite, names)
+        pictures = [draw_rounds([r for _, r in some], out / f"{stem}_rounds.png")]
+        pictures.append(draw_cases([r for _, r in some], out / f"{stem}_cases.png"))
         for path, results in some:
-            gallery = draw_gallery(results, path, out / f"{path.stem}_worst.png", worst)
+            gallery = draw_gallery(results, path, out / f"{_free(path.stem, names)}_worst.png", worst)
             pictures += [] if gallery is None else [gallery]
         parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
         written += pictures
     text = "# Benchmarks\n\n" + "\n".join(parts)
     return [atomic_write(out / "report.md", lambda p: _write(p, text)), *written]
+
+
+def _section(results: BenchResults) -> tuple[str, str]:
+    """Suite and title: a folder's name is in the title, so that two folders are not one table."""
+    return str(results.header["suite"]), str(results.header["title"])
+
+
+def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, BenchResults]]:
+    """Results with the folder of their file added to names that occur more than once."""
+    number = Counter(results.name for _, results in found)
+    told = []
+    for path, results in found:
+        if number[results.name] > 1:
+            predictor = {**results.header["predictor"], "name": f"{results.name} ({path.parent.name or path.stem})"}
+            results = replace(results, header={**results.header, "predictor": predictor})
+        told.append((path, results))
+    return told
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """`stem`, or with a number if it is taken; adds it to `taken`."""
+    name = next(n for n in (stem, *(f"{stem}_{k}" for k in range(2, len(taken) + 3))) if n not in taken)
+    taken.add(name)
+    return name
 
 
 def read_any(path: Path) -> BenchResults | None:
@@ -105,6 +134,8 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
     parts = [f"## {first.header['title']}", ""]
     if first.header.get("note"):
         parts += [str(first.header["note"]), ""]
+    if len({frozenset((o["case"], o["object"], o["voxels"]) for o in results.objects) for results in shown}) > 1:
+        parts += ["**The methods did not finish the same objects: their means cannot be compared.**", ""]
     if not shown:
         parts += [f"No object was finished by {' or '.join(results.name for results in found)}.", ""]
     elif first.header.get("scores") == "clicks":
@@ -133,8 +164,8 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
         for row in table.rows:
             cells = [_share(row.values.get(group, math.nan)) for group in groups]
             rows.append([row.title, row.prompts, *cells, "–"])
-    counts = [str(len([o for o in found[0].objects if o["group"] == g])) for g in groups]
-    rows.append(["objects", "", *counts, str(len(found[0].objects))])
+    counts = [max(sum(o["group"] == g for o in results.objects) for results in found) for g in groups]
+    rows.append(["objects", "", *map(str, counts), str(max(len(results.objects) for results in found))])
     return [f"Mean Dice after the last round ({rounds}).", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
 
 
@@ -176,7 +207,8 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
 
 
 def _challenge(found: Sequence[BenchResults]) -> list[str]:
-    if found[0].header.get("scores") != "challenge":
+    found = [results for results in found if results.header.get("scores") == "challenge" and results.rounds == CLICKS]
+    if not found:
         return []
     parts = ["Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted).", ""]
     head = ["method", "group", "cases", "DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Callable
@@ -94,6 +95,8 @@ class RobotRounds:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}; give at least 1")
+        if not (math.isfinite(self.jitter) and self.jitter >= 0):
+            raise InputError(f"jitter is {self.jitter}; give a distance of 0 mm or more")
 
     def play(
         self,

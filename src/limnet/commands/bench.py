@@ -32,9 +32,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the result files.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run; begin again.")]
 Devices = Annotated[str, typer.Option("--devices", help="Processes per machine, or a list of GPUs such as 0,1.")]
 Nodes = Annotated[int, typer.Option("--nodes", help="Number of machines.")]
-Accelerator = Annotated[str, typer.Option("--accelerator", help="cpu or gpu.")]
+Accelerator = Annotated[str, typer.Option("--accelerator", help="cpu, gpu, or auto: gpu where there is one.")]
 Precision = Annotated[str, typer.Option("--precision", help="Of the model: auto, fp32 or bf16.")]
-Threads = Annotated[int, typer.Option("--threads", help="Threads per process; 0 leaves them as they are.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads per process; 0 leaves them as they are.", min=0)]
 Scope = Annotated[str | None, typer.Option("--scope", help="Propagation scope; the model's own by default.")]
 Tau = Annotated[float | None, typer.Option("--tau", help="Fusion threshold, 1 turns fusion off; the model's own.")]
 Split = Annotated[str | None, typer.Option("--split", help="Split of the data set; the benchmark's own by default.")]
@@ -102,7 +102,7 @@ def _command(name: str) -> Callable[..., None]:
         options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed, dataset)
         options = dataclasses.replace(options, parts=tuple(part or ()), target=target, way=way)
         suite = build_suite(name, data, options)
-        device = "cuda" if accelerator in ("gpu", "cuda") else "cpu"
+        accelerator, device = _device(accelerator)
         models = model or ([] if peer else ["limnet-tiny"])
         predictors: list[Predictor] = [
             suite.limnet(m, scope, tau, variant, threads, device, precision)
@@ -114,6 +114,21 @@ def _command(name: str) -> Callable[..., None]:
         run_all(suite, predictors, out, fresh=fresh, views=views, accelerator=accelerator, devices=devices, nodes=nodes)
 
     return bench
+
+
+def _device(accelerator: str) -> tuple[str, str]:
+    """Accelerator for the Trainer, and torch's name of the device.
+
+    Raises:
+        InputError: another word than cpu, gpu, cuda and auto.
+    """
+    if accelerator not in ("cpu", "gpu", "cuda", "auto"):
+        raise InputError(f"--accelerator is {accelerator!r}; allowed are cpu, gpu and auto")
+    if accelerator == "auto":
+        import torch
+
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    return ("cpu", "cpu") if accelerator == "cpu" else ("gpu", "cuda")
 
 
 def run_all(

@@ -69,6 +69,8 @@ def trainer_kwargs(args: argparse.Namespace, environ: Mapping[str, str] | None =
         devices, nodes, several = local, world // local, world > 1
     else:
         devices, nodes = _devices(str(args.devices)), int(args.num_nodes)
+        if accelerator == "cpu" and (devices == -1 or isinstance(devices, list)):
+            raise InputError(f"--devices is {args.devices!r}; on the CPU give a number of processes, such as 2")
         several = nodes > 1 or _number(devices, accelerator) > 1
     if strategy == "auto" and several:
         strategy = "ddp"

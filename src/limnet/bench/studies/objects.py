@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.bench.fingerprint import array_mark
 from limnet.bench.rounds import object_seed
 from limnet.bench.suite import Suite
 from limnet.errors import InputError
@@ -23,6 +24,7 @@ class StudyObject(NamedTuple):
         group: row of the tables it belongs to.
         volume: the image; slices lie along axis 0.
         truth: bool (D, H, W).
+        data: hash of image and truth (`array_mark`); kept rows of other data under the same names do not count.
     """
 
     case: str
@@ -30,6 +32,7 @@ class StudyObject(NamedTuple):
     group: str
     volume: Volume
     truth: NDArray[np.bool_]
+    data: str = ""
 
     @property
     def key(self) -> dict[str, str]:
@@ -60,4 +63,5 @@ def study_objects(suite: Suite, only: str = "") -> Iterator[StudyObject]:
             if found.axis != 0:
                 raise InputError(f"the slices of {case.name} lie along axis {found.axis}; these scripts take axis 0")
             group = found.group if suite.group is None else suite.group(case.name, found.group)
-            yield StudyObject(case.name, found.object, group, volume, found.mask)
+            data = array_mark(volume.spacing, volume.array, found.mask)
+            yield StudyObject(case.name, found.object, group, volume, found.mask, data)

@@ -61,6 +61,10 @@ class Record:
         """Forget the rows that are not wanted, such as those of a method whose configuration has changed."""
         self.rows = [row for row in self.rows if wanted(row)]
 
+    def forget(self, key: Mapping[str, Any]) -> None:
+        """Forget the rows with these entries."""
+        self.keep(lambda row: any(row.get(name) != value for name, value in key.items()))
+
     def finish(self, summary: Mapping[str, Any], tables: str) -> Path:
         """Write the summary into the JSON file and the tables (Markdown) beside it; returns the path of the latter."""
         self.summary = dict(summary)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from limnet.bench.challenge_rounds import ChallengeRounds
+from limnet.bench.challenge_rounds import CLICKS, ChallengeRounds
 from limnet.bench.objects import ObjectChoice
 from limnet.bench.registry import parse_options
 from limnet.bench.suite import Suite, SuiteOptions
@@ -16,7 +16,7 @@ from limnet.errors import InputError
 
 NOTE = (
     "Boxes are those of the files; a method that takes no box begins with the first click. Clicks follow the rule of "
-    "the challenge's evaluation script, with a draw of our own among equally deep voxels. Its limit of 90 s per object "
+    "the challenge's evaluation script. Its limit of 90 s per object "
     "is not enforced, and the model stays loaded between steps."
 )
 
@@ -29,9 +29,11 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         options: `dataset` may give arguments of its class, as "cvpr25:spacing_order=xyz".
 
     Raises:
-        InputError: another data set, or an option that it does not have.
+        InputError: another data set, an option that it does not have, or one that the protocol leaves no room for.
         MissingFileError: the folder is not this data set.
     """
+    if options.jitter is not None or options.seed is not None:
+        raise InputError("benchmark cvpr25 clicks by a fixed rule; leave --jitter and --seed out")
     name, given = parse_options(options.dataset or "cvpr25")
     if name != "cvpr25":
         raise InputError(
@@ -47,12 +49,9 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         if options.per_group is None or seen[group] <= options.per_group:
             cases.append(case)
             groups[case.name] = group
-    base = ChallengeRounds()
-    rounds = ChallengeRounds(
-        options.rounds or base.clicks,
-        base.nsd_mm if options.nsd_mm is None else options.nsd_mm,
-        {case.name: dataset.image_file(case) for case in cases},
-    )
+    clicks = options.rounds or CLICKS
+    nsd_mm = ChallengeRounds.nsd_mm if options.nsd_mm is None else options.nsd_mm
+    rounds = ChallengeRounds(clicks, nsd_mm, files={case.name: dataset.image_file(case) for case in cases})
     return Suite(
         name="cvpr25",
         title="CVPR 2025 interactive segmentation",
@@ -61,8 +60,8 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         choice=options.chosen(ObjectChoice(smallest=1, components=())),
         group=partial(_group, groups),
         parts={name: given} if given else {},
-        scores="challenge",
-        note=NOTE,
+        scores="challenge" if clicks == CLICKS else None,
+        note=NOTE if clicks == CLICKS else f"{NOTE} Scores of the challenge need {CLICKS} clicks.",
     )
 
 

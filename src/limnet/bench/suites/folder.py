@@ -14,6 +14,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
     """All cases of the folder, or those of a split; every label is a group, slices along the thickest axis."""
     dataset = open_dataset("folder", root)
     cases = dataset.all_cases() if options.split is None else dataset.cases(options.split)
+    cases = cases[: options.per_group]  # all are one group of the data set
     return Suite(
         name="folder",
         title=f"Folder {root.name}",

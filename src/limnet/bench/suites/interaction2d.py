@@ -102,7 +102,8 @@ def build(root: Path, options: SuiteOptions) -> Suite:
                 starts[named.name] = partial(read_start, dataset, case, source.mode)
     if not cases and absent:
         raise no_data(NAME, root, list(dict.fromkeys(source.part for source in absent)))
-    rounds = ClickRounds(options.rounds or 20, options.target or ClickRounds.target, starts, voids)
+    target = ClickRounds.target if options.target is None else options.target
+    rounds = ClickRounds(options.rounds or 20, target, starts, voids)
     note = NOTE.format(clicks=rounds.clicks, target=rounds.target)
     missing = f"Not measured, for lack of data: {', '.join(source.group for source in absent)}." if absent else ""
     return Suite(
