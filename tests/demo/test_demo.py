@@ -13,7 +13,7 @@ import pytest
 from limnet.demo import data
 from limnet.demo.data import FetchError, fetch_ct
 from limnet.demo.display import Patient, window
-from limnet.demo.run import mean_dice, run_demo
+from limnet.demo.run import dice, mean_dice, run_demo
 from limnet.demo.synthetic import STRUCTURES, synthetic_arrays, synthetic_files
 from limnet.errors import InputError
 from limnet.volume import Volume
@@ -170,7 +170,7 @@ def test_run_keeps_every_number(finished):
     for s in result.structures:
         assert s.rounds[0].positive
         assert s.truth[s.rounds[0].zyx]
-        assert s.rounds[-1].dice == 2 * (s.mask & s.truth).sum() / (s.mask.sum() + s.truth.sum())
+        assert s.rounds[-1].dice == dice(s.mask, s.truth)
         assert len(s.rounds) <= 6
     written = json.loads((out / "results.json").read_text())
     assert written["mean_dice"] == mean_dice(result.structures)
@@ -211,6 +211,12 @@ def test_labels_on_another_grid_are_refused(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), files.labels)
     with pytest.raises(InputError, match="another grid"):
         run_demo(files, FakeSegmenter(np.zeros((4, 4, 4)), {}), tmp_path / "out")
+
+
+def test_dice():
+    a, b = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    assert dice(a, b) == 0.5
+    assert dice(a & b & ~a, b & ~b) == 1.0
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (1, -1, 1)])
