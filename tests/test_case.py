@@ -106,6 +106,39 @@ def test_scope() -> None:
 # rules
 
 
+@pytest.mark.parametrize("scope", ["volume", "interval"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_negative_click_on_a_slice_nobody_has_seen(scope: str, first: bool) -> None:
+    corner = (8, 1, 1)
+    alone = fake_case(settings=Settings(scope=scope)).click(CENTRE)  # type: ignore[arg-type]
+    assert not alone[corner]
+    assert alone[8].any()
+    case = fake_case(settings=Settings(scope=scope))  # type: ignore[arg-type]
+    for point, positive in ((CENTRE, True), (corner, False))[:: 1 if first else -1]:
+        case.click(point, positive, propagate=False)
+    assert not case.mask[8].any()
+    mask = case.propagate()
+    assert np.array_equal(mask, alone), "what is not object somewhere does not empty the slice"
+    assert 8 in case._state.known
+    inside = (8, 20, 24)
+    assert alone[inside]
+    case = fake_case(settings=Settings(scope=scope))  # type: ignore[arg-type]
+    case.click(inside, False)
+    mask = case.click(CENTRE)
+    assert mask[CENTRE]
+    assert not mask[inside], "it holds once the slice is seen"
+    case.click(CENTRE, False)
+    case.undo()
+    assert np.array_equal(case.mask, mask)
+
+
+def test_negative_clicks_alone_mark_nothing() -> None:
+    case = fake_case()
+    assert not case.click((8, 1, 1), False).any()
+    assert not case.click((4, 1, 1), False).any()
+    assert case.prompted == (4, 8)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
@@ -124,7 +157,8 @@ def test_rules_hold_for_any_clicks(clicks: list[tuple[int, int, int, bool, bool]
     for z, y, x, positive, propagate in clicks:
         mask = case.click((z, y, x), positive, propagate=propagate, scope=scope)
         wanted[z, y, x] = positive
-        prompted[z] = mask[z].copy()
+        if z in case._state.known:  # else nobody has seen the slice yet, and it is propagated to
+            prompted[z] = mask[z].copy()
         snapshots.append(everything(case))
         assert {v: bool(mask[v]) for v in wanted} == wanted, "clicked voxels have the clicked label"
         for index, slice_ in prompted.items():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.across import joined, look_across
+from limnet.bounds import frame_of, framed, slice_bounds
 from limnet.compliance import enforce
 from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
@@ -16,7 +17,8 @@ from limnet.fusion import fuse
 from limnet.history import ObjectState, Round, frozen_array
 from limnet.look_back import look_back
 from limnet.neighbour import neighbour
-from limnet.prompts import Box, MaskPrompt, Prompt, Prompt2D
+from limnet.one_sided import one_sided, sign_of
+from limnet.prompts import MaskPrompt, Prompt, Prompt2D
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
@@ -79,8 +81,10 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         index, part = placed[len(placed) // 2]
         if (centre := _centre(part)) is not None:  # what is not object says nothing about how the object looks
             state = replace(state, window=bench.view.auto_window(index, centre))
-    view = bench.view_of(state)
+    view, done = bench.view_of(state), Round(prompt, placed[-1][0])
+    frame = frame_of((*state.rounds, done), shape, axis)
     slices, prompts = list(state.slices), dict(state.prompts)
+    unseen: set[int] = set()
     for index, part in placed:
         if part.mask is not None and part.kind == "mask":
             prompts[index] = (part,)
@@ -91,13 +95,14 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         previous = None if is_empty(slices[index]) else unpack(slices[index], view.shape)
         if previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
+            unseen |= {index} - state.known  # or nobody knows yet; see `_unseen`
         else:
             nearest = neighbour(view, slices, prompts, index)
             probability = bench.engine.predictor.predict(view, index, drawn, previous, nearest)
-        obedient = enforce(_checked(probability, view), drawn, bench.settings.click_fallback)
+        obedient = enforce(framed(_checked(probability, view), frame), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
     indices = [index for index, _ in placed]
-    bounds = _bounds(state, prompt, indices, axis)
+    bounds = slice_bounds(state, prompt, indices, axis)
     reach = _reach(bench, view, state.reach, placed, slices)
     if bounds is not None:
         for index in range(len(slices)):
@@ -107,11 +112,11 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         state,
         slices=tuple(slices),
         prompts=prompts,
-        known=state.known | set(indices),
+        known=state.known | (set(indices) - unseen),
         pending=(*(i for i in state.pending if i not in indices), *indices),
         bounds=bounds,
         reach=reach,
-        rounds=(*state.rounds, Round(prompt, indices[-1])),
+        rounds=(*state.rounds, done),
     )
     return _with_quality(bench, state, new)
 
@@ -137,14 +142,16 @@ def propagate_prompts(
     view = bench.view_of(state)
     state, reanswered = _looked_back(bench, view, state)
     depth, shape = len(view), view.shape
-    filled = {i: not is_empty(state.slices[i]) for i in state.prompts}
+    unseen = _unseen(state)
+    filled = {i: not is_empty(state.slices[i]) for i in state.prompts if i not in unseen}
     alive = supported(filled, depth, state.anchor, state.bounds)
-    prompts = {i: unpack(state.slices[i], shape) for i in sorted(state.prompts)}
+    prompts = {i: unpack(state.slices[i], shape) for i in sorted(filled)}
     if scope == "volume" and state.bounds is not None:  # sweeps need not look beyond the bounds
         for i in (state.bounds[0] - 1, state.bounds[1] + 1):
             if 0 <= i < depth:
                 prompts.setdefault(i, np.zeros(shape, dtype=np.float32))
     origins = _origins(state, filled, scope, depth)
+    frame = frame_of(state.rounds, view.volume.shape, view.axis)
     found: dict[int, SliceMask | None] = {}
     work = []
     for origin in origins:
@@ -153,8 +160,8 @@ def propagate_prompts(
         if targets:
             work.append((origin, targets))
     behind, total = 0, sum(len(targets) for _, targets in work)
-    if progress is not None and not total:
-        progress(1, 1)  # nothing to compute, and a progress bar should end
+    if not total and (watch := _watch(progress, 0, 1, 1)) is not None:
+        watch(1, 1)  # nothing to compute, and a progress bar should end
     for origin, targets in work:
 
         def known(index: int) -> Slice:
@@ -166,7 +173,11 @@ def propagate_prompts(
         result = propagate(view, prompts, origin, scope, known, watch, *within)
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
-            found[i] = bench.packed(i, _checked(result[i], view)) if i in result else None
+            found[i] = bench.packed(i, framed(_checked(result[i], view), frame)) if i in result else None
+    for i in unseen & set(found):
+        found[i] = _told(bench, view, state, i, found[i])
+    if bench.settings.one_sided and scope == "interval" and (positive := sign_of(state)) is not None:
+        found = one_sided(positive, before.slices, before.known, found, shape, bench.packed)
     chosen, kept = _fused(bench, view, before, state, found)
     slices = list(state.slices)
     for i in range(depth):
@@ -190,7 +201,9 @@ def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> tuple[Obj
     """The state with second answers on slices beside the newest prompt, and which these are; see `look_back`."""
     if not bench.settings.look_back or not state.pending:
         return state, ()
-    masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts}
+    masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts if i not in _unseen(state)}
+    if state.pending[-1] not in masks:
+        return state, ()
     # pending ones the user has not seen propagated yet: they say as much as the newest one
     earlier = {i: told for i, told in state.prompts.items() if i not in state.pending}
     answers = look_back(bench.engine, view, masks, earlier, state.pending[-1], bench.settings.look_back)
@@ -201,11 +214,31 @@ def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> tuple[Obj
     return replace(state, slices=tuple(slices)), tuple(sorted(answers))
 
 
+def _unseen(state: ObjectState) -> set[int]:
+    """Prompted slices without a result so far: all they hold is what is not object, said before anyone saw them.
+
+    They are propagated to like any other slice, and only then do their prompts count. Where no other slice is prompted
+    they are all there is.
+    """
+    unseen = {i for i in state.prompts if i not in state.known and is_empty(state.slices[i])}
+    return set() if len(unseen) == len(state.prompts) else unseen
+
+
+def _told(bench: Bench, view: SliceView, state: ObjectState, index: int, found: SliceMask | None) -> SliceMask | None:
+    """What propagation found on a slice, corrected by what the user had said of it before."""
+    if is_empty(found):
+        return found
+    told = list(state.prompts[index])
+    nearest = neighbour(view, state.slices, state.prompts, index)
+    probability = bench.engine.predictor.predict(view, index, told, unpack(found, view.shape), nearest)
+    return bench.packed(index, enforce(_checked(probability, view), told, bench.settings.click_fallback))
+
+
 def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:
     """What the user said, the newest prompt with its slice's mask before the round."""
     newest = (state.pending or (state.rounds[-1].index,))[-1]
     newest = newest if newest in state.prompts else max(state.prompts)
-    masks = {i: unpack(state.slices[i], shape) for i in state.prompts}
+    masks = {i: unpack(state.slices[i], shape) for i in state.prompts if i not in _unseen(state) or i == newest}
     return Prompted(newest, unpack(before.slices[newest], shape), masks)
 
 
@@ -286,15 +319,6 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
     return _with_quality(bench, state, new)
 
 
-def _bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:
-    """Bounds after a prompt: a thick box sets them, any other prompt outside widens them."""
-    own = prompt.range_along(axis) if isinstance(prompt, Box) else None
-    bounds = own or state.bounds
-    if bounds is None or getattr(prompt, "positive", True) is False:
-        return bounds
-    return min(bounds[0], *indices), max(bounds[1], *indices)
-
-
 def _reach(
     bench: Bench,
     view: SliceView,
@@ -316,6 +340,7 @@ def _reach(
 def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: int) -> list[int]:
     """Slices to propagate from: the last pending one, or all of them when each only fills its own interval."""
     pending = list(state.pending) or [state.rounds[-1].index if state.rounds[-1].index in filled else max(filled)]
+    pending = [i for i in pending if i in filled]
     if scope == "volume":
         return [i for i in pending if filled[i]][-1:]
     return [i for i in pending if any(0 <= j < depth and j not in filled for j in (i - 1, i + 1))]

@@ -31,6 +31,8 @@ class Settings:
             where they show its ends. For volumes; films have nothing across.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
             (`limnet.look_back`). 0 turns it off.
+        one_sided: On slices without a prompt a positive click only adds to the object, a negative one only takes away
+            (`limnet.one_sided`); in rounds of scope "interval".
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         cache_bytes: Upper limit of the memory for cached image features of one case.
@@ -43,6 +45,7 @@ class Settings:
     most_growth: float = 0.0
     look_across: bool = False
     look_back: int = 0
+    one_sided: bool = False
     click_fallback: int = 2
     follow_window: bool = True
     cache_bytes: int = 1 << 30
@@ -59,7 +62,7 @@ class Settings:
         most = self.most_growth
         if isinstance(most, bool) or not isinstance(most, (int, float)) or not (most == 0 or 1 <= most < math.inf):
             raise InputError(f"most_growth is {most!r}; it is a factor of at least 1, or 0 to turn it off")
-        for name in ("follow_window", "look_across"):
+        for name in ("follow_window", "look_across", "one_sided"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
         for name, least in (("stop_after_empty", 1), ("look_back", 0), ("click_fallback", 0), ("cache_bytes", 0)):
