@@ -5,6 +5,7 @@ import pytest
 
 from limnet.bitmask import BitMask
 from limnet.bounds import frame_of, framed
+from limnet.errors import Cancelled, InputError
 from limnet.history import Round
 from limnet.prompts import Box, Click, MaskPrompt, Scribble
 from tests.helpers.fake_engine import fake_case, phantom
@@ -55,3 +56,19 @@ def test_nothing_lies_outside_a_box(axis: int) -> None:
     assert mask[6, 12, 24]
     case.undo()
     assert not (case.mask & ~inside).any()
+
+
+def test_suggestions_stay_in_the_box() -> None:
+    case = fake_case()
+    case.box((5, 10, 12), (7, 28, 34))
+    assert case.suggest(skip=[7]).index == 5
+    with pytest.raises(InputError, match="there is none left to suggest"):
+        case.suggest(skip=[5, 7])
+
+
+def test_rounds_with_nothing_to_propagate_can_be_cancelled() -> None:
+    case = fake_case(phantom()[6:7])
+    with pytest.raises(Cancelled):
+        case.click((0, 20, 24), progress=lambda done, total: False)
+    assert not case.mask.any()
+    assert not case.rounds

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limnet.case import Case
 from limnet.errors import HistoryError, InputError
-from tests.helpers.fake_engine import fake_case, phantom
+from limnet.volume import Volume
+from tests.helpers.fake_engine import fake_case, fake_engine, phantom
 
 CENTRE = (6, 20, 24)
 
@@ -132,3 +134,17 @@ def test_objects_choose_their_own_window() -> None:
     fixed.click((6, 20, 22))
     assert fixed._state.window is None
     assert fixed.view.window == (-160.0, 240.0)
+
+
+def test_a_mask_never_replaces_the_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", phantom())
+    (tmp_path / "link.npy").symlink_to(tmp_path / "scan.npy")
+    case = Case(fake_engine(), Volume.read(tmp_path / "scan.npy"))
+    case.click((6, 20, 24))
+    for name in ("scan.npy", "link.npy"):
+        for save in (case.save, case.save_labels):
+            with pytest.raises(InputError, match="is the image itself"):
+                save(tmp_path / name)
+    assert np.array_equal(np.load(tmp_path / "scan.npy"), phantom())
+    assert case.save(tmp_path / "mask.npy").exists()
+    case.save(tmp_path / "mask.npy")

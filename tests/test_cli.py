@@ -105,6 +105,9 @@ def test_usage_errors(words, capsys):
         (["segment", "nothing.nii.gz", "-o", "m.nii.gz", "-c", "1,2,3"], "nothing.nii.gz"),
         (["segment", "--prompts", "nothing.json"], "nothing.json"),
         (["segment", "{scan}", "--prompts", "x.json"], "leave out"),
+        (["segment", "--prompts", "x.json", "--axis", "0"], 'leave out --axis and put "axis" into the file'),
+        (["segment", "--prompts", "x.json", "--series", "abc"], "leave out --series"),
+        (["segment", "{scan}", "-o", "{scan}", "-c", "6,20,24"], "is the image itself"),
     ],
 )
 def test_wrong_input_is_one_readable_message(words, message, scan, opened, capsys, monkeypatch, tmp_path):
@@ -321,3 +324,17 @@ def test_bundled_model_is_sound(capsys):
     assert run("zoo", "verify") == 0
     assert run("zoo", "show", "limnet-tiny") == 0
     assert "interaction" in capsys.readouterr().out
+
+
+def test_no_folder_to_write_into_is_said_before_anything_is_computed(scan, opened, capsys, tmp_path):
+    assert run("segment", scan, "-o", tmp_path / "nowhere" / "m.nii.gz", "-c", "6,20,24") == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert not [call for call in opened if "volume" in call]
+
+
+@pytest.mark.parametrize("window", [["lo", "hi"], [None, 5]])
+def test_a_window_that_is_no_pair_of_numbers(window, scan, opened, capsys, tmp_path):
+    entry = {"volume": str(scan), "out": str(tmp_path / "m.nii.gz"), "prompts": [], "window": window}
+    entry["prompts"] = [{"type": "click", "point": [6, 20, 24]}]
+    assert run("segment", "--prompts", batch(tmp_path, [entry])) == 2
+    assert "two numbers" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -268,3 +269,29 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
         for _ in range(len(case._book.done)):
             case.undo()
         assert not case.mask.any()
+
+
+def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
+    several = np.stack([phantom(), phantom()[:, ::-1]], axis=-1).transpose(2, 1, 0, 3)
+    nibabel.Nifti1Image(several, np.eye(4)).to_filename(tmp_path / "4d.nii.gz")
+    for index in (1, np.int64(1)):
+        volume = Volume.read(tmp_path / "4d.nii.gz", index=index)
+        assert volume.selection == (1, None)
+        case = Case(fake_engine(), volume, selection=volume.selection)
+        case.click((6, 19, 24))
+        path = case.save_session(tmp_path / "x")
+        assert everything(restore(read_session(path), fake_engine())) == everything(case)
+
+
+def test_a_relative_session_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    case = Case(fake_engine(), Volume.from_array(phantom()), autosave="kept.limnet")
+    monkeypatch.chdir(tmp_path / "below")
+    case.click((6, 20, 24))
+    assert not list((tmp_path / "below").iterdir())
+    again = restore(read_session(tmp_path / "kept.limnet"), fake_engine())
+    assert everything(again) == everything(case)
+    assert again.session == tmp_path / "kept.limnet"
+    case.save_session(tmp_path / "kept.limnet")
+    assert restore(read_session(tmp_path / "kept.limnet"), fake_engine()).session == tmp_path / "kept.limnet"

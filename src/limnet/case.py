@@ -82,7 +82,7 @@ class Case(CaseObject):
         self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
         self._selection = selection
         self._about: tuple[dict[str, Any], bytes | None] | None = None
-        self._autosave = None if autosave is None else Path(autosave)
+        self._autosave = None if autosave is None else Path(autosave).absolute()
         if self._autosave is not None:
             self.save_session(self._autosave)
 
@@ -163,11 +163,14 @@ class Case(CaseObject):
             Paths of the label map and of the names.
 
         Raises:
-            InputError: if no object was marked.
+            InputError: if no object was marked, or `path` is the image itself.
             SaveError: if a file cannot be written.
         """
         if not any(history.current.rounds for history in self._book.histories.values()):
             raise InputError("no object is marked yet, there are no labels to save: click first")
+        from limnet.volume_io.formats import check_output
+
+        check_output(Path(path), self._volume.source)
         image = self._volume.write_mask(self.labels, path)
         base = image.name[: -len(".nii.gz")] if image.name.endswith(".nii.gz") else image.stem
         names = {"labels": {str(label): name for name, label in self.objects.items()}}
@@ -178,7 +181,7 @@ class Case(CaseObject):
         """Write the mask of the default object on the volume's own grid; see `save_labels` for several objects.
 
         Raises:
-            InputError: if only named objects were marked.
+            InputError: if only named objects were marked, or `path` is the image itself.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
         if not self._state.rounds and len(self._book.histories) > (DEFAULT_OBJECT in self._book.histories):

@@ -324,8 +324,12 @@ class CaseObject:
         """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
 
         Raises:
+            InputError: if `path` is the image itself, or has no suffix that can be written.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
+        from limnet.volume_io.formats import check_output
+
+        check_output(Path(path), self._case.volume.source)
         return self._case.volume.write_mask(self.mask, path)
 
     @property

@@ -216,14 +216,15 @@ class InteractiveSegmenter:
                 "delete it, or give another name"
             )
         chosen = self.settings if settings is None else _settings(settings)
+        found = _volume(volume, spacing, index, series)
         return Case(
             self.engine(chosen),
-            _volume(volume, spacing, index, series),
+            found,
             axis=axis,
             window=window,
             settings=chosen,
             autosave=session,
-            selection=(index, series),
+            selection=found.selection,
         )
 
     def resume(self, path: str | os.PathLike[str], volume: Any = None) -> Case:

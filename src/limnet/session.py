@@ -81,7 +81,7 @@ def write_session(case: Case, path: Path) -> Path:
         "window": record.window,
         "settings": case.settings.to_json(),
         "engine": record.identity,
-        "autosave": case.session is not None and case.session == path,
+        "autosave": case.session is not None and case.session == path.absolute(),
         "book": packed.plain,
     }
     members = {

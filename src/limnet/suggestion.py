@@ -49,13 +49,14 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
         anything was marked: the middle slice, with a reason that says so.
 
     Raises:
-        InputError: if no slice is left.
+        InputError: if no slice is left, in the box if there is one.
     """
     depth = len(state.slices)
     filled = [i for i in range(depth) if not is_empty(state.slices[i])]
     if not state.prompts and not filled:
         return Suggestion(depth // 2, axis, 1.0, "nothing is marked yet: start on a slice where the object is large")
-    free = [i for i in range(depth) if i not in state.prompts and i not in skip]
+    first, last = state.bounds or (0, depth - 1)  # outside a box there is nothing to look for
+    free = [i for i in range(first, last + 1) if i not in state.prompts and i not in skip]
     if not free:
         raise InputError(
             "every slice has been prompted or skipped: there is none left to suggest. Correct a slice by clicking on it"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +44,7 @@ class Volume:
         modality: "CT", "MR", ... in capitals when the source says so, "RGB" for colour, else None (unknown).
         source: the file or folder it was read from, if any.
         header: what the source format needs to write the very same grid again; for the writers in `volume_io`.
+        selection: the `index` and `series` it was read with, which session files need to find it again.
     """
 
     array: NDArray[Any] = field(repr=False)
@@ -52,6 +54,7 @@ class Volume:
     modality: str | None = None
     source: Path | None = None
     header: bytes | ItkGrid | None = field(default=None, repr=False)
+    selection: tuple[int | None, str | int | None] = field(default=(None, None), repr=False)
 
     @classmethod
     def from_array(
@@ -126,7 +129,8 @@ class Volume:
         """
         from limnet.volume_io.formats import read_volume
 
-        return read_volume(Path(path), index=index, series=series)
+        number = int(index) if isinstance(index, Integral) else index  # numpy's would not fit into session files
+        return replace(read_volume(Path(path), index=number, series=series), selection=(number, series))
 
     @property
     def shape(self) -> tuple[int, int, int]:

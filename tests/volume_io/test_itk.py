@@ -131,3 +131,13 @@ def test_sheared_grid_survives(tmp_path: Path) -> None:
         back = Volume.read(volume.write_mask(volume.array == 0, tmp_path / f"a{suffix}"))
         assert isinstance(back.header, ItkGrid)
         np.testing.assert_allclose(back.affine_in("RAS"), affine, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["a.MHA", "a.Nrrd", "a.NII.GZ"])
+def test_suffixes_in_capitals(tmp_path: Path, name: str) -> None:
+    volume = Volume.from_array(np.arange(60, dtype=np.int16).reshape(3, 4, 5), (3.0, 1.0, 2.0))
+    assert volume.write_mask(volume.array > 20, tmp_path / name) == tmp_path / name
+    assert [path.name for path in tmp_path.iterdir()] == [name], "no temporary files are left"
+    read = Volume.read(tmp_path / name)
+    assert np.array_equal(read.array > 0, volume.array > 20)
+    assert read.spacing == (3.0, 1.0, 2.0)

@@ -208,7 +208,10 @@ def _check_entry(entry: Any, where: str) -> None:
 def _pair(value: Any, where: str) -> tuple[float, float]:
     if not isinstance(value, list) or len(value) != 2:
         raise InputError(f"{where} has window {value!r}; give [lo, hi]")
-    return float(value[0]), float(value[1])
+    try:
+        return float(value[0]), float(value[1])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} has window {value!r}; give [lo, hi], two numbers") from error
 
 
 def _numbers(parts: Sequence[str], count: int, what: str, form: str) -> Numbers:

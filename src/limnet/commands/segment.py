@@ -71,6 +71,9 @@ def segment(
             raise InputError(
                 "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
             )
+        for name, given in {"axis": axis, "window": window, "index": index, "series": series, "scope": scope}.items():
+            if given is not None:
+                raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
     else:
         if volume is None or out is None:
@@ -108,7 +111,9 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from limnet.volume import Volume
+    from limnet.volume_io.formats import check_output
 
+    check_output(job.out, job.volume)
     volume = Volume.read(job.volume, index=job.index, series=job.series)
     marked = job.prompts(volume)
     case = segmenter.open(volume, axis=job.axis or 0, window=job.window)

@@ -90,7 +90,8 @@ class Davis2017Dataset(FilmSet):
         for split in self.splits:
             path = folder / f"{split}.txt"
             if not path.is_file():
-                raise self.missing(f"there is no {path.name} in {folder}")
+                where = path.relative_to(base) if path.is_relative_to(base) else path
+                raise self.missing(f"there is no {where} in {base}")
             for line in read_list(path):
                 if line.strip():  # 2016 lists frames: /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
                     first = line.split()[0]

@@ -42,7 +42,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
     target = Path(path)
     if target.is_symlink():
         target = target.resolve()
-    _check_target(target)
+    check_target(target)
     temporary = target.with_name(f".{secrets.token_hex(6)}-tmp{_full_suffix(target)}")
     try:
         write(temporary)
@@ -70,7 +70,8 @@ def save_error(path: Path, error: OSError) -> SaveError:
     return result
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raise SaveError for what cannot be written: a folder, or a file in no folder."""
     if not target.name:
         raise SaveError(f"could not save to {str(target)!r}: it names no file. Give a file name such as mask.nii.gz")
     if target.is_dir():
@@ -86,9 +87,12 @@ def _check_target(target: Path) -> None:
 
 
 def _full_suffix(path: Path) -> str:
-    """Last suffix, together with the one before it when the last is a compression: `a.b.nii.gz` -> `.nii.gz`."""
-    suffixes = path.suffixes
-    return "".join(suffixes[-2:]) if suffixes and suffixes[-1].lower() == ".gz" else "".join(suffixes[-1:])
+    """Last suffix, together with the one before it when the last is a compression: `a.b.nii.gz` -> `.nii.gz`.
+
+    In small letters: some writers know no others.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[-2:]) if suffixes and suffixes[-1] == ".gz" else "".join(suffixes[-1:])
 
 
 def _flush(path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
-from limnet.volume_io.atomic import atomic_write
+from limnet.volume_io.atomic import atomic_write, check_target
 from limnet.volume_io.dicom import find_series, is_dicom, read_dicom_file, read_series
 from limnet.volume_io.frames import FRAME_SUFFIXES, read_frames, visible
 from limnet.volume_io.itk import read_itk, write_itk
@@ -66,12 +66,28 @@ def read_volume(path: Path, index: int | None = None, series: str | int | None =
     return READERS[suffix or ".dcm"](path, index)
 
 
+def check_output(path: Path, source: Path | None = None) -> None:
+    """Refuse a file for a mask before it is computed.
+
+    Args:
+        path: file to write.
+        source: file of the image, where it must stay.
+
+    Raises:
+        InputError: no suffix that can be written, or the image itself.
+        SaveError: a folder, or no folder to write into.
+    """
+    check_target(path)
+    if known_suffix(path, WRITERS) is None:
+        raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path} is the image itself, which would be lost. Give the mask another name")
+
+
 def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
     """Write a (D, H, W) array on the volume's grid, atomically; see `Volume.write_mask`."""
-    suffix = known_suffix(path, WRITERS)
-    if suffix is None and not path.is_dir():
-        raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
-    writer = WRITERS.get(suffix or "", write_npy)
+    check_output(path)
+    writer = WRITERS[known_suffix(path, WRITERS) or ""]
     return atomic_write(path, lambda temporary: writer(volume, array, temporary))
 
 

@@ -12,6 +12,12 @@ from limnet.errors import FileFormatError, InputError
 from limnet.volume import ItkGrid, Volume
 from limnet.volume_io.choice import chosen
 
+_READERS = {  # chosen by hand: by the name ITK finds them only for suffixes in small letters
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+}
 _ALSO = {".mhd": "its data file", ".nhdr": "its data file"}
 
 
@@ -83,7 +89,7 @@ def load_image(path: Path) -> Any:
     import SimpleITK
 
     try:
-        return SimpleITK.ReadImage(str(path))
+        return SimpleITK.ReadImage(str(path), imageIO=_READERS.get(path.suffix.lower(), ""))
     except RuntimeError as error:
         also = _ALSO.get(path.suffix.lower())
         raise FileFormatError(
