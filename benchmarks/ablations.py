@@ -61,6 +61,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         f"{'no ' if own.most_growth else ''}end where grown": {"most_growth": 0.0 if own.most_growth else GROWTH},
         f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},
         f"{'no ' if own.look_back else ''}look back": {"look_back": 0 if own.look_back else BACK},
+        f"{'not ' if own.one_sided else ''}one-sided": {"one_sided": not own.one_sided},
         "no disk around disobeyed clicks": {"click_fallback": 0},
         "no fusion": {"tau": 1.0},
         f"scope {other}, no fusion": {"scope": other, "tau": 1.0},
