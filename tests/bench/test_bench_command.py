@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -188,7 +189,7 @@ def test_view_shows_the_worst_slice(tmp_path: Path):
     assert view.aspect == 1.0
     side = make_view(image(0), 1, truth, mask)
     assert side.aspect == 3.0  # slices 3 mm apart are rows here
-    path = view_path(tmp_path / "r.json", "case", "a/b lesion")
+    path = view_path(tmp_path / "r.json", "key", "case", "a/b lesion")
     from limnet.bench.views import write_view
 
     write_view(path, view)
@@ -278,3 +279,22 @@ def test_options_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture, w
 
 def test_a_folder_called_by_a_number():
     assert build_peer("predictions:folder=501").folder == "501"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("peer")
+def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
+    data = write_folder(tmp_path / "data", 1)
+    words = ("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", "--rounds")
+    path = tmp_path / "out" / "folder_disc-4.json"
+    shown = []
+    for rounds in (3, 1, 3):
+        assert run(*words, rounds) == 0
+        header = json.loads(path.read_text())["header"]
+        shown.append(read_view(view_path(path, header["key"], "case0", "id 1")))
+    assert all(view is not None for view in shown)
+    assert (shown[0].mask == shown[2].mask).all()
+    assert shown[0].mask.shape != shown[1].mask.shape or (shown[0].mask != shown[1].mask).any()
+    journal = tmp_path / "out" / "folder_disc-4.part0.jsonl"
+    journal.write_text(re.sub(r'"threads": \d+', '"threads": 77', journal.read_text(), count=4))
+    assert run(*words, 3) == 0
+    assert 77 in np.ravel(json.loads(path.read_text())["header"]["threads"])

@@ -30,7 +30,7 @@ def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 
     scores = {(o["case"], o["object"]): curves[o["case"], o["object"]][-1] for o in results.objects}
     chosen = []
     for name in sorted(scores, key=lambda n: (scores[n], n)):
-        view = read_view(view_path(source, *name))
+        view = read_view(view_path(source, results.header["key"], *name))
         if view is not None:
             chosen.append((name, view))
         if len(chosen) == number:

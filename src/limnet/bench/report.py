@@ -273,7 +273,8 @@ def _origin(results: BenchResults) -> str:
     short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in commits]
     machine = head.get("machine", {}).get("cpu", "")
     parts = [f"limnet {' and '.join(versions) or '?'}", " and ".join(short), machine]
-    return ", ".join(part for part in [*parts, f"{head.get('threads', '?')} threads"] if part)
+    threads = " and ".join(_all(head.get("threads"))) or "?"
+    return ", ".join(part for part in [*parts, f"{threads} threads"] if part)
 
 
 def _all(value: Any) -> list[str]:

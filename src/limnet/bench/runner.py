@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def header(run: Run, processes: int, records: Iterable[Record]) -> dict[str, Any
     Args:
         run: suite and predictor.
         processes: number of processes.
-        records: of all cases; "limnet" and "commit" are those that finished the objects, a list where several did.
+        records: of all cases; "limnet", "commit" and "threads" are those that finished the objects, a list where
+            several did.
     """
     return {
         "suite": run.suite.name,
@@ -110,13 +111,15 @@ def header(run: Run, processes: int, records: Iterable[Record]) -> dict[str, Any
         "command": command_line(),
         "processes": processes,
         **environment(),
-        **_origins(run, finished_objects(records)),
+        **_origins(run, list(finished_objects(records))),
     }
 
 
-def _origins(run: Run, objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    made = list(objects) or [run.origin]
+def _origins(run: Run, objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    made = objects or [run.origin]
     found = {name: list(dict.fromkeys(record[name] for record in made)) for name in run.origin}
+    if threads := list(dict.fromkeys(record["threads"] for record in objects if "threads" in record)):
+        found["threads"] = threads
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 

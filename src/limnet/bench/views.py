@@ -63,10 +63,10 @@ def make_view(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray
     return View(image[thin], flat[cut][thin], found[cut][thin], steps[0] / steps[1], index)
 
 
-def view_path(out: Path, case: str, object: str) -> Path:
-    """File of an object's view beside the result file."""
+def view_path(out: Path, key: str, case: str, object: str) -> Path:
+    """File of an object's view beside the result file; other configurations (`key`) have views of their own."""
     plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
-    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{case}/{object}'.encode()):08x}.npz"
+    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{key}/{case}/{object}'.encode()):08x}.npz"
 
 
 def write_view(path: Path, view: View) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from limnet.bench.fingerprint import content_mark, files_mark
@@ -137,6 +138,7 @@ class Run:
                 "values": [row.values() for row in rows],
                 "clicks": [None if row.zyx is None else [*row.zyx, int(bool(row.positive))] for row in rows],
                 "seconds": [round(row.seconds, 4) for row in rows],
+                "threads": torch.get_num_threads(),
             }
         )
         return True
@@ -144,7 +146,7 @@ class Run:
     def _look(self, volume: Volume, thing: BenchObject, mask: NDArray[np.bool_]) -> None:
         if self.views is not None:
             view = make_view(volume, thing.axis, thing.mask, mask)
-            write_view(view_path(self.views, thing.case, thing.object), view)
+            write_view(view_path(self.views, self.key, thing.case, thing.object), view)
 
     def _error(self, case: str, object: str, error: Exception) -> Record:
         text = " ".join(f"{type(error).__name__}: {error}".split())
