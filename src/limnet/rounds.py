@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.across import joined, look_across
-from limnet.bounds import frame_of, framed, slice_bounds
+from limnet.bounds import Frame, frame_of, framed, slice_bounds
 from limnet.compliance import enforce
 from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
@@ -175,7 +175,7 @@ def propagate_prompts(
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, framed(_checked(result[i], view), frame)) if i in result else None
     for i in unseen & set(found):
-        found[i] = _told(bench, view, state, i, found[i])
+        found[i] = _told(bench, view, state, i, found[i], frame)
     if bench.settings.one_sided and scope == "interval" and (positive := sign_of(state)) is not None:
         found = one_sided(positive, before.slices, before.known, found, shape, bench.packed)
     chosen, kept = _fused(bench, view, before, state, found)
@@ -208,8 +208,9 @@ def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> tuple[Obj
     earlier = {i: told for i, told in state.prompts.items() if i not in state.pending}
     answers = look_back(bench.engine, view, masks, earlier, state.pending[-1], bench.settings.look_back)
     slices = list(state.slices)
+    frame = frame_of(state.rounds, view.volume.shape, view.axis)
     for i, answer in answers.items():
-        obedient = enforce(_checked(answer, view), state.prompts[i], bench.settings.click_fallback)
+        obedient = enforce(framed(_checked(answer, view), frame), state.prompts[i], bench.settings.click_fallback)
         slices[i] = bench.packed(i, obedient)
     return replace(state, slices=tuple(slices)), tuple(sorted(answers))
 
@@ -224,14 +225,17 @@ def _unseen(state: ObjectState) -> set[int]:
     return set() if len(unseen) == len(state.prompts) else unseen
 
 
-def _told(bench: Bench, view: SliceView, state: ObjectState, index: int, found: SliceMask | None) -> SliceMask | None:
+def _told(
+    bench: Bench, view: SliceView, state: ObjectState, index: int, found: SliceMask | None, frame: Frame | None
+) -> SliceMask | None:
     """What propagation found on a slice, corrected by what the user had said of it before."""
     if is_empty(found):
         return found
     told = list(state.prompts[index])
     nearest = neighbour(view, state.slices, state.prompts, index)
     probability = bench.engine.predictor.predict(view, index, told, unpack(found, view.shape), nearest)
-    return bench.packed(index, enforce(_checked(probability, view), told, bench.settings.click_fallback))
+    inside = framed(_checked(probability, view), frame)
+    return bench.packed(index, enforce(inside, told, bench.settings.click_fallback))
 
 
 def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:
