@@ -1,15 +1,15 @@
 """Train the quality network on a defect set made by real rounds of the pipeline without fusion.
 
     python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/train.npz --cases 60
-    python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/held.npz --cases 12 --seed 1
+    python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/held.npz --cases 12 --split val
     python recipes/quality.py collect --mix paper-quality --root kits19=PATH --root msd-lung=PATH \\
         --root msd-colon=PATH --model runs/baseline --out defects/train.npz
     python recipes/quality.py train --defects defects/train.npz --held defects/held.npz --out runs/quality
 
-`collect` lets the robot user correct random objects of the training volumes and keeps, for every slice that a round
+`collect` lets the robot user correct random objects of labelled volumes and keeps, for every slice that a round
 changed, the image, the mask before, the mask after, and the Dice of both; `--corrupted` adds pairs of damaged true
-masks. Cases of another seed are held out. `--starts shards/d2_50` keeps wrong masks as a shard for stage1.py and
-stage2.py, whose click network then starts from them. docs/training.md explains.
+masks. `--split val` takes the patients held out, of whom training sees nothing. `--starts shards/d2_50` keeps wrong
+masks as a shard for stage1.py and stage2.py, whose click network then starts from them. docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from limnet.training.option_types import seed, whole
 from limnet.training.recipe_options import add_recipe_arguments, settle, use_preset
 
 STARTS = 4  # wrong slices of every round that `--starts` keeps, besides the clicked one
@@ -44,6 +45,12 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     )
     collect.add_argument("--model", default="limnet-tiny", help="zoo name or folder; its quality part is not used")
     collect.add_argument("--out", type=Path, required=True)
+    collect.add_argument(
+        "--split",
+        choices=("train", "val"),
+        default="train",
+        help="patients to draw from: val, those held out, for --held (default: train)",
+    )
     collect.add_argument("--cases", type=int, default=60)
     collect.add_argument("--rounds", type=int, default=5)
     collect.add_argument("--smallest", type=int, default=300, help="least voxels of an object (default: 300)")
@@ -63,8 +70,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         "--synthetic", type=float, default=0.0, help="share of cases on synthetic volumes (default: 0; not with --mix)"
     )
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
-    collect.add_argument("--seed", type=int, default=0)
-    collect.add_argument("--threads", type=int, default=0)
+    collect.add_argument("--seed", type=seed, default=0)
+    collect.add_argument("--threads", type=whole(0), default=0)
     collect.add_argument("--smoke", action="store_true", help="two small synthetic volumes, two rounds")
     train = commands.add_parser("train", help="train on a defect set")
     train.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
@@ -130,9 +137,10 @@ def collect(args: argparse.Namespace) -> None:
 
 
 def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
-    """Random objects of at least `--smallest` voxels of the training volumes, each with its own randomness."""
+    """Random objects of at least `--smallest` voxels of the volumes of --split, each with its own randomness."""
     from limnet.datasets.clips import Source
-    from limnet.datasets.open import load_sources
+    from limnet.datasets.open import VALIDATION_WEIGHTS, load_sources
+    from limnet.errors import InputError
     from limnet.simulation.volumes import paint, synthetic_labels
     from limnet.volume import Volume
 
@@ -142,15 +150,19 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
     if args.smoke:
         sources = []
         for number in range(args.cases):
-            rng = np.random.default_rng([args.seed, number])
+            rng = randomness(args, number)
             labels = synthetic_labels(rng, (10, 64, 64))
             sources.append(Source(labels, (2.0, 1.0, 1.0), paint(rng, labels)).with_ids(300))
     else:
-        sources = [s for s in load_sources(args.data) if s.image is not None and s.labels.shape[0] >= 8]
+        held = {"split": args.split, "groups": VALIDATION_WEIGHTS}
+        found = load_sources(args.data, **(held if args.split == "val" else {}))
+        sources = [s for s in found if s.image is not None and s.labels.shape[0] >= 8]
+        if not sources:
+            raise InputError(f"{args.data} has no volume of 8 or more labelled slices in split {args.split}")
     weights = np.array([s.weight for s in sources])
     weights /= weights.sum()
     for number in range(args.cases):
-        rng = np.random.default_rng([args.seed, number])
+        rng = randomness(args, number)
         if args.synthetic and rng.random() < args.synthetic:
             labels = synthetic_labels(rng, (24, 128, 128))
             source = Source(labels, (float(rng.uniform(1, 4)), 1.0, 1.0), paint(rng, labels)).with_ids(args.smallest)
@@ -163,20 +175,25 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
             yield Volume.from_array(source.image, source.spacing), target, rng
 
 
+def randomness(args: argparse.Namespace, number: int) -> np.random.Generator:
+    """The draws of one case; synthetic volumes of the two splits differ, too."""
+    return np.random.default_rng([args.seed, number, *([1] if args.split == "val" else [])])
+
+
 def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
-    """Random objects of the training cases of data sets as their owners ship them, read when they are drawn."""
+    """Random objects of the --split cases of data sets as their owners ship them, read when they are drawn."""
     from limnet.bench.objects import iter_objects
     from limnet.datasets.mixes import load_mix
     from limnet.errors import InputError
     from limnet.training.data import parse_roots
 
-    parts = [(dataset.cases("train"), weight) for dataset, weight in load_mix(args.mix, parse_roots(args.root))]
-    parts = [(cases, weight) for cases, weight in parts if cases]
+    found = [(d, weight) for d, weight in load_mix(args.mix, parse_roots(args.root)) if args.split in d.splits]
+    parts = [(cases, weight) for dataset, weight in found if (cases := dataset.cases(args.split))]
     if not parts:
-        raise InputError(f"no data set of {args.mix} in {', '.join(args.root)} has cases to train on")
+        raise InputError(f"no data set of {args.mix} in {', '.join(args.root)} has cases in split {args.split}")
     weights = np.array([weight for _, weight in parts])
     for number in range(args.cases):
-        rng = np.random.default_rng([args.seed, number])
+        rng = randomness(args, number)
         cases = parts[int(rng.choice(len(parts), p=weights / weights.sum()))][0]
         case = cases[int(rng.integers(len(cases)))]
         found = [thing.mask for thing in iter_objects(case, args.smallest, components=())]
@@ -220,10 +237,10 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             args.defects = args.held = [smoke_set(args.out / "smoke.npz", args.seed)]
         if not args.defects or not args.held:
             raise InputError(
-                "give --defects and --held, two files that `quality.py collect` wrote with different seeds"
+                "give --defects and --held, files that `quality.py collect` wrote, those of --held with --split val"
             )
         start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
-        fit(args, "quality", make_module(args, "quality", {}, start), data)
+        fit(args, "quality", make_module(args, "quality", {"max_minutes": args.minutes}, start), data)
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error
 

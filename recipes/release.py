@@ -51,6 +51,47 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """["tau=0.5"] to {"tau": 0.5}.
+
+    Raises:
+        InputError: no "=", no name, or a value that is no JSON.
+    """
+    from limnet.errors import InputError
+
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        wrong = InputError(f"--setting is {text!r}; give NAME=JSON, such as tau=0.5 or scope='\"interval\"'")
+        if not name:
+            raise wrong
+        try:
+            found[name] = json.loads(value)
+        except ValueError as error:
+            raise wrong from error
+    return found
+
+
+def read_json(path: Path, option: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Content of a JSON file with these lists.
+
+    Raises:
+        MissingFileError: there is none.
+        FileFormatError: no JSON, or a list is missing.
+    """
+    from limnet.errors import FileFormatError, MissingFileError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{option} is {path}, which does not exist; give a JSON file or leave it out") from error
+    except (ValueError, OSError) as error:
+        raise FileFormatError(f"{option} is {path}, which cannot be read ({error}); give a JSON file") from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in keys):
+        raise FileFormatError(f"{option} is {path}; give a JSON object with the list(s) {', '.join(keys)}")
+    return found
+
+
 def measurements(args: argparse.Namespace) -> list:
     """Rows of the card, each with the command that made it."""
     from limnet.bench.results import read_results
@@ -69,7 +110,7 @@ def measurements(args: argparse.Namespace) -> list:
                 rows.append(Measurement(measure, round(curve[turn - 1], 3), command, "", data))
         rows.append(Measurement("median time of a round", round(found.median_seconds(), 2), command, "s", "the same"))
     if args.demo:
-        report = json.loads(args.demo.read_text())
+        report = read_json(args.demo, "--demo", ("mean_dice",))
         rows.append(
             Measurement(
                 "mean Dice after 6 rounds, five structures",
@@ -120,17 +161,18 @@ def release(args: argparse.Namespace) -> None:
     def part(name: str, role: str) -> Any:
         return load_component(find_part(name, role), role)
 
+    settings = parse_settings(args.setting)
+    notes = read_json(args.notes, "--notes", ("data", "limits")) if args.notes else {"data": [], "limits": []}
     if args.interaction:
         save_model(
             args.out,
             interaction=part(args.interaction, "interaction"),
             propagation=part(args.propagation, "propagation"),
             quality=part(args.quality, "quality") if args.quality else None,
-            settings={name: json.loads(value) for name, value in (s.split("=", 1) for s in args.setting)},
+            settings=settings,
             half=True,
         )
         write_golden(args.out)
-    notes = json.loads(args.notes.read_text()) if args.notes else {"data": [], "limits": []}
     results = Results(tuple(measurements(args)), tuple(notes["data"]), tuple(notes["limits"]), args.machine)
     write_results(args.out, results)
     tables = analyses(args.analyses) if args.analyses else ""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from limnet.training.fit import prepare
 from limnet.training.launch import add_trainer_arguments, trainer_kwargs
 from limnet.training.loggers import add_logger_arguments, make_loggers
+from limnet.training.option_types import positive, seed, whole
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, Trainer
@@ -52,17 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, help="folder of the data set")
     parser.add_argument("--channel", type=int, help="which channel of 4-D images (nnunet, decathlon)")
     parser.add_argument("--init", help="model to start from: zoo name or folder (with --data: limnet-tiny)")
-    parser.add_argument("--steps", type=int, help="optimiser steps (default: 1000; without --data 200)")
-    parser.add_argument("--batch-size", type=int, help="samples per step over all processes (default: 16; 8)")
+    parser.add_argument("--steps", type=whole(1), help="optimiser steps (default: 1000; without --data 200)")
+    parser.add_argument("--batch-size", type=whole(1), help="samples per step over all processes (default: 16; 8)")
     parser.add_argument("--size", type=int, help="side of the training windows in pixels (default: 160; 96)")
-    parser.add_argument("--learning-rate", type=float, help="peak (default: 3e-4; 1e-3)")
+    parser.add_argument("--learning-rate", type=positive, help="peak (default: 3e-4; 1e-3)")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the prompt half only: faster, less gain")
-    parser.add_argument("--validate-every", type=int, default=200, help="steps between validations (default: 200)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that draw samples (default: 0)")
+    parser.add_argument("--validate-every", type=whole(1), default=200, help="steps between validations (default: 200)")
+    parser.add_argument("--workers", type=whole(0), default=0, help="processes that draw samples (default: 0)")
     parser.add_argument("--cache", type=Path, help="folder for decoded volumes (default: the user's cache folder)")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads, 0 for torch's own choice")
+    parser.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/stage3"), help="output folder (default: runs/stage3)")
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny windows, to check the installation")
     add_logger_arguments(parser)
@@ -102,6 +103,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     from limnet.interaction.module import InteractionModule
     from limnet.training.callbacks import ExportAverage
     from limnet.training.log_images import LogImages
+    from limnet.training.resume import checkpoint_to_resume
 
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")
@@ -118,7 +120,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     )
     for copy in (module.network, module.average):
         copy.load_state_dict(network.state_dict())
-    last = args.out / "last.ckpt"
+    last = checkpoint_to_resume(args.out, module, "interaction", args.resume)
     callbacks = [
         ModelCheckpoint(args.out, save_last=True, every_n_train_steps=100, save_top_k=0, enable_version_counter=False),
         ExportAverage(args.out / "interaction", every=100),
@@ -133,7 +135,8 @@ def fine_tune(args: argparse.Namespace) -> None:
     )
     data = data_module(args, trainer.world_size)
     before = validated(trainer, module, data)
-    trainer.fit(module, datamodule=data, ckpt_path=str(last) if args.resume and last.exists() else None)
+    module.train()  # batch norm learns, too; the Trainer leaves a module in the mode it comes in
+    trainer.fit(module, datamodule=data, ckpt_path=last)
     after = validated(trainer, module, data)
     if trainer.is_global_zero:
         tuned = InteractiveSegmenter(module.average, start.propagation, start.quality, start.settings)
@@ -242,7 +245,7 @@ def report(before: dict[str, float], after: dict[str, float], folder: Path) -> N
     if before and after.get("dice_1", 0) <= before.get("dice_1", 0):
         print("not better than the model it started from: label more cases, or train longer (--steps)")
     if not before:
-        print("no case is held out, so nothing was measured: two patients or more are needed for that")
+        print("no case with an object is held out, so nothing was measured: two such patients or more are needed")
     print(f'use it: InteractiveSegmenter.from_pretrained("{folder}")')
 
 

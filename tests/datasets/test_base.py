@@ -309,6 +309,47 @@ def test_data_sets_that_cannot_be_used(root):
         CaseDataModule([(Small(root), 0.0)])
 
 
+class Healthy(Published):
+    """Of three patients the only held-out one has no object."""
+
+    def case(self, i: int) -> LabelledCase:
+        if i == 2 and not (self.root / "c2_image.npy").exists():
+            image, labels = (a.transpose(2, 1, 0) for a in body(2))
+            saved_case(self.root, "c2", image, labels * 0)
+        return super().case(i)
+
+
+def test_held_out_cases_without_an_object_are_told_and_not_measured(tmp_path):
+    (tmp_path / "here").touch()
+    data = CaseDataModule(Healthy(tmp_path), size=32, cache_dir=tmp_path / "cache")
+    data.prepare_data()
+    with pytest.warns(UserWarning, match=r"no validation: split 'val' has 1 case\(s\) \(c2\), but none with"):
+        data.setup("validate")
+    data.setup("fit")  # it was said once
+    assert data.val_dataloader() == []
+    assert len(data.train_dataloader()) > 0
+
+
+def test_training_cases_without_an_object_are_an_error(tmp_path):
+    class Sick(Healthy):
+        def split_of(self, case: LabelledCase) -> str | None:
+            return {"c0": "val", "c2": "train"}.get(case.name)
+
+    (tmp_path / "here").touch()
+    data = CaseDataModule(Sick(tmp_path), size=32, cache_dir=tmp_path / "cache")
+    data.prepare_data()
+    with pytest.raises(InputError, match=r"split 'train' has 1 case\(s\) \(c2\), but none with"):
+        data.setup("fit")
+
+
+def test_fewer_validation_samples_than_processes_end_alike(monkeypatch):
+    for rank in range(3):
+        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 3))
+        with pytest.raises(InputError, match=r"2 validation sample\(s\) cannot be shared among 3 processes"):
+            ClipLoader(torch.utils.data.Dataset(), 4, 2, fixed=True)
+        assert len(ClipLoader(torch.utils.data.Dataset(), 4, 3, fixed=True)) == 1
+
+
 def test_no_held_out_case_means_no_validation(root, cache):
     class One(Small):
         count = 1

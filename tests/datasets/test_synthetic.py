@@ -55,6 +55,17 @@ def test_loader_keeps_the_samples_shares_them_out_and_goes_on(monkeypatch: pytes
     assert torch.equal(next(iter(again))[0], torch.stack(expected[2:4]))
 
 
+def test_every_process_gets_a_validation_batch(monkeypatch: pytest.MonkeyPatch):
+    data = SyntheticDataModule(batch_size=1, size=32, length=6)
+    alone = [image for image, _ in data.val_dataloader()]
+    for rank in range(2):
+        monkeypatch.setattr("limnet.datasets.synthetic.process_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(loading, "process_place", lambda rank=rank: (rank, 2))
+        found = [image for image, _ in data.val_dataloader()]
+        assert [len(image) for image in found] == [1]
+        assert torch.equal(found[0], alone[0]) == (rank == 0)
+
+
 @pytest.mark.parametrize("arguments", [{"size": 16}, {"length": 0}, {"slices": 0}])
 def test_bad_settings(arguments: dict):
     with pytest.raises(InputError):

@@ -44,6 +44,12 @@ def test_a_training_step(length: int) -> None:
     assert not torch.equal(loss, make().training_step(batch(length=length), 1))
 
 
+def test_fewer_clicks_than_any_batch_draws() -> None:
+    with pytest.raises(InputError, match="clicks is 1; each batch draws between 2 and this: give 2 or more"):
+        make(clicks=1)
+    assert bool(make(clicks=2).training_step(batch(), 0).isfinite())
+
+
 def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pytest.MonkeyPatch) -> None:
     import limnet.interaction.module as place
 

@@ -82,10 +82,28 @@ def test_settings_are_plain_json_and_validation_logs(monkeypatch: pytest.MonkeyP
     logged: dict[str, float] = {}
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
     with torch.no_grad():
+        module.on_validation_epoch_start()
         module.validation_step(batch(), 0)
+        module.on_validation_epoch_end()
+    assert 0 <= logged["val/accuracy"] <= 1
     assert logged["val/oracle_gain"] == pytest.approx(0.3)
     assert logged["val/gain"] <= logged["val/oracle_gain"] + 1e-6
     assert set(logged) == {"val/accuracy", "val/gain", "val/oracle_gain", "val/quality_error"}
+
+
+def test_accuracy_is_left_out_where_all_pairs_are_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make()
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    *seen, dice = batch()
+    for dices, known in ((dice, True), (dice * 0 + 0.7, False)):
+        logged.clear()
+        module.on_validation_epoch_start()
+        with torch.no_grad():
+            module.validation_step((*seen, dices), 0)
+        module.on_validation_epoch_end()
+        assert ("val/accuracy" in logged) == known
+        assert all(value == value for value in logged.values()), "no figure is nan"
 
 
 def test_prompted_slices_reach_the_network() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 pytest.importorskip("monai")
-from monai.data import MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, CopyItemsd, EnsureChannelFirstd
 
 from limnet.errors import InputError
@@ -40,7 +40,7 @@ def test_in_a_compose_the_parameters_are_recorded_and_repeat_the_mask():
         out = steps(sample())
         assert torch.equal(out["mask"][0], torch.from_numpy(sample()["mask"]))
         assert out["previous"].shape == (1, 64, 64)
-        (record,) = json.loads(json.dumps(out["previous_corruption"]))
+        (record,) = json.loads(out["previous_corruption"])
         kinds.add(record["kind"])
         again = apply(sample()["mask"], from_json(record))
         np.testing.assert_array_equal(np.asarray(out["previous"])[0] != 0, again)
@@ -70,27 +70,28 @@ def test_type_dtype_and_shape_stay(form, channels):
     assert type(out["mask"]) is type(value)
     assert out["mask"].dtype == value.dtype
     assert out["mask"].shape == value.shape
-    assert len(out["mask_corruption"]) == (channels or 1)
+    records = json.loads(out["mask_corruption"])
+    assert len(records) == (channels or 1)
     damaged = np.asarray(out["mask"]) != 0
     if channels:  # every channel has a draw of its own
         for c in range(channels):
-            np.testing.assert_array_equal(damaged[c], apply(mask[c], from_json(out["mask_corruption"][c])))
+            np.testing.assert_array_equal(damaged[c], apply(mask[c], from_json(records[c])))
     np.testing.assert_array_equal(np.asarray(value), mask)
 
 
 def test_prob_and_masks_without_object_leave_things_alone():
     out = CorruptMaskd("mask", prob=0.0)(sample())
     np.testing.assert_array_equal(out["mask"], sample()["mask"])
-    assert out["mask_corruption"] == [None]
+    assert json.loads(out["mask_corruption"]) == [None]
     out = CorruptMaskd("mask")({"mask": np.stack([np.zeros((8, 8)), np.ones((8, 8))])})
     assert out["mask"].sum() == 64
-    assert out["mask_corruption"] == [None, None]
+    assert json.loads(out["mask_corruption"]) == [None, None]
     assert CorruptMaskd("other", allow_missing_keys=True)({"mask": 1}) == {"mask": 1}
 
 
 def test_kinds_and_bad_settings():
     transform = CorruptMaskd("mask", {"remove_parts": 1.0}).set_random_state(seed=0)
-    assert transform(sample())["mask_corruption"][0]["kind"] == "remove_parts"
+    assert json.loads(transform(sample())["mask_corruption"])[0]["kind"] == "remove_parts"
     with pytest.raises(InputError, match="sum to 1"):
         CorruptMaskd("mask", {"smooth": 0.5})
     with pytest.raises(InputError, match="low < high"):
@@ -104,6 +105,27 @@ def test_superpixels_meet_the_range():
     for _ in range(5):
         out = transform(sample())
         assert 0.6 <= iou(out["mask"] != 0, sample()["mask"] != 0) <= 0.7
-        (record,) = json.loads(json.dumps(out["mask_corruption"]))
+        (record,) = json.loads(out["mask_corruption"])
         assert record["kind"] == "superpixels"
         assert 0.6 <= record["iou"] <= 0.7
+
+
+@pytest.mark.parametrize("transform", [CorruptMaskd, DamageSuperpixelsd])
+def test_records_of_a_batch(transform):
+    """Kinds with other parameters, masks left alone and empty ones make one batch."""
+    samples = [{**sample(), "before": sample()["mask"]} for _ in range(8)]
+    samples[3] = {**samples[3], "mask": samples[3]["mask"] * 0}
+    chosen = transform("mask", prob=0.6).set_random_state(seed=2)
+    seen = []
+    for batch in DataLoader(Dataset(samples, chosen), batch_size=4):
+        assert batch["mask"].shape == batch["before"].shape == (4, 64, 64)
+        for record, mask, before in zip(batch["mask_corruption"], batch["mask"], batch["before"], strict=True):
+            (found,) = json.loads(record)
+            seen.append(found and found["kind"])
+            if found is None:
+                assert not mask.any() or torch.equal(mask, before)
+            elif transform is CorruptMaskd:
+                np.testing.assert_array_equal(mask.numpy() != 0, apply(before.numpy(), from_json(found)))
+    assert len(seen) == 8
+    assert seen[3] is None
+    assert len(set(seen)) >= (3 if transform is CorruptMaskd else 2)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from limnet.errors import InputError
 from limnet.interaction.losses import normalized_focal_loss
-from limnet.training.objective import LOSS_WEIGHTS, focal_loss, mask_loss, soft_dice
+from limnet.training.objective import LOSS_WEIGHTS, checked_weights, focal_loss, mask_loss, soft_dice
 
 
 def sample(seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,6 +78,12 @@ def test_better_masks_cost_less() -> None:
     assert float(mask_loss(right, target)) < float(mask_loss(right * 0.2, target)) < float(mask_loss(-right, target))
     empty = torch.zeros_like(target)
     assert float(mask_loss(torch.full_like(right, -9.0), empty)) < 0.02
+
+
+@pytest.mark.parametrize("weights", [(1, 1, math.nan), (1, math.inf, 1), (1, 1), (1, 1, -1), (0, 0, 0)])
+def test_weights_that_cannot_be_used(weights: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="give three of at least 0, finite"):
+        checked_weights(weights)
 
 
 def test_dice_by_hand() -> None:

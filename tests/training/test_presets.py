@@ -81,6 +81,30 @@ def test_given_options_win_over_the_preset() -> None:
         options("--preset", "none")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--validate-every", "0"], "--validate-every: 0 came; give a whole number of at least 1"),
+        (["--save-every", "0"], "--save-every: 0 came; give a whole number of at least 1"),
+        (["--steps", "0"], "--steps: 0 came"),
+        (["--batch-size", "x"], "--batch-size: x came"),
+        (["--images", "-1"], "--images: -1 came; give a whole number of at least 0"),
+        (["--seed", "-1"], "--seed: -1 came; give a whole number from 0 to 4294967295"),
+        (["--seed", "4294967296"], "--seed: 4294967296 came"),
+        (["--threads", "-1"], "--threads: -1 came"),
+        (["--minutes", "0"], "--minutes: 0 came; give a number above 0"),
+        (["--minutes", "nan"], "--minutes: nan came"),
+        (["--learning-rate", "fast"], "--learning-rate: fast came"),
+    ],
+)
+def test_numbers_out_of_range_end_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options(*words)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_smoke_is_small_whatever_else_is_said() -> None:
     args = options("--preset", "paper", "--smoke", "--steps", "100000")
     assert (args.steps, args.batch_size, args.size, args.network_config) == (3, 4, 32, SMOKE["HRNetOCR"])
@@ -103,6 +127,8 @@ def test_a_network_to_start_from_decides_over_the_preset(tmp_path: Path) -> None
     assert all(p.requires_grad for p in module.network.decoder.parameters())
     with pytest.raises(InputError, match="holds a TinyInteraction, --network is HRNetOCR"):
         choose_network(options("--network", "HRNetOCR"), "interaction", tmp_path / "interaction")
+    with pytest.raises(InputError, match=r"^--minutes: the training of HRNetOCR"):
+        make_module(options("--preset", "paper"), "interaction", {"max_minutes": 3.0}, None)
     with pytest.raises(InputError, match="--no-such: the training of TinyInteraction"):
         make_module(args, "interaction", {"no_such": 1}, None)
 

@@ -16,9 +16,13 @@ pytest.importorskip("lightning")
 import torch
 
 from limnet.datasets.shards import ShardDataset
+from limnet.errors import FileFormatError, InputError
 from limnet.hub.folder import load_component
+from limnet.propagation.module import PropagationModule
 from limnet.training.callbacks import ExportAverage
+from limnet.training.resume import checkpoint_to_resume
 from tests.helpers.recipes import recipe
+from tests.helpers.tiny_networks import ENCODER, MEMORY
 
 
 def write_volumes(root: Path) -> None:
@@ -127,6 +131,85 @@ def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "images" / "step_000001.png").is_file()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_resuming_what_another_command_began(tmp_path: Path) -> None:
+    words = ["--smoke", "--accelerator", "cpu", "--images", "0", "--out", str(tmp_path)]
+    recipe("stage1").main(words)
+    kept = (tmp_path / "metrics.csv").read_text()
+    for name, more, message in (
+        ("stage1", ["--freeze-encoder"], "freeze_encoder False, now it is True"),
+        ("stage1", ["--optimizer", "muon"], "set --optimizer as before, or leave --resume out"),
+        ("stage1", ["--preset", "paper"], "network TinyInteraction, now it is HRNetOCR"),
+        ("stage1", ["--init", "limnet-tiny"], "a network of another size"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            recipe(name).main([*words, "--resume", *more])
+        assert message in str(end.value.code)
+    assert (tmp_path / "metrics.csv").read_text() == kept
+
+
+def test_resuming_propagation_names_its_own_option(tmp_path: Path) -> None:
+    module = PropagationModule({**ENCODER, **MEMORY})
+    torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, tmp_path / "last.ckpt")
+    other = PropagationModule({**ENCODER, **MEMORY}, freeze_encoder=False)
+    with pytest.raises(InputError, match="set --train-encoder as before"):
+        checkpoint_to_resume(tmp_path, other, "propagation")
+    assert checkpoint_to_resume(tmp_path, module, "propagation") == tmp_path / "last.ckpt"
+    assert checkpoint_to_resume(tmp_path, module, "propagation", resume=False) is None
+    assert checkpoint_to_resume(tmp_path / "none", module, "propagation") is None
+    torch.save([1], tmp_path / "last.ckpt")
+    with pytest.raises(FileFormatError, match="is no checkpoint of a recipe"):
+        checkpoint_to_resume(tmp_path, module, "propagation")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_quality_network_learns_by_the_clock(tmp_path: Path) -> None:
+    recipe("quality").main(["train", "--smoke", "--minutes", "5", "--accelerator", "cpu", "--out", str(tmp_path)])
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved["max_minutes"] == 5
+
+
+def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
+    write_volumes(tmp_path)
+    with np.load(tmp_path / "val" / "ts_ct_dicom_1.npz") as found:
+        np.savez_compressed(tmp_path / "val" / "ts_ct_dicom_1.npz", **{**found, "spacing": np.float32([3, 2, 2])})
+    quality = recipe("quality")
+
+    def drawn(*words: str) -> list[tuple[float, ...]]:
+        args = quality.build_parser().parse_args(["collect", "--out", "x", "--cases", "3", "--seed", "1", *words])
+        return [tuple(map(float, volume.spacing)) for volume, _, _ in quality.draw_targets(args)]
+
+    for places in (["--data", str(tmp_path)], ["--mix", "broad", "--root", f"open={tmp_path}"]):
+        assert set(drawn(*places)) == {(1.5, 1.5, 1.5)}
+        assert set(drawn(*places, "--split", "val")) == {(3.0, 2.0, 2.0)}
+    (tmp_path / "manifest.json").write_text('{"volumes": [{"file": "train/ts_ct_abdomen_1.npz", "modality": "CT"}]}')
+    with pytest.raises(InputError, match="no volume of 8 or more labelled slices in split val"):
+        drawn("--data", str(tmp_path), "--split", "val")
+    with pytest.raises(InputError, match="has cases in split val"):
+        drawn("--mix", "broad", "--root", f"open={tmp_path}", "--split", "val")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--setting", "tau=x"], "--setting is 'tau=x'; give NAME=JSON"),
+        (["--setting", "tau"], "--setting is 'tau'; give NAME=JSON"),
+        (["--notes", "nope.json"], "--notes is nope.json, which does not exist"),
+        (["--notes", __file__], "which cannot be read"),
+        (["--notes", "other.json"], "give a JSON object with the list(s) data, limits"),
+        (["--demo", "nope.json"], "--demo is nope.json, which does not exist"),
+    ],
+)
+def test_mistakes_of_a_release(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.json").write_text('{"data": []}')
+    with pytest.raises(SystemExit) as end:
+        recipe("release").main([*words, "--out", str(tmp_path / "model")])
+    assert message in str(end.value.code)
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
@@ -139,6 +222,9 @@ def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
         ("stage2", ["--shards", "x", "--init", "limnet-tiny", "--network", "HRNetOCR"], "TinyInteraction"),
         ("stage1", ["--smoke", "--preset", "paper", "--freeze-encoder"], "--freeze-encoder: the training of HRNetOCR"),
         ("propagation", ["--shards", "x", "--init", "limnet-tiny", "--network", "XMem"], "TinyPropagation"),
+        ("stage1", ["--smoke", "--clicks", "1"], "clicks is 1; "),
+        ("stage1", ["--smoke", "--loss-weights", "1", "1", "nan"], "loss_weights are [1.0, 1.0, nan]"),
+        ("stage1", ["--smoke", "--preset", "paper", "--minutes", "3"], "--minutes: the training of HRNetOCR"),
         ("quality", ["train"], "--defects and --held"),
     ],
 )

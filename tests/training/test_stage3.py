@@ -14,7 +14,8 @@ import torch
 pytest.importorskip("lightning")
 
 from limnet import InteractiveSegmenter
-from tests.helpers.fake_folders import body, write_folder, write_nnunet
+from tests.helpers.fake_folders import STEPS, body, write_folder, write_nnunet
+from tests.helpers.fake_nifti import oriented_affine, write_nifti
 from tests.helpers.small_segmenter import small_segmenter
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "stage3.py"
@@ -73,6 +74,46 @@ def test_a_finished_training_is_found_again(stage3, start, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_batch_norm_learns_after_the_first_measurement(stage3, start, tmp_path, monkeypatch):
+    from limnet.interaction.module import InteractionModule
+
+    seen = []
+    step = InteractionModule.training_step
+
+    def watched(self, *arguments):
+        seen.append(all(part.training for part in self.network.modules()))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(InteractionModule, "training_step", watched)
+    write_folder(tmp_path / "data")
+    stage3.main(words(tmp_path, start))
+    assert seen == [True, True]
+
+
+def test_resuming_with_another_image_half(stage3, start, tmp_path):
+    write_folder(tmp_path / "data")
+    stage3.main(words(tmp_path, start))
+    before = (tmp_path / "out" / "metrics.csv").read_text()
+    with pytest.raises(SystemExit, match=r"freeze_encoder False, now it is True;.* set --freeze-encoder as before"):
+        stage3.main(words(tmp_path, start, "--resume", "--freeze-encoder"))
+    assert (tmp_path / "out" / "metrics.csv").read_text() == before
+    (tmp_path / "out" / "last.ckpt").write_bytes(b"rubbish")
+    with pytest.raises(SystemExit, match=r"last.ckpt cannot be read .*; leave --resume out"):
+        stage3.main(words(tmp_path, start, "--resume"))
+
+
+def test_a_held_out_patient_without_objects(stage3, start, tmp_path, capsys):
+    write_folder(tmp_path / "data", 3)
+    write_nifti(tmp_path / "data" / "masks" / "case2.nii.gz", body(2)[1] * 0, oriented_affine("LPS", STEPS))
+    (tmp_path / "data" / "splits.json").write_text('{"train": ["case0", "case1"], "val": ["case2"]}')
+    with pytest.warns(UserWarning, match=r"no validation: split 'val' has 1 case\(s\) \(case2\)"):
+        stage3.main(words(tmp_path, start))
+    assert "no case with an object is held out" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["steps"], result["before"]) == (2, {})
+    assert (tmp_path / "out" / "model").is_dir()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_and_pictures_as_in_the_other_recipes(stage3, start, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
@@ -115,6 +156,10 @@ def test_channel_of_another_data_set(stage3, start, tmp_path, monkeypatch):
         ({"--channel": "1"}, "no channels to choose from"),
         ({"--init": "limnet-huge"}, "limnet-huge"),
         ({"--root": "nowhere"}, "nowhere is no folder"),
+        ({"--validate-every": "0"}, "--validate-every: 0 came; give a whole number of at least 1"),
+        ({"--images": "-1"}, "--images: -1 came"),
+        ({"--seed": "-1"}, "--seed: -1 came"),
+        ({"--steps": "0"}, "--steps: 0 came"),
     ],
 )
 def test_what_is_wrong_is_said(stage3, start, tmp_path, change, message, capsys):

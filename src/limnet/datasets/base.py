@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from limnet.datasets.cache import CaseCache
-from limnet.datasets.clip_dataset import ClipDataset
+from limnet.datasets.clip_dataset import ClipDataset, NoClipError
 from limnet.datasets.gray import gray_case, gray_weights
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.loading import CaseLoader, ClipLoader
@@ -209,6 +210,7 @@ class CaseDataModule(LightningDataModule):
         self.paint_probability, self.transform, self.gray = paint_probability, transform, gray
         self.training: ClipDataset | None = None
         self.validation: ClipDataset | None = None
+        self._nothing_held = False  # the held-out cases have no object, and that was said
 
     @classmethod
     def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
@@ -228,11 +230,16 @@ class CaseDataModule(LightningDataModule):
             self.cache.build([case for case in drawn if case.cached])
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the training and validation cases (not their voxels)."""
+        """Open the training and validation cases (not their voxels); warns where no held-out case has an object."""
         if stage in (None, "fit") and self.training is None:
             self.training = self._clips("train", self.seed, self.paint_probability, self.transform)
-        if stage in (None, "fit", "validate") and self.validation is None and self._weighted("val"):
-            self.validation = self._clips("val", self.seed, 0.0, None)
+        wanted = stage in (None, "fit", "validate") and self.validation is None and not self._nothing_held
+        if wanted and self._weighted("val"):
+            try:
+                self.validation = self._clips("val", self.seed, 0.0, None)
+            except NoClipError as error:
+                self._nothing_held = True
+                warnings.warn(f"there is no validation: {error}")
 
     def train_dataloader(self) -> ClipLoader:
         """Random clips; the loader's state can be saved and restored."""
@@ -243,7 +250,7 @@ class CaseDataModule(LightningDataModule):
         return ClipLoader(training, self.batch_size, self.samples_per_epoch, self.workers)
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
-        """The same clips every time; nothing where no case is held out."""
+        """The same clips every time; nothing where no case is held out, or none of them has an object."""
         if self.validation is None:
             self.prepare_data()
             self.setup("validate")

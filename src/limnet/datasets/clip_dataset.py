@@ -23,6 +23,10 @@ _ATTEMPTS = 300
 _OPEN = 32  # memory maps kept open
 
 
+class NoClipError(InputError):
+    """Cases that no clip can be drawn from."""
+
+
 class ClipDataset(Dataset):
     """Clips (image uint8 (T, H, W) 0..255, mask uint8 (T, H, W) 0 or 1), found by (epoch, number).
 
@@ -39,7 +43,8 @@ class ClipDataset(Dataset):
         name: of the whole, for messages.
 
     Raises:
-        InputError: no case that a clip of this length could be drawn from, or arguments out of range.
+        NoClipError: no case that a clip of this length could be drawn from.
+        InputError: arguments out of range.
     """
 
     def __init__(
@@ -61,8 +66,10 @@ class ClipDataset(Dataset):
             (case, weight) for case, weight in cases if cache is None or not case.cached or self._fits(cache.open(case))
         ]
         if not usable:
-            raise InputError(
-                f"{name} has {len(cases)} case(s), but none with a labelled object of 40 voxels or more in "
+            few = ", ".join(case.name for case, _ in cases[:5]) + (", ..." if len(cases) > 5 else "")
+            shown = f"{len(cases)} case(s)" + (f" ({few})" if few else "")
+            raise NoClipError(
+                f"{name} has {shown}, but none with a labelled object of 40 voxels or more in "
                 f"{length} neighbouring slices; take other data" + (" or shorter clips" if length > 1 else "")
             )
         self.cases = [case for case, _ in usable]

@@ -27,7 +27,8 @@ class ClipLoader:
             its own, incomplete batches are left out, and `state_dict` tells which batch comes next.
 
     Raises:
-        InputError: sizes below 1, or fewer samples than one batch takes.
+        InputError: sizes below 1, fewer samples than one batch takes, or, for validation, than there are processes.
+            Every process raises it, so that none waits for another.
     """
 
     def __init__(
@@ -40,8 +41,13 @@ class ClipLoader:
         self.dataset, self.batch_size, self.samples = dataset, batch_size, samples
         self.workers, self.fixed = workers, fixed
         self.epoch, self.batch = 0, 0  # the batch that comes next
+        world = process_place()[1]
+        if fixed and samples < world:
+            raise InputError(
+                f"{samples} validation sample(s) cannot be shared among {world} processes, each needs one; "
+                "take more samples or fewer processes"
+            )
         if not len(self):
-            world = process_place()[1]
             raise InputError(
                 f"{samples} samples an epoch are fewer than one batch of {batch_size} on {world} process(es); "
                 "take more samples or a smaller batch"

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from limnet.datasets.loading import ClipLoader
+from limnet.datasets.loading import ClipLoader, process_place
 from limnet.errors import InputError
 from limnet.simulation.volumes import paint, synthetic_labels
 
@@ -82,14 +82,16 @@ class SyntheticDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         self.training = SyntheticDataset(length, size, seed, slices)
-        self.validation = SyntheticDataset(max(length // 10, batch_size), size, seed + _LATER_EPOCHS, slices)
 
     def train_dataloader(self) -> ClipLoader:
         """Samples in order (they are random already); the loader's state can be saved and restored."""
         return ClipLoader(self.training, self.hparams["batch_size"], len(self.training), self.hparams["workers"])
 
     def val_dataloader(self) -> ClipLoader:
-        """Samples of other seeds."""
-        return ClipLoader(
-            self.validation, self.hparams["batch_size"], len(self.validation), self.hparams["workers"], fixed=True
+        """Samples of other seeds: a tenth of an epoch, at least one batch of every process."""
+        batch = self.hparams["batch_size"]
+        samples = max(self.hparams["length"] // 10, batch * process_place()[1])
+        held = SyntheticDataset(
+            samples, self.hparams["size"], self.hparams["seed"] + _LATER_EPOCHS, self.training.slices
         )
+        return ClipLoader(held, batch, samples, self.hparams["workers"], fixed=True)

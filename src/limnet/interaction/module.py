@@ -52,7 +52,8 @@ class InteractionModule(AveragedModule):
         max_minutes: see `AveragedModule`.
 
     Raises:
-        InputError: fewer than 6 clicks, or `freeze_encoder` for a network whose image half is no part of its own.
+        InputError: fewer than 2 clicks a sample, fewer than 6 in validation, wrong weights, or `freeze_encoder` for a
+            network whose image half is no part of its own.
     """
 
     network: Any
@@ -85,6 +86,8 @@ class InteractionModule(AveragedModule):
         loss_weights = checked_weights(loss_weights)
         if validation_clicks < LEAST_CLICKS:
             raise InputError(f"validation_clicks is {validation_clicks}; Dice is logged after 6 clicks: give 6 or more")
+        if clicks < 2:
+            raise InputError(f"clicks is {clicks}; each batch draws between 2 and this: give 2 or more")
         self.save_hyperparameters()
         self.network = resolve("interaction", network)(**(network_config or {}))
         if freeze_encoder and not hasattr(self.network, "encoder"):

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.quality.crops import split_references
 from limnet.training.averaged_module import AveragedModule
+from limnet.training.log_mean import log_mean
 from limnet.training.pictures import Pictures
 
 
@@ -31,6 +33,7 @@ class QualityModule(AveragedModule):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
         network: name of a quality network in `limnet.hub.registry.TABLE`, such as "ResNetQuality".
+        max_minutes: see `AveragedModule`.
     """
 
     network: Any
@@ -46,11 +49,13 @@ class QualityModule(AveragedModule):
         average_decay: float = 0.995,
         seed: int = 0,
         network: str = "TinyQuality",
+        max_minutes: float | None = None,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.network = resolve("quality", network)(**(network_config or {}))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self._chosen = torch.zeros(2, dtype=torch.int64)  # pairs that are no tie: chosen well, all
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         """Flips and quarter turns, grey-level changes and swapped pairs come from the step's own generator."""
@@ -109,23 +114,32 @@ class QualityModule(AveragedModule):
     def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> dict[str, Pictures]:
         """Log how the averaged network chooses.
 
-        val/accuracy on pairs that are no tie, val/gain (Dice gained over always taking the new mask), val/oracle_gain
-        (by the best choice), and val/quality_error (mean distance of the estimated Dice from the true one) for
-        networks that estimate it. The pictures show the chosen mask and, as truth, the better one.
+        val/accuracy on pairs that are no tie (`on_validation_epoch_end`), val/gain (Dice gained over always taking the
+        new mask), val/oracle_gain (by the best choice), and val/quality_error (mean distance of the estimated Dice from
+        the true one) for networks that estimate it. The pictures show the chosen mask and, as truth, the better one.
         """
         image, previous, current, *references, dice = self._prepare(batch)
         self.average.eval()
         keep = self.average(image, previous, current, *references) > 0
         gain = dice[:, 0] - dice[:, 1]
         clear = gain.abs() > self.hparams["tie"]
-        options: dict[str, Any] = {"batch_size": len(image), "sync_dist": True}
-        right = ((keep == (gain > 0)) & clear).sum() / clear.sum().clamp_min(1)
-        # every process logs the same names, so that none waits for another; ties weigh nothing
-        self.log("val/accuracy", right, prog_bar=True, batch_size=int(clear.sum()), sync_dist=True)
-        self.log("val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), prog_bar=True, **options)
-        self.log("val/oracle_gain", gain.clamp_min(0).mean(), **options)
+        self._chosen += torch.stack([((keep == (gain > 0)) & clear).sum(), clear.sum()]).cpu()
+        log_mean(self, "val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), len(image), prog_bar=True)
+        log_mean(self, "val/oracle_gain", gain.clamp_min(0).mean(), len(image))
         if hasattr(self.average, "score"):
             error = (torch.sigmoid(self.average.score(image, current, *references).float()) - dice[:, 1]).abs().mean()
-            self.log("val/quality_error", error, **options)
+            log_mean(self, "val/quality_error", error, len(image))
         better, chosen = (torch.where(c[:, None, None], previous[:, 0], current[:, 0]) > 0.5 for c in (gain > 0, keep))
         return {"pictures": Pictures(image[:, 0], better, chosen)}
+
+    def on_validation_epoch_start(self) -> None:
+        """Count anew."""
+        self._chosen.zero_()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val/accuracy over the pairs of all processes; left out where every pair is a tie."""
+        chosen = self._chosen.to(self.device)
+        if process_place()[1] > 1:
+            torch.distributed.all_reduce(chosen)
+        if chosen[1] > 0:
+            log_mean(self, "val/accuracy", chosen[0] / chosen[1], 1, prog_bar=True)

@@ -1,11 +1,13 @@
 """Defective masks as MONAI dictionary transforms.
 
 Needs MONAI: `pip install 'limnet[train]'`. Masks are channel first (C, H, W) or plain (H, W), arrays or tensors; every
-channel is one object. What was drawn is put beside the mask under `<key>_corruption`, as plain JSON types.
+channel is one object. What was drawn is put beside the mask under `<key>_corruption`, as one JSON string: strings make
+batches in any data loader, whatever was drawn (`json.loads` gives the parameters).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -30,8 +32,9 @@ class CorruptMaskd(RandomizableTransform, MapTransform):
         keys: of the masks, (C, H, W) or (H, W), non-zero is the object.
         probabilities: of the six kinds, see `limnet.simulation.corruption.draw_corruption`.
         prob: how often anything is done at all.
-        postfix: the parameters are stored under `key + "_" + postfix`: a list with one JSON object per channel, None
-            for a channel left as it was (empty, full, or by `prob`).
+        postfix: the parameters are stored under `key + "_" + postfix`: a JSON string of a list with one object per
+            channel, null for a channel left as it was (empty, full, or by `prob`). `json.loads` reads it, and
+            `limnet.simulation.corruption.from_json` one of its objects.
         allow_missing_keys: skip keys that are not there.
 
     The dtype, type and device of a mask stay as they are.
@@ -118,17 +121,17 @@ class DamageSuperpixelsd(RandomizableTransform, MapTransform):
 
 def _by_channel(
     value: Any, damage: Callable[[NDArray[np.bool_], int], tuple[NDArray[np.bool_], Record]] | None, key: str
-) -> tuple[Any, list[Record | None]]:
-    """Damage every channel; the result has the type and dtype of `value`."""
+) -> tuple[Any, str]:
+    """Damage every channel; the result has the type and dtype of `value`. Also what was done, as one JSON string."""
     array = np.asarray(convert_data_type(value, np.ndarray)[0])
     if array.ndim not in (2, 3):
         raise InputError(f"{key} has shape {array.shape}; give a mask (C, H, W) or (H, W)")
     masks = (array if array.ndim == 3 else array[None]) != 0
     records: list[Record | None] = [None] * len(masks)
     if damage is None:
-        return value, records
+        return value, json.dumps(records)
     result = masks.copy()
     for channel, mask in enumerate(masks):
         if mask.any() and not mask.all():
             result[channel], records[channel] = damage(mask, channel)
-    return convert_to_dst_type(result if array.ndim == 3 else result[0], value)[0], records
+    return convert_to_dst_type(result if array.ndim == 3 else result[0], value)[0], json.dumps(records)

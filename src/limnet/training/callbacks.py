@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from limnet.errors import InputError
+from limnet.training.schedule import seconds_since
 
 
 class ExportAverage(Callback):
@@ -43,6 +44,8 @@ class ExportAverage(Callback):
 class EndAfter(Callback):
     """End the training so many minutes after its first step, as the schedule of `warmup_cosine` does.
 
+    Several processes end together, by the clock of the first.
+
     Args:
         minutes: above 0.
 
@@ -51,12 +54,12 @@ class EndAfter(Callback):
     """
 
     def __init__(self, minutes: float):
-        if minutes <= 0:
+        if not minutes > 0:
             raise InputError(f"minutes is {minutes}; give more than 0")
         self.minutes, self._started = minutes, 0.0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Ask the Trainer to stop when the time is over."""
         self._started = self._started or time.monotonic()
-        if time.monotonic() - self._started >= 60 * self.minutes:
+        if seconds_since(self._started) >= 60 * self.minutes:
             trainer.should_stop = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from limnet.training.log_mean import log_mean
 from limnet.training.objective import soft_dice
 
 
@@ -23,6 +24,6 @@ def log_carried(module: LightningModule, carried: Tensor, target: Tensor) -> Non
     guesses = {"carried": carried, "copied": target[:, :1].expand_as(later), "copied_each_step": target[:, :-1]}
     for name, guess in guesses.items():
         dice = soft_dice(guess, later).mean()
-        module.log(f"val/dice_{name}", dice, batch_size=len(target), prog_bar=True, sync_dist=True)
+        log_mean(module, f"val/dice_{name}", dice, len(target), prog_bar=True)
     slices = soft_dice(carried.flatten(0, 1), later.flatten(0, 1)).mean()
-    module.log("val/dice_per_slice", slices, batch_size=len(target), sync_dist=True)
+    log_mean(module, "val/dice_per_slice", slices, len(target))

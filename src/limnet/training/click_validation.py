@@ -7,6 +7,7 @@ from torch import Tensor
 
 from limnet.interaction.inputs import ClickNetwork
 from limnet.interaction.robot_clicks import clicks_to_reach, robot_clicks
+from limnet.training.log_mean import log_mean
 from limnet.training.pictures import Pictures
 
 LEAST_CLICKS = 6
@@ -34,6 +35,6 @@ def validate_clicks(
     result = robot_clicks(network, image, target, clicks, start)
     for click in (1, 2, 3, 6):
         dice = result.dice[click - 1].mean()
-        module.log(f"val/dice_{click}", dice, batch_size=len(image), prog_bar=click in (1, 6), sync_dist=True)
-    module.log("val/noc85", clicks_to_reach(result.iou, 0.85).mean(), batch_size=len(image), sync_dist=True)
+        log_mean(module, f"val/dice_{click}", dice, len(image), prog_bar=click in (1, 6))
+    log_mean(module, "val/noc85", clicks_to_reach(result.iou, 0.85).mean(), len(image))
     return {"pictures": Pictures(image[:, 0], target[:, 0], result.mask[:, 0], result.clicks)}

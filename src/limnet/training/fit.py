@@ -41,6 +41,9 @@ def fit(
 
     Returns:
         The Trainer, after training.
+
+    Raises:
+        InputError: --resume with options that OUT/last.ckpt was not trained with.
     """
     import torch
     from lightning import Trainer
@@ -49,7 +52,9 @@ def fit(
     from limnet.training.callbacks import EndAfter, ExportAverage
     from limnet.training.log_images import LogImages
     from limnet.training.loggers import make_loggers
+    from limnet.training.resume import checkpoint_to_resume
 
+    last = checkpoint_to_resume(args.out, module, role, args.resume)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     every = min(args.save_every, args.steps)
     callbacks = [
@@ -76,10 +81,5 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=not args.smoke,
     )
-    last = args.out / "last.ckpt"
-    trainer.fit(
-        module,
-        datamodule=data(trainer.world_size),
-        ckpt_path=str(last) if args.resume and last.exists() else None,
-    )
+    trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
     return trainer

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limnet.errors import InputError
+from limnet.training.option_types import whole
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -26,7 +27,9 @@ def add_logger_arguments(parser: argparse.ArgumentParser) -> None:
         help="log to Weights & Biases too; `--wandb offline` writes to OUT/wandb and needs no network or account",
     )
     group.add_argument("--wandb-project", default="limnet", help="project there (default: limnet)")
-    group.add_argument("--images", type=int, default=8, help="slices in the picture of a validation (default: 8)")
+    group.add_argument(
+        "--images", type=whole(0), default=8, help="slices in the picture of a validation, 0 for none (default: 8)"
+    )
 
 
 def make_loggers(args: argparse.Namespace) -> list[Logger]:

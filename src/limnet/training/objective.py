@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as functional
@@ -49,12 +50,13 @@ def checked_weights(weights: Sequence[float]) -> list[float]:
     """The weights of `mask_loss` as plain floats.
 
     Raises:
-        InputError: not three of at least 0, or all of them 0.
+        InputError: not three finite ones of at least 0, or all of them 0.
     """
     plain = [float(weight) for weight in weights]
-    if len(plain) != len(LOSS_WEIGHTS) or min(plain) < 0 or not sum(plain):
+    usable = len(plain) == len(LOSS_WEIGHTS) and all(math.isfinite(weight) and weight >= 0 for weight in plain)
+    if not usable or not sum(plain):
         raise InputError(
-            f"loss_weights are {plain}; give three of at least 0, not all 0: focal loss, Dice, cross-entropy"
+            f"loss_weights are {plain}; give three of at least 0, finite, not all 0: focal loss, Dice, cross-entropy"
         )
     return plain
 

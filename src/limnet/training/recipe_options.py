@@ -9,6 +9,7 @@ from pathlib import Path
 from limnet.hub.registry import TABLE
 from limnet.training.launch import add_trainer_arguments
 from limnet.training.loggers import add_logger_arguments
+from limnet.training.option_types import positive, seed, whole
 from limnet.training.presets import PRESETS, SMOKE, preset
 
 
@@ -24,18 +25,18 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -
     names = sorted(PRESETS[role])
     group.add_argument("--preset", default="tiny-cpu", choices=names, help="settings to start from (default: tiny-cpu)")
     group.add_argument("--network", choices=sorted(TABLE[role]), help="network to train")
-    group.add_argument("--steps", type=int, help="optimiser steps")
-    group.add_argument("--batch-size", type=int, help="samples per step over all processes")
-    group.add_argument("--learning-rate", type=float)
+    group.add_argument("--steps", type=whole(1), help="optimiser steps")
+    group.add_argument("--batch-size", type=whole(1), help="samples per step over all processes")
+    group.add_argument("--learning-rate", type=positive)
     group.add_argument("--gradient-clip", type=float, help="largest gradient norm, 0 for none")
-    group.add_argument("--validate-every", type=int, help="steps between validations")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--validate-every", type=whole(1), help="steps between validations")
+    group.add_argument("--seed", type=seed, default=0)
     group.add_argument("--init", help="network to start from: a model folder or its part, a zoo name, a Hub repository")
     group.add_argument("--out", type=Path, default=Path(out), help=f"output folder (default: {out})")
     group.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
-    group.add_argument("--minutes", type=float, help="end, with the learning rate, after so many minutes")
-    group.add_argument("--save-every", type=int, default=250, help="steps between checkpoints (default: 250)")
-    group.add_argument("--threads", type=int, default=0, help="torch threads, 0 for torch's own choice")
+    group.add_argument("--minutes", type=positive, help="end, with the learning rate, after so many minutes")
+    group.add_argument("--save-every", type=whole(1), default=250, help="steps between checkpoints (default: 250)")
+    group.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")
     group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
     add_logger_arguments(parser)
     add_trainer_arguments(parser)

@@ -16,6 +16,9 @@ from limnet.hub.folder import CONFIG, load_component, read_config
 from limnet.hub.registry import TABLE
 from limnet.training.presets import MODULES, preset
 
+OPTIONS = {"max_minutes": "minutes"}
+"""Argument of a module -> option of the recipes, where the two differ."""
+
 
 def find_part(name: str, role: str) -> Path:
     """Folder of one network (it holds config.json) for `--init`.
@@ -80,7 +83,7 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
     own.update({key: value for key, value in options.items() if value is not None})
     foreign = sorted(set(own) - set(inspect.signature(module_class).parameters))
     if foreign:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        words = ", ".join(f"--{OPTIONS.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
     module = module_class(
         network_config=args.network_config,
