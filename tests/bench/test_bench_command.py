@@ -286,14 +286,20 @@ def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
     data = write_folder(tmp_path / "data", 1)
     words = ("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", "--rounds")
     path = tmp_path / "out" / "folder_disc-4.json"
-    shown = []
+    shown, seen = [], []
     for rounds in (3, 1, 3):
         assert run(*words, rounds) == 0
+        seen.append(path.read_bytes())
         header = json.loads(path.read_text())["header"]
         shown.append(read_view(view_path(path, header["key"], "case0", "id 1")))
     assert all(view is not None for view in shown)
     assert (shown[0].mask == shown[2].mask).all()
     assert shown[0].mask.shape != shown[1].mask.shape or (shown[0].mask != shown[1].mask).any()
+    others = sorted((tmp_path / "out").glob("folder_disc-4.????????.json"))
+    assert sorted(file.read_bytes() for file in others) == sorted(seen[:2]), "nothing is lost"
+    assert all(file.with_suffix(".csv").is_file() for file in others)
+    text = write_report([path, *others], tmp_path / "report", worst=1)[0].read_text()
+    assert all(f"**disc 4 ({file.stem})**" in text for file in (path, *others))
     journal = tmp_path / "out" / "folder_disc-4.part0.jsonl"
     journal.write_text(re.sub(r'"threads": \d+', '"threads": 77', journal.read_text(), count=4))
     assert run(*words, 3) == 0

@@ -72,12 +72,14 @@ def _section(results: BenchResults) -> tuple[str, str]:
 
 
 def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, BenchResults]]:
-    """Results with the folder of their file added to names that occur more than once."""
+    """Results with the folder of their file, or its name, added to names that occur more than once."""
     number = Counter(results.name for _, results in found)
     told = []
     for path, results in found:
         if number[results.name] > 1:
-            predictor = {**results.header["predictor"], "name": f"{results.name} ({path.parent.name or path.stem})"}
+            beside = len({other.parent for other, more in found if more.name == results.name}) < number[results.name]
+            where = path.stem if beside or not path.parent.name else path.parent.name
+            predictor = {**results.header["predictor"], "name": f"{results.name} ({where})"}
             results = replace(results, header={**results.header, "predictor": predictor})
         told.append((path, results))
     return told

@@ -92,6 +92,8 @@ class BenchResults:
     def write(self, path: Path) -> None:
         """Write `path` (JSON) and the table beside it (.csv), each atomically.
 
+        Results of another configuration or of other data that are there are kept, as NAME.<8 digits of their key>.json.
+
         Raises:
             SaveError: a file cannot be written.
         """
@@ -109,6 +111,7 @@ class BenchResults:
         # One line per object and row: small files, readable differences.
         parts = [f"{json.dumps(k)}: {_lines(v)}" for k, v in content.items()]
         text = "{\n" + ",\n".join(parts) + "\n}\n"
+        _put_aside(path, self.header)
         self.table.to_csv(path.with_suffix(".csv"))
         atomic_write(path, lambda p: _write(p, text))
 
@@ -176,6 +179,19 @@ def read_results(path: Path) -> BenchResults:
         return BenchResults(found["header"], table, found["objects"], found["errors"], found["timing"]["seconds"])
     except (KeyError, TypeError, LimnetError) as error:
         raise FileFormatError(f"{path} is damaged ({error}); run the benchmark again") from error
+
+
+def _put_aside(path: Path, header: Mapping[str, Any]) -> None:
+    """Give the results at `path`, if they are others than those of `header`, and their table another name."""
+    try:
+        old = read_results(path).header
+    except (MissingFileError, FileFormatError):
+        return
+    if any(old.get(name) != header.get(name) for name in ("key", "data")):
+        for suffix in (".csv", path.suffix):
+            file = path.with_suffix(suffix)
+            if file.is_file():
+                file.replace(path.with_name(f"{path.stem}.{str(old.get('key'))[:8]}{suffix}"))
 
 
 def _lines(value: Any) -> str:
