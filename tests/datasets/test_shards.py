@@ -152,6 +152,10 @@ def test_processes_share_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not set(seen[0]) & set(seen[1])
     assert len(seen[0]) == len(seen[1]) == 4
     assert len(set(seen[2]) | set(seen[3])) == 11
+    for rank in (0, 11):  # also those that would have a clip
+        monkeypatch.setattr("limnet.datasets.shards.process_place", lambda rank=rank: (rank, 12))
+        with pytest.raises(InputError, match="11 clip.s. cannot be shared among 12 processes"):
+            data.loader(2, shuffle=False)
 
 
 @pytest.mark.parametrize("size", [0, 12])

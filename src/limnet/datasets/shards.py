@@ -114,7 +114,8 @@ class ShardLoader:
         seed: of the orders.
 
     Raises:
-        InputError: a batch size below 1, or a shuffled batch larger than the data.
+        InputError: a batch size below 1, a shuffled batch larger than the data, or fewer clips than processes. Every
+            process raises it.
     """
 
     def __init__(self, dataset: ShardDataset, batch_size: int, shuffle: bool = True, seed: int = 0):
@@ -122,6 +123,9 @@ class ShardLoader:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.epoch, self.batch = 0, 0  # the batch that comes next
+        world = process_place()[1]
+        if not shuffle and len(dataset) < world:  # on every process alike, so that none waits for another
+            raise InputError(f"{len(dataset)} clip(s) cannot be shared among {world} processes, each needs one")
         if not len(self):
             raise InputError(f"batch_size is {batch_size}, but there are only {len(dataset)} clips; take a smaller one")
 
