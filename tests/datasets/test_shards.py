@@ -154,7 +154,7 @@ def test_processes_share_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(set(seen[2]) | set(seen[3])) == 11
     for rank in (0, 11):  # also those that would have a clip
         monkeypatch.setattr("limnet.datasets.shards.process_place", lambda rank=rank: (rank, 12))
-        with pytest.raises(InputError, match="11 clip.s. cannot be shared among 12 processes"):
+        with pytest.raises(InputError, match=r"11 clip.s. cannot be shared among 12 processes"):
             data.loader(2, shuffle=False)
 
 
