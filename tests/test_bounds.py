@@ -62,8 +62,9 @@ def test_suggestions_stay_in_the_box() -> None:
     case = fake_case()
     case.box((5, 10, 12), (7, 28, 34))
     assert case.suggest(skip=[7]).index == 5
+    assert case.suggest(skip=[5, 7]).index in (4, 8)
     with pytest.raises(InputError, match="there is none left to suggest"):
-        case.suggest(skip=[5, 7])
+        case.suggest(skip=range(12))
 
 
 def test_rounds_with_nothing_to_propagate_can_be_cancelled() -> None:

@@ -36,7 +36,7 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
     The score of a slice is 3/4 of its lack of quality (averaged with its filled neighbours, weights 1-2-1; an empty
     slice beside the object is as doubtful as the mask it adjoins) plus 1/4 of how badly its mask overlaps those of its
     neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller one at an end of the object, where
-    one side is naturally empty).
+    one side is naturally empty). Slices outside of a box come only where none in it is left.
 
     Args:
         state: State of the object.
@@ -49,14 +49,15 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
         anything was marked: the middle slice, with a reason that says so.
 
     Raises:
-        InputError: if no slice is left, in the box if there is one.
+        InputError: if no slice is left.
     """
     depth = len(state.slices)
     filled = [i for i in range(depth) if not is_empty(state.slices[i])]
     if not state.prompts and not filled:
         return Suggestion(depth // 2, axis, 1.0, "nothing is marked yet: start on a slice where the object is large")
-    first, last = state.bounds or (0, depth - 1)  # outside a box there is nothing to look for
-    free = [i for i in range(first, last + 1) if i not in state.prompts and i not in skip]
+    free = [i for i in range(depth) if i not in state.prompts and i not in skip]
+    if state.bounds is not None:  # outside a box there is little to look for
+        free = [i for i in free if state.bounds[0] <= i <= state.bounds[1]] or free
     if not free:
         raise InputError(
             "every slice has been prompted or skipped: there is none left to suggest. Correct a slice by clicking on it"

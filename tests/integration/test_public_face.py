@@ -159,7 +159,15 @@ def test_a_negative_click_alone_marks_nothing(segmenter: InteractiveSegmenter) -
     assert not case.click(CENTRE, positive=False).any()
     assert case.prompted == (4,)
     case.click((6, 16, 20))
-    assert not case.mask[:5].any(), "the object ends at a slice without it"
+    direct = segmenter.open(phantom(SHAPE))
+    direct.click((6, 16, 20))
+    others = [i for i in range(SHAPE[0]) if i != 4]
+    assert direct.mask[4].any()
+    assert np.array_equal(case.mask[others], direct.mask[others]), "it says nothing about other slices"
+    assert not case.mask[CENTRE]
+    case.click((4, 1, 1), positive=False)
+    case.set_mask(np.zeros(SHAPE[1:], bool), index=4)
+    assert not case.mask[:5].any(), "the object ends at a slice stated empty"
 
 
 def test_a_negative_click_does_not_choose_the_window(segmenter: InteractiveSegmenter) -> None:

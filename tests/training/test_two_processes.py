@@ -105,7 +105,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     words = [*torchrun, str(folder / "script.py"), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env, check=False)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300, env=env, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
