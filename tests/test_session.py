@@ -277,7 +277,7 @@ def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
     for index in (1, np.int64(1)):
         volume = Volume.read(tmp_path / "4d.nii.gz", index=index)
         assert volume.selection == (1, None)
-        case = Case(fake_engine(), volume, selection=volume.selection)
+        case = Case(fake_engine(), volume)
         case.click((6, 19, 24))
         path = case.save_session(tmp_path / "x")
         assert everything(restore(read_session(path), fake_engine())) == everything(case)

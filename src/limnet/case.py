@@ -57,7 +57,6 @@ class Case(CaseObject):
         window: (lo, hi) in raw units that maps to 0..1; None chooses per object, by its first prompt.
         settings: How rounds work.
         autosave: File to keep the session in after every step, or None.
-        selection: Index and series the volume was read with, for session files.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class Case(CaseObject):
         window: Sequence[float] | None = None,
         settings: Settings | None = None,
         autosave: str | os.PathLike[str] | None = None,
-        selection: tuple[int | None, str | int | None] = (None, None),
     ) -> None:
         super().__init__(self, DEFAULT_OBJECT)
         self._engine = engine
@@ -80,7 +78,6 @@ class Case(CaseObject):
         self._book = Book()
         self._blank = ObjectState.empty(len(self._view))
         self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
-        self._selection = selection
         self._about: tuple[dict[str, Any], bytes | None] | None = None
         self._autosave = None if autosave is None else Path(autosave).absolute()
         if self._autosave is not None:
@@ -228,7 +225,7 @@ class Case(CaseObject):
     def _record(self) -> Record:
         if self._about is None:  # the volume does not change: described, and packed if need be, once
             voxels = packed_voxels(self._volume) if self._volume.source is None else None
-            self._about = describe(self._volume, self._selection), voxels
+            self._about = describe(self._volume), voxels
         about, voxels = self._about
         if voxels is not None and self._autosave is None:
             self._about = None  # a single save: do not hold the packed voxels in memory

@@ -95,7 +95,7 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         previous = None if is_empty(slices[index]) else unpack(slices[index], view.shape)
         if previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
-            unseen |= {index} - state.known  # or nobody knows yet; see `_unseen`
+            unseen |= {index} - state.known  # or nobody knows yet; see `_prompted_masks`
         else:
             nearest = neighbour(view, slices, prompts, index)
             probability = bench.engine.predictor.predict(view, index, drawn, previous, nearest)
@@ -140,18 +140,18 @@ def propagate_prompts(
     if not state.prompts:
         raise InputError("nothing to propagate: mark the object first, for example click((z, y, x))")
     view = bench.view_of(state)
-    state, reanswered = _looked_back(bench, view, state)
+    frame = frame_of(state.rounds, view.volume.shape, view.axis)
+    state, reanswered = _looked_back(bench, view, state, frame)
     depth, shape = len(view), view.shape
-    unseen = _unseen(state)
-    filled = {i: not is_empty(state.slices[i]) for i in state.prompts if i not in unseen}
+    masks = _prompted_masks(state, shape)
+    filled = {i: not is_empty(state.slices[i]) for i in masks}
     alive = supported(filled, depth, state.anchor, state.bounds)
-    prompts = {i: unpack(state.slices[i], shape) for i in sorted(filled)}
+    prompts = {i: masks[i] for i in sorted(masks)}
     if scope == "volume" and state.bounds is not None:  # sweeps need not look beyond the bounds
         for i in (state.bounds[0] - 1, state.bounds[1] + 1):
             if 0 <= i < depth:
                 prompts.setdefault(i, np.zeros(shape, dtype=np.float32))
     origins = _origins(state, filled, scope, depth)
-    frame = frame_of(state.rounds, view.volume.shape, view.axis)
     found: dict[int, SliceMask | None] = {}
     work = []
     for origin in origins:
@@ -174,7 +174,7 @@ def propagate_prompts(
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, framed(_checked(result[i], view), frame)) if i in result else None
-    for i in unseen & set(found):
+    for i in state.prompts.keys() & found.keys():  # what was said of them before anyone saw them
         found[i] = _told(bench, view, state, i, found[i], frame)
     if bench.settings.one_sided and scope == "interval" and (positive := sign_of(state)) is not None:
         found = one_sided(positive, before.slices, before.known, found, shape, bench.packed)
@@ -197,32 +197,34 @@ def propagate_prompts(
     return _with_quality(bench, state, new)
 
 
-def _looked_back(bench: Bench, view: SliceView, state: ObjectState) -> tuple[ObjectState, tuple[int, ...]]:
+def _looked_back(
+    bench: Bench, view: SliceView, state: ObjectState, frame: Frame | None
+) -> tuple[ObjectState, tuple[int, ...]]:
     """The state with second answers on slices beside the newest prompt, and which these are; see `look_back`."""
     if not bench.settings.look_back or not state.pending:
         return state, ()
-    masks = {i: unpack(state.slices[i], view.shape) for i in state.prompts if i not in _unseen(state)}
+    masks = _prompted_masks(state, view.shape)
     if state.pending[-1] not in masks:
         return state, ()
     # pending ones the user has not seen propagated yet: they say as much as the newest one
     earlier = {i: told for i, told in state.prompts.items() if i not in state.pending}
     answers = look_back(bench.engine, view, masks, earlier, state.pending[-1], bench.settings.look_back)
     slices = list(state.slices)
-    frame = frame_of(state.rounds, view.volume.shape, view.axis)
     for i, answer in answers.items():
         obedient = enforce(framed(_checked(answer, view), frame), state.prompts[i], bench.settings.click_fallback)
         slices[i] = bench.packed(i, obedient)
     return replace(state, slices=tuple(slices)), tuple(sorted(answers))
 
 
-def _unseen(state: ObjectState) -> set[int]:
-    """Prompted slices without a result so far: all they hold is what is not object, said before anyone saw them.
+def _prompted_masks(state: ObjectState, shape: tuple[int, int]) -> dict[int, Slice]:
+    """Masks of the prompted slices that count as prompts.
 
-    They are propagated to like any other slice, and only then do their prompts count. Where no other slice is prompted
-    they are all there is.
+    Slices without a result so far do not: all they hold is what is not object, said before anyone saw them. They are
+    propagated to like any other slice, and only then do their prompts count. Where no other slice is prompted they are
+    all there is.
     """
-    unseen = {i for i in state.prompts if i not in state.known and is_empty(state.slices[i])}
-    return set() if len(unseen) == len(state.prompts) else unseen
+    seen = [i for i in state.prompts if i in state.known or not is_empty(state.slices[i])]
+    return {i: unpack(state.slices[i], shape) for i in seen or state.prompts}
 
 
 def _told(
@@ -242,7 +244,7 @@ def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -
     """What the user said, the newest prompt with its slice's mask before the round."""
     newest = (state.pending or (state.rounds[-1].index,))[-1]
     newest = newest if newest in state.prompts else max(state.prompts)
-    masks = {i: unpack(state.slices[i], shape) for i in state.prompts if i not in _unseen(state) or i == newest}
+    masks = {newest: unpack(state.slices[newest], shape), **_prompted_masks(state, shape)}
     return Prompted(newest, unpack(before.slices[newest], shape), masks)
 
 

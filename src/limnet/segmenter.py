@@ -216,15 +216,13 @@ class InteractiveSegmenter:
                 "delete it, or give another name"
             )
         chosen = self.settings if settings is None else _settings(settings)
-        found = _volume(volume, spacing, index, series)
         return Case(
             self.engine(chosen),
-            found,
+            _volume(volume, spacing, index, series),
             axis=axis,
             window=window,
             settings=chosen,
             autosave=session,
-            selection=found.selection,
         )
 
     def resume(self, path: str | os.PathLike[str], volume: Any = None) -> Case:

@@ -47,7 +47,6 @@ class Session:
     Attributes:
         path: The file.
         volume: The volume, read again or from the file.
-        selection: Index and series the volume was read with.
         axis: Axis of the slices.
         window: Intensity window the user chose, or None.
         settings: Settings of the case.
@@ -58,7 +57,6 @@ class Session:
 
     path: Path
     volume: Volume
-    selection: tuple[int | None, str | int | None]
     axis: int
     window: tuple[float, float] | None
     settings: Settings
@@ -143,7 +141,6 @@ def read_session(path: Path, volume: Any = None) -> Session:
         return Session(
             path=path,
             volume=found,
-            selection=(recorded["index"], recorded["series"]),
             axis=axis,
             window=None if window is None else (float(window[0]), float(window[1])),
             settings=settings,
@@ -174,14 +171,7 @@ def restore(session: Session, engine: Engine) -> Case:
             UserWarning,
             stacklevel=3,
         )
-    case = Case(
-        engine,
-        session.volume,
-        axis=session.axis,
-        window=session.window,
-        settings=session.settings,
-        selection=session.selection,
-    )
+    case = Case(engine, session.volume, axis=session.axis, window=session.window, settings=session.settings)
     case._adopt(session.book, session.path if session.autosave else None)
     return case
 

@@ -24,17 +24,13 @@ def fingerprint(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def describe(volume: Volume, selection: tuple[int | None, str | int | None]) -> dict[str, Any]:
-    """JSON description of a volume, with its path if it has one.
-
-    Args:
-        volume: The volume.
-        selection: Index and series it was read with.
-    """
+def describe(volume: Volume) -> dict[str, Any]:
+    """JSON description of a volume, with its path and how it was read from there if it has one."""
+    index, series = volume.selection
     return {
         "path": None if volume.source is None else str(Path(volume.source).absolute()),
-        "index": selection[0],
-        "series": selection[1],
+        "index": index,
+        "series": series,
         "sha256": fingerprint(volume.array),
         "shape": list(volume.array.shape),
         "dtype": volume.array.dtype.str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -124,41 +124,47 @@ def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predicto
     Raises:
         InputError: no such peer, or no such field.
     """
-    name, given = parse_options(text)
+    name = text.partition(":")[0]
     if name not in PEERS:
         raise InputError(_unknown("peer", name, PEERS))
     entry = PEERS[name]
     cls = getattr(import_module(entry.module), entry.cls)
+    _, given = parse_options(text, [field.name for field in dataclasses.fields(cls) if field.type in ("str", str)])
     known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
     if set(given) - set(known):
         raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
-    written = dict(part.split("=", 1) for part in text.partition(":")[2].split(",") if part)
-    texts = {field.name for field in dataclasses.fields(cls) if field.type in ("str", str)}
-    given |= {key: written[key] for key in texts & set(given) if not isinstance(given[key], str)}  # a folder called 501
     try:
         return cls(**{**{key: value for key, value in (defaults or {}).items() if key in known}, **given})
     except TypeError as error:
         raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
 
 
-def parse_options(text: str) -> tuple[str, dict[str, Any]]:
+def parse_options(text: str, texts: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
     """Split "name:option=value,option=value"; values are JSON, anything else is text.
+
+    Args:
+        text: name and options.
+        texts: options that are text whatever it looks like: a folder may be called 501.
 
     Raises:
         InputError: an option without a value.
     """
     name, _, rest = text.partition(":")
-    return name, dict(_field(part, text) for part in rest.split(",") if part)
+    given = {}
+    for part in filter(None, rest.split(",")):
+        field, equals, written = part.partition("=")
+        if not equals:
+            raise InputError(f"{text!r}: write options as name:option=value,option=value")
+        value = _value(written)
+        given[field] = written if field in texts and not isinstance(value, str) else value
+    return name, given
 
 
-def _field(part: str, text: str) -> tuple[str, Any]:
-    field, equals, value = part.partition("=")
-    if not equals:
-        raise InputError(f"{text!r}: write options as name:option=value,option=value")
+def _value(written: str) -> Any:
     try:
-        return field, json.loads(value)
+        return json.loads(written)
     except ValueError:
-        return field, value
+        return written
 
 
 def _unknown(what: str, name: str, table: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,12 +72,14 @@ def _section(results: BenchResults) -> tuple[str, str]:
 
 def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, BenchResults]]:
     """Results with the folder of their file, or its name, added to names that occur more than once."""
-    number = Counter(results.name for _, results in found)
+    folders: dict[str, list[Path]] = {}
+    for path, results in found:
+        folders.setdefault(results.name, []).append(path.parent)
     told = []
     for path, results in found:
-        if number[results.name] > 1:
-            beside = len({other.parent for other, more in found if more.name == results.name}) < number[results.name]
-            where = path.stem if beside or not path.parent.name else path.parent.name
+        same = folders[results.name]
+        if len(same) > 1:
+            where = (path.parent.name if len(set(same)) == len(same) else "") or path.stem
             predictor = {**results.header["predictor"], "name": f"{results.name} ({where})"}
             results = replace(results, header={**results.header, "predictor": predictor})
         told.append((path, results))

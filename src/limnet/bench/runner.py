@@ -117,10 +117,8 @@ def header(run: Run, processes: int, records: Iterable[Record]) -> dict[str, Any
 
 def _origins(run: Run, objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     made = objects or [run.origin]
-    found = {name: list(dict.fromkeys(record[name] for record in made)) for name in run.origin}
-    if threads := list(dict.fromkeys(record["threads"] for record in objects if "threads" in record)):
-        found["threads"] = threads
-    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+    found = {n: list(dict.fromkeys(r[n] for r in made if n in r)) for n in (*run.origin, "threads")}
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items() if values}
 
 
 def start_afresh(out: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from limnet.datasets.base import CaseDataModule, Problem
-from limnet.datasets.expected import absent, read_list
+from limnet.datasets.expected import absent, read_text
 from limnet.datasets.films import Film, FilmSet, read_palette_masks
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
@@ -92,7 +92,7 @@ class Davis2017Dataset(FilmSet):
             if not path.is_file():
                 where = path.relative_to(base) if path.is_relative_to(base) else path
                 raise self.missing(f"there is no {where} in {base}")
-            for line in read_list(path):
+            for line in read_text(path).splitlines():
                 if line.strip():  # 2016 lists frames: /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
                     first = line.split()[0]
                     self.listed.setdefault(Path(first).parent.name if "/" in first else first, split)

@@ -30,14 +30,14 @@ def listed_in_json(path: Path, keys: Sequence[str]) -> set[str] | None:
     return {name.removesuffix(".gz").removesuffix(".nii") for name in names}
 
 
-def read_list(path: Path) -> list[str]:
-    """Lines of a text file that are not empty.
+def read_text(path: Path) -> str:
+    """Content of a list of a data set.
 
     Raises:
         FileFormatError: no text.
     """
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is no text file ({error}). Unpack the archive again") from error
 

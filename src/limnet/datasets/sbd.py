@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.base import CaseDataModule, Problem
-from limnet.datasets.expected import absent, read_list
+from limnet.datasets.expected import absent, read_text
 from limnet.datasets.files import smallest_unsigned
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
@@ -59,7 +59,7 @@ class SbdDataset(PictureSet):
             path = self.base / f"{split}.txt"
             if not path.is_file():
                 raise self.missing(f"there is no {split}.txt in {self.base}")
-            names = " ".join(read_list(path)).split()
+            names = read_text(path).split()
             self.listed |= {case_name(name): split for name in names}
 
     def pictures(self) -> list[Picture]:

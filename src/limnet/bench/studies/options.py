@@ -10,6 +10,7 @@ from typing import Any
 from limnet.bench.registry import SUITES, build_suite
 from limnet.bench.studies.objects import StudyObject, study_objects
 from limnet.bench.suite import SuiteOptions
+from limnet.training.option_types import whole
 
 _LEFT_OUT = ("out", "data")
 
@@ -27,9 +28,9 @@ def study_parser(about: str, rounds: int = 6) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
     parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
     parser.add_argument("--split", default="val", help="default: val")
-    parser.add_argument("--rounds", type=_positive, default=rounds, help=f"rounds of one click (default: {rounds})")
-    parser.add_argument("--per-file", type=_positive, help="objects per case, spread evenly; all by default")
-    parser.add_argument("--per-group", type=_positive, help="cases per group; all by default")
+    parser.add_argument("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
+    parser.add_argument("--per-file", type=whole(1), help="objects per case, spread evenly; all by default")
+    parser.add_argument("--per-group", type=whole(1), help="cases per group; all by default")
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves them as they are")
@@ -71,10 +72,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)) and type(value).__str__ is object.__str__:
         return ",".join(map(_shown, value))
     return value.name if isinstance(value, Path) else str(value)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} came; give a number of at least 1")
-    return value
