@@ -77,6 +77,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     train.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
     train.add_argument("--held", type=Path, nargs="+", help="defect sets for validation")
     train.add_argument("--workers", type=int, default=0, help="processes that read (default: 0)")
+    train.add_argument("--depth", type=int, choices=(18, 34, 50), help="of ResNetQuality (default: 18)")
     add_recipe_arguments(train, "quality", "runs/quality")
     use_preset(train, "quality", argv)
     return parser
@@ -240,9 +241,26 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
                 "give --defects and --held, files that `quality.py collect` wrote, those of --held with --split val"
             )
         start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
+        set_depth(args, start is not None)
         fit(args, "quality", make_module(args, "quality", {"max_minutes": args.minutes}, start), data)
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error
+
+
+def set_depth(args: argparse.Namespace, started: bool) -> None:
+    """Let --depth say how deep the ResNet is; a network that is started from keeps its own."""
+    from limnet.errors import InputError
+
+    if args.depth is None:
+        return
+    if args.network != "ResNetQuality":
+        raise InputError(
+            f"--depth {args.depth}: {args.network} has no depth; add --network ResNetQuality, or leave it out"
+        )
+    config = args.network_config or {}
+    if started and config["depth"] != args.depth:
+        raise InputError(f"--init holds a ResNet-{config['depth']}, --depth is {args.depth}; leave one of them out")
+    args.network_config = {**config, "depth": args.depth}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -275,7 +275,7 @@ def test_zoo_list_and_unknown_models(capsys):
 def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
     path = tmp_path / "x.pth"
     path.write_bytes(b"hello")
-    for kind in ("ritm", "xmem"):
+    for kind in ("ritm", "xmem", "imagenet-resnet"):
         assert run("convert", kind, path, tmp_path / "out") == 2
         assert "error:" in capsys.readouterr().err
         assert run("convert", kind, tmp_path / "missing.pth", tmp_path / "out") == 2

@@ -34,6 +34,15 @@ def xmem(source: Source, out: Target, half: Half = False) -> None:
     _report(out)
 
 
+@convert_app.command(name="imagenet-resnet")
+def imagenet_resnet(source: Source, out: Target, half: Half = False) -> None:
+    """ResNet-18, 34 or 50 of torchvision to the start of a quality network (`quality.py train --init`)."""
+    from limnet.hub.convert_imagenet_resnet import convert_imagenet_resnet
+
+    convert_imagenet_resnet(source, out, half=half)
+    _report(out)
+
+
 def _report(out: Path) -> None:
     from limnet.hub.describe import describe_component
 

@@ -38,6 +38,31 @@ def read_pth(source: str | Path, example: str) -> Any:
         raise ModelFormatError(f"{path} cannot be read as a PyTorch file ({error}); download it again") from error
 
 
+def read_tensors(source: str | Path, example: str) -> dict[str, Tensor]:
+    """A file that is a flat dict of named tensors.
+
+    Args:
+        source: the file.
+        example: see `read_pth`.
+
+    Raises:
+        MissingFileError: no such file.
+        ModelFormatError: unreadable, or anything else.
+    """
+    path, loaded = Path(source), read_pth(source, example)
+    if not isinstance(loaded, dict) or not loaded:
+        raise ModelFormatError(
+            f"{path} holds a {type(loaded).__name__}; a checkpoint such as {example} is a dict of tensors"
+        )
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelFormatError(
+                f"{path}: entry {key!r} is a {type(value).__name__}; a checkpoint such as {example} is a flat dict of "
+                "tensors. A training checkpoint with optimizer state must be reduced to its weights first"
+            )
+    return loaded
+
+
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """What keeps tensors from being loaded into a network, in words; empty when they fit.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limnet.errors import ModelFormatError
-from limnet.hub.checkpoint import misfits, read_pth, some
+from limnet.hub.checkpoint import misfits, read_tensors, some
 from limnet.hub.folder import save_component
 from limnet.propagation.xmem import XMem
 
@@ -44,27 +44,8 @@ def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> Pat
         SaveError: The folder could not be written.
     """
     out = Path(out)
-    save_component(xmem_from_state(read_state(source), str(source)), out, half=half)
+    save_component(xmem_from_state(read_tensors(source, "XMem.pth"), str(source)), out, half=half)
     return out
-
-
-def read_state(source: str | Path) -> dict[str, Tensor]:
-    """Read a dict of tensors without executing anything in the file.
-
-    Raises:
-        MissingFileError: No such file.
-        ModelFormatError: Unreadable, or anything but a dict of tensors.
-    """
-    path, loaded = Path(source), read_pth(source, "XMem.pth")
-    if not isinstance(loaded, dict) or not loaded:
-        raise ModelFormatError(f"{path} holds a {type(loaded).__name__}; an XMem checkpoint is a dict of tensors")
-    for key, value in loaded.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelFormatError(
-                f"{path}: entry {key!r} is a {type(value).__name__}; an XMem checkpoint is a flat dict of tensors. "
-                "A training checkpoint with optimizer state must be reduced to its weights first"
-            )
-    return loaded
 
 
 def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") -> XMem:
