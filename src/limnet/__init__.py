@@ -1,9 +1,16 @@
 """limnet: interactive 3D medical image segmentation on an ordinary computer.
 
+>>> import numpy as np
 >>> from limnet import InteractiveSegmenter
+>>> z, y, x = np.ogrid[:7, :64, :64]
+>>> ball = 25 * (z - 3) ** 2 + (y - 30) ** 2 + (x - 32) ** 2 < 20**2
+>>> volume = np.where(ball, 140, 20)
 >>> segmenter = InteractiveSegmenter.from_pretrained("limnet-tiny")
->>> case = segmenter.open(volume, spacing=(5.0, 0.57, 0.57))
->>> mask = case.click((12, 240, 180))
+>>> case = segmenter.open(volume, spacing=(5.0, 1.0, 1.0))
+>>> mask = case.click((3, 30, 32))
+>>> from limnet.metrics import dice
+>>> dice(mask, ball) > 0.9
+True
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""A boolean array as run lengths: small, hashable and JSON-able (used for mask prompts and scribbles)."""
+"""A boolean array as run lengths: small, hashable and JSON-able (used for mask prompts and scribbles).
+
+>>> packed = BitMask.of(np.array([[False, True, True]]))
+>>> packed.to_json()
+{'shape': [1, 3], 'runs': [1, 2]}
+>>> packed.array()
+array([[False,  True,  True]])
+"""
 
 from __future__ import annotations
 

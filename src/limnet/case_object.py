@@ -66,6 +66,14 @@ class CaseObject:
             OutsideError: if the voxel is outside the volume.
             InputError: for anything else that is not three integers, or a voxel of a finished object.
             Cancelled: if `progress` returned False.
+
+        Example:
+            >>> mask = case.click((3, 30, 32))
+            >>> mask.shape, bool(mask[3, 30, 32])
+            ((7, 64, 64), True)
+            >>> mask = case.click((3, 4, 4), positive=False)
+            >>> bool(mask[3, 4, 4])
+            False
         """
         return self.prompt(Click(_triple(point), positive), propagate=propagate, scope=scope, progress=progress)
 
@@ -83,6 +91,11 @@ class CaseObject:
         Raises:
             OutsideError: if a point is outside the volume.
             InputError: if it is empty, on several slices, or of the wrong shape or type.
+
+        Example:
+            >>> mask = case.scribble([(3, 25, 25), (3, 30, 32), (3, 36, 38)])
+            >>> bool(mask[3, 25, 25] and mask[3, 36, 38])
+            True
         """
         stroke = Scribble.of(points_or_mask, positive)
         return self.prompt(stroke, propagate=propagate, scope=scope, progress=progress)
@@ -105,6 +118,11 @@ class CaseObject:
         Raises:
             OutsideError: if a corner is outside the volume.
             InputError: if lo > hi in any coordinate, or the corners are not three integers each.
+
+        Example:
+            >>> mask = case.box((1, 11, 13), (5, 49, 51))
+            >>> np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+            [1, 2, 3, 4, 5]
         """
         return self.prompt(Box(_triple(lo), _triple(hi)), propagate=propagate, scope=scope, progress=progress)
 
@@ -153,6 +171,11 @@ class CaseObject:
 
         Raises:
             InputError: if the shape does not fit, or a (D, H, W) mask is empty.
+
+        Example:
+            >>> mask = case.set_mask(ball)
+            >>> bool((mask == ball).all())
+            True
         """
         stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
         return self.prompt(stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress)
@@ -266,6 +289,12 @@ class CaseObject:
 
         Raises:
             InputError: if every slice is prompted or skipped.
+
+        Example:
+            >>> case.suggest().index
+            3
+            >>> case.suggest().reason
+            'nothing is marked yet: start on a slice where the object is large'
         """
         return suggest(self._state, self._case.view.shape, self._case.axis, frozenset(skip))
 
@@ -276,6 +305,12 @@ class CaseObject:
 
         Raises:
             HistoryError: if there is nothing to undo.
+
+        Example:
+            >>> first = case.click((3, 30, 32))
+            >>> second = case.click((1, 30, 44), positive=False)
+            >>> bool((case.undo() == first).all())
+            True
         """
         self._case._step(lambda book: book.undo(self._name))
         return self.mask

@@ -41,7 +41,11 @@ class Prompt2D:
 
 @dataclass(frozen=True)
 class Click:
-    """One voxel that belongs to the object (positive) or not (negative)."""
+    """One voxel that belongs to the object (positive) or not (negative).
+
+    >>> Click((3, 30, 32)).on_slices(shape=(7, 64, 64), axis=0)
+    [(3, Prompt2D(kind='click', positive=True, points=((30, 32),), mask=None))]
+    """
 
     point: Point3
     positive: bool = True
@@ -60,7 +64,11 @@ class Click:
 
 @dataclass(frozen=True)
 class Scribble:
-    """A stroke: either a polyline through `points`, or painted voxels `mask` of the whole volume's shape."""
+    """A stroke: either a polyline through `points`, or painted voxels `mask` of the whole volume's shape.
+
+    >>> Scribble.of([(3, 25, 25), (3, 36, 38)], positive=False)
+    Scribble(points=((3, 25, 25), (3, 36, 38)), positive=False, mask=None)
+    """
 
     points: tuple[Point3, ...] = ()
     positive: bool = True
@@ -107,6 +115,9 @@ class Box:
 
     A box that is one voxel thick along the case's axis is a 2-D box on that slice. A thicker box is used as a prompt on
     its middle slice, and the object is empty on every slice outside its range.
+
+    >>> Box((1, 11, 13), (5, 49, 51)).range_along(axis=0)
+    (1, 5)
     """
 
     lo: Point3
@@ -137,7 +148,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Lasso:
-    """A closed outline on one slice, loosely around the object (positive) or around what is not object (negative)."""
+    """A closed outline on one slice, loosely around the object (positive) or around what is not object (negative).
+
+    >>> outline = Lasso([(3, 10, 10), (3, 10, 50), (3, 50, 30)])
+    >>> [index for index, part in outline.on_slices(shape=(7, 64, 64), axis=0)]
+    [3]
+    """
 
     points: tuple[Point3, ...]
     positive: bool = True
@@ -169,6 +185,10 @@ class MaskPrompt:
     In a (D, H, W) mask every slice that is not empty is stated; if those are two or more without a gap, they are taken
     as the whole object and the slices right beyond its ends are stated to be empty. With `frozen=False` nothing is
     stated: the mask is a starting result that later rounds may change (from another program, to be corrected).
+
+    >>> stated = MaskPrompt(ball)
+    >>> [index for index, part in stated.on_slices(shape=(7, 64, 64), axis=0)]
+    [0, 1, 2, 3, 4, 5, 6]
     """
 
     mask: BitMask

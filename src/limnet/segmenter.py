@@ -209,6 +209,11 @@ class InteractiveSegmenter:
             MissingFileError: if the path does not exist.
             FileFormatError: if the file is damaged or of an unknown format.
             SaveError: if the session file cannot be written.
+
+        Example:
+            >>> case = segmenter.open(np.zeros((7, 64, 64)), spacing=(5.0, 1.0, 1.0))
+            >>> case.volume.shape, case.volume.spacing
+            ((7, 64, 64), (5.0, 1.0, 1.0))
         """
         if session is not None and Path(session).exists() and not Path(session).is_dir():
             raise InputError(

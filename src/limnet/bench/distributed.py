@@ -39,7 +39,7 @@ class CaseIndices(LightningDataModule):
         super().__init__()
         self.number = number
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Indices of this process, one a batch."""
         trainer = self.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)

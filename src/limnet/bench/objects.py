@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def iter_objects(
     array = np.asarray(case.read_labels() if labels is None else labels)
     if array.ndim != 3 or array.dtype.kind not in "iub":
         raise InputError(f"labels of {case.name} are {array.dtype} {array.shape}; an integer (D, H, W) map is expected")
-    found: list[tuple[str, str, NDArray, tuple[int, ...]]] = []
+    found: list[tuple[str, str, NDArray[Any], tuple[int, ...]]] = []
     for name, ids in _targets(array, case, merge):
         if any(word in name.lower() for word in components):
             parts, number = ndimage.label(_where(array, ids), np.ones((3, 3, 3)))
@@ -120,7 +120,7 @@ def evenly_spread(number: int, limit: int | None) -> list[int]:
 
 
 def _targets(
-    array: NDArray, case: LabelledCase, merge: Mapping[str, Sequence[int]] | None
+    array: NDArray[Any], case: LabelledCase, merge: Mapping[str, Sequence[int]] | None
 ) -> list[tuple[str, tuple[int, ...]]]:
     if merge is not None:
         return [(name, tuple(int(i) for i in ids)) for name, ids in merge.items()]
@@ -131,5 +131,5 @@ def _targets(
     return [(name, (i, *case.includes.get(i, ()))) for name, i in zip(unique, present, strict=True)]
 
 
-def _where(array: NDArray, ids: tuple[int, ...]) -> NDArray[np.bool_]:
+def _where(array: NDArray[Any], ids: tuple[int, ...]) -> NDArray[np.bool_]:
     return array == ids[0] if len(ids) == 1 else np.isin(array, ids)

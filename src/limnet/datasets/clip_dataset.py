@@ -27,7 +27,7 @@ class NoClipError(InputError):
     """Cases that no clip can be drawn from."""
 
 
-class ClipDataset(Dataset):
+class ClipDataset(Dataset[Any]):
     """Clips (image uint8 (T, H, W) 0..255, mask uint8 (T, H, W) 0 or 1), found by (epoch, number).
 
     Args:

@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ _WAITING = 16  # blocks that wait to be taken into the pool
 Batch = tuple[Tensor, ...]
 
 
-class DrawnBlocks(IterableDataset):
+class DrawnBlocks(IterableDataset[Any]):
     """Endless blocks of clips from a drawer; every worker of every process has its own randomness.
 
     Args:
@@ -124,7 +125,7 @@ class ClipPool:
         self.drawn += count
 
 
-def _collect(loader: DataLoader, waiting: queue.Queue[Batch | BaseException], ended: threading.Event) -> None:
+def _collect(loader: DataLoader[Any], waiting: queue.Queue[Batch | BaseException], ended: threading.Event) -> None:
     """Hand blocks over until the training has ended; a failure is handed over, too."""
     try:
         for block in loader:

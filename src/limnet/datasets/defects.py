@@ -10,6 +10,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ _KEYS = ("image", "previous", "current", "dice")
 _REFERENCES = "references"
 
 
-class DefectDataset(Dataset):
+class DefectDataset(Dataset[Any]):
     """Pairs of masks, held in memory as bytes; found by (epoch, number), each epoch in its own order.
 
     Args:

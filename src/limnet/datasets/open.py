@@ -213,7 +213,7 @@ def _name(entry: dict[str, Any]) -> str:
     return str(entry.get("name") or Path(entry["file"]).stem)
 
 
-def read_manifest(root: Path) -> list[dict]:
+def read_manifest(root: Path) -> list[dict[str, Any]]:
     """Entries of `<root>/manifest.json`.
 
     Raises:
@@ -248,7 +248,7 @@ def load_sources(root: Path, split: str = "train", groups: dict[str, float] | No
     """
     weights = GROUP_WEIGHTS if groups is None else groups
     entries = [e for e in read_manifest(root) if e["file"].startswith(split + "/")]
-    found: dict[str, list[dict]] = {name: [] for name in weights}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in weights}
     for entry in entries:
         for name in weights:
             if name in entry["file"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from limnet.datasets.loading import process_place
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 
-class ShardDataset(Dataset):
+class ShardDataset(Dataset[Any]):
     """Clips of several shards, one after the other.
 
     If any of them has start masks, every item has one; clips without have an empty one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,7 +18,7 @@ MIN_PIXELS = 12
 _LATER_EPOCHS = 2**31  # validation draws from seeds that training never reaches
 
 
-class SyntheticDataset(Dataset):
+class SyntheticDataset(Dataset[Any]):
     """Painted label maps with one object each; sample `i` depends on `seed` and `i` alone.
 
     Args:

@@ -7,6 +7,7 @@ values inside the brain are, to a good approximation, cerebrospinal fluid, grey 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def part_of(target: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.b
     return found
 
 
-def _region(image: NDArray[np.float32], labels: NDArray) -> NDArray[np.bool_]:
+def _region(image: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.bool_]:
     """The largest piece of what is labelled, gaps closed; of the foreground where labels cover little of it."""
     from scipy import ndimage
 

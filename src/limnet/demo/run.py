@@ -154,7 +154,7 @@ def run_demo(
     return result
 
 
-def summary(result: DemoResult) -> dict:
+def summary(result: DemoResult) -> dict[str, Any]:
     """The numbers of a run and how they were made (command, versions, commit, machine), as plain JSON values."""
     return {
         "command": command_line(),

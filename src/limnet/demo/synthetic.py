@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ SPACING = (3.0, 1.6, 1.6)
 STRUCTURES = {"large body": 1, "round body": 2, "bent body": 3, "tube": 4, "block": 5}
 
 
-def synthetic_arrays(seed: int = 0, shape: tuple[int, int, int] = (56, 128, 128)) -> tuple[NDArray, NDArray]:
+def synthetic_arrays(seed: int = 0, shape: tuple[int, int, int] = (56, 128, 128)) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return image (D, H, W) int16 in HU-like units and labels (D, H, W) uint8 with the five bodies.
 
     The bodies have soft-tissue, vessel and bone values, lie in an elliptic trunk and touch each other here and there;
@@ -26,8 +27,9 @@ def synthetic_arrays(seed: int = 0, shape: tuple[int, int, int] = (56, 128, 128)
     wobble = [ndimage.gaussian_filter(rng.standard_normal(shape), (4, 8, 8)) for _ in range(3)]
     u, v, w = (g + 0.05 * f / f.std() for g, f in zip((z, y, x), wobble, strict=True))
 
-    def ellipsoid(centre: tuple[float, float, float], radius: tuple[float, float, float]) -> NDArray:
-        return sum(((g - c) / r) ** 2 for g, c, r in zip((u, v, w), centre, radius, strict=True)) <= 1
+    def ellipsoid(centre: tuple[float, float, float], radius: tuple[float, float, float]) -> NDArray[np.bool_]:
+        squares = [((g - c) / r) ** 2 for g, c, r in zip((u, v, w), centre, radius, strict=True)]
+        return sum(squares) <= 1
 
     trunk = (y / 0.85) ** 2 + (x / 0.95) ** 2 <= 1
     inside = (y / 0.78) ** 2 + (x / 0.89) ** 2 <= 1

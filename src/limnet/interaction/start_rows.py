@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class StartRows:
 
     def __init__(self, size: int = 160) -> None:
         self.size = size
-        self.rows: dict[str, list[NDArray]] = {"image": [], "mask": [], "start": []}
+        self.rows: dict[str, list[NDArray[Any]]] = {"image": [], "mask": [], "start": []}
 
     def __len__(self) -> int:
         return len(self.rows["image"])

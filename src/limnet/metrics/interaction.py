@@ -32,6 +32,10 @@ def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None
 
     Raises:
         InputError: No values, values that are no finite numbers, a limit below 1.
+
+    Example:
+        >>> clicks_to_quality([0.7, 0.84, 0.86, 0.9], quality=0.85)
+        3
     """
     curve = checked_curve(values)
     if limit is None:
@@ -51,6 +55,12 @@ def auc_over_rounds(values: Sequence[float], method: Literal["trapezoid", "mean"
 
     Raises:
         InputError: No values, values that are no finite numbers, an unknown method.
+
+    Example:
+        >>> auc_over_rounds([0.5, 0.75, 1.0])
+        1.5
+        >>> auc_over_rounds([0.5, 0.75, 1.0], method="mean")
+        0.75
     """
     curve = checked_curve(values)
     if method == "mean":
@@ -72,6 +82,10 @@ def rounds_that_lost(dice_rounds: Sequence[float], points: float = 0.02) -> tupl
 
     Raises:
         InputError: No values, values that are no finite numbers, negative points.
+
+    Example:
+        >>> rounds_that_lost([0.8, 0.85, 0.81, 0.9])
+        (3,)
     """
     curve = checked_curve(dice_rounds)
     if not (math.isfinite(points) and points >= 0):
@@ -93,6 +107,10 @@ def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> floa
     Raises:
         InputTypeError: A mask that is not bool.
         OutsideError: A click outside the mask.
+
+    Example:
+        >>> click_compliance(ball, [((3, 30, 32), True), ((0, 0, 0), True)])
+        0.5
     """
     if not isinstance(mask, np.ndarray) or mask.dtype != bool:
         raise InputTypeError(

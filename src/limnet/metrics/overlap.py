@@ -11,6 +11,9 @@ from limnet.metrics.masks import check_masks
 def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Dice coefficient, 2 |P and T| / (|P| + |T|).
 
+    >>> dice(np.array([[True, True, False]]), np.array([[True, False, False]]))
+    0.6666666666666666
+
     Args:
         pred: (D, H, W) or (H, W) bool.
         truth: The same shape, bool.
@@ -29,6 +32,9 @@ def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Intersection over union (Jaccard index), |P and T| / |P or T|.
+
+    >>> iou(np.array([[True, True, False]]), np.array([[True, False, False]]))
+    0.5
 
     Args:
         pred: (D, H, W) or (H, W) bool.

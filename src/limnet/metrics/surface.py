@@ -37,6 +37,11 @@ def normalized_surface_dice(
     References:
         Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
         radiotherapy", arXiv:1809.04430.
+
+    Example:
+        >>> moved = np.roll(ball, 1, axis=2)
+        >>> normalized_surface_dice(moved, ball, spacing=(5.0, 1.0, 1.0), tolerance=2.0)
+        1.0
     """
     steps = _checked(pred, truth, spacing)
     if isinstance(tolerance, bool) or not (math.isfinite(tolerance) and tolerance >= 0):
@@ -73,6 +78,10 @@ def hausdorff95(
     Raises:
         InputError: Masks of different shapes, or neither 2D nor 3D; a spacing that is none.
         InputTypeError: Anything but bool arrays.
+
+    Example:
+        >>> hausdorff95(np.roll(ball, 1, axis=2), ball, spacing=(5.0, 1.0, 1.0))
+        1.0
     """
     steps = _checked(pred, truth, spacing)
     if not pred.any() or not truth.any():

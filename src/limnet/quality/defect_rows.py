@@ -30,7 +30,7 @@ class DefectRows:
 
     def __init__(self, size: int = SIZE) -> None:
         self.size = size
-        self.rows: dict[str, list[NDArray]] = {
+        self.rows: dict[str, list[NDArray[Any]]] = {
             name: [] for name in ("image", "previous", "current", "dice", "references")
         }
 

@@ -8,7 +8,7 @@ middle of the largest error. All distances are in millimetres.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ class RobotUser:
         self.wrong_side, self.slip, self.overlook = float(wrong_side), float(slip), float(overlook)
         self.seed, self.epoch, self.case = seed, epoch, case
 
-    def next_click(self, target: NDArray, mask: NDArray | None = None, round: int = 1) -> RobotClick | None:
+    def next_click(self, target: NDArray[Any], mask: NDArray[Any] | None = None, round: int = 1) -> RobotClick | None:
         """Return the next click, or None when there is nothing to correct.
 
         Args:

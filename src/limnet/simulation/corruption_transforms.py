@@ -107,7 +107,7 @@ class DamageSuperpixelsd(RandomizableTransform, MapTransform):
             gray = image[0] if image.ndim == 3 else image
 
             def damage(
-                mask: NDArray[np.bool_], channel: int, seed: int = seed, gray: NDArray = gray
+                mask: NDArray[np.bool_], channel: int, seed: int = seed, gray: NDArray[Any] = gray
             ) -> tuple[NDArray[np.bool_], Record]:
                 rng = np.random.default_rng((seed, channel))
                 defective, parameters = damage_superpixels(mask, gray, rng, *self.iou)

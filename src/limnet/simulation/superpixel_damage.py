@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,7 +99,7 @@ def apply_superpixels(mask: ArrayLike, image: ArrayLike, parameters: SuperpixelD
     return result
 
 
-def superpixels(image: NDArray, cell: int) -> NDArray[np.int64]:
+def superpixels(image: NDArray[Any], cell: int) -> NDArray[np.int64]:
     """Cut an image into superpixels (SLIC).
 
     Args:
@@ -135,7 +136,7 @@ def _slic(data: bytes, shape: tuple[int, ...], cell: int) -> NDArray[np.int64]:
 
 def _draw(
     truth: NDArray[np.bool_],
-    gray: NDArray,
+    gray: NDArray[Any],
     rng: np.random.Generator,
     cell: int,
     margin: int,
@@ -174,7 +175,7 @@ def _miss(iou: float, low: float, high: float) -> float:
     return max(low - iou, iou - high, 0.0)
 
 
-def _arrays(mask: ArrayLike, image: ArrayLike) -> tuple[NDArray[np.bool_], NDArray]:
+def _arrays(mask: ArrayLike, image: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     truth, gray = np.asarray(mask) != 0, np.asarray(image)
     if truth.ndim != 2 or truth.shape != gray.shape:
         raise InputError(f"mask has shape {truth.shape}, image {gray.shape}; give one slice (H, W) of each")

@@ -66,7 +66,7 @@ class LiveDataModule(LightningDataModule):
         first = min(self.pool, max(8 * self.batch_size, BLOCK))
         return ClipPool(DrawnBlocks(drawer, self.seed), self.batch_size, self.pool, first, self.workers, device)
 
-    def val_dataloader(self) -> DataLoader | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The same clips every time, in batches of 40; nothing where no volume is held out."""
         sources = load_sources(self.root, "val", VALIDATION_WEIGHTS)
         if not sources:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def _group(groups: dict[str, str], case: str, label: str) -> str:
     return groups[case]
 
 
-def _case(root: Path, file: str, entry: dict) -> LabelledCase:
+def _case(root: Path, file: str, entry: dict[str, Any]) -> LabelledCase:
     name = Path(file).stem
     kind = str(entry.get("modality", "")).upper()
     return LabelledCase(
