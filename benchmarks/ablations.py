@@ -42,7 +42,6 @@ from limnet.metrics.interaction import click_compliance
 from limnet.segmenter import InteractiveSegmenter
 
 RELEASED, TRUE = "as released", "clicked slices true"
-NEVER = 1 << 20  # empty slices no volume has
 SURE = 0.65  # for models that do not end open sweeps where they are unsure
 GROWTH = 1.5  # for models that do not end open sweeps where they have grown
 BACK = 10  # slices, for models that do not look back
@@ -56,7 +55,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         RELEASED: {},
         f"scope {other}": {"scope": other},
         "window does not follow": {"follow_window": False},
-        "no early stop": {"stop_after_empty": NEVER},
+        "no early stop": {"stop_after_empty": 0},
         f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
         f"{'no ' if own.most_growth else ''}end where grown": {"most_growth": 0.0 if own.most_growth else GROWTH},
         f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},

@@ -38,9 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--interaction", help="folder of the interaction part, or of its training")
     parser.add_argument("--propagation", help="the same of the propagation part")
     parser.add_argument("--quality", help="the same of the quality part; left out: no fusion")
-    parser.add_argument(
-        "--setting", action="append", default=[], metavar="NAME=JSON", help="such as scope='\"interval\"'"
-    )
+    parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="such as scope=interval")
     parser.add_argument("--notes", type=Path, help="JSON with data and limits for the card")
     parser.add_argument("--open", type=Path, help="result of benchmarks/open_volumes.py")
     parser.add_argument("--open-data", default="volumes never trained on", help="what --open was measured on")
@@ -49,27 +47,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--machine", default="two CPU cores of a server", help="where the numbers were measured")
     parser.add_argument("--out", type=Path, required=True)
     return parser
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """["tau=0.5"] to {"tau": 0.5}.
-
-    Raises:
-        InputError: no "=", no name, or a value that is no JSON.
-    """
-    from limnet.errors import InputError
-
-    found = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        wrong = InputError(f"--setting is {text!r}; give NAME=JSON, such as tau=0.5 or scope='\"interval\"'")
-        if not name:
-            raise wrong
-        try:
-            found[name] = json.loads(value)
-        except ValueError as error:
-            raise wrong from error
-    return found
 
 
 def read_json(path: Path, option: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -156,6 +133,7 @@ def release(args: argparse.Namespace) -> None:
     from limnet.hub.model import save_model
     from limnet.hub.results import Results, write_results
     from limnet.hub.verify import verify_model
+    from limnet.settings import parse_settings
     from limnet.training.start import find_part
 
     def part(name: str, role: str) -> Any:

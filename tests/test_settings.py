@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from limnet.errors import InputError
-from limnet.settings import Settings
+from limnet.settings import Settings, parse_settings
 
 
 def test_round_trip() -> None:
@@ -19,7 +19,7 @@ def test_round_trip() -> None:
         {"tau": 1.1},
         {"tau": True},
         {"tau": float("nan")},
-        {"stop_after_empty": 0},
+        {"stop_after_empty": -1},
         {"click_fallback": -1},
         {"cache_bytes": 1.5},
         {"taw": 0.5},
@@ -29,6 +29,25 @@ def test_round_trip() -> None:
 def test_refuses(bad: object) -> None:
     with pytest.raises(InputError):
         Settings.from_json(bad)
+
+
+def test_the_paper_alone() -> None:
+    """Both scope and threshold are the paper's; whatever else a setting could add is off."""
+    paper = Settings.paper().to_json()
+    others = {"scope", "tau", "follow_window", "cache_bytes", "short_side"}
+    assert (paper["scope"], paper["tau"]) == ("volume", 0.5)
+    assert {name: value for name, value in paper.items() if name not in others and value} == {}
+
+
+def test_settings_as_text() -> None:
+    assert parse_settings(["tau=0.3", "scope=interval", "look_across=true"]) == {
+        "tau": 0.3,
+        "scope": "interval",
+        "look_across": True,
+    }
+    for text, message in (("tau", "give NAME=VALUE"), ("taw=1", "settings are"), ("tau=half", "tau is 'half'")):
+        with pytest.raises(InputError, match=message):
+            parse_settings([text])
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, True, "0.5"])

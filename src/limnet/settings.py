@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +24,7 @@ class Settings:
             neighbouring prompted slices.
         tau: Threshold of eq. (4): the previous mask of a slice is kept where P(previous is better) > tau. In [0, 1]; 1
             turns fusion off.
-        stop_after_empty: A direction ends after this many empty slices in a row (>= 1).
+        stop_after_empty: A direction ends after this many empty slices in a row. 0 turns it off: it goes to the end.
         least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
             this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
         most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times
@@ -65,10 +67,28 @@ class Settings:
         for name in ("follow_window", "look_across", "one_sided"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
-        for name, least in (("stop_after_empty", 1), ("look_back", 0), ("click_fallback", 0), ("cache_bytes", 0)):
+        for name, least in (("stop_after_empty", 0), ("look_back", 0), ("click_fallback", 0), ("cache_bytes", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")
+
+    @classmethod
+    def paper(cls) -> Settings:
+        """The method of the paper: every round sweeps to both ends of the volume, eq. (4) with tau .5, no more.
+
+        Everything that limnet adds is off. `follow_window` stays: it says at which scale a network was trained to see.
+        """
+        return cls(
+            scope="volume",
+            tau=0.5,  # the paper gives no number; eq. (3) gives a probability, and .5 takes the likelier mask
+            stop_after_empty=0,
+            least_sure=0.0,
+            most_growth=0.0,
+            look_across=False,
+            look_back=0,
+            one_sided=False,
+            click_fallback=0,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary, the inverse of `from_json`."""
@@ -85,6 +105,25 @@ class Settings:
         if not isinstance(data, dict) or set(data) - set(names):
             raise InputError(f"settings are an object with the entries {', '.join(names)}; got {str(data)[:120]}")
         return cls(**data)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings from "NAME=VALUE": ["tau=0.5", "scope=interval"] to {"tau": 0.5, "scope": "interval"}.
+
+    Raises:
+        InputError: another form, no such setting, or a value that it cannot have.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--setting is {text!r}; give NAME=VALUE, such as tau=0.5 or scope=interval")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    Settings.from_json(found)
+    return found
 
 
 def check_scope(scope: Any) -> Scope:

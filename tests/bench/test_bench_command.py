@@ -172,7 +172,7 @@ def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.
     made: list[Predictor] = []
     monkeypatch.setattr("limnet.commands.bench.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
     run("bench", "table2", "--data", table_root(tmp_path / "data"), "--tau", 0.5)
-    assert [method.name for method in made] == ["limnet-tiny tau=1.0", "limnet-tiny tau=0.5"]
+    assert [method.name for method in made] == ["limnet-tiny (paper) tau=1.0", "limnet-tiny (paper) tau=0.5"]
     assert [predictor_config(method)["settings"]["tau"] for method in made] == [1.0, 0.5]
 
 

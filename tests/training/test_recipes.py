@@ -193,8 +193,8 @@ def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--setting", "tau=x"], "--setting is 'tau=x'; give NAME=JSON"),
-        (["--setting", "tau"], "--setting is 'tau'; give NAME=JSON"),
+        (["--setting", "tau=x"], "tau is 'x'; it is a probability"),
+        (["--setting", "tau"], "--setting is 'tau'; give NAME=VALUE"),
         (["--notes", "nope.json"], "--notes is nope.json, which does not exist"),
         (["--notes", __file__], "which cannot be read"),
         (["--notes", "other.json"], "give a JSON object with the list(s) data, limits"),

@@ -18,6 +18,8 @@ from limnet.volume import Volume
 if TYPE_CHECKING:
     from limnet.bench.protocol import Voxel
 
+METHODS = ("ours", "paper")
+
 
 class LimnetSession:
     """One case of limnet; takes clicks, boxes and a mask to start from."""
@@ -53,6 +55,7 @@ class LimnetPredictor:
         device: where to compute.
         precision: "auto", "fp32" or "bf16".
         label: name in tables; the model's by default.
+        method: where settings start from: "ours", the model's own, or "paper", `Settings.paper()`.
     """
 
     model: str = "limnet-tiny"
@@ -63,8 +66,11 @@ class LimnetPredictor:
     device: str = "cpu"
     precision: str = "auto"
     label: str = ""
+    method: str = "ours"
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"method is {self.method!r}; allowed are {' and '.join(METHODS)}")
         unknown = set(self.settings) - set(Settings.__dataclass_fields__)
         if unknown:
             raise InputError(
@@ -73,23 +79,29 @@ class LimnetPredictor:
 
     @property
     def name(self) -> str:
-        """Label, or the model with what differs from its own settings."""
-        return self.label or " ".join([str(self.model), *(f"{k}={v}" for k, v in self._overrides().items())])
+        """Label, or the model with the method, where it is not its own, and what differs from that."""
+        method = [] if self.method == "ours" else [f"({self.method})"]
+        return self.label or " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self._overrides().items())])
+
+    @property
+    def chosen_settings(self) -> Settings:
+        """The settings of every case; loads the model where they are its own."""
+        start = Settings.paper() if self.method == "paper" else self.segmenter.settings
+        return replace(start, **self._overrides())
 
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the weights; threads do not belong to it."""
         return {
             "class": "LimnetPredictor",
+            **({} if self.method == "ours" else {"method": self.method}),
             "model": self.segmenter.identity,
-            "settings": replace(self.segmenter.settings, **self._overrides()).to_json(),
+            "settings": self.chosen_settings.to_json(),
             "precision": self.precision,
         }
 
     def start(self, volume: Volume, axis: int) -> LimnetSession:
         """Open a case; see `Predictor.start`."""
-        segmenter = self.segmenter
-        settings = replace(segmenter.settings, **self._overrides())
-        return LimnetSession(segmenter.open(volume, axis=axis, settings=settings))
+        return LimnetSession(self.segmenter.open(volume, axis=axis, settings=self.chosen_settings))
 
     @property
     def segmenter(self) -> InteractiveSegmenter:

@@ -110,7 +110,9 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
         raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
     if suite.scores != "clicks" and (options.target is not None or options.way is not None):
         raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
-    return dataclasses.replace(suite, root=str(root))
+    if suite.scores == "clicks" and options.method is not None:
+        raise InputError(f"benchmark {name} asks the click network alone; leave --method out")
+    return dataclasses.replace(suite, root=str(root), method=options.method or suite.method)
 
 
 def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:

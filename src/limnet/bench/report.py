@@ -149,6 +149,7 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
     if table is not None:
         parts += ["Published numbers are printed as they are, percent as shares of 1: " + table.source + ".", ""]
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]
+    parts += _settings(found)
     # One command may have run several methods.
     parts += dict.fromkeys(f"`{results.header['command']}` ({_origin(results)})  " for results in found)
     return "\n".join(parts) + "\n"
@@ -207,6 +208,20 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
         "Rounds lost: share of later rounds in which Dice fell by more than .02."
     )
     return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
+
+
+def _settings(found: Sequence[BenchResults]) -> list[str]:
+    """What every method was told, by name; nested entries, such as the hashes of a model, stay in the result file."""
+    lines = []
+    for results in found:
+        told = dict(results.header["predictor"])
+        told |= told.pop("settings", {})
+        plain = {k: v for k, v in told.items() if k not in ("name", "class") and isinstance(v, (str, int, float))}
+        if plain:
+            lines.append(
+                f"- {results.name}: {', '.join(f'{key} {_plain(str(value))}' for key, value in plain.items())}"
+            )
+    return ["Settings:", "", *lines, ""] if lines else []
 
 
 def _challenge(found: Sequence[BenchResults]) -> list[str]:

@@ -34,6 +34,7 @@ class Suite:
         choices: case name -> choice, for suites over several data sets; `choice` for all others.
         parts: what decides the numbers besides, as JSON types; becomes part of the configuration.
         variants: settings of limnet models, each run for itself, such as {"tau": 1.0}.
+        method: settings that limnet models start from, see `LimnetPredictor.method`.
         limnet: makes the method of a limnet model; takes what `LimnetPredictor` takes.
         scores: "challenge" adds the scores of the CVPR 2025 challenge to reports; "clicks" counts clicks to an IoU.
         published: table of `published.json` whose columns are the groups, if there is one.
@@ -52,6 +53,7 @@ class Suite:
     choices: Mapping[str, ObjectChoice] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
     variants: Sequence[Mapping[str, Any]] = ({},)
+    method: str = "ours"
     limnet: Callable[..., Predictor] = LimnetPredictor
     scores: str | None = None
     published: str | None = None
@@ -103,6 +105,7 @@ class SuiteOptions:
         parts: names of the data sets to take, of those that a suite joins.
         target: IoU at which an object ends, where clicks are counted.
         way: how a click network alone is asked, see `limnet.bench.click_predictor.ClickPredictor`.
+        method: settings that limnet models start from, see `LimnetPredictor.method`.
     """
 
     split: str | None = None
@@ -118,6 +121,7 @@ class SuiteOptions:
     parts: tuple[str, ...] = ()
     target: float | None = None
     way: str | None = None
+    method: str | None = None
 
     def played(self, default: RobotRounds) -> RobotRounds:
         """`default` with what these options change."""

@@ -37,6 +37,17 @@ Precision = Annotated[str, typer.Option("--precision", help="Of the model: auto,
 Threads = Annotated[int, typer.Option("--threads", help="Threads per process; 0 leaves them as they are.", min=0)]
 Scope = Annotated[str | None, typer.Option("--scope", help="Propagation scope; the model's own by default.")]
 Tau = Annotated[float | None, typer.Option("--tau", help="Fusion threshold, 1 turns fusion off; the model's own.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="Of limnet models: paper (its method and no more; default of its tables) or ours (the model's settings).",
+    ),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--setting", help="Setting of limnet models, NAME=VALUE, such as look_back=0; may be repeated."),
+]
 Split = Annotated[str | None, typer.Option("--split", help="Split of the data set; the benchmark's own by default.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds per object.", min=1)]
 PerCase = Annotated[int | None, typer.Option("--per-case", help="At most so many objects of a case.", min=1)]
@@ -89,6 +100,8 @@ def _command(name: str) -> Callable[..., None]:
         way: Way = None,
         scope: Scope = None,
         tau: Tau = None,
+        method: Method = None,
+        setting: Setting = None,
         views: Views = True,
         threads: Threads = 0,
         precision: Precision = "auto",
@@ -98,14 +111,16 @@ def _command(name: str) -> Callable[..., None]:
     ) -> None:
         from limnet.bench.registry import build_peer, build_suite
         from limnet.bench.suite import SuiteOptions
+        from limnet.settings import parse_settings
 
         options = SuiteOptions(split, rounds, per_case, per_group, smallest, axis, nsd, jitter, seed, dataset)
-        options = dataclasses.replace(options, parts=tuple(part or ()), target=target, way=way)
+        options = dataclasses.replace(options, parts=tuple(part or ()), target=target, way=way, method=method)
         suite = build_suite(name, data, options)
         accelerator, device = _device(accelerator)
         models = model or ([] if peer else ["limnet-tiny"])
+        given = parse_settings(setting or [])
         predictors: list[Predictor] = [
-            suite.limnet(m, scope, tau, variant, threads, device, precision)
+            suite.limnet(m, scope, tau, {**given, **variant}, threads, device, precision, method=suite.method)
             for m in models
             for variant in suite.variants
         ]

@@ -33,9 +33,10 @@ class Propagator:
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: features of the case; a private one when None.
-        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default), `least_sure` (an
-            open sweep ends at a slice whose mask is less sure; 0, off, by default) and `most_growth` (or that is larger
-            than the largest prompted one by more than this factor; 0, off, by default). None for the defaults.
+        settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default, 0 turns it off),
+            `least_sure` (an open sweep ends at a slice whose mask is less sure; 0, off, by default) and `most_growth`
+            (or that is larger than the largest prompted one by more than this factor; 0, off, by default). None for the
+            defaults.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class Propagator:
                     break
                 results[index] = result
                 empty = 0 if (results[index] > 0.5).any() else empty + 1
-                if empty >= self.stop_after_empty:
+                if 0 < self.stop_after_empty <= empty:
                     count.skip(abs(end - index))
                     break
             count.add()

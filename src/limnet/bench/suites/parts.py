@@ -55,6 +55,8 @@ def join(
 ) -> Suite:
     """A suite of all parts that are there; its published table is the one of its name, if there is one.
 
+    limnet models run the method of the paper, whatever settings they come with, unless the options say otherwise.
+
     A part whose folder cannot be used stops no other: a warning and the note of the suite tell it.
 
     Args:
@@ -112,6 +114,7 @@ def join(
         choices=choices,
         parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
         variants=variants,
+        method="paper",
         published=name if name in published_names() else None,
         note=" ".join(text for text in (note, told_fewer(fewer), missing, broken) if text),
     )
