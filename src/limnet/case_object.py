@@ -15,8 +15,9 @@ from limnet.bitmask import BitMask
 from limnet.engine import Progress
 from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
-from limnet.rounds import apply_prompt, propagate_prompts
+from limnet.live import Live, Update
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Prompt2D, Scribble, mask_array
+from limnet.rounds import Bench, accept_slice, apply_prompt, propagate_prompts
 from limnet.settings import check_scope
 from limnet.slices import dense_mask, dense_probability, pack, unpack
 from limnet.suggestion import Suggestion, suggest
@@ -34,6 +35,11 @@ class CaseObject:
     - `propagate`: False predicts the prompted slice only; `propagate()` later does the rest for all such prompts.
     - `scope`: "volume" or "interval", instead of the setting.
     - `progress`: called with (done, total) slices; returning False cancels (`Cancelled`). Ctrl-C is safe too.
+    - `on_update`: called with (box, mask of that box, done, total) whenever the mask changes while the round runs, for
+      a screen: the prompted slice first, then slices as they are found, then what fusion made of them. `box` is
+      ((first, end), (first, end), (first, end)) along the volume's axes. Returning False cancels. Whoever pastes every
+      mask into the mask before the round has the mask that the method returns; a cancelled round left the case as it
+      was, and so should the screen.
 
     Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles and lassos lie on one slice of the
     case's axis. All prompt methods return the mask, a new bool (D, H, W) array.
@@ -59,6 +65,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """Mark one voxel (z, y, x) as object (positive) or background; it keeps that label.
 
@@ -75,7 +82,9 @@ class CaseObject:
             >>> bool(mask[3, 4, 4])
             False
         """
-        return self.prompt(Click(_triple(point), positive), propagate=propagate, scope=scope, progress=progress)
+        return self.prompt(
+            Click(_triple(point), positive), propagate=propagate, scope=scope, progress=progress, on_update=on_update
+        )
 
     def scribble(
         self,
@@ -85,6 +94,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
 
@@ -98,7 +108,7 @@ class CaseObject:
             True
         """
         stroke = Scribble.of(points_or_mask, positive)
-        return self.prompt(stroke, propagate=propagate, scope=scope, progress=progress)
+        return self.prompt(stroke, propagate=propagate, scope=scope, progress=progress, on_update=on_update)
 
     def box(
         self,
@@ -108,6 +118,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """Say that the object lies between two corners (z, y, x), both inclusive.
 
@@ -124,7 +135,9 @@ class CaseObject:
             >>> np.flatnonzero(mask.any(axis=(1, 2))).tolist()
             [1, 2, 3, 4, 5]
         """
-        return self.prompt(Box(_triple(lo), _triple(hi)), propagate=propagate, scope=scope, progress=progress)
+        return self.prompt(
+            Box(_triple(lo), _triple(hi)), propagate=propagate, scope=scope, progress=progress, on_update=on_update
+        )
 
     def lasso(
         self,
@@ -134,6 +147,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """Draw a closed outline of (N >= 3, 3) points on one slice, around the object or around what is not object.
 
@@ -142,7 +156,7 @@ class CaseObject:
             InputError: if it encloses nothing or touches several slices.
         """
         outline = Lasso(points, positive)  # type: ignore[arg-type]
-        return self.prompt(outline, propagate=propagate, scope=scope, progress=progress)
+        return self.prompt(outline, propagate=propagate, scope=scope, progress=progress, on_update=on_update)
 
     def set_mask(
         self,
@@ -153,6 +167,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """State the mask itself: one slice (bool (H, W) with its index) or the volume (bool (D, H, W)).
 
@@ -168,6 +183,7 @@ class CaseObject:
             propagate: See the class, likewise the next two.
             scope: See the class.
             progress: See the class.
+            on_update: See the class.
 
         Raises:
             InputError: if the shape does not fit, or a (D, H, W) mask is empty.
@@ -178,7 +194,9 @@ class CaseObject:
             True
         """
         stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
-        return self.prompt(stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress)
+        return self.prompt(
+            stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress, on_update=on_update
+        )
 
     def prompt(
         self,
@@ -187,6 +205,7 @@ class CaseObject:
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
+        on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
         """One round from a prompt object; the other methods come here.
 
@@ -206,14 +225,16 @@ class CaseObject:
         before = self._state
         bench = self._case._bench(self._name)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
-        _check_progress(progress)
+        _check_callback("progress", "(done, total)", progress)
+        bench = self._shown_on(bench, before, on_update)
         state = apply_prompt(bench, before, prompt)
         if propagate and not (isinstance(prompt, MaskPrompt) and not prompt.frozen):
             state = propagate_prompts(bench, before, state, chosen, progress)
-        self._case._push(self._name, state, before)
-        return self.mask
+        return self._done(bench, state, before)
 
-    def propagate(self, progress: Progress | None = None, *, scope: str | None = None) -> NDArray[np.bool_]:
+    def propagate(
+        self, progress: Progress | None = None, *, scope: str | None = None, on_update: Update | None = None
+    ) -> NDArray[np.bool_]:
         """Propagate the prompts that were given with `propagate=False`; with none, the last prompt once more.
 
         Raises:
@@ -222,12 +243,11 @@ class CaseObject:
             ConflictError: see `prompt`.
         """
         self._check_open()
-        _check_progress(progress)
+        _check_callback("progress", "(done, total)", progress)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         state = self._state
-        bench = self._case._bench(self._name)
-        self._case._push(self._name, propagate_prompts(bench, state, state, chosen, progress), state)
-        return self.mask
+        bench = self._shown_on(self._case._bench(self._name), state, on_update)
+        return self._done(bench, propagate_prompts(bench, state, state, chosen, progress), state)
 
     # results
 
@@ -265,6 +285,19 @@ class CaseObject:
     def prompted(self) -> tuple[int, ...]:
         """Slices the user has prompted, ascending; later rounds leave them alone."""
         return tuple(sorted(self._state.prompts))
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """Slices the user has accepted and not prompted since, ascending; they are among `prompted`."""
+        state = self._state
+        told = {done.index: done.prompt for done in state.rounds if done.accepted}
+        return tuple(
+            sorted(
+                index
+                for index, prompt in told.items()
+                if isinstance(prompt, MaskPrompt) and state.prompts.get(index) == (Prompt2D("mask", mask=prompt.mask),)
+            )
+        )
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -329,6 +362,24 @@ class CaseObject:
         self._case._push(self._name, ObjectState.empty(len(self._case.view)))
         return self.mask
 
+    def accept(self, index: int) -> NDArray[np.bool_]:
+        """Freeze a slice as it is, bit for bit, whatever later rounds do; an empty one says that the object ends there.
+
+        A step like any other: `undo()` takes it back. Only a prompt of the user on the slice itself changes it again.
+
+        Args:
+            index: Slice along the case's axis.
+
+        Raises:
+            OutsideError: if there is no such slice.
+            InputError: if the object has no result yet.
+        """
+        self._check_open()
+        if not self._state.rounds:
+            raise InputError(f"object {self._name!r} has no result to accept: mark it first")
+        self._case._push(self._name, accept_slice(self._case._bench(self._name), self._state, index))
+        return self.mask
+
     def finish(self) -> NDArray[np.bool_]:
         """Declare the object done: it takes no more prompts, and its voxels belong to no other object from now on.
 
@@ -371,6 +422,18 @@ class CaseObject:
     def _state(self) -> ObjectState:
         return self._case._state_of(self._name)
 
+    def _shown_on(self, bench: Bench, before: ObjectState, on_update: Update | None) -> Bench:
+        _check_callback("on_update", "(box, mask, done, total)", on_update)
+        if on_update is None:
+            return bench
+        return replace(bench, live=Live(on_update, before.slices, bench.view.axis, bench.excluded))
+
+    def _done(self, bench: Bench, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
+        if bench.live is not None:
+            bench.live.settle(state.slices)
+        self._case._push(self._name, state, before)
+        return self.mask
+
     def _check_open(self) -> None:
         if self._state.finished:
             raise InputError(f"object {self._name!r} is finished: call reopen() (or undo()) before changing it")
@@ -380,6 +443,6 @@ def _triple(value: Any) -> tuple[int, int, int]:
     return value  # checked by the prompt itself
 
 
-def _check_progress(progress: Any) -> None:
-    if progress is not None and not callable(progress):
-        raise InputTypeError(f"progress must be a function of (done, total), got {type(progress).__name__}")
+def _check_callback(name: str, arguments: str, given: Any) -> None:
+    if given is not None and not callable(given):
+        raise InputTypeError(f"{name} must be a function of {arguments}, got {type(given).__name__}")

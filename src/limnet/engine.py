@@ -57,6 +57,7 @@ class SlicePropagator(Protocol):
         known: Callable[[int], Slice],
         progress: Progress | None,
         within: tuple[int, int] | None = None,
+        found: Callable[[int, Slice], None] | None = None,
     ) -> Mapping[int, Slice]:
         """New (H, W) float32 probabilities of the slices it computed, never of prompted ones.
 
@@ -68,6 +69,8 @@ class SlicePropagator(Protocol):
             known: Gives the current result of a slice.
             progress: Told (done, total) after each slice.
             within: First and last slice the object is known to reach; given only where something is known.
+            found: Told every slice with its probabilities as soon as it is computed, for a screen; given only where
+                somebody looks. It may be called more than once for a slice, or never: the result counts.
         """
         ...
 

@@ -25,6 +25,7 @@ class Round:
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
         reanswered: Slices prompted in earlier rounds whose click was answered anew (`limnet.look_back`), in order.
+        accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
     """
 
     prompt: Prompt | None
@@ -33,6 +34,7 @@ class Round:
     computed: int = 0
     kept: int = 0
     reanswered: tuple[int, ...] = ()
+    accepted: bool = False
 
 
 @dataclass(frozen=True, eq=False)

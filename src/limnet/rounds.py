@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limnet.across import joined, look_across
+from limnet.bitmask import BitMask
 from limnet.bounds import Frame, frame_of, framed, slice_bounds
 from limnet.compliance import enforce
 from limnet.engine import Engine, Progress, Slice
 from limnet.errors import Cancelled, InputError
 from limnet.fusion import fuse
 from limnet.history import ObjectState, Round, frozen_array
+from limnet.live import Live
 from limnet.look_back import look_back
 from limnet.neighbour import neighbour
 from limnet.one_sided import one_sided, sign_of
@@ -39,6 +42,7 @@ class Bench:
         settings: Settings of the case.
         fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
         excluded: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
+        live: Tells a screen what changes while a round runs, or None.
     """
 
     engine: Engine
@@ -46,6 +50,7 @@ class Bench:
     settings: Settings
     fixed_window: bool
     excluded: Callable[[int], NDArray[np.bool_] | None]
+    live: Live | None = None
 
     def view_of(self, state: ObjectState) -> SliceView:
         """The view with the object's intensity window."""
@@ -101,6 +106,8 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
             probability = bench.engine.predictor.predict(view, index, drawn, previous, nearest)
         obedient = enforce(framed(_checked(probability, view), frame), drawn, bench.settings.click_fallback)
         slices[index] = bench.packed(index, obedient)
+        if bench.live is not None:
+            bench.live.settle(tuple(slices), [index])
     indices = [index for index, _ in placed]
     bounds = slice_bounds(state, prompt, indices, axis)
     reach = _reach(bench, view, state.reach, placed, slices)
@@ -119,6 +126,32 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         rounds=(*state.rounds, done),
     )
     return _with_quality(bench, state, new)
+
+
+def accept_slice(bench: Bench, state: ObjectState, index: int) -> ObjectState:
+    """State in which a slice is frozen as it is, like one whose mask the user stated.
+
+    Raises:
+        OutsideError: if there is no such slice.
+    """
+    number = bench.view.checked_index(index)
+    visible = unpack(state.slices[number], bench.view.shape) > 0.5
+    if (taken := bench.excluded(number)) is not None:
+        visible &= ~taken
+    mask = BitMask.of(visible)
+    slices = list(state.slices)
+    if taken is not None:
+        slices[number] = bench.packed(number, unpack(state.slices[number], bench.view.shape))
+    quality = state.quality.copy()
+    quality[number] = 1.0
+    return replace(
+        state,
+        slices=tuple(slices),
+        quality=frozen_array(quality),
+        known=state.known | {number},
+        prompts={**state.prompts, number: (Prompt2D("mask", mask=mask),)},
+        rounds=(*state.rounds, Round(MaskPrompt(mask, number), number, accepted=True)),
+    )
 
 
 def propagate_prompts(
@@ -160,17 +193,18 @@ def propagate_prompts(
         if targets:
             work.append((origin, targets))
     behind, total = 0, sum(len(targets) for _, targets in work)
-    if not total and (watch := _watch(progress, 0, 1, 1)) is not None:
+    if not total and (watch := _watch(progress, 0, 1, 1, bench.live)) is not None:
         watch(1, 1)  # nothing to compute, and a progress bar should end
     for origin, targets in work:
 
         def known(index: int) -> Slice:
             return unpack(found[index] if index in found else state.slices[index], shape)
 
-        watch = _watch(progress, behind, len(targets), total)
+        watch = _watch(progress, behind, len(targets), total, bench.live)
         propagate = bench.engine.propagator.propagate
         within = () if state.reach is None else (state.reach,)
-        result = propagate(view, prompts, origin, scope, known, watch, *within)
+        live: dict[str, Any] = {} if bench.live is None else {"found": _shown(bench.live, frame, set(targets))}
+        result = propagate(view, prompts, origin, scope, known, watch, *within, **live)
         behind += len(targets)
         for i in targets:  # a slice left out lies behind an early stop: the object had ended before it
             found[i] = bench.packed(i, framed(_checked(result[i], view), frame)) if i in result else None
@@ -352,13 +386,26 @@ def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: i
     return [i for i in pending if any(0 <= j < depth and j not in filled for j in (i - 1, i + 1))]
 
 
-def _watch(progress: Progress | None, before: int, share: int, total: int) -> Progress | None:
+def _shown(live: Live, frame: Frame | None, targets: set[int]) -> Callable[[int, Slice], None]:
+    """Shows slices as a propagation finds them; where two sweeps meet, the second one and their blend come after."""
+
+    def found(index: int, probability: Slice) -> None:
+        if index in targets:
+            live.found(index, framed(probability, frame))
+
+    return found
+
+
+def _watch(progress: Progress | None, before: int, share: int, total: int, live: Live | None) -> Progress | None:
     """Progress of one propagation, which has `share` of the round's `total` slices and comes after `before` of them."""
-    if progress is None:
+    if progress is None and live is None:
         return None
 
     def tell(done: int, of: int) -> None:
-        answer = progress(before + share * done // max(of, 1), total)
+        at = before + share * done // max(of, 1)
+        if live is not None:
+            live.done, live.total = at, total
+        answer = None if progress is None else progress(at, total)
         if isinstance(answer, (bool, np.bool_)) and not answer:
             raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
 

@@ -175,6 +175,7 @@ def _round_to_json(done: Round) -> dict[str, Any]:
         "computed": done.computed,
         "kept": done.kept,
         "reanswered": list(done.reanswered),
+        "accepted": done.accepted,
     }
 
 
@@ -186,4 +187,5 @@ def _round_from_json(data: dict[str, Any]) -> Round:
         computed=int(data["computed"]),
         kept=int(data["kept"]),
         reanswered=tuple(int(i) for i in data.get("reanswered", ())),  # sessions older than the field lack it
+        accepted=bool(data.get("accepted", False)),
     )

@@ -77,7 +77,7 @@ class SliceView:
 
     def raw(self, index: int) -> NDArray[np.float32]:
         """Slice in raw units, float32 (H, W) or (H, W, 3); a fresh array, NaN and infinities as they are."""
-        return self._stack[self._checked(index)].astype(np.float32)
+        return self._stack[self.checked_index(index)].astype(np.float32)
 
     def image(self, index: int) -> NDArray[np.float32]:
         """Windowed slice, float32 (C, H, W) in [0, 1], contiguous; C is 1 or 3.
@@ -85,7 +85,7 @@ class SliceView:
         NaN and -inf become 0, +inf becomes 1; a constant volume becomes zeros under the automatic window.
         """
         low, high = self.window
-        slab = self._stack[self._checked(index)]
+        slab = self._stack[self.checked_index(index)]
         precise = slab.dtype.itemsize > 4 or (slab.dtype.kind in "iu" and slab.dtype.itemsize == 4)
         scaled = slab.astype(np.float64 if precise else np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -115,7 +115,7 @@ class SliceView:
         Raises:
             OutsideError: slice or point outside the volume.
         """
-        index = self._checked(index)
+        index = self.checked_index(index)
         if yx is None or self.volume.is_color:
             return self.volume.intensity.default_window
         centre = np.asarray(yx, dtype=np.float64)
@@ -150,7 +150,8 @@ class SliceView:
     def _others(self) -> list[int]:
         return [axis for axis in range(3) if axis != self.axis]
 
-    def _checked(self, index: int) -> int:
+    def checked_index(self, index: int) -> int:
+        """A slice number as a plain integer; OutsideError or InputTypeError for anything else."""
         try:
             number = operator.index(index)
         except TypeError as error:

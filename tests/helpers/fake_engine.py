@@ -56,6 +56,7 @@ class ThresholdPropagator:
         known: Callable[[int], np.ndarray],
         progress: Callable[[int, int], object] | None,
         within: tuple[int, int] | None = None,
+        found: Callable[[int, np.ndarray], None] | None = None,
     ) -> dict[int, np.ndarray]:
         self.within = within
         self.calls.append((origin, scope, tuple(prompts)))
@@ -75,6 +76,8 @@ class ThresholdPropagator:
             image = view.raw(i)
             image = image if image.ndim == 2 else image.mean(axis=-1)
             result[i] = np.where(image >= self.threshold, 0.8, 0.0).astype(np.float32)
+            if found is not None:
+                found(i, result[i])
             if progress is not None:
                 progress(done, len(todo))
         return result

@@ -63,6 +63,7 @@ class Propagator:
         known: Callable[[int], Slice] | None = None,
         progress: Progress | None = None,
         within: tuple[int, int] | None = None,
+        found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
         """Carry the mask of the prompted slice `origin` to both sides.
 
@@ -76,6 +77,8 @@ class Propagator:
             progress: called with (done, total) slices; returning False cancels.
             within: first and last slice that the object is known to reach; with no prompt ahead, a sweep goes on
                 beyond them only while it is very sure (`SURE_BEYOND`). None for no such knowledge.
+            found: told every slice with its probabilities as soon as a sweep has passed it; where two sweeps meet,
+                their blend is in the result only.
 
         Returns:
             Slice index to (H, W) float32 probabilities; prompted slices and slices behind an early stop are left out.
@@ -107,7 +110,7 @@ class Propagator:
         count = _Count(progress, max(total, 1))
         results = []
         for start, end, direction in sweeps:
-            results.append(self._sweep(view, prompts, start, end, direction, count, within))
+            results.append(self._sweep(view, prompts, start, end, direction, count, within, found))
         count.finish()
         merged = _merge(sweeps, results)
         if known is not None and scope == "interval":
@@ -149,6 +152,7 @@ class Propagator:
         direction: int,
         count: _Count,
         within: tuple[int, int] | None,
+        found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
         """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
         results: dict[int, Slice] = {}
@@ -176,6 +180,8 @@ class Propagator:
                     count.skip(abs(end - index))
                     break
                 results[index] = result
+                if found is not None:
+                    found(index, result)
                 empty = 0 if (results[index] > 0.5).any() else empty + 1
                 if 0 < self.stop_after_empty <= empty:
                     count.skip(abs(end - index))

@@ -54,6 +54,7 @@ class FlowCarrier(SlicePropagator):
         known: Callable[[int], Slice],
         progress: Progress | None,
         within: tuple[int, int] | None = None,
+        found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
         """Masks of the slices around `origin`; see `limnet.engine.SlicePropagator`."""
         result: dict[int, Slice] = {}
