@@ -21,6 +21,7 @@ from limnet.rounds import Bench, accept_slice, apply_prompt, propagate_prompts
 from limnet.settings import check_scope
 from limnet.slices import dense_mask, dense_probability, pack, unpack
 from limnet.suggestion import Suggestion, suggest
+from limnet.volume_io.masks import chosen_label, read_mask
 
 if TYPE_CHECKING:
     from limnet.case import Case
@@ -160,39 +161,48 @@ class CaseObject:
 
     def set_mask(
         self,
-        mask: ArrayLike,
+        mask: ArrayLike | str | os.PathLike[str],
         index: int | None = None,
         *,
         frozen: bool = True,
+        label: int | None = None,
         propagate: bool = True,
         scope: str | None = None,
         progress: Progress | None = None,
         on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
-        """State the mask itself: one slice (bool (H, W) with its index) or the volume (bool (D, H, W)).
+        """State the mask itself: one slice (bool (H, W) with its index), the volume (bool (D, H, W)), or a file.
 
         In a (D, H, W) mask every slice that is not empty is stated. Two or more such slices without a gap are taken as
         the whole object: nothing is added beyond its ends. A single slice, or slices with gaps, are propagated. An
         empty (H, W) mask says that the object is absent from that slice and ends there.
 
         Args:
-            mask: Boolean, or integers that are only 0 and 1.
+            mask: Boolean, or integers that are only 0 and 1; or a file with a mask on the volume's grid
+                (`limnet.volume_io.masks.read_mask`).
             index: Slice of an (H, W) mask along the case's axis.
             frozen: False makes a (D, H, W) mask a starting result that later rounds may change, not a set of prompts
                 (for correcting a mask from elsewhere).
+            label: Which label of a label map with several.
             propagate: See the class, likewise the next two.
             scope: See the class.
             progress: See the class.
             on_update: See the class.
 
         Raises:
-            InputError: if the shape does not fit, or a (D, H, W) mask is empty.
+            InputError: if the shape or the file's grid does not fit, a (D, H, W) mask is empty, or `label` is needed.
+            MissingFileError: if there is no such file.
+            FileFormatError: if the file is damaged or no mask.
 
         Example:
             >>> mask = case.set_mask(ball)
             >>> bool((mask == ball).all())
             True
         """
+        if isinstance(mask, (str, os.PathLike)):
+            mask = read_mask(mask, self._case.volume, label)
+        elif label is not None:
+            mask = chosen_label(mask_array(mask), label)
         stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
         return self.prompt(
             stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress, on_update=on_update

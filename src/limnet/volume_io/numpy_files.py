@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError
+from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
 
@@ -43,6 +43,26 @@ def read_npz(path: Path, index: int | None = None) -> Volume:
         )
     return Volume.from_array(
         _one(path, array, index), None if spacing is None else spacing.ravel().tolist(), source=path
+    )
+
+
+def load_label(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The array of a .npy file, or `label` and `spacing` (None without) of a .npz file; pickles are refused."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found, None
+        with found as archive:
+            names = list(archive.files)
+            spacing = archive["spacing"].ravel() if "spacing" in names else None
+            if "label" in names:
+                return archive["label"], spacing
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} does not exist. Check the path") from error
+    except (*_DAMAGE, AttributeError, TypeError) as error:
+        raise _damaged(path, error) from error
+    raise FileFormatError(
+        f"{path} has no key 'label', only {names}. Save with numpy.savez(path, label=..., spacing=...)"
     )
 
 
