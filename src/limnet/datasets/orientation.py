@@ -59,24 +59,6 @@ def reorient(
     return np.ascontiguousarray(turned.transpose(2, 1, 0, *range(3, array.ndim))), moved
 
 
-def turned_like(
-    array: NDArray[Any], affine: NDArray[np.float64], like: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Bring a volume onto the axes of another one, without resampling: see `reorient`.
-
-    Args:
-        array: (D, H, W) or (D, H, W, 3).
-        affine: (4, 4), reversed array index -> RAS mm.
-        like: affine of the other volume, likewise.
-
-    Returns:
-        The array, and its affine.
-    """
-    import nibabel
-
-    return reorient(array, affine, nibabel.aff2axcodes(like))
-
-
 def grids_apart(shape: tuple[int, int, int], first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """How many mm two grids of one shape (D, H, W) lie apart at the corner where it is most.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, InputError, InputTypeError
 from limnet.volume import Volume
 
-_TOLERANCE = 0.05  # voxels between corners that are the same: float32 headers differ by less, shifted grids by more
+_TOLERANCE = 0.25  # voxels between corners that are the same: headers round; corner taken for centre is half a voxel
 _SHOWN = 12  # labels named in a message
 
 

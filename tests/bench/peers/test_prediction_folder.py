@@ -87,7 +87,7 @@ def test_messages(tmp_path: Path):
     with pytest.raises(InputError, match="name of the case"):
         PredictionFolderPeer(folder=str(tmp_path)).start(volume, 0)
     write(tmp_path, "case_1.nii.gz", truth[:5])
-    with pytest.raises(FileFormatError, match="on its grid"):
+    with pytest.raises(InputError, match="on its grid"):
         start(tmp_path, volume, "x")
     Volume.from_array(np.full(volume.shape, 0.5)).write_map(np.full(volume.shape, 0.5), tmp_path / "case_1.nii.gz")
     with pytest.raises(FileFormatError, match="fractions"):

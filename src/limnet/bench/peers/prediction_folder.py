@@ -14,13 +14,12 @@ from scipy import ndimage
 
 from limnet.bench.fingerprint import folder_mark
 from limnet.bench.protocol import Voxel
-from limnet.datasets.orientation import grids_apart, turned_like
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
+from limnet.volume_io.masks import on_grid
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _PLACED = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # formats that say where voxels lie
-_APART = 0.25  # a prediction may lie this share of a voxel off the image: rounding in headers
 _PEER = "predictions"
 
 
@@ -72,8 +71,8 @@ class PredictionFolderPeer:
 
         Raises:
             MissingFileError: no folder, or no prediction of this case.
-            FileFormatError: a prediction on another grid, or that is no label map.
-            InputError: which label is the object cannot be told.
+            FileFormatError: a prediction that is no label map.
+            InputError: a prediction on another grid, or which label is the object cannot be told.
         """
         if not self.folder or not Path(self.folder).expanduser().is_dir():
             raise MissingFileError(
@@ -145,7 +144,7 @@ def _stem(path: Path) -> str:
 
 
 def _read(path: Path, volume: Volume) -> NDArray[Any]:
-    """Labels of a prediction on the image's grid, int64 (D, H, W); raises FileFormatError as `start_named`."""
+    """Labels of a prediction on the image's grid, int64 (D, H, W); raises as `start_named`."""
     labels = _on_grid(path, volume)
     whole = np.rint(labels)
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
@@ -156,24 +155,13 @@ def _read(path: Path, volume: Volume) -> NDArray[Any]:
 def _on_grid(path: Path, volume: Volume) -> NDArray[Any]:
     """Voxels of a prediction, turned to the axes of the image and checked against its grid."""
     found = Volume.read(path)
-    array, affine, wanted = found.array, found.affine_in("RAS"), volume.affine_in("RAS")
-    placed = _is_placed(volume)
-    if placed:
-        array, affine = turned_like(array, affine, wanted)
-    if array.shape != volume.shape:
-        raise FileFormatError(
-            f"{path} has the shape {array.shape}, the image {volume.shape}; predictions must be on its grid"
+    if _is_placed(volume):
+        return on_grid(found.array, found.affine_in(volume.convention), volume, str(path))
+    if found.shape != volume.shape:
+        raise InputError(
+            f"{path} has the shape {found.shape}, the image {volume.shape}; predictions must be on its grid"
         )
-    apart = grids_apart(volume.shape, affine, wanted) if placed else 0.0
-    if apart > _APART * min(volume.spacing):
-        steps = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-        raise FileFormatError(
-            f"{path} lies up to {apart:.3g} mm off its image: spacing {_numbers(steps)} mm, the image's "
-            f"{_numbers(volume.spacing)}; first voxel at {_numbers(affine[:3, 3])} RAS mm, the image's at "
-            f"{_numbers(wanted[:3, 3])}. Allowed is {_APART:g} of a voxel: resample it onto the image to the nearest "
-            "label, or copy the image's header if the voxels are right"
-        )
-    return array
+    return found.array
 
 
 def _is_placed(volume: Volume) -> bool:
@@ -182,10 +170,6 @@ def _is_placed(volume: Volume) -> bool:
         return True
     bare = np.diag([*volume.spacing[::-1], 1.0])
     return volume.convention != "LPS" or not np.allclose(volume.affine, bare)
-
-
-def _numbers(values: Any) -> str:
-    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"
 
 
 def _names(folder: Path) -> dict[str, int]:
