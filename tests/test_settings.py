@@ -34,7 +34,8 @@ def test_refuses(bad: object) -> None:
 def test_the_paper_alone() -> None:
     """Both scope and threshold are the paper's; whatever else a setting could add is off."""
     paper = Settings.paper().to_json()
-    others = {"scope", "tau", "follow_window", "cache_bytes", "short_side"}
+    sizes = {"quality_batch", "memory_min_frames", "memory_max_frames", "short_side", "cache_bytes"}
+    others = {"scope", "tau", "follow_window", *sizes}
     assert (paper["scope"], paper["tau"]) == ("volume", 0.5)
     assert {name: value for name, value in paper.items() if name not in others and value} == {}
 

@@ -37,6 +37,8 @@ class Settings:
             (`limnet.one_sided`); in rounds of scope "interval".
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
+        short_side: Networks that see whole slices (XMem) see them with a shorter side of so many pixels, as XMem's own
+            evaluation does. 0 shows slices in their own size.
         cache_bytes: Upper limit of the memory for cached image features of one case.
     """
 
@@ -50,6 +52,7 @@ class Settings:
     one_sided: bool = False
     click_fallback: int = 2
     follow_window: bool = True
+    short_side: int = 480
     cache_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
@@ -67,7 +70,13 @@ class Settings:
         for name in ("follow_window", "look_across", "one_sided"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
-        for name, least in (("stop_after_empty", 0), ("look_back", 0), ("click_fallback", 0), ("cache_bytes", 0)):
+        for name, least in (
+            ("stop_after_empty", 0),
+            ("look_back", 0),
+            ("click_fallback", 0),
+            ("short_side", 0),
+            ("cache_bytes", 0),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")
@@ -76,7 +85,7 @@ class Settings:
     def paper(cls) -> Settings:
         """The method of the paper: every round sweeps to both ends of the volume, eq. (4) with tau .5, no more.
 
-        Everything that limnet adds is off. `follow_window` stays: it says at which scale a network was trained to see.
+        Everything that limnet adds is off. `follow_window` and `short_side` stay: networks see what they know.
         """
         return cls(
             scope="volume",

@@ -82,6 +82,7 @@ def test_a_converted_file_gives_the_reference_logits(tmp_path: Path, zipped: boo
     assert config["config"]["width"] == 18
     assert config["config"]["small"] is True
     assert config["config"]["click_radius"] == 5
+    assert config["config"]["window_size"] == 400
     for case in "ab":
         assert logits_error(folder, "ritm_hrnet18s_ocr", case) < 2e-4
 

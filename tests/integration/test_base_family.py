@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from limnet import InteractiveSegmenter
-from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.hrnet import PRESETS, HRNetOCR
 from limnet.propagation.xmem import XMem
 from limnet.quality.resnet import ResNetQuality
+from limnet.settings import Settings
 from tests.helpers.fake_engine import phantom
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 SHAPE = (4, 40, 36)
+OWN_SIZE = Settings(short_side=0)
 CENTRE = (1, 20, 18)
 
 
@@ -23,7 +25,8 @@ CENTRE = (1, 20, 18)
 def networks() -> tuple[HRNetOCR, XMem, ResNetQuality]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return HRNetOCR.preset("w18-small"), XMem(key_dim=16, value_dim=32, hidden_dim=16), ResNetQuality(18)
+        hrnet = HRNetOCR(**PRESETS["w18-small"], window_size=160)
+        return hrnet, XMem(key_dim=16, value_dim=32, hidden_dim=16), ResNetQuality(18)
 
 
 def video() -> np.ndarray:
@@ -35,7 +38,7 @@ def video() -> np.ndarray:
 @pytest.mark.parametrize("kind", ["gray", "video"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_whole_rounds(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str, precision: str) -> None:
-    segmenter = InteractiveSegmenter(*networks, precision=precision)
+    segmenter = InteractiveSegmenter(*networks, precision=precision, settings=OWN_SIZE)
     case = segmenter.open(phantom(SHAPE) if kind == "gray" else video(), spacing=(3.0, 1.0, 1.0))
     truth = phantom(SHAPE)[1] > 100
     mask = case.set_mask(truth, index=1)
@@ -58,7 +61,7 @@ def test_whole_rounds(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str,
 def test_other_axes_and_slices_smaller_than_the_networks_take(
     networks: tuple[HRNetOCR, XMem, ResNetQuality], axis: int
 ) -> None:
-    case = InteractiveSegmenter(*networks, precision="fp32").open(phantom((3, 8, 8)), axis=axis)
+    case = InteractiveSegmenter(*networks, precision="fp32", settings=OWN_SIZE).open(phantom((3, 8, 8)), axis=axis)
     assert case.click((1, 4, 4))[1, 4, 4]
     assert case.mask.shape == (3, 8, 8)
 
@@ -66,7 +69,7 @@ def test_other_axes_and_slices_smaller_than_the_networks_take(
 def test_one_click_propagated(networks: tuple[HRNetOCR, XMem, ResNetQuality]) -> None:
     results = []
     for _ in range(2):
-        case = InteractiveSegmenter(*networks, precision="fp32").open(video())
+        case = InteractiveSegmenter(*networks, precision="fp32", settings=OWN_SIZE).open(video())
         assert case.click(CENTRE)[CENTRE]
         results.append(case.probability)
     assert np.array_equal(*results)
@@ -77,14 +80,15 @@ def test_families_mix(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str)
     hrnet, xmem, _ = networks
     volume = phantom(SHAPE) if kind == "gray" else video()
     for trio in ((hrnet, small_propagation(), None), (small_interaction(3), xmem, ResNetQuality(18, 3))):
-        case = InteractiveSegmenter(*trio, precision="fp32").open(volume)
+        case = InteractiveSegmenter(*trio, precision="fp32", settings=OWN_SIZE).open(volume)
         case.set_mask(phantom(SHAPE)[1] > 100, index=1)
         assert case.click((2, 20, 18))[2, 20, 18]
 
 
 def test_saved_and_loaded(networks: tuple[HRNetOCR, XMem, ResNetQuality], tmp_path: Path) -> None:
-    segmenter = InteractiveSegmenter(*networks, precision="fp32")
+    segmenter = InteractiveSegmenter(*networks, precision="fp32", settings=OWN_SIZE)
     again = InteractiveSegmenter.from_pretrained(segmenter.save_pretrained(tmp_path / "base"), precision="fp32")
+    assert again.interaction.window_size == 160
     assert again.identity["sha256"] == segmenter.identity["sha256"]
     first, second = (s.open(phantom(SHAPE)).click(CENTRE) for s in (segmenter, again))
     assert np.array_equal(first, second)

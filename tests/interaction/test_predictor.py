@@ -201,6 +201,8 @@ def test_base_network_of_the_paper() -> None:
     torch.manual_seed(0)
     network = HRNetOCR(**PRESETS["w18-small"]).eval()
     view, _ = disks_view((1, 70, 60), ((30, 30, 8),))
+    assert SlicePredictor(network).size == 384, "as it is trained with --preset paper"
+    assert SlicePredictor(HRNetOCR(**PRESETS["w18-small"], window_size=64)).size == 64
     predictor = SlicePredictor(network, precision="fp32", size=64)
     result = predictor.predict(
         view, 0, [click(30, 30), click(5, 50, False), Prompt2D("box", True, ((5, 5), (50, 50)))], None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from limnet.errors import InputError
@@ -21,9 +22,11 @@ from limnet.propagation.carrier import (
 from limnet.propagation.stream_carrier import StreamCarrier
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.propagation.xmem import XMem
+from limnet.settings import Settings
 from limnet.view import SliceView
 from limnet.volume import Volume
 from tests.helpers.scenes import dice
+from tests.helpers.small_xmem import SmallXMem
 
 
 class Follower(TinyPropagation):
@@ -158,6 +161,55 @@ def test_the_object_may_come_back_after_an_empty_slice() -> None:
 def test_nearest_prompts() -> None:
     masks = {i: np.zeros((2, 2), np.float32) for i in (9, 1, 5, 4, 6)}
     assert [i for i, _ in nearest_prompts(masks, 5)] == [5, 4, 6, 1, 9]
+
+
+class Halves:
+    """Stands in for XMem's stream: keeps what it is shown and answers with the left half."""
+
+    def __init__(self, network: XMem) -> None:
+        self.network = network
+        self.seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+
+    def step(self, image: torch.Tensor, mask: torch.Tensor | None = None, features: Any = None) -> torch.Tensor:
+        self.seen.append((image, mask))
+        found = torch.zeros(2, *image.shape[-2:])
+        found[1, :, : image.shape[-1] // 2] = 1
+        return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "seen"), [((48, 64), 96, (96, 128)), ((64, 50), 25, (32, 25)), ((48, 64), 0, (48, 64))]
+)
+def test_xmem_sees_slices_with_the_short_side_of_its_evaluation(
+    shape: tuple[int, int], side: int, seen: tuple[int, int]
+) -> None:
+    array = np.random.default_rng(0).random((2, *shape)).astype(np.float32)
+    view = SliceView(Volume.from_array(array), 0, (0, 1))
+    mask = np.zeros(shape, np.float32)
+    mask[4:20, 5:31] = 1
+    network = SmallXMem().eval()
+    encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
+    carrier = make_carrier(network, encoder, view, [(0, mask), (1, mask)], Settings(short_side=side))
+    assert isinstance(carrier, StreamCarrier)
+    carrier.place(0, mask)  # with the real network: sizes fit, the second prompt is remembered, too
+    assert carrier.stream.bank.objects
+    carrier.stream = halves = Halves(network)  # type: ignore[assignment]
+    carrier.place(0, mask)
+    result = carrier.step(1)
+    image, given = halves.seen[0]
+    assert given is not None
+    assert tuple(image.shape[-2:]) == tuple(given.shape[-2:]) == seen
+    assert set(given.unique().tolist()) == {0.0, 1.0}
+    rows, columns = (np.arange(n) * full // n for n, full in zip(seen, shape, strict=True))
+    assert np.array_equal(given[0].numpy(), mask[np.ix_(rows, columns)])
+    centres = [(np.arange(n) + 0.5) * full / n - 0.5 for n, full in zip(seen, shape, strict=True)]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij"))
+    expected = ndimage.map_coordinates(array[0], grid, order=1, mode="nearest")
+    assert np.abs(image[0].numpy() - expected).max() < 1e-5, "bilinear between pixel centres, no smoothing"
+    assert result.shape == shape
+    assert result.dtype == np.float32
+    assert result[:, : shape[1] // 2 - 2].min() == 1
+    assert result[:, shape[1] // 2 + 2 :].max() == 0
 
 
 def test_the_carrier_for_a_network() -> None:

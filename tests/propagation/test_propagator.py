@@ -238,14 +238,15 @@ def test_xmem_on_a_small_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = mask.astype(np.float32)
     prompt.flags.writeable = False
     prompts = {2: prompt, 4: prompt, 5: np.zeros_like(prompt)}
-    carried = [Propagator(network, precision="fp32").propagate(stack, prompts, 2) for _ in range(2)]
+    own_size = Settings(short_side=0)
+    carried = [Propagator(network, precision="fp32", settings=own_size).propagate(stack, prompts, 2) for _ in range(2)]
     assert sorted(carried[0]) == [0, 1, 3]
     for index, result in carried[0].items():
         assert result.shape == (48, 48)
         assert result.dtype == np.float32
         assert 0 <= float(result.min()) <= float(result.max()) <= 1
         assert np.array_equal(result, carried[1][index])
-    both = Propagator(network, precision="fp32").propagate(stack, prompts, 2, "interval")
+    both = Propagator(network, precision="fp32", settings=own_size).propagate(stack, prompts, 2, "interval")
     assert sorted(both) == [0, 1, 3]
 
 

@@ -125,6 +125,8 @@ def test_a_network_to_start_from_decides_over_the_preset(tmp_path: Path) -> None
         assert all(bool((v == network.state_dict()[k]).all()) for k, v in copy.state_dict().items())
     assert not any(p.requires_grad for p in module.network.encoder.parameters())
     assert all(p.requires_grad for p in module.network.decoder.parameters())
+    small = options("--preset", "paper", "--smoke", "--size", "64")
+    assert make_module(small, "interaction", {}, None).network.window_size == 32, "what it is trained on, shown in use"
     with pytest.raises(InputError, match="holds a TinyInteraction, --network is HRNetOCR"):
         choose_network(options("--network", "HRNetOCR"), "interaction", tmp_path / "interaction")
     with pytest.raises(InputError, match=r"^--minutes: the training of HRNetOCR"):

@@ -37,6 +37,7 @@ _NO_EFFECT = {"backbone_lr_mult", "with_aux_output", "cpu_dist_maps", "norm_laye
 
 _READ = {"width", "ocr_width", "small", "norm_radius", "use_leaky_relu", "norm_mean_std"}
 _LARGEST_WIDTH = 1024
+_ZOOM = 400  # longer side of the crops in RITM's evaluation, pixels
 
 
 def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Path:
@@ -163,6 +164,7 @@ def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
             "leaky_slope": 0.2 if values.get("use_leaky_relu", False) else 0.0,
             "mean": [float(x) for x in mean],
             "std": [float(x) for x in std],
+            "window_size": _ZOOM,
         }
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{source}: norm_radius or norm_mean_std cannot be read ({error})") from error

@@ -23,6 +23,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STEM_CHANNELS = 64
 SMALLEST_SIDE = 32
+WINDOW_SIZE = 384  # about the pixels of RITM's training crops, 320 x 480; `--preset paper` trains on it
 
 PRESETS: dict[str, dict[str, Any]] = {
     "w32": {"width": 32, "ocr_width": 128, "small": False},
@@ -117,6 +118,8 @@ class HRNetOCR(nn.Module):
         mean: per-channel mean taken from the image; its length is the number of image channels (1 or 3).
         std: per-channel standard deviation the image is divided by.
         dropout: channel dropout in the head while training.
+        window_size: side in pixels of the windows it was trained on, which it is shown in use, too. Its click disks and
+            kernels have a size in pixels of the window: other windows show it objects of other sizes.
 
     Raises:
         InputError: an argument is out of range, or `mean` and `std` differ in length.
@@ -134,8 +137,11 @@ class HRNetOCR(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         dropout: float = 0.05,
+        window_size: int = WINDOW_SIZE,
     ) -> None:
         super().__init__()
+        if isinstance(window_size, bool) or not isinstance(window_size, int) or window_size < SMALLEST_SIDE:
+            raise InputError(f"window_size={window_size!r}: an integer of at least {SMALLEST_SIDE} pixels is expected")
         if width < 1 or ocr_width < 1:
             raise InputError(
                 f"width={width}, ocr_width={ocr_width}: both must be at least 1; see PRESETS for known sizes"
@@ -158,7 +164,9 @@ class HRNetOCR(nn.Module):
             "mean": [float(value) for value in mean],
             "std": [float(value) for value in std],
             "dropout": float(dropout),
+            "window_size": window_size,
         }
+        self.window_size = window_size
         self.image_channels = len(mean)
         self.click_radius = float(click_radius)
         self.register_buffer("mean", torch.tensor(self.config["mean"]).view(1, -1, 1, 1), persistent=False)

@@ -172,11 +172,11 @@ def make_carrier(
         encoder: its image half.
         view: volume along the case's axis.
         prompts: prompted slices, nearest first.
-        settings: has `follow_window` (optional).
+        settings: has `follow_window` and, for XMem, `short_side` (both optional).
     """
     if isinstance(network, TinyPropagation):
         size = int(getattr(network, "window_size", 160))
         return WindowCarrier(network, encoder, view, prompts, size, bool(getattr(settings, "follow_window", True)))
     if isinstance(network, XMem):
-        return StreamCarrier(network, encoder, view, prompts)
+        return StreamCarrier(network, encoder, view, prompts, short_side=int(getattr(settings, "short_side", 480)))
     raise InputError(f"no carrier for {type(network).__name__}; allowed are TinyPropagation and XMem")

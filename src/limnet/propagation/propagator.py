@@ -35,8 +35,8 @@ class Propagator:
         cache: features of the case; a private one when None.
         settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default, 0 turns it off),
             `least_sure` (an open sweep ends at a slice whose mask is less sure; 0, off, by default) and `most_growth`
-            (or that is larger than the largest prompted one by more than this factor; 0, off, by default). None for the
-            defaults.
+            (or that is larger than the largest prompted one by more than this factor; 0, off, by default), and what
+            `make_carrier` asks for. None for the defaults.
     """
 
     def __init__(

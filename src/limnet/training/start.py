@@ -13,7 +13,7 @@ from torch import nn
 
 from limnet.errors import InputError
 from limnet.hub.folder import CONFIG, load_component, read_config
-from limnet.hub.registry import TABLE
+from limnet.hub.registry import TABLE, resolve
 from limnet.training.presets import MODULES, preset
 
 OPTIONS = {"max_minutes": "minutes"}
@@ -85,8 +85,11 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
     if foreign:
         words = ", ".join(f"--{OPTIONS.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
+    config = args.network_config
+    if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
+        config = {**(config or {}), "window_size": args.size}  # in use it sees windows as large as here
     module = module_class(
-        network_config=args.network_config,
+        network_config=config,
         network=args.network,
         learning_rate=args.learning_rate,
         max_steps=args.steps,

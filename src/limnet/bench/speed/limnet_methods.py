@@ -109,7 +109,7 @@ def tiny_whole(size: int, precision: str, model: str, device: str) -> LimnetMeth
 
 
 def base(size: int, precision: str, model: str, device: str) -> LimnetMethod:
-    """The networks of the paper in limnet: clicks in windows of 160 pixels, XMem on whole slices, features kept."""
+    """The networks of the paper in limnet: clicks in windows of its size, XMem on whole slices, features kept."""
     return LimnetMethod(base_segmenter(precision, device), size)
 
 

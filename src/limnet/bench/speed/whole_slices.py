@@ -18,7 +18,7 @@ def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Setting
         segmenter: the model; its networks are as before afterwards.
         size: side of the networks' input in pixels; 0 leaves windows that follow the object.
     """
-    settings = with_settings(segmenter, scope="volume", stop_after_empty=0, follow_window=not size)
+    settings = with_settings(segmenter, scope="volume", stop_after_empty=0, follow_window=not size, short_side=0)
     networks = (segmenter.interaction, segmenter.propagation) if size else ()
     before = [network.__dict__.get("window_size") for network in networks]
     for network in networks:
