@@ -4,7 +4,8 @@
     python recipes/make_shards.py --data ROOT --out shards --kind clip --count 3000 --shards 3
     python recipes/make_shards.py --data ROOT --out shards --kind val2d --count 320 --split val
 
-ROOT holds manifest.json (see `limnet.datasets.open`). One slice per sample for `d2` and `val2d`, eight for `clip` and
+ROOT holds manifest.json (see `limnet.datasets.open`); several folders may be given. limnet-tiny draws with
+`--weights recipes/limnet-tiny-data.json`. One slice per sample for `d2` and `val2d`, eight for `clip` and
 `valclip`. Every shard depends only on --seed and its number.
 """
 
@@ -21,14 +22,16 @@ KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
-    from limnet.datasets.open import MIXES
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with manifest.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=sorted(KINDS), default="d2")
     parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--mix", choices=sorted(MIXES), default="broad", help="weights of the groups in train")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="how often groups of files are drawn, such as limnet-tiny-data.json (default: alike)",
+    )
     parser.add_argument("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
     parser.add_argument("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
     parser.add_argument(
@@ -72,7 +75,7 @@ def write_shards(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from limnet.datasets.clip_drawer import ClipDrawer
-    from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
+    from limnet.datasets.open import load_sources, read_weights
     from limnet.datasets.tissues import part_of, tissue_source
     from limnet.errors import InputError
     from limnet.volume_io.atomic import atomic_write
@@ -80,7 +83,7 @@ def write_shards(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     length, span = KINDS[args.kind]
     training = args.split == "train"
-    sources = load_sources(args.data, args.split, MIXES[args.mix] if training else VALIDATION_WEIGHTS)
+    sources = load_sources(args.data, args.split, read_weights(args.weights, args.split))
     if args.tissues:
         named = [s for s in sources if any(word in s.name for word in args.tissues) and s.image is not None]
         if not named:

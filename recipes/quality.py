@@ -39,6 +39,9 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
     collect = commands.add_parser("collect", help="make a defect set")
     collect.add_argument("--data", type=Path, help="folder with manifest.json")
+    collect.add_argument(
+        "--weights", type=Path, help="how often groups of open files are drawn, such as limnet-tiny-data.json"
+    )
     collect.add_argument("--mix", choices=sorted(MIXES), help="in place of --data: weighted mix of data sets")
     collect.add_argument(
         "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
@@ -140,7 +143,7 @@ def collect(args: argparse.Namespace) -> None:
 def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
     """Random objects of at least `--smallest` voxels of the volumes of --split, each with its own randomness."""
     from limnet.datasets.clips import Source
-    from limnet.datasets.open import VALIDATION_WEIGHTS, load_sources
+    from limnet.datasets.open import load_sources, read_weights
     from limnet.errors import InputError
     from limnet.simulation.volumes import paint, synthetic_labels
     from limnet.volume import Volume
@@ -155,8 +158,7 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
             labels = synthetic_labels(rng, (10, 64, 64))
             sources.append(Source(labels, (2.0, 1.0, 1.0), paint(rng, labels)).with_ids(300))
     else:
-        held = {"split": args.split, "groups": VALIDATION_WEIGHTS}
-        found = load_sources(args.data, **(held if args.split == "val" else {}))
+        found = load_sources(args.data, args.split, read_weights(args.weights, args.split))
         sources = [s for s in found if s.image is not None and s.labels.shape[0] >= 8]
         if not sources:
             raise InputError(f"{args.data} has no volume of 8 or more labelled slices in split {args.split}")
@@ -188,7 +190,9 @@ def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray
     from limnet.errors import InputError
     from limnet.training.data import parse_roots
 
-    found = [(d, weight) for d, weight in load_mix(args.mix, parse_roots(args.root)) if args.split in d.splits]
+    found = [
+        (d, weight) for d, weight in load_mix(args.mix, parse_roots(args.root), args.weights) if args.split in d.splits
+    ]
     parts = [(cases, weight) for dataset, weight in found if (cases := dataset.cases(args.split))]
     if not parts:
         raise InputError(f"no data set of {args.mix} in {', '.join(args.root)} has cases in split {args.split}")

@@ -1,6 +1,6 @@
 """Second stage of the click network: medical images only, from the weights of the first.
 
-    python recipes/make_shards.py --data ROOT --out shards --mix medical --prefix med_
+    python recipes/make_shards.py --data ROOT --out shards --weights MEDICAL.json --prefix med_
     python recipes/stage2.py --shards shards --pattern 'med_d2_*' --init runs/stage1 --learning-rate 7e-4
 
     python recipes/stage2.py --preset paper --mix paper-stage2 --root kits19=PATH --init runs/stage1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ import pytest
 
 from limnet.datasets import mixes
 from limnet.datasets.mixes import MIXES, load_mix
-from limnet.datasets.open import MEDICAL_WEIGHTS, VALIDATION_WEIGHTS
 from limnet.datasets.registry import DATASETS
 from limnet.errors import InputError
+from tests.helpers import fake_open
 
 
 class Recorded:
@@ -52,21 +53,25 @@ def test_only_what_is_at_hand_is_drawn_and_folders_share_a_weight() -> None:
     assert sorted((str(data.root), weight) for data, weight in found) == [("b", 2_003), ("d", 2_003)]
 
 
-@pytest.mark.usefixtures("recorded")
-def test_open_volumes_are_weighted_by_group() -> None:
-    found: Any = load_mix("medical", [("open", Path("a"))])
-    weights = {data.options["groups"][0]: weight for data, weight in found}
-    assert all(len(data.options["groups"]) == 1 and data.options["painted"] for data, _ in found)
-    total = sum(MEDICAL_WEIGHTS.values())
-    assert all(weights[group] == pytest.approx(w / total) for group, w in MEDICAL_WEIGHTS.items())
-    assert set(weights) == set(MEDICAL_WEIGHTS) | set(VALIDATION_WEIGHTS)
+def test_open_volumes_are_weighted_by_group(tmp_path: Path) -> None:
+    root = fake_open.build(tmp_path / "open")
+    table = tmp_path / "weights.json"
+    table.write_text(json.dumps({"train": {"ts_ct": 3.0, "synthseg": 1.0, "absent": 5.0}, "val": {"_9": 2.0}}))
+    found: Any = load_mix("open", [("open", root)], table)
+    assert [(data.groups, data.painted, weight) for data, weight in found] == [
+        (("_9",), True, 2.0),
+        (("ts_ct",), True, 3.0),
+        (("synthseg",), True, 1.0),
+    ]
+    ((everything, weight),) = load_mix("open", [("open", root)])
+    assert (len(everything.all_cases()), weight) == (7, 1.0)
 
 
 @pytest.mark.usefixtures("recorded")
 def test_mistakes() -> None:
-    with pytest.raises(InputError, match="mix 'paper' is unknown; there are broad"):
+    with pytest.raises(InputError, match="mix 'paper' is unknown; there are open"):
         load_mix("paper", [])
-    with pytest.raises(InputError, match="btcv is no part of the mix broad; its data sets are open"):
-        load_mix("broad", [("btcv", Path("a"))])
+    with pytest.raises(InputError, match="btcv is no part of the mix open; its data sets are open"):
+        load_mix("open", [("btcv", Path("a"))])
     with pytest.raises(InputError, match="a folder for at least one of msd-colon"):
         load_mix("paper-propagation", [])

@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_recipes_draw_while_they_train(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LiveDataModule.__init__, "__defaults__", (0, 6))  # seed, clips held out
+    monkeypatch.setattr(LiveDataModule.__init__, "__defaults__", (0, 6, None))  # seed, clips held out, weights
     words = ["--live", str(root), "--pool", "48", "--workers", "1", "--steps", "2", "--batch-size", "3", "--size", "32"]
     words += ["--accelerator", "cpu", "--validate-every", "2", "--images", "0", "--optimizer", "muon"]
     model = ["--init", "limnet-tiny", "--carrier", "limnet-tiny", "--carried", "1", "--own", "0"]

@@ -124,7 +124,7 @@ def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
-    words = ["--mix", "broad", "--root", f"open={shards.parent}", "--steps", "1", "--batch-size", "2", "--size", "32"]
+    words = ["--mix", "open", "--root", f"open={shards.parent}", "--steps", "1", "--batch-size", "2", "--size", "32"]
     words += ["--samples-per-epoch", "4", "--cache", str(tmp_path / "cache"), "--accelerator", "cpu"]
     recipe("stage1").main([*words, "--out", str(tmp_path / "a"), "--network", "TinyInteraction"])
     assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
@@ -180,14 +180,14 @@ def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
         args = quality.build_parser().parse_args(["collect", "--out", "x", "--cases", "3", "--seed", "1", *words])
         return [tuple(map(float, volume.spacing)) for volume, _, _ in quality.draw_targets(args)]
 
-    for places in (["--data", str(tmp_path)], ["--mix", "broad", "--root", f"open={tmp_path}"]):
+    for places in (["--data", str(tmp_path)], ["--mix", "open", "--root", f"open={tmp_path}"]):
         assert set(drawn(*places)) == {(1.5, 1.5, 1.5)}
         assert set(drawn(*places, "--split", "val")) == {(3.0, 2.0, 2.0)}
     (tmp_path / "manifest.json").write_text('{"volumes": [{"file": "train/ts_ct_abdomen_1.npz", "modality": "CT"}]}')
     with pytest.raises(InputError, match="no volume of 8 or more labelled slices in split val"):
         drawn("--data", str(tmp_path), "--split", "val")
     with pytest.raises(InputError, match="has cases in split val"):
-        drawn("--mix", "broad", "--root", f"open={tmp_path}", "--split", "val")
+        drawn("--mix", "open", "--root", f"open={tmp_path}", "--split", "val")
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_mistakes_of_a_release(words: list[str], message: str, tmp_path: Path, m
     ("name", "words", "message"),
     [
         ("stage1", [], "say what to train on"),
-        ("stage1", ["--shards", "x", "--mix", "broad"], "say what to train on"),
+        ("stage1", ["--shards", "x", "--mix", "open"], "say what to train on"),
         ("stage1", ["--shards", "no-such-folder"], "no shard"),
-        ("stage1", ["--mix", "broad"], "needs a folder"),
+        ("stage1", ["--mix", "open"], "needs a folder"),
         ("stage2", ["--mix", "paper-stage2", "--root", "ishape=."], "ishape is no part of the mix"),
         ("stage2", ["--mix", "paper-stage2", "--root", "kits19"], "give the data set and its folder"),
         ("stage2", ["--shards", "x", "--init", "limnet-tiny", "--network", "HRNetOCR"], "TinyInteraction"),

@@ -67,9 +67,8 @@ def _parts(**weights: float) -> tuple[Part, ...]:
 
 
 MIXES: dict[str, Mix] = {
-    # the open volumes, weighted by groups of files: everything, or nearer to what users segment
-    "broad": Mix((Part("open", 1.0, {"groups": "broad", "painted": True}),), paint=0.3),
-    "medical": Mix((Part("open", 1.0, {"groups": "medical", "painted": True}),), paint=0.12),
+    # the open volumes and pictures; `load_mix(weights=)` says how often groups of their files are drawn
+    "open": Mix((Part("open", 1.0, {"painted": True}),), paint=0.3),
     # the stages of the paper, by training images
     "paper-stage1": Mix((*_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354), IN_HOUSE)),
     "paper-stage2": Mix((*_parts(amos22_ct=6_263, msd_colon=1_034, msd_lung=1_140, kits19=14_072), IN_HOUSE)),
@@ -80,13 +79,17 @@ MIXES: dict[str, Mix] = {
 """Name -> mix."""
 
 
-def load_mix(name: str, roots: Sequence[tuple[str, Path]]) -> list[tuple[LabelledDataset, float]]:
+def load_mix(
+    name: str, roots: Sequence[tuple[str, Path]], weights: Path | None = None
+) -> list[tuple[LabelledDataset, float]]:
     """Open the data sets of a mix that are at hand, with their weights.
 
     Args:
         name: in `MIXES`.
         roots: (name of a data set, folder). A data set may come in several folders, which share its weight; those of
             the mix that have no folder are left out.
+        weights: for `open`: how often groups of its files are drawn, a file for `limnet.datasets.open.read_weights`;
+            all alike without one.
 
     Returns:
         Data sets and weights for `CaseDataModule`.
@@ -104,31 +107,20 @@ def load_mix(name: str, roots: Sequence[tuple[str, Path]]) -> list[tuple[Labelle
     if not roots:
         raise InputError(f"the mix {name} needs a folder for at least one of {', '.join(mix.names)}")
     found = []
-    for part in _expanded(mix.parts):
+    for part in mix.parts:
         folders = [(data, folder) for data, folder in roots if data in part.names]
         for data, folder in folders:
-            found.append((dataset_class(data)(folder, **part.options), part.weight / len(folders)))
+            if data == "open" and weights is not None:
+                found += _weighted(folder, part, weights)
+            else:
+                found.append((dataset_class(data)(folder, **part.options), part.weight / len(folders)))
     return found
 
 
-def _expanded(parts: Sequence[Part]) -> list[Part]:
-    """Parts with a named table of groups of the open volumes split into a part for each group.
+def _weighted(root: Path, part: Part, weights: Path) -> list[tuple[LabelledDataset, float]]:
+    """The groups of the open volumes that a folder has; those that only validate are never drawn."""
+    from limnet.datasets.open import OpenDataset, read_weights
 
-    Groups that only the held-out files have are added: nothing is drawn from them in training.
-    """
-    from limnet.datasets.open import MIXES as GROUPS
-    from limnet.datasets.open import VALIDATION_WEIGHTS
-
-    result = []
-    for part in parts:
-        name = part.options.get("groups")
-        if not isinstance(name, str):
-            result.append(part)
-            continue
-        groups = GROUPS[name]
-        held = {group: weight for group, weight in VALIDATION_WEIGHTS.items() if group not in groups}
-        for table in (groups, held):
-            scale = part.weight / sum(table.values())
-            for group, weight in table.items():
-                result.append(Part(part.name, weight * scale, {**part.options, "groups": (group,)}))
-    return result
+    groups = {**read_weights(weights, "val"), **read_weights(weights, "train")}
+    found = [(OpenDataset(root, (group,), **part.options), weight) for group, weight in groups.items()]
+    return [(data, weight) for data, weight in found if data.entries]

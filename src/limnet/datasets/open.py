@@ -10,90 +10,24 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.clips import Source
-from limnet.datasets.files import read_image_file, read_label_file
+from limnet.datasets.files import PICTURES, image_suffix, read_image_file, read_label_file, read_picture
+from limnet.datasets.gray import GRAYS, read_gray
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import require_files
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.simulation.volumes import paint
 from limnet.volume import Volume
-
-# How often a group of files is drawn; within a group every file has an equal share.
-GROUP_WEIGHTS = {
-    "ts_ct_abdomen": 14.0,
-    "ts_ct_thorax": 5.0,
-    "ts_mr_abdomen": 6.0,
-    "ch2": 5.0,
-    "inia19": 4.0,
-    "openms": 8.0,
-    "lidc": 9.0,
-    "sct_": 2.0,
-    "spinegeneric": 2.0,
-    "dcmqi": 0.7,
-    "synthseg": 12.0,
-    "headneck": 6.0,
-    "stroke": 3.0,
-    "fib25": 2.0,
-    "stardist": 1.5,
-    "axon": 0.7,
-}
-
-# Nearer to what users segment: organs, lesions and bones on real images, few atlas regions without visible borders.
-MEDICAL_WEIGHTS = {
-    "ts_ct_abdomen": 26.0,
-    "ts_ct_thorax": 9.0,
-    "ts_mr_abdomen": 10.0,
-    "ch2": 2.0,
-    "inia19": 1.0,
-    "openms": 9.0,
-    "lidc": 12.0,
-    "sct_": 3.0,
-    "spinegeneric": 3.0,
-    "dcmqi": 2.0,
-    "synthseg": 8.0,
-    "headneck": 5.0,
-    "stroke": 1.0,
-    "fib25": 1.0,
-    "stardist": 1.0,
-}
-# Between the two: for long trainings that start from a trained network.
-EVEN_WEIGHTS = {
-    "ts_ct_abdomen": 18.0,
-    "ts_ct_thorax": 8.0,
-    "ts_mr_abdomen": 7.0,
-    "ch2": 3.0,
-    "inia19": 2.0,
-    "openms": 9.0,
-    "lidc": 10.0,
-    "sct_": 2.0,
-    "spinegeneric": 2.0,
-    "dcmqi": 1.0,
-    "synthseg": 14.0,
-    "headneck": 6.0,
-    "stroke": 2.0,
-    "fib25": 2.0,
-    "stardist": 3.0,
-    "axon": 0.7,
-}
-VALIDATION_WEIGHTS = {
-    "ts_ct_dicom": 4.0,
-    "mni152": 1.0,
-    "vxm_brain": 4.0,
-    "openms": 3.0,
-    "lidc": 3.0,
-    "plantseg": 1.0,
-    "axon": 0.3,
-}
-MIXES = {"broad": GROUP_WEIGHTS, "medical": MEDICAL_WEIGHTS, "even": EVEN_WEIGHTS}
-
 
 # Files of one person, by name: what the notes of the manifest say.
 _PATIENTS = (
@@ -106,11 +40,11 @@ _MODALITIES = {"ct": "ct", "mr": "mr", "em": "microscopy", "fluorescence": "micr
 
 
 class OpenDataset(LabelledDataset):
-    """The open volumes as labelled cases; the owner's split into train and val.
+    """The open volumes, pictures and films as labelled cases; the owner's split into train and val.
 
     Args:
         root: folder with manifest.json.
-        groups: name fragments; only files with one of them. None takes all.
+        groups: fragments of paths; only files with one of them. None takes all.
         painted: also label maps without an image, in one random appearance each.
 
     Raises:
@@ -137,15 +71,16 @@ class OpenDataset(LabelledDataset):
             if (self.groups is None or any(group in entry["file"] for group in self.groups))
             and (self.painted or not str(entry.get("kind", "")).startswith("label"))
         ]
-        require_files((self.root / entry["file"] for entry in self.entries), self.root / "manifest.json")
-        self._places = {_name(entry): entry["file"].split("/")[0] for entry in self.entries}
+        files = [file for e in self.entries for key in ("file", "label_file") for file in _files(self.root, e, key)]
+        require_files(files, self.root / "manifest.json")
+        self._places = {_name(entry): _split_of(entry) for entry in self.entries}
 
     def all_cases(self) -> list[LabelledCase]:
         """A case per entry, in the order of the manifest."""
         return [self._case(entry) for entry in self.entries]
 
     def split_of(self, case: LabelledCase) -> str | None:
-        """By the folder the file lies in."""
+        """As the manifest says, else by the folder the file lies in."""
         return self._places.get(case.name)
 
     def check(self) -> list[Problem]:
@@ -161,44 +96,55 @@ class OpenDataset(LabelledDataset):
         path, name = self.root / entry["file"], _name(entry)
         words = str(entry.get("modality", "")).lower().split()
         modality = _MODALITIES.get(words[0] if words else "", "other")
-        bare = str(entry.get("kind", "")).startswith("label")
+        bare, index = str(entry.get("kind", "")).startswith("label"), entry.get("index")
         return LabelledCase(
             name=name,
-            patient=next((found.expand(to) for p, to in _PATIENTS if (found := p.match(name))), name),
+            patient=entry.get("patient")
+            or next((found.expand(to) for p, to in _PATIENTS if (found := p.match(name))), name),
             modality=modality,
             labels={int(i): str(label) for i, label in (entry.get("labels") or {}).items() if int(i)},
-            read_image=partial(read_painted, path) if bare else partial(read_image_file, path, None, modality.upper()),
-            read_labels=partial(read_label_file, path),
+            read_image=partial(read_painted, path)
+            if bare
+            else partial(_read_image, _files(self.root, entry), index, modality.upper()),
+            read_labels=partial(_read_labels, _files(self.root, entry, "label_file"), index),
         )
 
 
 class OpenDataModule(CaseDataModule):
-    """Training clips and whole cases of the open volumes, their groups mixed by `GROUP_WEIGHTS`."""
+    """Training clips and whole cases of the open volumes, label maps without an image in a random look among them."""
 
     dataset_class = OpenDataset
 
     @classmethod
     def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
-        """A data set per group with its weight."""
-        return open_mix(root)
+        """All of them alike."""
+        return [(OpenDataset(root, painted=True), 1.0)]
 
 
-def open_mix(
-    root: Path, weights: Mapping[str, float] | None = None, painted: bool = True
-) -> list[tuple[LabelledDataset, float]]:
-    """The groups of the open volumes as weighted data sets for a `CaseDataModule`.
+def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
+    """How often groups of files are drawn, from a JSON file: {"train": {fragment of a path: weight}, "val": {...}}.
 
     Args:
-        root: folder with manifest.json.
-        weights: name fragment -> weight; `GROUP_WEIGHTS` by default. Groups that only validate are added.
-        painted: also label maps without an image.
+        path: the file; None draws every file alike.
+        split: "train" or "val".
 
-    Returns:
-        One data set per group that has files.
+    Raises:
+        MissingFileError: not there.
+        FileFormatError: something else.
     """
-    found = {**VALIDATION_WEIGHTS, **(GROUP_WEIGHTS if weights is None else weights)}
-    groups = [(OpenDataset(root, (name,), painted), weight) for name, weight in found.items()]
-    return [(group, weight) for group, weight in groups if group.entries]
+    if path is None:
+        return {"": 1.0}
+    try:
+        weights = json.loads(Path(path).read_text(encoding="utf-8"))[split]
+        if all(isinstance(name, str) and 0 <= weight < float("inf") for name, weight in weights.items()):
+            return dict(weights)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} does not exist; check the path") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise FileFormatError(
+        f'{path} should hold {{"train": {{...}}, "val": {{...}}}}: a weight of at least 0 for fragments of file names'
+    )
 
 
 def read_painted(path: Path) -> Volume:
@@ -209,12 +155,38 @@ def read_painted(path: Path) -> Volume:
     return Volume.from_array(paint(rng, read_label_file(path)), spacing)
 
 
-def _name(entry: dict[str, Any]) -> str:
-    return str(entry.get("name") or Path(entry["file"]).stem)
+def _name(entry: Mapping[str, Any]) -> str:
+    """Name of a case, one of its own among all files: those of pictures are numbers within their set."""
+    if entry.get("name"):
+        return str(entry["name"])
+    parts = (entry["set"], entry.get("clip") if "frames" in entry else None) if "set" in entry else ()
+    stem = () if "frames" in entry else (Path(entry["file"]).stem, entry.get("index"))
+    return "_".join(str(part) for part in (*parts, *stem) if part is not None)
+
+
+def _files(root: Path, entry: Mapping[str, Any], key: str = "file") -> tuple[Path, ...]:
+    """Files of an entry in order: images, or labels by `key` "label_file" where they are files of their own."""
+    return tuple(root / frame.get(key, frame["file"]) for frame in entry.get("frames") or [entry])
+
+
+def _read_image(files: tuple[Path, ...], index: int | None, modality: str) -> Volume:
+    """Image of an entry, its colours kept."""
+    if len(files) == 1 and image_suffix(files[0]) not in PICTURES:
+        volume = read_image_file(files[0], None, modality or None)
+        return volume if index is None else replace(volume, array=volume.array[index : index + 1])
+    return Volume.from_array(np.concatenate([read_picture(file, palette=False) for file in files]))
+
+
+def _read_labels(files: tuple[Path, ...], index: int | None) -> NDArray[Any]:
+    labels = np.concatenate([read_label_file(file) for file in files])
+    return labels if index is None else labels[index : index + 1]
 
 
 def read_manifest(root: Path) -> list[dict[str, Any]]:
-    """Entries of `<root>/manifest.json`.
+    """Entries of `<root>/manifest.json`: volumes, pictures and films.
+
+    Pictures and films have "axis0": "images" (independent) or "time". A film of single files is one entry, its frames
+    in order in "frames"; every picture of a stack is one, with its number in "index".
 
     Raises:
         MissingFileError: there is no manifest at `root`.
@@ -226,53 +198,82 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
             f"no manifest.json in {root}; point to the folder that holds it together with train/ and val/"
         )
     try:
-        volumes = json.loads(path.read_text(encoding="utf-8"))["volumes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        volumes, pictures = listed["volumes"], listed.get("pictures", [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(f'{path} could not be read, or has no list "volumes": {error!r}') from error
-    named = isinstance(volumes, list) and [v for v in volumes if isinstance(v, dict) and isinstance(v.get("file"), str)]
-    if not named or len(named) < len(volumes):
-        raise FileFormatError(f'{path}: "volumes" should be a list of objects, each with "file"; copy it again')
-    return volumes
+    for name, entries in (("volumes", volumes), ("pictures", pictures)):
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries
+        ):
+            raise FileFormatError(f'{path}: "{name}" should be a list of objects, each with "file"; copy it again')
+    if not volumes and not pictures:
+        raise FileFormatError(f'{path}: "volumes" is empty; copy it again')
+    films: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in pictures:
+        if "frame" in entry:
+            films.setdefault((entry.get("set", ""), entry.get("clip", "")), []).append(entry)
+    still = [part for entry in pictures if "frame" not in entry for part in _parts(entry)]
+    ordered = [sorted(film, key=lambda entry: int(entry["frame"])) for film in films.values()]
+    return [*volumes, *still, *({**film[0], "frames": film} for film in ordered)]
 
 
-def load_sources(root: Path, split: str = "train", groups: dict[str, float] | None = None) -> list[Source]:
-    """Read every volume of a split into memory (about 1 GB for train).
+def load_sources(
+    roots: Path | Sequence[Path], split: str = "train", groups: Mapping[str, float] | None = None
+) -> list[Source]:
+    """Read every volume, picture and film of a split into memory (about 1 GB for train).
+
+    Colour becomes gray (luminance). A picture is a source of one slice, a film one whose slices are its frames.
 
     Args:
-        root: folder with manifest.json.
+        roots: folders with manifest.json.
         split: "train" or "val".
-        groups: name fragment -> weight of that group; files of no group are left out.
+        groups: fragment of a file's path -> weight of that group, shared by its files alike; files of no group are
+            left out. By default every file has the same weight.
 
     Returns:
         Sources with ids of at least 40 voxels.
     """
-    weights = GROUP_WEIGHTS if groups is None else groups
-    entries = [e for e in read_manifest(root) if e["file"].startswith(split + "/")]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in weights}
-    for entry in entries:
-        for name in weights:
-            if name in entry["file"]:
-                found[name].append(entry)
-                break
-    sources = []
-    for name, group in found.items():
-        for entry in group:
-            with np.load(Path(root) / entry["file"]) as data:
-                labels = data["label"]
-                image = data["image"] if "image" in data.files else None
-                spacing = tuple(float(s) for s in data["spacing"])
-            flat = labels.shape[0] < 8 or spacing[0] > 2.2 * max(spacing[1:])
-            source = Source(
-                labels=labels,
-                spacing=spacing,  # type: ignore[arg-type]
-                image=image,
-                modality="ct"
-                if str(entry.get("modality", "")).upper().startswith("CT") and image is not None
-                else "other",
-                weight=weights[name] / len(group),
-                axes=(0,) if flat else (0, 0, 1, 2),
-                name=entry["file"],
-            ).with_ids()
-            if source.ids:
-                sources.append(source)
-    return sources
+    weights = {"": 1.0} if groups is None else groups
+    found: dict[str, list[Source]] = {name: [] for name in weights}
+    for root in [roots] if isinstance(roots, Path) else roots:
+        for entry in read_manifest(root):
+            name = next((name for name in weights if name in entry["file"]), None)
+            if name is not None and _split_of(entry) == split:
+                found[name].append(_source(Path(root), entry))
+    return [
+        replace(source, weight=weights[name] / len(group))
+        for name, group in found.items()
+        for source in group
+        if source.ids
+    ]
+
+
+def _parts(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    if entry.get("axis0") != "images" or not entry["file"].endswith(".npz"):
+        return [entry]
+    return [{**entry, "index": number} for number in range(int(entry["shape"][0]))]
+
+
+def _split_of(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("split") or entry["file"].split("/")[0])
+
+
+def _source(root: Path, entry: Mapping[str, Any]) -> Source:
+    bare, index = str(entry.get("kind", "")).startswith("label"), entry.get("index")
+    labels = _read_labels(_files(root, entry, "label_file"), index)
+    volume = None if bare else _read_image(_files(root, entry), index, "")
+    if volume is None:
+        with np.load(root / entry["file"]) as data:
+            depth, row, column = (float(step) for step in data["spacing"])
+    else:
+        depth, row, column = volume.spacing
+    flat = "axis0" in entry or labels.shape[0] < 8 or depth > 2.2 * max(row, column)
+    return Source(
+        labels=labels,
+        spacing=(depth, row, column),
+        image=None if volume is None else read_gray(lambda: volume, GRAYS["luminance"]).array,
+        modality="ct" if volume is not None and str(entry.get("modality", "")).upper().startswith("CT") else "other",
+        axes=(0,) if flat else (0, 0, 1, 2),
+        name=entry["file"],
+    ).with_ids()

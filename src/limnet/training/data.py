@@ -79,7 +79,9 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
     if args.live is not None:
         from limnet.training.live_data import LiveDataModule
 
-        return LiveDataModule(args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed)
+        return LiveDataModule(
+            args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
+        )
     if args.shards is not None:
         validation_batch = 40 if task == "interaction" else 16
         return ShardDataModule(args.shards, args.pattern, args.validation, share, validation_batch, args.seed)
@@ -87,7 +89,7 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
     from limnet.datasets.mixes import MIXES, load_mix
 
     return CaseDataModule(
-        load_mix(args.mix, parse_roots(args.root)),
+        load_mix(args.mix, parse_roots(args.root), args.weights),
         task=task,
         batch_size=share,
         samples_per_epoch=args.samples_per_epoch,

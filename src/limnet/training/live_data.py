@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from limnet.datasets.clip_drawer import ClipDrawer
 from limnet.datasets.clip_pool import BLOCK, ClipPool, DrawnBlocks
-from limnet.datasets.open import MIXES, VALIDATION_WEIGHTS, load_sources
+from limnet.datasets.open import load_sources, read_weights
 
 # Half of the targets in several pieces are cut down to one piece: people mean either.
 SHARES: dict[str, Any] = {"paint": 0.3, "parts": 0.5, "synthetic": 0.15, "pasted": 0.12}
@@ -30,7 +31,7 @@ class LiveDataModule(LightningDataModule):
     """Batches from a `ClipPool` on the training's device; validation on clips of the volumes held out, if any.
 
     Args:
-        root: folder with manifest.json (`limnet.datasets.open`).
+        roots: folders with manifest.json (`limnet.datasets.open`).
         task: "interaction" or "propagation".
         batch_size: clips per process and step.
         size: side of the windows in network pixels.
@@ -39,11 +40,12 @@ class LiveDataModule(LightningDataModule):
         workers: processes that draw; at least one is started.
         seed: of everything drawn.
         held: clips of the validation.
+        weights: file that says how often groups of files are drawn (`read_weights`); all alike without one.
     """
 
     def __init__(
         self,
-        root: Path,
+        roots: Path | Sequence[Path],
         task: str,
         batch_size: int,
         size: int,
@@ -52,15 +54,17 @@ class LiveDataModule(LightningDataModule):
         workers: int,
         seed: int = 0,
         held: int = 320,
+        weights: Path | None = None,
     ) -> None:
         super().__init__()
-        self.root, self.task, self.batch_size, self.size = root, task, batch_size, size
+        self.roots, self.task, self.batch_size, self.size = roots, task, batch_size, size
         self.length = PAIR if task == "interaction" else length
         self.pool, self.workers, self.seed, self.held = pool, max(workers, 1), seed, held
+        self.weights = weights
 
     def train_dataloader(self) -> ClipPool:
         """Endless batches of image, mask and start mask."""
-        sources = load_sources(self.root, "train", MIXES["even"])
+        sources = load_sources(self.roots, "train", read_weights(self.weights, "train"))
         drawer = ClipDrawer(sources, self.length, self.size, **DRAWN[self.task])
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         first = min(self.pool, max(8 * self.batch_size, BLOCK))
@@ -68,7 +72,7 @@ class LiveDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The same clips every time, in batches of 40; nothing where no volume is held out."""
-        sources = load_sources(self.root, "val", VALIDATION_WEIGHTS)
+        sources = load_sources(self.roots, "val", read_weights(self.weights, "val"))
         if not sources:
             return []
         length = 1 if self.task == "interaction" else self.length

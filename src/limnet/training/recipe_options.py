@@ -65,8 +65,12 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument(
         "--live",
         type=Path,
+        nargs="+",
         metavar="ROOT",
-        help="folder with manifest.json: --workers processes draw clips while the training runs; for accelerators",
+        help="folders with manifest.json: --workers processes draw clips while the training runs; for accelerators",
+    )
+    group.add_argument(
+        "--weights", type=Path, help="how often groups of open files are drawn, such as recipes/limnet-tiny-data.json"
     )
     group.add_argument("--pool", type=int, default=40000, help="newest clips of --live to train on (default: 40000)")
     group.add_argument("--size", type=int, help="side of the windows in network pixels")

@@ -51,7 +51,7 @@ def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> S
         file = entry["file"]
         if not file.startswith(split + "/") or any(part in file for part in skip) or entry["kind"] == "labels-only":
             continue
-        case, group = _case(root, file, entry), group_of(file)
+        case, group = _case(root, file, entry), group_of(file, entry.get("set"))
         seen[group] = seen.get(group, 0) + 1
         if options.per_group is None or seen[group] <= options.per_group:
             cases.append(case)
@@ -66,9 +66,11 @@ def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> S
     )
 
 
-def group_of(file: str) -> str:
-    """Group of a file of the manifest."""
-    return next((group for group, parts in GROUPS.items() if any(part in file for part in parts)), "other")
+def group_of(file: str, collection: str | None = None) -> str:
+    """Group of a file of the manifest; the set it comes from, where the manifest names one."""
+    return collection or next(
+        (group for group, parts in GROUPS.items() if any(part in file for part in parts)), "other"
+    )
 
 
 def _group(groups: dict[str, str], case: str, label: str) -> str:
