@@ -15,10 +15,11 @@ from limnet.case_object import CaseObject
 from limnet.engine import Engine
 from limnet.errors import ConflictError, InputError, InputTypeError, SaveError
 from limnet.history import Book, ObjectState
+from limnet.label_map import label_slice, stored_levels
 from limnet.rounds import Bench
 from limnet.session_volume import describe, packed_voxels
 from limnet.settings import Settings
-from limnet.slices import SliceMask, dense_mask, is_empty
+from limnet.slices import dense_mask, is_empty
 from limnet.view import SliceView
 from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write
@@ -140,17 +141,8 @@ class Case(CaseObject):
         along = np.moveaxis(result, self.axis, 0)
         states = [history.current for history in self._book.histories.values()]
         for index in range(len(self._view)):
-            best: NDArray[np.int16] | None = None
-            for label, state in enumerate(states, start=1):
-                stored = state.slices[index]
-                if stored is None or is_empty(stored):
-                    continue
-                if best is None:
-                    best = np.zeros(self._view.shape, dtype=np.int16)
-                levels = _levels(stored) + np.int16(1000 if state.finished else 0)
-                wins = (_levels(stored) >= 128) & (levels > best)
-                best[wins] = levels[wins]
-                along[index][wins] = label
+            if any(not is_empty(state.slices[index]) for state in states):
+                along[index] = label_slice(states, index, self._view.shape)
         return result
 
     def save_labels(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -275,7 +267,7 @@ class Case(CaseObject):
             stored = [s for state in others if not is_empty(s := state.slices[index])]
             if not stored:
                 return None
-            return np.logical_or.reduce([_levels(s) >= 128 for s in stored if s is not None])
+            return np.logical_or.reduce([stored_levels(s) >= 128 for s in stored if s is not None])
 
         return Bench(self._engine, self._view, self._settings, self._fixed_window, excluded)
 
@@ -292,14 +284,6 @@ class Case(CaseObject):
             masks = [dense_mask(state.slices, self._volume.shape, self.axis) for state in others]
             self._taken_cache = (others, np.logical_or.reduce(masks))
         return self._taken_cache[1]
-
-
-def _levels(stored: SliceMask) -> NDArray[np.int16]:
-    """(H, W) stored values 0..255."""
-    full = np.zeros(stored.shape, dtype=np.int16)
-    top, left, height, width = stored.box
-    full[top : top + height, left : left + width] = stored.levels()
-    return full
 
 
 def _write_text(path: Path, text: str) -> None:

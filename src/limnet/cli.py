@@ -21,6 +21,7 @@ from limnet.commands.guard import GuardedGroup
 from limnet.commands.segment import segment
 from limnet.commands.train import RawCommand, run
 from limnet.commands.zoo import zoo_app
+from limnet.threads import wait_passively
 
 app = typer.Typer(
     cls=GuardedGroup,
@@ -58,4 +59,5 @@ def options(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    wait_passively()
     app(list(sys.argv[1:] if argv is None else argv), prog_name="limnet")

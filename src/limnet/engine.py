@@ -13,6 +13,7 @@ from limnet.prompts import Prompt2D
 from limnet.settings import Scope
 
 if TYPE_CHECKING:
+    from limnet.interaction.features import FeatureCache
     from limnet.neighbour import Neighbour
     from limnet.quality.prompted import Prompted
     from limnet.view import SliceView
@@ -110,6 +111,7 @@ class Engine:
         propagator: The propagation network at work.
         assessor: The quality network at work; None takes the new mask of every slice (no fusion).
         identity: What the networks are (names, weights' hash), stored in session files.
+        cache: Image features of the case, shared by the three.
         fusion: False takes the new masks although there is an assessor (one without a network, for quality only).
     """
 
@@ -118,3 +120,14 @@ class Engine:
     assessor: QualityAssessor | None = None
     identity: dict[str, Any] | None = None
     fusion: bool = True
+    cache: FeatureCache | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the image features kept for this case."""
+        return 0 if self.cache is None else self.cache.bytes
+
+    def forget(self) -> None:
+        """Let go of the image features; they are computed again when they are needed."""
+        if self.cache is not None:
+            self.cache.clear()

@@ -265,7 +265,7 @@ class InteractiveSegmenter:
             self.propagation, device=self.device, precision=self.precision, cache=cache, settings=settings
         )
         assessor = Assessor(self.quality, device=self.device, precision=self.precision)
-        return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None)
+        return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None, cache=cache)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "limnet-session"
 VERSION = 1
 _MEMBERS = ("case.json", "slices.bin", "table.npy", "known.npy", "quality.npy")
+_LARGEST_MANIFEST = 1 << 20  # bytes; names of objects are all that grows in it
 _ADVICE = "Use a copy if you have one; otherwise open the volume again"
 
 
@@ -95,6 +96,12 @@ def write_session(case: Case, path: Path) -> Path:
         "format": FORMAT,
         "version": VERSION,
         "limnet": __version__,
+        "summary": {
+            "volume": record.about["path"],
+            "shape": record.about["shape"][:3],
+            "objects": list(record.book.histories),
+            "steps": len(record.book.done),
+        },
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
 
@@ -106,6 +113,44 @@ def write_session(case: Case, path: Path) -> Path:
                 file.writestr(_entry(name), data, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
 
     return atomic_write(path, write)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a session file says of itself at its head.
+
+    Attributes:
+        volume: Path of the volume, None if it is in the file.
+        shape: (D, H, W).
+        objects: Names of the objects.
+        steps: Steps done so far.
+    """
+
+    volume: str | None
+    shape: tuple[int, ...]
+    objects: tuple[str, ...]
+    steps: int
+
+
+def read_summary(path: Path) -> Summary | None:
+    """The head of a session file, quickly and unchecked; None for anything else, and for files of older versions."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            head = file.getinfo("manifest.json")
+            if head.file_size > _LARGEST_MANIFEST:
+                return None
+            manifest = json.loads(file.read(head))
+        if manifest["format"] != FORMAT:
+            return None
+        about = manifest["summary"]
+        return Summary(
+            None if about["volume"] is None else str(about["volume"]),
+            tuple(int(n) for n in about["shape"]),
+            tuple(str(name) for name in about["objects"]),
+            int(about["steps"]),
+        )
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zlib.error):
+        return None
 
 
 def read_session(path: Path, volume: Any = None) -> Session:

@@ -1,0 +1,81 @@
+"""Where the session files of open cases are kept, and which of them can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from limnet.errors import SaveError
+from limnet.session import read_summary
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A session file.
+
+    Attributes:
+        name: Name of the file, what `Workspace.resume` takes.
+        title: Name of its volume.
+        volume: Path of its volume; None if the volume is in the file.
+        missing: Whether that path is gone.
+        shape: (D, H, W).
+        objects: Names of its objects.
+        steps: Steps done so far.
+        changed: Time of the last step, in seconds since 1970.
+    """
+
+    name: str
+    title: str
+    volume: Path | None
+    missing: bool
+    shape: tuple[int, ...]
+    objects: tuple[str, ...]
+    steps: int
+    changed: float
+
+
+def sessions_folder() -> Path:
+    """Folder of session files: LIMNET_SESSIONS, or `limnet/sessions` among the user's own data."""
+    if chosen := os.environ.get("LIMNET_SESSIONS"):
+        return Path(chosen).absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("limnet", appauthor=False) / "sessions"
+
+
+def private_folder(folder: Path) -> Path:
+    """The folder, made if needed, for its owner's eyes only.
+
+    Raises:
+        SaveError: if it cannot be made.
+    """
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            folder.chmod(0o700)
+    except OSError as error:
+        raise SaveError(f"the folder of sessions {folder} cannot be made ({error}): set LIMNET_SESSIONS") from error
+    return folder
+
+
+def list_recent(folder: Path, limit: int) -> list[Recent]:
+    """Readable session files of a folder, newest first; others are left out."""
+    files: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.limnet"):
+            with contextlib.suppress(OSError):
+                files.append((path.stat().st_mtime, path))
+    found: list[Recent] = []
+    for changed, path in sorted(files, reverse=True):
+        summary = read_summary(path)
+        if summary is None:
+            continue
+        volume = None if summary.volume is None else Path(summary.volume)
+        missing = volume is not None and not volume.exists() and not (folder / volume.name).exists()
+        title = "volume" if volume is None else volume.name
+        found.append(Recent(path.name, title, volume, missing, summary.shape, summary.objects, summary.steps, changed))
+        if len(found) >= limit:
+            break
+    return found

@@ -1,0 +1,510 @@
+"""Workspace: many cases open at once, one thread that computes, and session files that are always up to date.
+
+Servers and notebooks work on cases through it: rounds never run on their own threads, never two at once (they would
+share the processor and each take more than twice as long), and nothing is lost when a tab, a server or a machine dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limnet.errors import Cancelled, InputError, LimnetError, SaveError
+from limnet.history import Book
+from limnet.label_map import changed_labels
+from limnet.server.events import Event, Listener
+from limnet.server.sessions import Recent, list_recent, private_folder, sessions_folder
+from limnet.volume import Volume
+
+if TYPE_CHECKING:
+    from limnet.case import Case
+    from limnet.segmenter import InteractiveSegmenter
+
+_log = logging.getLogger(__name__)
+_QUEUE = 64  # jobs that may wait for one case: more is a client gone wild
+
+Step = Callable[..., Any]
+"""Called as step(case, progress=..., on_update=...) in the computing thread; see `OpenCase.submit`."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A step that waits, runs or is over.
+
+    Attributes:
+        number: From 1, counted per open case.
+        step: What to do.
+        object: Name of the object it is about, for events.
+        future: Its result; `Cancelled` if it was cancelled, the step's own error if it failed.
+    """
+
+    number: int
+    step: Step
+    object: str
+    future: Future[Any] = field(default_factory=Future)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Stop it as soon as it looks up; a step that is over stays as it is."""
+        self.stop.set()
+
+
+class OpenCase:
+    """A case in a workspace. Get one by `Workspace.open` or `Workspace.resume`.
+
+    Attributes:
+        key: Names it in addresses; cannot be guessed and says nothing of the patient.
+        case: The case. Reading from it (masks, labels, quality) is safe from any thread at any time; whatever changes
+            it goes through `submit`.
+        title: Name of its volume, for a person.
+        path: Its session file, or None if it is not kept.
+    """
+
+    def __init__(self, workspace: Workspace, key: str, case: Case, title: str, path: Path | None) -> None:
+        self.workspace, self.key, self.case, self.title, self.path = workspace, key, case, title, path
+        self.used = time.monotonic()
+        self.waiting: deque[Job] = deque()
+        self.running: Job | None = None
+        self.closed = False
+        self.saved_book: Book = case._book
+        self._count = 0
+        self._listeners: list[Listener] = []
+
+    def __repr__(self) -> str:
+        return f"<OpenCase {self.title!r}: {len(self.waiting) + (self.running is not None)} jobs>"
+
+    def submit(self, step: Step, object: str = "object") -> Job:
+        """Queue a step; it runs in the computing thread after those before it.
+
+        Args:
+            step: Called as `step(case, progress=..., on_update=...)`; hand both on to the methods that make rounds, so
+                that screens see the round and it can be cancelled: `lambda case, **watch: case.click(point, **watch)`.
+                Steps that make none ignore them: `lambda case, **_: case.undo()`.
+            object: Name of the object it is about, told with its patches.
+
+        Returns:
+            The job; `job.future.result()` waits for what the step returns.
+
+        Raises:
+            InputError: if the case was closed, or too many jobs wait.
+        """
+        return self.workspace._submit(self, step, object)
+
+    def run(self, step: Step, object: str = "object", timeout: float | None = None) -> Any:
+        """`submit` and wait for the result; raises what the step raised."""
+        return self.submit(step, object).future.result(timeout)
+
+    def cancel(self) -> bool:
+        """Cancel the running job and all that wait; returns whether there were any."""
+        return self.workspace._cancel(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return self.running is not None or bool(self.waiting)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Tell every event to `listener`, until the function returned is called.
+
+        The listener is called in the computing thread (or that of saves): it has to return at once, as
+        `loop.call_soon_threadsafe(queue.put_nowait, event)` does.
+        """
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def tell(self, event: Event) -> None:
+        """Tell all listeners; one that fails is dropped."""
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("a listener of %s failed and is told no more", self.key)
+                with contextlib.suppress(ValueError):
+                    self._listeners.remove(listener)
+
+    def close(self) -> None:
+        """Cancel what runs, save, and let go of the case; see `Workspace.close_case`."""
+        self.workspace.close_case(self.key)
+
+
+class Workspace:
+    """Cases open at once, computed one round at a time and saved after every step.
+
+    Args:
+        segmenter: The model, or a function that loads it (called once, at the first case).
+        folder: Where session files are kept; None for the user's own folder (`sessions_folder`).
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        segmenter: InteractiveSegmenter | Callable[[], InteractiveSegmenter],
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._load = segmenter
+        self._segmenter: InteractiveSegmenter | None = None if callable(segmenter) else segmenter
+        self._loading = threading.Lock()
+        self.folder = sessions_folder() if folder is None else Path(folder).absolute()
+        self._cases: dict[str, OpenCase] = {}
+        self._volumes: weakref.WeakValueDictionary[tuple[Any, ...], Volume] = weakref.WeakValueDictionary()
+        self._state = threading.Condition()
+        self._turns: deque[OpenCase] = deque()  # cases with waiting jobs, next one first
+        self._unsaved: dict[str, OpenCase] = {}
+        self._saving: OpenCase | None = None
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # cases
+
+    @property
+    def segmenter(self) -> InteractiveSegmenter:
+        """The model; loaded at first use."""
+        with self._loading:
+            if self._segmenter is None:
+                self._segmenter = self._load()  # type: ignore[operator]
+            return self._segmenter
+
+    @property
+    def cases(self) -> dict[str, OpenCase]:
+        """Open cases by key."""
+        with self._state:
+            return dict(self._cases)
+
+    def get(self, key: str) -> OpenCase:
+        """The open case of that key.
+
+        Raises:
+            InputError: if there is none.
+        """
+        found = self._cases.get(key)
+        if found is None:
+            raise InputError("this case is not open any more: open its volume, or resume it from the recent sessions")
+        return found
+
+    def volume(self, path: str | os.PathLike[str], index: int | None = None, series: str | int | None = None) -> Volume:
+        """A volume from a file or folder, shared with every case that has it open; see `Volume.read` for errors."""
+        place = Path(path).resolve()
+        try:
+            about = place.stat()
+            key = (place, index, series, about.st_mtime_ns, about.st_size)
+        except OSError:  # reading it will say why
+            return Volume.read(path, index=index, series=series)
+        found = self._volumes.get(key)
+        if found is None:
+            found = Volume.read(path, index=index, series=series)
+            self._volumes[key] = found
+        return found
+
+    def open(
+        self,
+        volume: Any,
+        *,
+        title: str | None = None,
+        keep: bool = True,
+        index: int | None = None,
+        series: str | int | None = None,
+        **options: Any,
+    ) -> OpenCase:
+        """Open a case on a volume. Blocks while the file is read (and the model is loaded).
+
+        Args:
+            volume: A path, a `Volume` or an array; see `InteractiveSegmenter.open`.
+            title: Name for a person; by default that of the file.
+            keep: Whether its session is kept in a file. A volume without a file of its own is stored in it.
+            index: Which volume of a 4-D file.
+            series: Which series of a DICOM folder.
+            **options: axis, spacing, window, settings of `InteractiveSegmenter.open`.
+
+        Raises:
+            LimnetError: what `InteractiveSegmenter.open` raises.
+        """
+        if isinstance(volume, (str, os.PathLike)):
+            volume, index, series = self.volume(volume, index, series), None, None
+        case = self.segmenter.open(volume, index=index, series=series, **options)
+        source = case.volume.source
+        path = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.limnet" if keep else None
+        return self._add(case, title or ("volume" if source is None else source.name), path)
+
+    def resume(self, path: str | os.PathLike[str], volume: Any = None) -> OpenCase:
+        """Go on with a session file; if it is open already, with that case.
+
+        Args:
+            path: The file; its name alone means one of `folder`.
+            volume: The volume if it is not where it was.
+
+        Raises:
+            LimnetError: what `InteractiveSegmenter.resume` raises.
+        """
+        place = self.folder / path if Path(path).name == os.fspath(path) else Path(path).absolute()
+        for opened in self.cases.values():
+            if opened.path == place:
+                return opened
+        case = self.segmenter.resume(place, volume)
+        case._adopt(case._book, None)  # kept up to date from here
+        source = case.volume.source
+        return self._add(case, "volume" if source is None else source.name, place)
+
+    def adopt(self, case: Case, title: str | None = None) -> OpenCase:
+        """Show a case that somebody else holds (a notebook): not kept in a file here, changes of both sides are seen.
+
+        The same case gives the same open case.
+        """
+        for opened in self.cases.values():
+            if opened.case is case:
+                return opened
+        source = case.volume.source
+        return self._add(case, title or ("volume" if source is None else source.name), None)
+
+    def recent(self, limit: int = 50) -> list[Recent]:
+        """Session files that can be resumed, newest first."""
+        return list_recent(self.folder, limit)
+
+    def close_case(self, key: str, *, forget: bool = False) -> None:
+        """Cancel its jobs, save and let go of a case; nothing happens if there is none.
+
+        Args:
+            key: Of the case.
+            forget: Delete its session file as well.
+        """
+        with self._state:
+            opened = self._cases.pop(key, None)
+        if opened is None:
+            return
+        opened.closed = True
+        opened.cancel()
+        self.flush(opened)
+        if forget and opened.path is not None:
+            opened.path.unlink(missing_ok=True)
+        opened.tell(Event("closed"))
+        opened.case._engine.forget()
+
+    def flush(self, opened: OpenCase | None = None, timeout: float = 60.0) -> None:
+        """Wait until everything, or one case, is computed and saved, at most `timeout` seconds."""
+        end = time.monotonic() + timeout
+
+        def pending() -> bool:
+            mine = [opened] if opened is not None else [*self._cases.values(), *self._unsaved.values()]
+            return any(c.busy or c.key in self._unsaved or self._saving is c for c in mine)
+
+        with self._state:
+            while pending() and (left := end - time.monotonic()) > 0:
+                self._state.wait(left)
+
+    def close(self) -> None:
+        """Cancel all jobs, save every case and end the threads. Nothing can be opened any more."""
+        with self._state:
+            self._closing = True
+        for key in list(self.cases):
+            self.close_case(key)
+        with self._state:
+            self._state.notify_all()
+        for thread in self._threads:
+            thread.join(60.0)
+
+    # the computing thread
+
+    def _add(self, case: Case, title: str, path: Path | None) -> OpenCase:
+        opened = OpenCase(self, secrets.token_urlsafe(12), case, title, path)
+        with self._state:
+            if self._closing:
+                raise InputError("the server is shutting down: start it again")
+            self._cases[opened.key] = opened
+            if not self._threads:
+                for name, work in (("limnet-rounds", self._compute), ("limnet-saves", self._save)):
+                    thread = threading.Thread(target=work, name=name, daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+        return opened
+
+    def _submit(self, opened: OpenCase, step: Step, name: str) -> Job:
+        with self._state:
+            if opened.closed or self._closing:
+                raise InputError("this case was closed: open it again from the recent sessions")
+            if len(opened.waiting) >= _QUEUE:
+                raise InputError(f"{_QUEUE} steps wait for this case already: let them finish, or cancel")
+            opened._count += 1
+            job = Job(opened._count, step, name)
+            opened.waiting.append(job)
+            opened.used = time.monotonic()
+            if opened not in self._turns and opened.running is None:
+                self._turns.append(opened)
+            self._state.notify_all()
+        return job
+
+    def _cancel(self, opened: OpenCase) -> bool:
+        with self._state:
+            dropped = list(opened.waiting)
+            opened.waiting.clear()
+            if opened in self._turns:
+                self._turns.remove(opened)
+            running = opened.running
+            if running is not None:
+                running.cancel()
+            self._state.notify_all()
+        for job in dropped:
+            _finish(job, Cancelled("the step was cancelled before it began"))
+            opened.tell(Event("cancelled", job.number))
+        return bool(dropped) or running is not None
+
+    def _compute(self) -> None:
+        while True:
+            with self._state:
+                while not self._turns:
+                    if self._closing:
+                        return
+                    self._state.wait()
+                opened = self._turns.popleft()
+                job = opened.running = opened.waiting.popleft()
+            try:
+                self._run(opened, job)
+            finally:
+                with self._state:
+                    opened.running = None
+                    opened.used = time.monotonic()
+                    if opened.waiting:
+                        self._turns.append(opened)
+                    self._state.notify_all()
+
+    def _run(self, opened: OpenCase, job: Job) -> None:
+        case, shown = opened.case, set[int]()
+        before = case._book
+        opened.tell(Event("started", job.number, object=job.object))
+
+        def progress(done: int, total: int) -> bool:
+            opened.tell(Event("progress", job.number, done, total, job.object))
+            return not job.stop.is_set()
+
+        def on_update(box: Any, mask: Any, done: int, total: int) -> bool:
+            shown.update(range(*box[case.axis]))
+            opened.tell(Event("patch", job.number, done, total, job.object, box, mask))
+            return not job.stop.is_set()
+
+        result, error = None, None
+        try:
+            if job.stop.is_set():
+                raise Cancelled("the step was cancelled before it began")
+            result = job.step(case, progress=progress, on_update=on_update)
+        except BaseException as raised:  # a broken step must not end the thread that all cases share
+            error = raised
+        after = case._book
+        self._changed(opened, after)
+        try:
+            # what the screen shows of a round that was dropped is taken back
+            again = shown if error is not None else set()
+            for box, labels in changed_labels(before, after, case.view.shape, case.axis, again):
+                opened.tell(Event("labels", job.number, box=box, array=labels))
+        except Exception as raised:
+            error = error or raised
+        self._trim(opened)
+        if error is None:
+            opened.tell(Event("done", job.number, object=job.object, result=result))
+        elif isinstance(error, Cancelled):
+            opened.tell(Event("cancelled", job.number, object=job.object, text=str(error), error=error))
+        else:
+            opened.tell(Event("failed", job.number, object=job.object, text=_in_words(error), error=error))
+        _finish(job, error, result)
+
+    def _trim(self, latest: OpenCase) -> None:
+        """Keep image features of all cases together under the limit of one, those used last."""
+        limit = self.segmenter.settings.cache_bytes
+        total = 0
+        for opened in sorted(self.cases.values(), key=lambda c: (c is latest, c.used), reverse=True):
+            total += opened.case._engine.held_bytes
+            if total > limit and opened is not latest:
+                total -= opened.case._engine.held_bytes
+                opened.case._engine.forget()
+
+    # the saving thread
+
+    def _changed(self, opened: OpenCase, book: Book) -> None:
+        if opened.path is None or book is opened.saved_book:
+            return
+        with self._state:
+            self._unsaved[opened.key] = opened
+            self._state.notify_all()
+
+    def _save(self) -> None:
+        while True:
+            with self._state:
+                while not self._unsaved:
+                    # the computing thread may still leave something to save
+                    if self._closing and not self._threads[0].is_alive():
+                        return
+                    self._state.wait(1.0 if self._closing else None)
+                _, opened = self._unsaved.popitem()
+                self._saving = opened
+            try:
+                self._write(opened)
+            finally:
+                with self._state:
+                    self._saving = None
+                    self._state.notify_all()
+
+    def _write(self, opened: OpenCase) -> None:
+        book, path = opened.case._book, opened.path
+        if path is None:
+            return
+        try:
+            private_folder(path.parent)
+            opened.case.save_session(path)
+            with contextlib.suppress(OSError):
+                path.chmod(0o600)
+            opened.saved_book = book
+            opened.tell(Event("saved"))
+        except (SaveError, OSError) as error:
+            opened.tell(Event("unsaved", text=_in_words(error), error=error))
+        except Exception as error:
+            _log.exception("session %s could not be saved", path.name)
+            opened.tell(Event("unsaved", text=_in_words(error), error=error))
+
+
+@contextlib.contextmanager
+def subscribed(opened: OpenCase, listener: Listener) -> Iterator[None]:
+    """Tell `listener` every event while the block runs."""
+    stop = opened.subscribe(listener)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _finish(job: Job, error: BaseException | None, result: Any = None) -> None:
+    with contextlib.suppress(Exception):  # whoever waited may have given up
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, LimnetError):
+        return str(error)
+    _log.error("a step failed", exc_info=error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this step: close other cases or programs, or crop the volume"
+    return (
+        f"something went wrong inside limnet ({type(error).__name__}: {error}). The case is as it was before the step"
+    )
