@@ -17,7 +17,8 @@ import pytest
 from limnet import InteractiveSegmenter
 from limnet.errors import Cancelled, InputError, OutsideError
 from limnet.server.events import Event
-from limnet.server.workspace import OpenCase, Workspace, subscribed
+from limnet.server.open_case import OpenCase, subscribed
+from limnet.server.workspace import Workspace
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import blob, small_segmenter
 

@@ -14,16 +14,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.errors import Cancelled, InputError, LimnetError, SaveError
 from limnet.history import Book
 from limnet.label_map import changed_labels
-from limnet.server.events import Event, Listener
+from limnet.server.events import Event
+from limnet.server.open_case import Job, OpenCase, Step
 from limnet.server.sessions import Recent, list_recent, private_folder, sessions_folder
 from limnet.volume import Volume
 
@@ -33,114 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _QUEUE = 64  # jobs that may wait for one case: more is a client gone wild
-
-Step = Callable[..., Any]
-"""Called as step(case, progress=..., on_update=...) in the computing thread; see `OpenCase.submit`."""
-
-
-@dataclass(eq=False)
-class Job:
-    """A step that waits, runs or is over.
-
-    Attributes:
-        number: From 1, counted per open case.
-        step: What to do.
-        object: Name of the object it is about, for events.
-        future: Its result; `Cancelled` if it was cancelled, the step's own error if it failed.
-    """
-
-    number: int
-    step: Step
-    object: str
-    future: Future[Any] = field(default_factory=Future)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def cancel(self) -> None:
-        """Stop it as soon as it looks up; a step that is over stays as it is."""
-        self.stop.set()
-
-
-class OpenCase:
-    """A case in a workspace. Get one by `Workspace.open` or `Workspace.resume`.
-
-    Attributes:
-        key: Names it in addresses; cannot be guessed and says nothing of the patient.
-        case: The case. Reading from it (masks, labels, quality) is safe from any thread at any time; whatever changes
-            it goes through `submit`.
-        title: Name of its volume, for a person.
-        path: Its session file, or None if it is not kept.
-    """
-
-    def __init__(self, workspace: Workspace, key: str, case: Case, title: str, path: Path | None) -> None:
-        self.workspace, self.key, self.case, self.title, self.path = workspace, key, case, title, path
-        self.used = time.monotonic()
-        self.waiting: deque[Job] = deque()
-        self.running: Job | None = None
-        self.closed = False
-        self.saved_book: Book = case._book
-        self._count = 0
-        self._listeners: list[Listener] = []
-
-    def __repr__(self) -> str:
-        return f"<OpenCase {self.title!r}: {len(self.waiting) + (self.running is not None)} jobs>"
-
-    def submit(self, step: Step, object: str = "object") -> Job:
-        """Queue a step; it runs in the computing thread after those before it.
-
-        Args:
-            step: Called as `step(case, progress=..., on_update=...)`; hand both on to the methods that make rounds, so
-                that screens see the round and it can be cancelled: `lambda case, **watch: case.click(point, **watch)`.
-                Steps that make none ignore them: `lambda case, **_: case.undo()`.
-            object: Name of the object it is about, told with its patches.
-
-        Returns:
-            The job; `job.future.result()` waits for what the step returns.
-
-        Raises:
-            InputError: if the case was closed, or too many jobs wait.
-        """
-        return self.workspace._submit(self, step, object)
-
-    def run(self, step: Step, object: str = "object", timeout: float | None = None) -> Any:
-        """`submit` and wait for the result; raises what the step raised."""
-        return self.submit(step, object).future.result(timeout)
-
-    def cancel(self) -> bool:
-        """Cancel the running job and all that wait; returns whether there were any."""
-        return self.workspace._cancel(self)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job runs or waits."""
-        return self.running is not None or bool(self.waiting)
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Tell every event to `listener`, until the function returned is called.
-
-        The listener is called in the computing thread (or that of saves): it has to return at once, as
-        `loop.call_soon_threadsafe(queue.put_nowait, event)` does.
-        """
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return unsubscribe
-
-    def tell(self, event: Event) -> None:
-        """Tell all listeners; one that fails is dropped."""
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except Exception:
-                _log.exception("a listener of %s failed and is told no more", self.key)
-                with contextlib.suppress(ValueError):
-                    self._listeners.remove(listener)
-
-    def close(self) -> None:
-        """Cancel what runs, save, and let go of the case; see `Workspace.close_case`."""
-        self.workspace.close_case(self.key)
 
 
 class Workspace:
@@ -479,16 +370,6 @@ class Workspace:
         except Exception as error:
             _log.exception("session %s could not be saved", path.name)
             opened.tell(Event("unsaved", text=_in_words(error), error=error))
-
-
-@contextlib.contextmanager
-def subscribed(opened: OpenCase, listener: Listener) -> Iterator[None]:
-    """Tell `listener` every event while the block runs."""
-    stop = opened.subscribe(listener)
-    try:
-        yield
-    finally:
-        stop()
 
 
 def _finish(job: Job, error: BaseException | None, result: Any = None) -> None:
