@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_whole_rounds(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
     assert not mask[3, 5, 5]
     assert case.quality.shape == (12,)
     assert case.suggest().index not in (3, 6)
-    again = segmenter.resume(tmp_path / "x.limnet")
+    again = segmenter.resume(shutil.copy(tmp_path / "x.limnet", tmp_path / "y.limnet"))
     assert np.array_equal(again.mask, mask)
     assert np.array_equal(again.click((8, 20, 24), scope="interval"), case.click((8, 20, 24), scope="interval"))
     again.undo()

@@ -259,7 +259,10 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.limnet"
         command = [sys.executable, "-c", WORK, str(path)]
         with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
         ) as child:
             assert child.stdout is not None
             assert child.stdout.readline().strip() == b"go"
@@ -279,7 +282,7 @@ def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
         assert volume.selection == (1, None)
         case = Case(fake_engine(), volume)
         case.click((6, 19, 24))
-        path = case.save_session(tmp_path / "x")
+        path = case.save_session(tmp_path / f"{index!r}")
         assert everything(restore(read_session(path), fake_engine())) == everything(case)
 
 

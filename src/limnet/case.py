@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +81,8 @@ class Case(CaseObject):
         self._blank = ObjectState.empty(len(self._view))
         self._taken_cache: tuple[tuple[ObjectState, ...], NDArray[np.bool_] | None] = ((), None)
         self._about: tuple[dict[str, Any], bytes | None] | None = None
+        self._lock = threading.RLock()  # around every change of `_book`, together with its autosave
+        self._marks: dict[Path, tuple[str, ...]] = {}  # what this case last read or wrote at a place; see session.py
         self._autosave = None if autosave is None else Path(autosave).absolute()
         if self._autosave is not None:
             self.save_session(self._autosave)
@@ -122,8 +125,9 @@ class Case(CaseObject):
             raise InputTypeError(f"the name of an object is a string, got {type(name).__name__}")
         if not name.strip():
             raise InputError("the name of an object must not be empty: give one such as 'liver'")
-        if name not in self._book.histories:
-            self._book = self._book.with_object(name, self._blank)
+        with self._lock:
+            if name not in self._book.histories:
+                self._book = self._book.with_object(name, self._blank)
         return self if name == DEFAULT_OBJECT else CaseObject(self, name)
 
     @property
@@ -152,19 +156,22 @@ class Case(CaseObject):
             Paths of the label map and of the names.
 
         Raises:
-            InputError: if no object was marked, or `path` is the image itself.
+            InputError: if no object was marked, `path` is the image itself, or there is another JSON file of that name.
             SaveError: if a file cannot be written.
         """
         if not any(history.current.rounds for history in self._book.histories.values()):
             raise InputError("no object is marked yet, there are no labels to save: click first")
         from limnet.volume_io.formats import check_output
 
-        check_output(Path(path), self._volume.source)
-        image = self._volume.write_mask(self.labels, path)
-        base = image.name[: -len(".nii.gz")] if image.name.endswith(".nii.gz") else image.stem
+        target = Path(path)
+        check_output(target, self._volume.source)
+        base = target.name[: -len(".nii.gz")] if target.name.lower().endswith(".nii.gz") else target.stem
+        beside = target.with_name(f"{base}.json")
+        _check_names(beside)
+        image = self._volume.write_mask(self.labels, target)
         names = {"labels": {str(label): name for name, label in self.objects.items()}}
         text = json.dumps(names, indent=2, ensure_ascii=False) + "\n"
-        return image, atomic_write(image.with_name(f"{base}.json"), lambda p: _write_text(p, text))
+        return image, atomic_write(beside, lambda p: _write_text(p, text))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask of the default object on the volume's own grid; see `save_labels` for several objects.
@@ -200,17 +207,24 @@ class Case(CaseObject):
         self._step(lambda book: book.redo())
         return self.mask
 
-    def save_session(self, path: str | os.PathLike[str]) -> Path:
+    def save_session(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write everything needed to go on later: prompts, results, undo history, settings, and the volume's place.
 
         A volume that was opened from memory is written into the file. `segmenter.resume(path)` reads it.
 
+        Args:
+            path: New, or the file that this case wrote or was resumed from.
+            overwrite: Replace a session with steps that this case has not seen; they are lost.
+
         Raises:
+            InputError: if `path` is the image itself or another file that is no session.
+            ConflictError: if another process or case saved a session there, and not `overwrite`; it is untouched.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
         from limnet.session import write_session
 
-        return write_session(self, Path(path))
+        with self._lock:
+            return write_session(self, Path(path), overwrite)
 
     # for CaseObject and sessions
 
@@ -233,18 +247,20 @@ class Case(CaseObject):
 
     def _push(self, name: str, state: ObjectState, before: ObjectState | None = None) -> None:
         """Make `state` the present one, if that still is `before`; None: whatever it is."""
-        if before is not None and self._state_of(name) is not before:
-            raise ConflictError(
-                f"object {name!r} was changed while this round was running (by the progress callback or another "
-                "thread): that change holds, the round was dropped. Make one round at a time"
-            )
-        book = self._book
-        if name not in book.histories:
-            book = book.with_object(name, self._blank)
-        self._commit(book.push(name, state))
+        with self._lock:
+            if before is not None and self._state_of(name) is not before:
+                raise ConflictError(
+                    f"object {name!r} was changed while this round was running (by the progress callback or another "
+                    "thread): that change holds, the round was dropped. Make one round at a time"
+                )
+            book = self._book
+            if name not in book.histories:
+                book = book.with_object(name, self._blank)
+            self._commit(book.push(name, state))
 
     def _step(self, change: Callable[[Book], Book]) -> None:
-        self._commit(change(self._book))
+        with self._lock:
+            self._commit(change(self._book))
 
     def _commit(self, book: Book) -> None:
         before, self._book = self._book, book  # one assignment: an interrupt comes before or after it, never in between
@@ -252,9 +268,10 @@ class Case(CaseObject):
             return
         try:
             self.save_session(self._autosave)
-        except SaveError as error:
-            kept = SaveError(f"this step is done and kept in memory, but the session file is behind: {error}")
-            kept.errno = error.errno
+        except (SaveError, ConflictError, InputError) as error:
+            kept = type(error)(f"this step is done and kept in memory, but the session file is behind: {error}")
+            if isinstance(error, SaveError) and isinstance(kept, SaveError):
+                kept.errno = error.errno
             raise kept from error
         except KeyboardInterrupt:
             self._book = before
@@ -284,6 +301,21 @@ class Case(CaseObject):
             masks = [dense_mask(state.slices, self._volume.shape, self.axis) for state in others]
             self._taken_cache = (others, np.logical_or.reduce(masks))
         return self._taken_cache[1]
+
+
+def _check_names(path: Path) -> None:
+    """Refuse to replace a file that is not the names of an earlier label map."""
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or set(found) != {"labels"} or not isinstance(found["labels"], dict):
+        raise InputError(
+            f"the names of the labels go into {path}, which exists and holds something else: it would be lost. "
+            "Give the label map another name"
+        )
 
 
 def _write_text(path: Path, text: str) -> None:

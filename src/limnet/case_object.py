@@ -222,7 +222,8 @@ class CaseObject:
         Raises:
             InputError: if the prompt does not fit the volume.
             Cancelled: if `progress` returned False.
-            ConflictError: if the object was changed meanwhile (by `progress` or another thread); that change holds.
+            ConflictError: if the object was changed meanwhile (by `progress` or another thread); that change holds. Or
+                if another process saved the case's session file; then the round is kept in memory.
         """
         if not isinstance(prompt, Prompt):
             raise InputTypeError(

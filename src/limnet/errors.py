@@ -51,7 +51,7 @@ class SaveError(LimnetError, OSError):
 
 
 class ConflictError(LimnetError, RuntimeError):
-    """An object was changed by someone else while a round on it was running."""
+    """An object or a session file was changed by someone else in the meantime; that change holds."""
 
 
 class Cancelled(LimnetError, RuntimeError):

@@ -4,16 +4,22 @@ Members: `manifest.json` (format, version, sha256 of every other member), `case.
 volume's place), `slices.bin`, `table.npy`, `known.npy`, `quality.npy` (all states of all objects), and `voxels.zlib`
 for a volume that was opened from memory. Nothing in it is code: no pickle. Files are replaced in one step, so a killed
 process leaves the last complete one.
+
+Several processes may resume one session, but only one can go on with it. The sha256 of the manifest is the mark of a
+file's content; whoever saves checks, under a file lock, that the file still has the mark of what it read or wrote last.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import warnings
 import zipfile
 import zlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet._version import __version__
-from limnet.errors import LimnetError, MissingFileError, SessionError
+from limnet.errors import ConflictError, InputError, LimnetError, MissingFileError, SaveError, SessionError
 from limnet.session_states import PackedBook, pack_book, unpack_book
 from limnet.session_volume import as_given, rebuild
 from limnet.settings import Settings
 from limnet.volume import Volume
-from limnet.volume_io.atomic import atomic_write
+from limnet.volume_io.atomic import atomic_write, check_target, save_error
 
 if TYPE_CHECKING:
     from limnet.case import Case
@@ -36,9 +42,21 @@ if TYPE_CHECKING:
 
 FORMAT = "limnet-session"
 VERSION = 1
+_MANIFEST = "manifest.json"
 _MEMBERS = ("case.json", "slices.bin", "table.npy", "known.npy", "quality.npy")
 _LARGEST_MANIFEST = 1 << 20  # bytes; names of objects are all that grows in it
 _ADVICE = "Use a copy if you have one; otherwise open the volume again"
+_DAMAGE = (
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)  # what zipfile and json raise for damaged content
+_PATIENCE = 60.0  # seconds to wait for another process that is writing the file; a large session takes a few
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class Session:
         identity: What the networks were.
         autosave: Whether the file was kept up to date after every step.
         book: All objects with their whole histories.
+        mark: Mark of the file's content.
     """
 
     path: Path
@@ -64,14 +83,11 @@ class Session:
     identity: dict[str, Any] | None
     autosave: bool
     book: Book
+    mark: str
 
 
-def write_session(case: Case, path: Path) -> Path:
-    """Write a case to a session file, atomically; returns the path.
-
-    Raises:
-        SaveError: if the file cannot be written; what was there before is untouched.
-    """
+def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
+    """Write a case to a session file, atomically; see `Case.save_session`. Returns the path, links followed."""
     record = case._record()
     packed = pack_book(record.book, len(case.view))
     about = {
@@ -92,27 +108,38 @@ def write_session(case: Case, path: Path) -> Path:
     }
     if record.voxels is not None:
         members["voxels.zlib"] = record.voxels
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "limnet": __version__,
-        "summary": {
-            "volume": record.about["path"],
-            "shape": record.about["shape"][:3],
-            "objects": list(record.book.histories),
-            "steps": len(record.book.done),
+    manifest = json.dumps(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "limnet": __version__,
+            "summary": {
+                "volume": record.about["path"],
+                "shape": record.about["shape"][:3],
+                "objects": list(record.book.histories),
+                "steps": len(record.book.done),
+            },
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         },
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
-    }
+        indent=1,
+    ).encode()
 
     def write(target: Path) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-            file.writestr(_entry("manifest.json"), json.dumps(manifest, indent=1))
+            file.writestr(_entry(_MANIFEST), manifest)
             for name, data in members.items():
                 stored = name in ("slices.bin", "voxels.zlib")  # compressed already
                 file.writestr(_entry(name), data, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
 
-    return atomic_write(path, write)
+    place, mark = Path(os.path.realpath(path)), _mark(manifest)
+    check_target(place)
+    with _alone(place):
+        known = case._marks.get(place, ())
+        _check_ours(place, known, overwrite)
+        case._marks[place] = (*known, mark)  # an interrupt comes before or after the file is replaced: both are ours
+        written = atomic_write(place, write)
+        case._marks[place] = (mark,)
+    return written
 
 
 @dataclass(frozen=True)
@@ -136,7 +163,7 @@ def read_summary(path: Path) -> Summary | None:
     """The head of a session file, quickly and unchecked; None for anything else, and for files of older versions."""
     try:
         with zipfile.ZipFile(path) as file:
-            head = file.getinfo("manifest.json")
+            head = file.getinfo(_MANIFEST)
             if head.file_size > _LARGEST_MANIFEST:
                 return None
             manifest = json.loads(file.read(head))
@@ -192,6 +219,7 @@ def read_session(path: Path, volume: Any = None) -> Session:
             identity=about["engine"],
             autosave=bool(about["autosave"]),
             book=book,
+            mark=_mark(members[_MANIFEST]),
         )
     except SessionError:
         raise
@@ -218,23 +246,93 @@ def restore(session: Session, engine: Engine) -> Case:
         )
     case = Case(engine, session.volume, axis=session.axis, window=session.window, settings=session.settings)
     case._adopt(session.book, session.path if session.autosave else None)
+    case._marks[Path(os.path.realpath(session.path))] = (session.mark,)
     return case
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the file meanwhile. Where no lock can be had, go on without one.
+
+    Raises:
+        SaveError: if another process does not let go of it.
+    """
+    from filelock import FileLock, Timeout
+
+    place = path.with_name(f".{path.name}.lock")
+    lock, held = FileLock(place, timeout=_PATIENCE), True
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SaveError(
+            f"could not save {path}: another process has been writing it for {_PATIENCE:.0f} s. "
+            "End that process, or save under another name"
+        ) from error
+    except (OSError, NotImplementedError):  # a folder without write permission, which saving tells, or without locks
+        held = False
+    try:
+        yield
+    finally:
+        if held:
+            with contextlib.suppress(OSError):  # who waits for the lock sees that its file is gone, and makes a new one
+                place.unlink()
+            lock.release()
+
+
+def _check_ours(path: Path, known: Collection[str], overwrite: bool) -> None:
+    """Refuse to replace what this case has neither written nor read.
+
+    Raises:
+        InputError: if there is a file that is no session.
+        ConflictError: if there is a session with other steps, and not `overwrite`.
+    """
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            manifest = _manifest(file, path)
+    except (*_DAMAGE, SessionError) as error:
+        raise InputError(
+            f"{path} exists and is no session file, or a damaged one: it would be lost. Give the session another name, "
+            "or move that file away first"
+        ) from error
+    except OSError as error:
+        raise save_error(path, error) from error
+    if not overwrite and _mark(manifest) not in known:
+        raise ConflictError(
+            f"{path} holds steps that this case has not seen: another process or case saved it. Nothing was written. "
+            "Save this case under another name, or resume the file to go on from there; overwrite=True would lose them"
+        )
+
+
+def _manifest(file: zipfile.ZipFile, path: Path) -> bytes:
+    """The manifest of a session file.
+
+    Raises:
+        SessionError: if it has none.
+    """
+    if _MANIFEST in file.namelist():
+        data = file.read(_MANIFEST)
+        manifest = json.loads(data)
+        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+            return data
+    raise SessionError(f"{path} is a zip file but no limnet session: give a file that save_session wrote")
+
+
+def _mark(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()
+
+
 def _members(path: Path) -> dict[str, bytes]:
-    """All members of a session file, each with the right checksum."""
+    """All members of a session file, the manifest among them, each with the right checksum."""
     if path.is_dir():
         raise SessionError(f"{path} is a directory, not a session file: give the file that save_session wrote")
     if not path.exists():
         raise MissingFileError(f"there is no session file {path}: check the name, or open the volume to start one")
     try:
         with zipfile.ZipFile(path) as file:
-            names = file.namelist()
-            if "manifest.json" not in names:
-                raise SessionError(f"{path} is a zip file but no limnet session: give a file that save_session wrote")
-            manifest = json.loads(file.read("manifest.json"))
-            if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-                raise SessionError(f"{path} is a zip file but no limnet session: give a file that save_session wrote")
+            data = _manifest(file, path)
+            manifest = json.loads(data)
             version = manifest.get("version")
             if not isinstance(version, int) or version > VERSION:
                 raise SessionError(
@@ -247,18 +345,19 @@ def _members(path: Path) -> dict[str, bytes]:
         raise SessionError(
             f"{path} is no session file, or damaged or truncated ({error}; {path.stat().st_size} bytes). {_ADVICE}"
         ) from error
-    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        if isinstance(error, SessionError):
-            raise
+    except SessionError:
+        raise
+    except _DAMAGE as error:
         raise SessionError(f"{path} is damaged ({error}). {_ADVICE}") from error
     except OSError as error:
         raise SessionError(f"{path} cannot be read ({error}). {_ADVICE}") from error
     for name in _MEMBERS:
         if name not in members:
             raise SessionError(f"{path} is damaged: {name} is missing. {_ADVICE}")
-    for name, data in members.items():
-        if hashlib.sha256(data).hexdigest() != sums[name]:
+    for name, content in members.items():
+        if hashlib.sha256(content).hexdigest() != sums[name]:
             raise SessionError(f"{path} is damaged: {name} does not have the recorded checksum. {_ADVICE}")
+    members[_MANIFEST] = data
     return members
 
 

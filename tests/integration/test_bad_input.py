@@ -100,7 +100,7 @@ CALLS: dict[str, tuple[Callable[[Case], Any], type[Exception]]] = {
     "mask of floats": (lambda c: c.set_mask(FULL * 0.5), TypeError),
     "mask of 255": (lambda c: c.set_mask(FULL.astype(np.uint8) * 255), TypeError),
     "mask of objects": (lambda c: c.set_mask(FULL.astype(object)), TypeError),
-    "mask as a path": (lambda c: c.set_mask("mask.nii.gz"), TypeError),
+    "mask that is not there": (lambda c: c.set_mask("mask.nii.gz"), FileNotFoundError),
     "empty mask": (lambda c: c.set_mask(~FULL), ValueError),
     "4-D mask": (lambda c: c.set_mask(FULL[None]), ValueError),
     "a prompt that is none": (lambda c: c.prompt((1, 2, 3)), TypeError),
