@@ -223,8 +223,7 @@ class Case(CaseObject):
         """
         from limnet.session import write_session
 
-        with self._lock:
-            return write_session(self, Path(path), overwrite)
+        return write_session(self, Path(path), overwrite)
 
     # for CaseObject and sessions
 

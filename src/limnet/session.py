@@ -88,6 +88,27 @@ class Session:
 
 def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
     """Write a case to a session file, atomically; see `Case.save_session`. Returns the path, links followed."""
+    place = Path(os.path.realpath(path))
+    check_target(place)
+    with _alone(place):  # the case as it is now: of several threads the last one to write has the newest steps
+        known = case._marks.get(place, ())
+        _check_ours(place, known, overwrite)
+        members = _packed(case, case.session is not None and case.session == path.absolute())
+        case._marks[place] = (*known, _mark(members[_MANIFEST]))  # an interrupt may come before or after the rename
+
+        def write(target: Path) -> None:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+                for name, data in members.items():
+                    stored = name in ("slices.bin", "voxels.zlib")  # compressed already
+                    file.writestr(_entry(name), data, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
+
+        written = atomic_write(place, write)
+        case._marks[place] = (_mark(members[_MANIFEST]),)
+    return written
+
+
+def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
+    """The members of a session file, the manifest first."""
     record = case._record()
     packed = pack_book(record.book, len(case.view))
     about = {
@@ -96,7 +117,7 @@ def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
         "window": record.window,
         "settings": case.settings.to_json(),
         "engine": record.identity,
-        "autosave": case.session is not None and case.session == path.absolute(),
+        "autosave": autosave,
         "book": packed.plain,
     }
     members = {
@@ -108,38 +129,19 @@ def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
     }
     if record.voxels is not None:
         members["voxels.zlib"] = record.voxels
-    manifest = json.dumps(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "limnet": __version__,
-            "summary": {
-                "volume": record.about["path"],
-                "shape": record.about["shape"][:3],
-                "objects": list(record.book.histories),
-                "steps": len(record.book.done),
-            },
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "limnet": __version__,
+        "summary": {
+            "volume": record.about["path"],
+            "shape": record.about["shape"][:3],
+            "objects": list(record.book.histories),
+            "steps": len(record.book.done),
         },
-        indent=1,
-    ).encode()
-
-    def write(target: Path) -> None:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-            file.writestr(_entry(_MANIFEST), manifest)
-            for name, data in members.items():
-                stored = name in ("slices.bin", "voxels.zlib")  # compressed already
-                file.writestr(_entry(name), data, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
-
-    place, mark = Path(os.path.realpath(path)), _mark(manifest)
-    check_target(place)
-    with _alone(place):
-        known = case._marks.get(place, ())
-        _check_ours(place, known, overwrite)
-        case._marks[place] = (*known, mark)  # an interrupt comes before or after the file is replaced: both are ours
-        written = atomic_write(place, write)
-        case._marks[place] = (mark,)
-    return written
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    }
+    return {_MANIFEST: json.dumps(manifest, indent=1).encode(), **members}
 
 
 @dataclass(frozen=True)
