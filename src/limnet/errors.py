@@ -26,6 +26,10 @@ class FileFormatError(LimnetError, ValueError):
     """A file that exists but is damaged, truncated or of an unknown format."""
 
 
+class NotEnoughMemoryError(LimnetError, MemoryError):
+    """A volume that does not fit into memory; the file itself may be whole."""
+
+
 class MissingFileError(LimnetError, FileNotFoundError):
     """A file or folder that is not there."""
 

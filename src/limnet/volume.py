@@ -108,29 +108,45 @@ class Volume:
             spacing=steps,
             affine=matrix,
             convention=convention,
-            modality=modality.upper() if modality else None,
+            modality=None if modality is None else checked_modality(modality),
             source=None if source is None else Path(source),
             header=header,
         )
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], index: int | None = None, series: str | int | None = None) -> Volume:
-        """Read .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .npz, .dcm, a DICOM folder or a folder of frames.
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        index: int | None = None,
+        series: str | int | None = None,
+        *,
+        modality: str | None = None,
+    ) -> Volume:
+        """Read a volume, a picture (a single slice), a video, a DICOM folder or a folder of frames.
+
+        NIfTI (.nii, .nii.gz, .hdr with .img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), FreeSurfer (.mgh, .mgz),
+        Analyze (.hdr with .img), MINC (.mnc), NumPy (.npy, .npz), DICOM (.dcm), pictures (.png, .jpg, .bmp, .tif of one
+        page or several), videos (.avi, .mp4, with imageio).
 
         Args:
             path: the file or folder.
             index: which volume of a file that holds several (4-D), counted from 0.
             series: which DICOM series of a folder that holds several: its UID, series number or description.
+            modality: "CT", "MR", ... where the file does not say it or is wrong; decides the intensity windows.
 
         Raises:
             MissingFileError: nothing there.
             FileFormatError: damaged, truncated, or not what its name says.
+            NotEnoughMemoryError: it does not fit into memory.
             InputError: unknown suffix, or `index` or `series` needed, wrong or not applicable.
         """
         from limnet.volume_io.formats import read_volume
 
         number = int(index) if isinstance(index, Integral) else index  # numpy's would not fit into session files
-        return replace(read_volume(Path(path), index=number, series=series), selection=(number, series))
+        volume = read_volume(Path(path), index=number, series=series)
+        if modality is not None and not volume.is_color:
+            volume = replace(volume, modality=checked_modality(modality))
+        return replace(volume, selection=(number, series))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -168,13 +184,14 @@ class Volume:
 
         Args:
             mask: (D, H, W) bool, or integer labels 0..65535 (stored as uint8, or uint16 if a label exceeds 255).
-            path: the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha, .npy or .npz (keys `label`, `spacing`).
+            path: the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha, .mgz, .npy, .npz (keys `label`, `spacing`),
+                .tif (a page for each slice) or .png (one slice). .npy, .tif and .png hold no grid.
 
         Returns:
             The path written.
 
         Raises:
-            InputError: wrong shape or labels, unknown suffix.
+            InputError: wrong shape or labels, unknown suffix, or `path` is the image itself.
             SaveError: the file could not be written; what was there before is intact.
         """
         from limnet.volume_io.formats import write_array
@@ -231,6 +248,13 @@ def checked_array(array: ArrayLike) -> NDArray[Any]:
     voxels = voxels.view()
     voxels.flags.writeable = False
     return voxels
+
+
+def checked_modality(modality: str) -> str | None:
+    """In capitals; None for an empty text. Raises InputTypeError for what is no text."""
+    if not isinstance(modality, str):
+        raise InputTypeError(f"modality {modality!r} came: expected a text such as 'CT' or 'MR'")
+    return modality.strip().upper() or None
 
 
 def checked_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,48 @@ def test_other_errors_and_interrupts_pass_through_and_clean_up(tmp_path: Path) -
 def test_writer_that_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="could not save"):
         atomic_write(tmp_path / "a.bin", lambda p: None)
+
+
+def test_a_failed_check_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"old")
+
+    def check(path: Path) -> None:
+        assert path.read_bytes() == b"half"
+        raise SaveError("not whole")
+
+    with pytest.raises(SaveError, match="not whole"):
+        atomic_write(tmp_path / "a.bin", lambda p: p.write_bytes(b"half") and None, check)
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+KILLED = """
+import os, sys
+from limnet.volume_io.atomic import atomic_write
+def write(path):
+    path.write_bytes(b"half")
+    print(path.name, flush=True)
+    if sys.argv[2] == "die":
+        os._exit(9)
+    sys.stdin.read()
+atomic_write(sys.argv[1], write)
+"""
+
+
+def test_leftovers_of_killed_processes_go_and_others_stay(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.nii.gz")]
+    with subprocess.Popen([*command, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        alive = process.stdout.readline().strip()
+        dead = subprocess.run([*command, "die"], capture_output=True, text=True, check=False).stdout.strip()
+        elsewhere = tmp_path / ".0123456789ab-00000000-1-tmp.npz"  # of another computer
+        elsewhere.write_bytes(b"half")
+        (tmp_path / ".mine-tmp.npz").write_bytes(b"no file of ours")
+        assert dead in os.listdir(tmp_path)
+        atomic_write(tmp_path / "b.bin", lambda p: p.write_bytes(b"x") and None)
+        assert sorted(os.listdir(tmp_path)) == sorted([".mine-tmp.npz", elsewhere.name, alive, "b.bin"])
+        os.utime(elsewhere, (1, 1))
+        atomic_write(tmp_path / "b.bin", lambda p: p.write_bytes(b"x") and None)
+        assert sorted(os.listdir(tmp_path)) == sorted([".mine-tmp.npz", alive, "b.bin"])
+        process.communicate("")
+    assert sorted(os.listdir(tmp_path)) == [".mine-tmp.npz", "a.nii.gz", "b.bin"]

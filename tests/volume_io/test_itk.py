@@ -106,7 +106,7 @@ def test_truncated(tmp_path: Path, suffix: str, compress: bool, share: float) ->
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(data), str(path), compress)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(FileFormatError, match="cut short, damaged"):
+    with pytest.raises(FileFormatError, match=r"cut short, damaged|the file is empty"):
         Volume.read(path)
 
 

@@ -265,3 +265,47 @@ def test_sheared_grid_has_only_an_sform(tmp_path: Path) -> None:
     loaded = nibabel.load(volume.write_mask(_mask(volume), tmp_path / "a.nii"))
     np.testing.assert_allclose(loaded.affine, affine, atol=1e-4)
     assert int(loaded.header["qform_code"]) == 0
+
+
+def _turned(angle: float, origin: tuple[float, float, float]) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, :3] *= (2, 3, 4)
+    affine[:3, 3] = origin
+    return affine
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2), (1, 4), (2, 1), (2, 4), (4, 1)])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+def test_masks_lie_on_images_with_two_grids_or_none(tmp_path: Path, codes: tuple[int, int], suffix: str) -> None:
+    voxels = np.zeros((14, 15, 16), np.int16)
+    voxels[4:9, 3:11, 5:12] = 100
+    image = nibabel.Nifti1Image(voxels, None)
+    image.header.set_qform(_turned(0.1, (10, 20, 30)), codes[0])
+    image.header.set_sform(_turned(0.7, (-5, 6, 7)), codes[1])
+    image.to_filename(tmp_path / "a.nii")
+    volume = Volume.read(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine, nibabel.load(tmp_path / "a.nii").affine, atol=1e-5)
+    written = volume.write_mask(volume.array > 0, tmp_path / f"m{suffix}")
+    fixed, moving = SimpleITK.ReadImage(str(tmp_path / "a.nii")), SimpleITK.ReadImage(str(written))
+    moved = SimpleITK.Resample(moving, fixed, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(moved), SimpleITK.GetArrayFromImage(fixed) > 0)
+    np.testing.assert_allclose(moving.GetOrigin(), fixed.GetOrigin(), atol=1e-6)
+
+
+def test_a_bad_qform_beside_a_valid_sform_is_no_damage(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), grid("PIR"))
+    image.set_qform(grid("PIR"), 1)
+    image.header["quatern_b"] = image.header["quatern_c"] = image.header["quatern_d"] = 3.0
+    image.to_filename(tmp_path / "a.nii")
+    volume = Volume.read(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine, grid("PIR"), atol=1e-5)
+    back = nibabel.load(volume.write_mask(_mask(volume), tmp_path / "m.nii.gz"))
+    np.testing.assert_array_equal(np.asarray(back.dataobj).T, _mask(volume))
+    np.testing.assert_allclose(back.affine, grid("PIR"), atol=1e-5)
+    image, mask = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("a.nii", "m.nii.gz"))
+    np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-6)
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[254:256] = bytes(2)  # the code of the sform: now neither is valid, voxel sizes are left
+    (tmp_path / "b.nii").write_bytes(bytes(data))
+    np.testing.assert_allclose(Volume.read(tmp_path / "b.nii").spacing, Volume.read(tmp_path / "a.nii").spacing, 1e-5)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.files import read_picture
 from limnet.datasets.films import nearest
 from limnet.errors import FileFormatError
+from limnet.volume_io.pictures import read_picture
 
 Colour = tuple[int, int, int]
 

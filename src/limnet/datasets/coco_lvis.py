@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from limnet.datasets.array_pickle import load_arrays
 from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.expected import absent
-from limnet.datasets.files import read_picture, smallest_unsigned
+from limnet.datasets.files import smallest_unsigned
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import LabelledCase
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
+from limnet.volume_io.pictures import read_picture
 
 
 class CocoLvisDataset(LabelledDataset):

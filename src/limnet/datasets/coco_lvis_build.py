@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.files import read_picture
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume_io.atomic import atomic_write, save_error
+from limnet.volume_io.pictures import read_picture
 
 SMALLEST_OBJECT, SMALLEST_STUFF = 80, 501
 _LAYER = 255  # objects of a layer

@@ -6,19 +6,18 @@ Volumes (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .npz) come as (D, H, W);
 
 from __future__ import annotations
 
-import json
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.formats import known_suffix
+from limnet.volume_io.pictures import PICTURES, read_picture
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy")
 _TABLE = dict.fromkeys((*PICTURES, *VOLUMES))
 _LABEL_KEYS = ("label", "labels", "mask", "seg", "gts")
@@ -50,20 +49,8 @@ def read_image_file(path: Path, channel: int | None = None, modality: str | None
         InputError: 4-D without a channel, or an unknown suffix.
     """
     path = Path(path)
-    if image_suffix(path) in PICTURES:
-        pixels = read_picture(path)
-        return Volume.from_array(pixels, _tiff_spacing(path, pixels), modality=modality, source=path)
     volume = Volume.read(path, index=channel)
-    if modality and volume.modality is None:
-        return Volume.from_array(
-            volume.array,
-            affine=volume.affine,
-            convention=volume.convention,
-            modality=modality,
-            source=path,
-            header=volume.header,
-        )
-    return volume
+    return volume if volume.modality else replace(volume, modality=modality.upper() if modality else None)
 
 
 def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
@@ -100,40 +87,6 @@ def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
     return smallest_unsigned(array)
 
 
-def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
-    """Pixels of a picture as they are stored: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
-
-    Transparency is dropped. One-bit pictures give 0 and 1.
-
-    Args:
-        path: the file.
-        palette: palette pictures give their indices; False gives colours, and 0 and 255 for one-bit ones.
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged, no picture, too large for Pillow, or pages of several sizes.
-        InputError: Pillow is not installed.
-    """
-    try:
-        from PIL import Image, ImageSequence
-    except ImportError as error:
-        raise InputError("reading pictures needs Pillow, which is not installed; run: pip install pillow") from error
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path} does not exist; check the path")
-    try:
-        with Image.open(path) as picture:
-            if picture.format == "TIFF":
-                return np.stack([_pixels(page, palette) for page in ImageSequence.Iterator(picture)])
-            return _pixels(picture, palette)[None]
-    except Image.DecompressionBombError as error:
-        raise FileFormatError(
-            f"{path} is larger than Pillow opens, or its header is damaged ({error}). Cut it into tiles, or copy it "
-            "again"
-        ) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise FileFormatError(f"{path} could not be read as a picture ({error}). Copy or download it again") from error
-
-
 def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
     """Labels (>= 0) in the smallest unsigned dtype that holds them."""
     if labels.dtype == bool:
@@ -143,31 +96,6 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
         if highest <= np.iinfo(dtype).max:
             return labels.astype(dtype, copy=False)
     return labels.astype(np.uint64, copy=False)
-
-
-def _tiff_spacing(path: Path, pixels: NDArray[Any]) -> tuple[float, float, float] | None:
-    """Spacing of a stack (D, H, W) by nnU-Net's file beside it: `case.json` for `case_0000.tif`; None without one."""
-    side = path.with_name(re.sub(r"_\d{4}$", "", image_stem(path)) + ".json")
-    if pixels.shape[0] == 1 or path.suffix.lower() not in (".tif", ".tiff") or not side.is_file():
-        return None
-    try:
-        content = json.loads(side.read_text(encoding="utf-8"))
-        given = content.get("spacing") if isinstance(content, dict) else None
-        if given is None:
-            return None
-        depth, height, width = (float(step) for step in given)
-    except (OSError, ValueError, TypeError) as error:
-        raise FileFormatError(f'{side} should hold {{"spacing": [z, y, x]}} in mm: {error}') from error
-    return depth, height, width
-
-
-def _pixels(picture: Any, palette: bool) -> NDArray[Any]:
-    if not palette and picture.mode in ("P", "PA", "1"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La", "CMYK", "YCbCr", "HSV", "LAB"):
-        picture = picture.convert("L" if picture.mode in ("LA", "La") else "P" if picture.mode == "PA" else "RGB")
-    array = np.array(picture)
-    return array.astype(np.uint8) if array.dtype == bool else array
 
 
 def _npz_labels(path: Path) -> NDArray[Any]:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.base import LabelledDataset, Problem
-from limnet.datasets.files import read_picture
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import shortened
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
+from limnet.volume_io.pictures import read_picture
 
 VOID = 255  # palette index of pixels that nobody decided
 

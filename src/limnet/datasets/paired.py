@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.base import LabelledDataset, Problem
-from limnet.datasets.files import PICTURES, image_suffix, read_image_file, read_label_file
+from limnet.datasets.files import image_suffix, read_image_file, read_label_file
 from limnet.datasets.labelled import LabelledCase
 from limnet.errors import LimnetError, MissingFileError
 from limnet.volume import Volume
+from limnet.volume_io.pictures import PICTURES
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.datasets.base import LabelledDataset, Problem
-from limnet.datasets.files import PICTURES, image_suffix, read_picture, smallest_unsigned
+from limnet.datasets.files import image_suffix, smallest_unsigned
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError
 from limnet.volume import Volume
 from limnet.volume_io.frames import natural
+from limnet.volume_io.pictures import PICTURES, read_picture
 
 OBJECT: Mapping[int, str] = {1: "object"}
 

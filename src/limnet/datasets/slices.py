@@ -21,11 +21,12 @@ from collections import Counter
 from pathlib import Path
 
 from limnet.datasets.base import CaseDataModule
-from limnet.datasets.files import PICTURES, image_suffix
+from limnet.datasets.files import image_suffix
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.labelled import MODALITIES
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 from limnet.errors import FileFormatError, InputError
+from limnet.volume_io.pictures import PICTURES
 
 _SLICE = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
+import re
 import secrets
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from limnet.errors import SaveError
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}-([0-9a-f]{8})-(\d+)-tmp")
+_DAY = 86400.0  # seconds; no save takes that long
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, or save to another disk",
     errno.EDQUOT: "the disk quota is used up: free some space, or save to another disk",
@@ -21,16 +28,21 @@ _ADVICE = {
 }
 
 
-def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) -> Path:
+def atomic_write(
+    path: str | os.PathLike[str], write: Callable[[Path], None], check: Callable[[Path], None] | None = None
+) -> Path:
     """Write a file through a temporary neighbour, so that a crash or a full disk never leaves half a file.
 
     The temporary file lies in the same folder and ends with the full suffix of `path` (such as `.nii.gz`), because many
     writers choose their format by it. After `write` returns, the data is flushed to disk and moved over `path` in one
     step; whatever `path` held before stays there until that moment. A symbolic link is followed, not replaced.
+    Temporary files that killed processes left in the folder are removed.
 
     Args:
         path: the file to create or replace; its folder has to exist.
         write: called once with the temporary path; has to create that file.
+        check: called with the temporary path before the file takes its place; raises a SaveError if it is not whole
+            (some writers do not notice a full disk).
 
     Returns:
         The path that was written (links followed).
@@ -43,13 +55,16 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
     if target.is_symlink():
         target = target.resolve()
     check_target(target)
-    temporary = target.with_name(f".{secrets.token_hex(6)}-tmp{_full_suffix(target)}")
+    _remove_leftovers(target.parent)
+    temporary = target.with_name(f".{secrets.token_hex(6)}-{_place()}-{os.getpid()}-tmp{_full_suffix(target)}")
     try:
         write(temporary)
         if target.exists():
             with contextlib.suppress(OSError):
                 os.chmod(temporary, target.stat().st_mode & 0o777)
         _flush(temporary)
+        if check is not None:
+            check(temporary)
         os.replace(temporary, target)
     except SaveError:
         raise
@@ -60,6 +75,41 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
             temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
     return target
+
+
+@cache
+def _place() -> str:
+    """Where process numbers count: this computer, and the container in it."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()}{space}".encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that are no more: of this computer at once, of others after a day."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _TEMPORARY.match(entry.name)
+            if found is None or (found[1] == _place() and int(found[2]) == os.getpid()):
+                continue
+            with contextlib.suppress(OSError):
+                old = time.time() - entry.stat().st_mtime > _DAY
+                if old or (found[1] == _place() and not _runs(int(found[2]))):
+                    os.unlink(entry)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process may still be there; always True where asking would end it (Windows)."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def save_error(path: Path, error: OSError) -> SaveError:

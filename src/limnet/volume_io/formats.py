@@ -7,36 +7,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write, check_target
 from limnet.volume_io.dicom import find_series, is_dicom, read_dicom_file, read_series
 from limnet.volume_io.frames import FRAME_SUFFIXES, read_frames, visible
 from limnet.volume_io.itk import read_itk, write_itk
-from limnet.volume_io.nifti import read_nifti, write_nifti
-from limnet.volume_io.numpy_files import read_npy, read_npz, write_npy, write_npz
+from limnet.volume_io.nifti import read_nibabel, write_mgh, write_nifti
+from limnet.volume_io.numpy_files import read_npy, read_npz, read_written_npz, write_npy, write_npz
+from limnet.volume_io.pictures import PICTURES, read_picture_volume, write_png, write_tiff
+from limnet.volume_io.reading import explained
+from limnet.volume_io.video import VIDEOS, read_video
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
-    ".nrrd": read_itk,
-    ".nhdr": read_itk,
-    ".mha": read_itk,
-    ".mhd": read_itk,
+    **dict.fromkeys((".nii", ".nii.gz"), read_nibabel),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
     ".npy": read_npy,
     ".npz": read_npz,
     ".dcm": read_dicom_file,
+    **dict.fromkeys((".hdr", ".img", ".mgh", ".mgz", ".mnc"), read_nibabel),
+    **dict.fromkeys(PICTURES, read_picture_volume),
+    **dict.fromkeys(VIDEOS, read_video),
 }
 WRITERS: dict[str, Callable[[Volume, NDArray[Any], Path], None]] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
-    ".nrrd": write_itk,
-    ".mha": write_itk,
+    **dict.fromkeys((".nii", ".nii.gz"), write_nifti),
+    **dict.fromkeys((".nrrd", ".mha"), write_itk),
     ".npy": write_npy,
     ".npz": write_npz,
+    **dict.fromkeys((".mgh", ".mgz"), write_mgh),
+    ".png": write_png,
+    **dict.fromkeys((".tif", ".tiff"), write_tiff),
 }
+_UNREADABLE = (
+    "what was written does not read back as it should; the disk may be full or broken. Nothing was changed; a file "
+    "that was there before is intact"
+)
 
 
 def known_suffix(path: Path, table: dict[str, Any]) -> str | None:
@@ -49,8 +57,11 @@ def read_volume(path: Path, index: int | None = None, series: str | int | None =
     """Read a file or folder; see `Volume.read`."""
     if not path.exists():
         raise MissingFileError(f"{path} does not exist{_similar(path)}")
-    if path.is_dir():
-        return _read_folder(path, index, series)
+    with explained(path):
+        return _read_folder(path, index, series) if path.is_dir() else _read_file(path, index, series)
+
+
+def _read_file(path: Path, index: int | None, series: str | int | None) -> Volume:
     if path.name.startswith("._"):
         raise FileFormatError(
             f"{path} is a macOS side file without image data. Give the file without the leading '._': {path.name[2:]}"
@@ -80,15 +91,27 @@ def check_output(path: Path, source: Path | None = None) -> None:
     check_target(path)
     if known_suffix(path, WRITERS) is None:
         raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise InputError(f"{path} is the image itself, which would be lost. Give the mask another name")
+    if source is None or not path.exists() or not source.exists():
+        return
+    within = source.is_dir() and path.resolve().parent == source.resolve() and known_suffix(path, READERS) is not None
+    if within or path.samefile(source):
+        raise InputError(f"{path} is {'part of ' * within}the image itself, which would be lost. Give another name")
 
 
 def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
-    """Write a (D, H, W) array on the volume's grid, atomically; see `Volume.write_mask`."""
-    check_output(path)
-    writer = WRITERS[known_suffix(path, WRITERS) or ""]
-    return atomic_write(path, lambda temporary: writer(volume, array, temporary))
+    """Write a (D, H, W) array on the volume's grid, atomically, and read it back; see `Volume.write_mask`."""
+    check_output(path, volume.source)
+    suffix = known_suffix(path, WRITERS) or ""
+
+    def check(written: Path) -> None:
+        try:
+            found = read_written_npz(written) if suffix == ".npz" else READERS[suffix](written, None).array
+        except LimnetError as error:
+            raise SaveError(f"could not save {path}: {_UNREADABLE} ({error.__cause__ or error})") from error
+        if not np.array_equal(found, array, equal_nan=array.dtype.kind == "f"):
+            raise SaveError(f"could not save {path}: {_UNREADABLE}")
+
+    return atomic_write(path, lambda temporary: WRITERS[suffix](volume, array, temporary), check)
 
 
 def _read_folder(folder: Path, index: int | None, series: str | int | None) -> Volume:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError
+from limnet.errors import InputError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
+from limnet.volume_io.pictures import read_picture
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -36,11 +35,11 @@ def read_frames(folder: Path, index: int | None = None) -> Volume:
     """
     chosen(folder, 1, index)
     paths = [p for p in visible(folder) if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
-    first = _frame(paths[0])
+    first = read_picture(paths[0], palette=False)[0]
     dtype, color = first.dtype, first.ndim == 3
     stack = np.empty((len(paths), *first.shape), dtype)
     for number, path in enumerate(paths):
-        frame = first if number == 0 else _frame(path)
+        frame = first if number == 0 else read_picture(path, palette=False)[0]
         if frame.shape[:2] != first.shape[:2]:
             raise InputError(
                 f"frames of folder {folder} differ in size: {paths[0].name} is {first.shape[:2]}, {path.name} is "
@@ -52,18 +51,3 @@ def read_frames(folder: Path, index: int | None = None) -> Volume:
             stack, color = np.repeat(stack[..., None], 3, axis=3), True
         stack[number] = frame[..., None] if color and frame.ndim == 2 else frame
     return Volume.from_array(stack, source=folder)
-
-
-def _frame(path: Path) -> NDArray[Any]:
-    """(H, W) gray or (H, W, 3) colour."""
-    import SimpleITK
-
-    try:
-        pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    except RuntimeError as error:
-        if "PixelType" in str(error):
-            advice = "it is of a kind that is not supported (gray with transparency?). Save it as plain gray or RGB"
-        else:
-            advice = "it is cut short, damaged or no image. Replace it"
-        raise FileFormatError(f"frame {path} could not be read: {advice}") from error
-    return pixels[..., :3] if pixels.ndim == 3 else pixels

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError
+from limnet.errors import InputError
 from limnet.volume import ItkGrid, Volume
 from limnet.volume_io.choice import chosen
+from limnet.volume_io.itk_payload import check_payload
+from limnet.volume_io.reading import explained, reason
 
+_SEGMENT = re.compile(r"Segment\d+_ID")  # how 3D Slicer marks a segmentation
 _READERS = {  # chosen by hand: by the name ITK finds them only for suffixes in small letters
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
     ".nrrd": "NrrdImageIO",
     ".nhdr": "NrrdImageIO",
 }
-_ALSO = {".mhd": "its data file", ".nhdr": "its data file"}
 
 
 def read_itk(path: Path, index: int | None = None) -> Volume:
     """Read .nrrd, .nhdr, .mha or .mhd; `index` chooses in a 4-D file or among the components of vector voxels.
 
-    Voxels of three 8- or 16-bit unsigned components are colour, (T, H, W, 3); a fourth (alpha) is dropped.
+    A segmentation of 3D Slicer (.seg.nrrd) comes as the label map of one of its layers, chosen by `index`, and
+    the modality SEG. Voxels of three 8- or 16-bit unsigned components are colour, (T, H, W, 3); a fourth is dropped.
 
     Raises:
         FileFormatError: damaged or truncated.
         InputError: several volumes and no index, or fewer than three axes.
     """
     image = load_image(path)
+    if any(_SEGMENT.fullmatch(key) for key in image.GetMetaDataKeys()):
+        return _layer(image, path, index)
     modality = next((image.GetMetaData(k) for k in image.GetMetaDataKeys() if k.lower() == "modality"), None)
     return from_image(image, path, index, modality)
 
@@ -55,6 +65,21 @@ def from_image(image: Any, path: Path, index: int | None = None, modality: str |
         array = array[..., chosen(path, parts, index, "components for each voxel")]
     else:
         chosen(path, 1, index)
+    return _on_grid(image, array, path, modality)
+
+
+def _layer(image: Any, path: Path, index: int | None) -> Volume:
+    """The label map of one layer of a segmentation; segments that overlap lie in several layers."""
+    import SimpleITK
+
+    array = SimpleITK.GetArrayFromImage(image)
+    layers = image.GetNumberOfComponentsPerPixel()
+    number = chosen(path, layers, index, "layers of segments")
+    return _on_grid(image, array[..., number] if layers > 1 else array, path, "SEG")
+
+
+def _on_grid(image: Any, array: NDArray[Any], path: Path | None, modality: str | None) -> Volume:
+    dimension = image.GetDimension()
     direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
     grid = ItkGrid(image.GetSpacing()[:3], image.GetOrigin()[:3], tuple(float(v) for v in direction.ravel()))
     affine = np.eye(4)
@@ -64,12 +89,19 @@ def from_image(image: Any, path: Path, index: int | None = None, modality: str |
 
 
 def write_itk(volume: Volume, array: NDArray[Any], path: Path) -> None:
-    """Write a (D, H, W) array, compressed; a volume from an ITK-type file keeps its grid as it was read."""
+    """Write a (D, H, W) array, compressed; a volume from an ITK-type file keeps its grid as it was read.
+
+    One from NIfTI gets the grid that ITK gives the image: of files with two different grids (qform and sform) or with
+    none, ITK takes another than nibabel, and the array has to lie on the image where both are opened.
+    """
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
-    if isinstance(volume.header, ItkGrid):
-        spacing, origin, direction = volume.header
+    grid = volume.header if isinstance(volume.header, ItkGrid) else None
+    if isinstance(volume.header, bytes):
+        grid = _nifti_grid(volume.header)
+    if grid is not None:
+        spacing, origin, direction = grid
     else:
         affine = volume.affine_in("LPS")
         steps = np.linalg.norm(affine[:3, :3], axis=0)
@@ -84,24 +116,57 @@ def write_itk(volume: Volume, array: NDArray[Any], path: Path) -> None:
         raise OSError(reason(error)) from error
 
 
-def load_image(path: Path) -> Any:
-    """The SimpleITK image in a file; FileFormatError with the cause if it cannot be read."""
+def _nifti_grid(header: bytes) -> ItkGrid | None:
+    """Where ITK sees a NIfTI image, by its own reading of the header; None if it refuses it (a sheared grid)."""
     import SimpleITK
 
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.nii"
+        path.write_bytes(header + bytes(4))  # no extension follows
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            with quiet():
+                reader.ReadImageInformation()
+        except RuntimeError:
+            return None
+    size = reader.GetDimension()
+    direction = np.reshape(reader.GetDirection(), (size, size))[:3, :3]
+    return ItkGrid(reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(float(v) for v in direction.ravel()))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ITK from printing warnings."""
+    import SimpleITK
+
+    before = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return SimpleITK.ReadImage(str(path), imageIO=_READERS.get(path.suffix.lower(), ""))
-    except RuntimeError as error:
-        also = _ALSO.get(path.suffix.lower())
-        raise FileFormatError(
-            f"{path} could not be read: it is cut short, damaged or not what its name says"
-            f"{f', or {also} is missing' if also else ''} ({reason(error)}). Copy or download it again"
-        ) from error
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def reason(error: RuntimeError) -> str:
-    """The telling line of a SimpleITK error; `No such file` is dropped, which it says of damaged files too."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [
-        line for line in lines if line and "No such file" not in line and not line.startswith("Exception thrown")
-    ]
-    return telling[-1] if telling else "no details"
+def load_image(path: Path) -> Any:
+    """The SimpleITK image in a file, its voxels checked against size and checksum where the format has them.
+
+    Raises:
+        FileFormatError: damaged, truncated, or its data file is missing.
+        NotEnoughMemoryError: it does not fit into memory.
+    """
+    import SimpleITK
+
+    name = _READERS.get(path.suffix.lower(), "")
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(name)
+    with explained(path):
+        reader.ReadImageInformation()
+        if name:
+            kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+            bits = re.search(r"(\d+)-bit", kind)
+            if bits is None or "complex" in kind:
+                raise InputError(f"{path} holds voxels of the kind {kind}: allowed are integers and floats")
+            check_payload(path, math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits[1]) // 8)
+        return reader.Execute()

@@ -1,9 +1,9 @@
-"""NIfTI-1 and NIfTI-2 single files, .nii and .nii.gz, through nibabel."""
+"""NIfTI, Analyze, MGH and MINC files through nibabel; world axes are RAS."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +13,83 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
+from limnet.volume_io.reading import check_gzip, check_room, explained, is_gzip
 
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units: metre, millimetre, micrometre
-_GZIP = b"\x1f\x8b"
+_NIFTI2_HEADER = 540  # bytes
 
 
-def read_nifti(path: Path, index: int | None = None) -> Volume:
-    """Read (k, j, i) = (slowest .. fastest) voxels, intensities scaled by scl_slope and scl_inter where set.
+def read_nibabel(path: Path, index: int | None = None) -> Volume:
+    """Read .nii, .nii.gz, .hdr with .img (NIfTI pair or Analyze), .mgh, .mgz or .mnc (MINC).
+
+    Intensities are scaled as the header says. Axis 0 of the array is the file's slowest axis.
 
     Args:
-        path: the file.
+        path: the file; of a pair either one.
         index: which volume of a 4-D file.
 
     Raises:
-        FileFormatError: damaged or truncated.
-        InputError: several volumes and no index, or fewer than three axes.
+        FileFormatError: damaged, truncated, or no image by its content.
+        NotEnoughMemoryError: it does not fit into memory.
+        InputError: several volumes and no index, fewer than three axes, or a package that is needed is missing.
+
+    Warns:
+        UserWarning: for Analyze, which does not say where left and right are.
     """
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
-    try:
-        image = nibabel.load(path, mmap=False)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise FileFormatError(f"{path} is no NIfTI file by its content but {type(image).__name__}")
-        shape = image.shape
-        if len(shape) < 3:
-            raise InputError(f"{path} holds a {len(shape)}-D image {shape}: limnet works on volumes of slices")
-        more = [n for n in shape[3:] if n != 1]
-        if len(more) > 1:
-            raise InputError(
-                f"{path} has {len(shape)} axes {shape}: at most one beyond the three of space can be chosen from"
+    with explained(path):
+        try:
+            image = nibabel.load(path, mmap=False)
+        except ImportError as error:  # MINC 2
+            raise InputError(f"reading {path} needs h5py, which is not installed; run: pip install h5py") from error
+        check_voxels(image, path)
+        volume = from_nibabel(image, path, index)
+        for file in _files(image):
+            check_gzip(file)
+    return volume
+
+
+def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Volume:
+    """Volume of a nibabel image, on the grid that reading it from a file gives.
+
+    Args:
+        image: NIfTI, Analyze, MGH, MINC or another image with three axes of space.
+        path: its file, None for one in memory.
+        index: which volume of a 4-D image.
+    """
+    import nibabel
+    from nibabel.minc1 import Minc1Image  # MINC 2 derives from it
+
+    name = path or Path(type(image).__name__)
+    if not isinstance(image, nibabel.spatialimages.SpatialImage):
+        raise FileFormatError(f"{name} is no image of voxels by its content but {type(image).__name__}")
+    shape = image.shape
+    if len(shape) < 3:
+        raise InputError(f"{name} holds a {len(shape)}-D image {shape}: limnet works on volumes of slices")
+    if isinstance(image, Minc1Image):  # the only one whose first axis is the slowest
+        first = len(shape) - 3
+        number = chosen(name, math.prod(shape[:first]), index)
+        array = np.asarray(image.dataobj).reshape(-1, *shape[first:])[number]
+        array = array.astype(np.float32) if array.dtype == np.float64 else array
+        affine = np.array(image.affine)[:, [2, 1, 0, 3]]
+        return Volume.from_array(array, affine=affine, convention="RAS", source=path)
+    more = [n for n in shape[3:] if n != 1]
+    if len(more) > 1:
+        raise InputError(
+            f"{name} has {len(shape)} axes {shape}: at most one beyond the three of space can be chosen from"
+        )
+    number = chosen(name, more[0] if more else 1, index)
+    array = _voxels(image, tuple(number if n != 1 else 0 for n in shape[3:]))
+    if isinstance(image, nibabel.Nifti1Pair):
+        affine, header = affine_of(image, name), bytes(image.header.binaryblock)
+    else:
+        affine, header = image.affine, None
+        if isinstance(image, nibabel.AnalyzeImage):
+            warnings.warn(
+                f"{name} is in the Analyze format, which does not say where left and right are: rows are taken to run "
+                "from the patient's right to the left where the file has no matrix. Convert it to NIfTI to be certain"
             )
-        number = chosen(path, more[0] if more else 1, index)
-        place = tuple(number if n != 1 else 0 for n in shape[3:])
-        array = _voxels(image, place)
-        affine = affine_of(image, path)
-        header = bytes(image.header.binaryblock)
-        check_sum(path)
-    except (FileFormatError, InputError):
-        raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        OverflowError,
-        MemoryError,
-        zlib.error,
-        ImageFileError,
-        HeaderDataError,
-    ) as error:
-        raise FileFormatError(f"{path} could not be read: {reason_of(path, error)}") from error
     return Volume.from_array(array, affine=affine, convention="RAS", source=path, header=header)
 
 
@@ -77,8 +103,9 @@ def write_nifti(volume: Volume, array: NDArray[Any], path: Path) -> None:
 
     voxels = array.transpose(2, 1, 0)
     if isinstance(volume.header, bytes):
-        wide = len(volume.header) == 540
-        header = (nibabel.Nifti2Header if wide else nibabel.Nifti1Header)(volume.header)
+        wide = len(volume.header) == _NIFTI2_HEADER
+        header = (nibabel.Nifti2Header if wide else nibabel.Nifti1Header)(volume.header, check=False)
+        header["magic"] = header.single_magic  # the image may have been a pair
         header.set_data_dtype(voxels.dtype)
         header.set_slope_inter(1, 0)
         header["vox_offset"] = 0
@@ -97,22 +124,46 @@ def write_nifti(volume: Volume, array: NDArray[Any], path: Path) -> None:
     image.to_filename(path)
 
 
+def write_mgh(volume: Volume, array: NDArray[Any], path: Path) -> None:
+    """Write a (D, H, W) array as .mgh or .mgz; labels above 255 as int32, as the format knows no unsigned 16 bits."""
+    import nibabel
+
+    voxels = array.transpose(2, 1, 0)
+    voxels = voxels.astype(np.int32) if voxels.dtype == np.uint16 else voxels
+    nibabel.MGHImage(voxels, volume.affine_in("RAS")).to_filename(path)
+
+
+def check_voxels(image: Any, path: Path) -> None:
+    """Refuse a header that promises more voxels than the file has room for; see `check_room`."""
+    proxy = image.dataobj
+    if not hasattr(proxy, "offset"):
+        return
+    needed = math.prod(image.shape) * image.get_data_dtype().itemsize
+    file = Path(image.file_map["image"].filename)
+    held = file.stat().st_size - int(proxy.offset)
+    trailer = file.suffix.lower() == ".mgh"  # scanner settings follow the voxels
+    packed = is_gzip(file)
+    check_room(path, needed, file.stat().st_size if packed else min(held, needed) if trailer else held, packed)
+
+
+def _files(image: Any) -> list[Path]:
+    return sorted({Path(holder.filename) for holder in image.file_map.values() if holder.filename})
+
+
 def _voxels(image: Any, place: tuple[int, ...]) -> NDArray[Any]:
     """Array in file order reversed; integers stay so where the scaling allows, other scaled ones become float32."""
-    stored = image.header.get_data_dtype()
     proxy = image.dataobj
+    stored = proxy.dtype if isinstance(proxy, np.ndarray) else image.header.get_data_dtype()
     where = (Ellipsis, *place)
     if stored.names:  # RGB24, RGBA32: colour as a record
         record = np.asarray(proxy[where]).T
         return np.stack([record[name] for name in stored.names[:3]], axis=-1)
-    slope, intercept = float(proxy.slope), float(proxy.inter)
-    if (slope, intercept) == (1.0, 0.0):
+    slope, intercept = (float(getattr(proxy, key, None) or neutral) for key, neutral in (("slope", 1), ("inter", 0)))
+    if place or (slope, intercept) == (1.0, 0.0):
         array = np.asarray(proxy[where] if place else proxy)
-    elif place:
-        array = np.asarray(proxy[where])
     else:
         array = np.asarray(proxy, dtype=np.float32 if stored.itemsize <= 2 else np.float64)
-    array = np.asarray(array).T
+    array = array.T
     if array.dtype.kind == "f" and stored.kind in "iu":
         return _compact(array, slope.is_integer() and intercept.is_integer())
     return array
@@ -127,26 +178,20 @@ def _compact(array: NDArray[Any], whole: bool) -> NDArray[Any]:
     return array.astype(np.float32)
 
 
-def check_sum(path: Path) -> None:
-    """Read a gzip file to its end, where its checksum is; nibabel stops at the last voxel. Raises what gzip raises."""
-    with open(path, "rb") as file:
-        if file.read(2) != _GZIP:
-            return
-    with gzip.open(path) as unpacked:
-        while unpacked.read(1 << 22):
-            pass
-
-
 def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
     """First usable of sform, qform and voxel sizes, in mm; the missing step of a single slice becomes 1 mm."""
+    from nibabel.spatialimages import HeaderDataError
+
     header = image.header
     scale = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
-    candidates = [header.get_sform()] if int(header["sform_code"]) > 0 else []
+    sources = [header.get_sform] if int(header["sform_code"]) > 0 else []
     if int(header["qform_code"]) > 0:
-        candidates.append(header.get_qform())
-    candidates.append(header.get_base_affine())
-    for candidate in candidates:
-        affine = np.array(candidate, dtype=np.float64)
+        sources.append(header.get_qform)
+    for source in (*sources, header.get_base_affine):
+        try:
+            affine = np.array(source(), dtype=np.float64)
+        except HeaderDataError:  # a bad quaternion: the next one counts
+            continue
         affine[:3] *= scale
         for axis, length in enumerate(image.shape[:3]):
             if length == 1 and not affine[:3, axis].any():
@@ -160,19 +205,3 @@ def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
         f"{path} has no usable grid: voxel sizes {header.get_zooms()[:3]}, sform {header.get_sform()[:3].tolist()}. "
         "Repair its header, or load the array yourself and give spacing="
     )
-
-
-def reason_of(path: Path, error: Exception) -> str:
-    """Why a NIfTI file could not be read, in words for its owner: empty, wrongly named, or cut short."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-    except OSError as denied:
-        return str(denied)
-    if not start:
-        return "the file is empty. Copy or download it again"
-    named = path.name.lower().endswith(".gz")
-    if named != (start == _GZIP):
-        return f"it is {'not ' if named else ''}gzip-compressed. Rename it to {'.nii' if named else '.nii.gz'}"
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return f"it is cut short or damaged ({detail}). Copy or download it again"

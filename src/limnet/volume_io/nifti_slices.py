@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError
-from limnet.volume_io.nifti import affine_of, check_sum, reason_of
+from limnet.volume_io.nifti import affine_of, check_voxels
+from limnet.volume_io.reading import check_gzip, explained
 
 _SLAB_BYTES = 1 << 23
 
@@ -42,7 +41,7 @@ def read_nifti_grid(path: Path) -> NiftiGrid:
         FileFormatError: missing or damaged header, or no usable grid.
         InputError: fewer than three axes.
     """
-    with _explained(path):
+    with explained(path):
         image = _open(path)
         return _grid(image, path)
 
@@ -61,7 +60,7 @@ def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDA
         FileFormatError: damaged or cut short; of a compressed file only the end can tell, after the last slab.
         InputError: a 4-D file and no index.
     """
-    with _explained(path):
+    with explained(path):
         image = _open(path)
         grid = _grid(image, path)
         if index is None and grid.volumes > 1:
@@ -76,7 +75,7 @@ def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDA
             place = (slice(None), slice(None), slice(start, start + step), *last)
             piece = image.dataobj[place]
             yield start, np.asarray(piece).T
-        check_sum(path)  # damage that left the voxels readable, and wrong
+        check_gzip(path)  # damage that left the voxels readable, and wrong
 
 
 def _open(path: Path) -> Any:
@@ -87,6 +86,7 @@ def _open(path: Path) -> Any:
     image: Any = nibabel.load(path, mmap=False, keep_file_open=True)
     if not isinstance(image, nibabel.Nifti1Image):
         raise FileFormatError(f"{path} is no NIfTI file by its content but {type(image).__name__}")
+    check_voxels(image, path)
     return image
 
 
@@ -100,17 +100,3 @@ def _grid(image: Any, path: Path) -> NiftiGrid:
         affine=affine_of(image, path),
         dtype=image.get_data_dtype(),
     )
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What nibabel and gzip raise, as a FileFormatError with the cause."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        yield
-    except (FileFormatError, InputError):
-        raise
-    except (OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise FileFormatError(f"{path} could not be read: {reason_of(path, error)}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,21 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
+from limnet.volume_io.npz_slices import read_header
+from limnet.volume_io.reading import check_room, explained
 
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_NPY = b"\x93NUMPY"
+_ADVICE = "It has to hold plain numbers, no Python objects: save it again with numpy.save or numpy.savez"
 
 
 def read_npy(path: Path, index: int | None = None) -> Volume:
     """Read an array (D, H, W) or (T, H, W, 3), or one `index` of (N, D, H, W); spacing 1 mm. Pickles are refused."""
-    try:
+    with explained(path, _ADVICE):
+        with open(path, "rb") as file:
+            if file.read(6) == _NPY:
+                file.seek(0)
+                _check(path, file, os.fstat(file.fileno()).st_size)
         array = np.load(path, allow_pickle=False)
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
     if not isinstance(array, np.ndarray):
         raise FileFormatError(f"{path} is a .npz archive by its content. Rename it to .npz")
     return Volume.from_array(_one(path, array, index), source=path)
@@ -30,13 +36,13 @@ def read_npy(path: Path, index: int | None = None) -> Volume:
 
 def read_npz(path: Path, index: int | None = None) -> Volume:
     """Read keys `image`, (D, H, W) or (T, H, W, 3) or one `index` of (N, D, H, W), and `spacing`, mm in that order."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(archive.files)
-            array = archive["image"] if "image" in names else None
-            spacing = archive["spacing"] if "spacing" in names else None
-    except (*_DAMAGE, AttributeError, TypeError) as error:
-        raise _damaged(path, error) from error
+    with explained(path, _ADVICE), np.load(path, allow_pickle=False) as archive:
+        names = list(archive.files)
+        for item in archive.zip.infolist():
+            with archive.zip.open(item) as file:
+                _check(path, file, item.compress_size, packed=item.compress_type != zipfile.ZIP_STORED)
+        array = archive["image"] if "image" in names else None
+        spacing = archive["spacing"] if "spacing" in names else None
     if array is None:
         raise FileFormatError(
             f"{path} has no key 'image', only {names}. Save with numpy.savez(path, image=..., spacing=...)"
@@ -82,14 +88,20 @@ def write_npz(volume: Volume, array: NDArray[Any], path: Path) -> None:
             np.savez_compressed(file, label=array, spacing=spacing)
 
 
+def read_written_npz(path: Path) -> NDArray[Any]:
+    """The array that `write_npz` wrote."""
+    with explained(path), np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive["values" if "values" in archive.files else "label"])
+
+
 def _one(path: Path, array: NDArray[Any], index: int | None) -> NDArray[Any]:
     several = array.ndim == 4 and (index is not None or array.shape[3] != 3)
     number = chosen(path, array.shape[0] if several else 1, index)
     return array[number] if several else array
 
 
-def _damaged(path: Path, error: Exception) -> FileFormatError:
-    return FileFormatError(
-        f"{path} could not be read as a NumPy file of plain numbers: {error}. It may be cut short, or hold Python "
-        "objects; save it again with numpy.save or numpy.savez"
-    )
+def _check(path: Path, file: IO[bytes], size: int, packed: bool = False) -> None:
+    """Refuse an array that promises more numbers than there is room for."""
+    shape, dtype, _ = read_header(file)
+    if not dtype.hasobject:
+        check_room(path, math.prod(shape) * dtype.itemsize, size if packed else size - file.tell(), packed)

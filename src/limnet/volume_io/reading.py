@@ -1,0 +1,121 @@
+"""Safe reading: sizes looked at before memory is taken, and what other packages raise as limnet's own errors."""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from limnet.errors import FileFormatError, InputError, LimnetError, NotEnoughMemoryError
+
+_GZIP = b"\x1f\x8b"
+_DEFLATE = 1032  # deflate packs at most this many bytes into one (zlib's documentation)
+_SLACK = 1 << 16  # headers and end marks of compressed files
+_CHUNK = 1 << 22
+
+
+@contextmanager
+def explained(path: Path, advice: str = "Copy or download it again") -> Iterator[None]:
+    """Whatever a reader raises inside, as an error of limnet that names the file.
+
+    Args:
+        path: The file or folder that is read.
+        advice: What to do about a damaged file.
+
+    Raises:
+        NotEnoughMemoryError: For a lack of memory, which is no damage.
+        FileFormatError: For everything else that is not limnet's own error.
+    """
+    try:
+        yield
+    except InputError as error:
+        if path.name in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+    except LimnetError:
+        raise
+    except Exception as error:  # parsers of foreign files raise anything: struct, tokenize, attribute errors, ...
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "bad_alloc" in str(error):
+            raise NotEnoughMemoryError(
+                f"{path} does not fit into the memory of this computer. Close other programs, crop or resample the "
+                "volume, or use a computer with more memory"
+            ) from error
+        raise FileFormatError(f"{path} could not be read: {reason_of(path, error, advice)}") from error
+
+
+def reason_of(path: Path, error: Exception, advice: str = "Copy or download it again") -> str:
+    """Why a file could not be read, in words for its owner: empty, wrongly named, or cut short."""
+    start = b"-"
+    if path.is_file():
+        try:
+            with open(path, "rb") as file:
+                start = file.read(2)
+        except OSError as denied:
+            return str(denied)
+    if not start:
+        return f"the file is empty. {advice}"
+    named = path.name.lower().endswith((".gz", ".mgz"))
+    if path.is_file() and named != (start == _GZIP):
+        other = {".gz": ".nii", ".mgz": ".mgh"} if named else {".nii": ".nii.gz", ".mgh": ".mgz"}
+        if path.suffix.lower() in other:
+            return f"it is {'not ' if named else ''}gzip-compressed. Rename it to {other[path.suffix.lower()]}"
+    detail = reason(error) if isinstance(error, RuntimeError) else " ".join(str(error).split())
+    return f"it is cut short, damaged or not what its name says ({detail or type(error).__name__}). {advice}"
+
+
+def reason(error: RuntimeError) -> str:
+    """The telling line of a SimpleITK error; `No such file` is dropped, which it says of damaged files too."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and "No such file" not in line and not line.startswith("Exception thrown")]
+    return kept[-1] if kept else "no details"
+
+
+def check_room(path: Path, needed: int, held: int, packed: bool = False) -> None:
+    """Refuse a file that cannot hold the voxels its header promises, before memory is taken for them.
+
+    Args:
+        path: The file, for messages.
+        needed: Bytes of the voxels, by the header.
+        held: Bytes the file has for them.
+        packed: They are compressed.
+
+    Raises:
+        FileFormatError: Too few bytes.
+
+    Warns:
+        UserWarning: If there are bytes left over, a sign of damaged sizes in the header.
+    """
+    if needed > (held * _DEFLATE + _SLACK if packed else held):
+        raise FileFormatError(
+            f"{path} could not be read: it is cut short, damaged or not what its name says (its header promises "
+            f"{needed} bytes of voxels, it holds {held}{' packed' if packed else ''}). Copy or download it again"
+        )
+    if not packed and held > needed + 2:  # a line end after the voxels is harmless
+        warnings.warn(
+            f"{path} holds {held - needed} bytes more than its header speaks of: it may be damaged. Check the image"
+        )
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is gzip-compressed by its first bytes."""
+    with open(path, "rb") as file:
+        return file.read(2) == _GZIP
+
+
+def check_gzip(path: Path) -> None:
+    """Read a gzip file to its end, where its checksum is; readers stop at the last voxel. Raises what gzip raises."""
+    if is_gzip(path):
+        with open(path, "rb") as file:
+            unpacked_size(file)
+
+
+def unpacked_size(file: IO[bytes]) -> int:
+    """Bytes a gzip stream unpacks to, from where the file is to its end; raises what gzip raises of a wrong sum."""
+    total = 0
+    with gzip.GzipFile(fileobj=file) as unpacked:
+        while piece := unpacked.read(_CHUNK):
+            total += len(piece)
+    return total
