@@ -172,6 +172,7 @@ def test_frames_of_the_image_stay(tmp_path: Path) -> None:
     assert all(_files(tmp_path)[name] == data for name, data in before.items())
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("suffix", list(WRITERS))
 def test_a_writer_that_does_not_notice_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str

@@ -17,7 +17,7 @@ from limnet.volume_io.dicom import find_series, is_dicom, read_dicom_file, read_
 from limnet.volume_io.frames import FRAME_SUFFIXES, read_frames, visible
 from limnet.volume_io.itk import read_itk, write_itk
 from limnet.volume_io.nifti import read_nibabel, write_mgh, write_nifti
-from limnet.volume_io.numpy_files import read_npy, read_npz, read_written_npz, write_npy, write_npz
+from limnet.volume_io.numpy_files import load_arrays, read_npy, read_npz, write_npy, write_npz
 from limnet.volume_io.pictures import PICTURES, read_picture_volume, write_png, write_tiff
 from limnet.volume_io.reading import explained
 from limnet.volume_io.video import VIDEOS, read_video
@@ -105,7 +105,9 @@ def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
 
     def check(written: Path) -> None:
         try:
-            found = read_written_npz(written) if suffix == ".npz" else READERS[suffix](written, None).array
+            key = "values" if array.dtype.kind == "f" else "label"
+            found = load_arrays(written, key) if suffix == ".npz" else READERS[suffix](written, None).array
+            found = found[key] if isinstance(found, dict) else found
         except LimnetError as error:
             raise SaveError(f"could not save {path}: {_UNREADABLE} ({error.__cause__ or error})") from error
         if not np.array_equal(found, array, equal_nan=array.dtype.kind == "f"):

@@ -79,13 +79,10 @@ def _layer(image: Any, path: Path, index: int | None) -> Volume:
 
 
 def _on_grid(image: Any, array: NDArray[Any], path: Path | None, modality: str | None) -> Volume:
-    dimension = image.GetDimension()
-    direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
-    grid = ItkGrid(image.GetSpacing()[:3], image.GetOrigin()[:3], tuple(float(v) for v in direction.ravel()))
-    affine = np.eye(4)
-    affine[:3, :3] = direction * np.array(grid.spacing)
-    affine[:3, 3] = grid.origin
-    return Volume.from_array(array, affine=affine, convention="LPS", modality=modality, source=path, header=grid)
+    grid = _grid_of(image)
+    return Volume.from_array(
+        array, affine=itk_affine(grid), convention="LPS", modality=modality, source=path, header=grid
+    )
 
 
 def write_itk(volume: Volume, array: NDArray[Any], path: Path) -> None:
@@ -97,16 +94,7 @@ def write_itk(volume: Volume, array: NDArray[Any], path: Path) -> None:
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
-    grid = volume.header if isinstance(volume.header, ItkGrid) else None
-    if isinstance(volume.header, bytes):
-        grid = _nifti_grid(volume.header)
-    if grid is not None:
-        spacing, origin, direction = grid
-    else:
-        affine = volume.affine_in("LPS")
-        steps = np.linalg.norm(affine[:3, :3], axis=0)
-        spacing, origin = tuple(steps.tolist()), tuple(affine[:3, 3].tolist())
-        direction = tuple((affine[:3, :3] / steps).ravel().tolist())
+    spacing, origin, direction = itk_grid(volume)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     image.SetDirection(direction)
@@ -114,6 +102,34 @@ def write_itk(volume: Volume, array: NDArray[Any], path: Path) -> None:
         SimpleITK.WriteImage(image, str(path), True)
     except RuntimeError as error:
         raise OSError(reason(error)) from error
+
+
+def itk_grid(volume: Volume) -> ItkGrid:
+    """Where ITK sees the image of a volume: for NIfTI not always where nibabel and `Volume.affine` see it."""
+    grid = volume.header if isinstance(volume.header, ItkGrid) else None
+    if isinstance(volume.header, bytes):
+        grid = _nifti_grid(volume.header)
+    if grid is not None:
+        return grid
+    affine = volume.affine_in("LPS")
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = (affine[:3, :3] / steps).ravel().tolist()
+    return ItkGrid(tuple(steps.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction))
+
+
+def itk_affine(grid: ItkGrid) -> NDArray[np.float64]:
+    """(4, 4), index (x, y, z) -> LPS mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(grid.direction, (3, 3)) * np.array(grid.spacing)
+    affine[:3, 3] = grid.origin
+    return affine
+
+
+def _grid_of(image: Any) -> ItkGrid:
+    """Of a SimpleITK image or reader, its three axes of space."""
+    size = image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (size, size))[:3, :3]
+    return ItkGrid(image.GetSpacing()[:3], image.GetOrigin()[:3], tuple(float(v) for v in direction.ravel()))
 
 
 def _nifti_grid(header: bytes) -> ItkGrid | None:
@@ -130,9 +146,7 @@ def _nifti_grid(header: bytes) -> ItkGrid | None:
                 reader.ReadImageInformation()
         except RuntimeError:
             return None
-    size = reader.GetDimension()
-    direction = np.reshape(reader.GetDirection(), (size, size))[:3, :3]
-    return ItkGrid(reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(float(v) for v in direction.ravel()))
+    return _grid_of(reader)
 
 
 @contextmanager

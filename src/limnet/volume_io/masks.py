@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError, InputTypeError
-from limnet.volume import Volume
+from limnet.volume import ItkGrid, Volume
+from limnet.volume_io.itk import itk_affine, itk_grid
 
 _TOLERANCE = 0.25  # voxels between corners that are the same: headers round; corner taken for centre is half a voxel
 _SHOWN = 12  # labels named in a message
@@ -99,6 +101,8 @@ def _labels(path: Path, volume: Volume) -> NDArray[Any]:
     read = Volume.read(path)
     if read.is_color:
         raise FileFormatError(f"{path} is a colour image, no mask. Give a file with one whole number for each voxel")
+    if isinstance(read.header, ItkGrid):  # written for the place where ITK sees the image
+        volume = replace(volume, affine=itk_affine(itk_grid(volume)), convention="LPS")
     return on_grid(_whole(read.array, path), read.affine_in(volume.convention), volume, str(path))
 
 

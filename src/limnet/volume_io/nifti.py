@@ -180,18 +180,13 @@ def _compact(array: NDArray[Any], whole: bool) -> NDArray[Any]:
 
 def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
     """First usable of sform, qform and voxel sizes, in mm; the missing step of a single slice becomes 1 mm."""
-    from nibabel.spatialimages import HeaderDataError
-
     header = image.header
     scale = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     sources = [header.get_sform] if int(header["sform_code"]) > 0 else []
     if int(header["qform_code"]) > 0:
         sources.append(header.get_qform)
     for source in (*sources, header.get_base_affine):
-        try:
-            affine = np.array(source(), dtype=np.float64)
-        except HeaderDataError:  # a bad quaternion: the next one counts
-            continue
+        affine = np.array(source(), dtype=np.float64)
         affine[:3] *= scale
         for axis, length in enumerate(image.shape[:3]):
             if length == 1 and not affine[:3, axis].any():

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, MissingFileError
+from limnet.errors import FileFormatError
 from limnet.volume import Volume
 from limnet.volume_io.choice import chosen
 from limnet.volume_io.npz_slices import read_header
@@ -23,53 +23,59 @@ _ADVICE = "It has to hold plain numbers, no Python objects: save it again with n
 
 def read_npy(path: Path, index: int | None = None) -> Volume:
     """Read an array (D, H, W) or (T, H, W, 3), or one `index` of (N, D, H, W); spacing 1 mm. Pickles are refused."""
-    with explained(path, _ADVICE):
-        with open(path, "rb") as file:
-            if file.read(6) == _NPY:
-                file.seek(0)
-                _check(path, file, os.fstat(file.fileno()).st_size)
-        array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
+    found = load_arrays(path)
+    if isinstance(found, dict):
         raise FileFormatError(f"{path} is a .npz archive by its content. Rename it to .npz")
-    return Volume.from_array(_one(path, array, index), source=path)
+    return Volume.from_array(_one(path, found, index), source=path)
 
 
 def read_npz(path: Path, index: int | None = None) -> Volume:
     """Read keys `image`, (D, H, W) or (T, H, W, 3) or one `index` of (N, D, H, W), and `spacing`, mm in that order."""
-    with explained(path, _ADVICE), np.load(path, allow_pickle=False) as archive:
-        names = list(archive.files)
-        for item in archive.zip.infolist():
-            with archive.zip.open(item) as file:
-                _check(path, file, item.compress_size, packed=item.compress_type != zipfile.ZIP_STORED)
-        array = archive["image"] if "image" in names else None
-        spacing = archive["spacing"] if "spacing" in names else None
-    if array is None:
-        raise FileFormatError(
-            f"{path} has no key 'image', only {names}. Save with numpy.savez(path, image=..., spacing=...)"
-        )
+    found = load_arrays(path, "image", "spacing")
+    if not isinstance(found, dict):
+        raise FileFormatError(f"{path} could not be read: it is a single array by its content. Rename it to .npy")
+    spacing = found.get("spacing")
     return Volume.from_array(
-        _one(path, array, index), None if spacing is None else spacing.ravel().tolist(), source=path
+        _one(path, found["image"], index), None if spacing is None else spacing.ravel().tolist(), source=path
     )
 
 
 def load_label(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """The array of a .npy file, or `label` and `spacing` (None without) of a .npz file; pickles are refused."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found, None
-        with found as archive:
-            names = list(archive.files)
-            spacing = archive["spacing"].ravel() if "spacing" in names else None
-            if "label" in names:
-                return archive["label"], spacing
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path} does not exist. Check the path") from error
-    except (*_DAMAGE, AttributeError, TypeError) as error:
-        raise _damaged(path, error) from error
-    raise FileFormatError(
-        f"{path} has no key 'label', only {names}. Save with numpy.savez(path, label=..., spacing=...)"
-    )
+    found = load_arrays(path, "label", "spacing")
+    if not isinstance(found, dict):
+        return found, None
+    return found["label"], found["spacing"].ravel() if "spacing" in found else None
+
+
+def load_arrays(path: Path, key: str = "", *others: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The array of a .npy file, or the array `key` of a .npz file and those of `others` that are there.
+
+    Raises:
+        MissingFileError: not there.
+        FileFormatError: damaged, Python objects, or no array of that key.
+        NotEnoughMemoryError: it does not fit into memory.
+    """
+    with explained(path, _ADVICE):
+        with open(path, "rb") as file:
+            if file.read(6) == _NPY:
+                file.seek(0)
+                _check(path, file, os.fstat(file.fileno()).st_size)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
+            wanted = [name for name in (key, *others) if name in archive.files]
+            if key and key not in wanted:
+                raise FileFormatError(
+                    f"{path} has no key {key!r}, only {archive.files}. Save with "
+                    f"numpy.savez(path, {key}=..., spacing=...)"
+                )
+            for name in wanted:
+                item = archive.zip.getinfo(f"{name}.npy")
+                with archive.zip.open(item) as file:
+                    _check(path, file, item.compress_size, packed=item.compress_type != zipfile.ZIP_STORED)
+            return {name: archive[name] for name in wanted}
 
 
 def write_npy(volume: Volume, array: NDArray[Any], path: Path) -> None:
@@ -86,12 +92,6 @@ def write_npz(volume: Volume, array: NDArray[Any], path: Path) -> None:
             np.savez_compressed(file, values=array, spacing=spacing)
         else:
             np.savez_compressed(file, label=array, spacing=spacing)
-
-
-def read_written_npz(path: Path) -> NDArray[Any]:
-    """The array that `write_npz` wrote."""
-    with explained(path), np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive["values" if "values" in archive.files else "label"])
 
 
 def _one(path: Path, array: NDArray[Any], index: int | None) -> NDArray[Any]:

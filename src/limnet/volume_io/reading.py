@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from limnet.errors import FileFormatError, InputError, LimnetError, NotEnoughMemoryError
+from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, NotEnoughMemoryError
 
 _GZIP = b"\x1f\x8b"
 _DEFLATE = 1032  # deflate packs at most this many bytes into one (zlib's documentation)
@@ -26,6 +26,7 @@ def explained(path: Path, advice: str = "Copy or download it again") -> Iterator
         advice: What to do about a damaged file.
 
     Raises:
+        MissingFileError: If it is not there.
         NotEnoughMemoryError: For a lack of memory, which is no damage.
         FileFormatError: For everything else that is not limnet's own error.
     """
@@ -37,6 +38,12 @@ def explained(path: Path, advice: str = "Copy or download it again") -> Iterator
         raise type(error)(f"{path}: {error}") from error
     except LimnetError:
         raise
+    except FileNotFoundError as error:
+        if path.exists():
+            raise FileFormatError(
+                f"{path} could not be read: a file that belongs to it is missing ({error})"
+            ) from error
+        raise MissingFileError(f"{path} does not exist. Check the path") from error
     except Exception as error:  # parsers of foreign files raise anything: struct, tokenize, attribute errors, ...
         if isinstance(error, MemoryError) or "allocate memory" in str(error) or "bad_alloc" in str(error):
             raise NotEnoughMemoryError(
