@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,25 +116,53 @@ class Case(CaseObject):
     # objects
 
     def object(self, name: str) -> CaseObject:
-        """The object of that name; made on first use. Its label is its place in `objects`, from 1.
+        """The object of that name; made on first use. Its label is in `objects`.
 
         Raises:
             InputTypeError: if the name is not a string.
             InputError: if it is empty.
         """
-        if not isinstance(name, str):
-            raise InputTypeError(f"the name of an object is a string, got {type(name).__name__}")
-        if not name.strip():
-            raise InputError("the name of an object must not be empty: give one such as 'liver'")
+        _check_name(name)
         with self._lock:
-            if name not in self._book.histories:
+            if self._book.key_of(name) is None:
                 self._book = self._book.with_object(name, self._blank)
-        return self if name == DEFAULT_OBJECT else CaseObject(self, name)
+            key = self._book.key_of(name)
+        return self if key in (None, DEFAULT_OBJECT) else CaseObject(self, key)
 
     @property
     def objects(self) -> dict[str, int]:
-        """Names of the objects and their labels in `labels`, 1, 2, ... in the order they were made."""
-        return {name: label for label, name in enumerate(self._book.histories, start=1)}
+        """Names of the objects and their labels in `labels`: 1, 2, ... in the order they were made.
+
+        An object keeps its label for good; that of a deleted one is not given to another.
+        """
+        names = self._book.names
+        return {names[key]: label for label, key in enumerate(self._book.histories, start=1) if key in names}
+
+    def delete(self, name: str) -> None:
+        """Delete an object: its marks, its voxels and its name. A step: `undo()` brings it back as it was.
+
+        The labels of the other objects stay. Voxels of a finished object are free for others again.
+
+        Raises:
+            InputError: if there is no object of that name.
+        """
+        with self._lock:
+            key = self._existing(name)
+            self._push(key, replace(self._blank, name=self._state_of(key).name, deleted=True))
+
+    def rename(self, name: str, new: str) -> None:
+        """Give an object another name. A step: `undo()` takes it back. Its label stays.
+
+        Raises:
+            InputTypeError: if a name is not a string.
+            InputError: if there is no object `name`, `new` is empty, or another object has it.
+        """
+        with self._lock:
+            key = self._existing(name)
+            _check_name(new)
+            if self._book.key_of(new) not in (None, key):
+                raise InputError(f"there is an object {new!r} already: give another name, or rename that one first")
+            self._push(key, replace(self._state_of(key), name=new))
 
     @property
     def labels(self) -> NDArray[np.uint16]:
@@ -180,7 +209,7 @@ class Case(CaseObject):
             InputError: if only named objects were marked, or `path` is the image itself.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
-        if not self._state.rounds and len(self._book.histories) > (DEFAULT_OBJECT in self._book.histories):
+        if not self._state.rounds and set(self._book.names) - {DEFAULT_OBJECT}:
             raise InputError(
                 "the marked objects have names: use case.save_labels(path) for all of them, or "
                 "case.object(name).save(path) for one. Names: " + ", ".join(map(repr, self.objects))
@@ -240,22 +269,32 @@ class Case(CaseObject):
     def _adopt(self, book: Book, autosave: Path | None) -> None:
         self._book, self._autosave = book, autosave
 
-    def _state_of(self, name: str) -> ObjectState:
-        history = self._book.histories.get(name)
+    def _existing(self, name: str) -> str:
+        """Key of the object of that name."""
+        _check_name(name)
+        key = self._book.key_of(name)
+        if key is None:
+            there = ", ".join(map(repr, self._book.names.values())) or "none yet"
+            raise InputError(f"there is no object {name!r}: the objects are {there}")
+        return key
+
+    def _state_of(self, key: str) -> ObjectState:
+        history = self._book.histories.get(key)
         return self._blank if history is None else history.current
 
-    def _push(self, name: str, state: ObjectState, before: ObjectState | None = None) -> None:
+    def _push(self, key: str, state: ObjectState, before: ObjectState | None = None) -> None:
         """Make `state` the present one, if that still is `before`; None: whatever it is."""
         with self._lock:
-            if before is not None and self._state_of(name) is not before:
+            if before is not None and self._state_of(key) is not before:
                 raise ConflictError(
-                    f"object {name!r} was changed while this round was running (by the progress callback or another "
-                    "thread): that change holds, the round was dropped. Make one round at a time"
+                    f"object {self._book.names.get(key, key)!r} was changed while this round was running (by the "
+                    "progress callback or another thread): that change holds, the round was dropped. Make one round at "
+                    "a time"
                 )
             book = self._book
-            if name not in book.histories:
-                book = book.with_object(name, self._blank)
-            self._commit(book.push(name, state))
+            if key not in book.histories:
+                book = book.with_object(key, self._blank)
+            self._commit(book.push(key, state))
 
     def _step(self, change: Callable[[Book], Book]) -> None:
         with self._lock:
@@ -276,8 +315,8 @@ class Case(CaseObject):
             self._book = before
             raise
 
-    def _bench(self, name: str) -> Bench:
-        others = self._finished_others(name)
+    def _bench(self, key: str) -> Bench:
+        others = self._finished_others(key)
 
         def excluded(index: int) -> NDArray[np.bool_] | None:
             stored = [s for state in others if not is_empty(s := state.slices[index])]
@@ -287,19 +326,26 @@ class Case(CaseObject):
 
         return Bench(self._engine, self._view, self._settings, self._fixed_window, excluded)
 
-    def _finished_others(self, name: str) -> tuple[ObjectState, ...]:
-        states = [(other, history.current) for other, history in self._book.histories.items() if other != name]
+    def _finished_others(self, key: str) -> tuple[ObjectState, ...]:
+        states = [(other, history.current) for other, history in self._book.histories.items() if other != key]
         return tuple(state for _, state in states if state.finished)
 
-    def _taken(self, name: str) -> NDArray[np.bool_] | None:
+    def _taken(self, key: str) -> NDArray[np.bool_] | None:
         """(D, H, W) voxels of finished other objects, None if there are none; a finished object yields to nobody."""
-        others = () if self._state_of(name).finished else self._finished_others(name)
+        others = () if self._state_of(key).finished else self._finished_others(key)
         if not others:
             return None
         if self._taken_cache[0] != others:
             masks = [dense_mask(state.slices, self._volume.shape, self.axis) for state in others]
             self._taken_cache = (others, np.logical_or.reduce(masks))
         return self._taken_cache[1]
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise InputTypeError(f"the name of an object is a string, got {type(name).__name__}")
+    if not name.strip():
+        raise InputError("the name of an object must not be empty: give one such as 'liver'")
 
 
 def _check_names(path: Path) -> None:

@@ -46,14 +46,14 @@ class CaseObject:
     case's axis. All prompt methods return the mask, a new bool (D, H, W) array.
     """
 
-    def __init__(self, case: Case, name: str) -> None:
+    def __init__(self, case: Case, key: str) -> None:
         self._case = case
-        self._name = name
+        self._key = key  # stays when the object is renamed
 
     def __repr__(self) -> str:
         state = self._state
         return (
-            f"<{type(self).__name__} {self._name!r}: {len(state.rounds)} rounds, {len(state.prompts)} slices prompted>"
+            f"<{type(self).__name__} {self.name!r}: {len(state.rounds)} rounds, {len(state.prompts)} slices prompted>"
         )
 
     # prompts
@@ -234,7 +234,7 @@ class CaseObject:
             raise InputTypeError(f"propagate must be True or False, got {propagate!r}")
         self._check_open()
         before = self._state
-        bench = self._case._bench(self._name)
+        bench = self._case._bench(self._key)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         _check_callback("progress", "(done, total)", progress)
         bench = self._shown_on(bench, before, on_update)
@@ -257,22 +257,22 @@ class CaseObject:
         _check_callback("progress", "(done, total)", progress)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         state = self._state
-        bench = self._shown_on(self._case._bench(self._name), state, on_update)
+        bench = self._shown_on(self._case._bench(self._key), state, on_update)
         return self._done(bench, propagate_prompts(bench, state, state, chosen, progress), state)
 
     # results
 
     @property
     def name(self) -> str:
-        """Name of the object."""
-        return self._name
+        """Name of the object, see `Case.rename`."""
+        return self._case._book.names.get(self._key, self._state.name or self._key)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """Bool (D, H, W) in the volume's axis order, a new array; without the voxels of finished other objects."""
         case = self._case
         mask = dense_mask(self._state.slices, case.volume.shape, case.axis)
-        taken = case._taken(self._name)
+        taken = case._taken(self._key)
         if taken is not None:
             mask &= ~taken
         return mask
@@ -282,7 +282,7 @@ class CaseObject:
         """Float32 (D, H, W) in [0, 1], in steps of 1/255, a new array; the mask is where it is > 0.5."""
         case = self._case
         probability = dense_probability(self._state.slices, case.volume.shape, case.axis)
-        taken = case._taken(self._name)
+        taken = case._taken(self._key)
         if taken is not None:
             probability[taken] = 0.0
         return probability
@@ -356,7 +356,7 @@ class CaseObject:
             >>> bool((case.undo() == first).all())
             True
         """
-        self._case._step(lambda book: book.undo(self._name))
+        self._case._step(lambda book: book.undo(self._key))
         return self.mask
 
     def redo(self) -> NDArray[np.bool_]:
@@ -365,12 +365,13 @@ class CaseObject:
         Raises:
             HistoryError: if there is nothing to redo.
         """
-        self._case._step(lambda book: book.redo(self._name))
+        self._case._step(lambda book: book.redo(self._key))
         return self.mask
 
     def reset(self) -> NDArray[np.bool_]:
         """Forget every prompt and result of this object. A step like any other: `undo()` brings them back."""
-        self._case._push(self._name, ObjectState.empty(len(self._case.view)))
+        self._check_there()
+        self._case._push(self._key, replace(self._case._blank, name=self._state.name))
         return self.mask
 
     def accept(self, index: int) -> NDArray[np.bool_]:
@@ -387,8 +388,8 @@ class CaseObject:
         """
         self._check_open()
         if not self._state.rounds:
-            raise InputError(f"object {self._name!r} has no result to accept: mark it first")
-        self._case._push(self._name, accept_slice(self._case._bench(self._name), self._state, index))
+            raise InputError(f"object {self.name!r} has no result to accept: mark it first")
+        self._case._push(self._key, accept_slice(self._case._bench(self._key), self._state, index))
         return self.mask
 
     def finish(self) -> NDArray[np.bool_]:
@@ -401,37 +402,38 @@ class CaseObject:
         """
         self._check_open()
         if not self._state.rounds:
-            raise InputError(f"object {self._name!r} has no result to finish: mark it first")
-        bench = self._case._bench(self._name)
+            raise InputError(f"object {self.name!r} has no result to finish: mark it first")
+        bench = self._case._bench(self._key)
         slices = list(self._state.slices)
         for i, stored in enumerate(slices):
             taken = None if stored is None else bench.excluded(i)
             if taken is not None:
                 slices[i] = pack(np.where(taken, np.float32(0), unpack(stored, taken.shape)))
-        self._case._push(self._name, replace(self._state, slices=tuple(slices), finished=True))
+        self._case._push(self._key, replace(self._state, slices=tuple(slices), finished=True))
         return self.mask
 
     def reopen(self) -> NDArray[np.bool_]:
         """Take back `finish()` without undoing anything else; does nothing to an object that is not finished."""
         if self._state.finished:
-            self._case._push(self._name, replace(self._state, finished=False))
+            self._case._push(self._key, replace(self._state, finished=False))
         return self.mask
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
 
         Raises:
-            InputError: if `path` is the image itself, or has no suffix that can be written.
+            InputError: if `path` is the image itself, or has no suffix that can be written, or the object is deleted.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
         from limnet.volume_io.formats import check_output
 
+        self._check_there()
         check_output(Path(path), self._case.volume.source)
         return self._case.volume.write_mask(self.mask, path)
 
     @property
     def _state(self) -> ObjectState:
-        return self._case._state_of(self._name)
+        return self._case._state_of(self._key)
 
     def _shown_on(self, bench: Bench, before: ObjectState, on_update: Update | None) -> Bench:
         _check_callback("on_update", "(box, mask, done, total)", on_update)
@@ -442,12 +444,19 @@ class CaseObject:
     def _done(self, bench: Bench, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
         if bench.live is not None:
             bench.live.settle(state.slices)
-        self._case._push(self._name, state, before)
+        self._case._push(self._key, state, before)
         return self.mask
 
+    def _check_there(self) -> None:
+        if self._state.deleted:
+            raise InputError(
+                f"object {self.name!r} was deleted: undo() brings it back, case.object({self.name!r}) makes a new one"
+            )
+
     def _check_open(self) -> None:
+        self._check_there()
         if self._state.finished:
-            raise InputError(f"object {self._name!r} is finished: call reopen() (or undo()) before changing it")
+            raise InputError(f"object {self.name!r} is finished: call reopen() (or undo()) before changing it")
 
 
 def _triple(value: Any) -> tuple[int, int, int]:

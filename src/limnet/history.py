@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,6 +54,8 @@ class ObjectState:
         window: Intensity window (lo, hi) of this object, or None for the view's own.
         rounds: What was done so far.
         finished: Finished objects are excluded from the others and take no more prompts.
+        name: Name that the object was given later, None for the one it was made with.
+        deleted: Deleted objects are empty and not among the case's objects.
     """
 
     slices: Slices
@@ -67,6 +69,8 @@ class ObjectState:
     window: tuple[float, float] | None = None
     rounds: tuple[Round, ...] = ()
     finished: bool = False
+    name: str | None = None
+    deleted: bool = False
 
     @classmethod
     def empty(cls, depth: int) -> ObjectState:
@@ -95,54 +99,78 @@ class History:
 class Book:
     """Histories of all objects of a case, in the order the objects were made, and the order of the steps.
 
+    An object has one key for good: the name it was made with, unless that is taken.
+
     Attributes:
-        histories: One per object name.
-        done: Names of the objects of the steps done, oldest first.
-        undone: Names of the objects of the steps undone, the next to redo last.
+        histories: One per object, by key.
+        done: Keys of the objects of the steps done, oldest first.
+        undone: Keys of the objects of the steps undone, the next to redo last.
     """
 
     histories: Mapping[str, History] = field(default_factory=dict)
     done: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Key and name of every object that is not deleted, in the order they were made.
+
+        Where undo brings back a name that another object has got meanwhile, the one made later is shown with a number.
+        """
+        found: dict[str, str] = {}
+        for key, history in self.histories.items():
+            if not history.current.deleted:
+                found[key] = _unused(history.current.name or key, found.values())
+        return found
+
+    def key_of(self, name: str) -> str | None:
+        """Key of the object that has this name now."""
+        return next((key for key, shown in self.names.items() if shown == name), None)
+
     def with_object(self, name: str, state: ObjectState) -> Book:
         """With a new object in its first state; no step, so undo does not see it."""
-        return replace(self, histories={**self.histories, name: History((state,))})
+        key = _unused(name, self.histories)
+        first = state if key == name else replace(state, name=name)
+        return replace(self, histories={**self.histories, key: History((first,))})
 
-    def push(self, name: str, state: ObjectState) -> Book:
+    def push(self, key: str, state: ObjectState) -> Book:
         """With a new present state of an object."""
-        histories = {**self.histories, name: self.histories[name].push(state)}
-        return Book(histories, (*self.done, name), tuple(other for other in self.undone if other != name))
+        histories = {**self.histories, key: self.histories[key].push(state)}
+        return Book(histories, (*self.done, key), tuple(other for other in self.undone if other != key))
 
-    def undo(self, name: str | None = None) -> Book:
-        """With the last step taken back, that of object `name` or of any.
+    def undo(self, key: str | None = None) -> Book:
+        """With the last step taken back, that of the object of a key or of any.
 
         Raises:
             HistoryError: if there is none.
         """
-        at = _last(self.done, name)
+        at = _last(self.done, key)
         if at is None:
             raise HistoryError(
-                f"nothing to undo{_of(name)}: no step was made yet, or all are undone. redo() brings undone steps back"
+                f"nothing to undo{self._of(key)}: no step was made yet, or all are undone. "
+                "redo() brings undone steps back"
             )
         return self._moved(self.done[at], -1, _without(self.done, at), (*self.undone, self.done[at]))
 
-    def redo(self, name: str | None = None) -> Book:
-        """With the last undone step made again, that of object `name` or of any.
+    def redo(self, key: str | None = None) -> Book:
+        """With the last undone step made again, that of the object of a key or of any.
 
         Raises:
             HistoryError: if there is none.
         """
-        at = _last(self.undone, name)
+        at = _last(self.undone, key)
         if at is None:
             raise HistoryError(
-                f"nothing to redo{_of(name)}: redo() follows undo(), and a new step drops what was undone"
+                f"nothing to redo{self._of(key)}: redo() follows undo(), and a new step drops what was undone"
             )
         return self._moved(self.undone[at], 1, (*self.done, self.undone[at]), _without(self.undone, at))
 
-    def _moved(self, name: str, by: int, done: tuple[str, ...], undone: tuple[str, ...]) -> Book:
-        history = self.histories[name]
-        return Book({**self.histories, name: History(history.states, history.position + by)}, done, undone)
+    def _moved(self, key: str, by: int, done: tuple[str, ...], undone: tuple[str, ...]) -> Book:
+        history = self.histories[key]
+        return Book({**self.histories, key: History(history.states, history.position + by)}, done, undone)
+
+    def _of(self, key: str | None) -> str:
+        return "" if key is None else f" for object {self.names.get(key, key)!r}"
 
 
 def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,14 +179,15 @@ def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array
 
 
-def _last(names: tuple[str, ...], name: str | None) -> int | None:
-    positions = [i for i, other in enumerate(names) if name is None or other == name]
+def _last(keys: tuple[str, ...], key: str | None) -> int | None:
+    positions = [i for i, other in enumerate(keys) if key is None or other == key]
     return positions[-1] if positions else None
 
 
-def _without(names: tuple[str, ...], at: int) -> tuple[str, ...]:
-    return names[:at] + names[at + 1 :]
+def _without(keys: tuple[str, ...], at: int) -> tuple[str, ...]:
+    return keys[:at] + keys[at + 1 :]
 
 
-def _of(name: str | None) -> str:
-    return "" if name is None else f" for object {name!r}"
+def _unused(name: str, used: Collection[str]) -> str:
+    """The name, with the first number from 2 that makes it another than those used."""
+    return next(n for n in (name, *(f"{name} ({i})" for i in range(2, len(used) + 2))) if n not in used)

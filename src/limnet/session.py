@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from limnet.history import Book
 
 FORMAT = "limnet-session"
-VERSION = 1
+VERSION = 2  # of sessions with renamed or deleted objects; others are version 1, which older limnets read, too
 _MANIFEST = "manifest.json"
 _MEMBERS = ("case.json", "slices.bin", "table.npy", "known.npy", "quality.npy")
 _LARGEST_MANIFEST = 1 << 20  # bytes; names of objects are all that grows in it
@@ -129,14 +129,15 @@ def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
     }
     if record.voxels is not None:
         members["voxels.zlib"] = record.voxels
+    renamed = any(state["name"] is not None or state["deleted"] for state in packed.plain["states"])
     manifest = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if renamed else 1,
         "limnet": __version__,
         "summary": {
             "volume": record.about["path"],
             "shape": record.about["shape"][:3],
-            "objects": list(record.book.histories),
+            "objects": list(record.book.names.values()),
             "steps": len(record.book.done),
         },
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},

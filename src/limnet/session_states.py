@@ -60,6 +60,8 @@ def pack_book(book: Book, depth: int) -> PackedBook:
                 "window": state.window,
                 "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds],
                 "finished": state.finished,
+                "name": state.name,
+                "deleted": state.deleted,
             }
         )
     pieces = [piece for _, piece in stored.values()]
@@ -114,6 +116,8 @@ def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
                 window=None if data["window"] is None else (float(data["window"][0]), float(data["window"][1])),
                 rounds=done,
                 finished=bool(data["finished"]),
+                name=None if data.get("name") is None else str(data["name"]),  # sessions of version 1 lack both
+                deleted=bool(data.get("deleted", False)),
             )
         )
     histories, start = {}, 0
