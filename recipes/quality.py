@@ -3,13 +3,15 @@
     python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/train.npz --cases 60
     python recipes/quality.py collect --data ROOT --model limnet-tiny --out defects/held.npz --cases 12 --split val
     python recipes/quality.py collect --mix paper-quality --root kits19=PATH --root msd-lung=PATH \\
-        --root msd-colon=PATH --model runs/baseline --out defects/train.npz
+        --root msd-colon=PATH --model runs/baseline --truths --scope volume --smallest 1 --cases 400 \\
+        --out defects/train.npz
     python recipes/quality.py train --defects defects/train.npz --held defects/held.npz --out runs/quality
 
 `collect` lets the robot user correct random objects of labelled volumes and keeps, for every slice that a round
-changed, the image, the mask before, the mask after, and the Dice of both; `--corrupted` adds pairs of damaged true
-masks. `--split val` takes the patients held out, of whom training sees nothing. `--starts shards/d2_50` keeps wrong
-masks as a shard for stage1.py and stage2.py, whose click network then starts from them. docs/training.md explains.
+changed, the image, the mask before, the mask after, and the Dice of both; `--truths` adds pairs of the mask after and
+the true one, `--corrupted` pairs of damaged true masks. `--split val` takes the patients held out, of whom training
+sees nothing. `--starts shards/d2_50` keeps wrong masks as a shard for stage1.py and stage2.py, whose click network then
+starts from them. docs/training.md explains.
 """
 
 from __future__ import annotations
@@ -61,7 +63,18 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         "--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)"
     )
     collect.add_argument(
-        "--scope", choices=("both", "interval", "volume"), default="both", help="how rounds propagate (default: both)"
+        "--literal-pixels", action="store_true", help="damage by 10 to 30 pixels whatever the object's size"
+    )
+    collect.add_argument(
+        "--truths",
+        action="store_true",
+        help="add a pair of the new and the true mask for every slice that a round leaves wrong, as the paper",
+    )
+    collect.add_argument(
+        "--scope",
+        choices=("both", "interval", "volume"),
+        default="both",
+        help="how rounds propagate; volume: the paper's method, everything else off (default: both scopes in turn)",
     )
     collect.add_argument(
         "--starts",
@@ -95,6 +108,7 @@ def collect(args: argparse.Namespace) -> None:
     from limnet.interaction.start_rows import StartRows
     from limnet.quality.defect_rows import DefectRows
     from limnet.quality.prompted import Prompted
+    from limnet.settings import Settings
     from limnet.simulation.clicks import RobotUser
 
     if args.smoke:
@@ -108,7 +122,8 @@ def collect(args: argparse.Namespace) -> None:
         if time.monotonic() - start > args.minutes * 60:
             break
         scope = args.scope if args.scope != "both" else "interval" if rng.random() < 0.5 else "volume"
-        case = segmenter.open(volume, settings={"tau": 1.0, "scope": scope})
+        own = Settings.paper().to_json() if args.scope == "volume" else {}
+        case = segmenter.open(volume, settings={**own, "tau": 1.0, "scope": scope})
         robot = RobotUser(volume.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
         mask, view = None, case.view
         for turn in range(1, args.rounds + 1):
@@ -124,16 +139,19 @@ def collect(args: argparse.Namespace) -> None:
             for index in rng.choice(wrong, min(len(wrong), STARTS), replace=False).tolist():
                 if starts is not None:
                     starts.add(view, index, target[index], mask[index])
-            if before is None:
-                continue
+            earlier = np.zeros_like(mask) if before is None else before
             told = {index: mask[index].astype(np.float32) for index in case.prompted}
-            prompted = Prompted(click.zyx[0], before[click.zyx[0]].astype(np.float32), told)
-            for index in np.flatnonzero((before != mask).any((1, 2))).tolist():
-                if index not in case.prompted:
+            prompted = Prompted(click.zyx[0], earlier[click.zyx[0]].astype(np.float32), told)
+            for index in np.flatnonzero((earlier != mask).any((1, 2))).tolist():
+                if index in case.prompted:
+                    continue
+                if before is not None:
                     found.add(view, index, before[index], mask[index], target[index], prompted)
+                if args.truths:
+                    found.add_truth(view, index, mask[index], target[index], rng, prompted)
         slices = np.flatnonzero(target.any((1, 2)))
         for number_of_slice in rng.choice(slices, args.corrupted).tolist():
-            found.add_corrupted(view, number_of_slice, target[number_of_slice], rng)
+            found.add_corrupted(view, number_of_slice, target[number_of_slice], rng, args.literal_pixels)
     if starts is not None:
         starts.save(args.starts)
     better = found.save(args.out)

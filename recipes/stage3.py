@@ -1,4 +1,10 @@
-"""Fine-tune the click network on one data set of your own; the result is a whole model.
+"""The last training of the click network: on the sets of the paper's Table I, or on one data set of your own.
+
+    python recipes/stage3.py --preset paper --mix paper-stage3 --root kits19=PATH --root msd-lung=PATH \\
+        --root msd-colon=PATH --init runs/stage2
+
+is the third stage of the paper, with the options of recipes/stage2.py (`--mix paper-stage3 --help`); OUT/interaction/
+holds the averaged network.
 
     python recipes/stage3.py --data folder --root ROOT --init limnet-tiny --out runs/mine
 
@@ -21,11 +27,13 @@ import argparse
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.training.fit import prepare
+from limnet.training.interaction_recipe import add_interaction_arguments, train_interaction
 from limnet.training.launch import add_trainer_arguments, trainer_kwargs
 from limnet.training.loggers import add_logger_arguments, make_loggers
 from limnet.training.option_types import positive, seed, whole
@@ -49,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     names = [SYNTHETIC, *dataset_names()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mix", help="a stage on a mix of data sets: every other option is one of recipes/stage2.py")
     parser.add_argument("--data", choices=names, default=SYNTHETIC, metavar="NAME", help=", ".join(names))
     parser.add_argument("--root", type=Path, help="folder of the data set")
     parser.add_argument("--channel", type=int, help="which channel of 4-D images (nnunet, decathlon)")
@@ -71,10 +80,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def build_stage_parser() -> argparse.ArgumentParser:
+    """Options of a stage on a mix of data sets, those of recipes/stage2.py."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_interaction_arguments(parser, out="runs/stage3")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and write the result. Everything before `fit` runs in every process, so nothing there may differ."""
     from limnet.errors import LimnetError
 
+    words = sys.argv[1:] if argv is None else argv
+    if any(word == "--mix" or word.startswith("--mix=") for word in words):
+        train_interaction(build_stage_parser(), argv)
+        return
     parser = build_parser()
     args = parser.parse_args(argv)
     tuning = args.data != SYNTHETIC or args.init is not None

@@ -28,7 +28,7 @@ from limnet.settings import Scope, Settings
 from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
 from limnet.view import SliceView
 
-_BATCH = 16  # slices per call of the quality network
+_BATCH = 16  # slices whose quality is asked for together
 _NEAR = 2  # empty slices this close to the object have a quality below 1
 
 
@@ -293,8 +293,9 @@ def _fused(
         return found, 0
     shape, chosen, kept = view.shape, dict(found), 0
     prompted = _prompted(before, state, shape)
-    for start in range(0, len(rivals), _BATCH):
-        batch = rivals[start : start + _BATCH]
+    size = bench.settings.quality_batch
+    for start in range(0, len(rivals), size):
+        batch = rivals[start : start + size]
         old, new = [before.slices[i] for i in batch], [found[i] for i in batch]
         p = assessor.compare(view, batch, [unpack(s, shape) for s in old], [unpack(s, shape) for s in new], prompted)
         for i, was, choice in zip(batch, old, fuse(old, new, p, bench.settings.tau), strict=True):

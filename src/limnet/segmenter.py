@@ -264,7 +264,7 @@ class InteractiveSegmenter:
         propagator = Propagator(
             self.propagation, device=self.device, precision=self.precision, cache=cache, settings=settings
         )
-        assessor = Assessor(self.quality, device=self.device, precision=self.precision)
+        assessor = Assessor(self.quality, device=self.device, precision=self.precision, batch=settings.quality_batch)
         return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None, cache=cache)
 
     @property

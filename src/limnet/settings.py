@@ -39,6 +39,10 @@ class Settings:
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         short_side: Networks that see whole slices (XMem) see them with a shorter side of so many pixels, as XMem's own
             evaluation does. 0 shows slices in their own size.
+        quality_batch: Slices that the quality network looks at together, eq. (3) (>= 1).
+        memory_min_frames: T_min of XMem: working memory frames that stay when old ones are compressed (>= 1).
+        memory_max_frames: T_max of XMem: working memory frames at which they are compressed (> T_min). Prompted slices
+            but the first come on top: they are never compressed.
         cache_bytes: Upper limit of the memory for cached image features of one case.
     """
 
@@ -53,6 +57,9 @@ class Settings:
     click_fallback: int = 2
     follow_window: bool = True
     short_side: int = 480
+    quality_batch: int = 16
+    memory_min_frames: int = 5
+    memory_max_frames: int = 10
     cache_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
@@ -75,11 +82,19 @@ class Settings:
             ("look_back", 0),
             ("click_fallback", 0),
             ("short_side", 0),
+            ("quality_batch", 1),
+            ("memory_min_frames", 1),
+            ("memory_max_frames", 2),
             ("cache_bytes", 0),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")
+        if self.memory_max_frames <= self.memory_min_frames:
+            raise InputError(
+                f"memory_max_frames is {self.memory_max_frames} and memory_min_frames {self.memory_min_frames}; the "
+                "first must be larger"
+            )
 
     @classmethod
     def paper(cls) -> Settings:

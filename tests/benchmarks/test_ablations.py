@@ -10,6 +10,8 @@ from limnet.errors import InputError
 from limnet.settings import Settings
 from tests.helpers.open_root import ThresholdSegmenter
 
+SIZES = {"cache_bytes", "quality_batch", "memory_min_frames", "memory_max_frames"}
+
 
 def test_one_setting_at_a_time(study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path) -> None:
     ablations.main([*study, "--rounds", "3", "--per-file", "1"])
@@ -19,7 +21,7 @@ def test_one_setting_at_a_time(study: list[str], loaded: list[ThresholdSegmenter
     own = loaded[0].settings.to_json()
     used = [{k: v for k, v in s.to_json().items() if v != own[k]} for s in loaded[0].used]
     assert used == [*changes.values(), *changes.values()]
-    assert {n for c in changes.values() if len(c) == 1 for n in c} == set(own) - {"cache_bytes"}
+    assert {n for c in changes.values() if len(c) == 1 for n in c} == set(own) - SIZES
     for row in rows:
         assert row["compliance"] == 1.0
         assert 1 <= row["newest"][1] <= row["all"][1]

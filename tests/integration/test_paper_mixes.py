@@ -30,7 +30,7 @@ from tests.helpers.every_set import EVERY_SET
 from tests.helpers.recipes import recipe
 from tests.helpers.tiny_networks import scramble
 
-PAPER = ("paper-stage1", "paper-stage2", "paper-propagation", "paper-quality")
+PAPER = ("paper-stage1", "paper-stage2", "paper-stage3", "paper-propagation", "paper-quality")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -106,7 +106,9 @@ def test_from_data_to_a_benchmarked_model(preset: str, roots: dict[str, Path], t
     side = "64" if networks["propagation"] == "XMem" else "32"
     clips = ["--size", side, "--samples-per-epoch", "4", "--val-samples", "2", "--cache", str(tmp_path / "cache")]
 
-    stage1, stage2, carry, quality = (tmp_path / name for name in ("stage1", "stage2", "propagation", "quality"))
+    stage1, stage2, stage3, carry, quality = (
+        tmp_path / name for name in ("stage1", "stage2", "stage3", "propagation", "quality")
+    )
     words = [*common, *clips]
     recipe("stage1").main(
         [*words, *options("paper-stage1", roots), "--init", str(first["interaction"]), "--out", str(stage1)]
@@ -114,18 +116,22 @@ def test_from_data_to_a_benchmarked_model(preset: str, roots: dict[str, Path], t
     trained(stage1, "interaction", first["interaction"])
     recipe("stage2").main([*words, *options("paper-stage2", roots), "--init", str(stage1), "--out", str(stage2)])
     trained(stage2, "interaction", stage1 / "interaction")
+    recipe("stage3").main([*words, *options("paper-stage3", roots), "--init", str(stage2), "--out", str(stage3)])
+    trained(stage3, "interaction", stage2 / "interaction")
     words += ["--length", "4", "--init", str(first["propagation"]), "--out", str(carry)]
     recipe("propagation").main([*words, *options("paper-propagation", roots)])
     trained(carry, "propagation", first["propagation"])
 
-    parts = ["--interaction", str(stage2), "--propagation", str(carry)]
+    parts = ["--interaction", str(stage3), "--propagation", str(carry)]
     recipe("release").main([*parts, "--out", str(tmp_path / "baseline")])
     defects = [tmp_path / "defects" / f"{seed}.npz" for seed in (0, 1)]
     for seed, path in enumerate(defects):
         words = ["collect", *options("paper-quality", roots), "--model", str(tmp_path / "baseline"), "--out", str(path)]
-        few = ["--cases", "2", "--rounds", "2", "--corrupted", "2", "--smallest", "20", "--seed", str(seed)]
+        few = ["--cases", "2", "--rounds", "2", "--truths", "--scope", "volume", "--smallest", "1", "--seed", str(seed)]
         recipe("quality").main([*words, *few])
-    assert len(DefectDataset(defects)) >= 4
+    collected = DefectDataset(defects)
+    assert len(collected) >= 4
+    assert (collected.arrays["dice"] == 1).any(1).any(), "true masks are among the pairs"
     words = ["train", *common, "--init", str(first["quality"]), "--defects", str(defects[0]), "--held", str(defects[1])]
     recipe("quality").main([*words, "--out", str(quality)])
     trained(quality, "quality", first["quality"])

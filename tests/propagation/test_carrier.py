@@ -223,6 +223,9 @@ def test_the_carrier_for_a_network() -> None:
     assert isinstance(tiny, WindowCarrier)
     assert tiny.size == 64
     assert not tiny.follow
-    assert isinstance(build(XMem(8, 16, 8).eval()), StreamCarrier)
+    streams = [build(XMem(8, 16, 8).eval(), s) for s in (None, Settings(memory_min_frames=3, memory_max_frames=6))]
+    assert all(isinstance(stream, StreamCarrier) for stream in streams)
+    limits = [stream.stream.bank.config for stream in streams]  # type: ignore[attr-defined]
+    assert [(c.min_frames, c.max_frames) for c in limits] == [(5, 10), (3, 6)]
     with pytest.raises(InputError, match="Linear"):
         build(torch.nn.Linear(2, 2))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limnet.quality.assessor import BATCH, Assessor, expected_dice
+from limnet.quality.assessor import Assessor, expected_dice
 from limnet.quality.resnet import ResNetQuality
 from tests.helpers.scenes import disks_view
 from tests.helpers.tiny_networks import small_quality
@@ -36,9 +36,9 @@ def test_swapping_masks_mirrors_the_probability() -> None:
 
 
 def test_batches_equal_single_slices() -> None:
-    count = BATCH + 3
+    count = 7
     view, mask = disks_view((count, 60, 70), ((30, 30, 9),))
-    assessor = Assessor(small_quality(), precision="fp32", size=32)
+    assessor = Assessor(small_quality(), precision="fp32", size=32, batch=3)
     old, new = masks(mask, count), masks(np.roll(mask, 3, 1), count)
     together = assessor.compare(view, range(count), old, new)
     alone = [assessor.compare(view, [i], [old[i]], [new[i]])[0] for i in range(count)]

@@ -45,3 +45,15 @@ def test_corrupted_pairs_differ_and_depend_on_their_seed() -> None:
     rows.add_corrupted(view, 0, np.zeros_like(truth), np.random.default_rng(0))
     with pytest.raises(InputError, match="collect more"):
         rows.save(Path("never.npz"))
+
+
+def test_true_masks_stand_on_either_side() -> None:
+    view, truth = disks_view((1, 60, 70), ((30, 30, 12),))
+    rows, rng = DefectRows(size=32), np.random.default_rng(0)
+    for _ in range(40):
+        rows.add_truth(view, 0, np.roll(truth, 6, 1), truth, rng)
+    rows.add_truth(view, 0, truth, truth, rng)  # nothing to learn
+    dice = np.stack(rows.rows["dice"])
+    assert dice.shape == (40, 2)
+    assert ((dice == 1).sum(1) == 1).all()
+    assert 10 < (dice[:, 0] == 1).sum() < 30

@@ -51,6 +51,21 @@ def test_kinds_can_be_chosen():
     assert (grown >= target.float()).all()
 
 
+def test_pixels_as_the_paper_prints_them():
+    target = torch.from_numpy(disk((160, 160), (80, 80), 12))[None, None].repeat(40, 1, 1, 1)
+
+    def growth(literal: bool) -> np.ndarray:
+        damaged = corrupt_batch(target, torch.Generator().manual_seed(2), {"morphology": 1}, literal).numpy() > 0
+        reach = [np.flatnonzero(mask[0, 80]).max() - 92 for mask in damaged]
+        return np.array([r for r in reach if r > 0])  # the dilated ones
+
+    assert growth(True).min() >= 9
+    assert growth(True).max() <= 30
+    assert growth(False).max() < 9
+    with_object = corrupt_batch(target, torch.Generator().manual_seed(2), {"morphology": 1}, True)
+    assert with_object.flatten(1).any(1).all(), "an erosion of 10 leaves something"
+
+
 def test_bad_shape():
     with pytest.raises(InputError, match="B, 1, H, W"):
         corrupt_batch(torch.ones(2, 8, 8, dtype=torch.bool), torch.Generator())

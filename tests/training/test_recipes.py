@@ -222,6 +222,8 @@ def test_mistakes_of_a_release(words: list[str], message: str, tmp_path: Path, m
         ("stage2", ["--shards", "x", "--init", "limnet-tiny", "--network", "HRNetOCR"], "TinyInteraction"),
         ("stage1", ["--smoke", "--preset", "paper", "--freeze-encoder"], "--freeze-encoder: the training of HRNetOCR"),
         ("propagation", ["--shards", "x", "--init", "limnet-tiny", "--network", "XMem"], "TinyPropagation"),
+        ("stage1", ["--smoke", "--defects", ".5"], "--defects: the training of TinyInteraction has no such option"),
+        ("stage3", ["--mix=paper-stage3"], "needs a folder"),
         ("stage1", ["--smoke", "--clicks", "1"], "clicks is 1; "),
         ("stage1", ["--smoke", "--loss-weights", "1", "1", "nan"], "loss_weights are [1.0, 1.0, nan]"),
         ("stage1", ["--smoke", "--preset", "paper", "--minutes", "3"], "--minutes: the training of HRNetOCR"),

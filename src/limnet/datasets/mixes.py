@@ -72,6 +72,7 @@ MIXES: dict[str, Mix] = {
     # the stages of the paper, by training images
     "paper-stage1": Mix((*_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354), IN_HOUSE)),
     "paper-stage2": Mix((*_parts(amos22_ct=6_263, msd_colon=1_034, msd_lung=1_140, kits19=14_072), IN_HOUSE)),
+    "paper-stage3": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
     "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
     # its four defect sets, alike: organ and tumour of KiTS19 are two of them
     "paper-quality": Mix(_parts(kits19=2, msd_lung=1, msd_colon=1)),

@@ -39,6 +39,7 @@ class InteractionModule(AveragedModule):
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
         started: share of the samples that start from a mask or box made of the truth, see `start_prompts`.
         corruption: share of the paper's six kinds of defects among damaged start masks; the rest is `damage`.
+        literal_pixels: those of 10 to 30 pixels whatever the object's size, see `draw_corruption`.
         own: share of the samples that start from a mask of the network itself, of one click and too generous or strict.
         carried: share of the samples that start from the mask a propagation network carries over from another slice of
             their clip (`start_from`); without such a network, or with clips of one slice, none does.
@@ -71,6 +72,7 @@ class InteractionModule(AveragedModule):
         erase: float = 0.08,
         started: float = POOR,
         corruption: float = 0.5,
+        literal_pixels: bool = False,
         own: float = 0.2,
         carried: float = 0.0,
         freeze_encoder: bool = False,
@@ -122,7 +124,8 @@ class InteractionModule(AveragedModule):
             features = self.network.encode_image(
                 fit_image(image, self.network).contiguous(memory_format=torch.channels_last)
             )
-        prompts = start_prompts(target, generator, self.hparams["corruption"], self.hparams["started"])
+        shares = self.hparams["corruption"], self.hparams["started"]
+        prompts = start_prompts(target, generator, *shares, literal=self.hparams["literal_pixels"])
         if len(masks) > 1:
             start = warped[:, len(used) : len(used) + 1]
             start_at(prompts, start.float(), start.flatten(1).any(1))

@@ -45,6 +45,7 @@ class RITMModule(AveragedModule):
         iterations: largest number of rounds before the step with gradient.
         most_clicks: random clicks of one kind at most; each further one has 0.8 of the chance of the one before.
         defects: how often a sample starts from a defective mask (the paper gives no number).
+        literal_pixels: defects of 10 to 30 pixels whatever the object's size, see `draw_corruption`.
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
         average_decay: decay of the moving average kept as `self.average`; 0 keeps the weights themselves.
         validation_clicks: of the robot user.
@@ -68,6 +69,7 @@ class RITMModule(AveragedModule):
         iterations: int = 3,
         most_clicks: int = 24,
         defects: float = 0.25,
+        literal_pixels: bool = False,
         erase: float = 0.05,
         average_decay: float = 0.0,
         validation_clicks: int = 20,
@@ -136,5 +138,5 @@ class RITMModule(AveragedModule):
             prompts[:, 1:2], prompts[:, 2:3], target, generator, self.network.click_radius, self.hparams["most_clicks"]
         )
         start = (torch.rand(len(target), generator=generator) < self.hparams["defects"]).to(target.device)
-        prompts[start, 0:1] = corrupt_batch(target, generator)[start]
+        prompts[start, 0:1] = corrupt_batch(target, generator, literal=self.hparams["literal_pixels"])[start]
         return prompts

@@ -16,7 +16,9 @@ from limnet.simulation.corruption_batch import corrupt_batch
 DAMAGED, BOXED, GROWN, POOR = 0.25, 0.35, 0.50, 0.65  # a uniform draw below the first one damages, and so on
 
 
-def start_prompts(target: Tensor, generator: torch.Generator, corruption: float = 0.5, share: float = POOR) -> Tensor:
+def start_prompts(
+    target: Tensor, generator: torch.Generator, corruption: float = 0.5, share: float = POOR, literal: bool = False
+) -> Tensor:
     """Prompt maps before the first click: empty, a damaged or poor mask, a loose box, or a mask with another object.
 
     Args:
@@ -26,6 +28,7 @@ def start_prompts(target: Tensor, generator: torch.Generator, corruption: float 
             `damage`.
         share: of samples that start from anything, in the proportions of 25 damaged masks to 10 boxes, 15 masks with
             another object and 15 poor masks.
+        literal: see `limnet.simulation.corruption.draw_corruption`.
 
     Returns:
         float (B, 4, H, W): previous, positive, negative, bounds.
@@ -35,7 +38,7 @@ def start_prompts(target: Tensor, generator: torch.Generator, corruption: float 
     damaged = damage(target, generator)
     paper = torch.nonzero(draw < DAMAGED * corruption)[:, 0].to(target.device)
     if len(paper):
-        damaged[paper] = corrupt_batch(target[paper], generator)
+        damaged[paper] = corrupt_batch(target[paper], generator, literal=literal)
     here = draw.view(-1, 1, 1, 1).to(target.device)
     foreign = target.roll(-1, 0)
     slack, away = torch.rand((batch, 4), generator=generator), torch.rand((batch, 2), generator=generator) - 0.5

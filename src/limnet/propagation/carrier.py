@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limnet.errors import InputError
 from limnet.interaction.features import WindowEncoder
 from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream_carrier import StreamCarrier
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.propagation.xmem import XMem
@@ -172,11 +173,15 @@ def make_carrier(
         encoder: its image half.
         view: volume along the case's axis.
         prompts: prompted slices, nearest first.
-        settings: has `follow_window` and, for XMem, `short_side` (both optional).
+        settings: has `follow_window` and, for XMem, `short_side`, `memory_min_frames` and `memory_max_frames` (all
+            optional).
     """
     if isinstance(network, TinyPropagation):
         size = int(getattr(network, "window_size", 160))
         return WindowCarrier(network, encoder, view, prompts, size, bool(getattr(settings, "follow_window", True)))
     if isinstance(network, XMem):
-        return StreamCarrier(network, encoder, view, prompts, short_side=int(getattr(settings, "short_side", 480)))
+        sizes = {name: getattr(settings, f"memory_{name}", None) for name in ("min_frames", "max_frames")}
+        memory = MemoryConfig(**{name: size for name, size in sizes.items() if size is not None})
+        side = int(getattr(settings, "short_side", 480))
+        return StreamCarrier(network, encoder, view, prompts, short_side=side, memory=memory)
     raise InputError(f"no carrier for {type(network).__name__}; allowed are TinyPropagation and XMem")

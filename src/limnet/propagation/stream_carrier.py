@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limnet.interaction.features import WindowEncoder
+from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream import Stream
 from limnet.propagation.xmem import ImageFeatures, XMem
 from limnet.view import SliceView
@@ -28,6 +29,7 @@ class StreamCarrier:
         prompts: prompted slices, nearest first; the first one must be placed first.
         short_side: XMem sees slices with a shorter side of so many pixels, resized as in its own evaluation: images
             bilinear without smoothing, masks by the nearest pixel, probabilities bilinear; 0 leaves slices as they are.
+        memory: limits of the memory; None takes the defaults.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class StreamCarrier:
         view: SliceView,
         prompts: Sequence[tuple[int, Slice]],
         short_side: int = 0,
+        memory: MemoryConfig | None = None,
     ):
         self.encoder, self.view = encoder, view
         shortest = min(view.shape)
         self.size = tuple(side * short_side // shortest for side in view.shape) if short_side else view.shape
-        self.stream = Stream(network)
+        self.stream = Stream(network, memory=memory)
         self.others = list(prompts[1:])
 
     def _image(self, index: int) -> Tensor:

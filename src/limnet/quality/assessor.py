@@ -15,7 +15,6 @@ from limnet.quality.prompted import Prompted
 from limnet.view import SliceView
 
 Slice = NDArray[np.float32]
-BATCH = 16
 _SURE_OF_ITSELF = 2  # power of the expected Dice: masks are surer than right; chosen on objects of training volumes
 
 
@@ -27,6 +26,7 @@ class Assessor:
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         size: side of the windows in network pixels.
+        batch: slices compared together.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class Assessor:
         device: torch.device | str = "cpu",
         precision: str = "auto",
         size: int = SIZE,
+        batch: int = 16,
     ):
+        self.batch = batch
         self.network, self.size, self.device = network, size, torch.device(device)
         self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
 
@@ -64,8 +66,8 @@ class Assessor:
         if self.network is None or self.encoder is None:
             return result
         differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
-        for start in range(0, len(differs), BATCH):
-            batch = differs[start : start + BATCH]
+        for start in range(0, len(differs), self.batch):
+            batch = differs[start : start + self.batch]
             crops = [self._crops(view, indices[n], (previous[n], current[n]), prompted) for n in batch]
             seen = [torch.cat(parts) for parts in zip(*crops, strict=True)]
             with self.encoder.running():

@@ -67,13 +67,34 @@ class DefectRows:
         self.rows["references"].append((references[0].numpy() * 255).round().astype(np.uint8))
         self.rows["dice"].append(np.array([_dice(mask, truth) for mask in (previous, current)], np.float32))
 
-    def add_corrupted(self, view: SliceView, index: int, truth: Mask, rng: np.random.Generator) -> None:
-        """Add a slice with two masks that are the truth damaged in two of the paper's ways; one in five stays whole."""
+    def add_truth(
+        self,
+        view: SliceView,
+        index: int,
+        mask: Mask,
+        truth: Mask,
+        rng: np.random.Generator,
+        prompted: Prompted | None = None,
+    ) -> None:
+        """Add a slice with a round's mask and the true one, which of them is the earlier one by the toss of a coin."""
+        pair = (mask, truth) if rng.random() < 0.5 else (truth, mask)
+        self.add(view, index, *pair, truth, prompted)
+
+    def add_corrupted(
+        self, view: SliceView, index: int, truth: Mask, rng: np.random.Generator, literal: bool = False
+    ) -> None:
+        """Add a slice with two masks that are the truth damaged in two of the paper's ways; one in five stays whole.
+
+        `literal` takes the paper's pixels as printed, see `limnet.simulation.corruption.draw_corruption`.
+        """
         from limnet.simulation.corruption import corrupt
 
         if not truth.any() or truth.all():
             return
-        pair = [truth if rng.random() < 0.1 else corrupt(truth, int(rng.integers(2**62)))[0] for _ in range(2)]
+        pair = [
+            truth if rng.random() < 0.1 else corrupt(truth, int(rng.integers(2**62)), literal=literal)[0]
+            for _ in range(2)
+        ]
         self.add(view, index, pair[0], pair[1], truth)
 
     def save(self, path: Path) -> float:

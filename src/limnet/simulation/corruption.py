@@ -29,7 +29,10 @@ PAPER: Mapping[str, float] = MappingProxyType(
 
 
 def draw_corruption(
-    rng: np.random.Generator, mask: ArrayLike, probabilities: Mapping[str, float] | Sequence[float] = PAPER
+    rng: np.random.Generator,
+    mask: ArrayLike,
+    probabilities: Mapping[str, float] | Sequence[float] = PAPER,
+    literal: bool = False,
 ) -> Corruption:
     """Draw a kind of defect and its parameters for the object in a mask.
 
@@ -37,10 +40,11 @@ def draw_corruption(
         rng: source of randomness.
         mask: (H, W), non-zero is the object; neither empty nor full.
         probabilities: of the kinds by name, kinds left out have none; or six numbers in the order of `PAPER`.
+        literal: take the paper's pixels as they are printed (10 to 30), whatever the object's size.
 
     Returns:
-        Parameters, scaled to the object: what is 10 pixels on an object 120 pixels wide in a 480-pixel slice is
-        2.5 on one of 30.
+        Parameters, scaled to the object unless `literal`: what is 10 pixels on an object 120 pixels wide in a 480-pixel
+        slice is 2.5 on one of 30.
 
     Raises:
         InputError: a mask that is not 2-D, empty or full; probabilities that are negative, do not sum to 1, or name
@@ -48,7 +52,7 @@ def draw_corruption(
     """
     chances = _checked(probabilities)
     truth = np.asarray(mask) != 0
-    scale = object_scale(truth)
+    scale = object_scale(truth, literal)
     kind = str(rng.choice(list(CORRUPTIONS), p=chances))
     return DRAWS[kind](rng, truth, scale)
 
@@ -80,7 +84,10 @@ def apply(mask: ArrayLike, parameters: Corruption) -> NDArray[np.bool_]:
 
 
 def corrupt(
-    mask: ArrayLike, seed: int | Sequence[int], probabilities: Mapping[str, float] | Sequence[float] = PAPER
+    mask: ArrayLike,
+    seed: int | Sequence[int],
+    probabilities: Mapping[str, float] | Sequence[float] = PAPER,
+    literal: bool = False,
 ) -> tuple[NDArray[np.bool_], Corruption]:
     """Draw and apply in one go: the same seed and mask give the same defective mask.
 
@@ -88,6 +95,7 @@ def corrupt(
         mask: (H, W), non-zero is the object; neither empty nor full.
         seed: one number, or several such as (seed, epoch, case, click).
         probabilities: see `draw_corruption`.
+        literal: see `draw_corruption`.
 
     Returns:
         The defective mask, bool (H, W), and the parameters that made it.
@@ -95,7 +103,7 @@ def corrupt(
     Raises:
         InputError: see `draw_corruption`.
     """
-    parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities)
+    parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities, literal)
     return apply(mask, parameters), parameters
 
 

@@ -13,7 +13,10 @@ from limnet.simulation.corruption import PAPER, corrupt
 
 
 def corrupt_batch(
-    target: Tensor, generator: torch.Generator, probabilities: Mapping[str, float] | Sequence[float] = PAPER
+    target: Tensor,
+    generator: torch.Generator,
+    probabilities: Mapping[str, float] | Sequence[float] = PAPER,
+    literal: bool = False,
 ) -> Tensor:
     """One defective mask for every sample of a batch.
 
@@ -21,6 +24,7 @@ def corrupt_batch(
         target: bool (B, 1, H, W), any device; non-zero is the object.
         generator: of the CPU; exactly B numbers are drawn from it, whatever the masks are.
         probabilities: of the six kinds, see `draw_corruption`.
+        literal: see `draw_corruption`.
 
     Returns:
         float32 (B, 1, H, W) of 0 and 1 on the device of `target`. Empty and full masks come back as they are.
@@ -34,5 +38,5 @@ def corrupt_batch(
     masks = target.detach().cpu().numpy()[:, 0] != 0
     result = np.empty(masks.shape, np.float32)
     for i, (mask, seed) in enumerate(zip(masks, seeds, strict=True)):
-        result[i] = corrupt(mask, seed, probabilities)[0] if mask.any() and not mask.all() else mask
+        result[i] = corrupt(mask, seed, probabilities, literal)[0] if mask.any() and not mask.all() else mask
     return torch.from_numpy(result[:, None]).to(target.device)

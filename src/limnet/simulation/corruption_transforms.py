@@ -36,6 +36,7 @@ class CorruptMaskd(RandomizableTransform, MapTransform):
             channel, null for a channel left as it was (empty, full, or by `prob`). `json.loads` reads it, and
             `limnet.simulation.corruption.from_json` one of its objects.
         allow_missing_keys: skip keys that are not there.
+        literal: see `limnet.simulation.corruption.draw_corruption`.
 
     The dtype, type and device of a mask stay as they are.
     """
@@ -47,10 +48,11 @@ class CorruptMaskd(RandomizableTransform, MapTransform):
         prob: float = 1.0,
         postfix: str = "corruption",
         allow_missing_keys: bool = False,
+        literal: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        self.probabilities = probabilities
+        self.probabilities, self.literal = probabilities, literal
         self.postfix = postfix
         corrupt(np.eye(3), 0, probabilities)  # bad probabilities are told here, not in a worker
 
@@ -62,7 +64,7 @@ class CorruptMaskd(RandomizableTransform, MapTransform):
             seed = int(self.R.randint(2**31))
 
             def damage(mask: NDArray[np.bool_], channel: int, seed: int = seed) -> tuple[NDArray[np.bool_], Record]:
-                defective, parameters = corrupt(mask, (seed, channel), self.probabilities)
+                defective, parameters = corrupt(mask, (seed, channel), self.probabilities, self.literal)
                 return defective, to_json(parameters)
 
             mask, record = _by_channel(result[key], damage if self._do_transform else None, str(key))

@@ -34,7 +34,7 @@ class ObjectScale(NamedTuple):
         return round(max(least, amount * self.unit), 3)
 
 
-def object_scale(mask: NDArray[np.bool_]) -> ObjectScale:
+def object_scale(mask: NDArray[np.bool_], literal: bool = False) -> ObjectScale:
     """Measure the object in a mask.
 
     Amounts shrink with the object's side (an object of 30 pixels moves by a quarter of what one of 120 does) and with
@@ -43,6 +43,7 @@ def object_scale(mask: NDArray[np.bool_]) -> ObjectScale:
 
     Args:
         mask: bool (H, W) with at least one pixel set and one unset.
+        literal: amounts in pixels stay what they are (`unit` is 1), whatever the object's size.
 
     Returns:
         The measures.
@@ -57,7 +58,7 @@ def object_scale(mask: NDArray[np.bool_]) -> ObjectScale:
     depth = int(ndimage.distance_transform_cdt(mask[box], "chessboard").max())
     side = float(np.sqrt(area))
     unit = min(side / _TYPICAL_SIDE, depth / _TYPICAL_DEPTH, min(mask.shape) / (2 * _TYPICAL_SIDE))
-    return ObjectScale(area, side, depth, unit)
+    return ObjectScale(area, side, depth, 1.0 if literal else unit)
 
 
 def object_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:

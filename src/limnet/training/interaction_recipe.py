@@ -27,6 +27,20 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
         "--own", type=float, help="share of samples that begin with the network's own mask (default: .2)"
     )
     parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
+    parser.add_argument(
+        "--defects", type=float, help="share of samples of HRNetOCR that start from a defective mask (default: .25)"
+    )
+    parser.add_argument(
+        "--erase",
+        type=float,
+        help="share of samples whose start mask lies on a wrong object (default: .08, HRNetOCR .05; RITM has none)",
+    )
+    parser.add_argument(
+        "--literal-pixels",
+        action="store_true",
+        default=None,
+        help="defects of 10 to 30 pixels as the paper prints them, whatever the object's size",
+    )
     add_loss_weights(parser)
 
 
@@ -57,6 +71,9 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
             "started": args.started,
             "own": args.own,
             "corruption": args.corruption,
+            "defects": args.defects,
+            "erase": args.erase,
+            "literal_pixels": args.literal_pixels,
             "carried": args.carried if args.carrier else None,
             "max_minutes": args.minutes,
         }
