@@ -10,7 +10,7 @@ from limnet.errors import InputError
 from limnet.settings import Settings
 from tests.helpers.open_root import ThresholdSegmenter
 
-SIZES = {"cache_bytes", "quality_batch", "memory_min_frames", "memory_max_frames"}
+SIZES = {"cache_bytes", "short_side", "quality_batch", "memory_min_frames", "memory_max_frames"}
 
 
 def test_one_setting_at_a_time(study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path) -> None:
