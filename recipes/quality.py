@@ -77,6 +77,9 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="how rounds propagate; volume: the paper's method, everything else off (default: both scopes in turn)",
     )
     collect.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=VALUE", help="of the rounds, such as short_side=240"
+    )
+    collect.add_argument(
         "--starts",
         type=Path,
         metavar="STEM",
@@ -108,7 +111,7 @@ def collect(args: argparse.Namespace) -> None:
     from limnet.interaction.start_rows import StartRows
     from limnet.quality.defect_rows import DefectRows
     from limnet.quality.prompted import Prompted
-    from limnet.settings import Settings
+    from limnet.settings import Settings, parse_settings
     from limnet.simulation.clicks import RobotUser
 
     if args.smoke:
@@ -116,13 +119,13 @@ def collect(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
+    own = {**(Settings.paper().to_json() if args.scope == "volume" else {}), **parse_settings(args.setting)}
     found, start = DefectRows(), time.monotonic()
     starts = None if args.starts is None else StartRows()
     for number, (volume, target, rng) in enumerate(track(draw_targets(args), total=args.cases, description="rounds")):
         if time.monotonic() - start > args.minutes * 60:
             break
         scope = args.scope if args.scope != "both" else "interval" if rng.random() < 0.5 else "volume"
-        own = Settings.paper().to_json() if args.scope == "volume" else {}
         case = segmenter.open(volume, settings={**own, "tau": 1.0, "scope": scope})
         robot = RobotUser(volume.spacing, off_centre=bool(rng.random() < 0.5), seed=args.seed, case=number)
         mask, view = None, case.view

@@ -170,6 +170,18 @@ def test_the_quality_network_learns_by_the_clock(tmp_path: Path) -> None:
     assert saved["max_minutes"] == 5
 
 
+def test_true_masks_beside_those_of_rounds(tmp_path: Path) -> None:
+    """As the paper's defect set has them: of every slice that a round over the whole volume leaves wrong."""
+    words = ["collect", "--smoke", "--scope", "volume"]
+    recipe("quality").main([*words, "--out", str(tmp_path / "a.npz")])
+    recipe("quality").main([*words, "--truths", "--out", str(tmp_path / "b.npz")])
+    rounds, both = (np.load(tmp_path / f"{name}.npz")["dice"] for name in "ab")
+    exact = (both == 1).any(1)
+    assert exact.sum() > (rounds == 1).any(1).sum()
+    assert not (both == 1).all(1).any()
+    assert (both[exact] < 1).any(0).all(), "either mask may be the true one"
+
+
 def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
     write_volumes(tmp_path)
     with np.load(tmp_path / "val" / "ts_ct_dicom_1.npz") as found:
