@@ -20,7 +20,7 @@ from limnet.case import Case
 from limnet.errors import MissingFileError, SaveError, SessionError
 from limnet.session import read_session, restore
 from limnet.settings import Settings
-from limnet.volume import Volume
+from limnet.volume import Selection, Volume
 from tests.helpers.fake_engine import fake_case, fake_engine, phantom
 from tests.test_case import everything
 
@@ -279,7 +279,7 @@ def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
     nibabel.Nifti1Image(several, np.eye(4)).to_filename(tmp_path / "4d.nii.gz")
     for index in (1, np.int64(1)):
         volume = Volume.read(tmp_path / "4d.nii.gz", index=index)
-        assert volume.selection == (1, None)
+        assert volume.selection == Selection(index=1)
         case = Case(fake_engine(), volume)
         case.click((6, 19, 24))
         path = case.save_session(tmp_path / f"{index!r}")

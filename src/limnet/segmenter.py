@@ -19,7 +19,7 @@ from limnet.engine import Engine
 from limnet.errors import InputError, InputTypeError, ModelFormatError
 from limnet.session import read_session, restore
 from limnet.settings import Settings
-from limnet.volume import Volume, checked_spacing
+from limnet.volume import Gaps, Selection, Volume, checked_spacing
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
@@ -189,6 +189,7 @@ class InteractiveSegmenter:
         series: str | int | None = None,
         session: str | os.PathLike[str] | None = None,
         *,
+        gaps: Gaps = "refuse",
         settings: Settings | Mapping[str, Any] | None = None,
     ) -> Case:
         """Open a volume for annotation.
@@ -202,6 +203,7 @@ class InteractiveSegmenter:
             index: Which volume of a 4-D file.
             series: Which series of a DICOM folder: its UID, number or description.
             session: File that is kept up to date after every step; must not exist yet (`resume` continues one).
+            gaps: What to do with DICOM slices that make no regular grid: "refuse" or "resample" (see `Volume.read`).
             settings: Instead of the segmenter's own.
 
         Raises:
@@ -223,7 +225,7 @@ class InteractiveSegmenter:
         chosen = self.settings if settings is None else _settings(settings)
         return Case(
             self.engine(chosen),
-            _volume(volume, spacing, index, series),
+            _volume(volume, spacing, Selection(index, series, gaps)),
             axis=axis,
             window=window,
             settings=chosen,
@@ -308,11 +310,11 @@ def _for_convolutions(network: nn.Module) -> nn.Module:
     return network
 
 
-def _volume(volume: Any, spacing: Sequence[float] | None, index: int | None, series: str | int | None) -> Volume:
+def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection) -> Volume:
     is_path = isinstance(volume, (str, os.PathLike))
-    if not is_path and (index is not None or series is not None):
-        raise InputError("index and series choose from a file or folder; pass the array you want instead")
+    if not is_path and selection != Selection():
+        raise InputError("index, series and gaps are for a file or folder; pass the array you want instead")
     if not is_path and not isinstance(volume, Volume):
         return Volume.from_array(volume, spacing)
-    found = Volume.read(volume, index=index, series=series) if is_path else volume
+    found = Volume.read(volume, selection.index, selection.series, selection.gaps) if is_path else volume
     return found if spacing is None else replace(found, spacing=checked_spacing(spacing))

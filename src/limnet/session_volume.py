@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,9 @@ def fingerprint(array: NDArray[Any]) -> str:
 
 def describe(volume: Volume) -> dict[str, Any]:
     """JSON description of a volume, with its path and how it was read from there if it has one."""
-    index, series = volume.selection
     return {
         "path": None if volume.source is None else str(Path(volume.source).absolute()),
-        "index": index,
-        "series": series,
+        **asdict(volume.selection),
         "sha256": fingerprint(volume.array),
         "shape": list(volume.array.shape),
         "dtype": volume.array.dtype.str,
@@ -84,7 +82,7 @@ def _read(about: dict[str, Any], session: Path) -> Volume:
             "put it back, or tell where it is: resume(path, volume=...)"
         )
     try:
-        return Volume.read(place, index=about["index"], series=about["series"])
+        return Volume.read(place, index=about["index"], series=about["series"], gaps=about.get("gaps", "refuse"))
     except LimnetError as error:
         raise SessionError(f"the volume of {session} cannot be read: {error}") from error
 
@@ -107,5 +105,5 @@ def as_given(volume: Any, about: dict[str, Any]) -> Volume | None:
     if volume is None or isinstance(volume, Volume):
         return volume
     if isinstance(volume, (str, os.PathLike)):
-        return Volume.read(volume, index=about["index"], series=about["series"])
+        return Volume.read(volume, index=about["index"], series=about["series"], gaps=about.get("gaps", "refuse"))
     return Volume.from_array(volume, affine=np.array(about["affine"]), convention=about["convention"])

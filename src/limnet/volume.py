@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from limnet.errors import InputError, InputTypeError
 from limnet.intensity import Intensity
 
 Convention = Literal["RAS", "LPS"]
+Gaps = Literal["refuse", "resample"]
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LAYOUT = "a volume is (D, H, W): slices, rows, columns; a colour video is (T, H, W, 3)"
 
@@ -27,6 +28,15 @@ class ItkGrid(NamedTuple):
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
     direction: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen of a file or folder that holds more than one regular volume: see `Volume.read`."""
+
+    index: int | None = None
+    series: str | int | None = None
+    gaps: Gaps = "refuse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +54,9 @@ class Volume:
         modality: "CT", "MR", ... in capitals when the source says so, "RGB" for colour, else None (unknown).
         source: the file or folder it was read from, if any.
         header: what the source format needs to write the very same grid again; for the writers in `volume_io`.
-        selection: the `index` and `series` it was read with, which session files need to find it again.
+        selection: the `index`, `series` and `gaps` it was read with, which session files need to find it again.
+        files: DICOM files of the slices, in slice order (one file where it holds them all); else empty.
+        filled: slices that no file holds, filled by interpolation with `gaps="resample"`.
     """
 
     array: NDArray[Any] = field(repr=False)
@@ -54,7 +66,9 @@ class Volume:
     modality: str | None = None
     source: Path | None = None
     header: bytes | ItkGrid | None = field(default=None, repr=False)
-    selection: tuple[int | None, str | int | None] = field(default=(None, None), repr=False)
+    selection: Selection = field(default=Selection(), repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    filled: tuple[int, ...] = ()
 
     @classmethod
     def from_array(
@@ -119,6 +133,7 @@ class Volume:
         path: str | os.PathLike[str],
         index: int | None = None,
         series: str | int | None = None,
+        gaps: Gaps = "refuse",
         *,
         modality: str | None = None,
     ) -> Volume:
@@ -130,23 +145,27 @@ class Volume:
 
         Args:
             path: the file or folder.
-            index: which volume of a file that holds several (4-D), counted from 0.
+            index: which volume of a file or DICOM series that holds several (4-D, time points, echoes, orientations),
+                counted from 0.
             series: which DICOM series of a folder that holds several: its UID, series number or description.
+            gaps: what to do with DICOM slices that make no regular grid (slices missing, uneven steps): "refuse" or
+                "resample", which fills by linear interpolation; `filled` names the slices that no file holds.
             modality: "CT", "MR", ... where the file does not say it or is wrong; decides the intensity windows.
 
         Raises:
             MissingFileError: nothing there.
-            FileFormatError: damaged, truncated, or not what its name says.
+            FileFormatError: damaged, truncated, not what its name says, or no regular grid.
             NotEnoughMemoryError: it does not fit into memory.
-            InputError: unknown suffix, or `index` or `series` needed, wrong or not applicable.
+            InputError: unknown suffix, or `index`, `series` or `gaps` needed, wrong or not applicable.
         """
         from limnet.volume_io.formats import read_volume
 
         number = int(index) if isinstance(index, Integral) else index  # numpy's would not fit into session files
-        volume = read_volume(Path(path), index=number, series=series)
+        selection = Selection(number, series, check_gaps(gaps))
+        volume = read_volume(Path(path), selection)
         if modality is not None and not volume.is_color:
             volume = replace(volume, modality=checked_modality(modality))
-        return replace(volume, selection=(number, series))
+        return replace(volume, selection=selection)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -206,6 +225,13 @@ class Volume:
         if array.shape != self.shape:
             raise InputError(f"the map has shape {array.shape}, the volume {self.shape}. Give one value for each voxel")
         return write_array(self, array, Path(path))
+
+
+def check_gaps(gaps: Any) -> Gaps:
+    """The value, if it is one of "refuse" and "resample"; raises InputError otherwise."""
+    if gaps not in get_args(Gaps):
+        raise InputError(f"gaps={gaps!r} is unknown: allowed are {' and '.join(map(repr, get_args(Gaps)))}")
+    return cast(Gaps, gaps)
 
 
 def checked_array(array: ArrayLike) -> NDArray[Any]:

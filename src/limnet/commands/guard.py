@@ -20,7 +20,7 @@ FAILED, WRONG_INPUT, CANCELLED = 1, 2, 130
 EXTRAS = {
     **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
     "matplotlib": "report",
-    **dict.fromkeys(("pydicom", "highdicom"), "dicom"),
+    "highdicom": "dicom",
 }
 """Package that limnet imports where it is needed -> the extra that brings it."""
 _INPUT = (InputError, FileFormatError, MissingFileError, ModelNotFoundError)

@@ -12,7 +12,7 @@ from limnet.errors import FileFormatError, InputError, MissingFileError
 
 if TYPE_CHECKING:
     from limnet.prompts import Prompt
-    from limnet.volume import Volume
+    from limnet.volume import Gaps, Volume
 
 Numbers = tuple[float, ...]
 
@@ -29,6 +29,7 @@ class Job:
         window: intensities (lo, hi), None for automatic.
         index: volume of a 4-D file.
         series: DICOM series of a folder.
+        gaps: "refuse" or "resample", for DICOM slices that make no regular grid.
         scope: "volume" or "interval", None for the model's own.
     """
 
@@ -39,6 +40,7 @@ class Job:
     window: tuple[float, float] | None = None
     index: int | None = None
     series: str | int | None = None
+    gaps: Gaps = "refuse"
     scope: str | None = None
 
 
@@ -184,6 +186,7 @@ def read_jobs(path: Path) -> list[Job]:
                 window=None if window is None else _pair(window, where),
                 index=entry.get("index"),
                 series=entry.get("series"),
+                gaps=entry.get("gaps", "refuse"),
                 scope=entry.get("scope"),
             )
         )
@@ -191,7 +194,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 
 _REQUIRED = {"volume": str, "out": str, "prompts": list}
-_OPTIONAL = ("axis", "window", "index", "series", "scope")
+_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope")
 
 
 def _check_entry(entry: Any, where: str) -> None:

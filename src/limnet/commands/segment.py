@@ -47,6 +47,9 @@ def segment(
     series: Annotated[
         str | None, typer.Option(help="Which DICOM series of a folder: UID, number or description.")
     ] = None,
+    gaps: Annotated[
+        str | None, typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid.")
+    ] = None,
     scope: Annotated[str | None, typer.Option(metavar="volume|interval", help="How far a prompt propagates.")] = None,
     model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
     device: Annotated[
@@ -63,6 +66,7 @@ def segment(
     from limnet.commands.marks import Job, parse_window, read_jobs, typed_prompts
     from limnet.errors import Cancelled, InputError, LimnetError
     from limnet.settings import check_scope
+    from limnet.volume import check_gaps
 
     if scope is not None:
         check_scope(scope)
@@ -71,7 +75,8 @@ def segment(
             raise InputError(
                 "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
             )
-        for name, given in {"axis": axis, "window": window, "index": index, "series": series, "scope": scope}.items():
+        options = {"axis": axis, "window": window, "index": index, "series": series, "gaps": gaps, "scope": scope}
+        for name, given in options.items():
             if given is not None:
                 raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
@@ -80,7 +85,7 @@ def segment(
             raise InputError("give a VOLUME and --out MASK, or --prompts FILE")
         marks = typed_prompts(click or [], scribble or [], box or [], lasso or [], mm)
         pair = None if window is None else parse_window(window)
-        jobs = [Job(volume, out, marks, axis, pair, index, series, scope)]
+        jobs = [Job(volume, out, marks, axis, pair, index, series, check_gaps(gaps or "refuse"), scope)]
 
     from limnet.segmenter import InteractiveSegmenter
 
@@ -114,7 +119,7 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     from limnet.volume_io.formats import check_output
 
     check_output(job.out, job.volume)
-    volume = Volume.read(job.volume, index=job.index, series=job.series)
+    volume = Volume.read(job.volume, index=job.index, series=job.series, gaps=job.gaps)
     marked = job.prompts(volume)
     case = segmenter.open(volume, axis=job.axis or 0, window=job.window)
     start = time.perf_counter()

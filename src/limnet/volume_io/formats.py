@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
-from limnet.volume import Volume
+from limnet.volume import Selection, Volume
 from limnet.volume_io.atomic import atomic_write, check_target
-from limnet.volume_io.dicom import find_series, is_dicom, read_dicom_file, read_series
+from limnet.volume_io.dicom.planes import is_dicom
+from limnet.volume_io.dicom.series import find_series, read_dicom_file, read_series
 from limnet.volume_io.frames import FRAME_SUFFIXES, read_frames, visible
 from limnet.volume_io.itk import read_itk, write_itk
 from limnet.volume_io.nifti import read_nibabel, write_mgh, write_nifti
@@ -27,11 +28,11 @@ READERS: dict[str, Callable[[Path, int | None], Volume]] = {
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
     ".npy": read_npy,
     ".npz": read_npz,
-    ".dcm": read_dicom_file,
     **dict.fromkeys((".hdr", ".img", ".mgh", ".mgz", ".mnc"), read_nibabel),
     **dict.fromkeys(PICTURES, read_picture_volume),
     **dict.fromkeys(VIDEOS, read_video),
 }
+_DICOM = ".dcm"
 WRITERS: dict[str, Callable[[Volume, NDArray[Any], Path], None]] = {
     **dict.fromkeys((".nii", ".nii.gz"), write_nifti),
     **dict.fromkeys((".nrrd", ".mha"), write_itk),
@@ -53,28 +54,30 @@ def known_suffix(path: Path, table: dict[str, Any]) -> str | None:
     return max((s for s in table if name.endswith(s) and name != s), key=len, default=None)
 
 
-def read_volume(path: Path, index: int | None = None, series: str | int | None = None) -> Volume:
+def read_volume(path: Path, selection: Selection = Selection()) -> Volume:  # noqa: B008 (it never changes)
     """Read a file or folder; see `Volume.read`."""
     if not path.exists():
         raise MissingFileError(f"{path} does not exist{_similar(path)}")
     with explained(path):
-        return _read_folder(path, index, series) if path.is_dir() else _read_file(path, index, series)
+        return _read_folder(path, selection) if path.is_dir() else _read_file(path, selection)
 
 
-def _read_file(path: Path, index: int | None, series: str | int | None) -> Volume:
+def _read_file(path: Path, selection: Selection) -> Volume:
     if path.name.startswith("._"):
         raise FileFormatError(
             f"{path} is a macOS side file without image data. Give the file without the leading '._': {path.name[2:]}"
         )
     suffix = known_suffix(path, READERS)
-    if suffix is None and not is_dicom(path):
+    if path.suffix.lower() == _DICOM or (suffix is None and is_dicom(path)):
+        return read_dicom_file(path, selection)
+    if suffix is None:
         raise InputError(
-            f"{path.name} has no suffix that can be read. Allowed: {', '.join(READERS)}, a folder with a DICOM series, "
-            "or a folder of PNG or JPEG frames"
+            f"{path.name} has no suffix that can be read. Allowed: {', '.join([*READERS, _DICOM])}, a folder with a "
+            "DICOM series, or a folder of PNG or JPEG frames"
         )
-    if series is not None:
-        raise InputError(f"series={series!r} chooses in a DICOM folder, but {path} is a file. Leave it out")
-    return READERS[suffix or ".dcm"](path, index)
+    if selection.series is not None:
+        raise InputError(f"series={selection.series!r} chooses in a DICOM folder, but {path} is a file. Leave it out")
+    return READERS[suffix](path, selection.index)
 
 
 def check_output(path: Path, source: Path | None = None) -> None:
@@ -93,7 +96,8 @@ def check_output(path: Path, source: Path | None = None) -> None:
         raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
     if source is None or not path.exists() or not source.exists():
         return
-    within = source.is_dir() and path.resolve().parent == source.resolve() and known_suffix(path, READERS) is not None
+    readable = known_suffix(path, READERS) is not None or path.suffix.lower() == _DICOM
+    within = source.is_dir() and path.resolve().parent == source.resolve() and readable
     if within or path.samefile(source):
         raise InputError(f"{path} is {'part of ' * within}the image itself, which would be lost. Give another name")
 
@@ -116,19 +120,19 @@ def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
     return atomic_write(path, lambda temporary: WRITERS[suffix](volume, array, temporary), check)
 
 
-def _read_folder(folder: Path, index: int | None, series: str | int | None) -> Volume:
+def _read_folder(folder: Path, selection: Selection) -> Volume:
     try:
         names = visible(folder)
     except OSError as error:
         raise FileFormatError(f"folder {folder} could not be listed: {error}") from error
     frames = [p for p in names if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
-    if frames and len(frames) == len(names) and series is None:
-        return read_frames(folder, index)
+    if frames and len(frames) == len(names) and selection.series is None:
+        return read_frames(folder, selection.index)
     found = find_series(folder)
     if found:
-        return read_series(folder, found, series, index)
-    if frames and series is None:
-        return read_frames(folder, index)
+        return read_series(folder, found, selection)
+    if frames and selection.series is None:
+        return read_frames(folder, selection.index)
     expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
     files = [p.name for p in names if known_suffix(p, READERS)]
     inside = [p.name for p in names if p.is_dir()]

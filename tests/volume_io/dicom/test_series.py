@@ -144,7 +144,7 @@ def test_repetitions(tmp_path: Path) -> None:
         Volume.read(tmp_path / "d", index=0)
 
 
-def test_scout_is_left_out_and_localizer_refused(tmp_path: Path) -> None:
+def test_scout_is_left_out_and_stacks_of_a_localizer_are_chosen(tmp_path: Path) -> None:
     stored = _stored()
     uid = _write(tmp_path / "d", stored, np.eye(4), intercept=0)
     _write(tmp_path / "d", _stored(3, (1, 20, 20)), np.eye(4), uid=uid, prefix="scout")
@@ -152,18 +152,17 @@ def test_scout_is_left_out_and_localizer_refused(tmp_path: Path) -> None:
         volume = Volume.read(tmp_path / "d")
     np.testing.assert_array_equal(volume.array, stored)
     side = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
-    uid = _write(tmp_path / "e", _stored(1, (3, 12, 12)), np.eye(4))
-    _write(tmp_path / "e", _stored(1, (3, 12, 12)), side, uid=uid, prefix="t")
-    with pytest.raises(FileFormatError, match="localizer"):
+    axial, sagittal = _stored(1, (3, 12, 12)), _stored(2, (3, 12, 12))
+    uid = _write(tmp_path / "e", axial, np.eye(4), intercept=0, reverse=False)
+    _write(tmp_path / "e", sagittal, side, uid=uid, prefix="t", intercept=0, reverse=False)
+    with pytest.raises(
+        InputError, match=r"0: 3 axial slices of 12 x 12; 1: 3 sagittal slices of 12 x 12.*index=0\.\.1"
+    ):
         Volume.read(tmp_path / "e")
-
-
-def test_missing_slice_is_warned_of(tmp_path: Path) -> None:
-    _write(tmp_path / "d", _stored(), np.diag([1, 1, 2.0, 1]))
-    (tmp_path / "d" / "s003.dcm").unlink()
-    with pytest.warns(UserWarning, match=r"2.00 to 4.00 mm apart"):
-        volume = Volume.read(tmp_path / "d")
-    assert volume.shape[0] == 6
+    np.testing.assert_array_equal(Volume.read(tmp_path / "e", index=0).array, axial)
+    chosen = Volume.read(tmp_path / "e", index=1)
+    np.testing.assert_array_equal(chosen.array, sagittal)
+    np.testing.assert_allclose(chosen.affine, side)
 
 
 def test_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
@@ -176,9 +175,15 @@ def test_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
 def test_without_positions_the_instance_numbers_count(tmp_path: Path) -> None:
     stored = _stored()
     _write(tmp_path / "d", stored, np.diag([0.5, 0.5, 4.0, 1]), positions=False, reverse=False, intercept=0)
-    volume = Volume.read(tmp_path / "d")
+    with pytest.warns(UserWarning, match=r"no position: taken in order of their instance numbers, 4\.0 mm apart"):
+        volume = Volume.read(tmp_path / "d")
     np.testing.assert_array_equal(volume.array, stored)
     assert volume.spacing == (4.0, 0.5, 0.5)
+    again = pydicom.dcmread(tmp_path / "d" / "s003.dcm")
+    again.InstanceNumber = 2
+    again.save_as(tmp_path / "d" / "s003.dcm")
+    with pytest.raises(FileFormatError, match=r"s002\.dcm and s003\.dcm the same instance number 2"):
+        Volume.read(tmp_path / "d")
 
 
 def test_one_slice(tmp_path: Path) -> None:
@@ -186,10 +191,22 @@ def test_one_slice(tmp_path: Path) -> None:
     volume = Volume.read(tmp_path / "d")
     assert volume.shape == (1, 12, 10)
     assert volume.spacing == (4.0, 0.5, 0.5)
-    (tmp_path / "bare").write_bytes((tmp_path / "d" / "s001.dcm").read_bytes())
-    for path in (tmp_path / "d" / "s001.dcm", tmp_path / "bare"):
-        with pytest.raises(InputError, match=r"single slice\. Give the folder"):
-            Volume.read(path)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "bare").write_bytes((tmp_path / "d" / "s001.dcm").read_bytes())
+    for path in (tmp_path / "d" / "s001.dcm", tmp_path / "e" / "bare"):
+        alone = Volume.read(path)
+        np.testing.assert_array_equal(alone.array, volume.array)
+        assert alone.source == path
+    _write(tmp_path / "e", _stored(0, (2, 12, 10)), np.eye(4))
+    with pytest.warns(UserWarning, match=r"volume of one slice\. For the whole series give the folder"):
+        Volume.read(tmp_path / "e" / "bare")
+
+
+def test_files_stay_with_the_volume_in_slice_order(tmp_path: Path) -> None:
+    _write(tmp_path / "d", _stored(), np.diag([0.5, 0.5, 4.0, 1]))  # instance numbers run against the slices
+    volume = Volume.read(tmp_path / "d")
+    assert [p.name for p in volume.files] == [f"s{n:03d}.dcm" for n in range(7, 0, -1)]
+    assert volume.filled == ()
 
 
 def test_damaged_slice_is_named(tmp_path: Path) -> None:
