@@ -8,14 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.history import ObjectState, Round
-from limnet.prompts import Box, Prompt
+from limnet.planes import plane_of
+from limnet.prompts import Box, Prompt, Scribble
 
 Frame = tuple[slice, slice]
 
 
-def slice_bounds(state: ObjectState, prompt: Prompt, indices: Iterable[int], axis: int) -> tuple[int, int] | None:
-    """First and last slice after a prompt: a thick box sets them, any other prompt outside widens them."""
-    own = prompt.range_along(axis) if isinstance(prompt, Box) else None
+def slice_bounds(
+    state: ObjectState, prompt: Prompt, indices: Iterable[int], shape: Sequence[int], axis: int
+) -> tuple[int, int] | None:
+    """First and last slice after a prompt: a thick box sets them, any other prompt outside widens them.
+
+    So does a box or a positive lasso on another plane, if it is the object's first prompt.
+    """
+    plane = None if isinstance(prompt, Scribble) else plane_of(prompt, shape, axis)
+    if plane is not None:
+        own = plane.extent(axis) if plane.part.positive and not state.rounds else None
+    else:
+        own = prompt.range_along(axis) if isinstance(prompt, Box) else None
     bounds = own or state.bounds
     if bounds is None or getattr(prompt, "positive", True) is False:
         return bounds
@@ -31,11 +41,19 @@ def frame_of(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> Frame 
         axis: of the slices.
     """
     corners: NDArray[np.int64] | None = None
-    for prompt in (done.prompt for done in rounds if done.prompt is not None):
-        thick = isinstance(prompt, Box) and prompt.range_along(axis) is not None
+    for number, done in enumerate(rounds):
+        prompt = done.prompt
+        if prompt is None:
+            continue
+        plane = None if isinstance(prompt, Scribble) else plane_of(prompt, shape, axis)
+        if plane is not None and plane.part.positive and not number:
+            sides = [(0, shape[a] - 1) if a == plane.axis else plane.extent(a) for a in range(3) if a != axis]
+            corners = np.array(sides, dtype=np.int64).T
+            continue
+        thick = plane is None and isinstance(prompt, Box) and prompt.range_along(axis) is not None
         if not thick and (corners is None or getattr(prompt, "positive", True) is False):
             continue
-        for _, part in prompt.on_slices(shape, axis):
+        for _, part in (placed for told in done.stated for placed in told.on_slices(shape, axis)):
             points = np.argwhere(part.mask.array()) if part.mask is not None else np.asarray(part.points)
             if len(points):
                 own = np.stack([np.floor(points.min(0)), np.ceil(points.max(0))]).astype(np.int64)

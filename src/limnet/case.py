@@ -282,6 +282,11 @@ class Case(CaseObject):
         history = self._book.histories.get(key)
         return self._blank if history is None else history.current
 
+    def _past(self, key: str) -> tuple[ObjectState, ...]:
+        """States of an object up to the present one, oldest first."""
+        history = self._book.histories.get(key)
+        return () if history is None else history.states[: history.position + 1]
+
     def _push(self, key: str, state: ObjectState, before: ObjectState | None = None) -> None:
         """Make `state` the present one, if that still is `before`; None: whatever it is."""
         with self._lock:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from limnet.alternatives import Alternative
 from limnet.bitmask import BitMask
 from limnet.engine import Progress
 from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
 from limnet.live import Live, Update
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Prompt2D, Scribble, mask_array
-from limnet.rounds import Bench, accept_slice, apply_prompt, propagate_prompts
+from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts
 from limnet.settings import check_scope
 from limnet.slices import dense_mask, dense_probability, pack, unpack
 from limnet.suggestion import Suggestion, suggest
@@ -42,8 +43,8 @@ class CaseObject:
       mask into the mask before the round has the mask that the method returns; a cancelled round left the case as it
       was, and so should the screen.
 
-    Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles and lassos lie on one slice of the
-    case's axis. All prompt methods return the mask, a new bool (D, H, W) array.
+    Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles, boxes and lassos may be drawn on
+    any of the three planes (`limnet.planes`). All prompt methods return the mask, a new bool (D, H, W) array.
     """
 
     def __init__(self, case: Case, key: str) -> None:
@@ -99,9 +100,11 @@ class CaseObject:
     ) -> NDArray[np.bool_]:
         """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
 
+        A stroke through several slices, as on a sagittal plane of an axial case, is a prompt on each of them.
+
         Raises:
             OutsideError: if a point is outside the volume.
-            InputError: if it is empty, on several slices, or of the wrong shape or type.
+            InputError: if it is empty, or of the wrong shape or type.
 
         Example:
             >>> mask = case.scribble([(3, 25, 25), (3, 30, 32), (3, 36, 38)])
@@ -125,7 +128,8 @@ class CaseObject:
 
         The box is the prompt of its middle slice. Along the case's axis it also bounds the object: slices outside are
         empty, until a later prompt outside widens the bounds. A box one slice thick (lo and hi on the same slice) is a
-        2-D box and bounds nothing.
+        2-D box and bounds nothing. A box that is flat along another axis is a 2-D box on that plane: it says how far
+        the object reaches there, and bounds it if it is the object's first prompt.
 
         Raises:
             OutsideError: if a corner is outside the volume.
@@ -150,11 +154,14 @@ class CaseObject:
         progress: Progress | None = None,
         on_update: Update | None = None,
     ) -> NDArray[np.bool_]:
-        """Draw a closed outline of (N >= 3, 3) points on one slice, around the object or around what is not object.
+        """Draw a closed outline of (N >= 3, 3) points around the object or around what is not object.
+
+        It lies on one slice, or on one plane across the slices; there a positive one is taken like a flat box, and all
+        that a negative one encloses on its plane is background.
 
         Raises:
             OutsideError: if a point is outside the volume.
-            InputError: if it encloses nothing or touches several slices.
+            InputError: if it encloses nothing or does not lie on one plane.
         """
         outline = Lasso(points, positive)  # type: ignore[arg-type]
         return self.prompt(outline, propagate=propagate, scope=scope, progress=progress, on_update=on_update)
@@ -238,8 +245,9 @@ class CaseObject:
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         _check_callback("progress", "(done, total)", progress)
         bench = self._shown_on(bench, before, on_update)
-        state = apply_prompt(bench, before, prompt)
-        if propagate and not (isinstance(prompt, MaskPrompt) and not prompt.frozen):
+        goes_on = bool(propagate) and not (isinstance(prompt, MaskPrompt) and not prompt.frozen)
+        state = apply_prompt(bench, before, prompt, goes_on)
+        if goes_on:
             state = propagate_prompts(bench, before, state, chosen, progress)
         return self._done(bench, state, before)
 
@@ -324,6 +332,58 @@ class CaseObject:
     def bounds(self) -> tuple[int, int] | None:
         """First and last slice the object may occupy (from a 3-D box), or None."""
         return self._state.bounds
+
+    def alternatives(self) -> list[Alternative]:
+        """Other answers to the last prompt on its slice, smallest first, the present one among them.
+
+        They are what the network saw at other scales and thresholds; `choose` takes one. Empty where there is no
+        choice: nothing was prompted, the last prompt was a mask or on several slices, or another slice was accepted
+        since.
+        """
+        found = self._last_answer()
+        if found is None or self._state.finished:
+            return []
+        before, _, prompt = found
+        index, answers = other_answers(self._case._bench(self._key), before, self._state, prompt)
+        present = unpack(self._state.slices[index], self._case.view.shape) > 0.5
+        masks = [answer > 0.5 for answer in answers]
+        if len(masks) < 2:
+            return []
+        return [Alternative(index, m, int(m.sum()), bool(np.array_equal(m, present))) for m in masks]
+
+    def choose(
+        self, number: int, *, progress: Progress | None = None, on_update: Update | None = None
+    ) -> NDArray[np.bool_]:
+        """Take one of `alternatives` as the answer to the last prompt, and do the round over with it.
+
+        The slice then counts as accepted. One step, which `undo()` takes back.
+
+        Args:
+            number: Place in the list, from 0.
+            progress: See the class.
+            on_update: See the class.
+
+        Raises:
+            InputError: if there is no such alternative.
+            Cancelled: if `progress` or `on_update` returned False.
+        """
+        self._check_open()
+        _check_callback("progress", "(done, total)", progress)
+        state, found = self._state, self._last_answer()
+        bench = self._shown_on(self._case._bench(self._key), state, on_update)
+        if found is None:
+            raise InputError(
+                "there are no other answers to choose from: they belong to a prompt just given on one slice"
+            )
+        before, done, prompt = found
+        index, answers = other_answers(bench, before, state, prompt)
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(answers):
+            raise InputError(f"alternative {number!r} came: there are 0..{len(answers) - 1}, see alternatives()")
+        goes_on = done.scope is not None
+        new = apply_prompt(bench, before, prompt, goes_on, {index: answers[number]})
+        if done.scope is not None:
+            new = propagate_prompts(bench, before, new, done.scope, progress)
+        return self._done(bench, accept_slice(bench, new, index), state)
 
     def suggest(self, skip: Collection[int] = ()) -> Suggestion:
         """The slice to look at next and why; never one that is prompted already.
@@ -452,6 +512,23 @@ class CaseObject:
             raise InputError(
                 f"object {self.name!r} was deleted: undo() brings it back, case.object({self.name!r}) makes a new one"
             )
+
+    def _last_answer(self) -> tuple[ObjectState, Round, Prompt] | None:
+        """The state before the last prompt, its round, and the prompt, if that was one on a single slice."""
+        state = self._state
+        number = max((i for i, done in enumerate(state.rounds) if not done.accepted), default=None)
+        if number is None:
+            return None
+        done = state.rounds[number]
+        prompt = done.prompt
+        if prompt is None or isinstance(prompt, MaskPrompt) or done.marks:
+            return None
+        if any(later.index != done.index for later in state.rounds[number + 1 :]):
+            return None
+        if len(prompt.on_slices(self._case.volume.shape, self._case.axis)) != 1:
+            return None
+        earlier = [s for s in self._case._past(self._key) if s.rounds == state.rounds[:number]]
+        return (earlier[-1], done, prompt) if earlier else None
 
     def _check_open(self) -> None:
         self._check_there()

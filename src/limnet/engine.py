@@ -45,6 +45,12 @@ class Predictor(Protocol):
         """
         ...
 
+    def looks(
+        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None
+    ) -> Sequence[Slice]:
+        """Other answers than that of `predict`, for a user to choose from (`limnet.alternatives`)."""
+        ...
+
 
 class SlicePropagator(Protocol):
     """Propagation: prompted slices to the slices around them."""

@@ -25,6 +25,7 @@ class Round:
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
         reanswered: Slices prompted in earlier rounds whose click was answered anew (`limnet.look_back`), in order.
+        marks: What a prompt on another plane was taken as on the slices (`limnet.planes`); empty for all others.
         accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
     """
 
@@ -35,6 +36,12 @@ class Round:
     kept: int = 0
     reanswered: tuple[int, ...] = ()
     accepted: bool = False
+    marks: tuple[Prompt, ...] = ()
+
+    @property
+    def stated(self) -> tuple[Prompt, ...]:
+        """What the round put on the slices: the prompt, or what it was taken as."""
+        return self.marks or (() if self.prompt is None else (self.prompt,))
 
 
 @dataclass(frozen=True, eq=False)

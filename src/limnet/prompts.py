@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -97,16 +98,17 @@ class Scribble:
         return cls(points=points_or_mask, positive=positive)
 
     def on_slices(self, shape: Sequence[int], axis: int) -> list[tuple[int, Prompt2D]]:
-        """[(slice index, prompt)]; the whole stroke has to lie on one slice along `axis`."""
+        """[(slice index, prompt)], lowest first: on every slice the part of the stroke that lies on it."""
         if self.mask is not None:
             _same_shape(self.mask.shape, shape, "the mask of a scribble")
-            array = np.moveaxis(self.mask.array(), axis, 0)
-            index = _one_slice(np.flatnonzero(array.any(axis=(1, 2))).tolist(), axis, "a scribble")
-            return [(index, Prompt2D("scribble", self.positive, mask=BitMask.of(array[index])))]
+            return _painted(np.moveaxis(self.mask.array(), axis, 0), self.positive)
         for point in self.points:
             _inside(point, shape, "a scribble point")
-        index = _one_slice(sorted({p[axis] for p in self.points}), axis, "a scribble")
-        return [(index, Prompt2D("scribble", self.positive, tuple(_split(p, axis)[1] for p in self.points)))]
+        indices = {p[axis] for p in self.points}
+        if len(indices) == 1:
+            pixels = tuple(_split(p, axis)[1] for p in self.points)
+            return [(indices.pop(), Prompt2D("scribble", self.positive, pixels))]
+        return _painted(np.moveaxis(_polyline(self.points, shape), axis, 0), self.positive)
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,22 @@ class MaskPrompt:
 Prompt = Click | Scribble | Box | Lasso | MaskPrompt
 
 
+def _painted(stack: NDArray[np.bool_], positive: bool) -> list[tuple[int, Prompt2D]]:
+    touched = np.flatnonzero(stack.any(axis=(1, 2))).tolist()
+    return [(i, Prompt2D("scribble", positive, mask=BitMask.of(stack[i]))) for i in touched]
+
+
+def _polyline(points: Sequence[Point3], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """(D, H, W) voxels of a line through points of the volume."""
+    voxels = np.zeros(tuple(int(n) for n in shape[:3]), dtype=bool)
+    path = np.asarray(points, dtype=np.float64)
+    for start, end in pairwise(path):
+        steps = int(np.abs(end - start).max()) + 1
+        line = np.rint(start + (end - start) * np.linspace(0, 1, steps)[:, None]).astype(np.intp)
+        voxels[tuple(line.T)] = True
+    return voxels
+
+
 def _point(value: Any, what: str) -> Point3:
     if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
         raise InputTypeError(f"{what} needs 3 integer voxel coordinates (z, y, x), got {_show(value)}")
@@ -295,7 +313,7 @@ def _one_slice(indices: list[int], axis: int, what: str) -> int:
     if len(indices) != 1:
         raise InputError(
             f"{what} must lie on one slice along axis {axis}, but touches the slices "
-            f"{indices[:6]}{'...' if len(indices) > 6 else ''}: give one call per slice"
+            f"{indices[:6]}{'...' if len(indices) > 6 else ''}: draw it on one slice, or on one plane across the slices"
         )
     return indices[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.across import joined, look_across
+from limnet.alternatives import distinct
 from limnet.bitmask import BitMask
 from limnet.bounds import Frame, frame_of, framed, slice_bounds
 from limnet.compliance import enforce
@@ -21,7 +22,8 @@ from limnet.live import Live
 from limnet.look_back import look_back
 from limnet.neighbour import neighbour
 from limnet.one_sided import one_sided, sign_of
-from limnet.prompts import MaskPrompt, Prompt, Prompt2D
+from limnet.planes import answer_on, clicks_from, middle, negative_region, plane_of, spread
+from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
@@ -62,13 +64,22 @@ class Bench:
         return pack(probability if taken is None else np.where(taken, np.float32(0), probability))
 
 
-def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectState:
+def apply_prompt(
+    bench: Bench,
+    state: ObjectState,
+    prompt: Prompt,
+    propagating: bool = False,
+    answers: Mapping[int, Slice] | None = None,
+) -> ObjectState:
     """First half of a round: the prompted slice.
 
     Args:
         bench: What to work with.
         state: State before.
         prompt: What the user marked, anywhere in the volume.
+        propagating: Whether `propagate_prompts` follows; then a stroke through slices that nobody has seen is answered
+            on some of them now, and on the others from what is carried to them.
+        answers: Slices with the (H, W) probabilities that the user chose for them in place of the network's.
 
     Returns:
         State with the slices of the prompt predicted, frozen, and pending for propagation.
@@ -77,20 +88,34 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         InputError: if the prompt does not fit the volume or marks voxels of a finished object.
     """
     shape, axis = bench.view.volume.shape, bench.view.axis
-    placed = prompt.on_slices(shape, axis)
+    plane = plane_of(prompt, shape, axis)
+    turned = plane is not None and not isinstance(prompt, Scribble)  # not a prompt of the slices as it is
+    marks: tuple[Prompt, ...] = (middle(plane),) if turned and plane is not None else ()
+    placed = [one for told in marks or (prompt,) for one in told.on_slices(shape, axis)]
     if isinstance(prompt, MaskPrompt) and not prompt.frozen:
         return _start_from(bench, state, prompt)
-    for index, part in placed:
-        _check_free(bench, index, part)
+    if not turned:
+        for index, part in placed:
+            _check_free(bench, index, part)
     if state.window is None and not bench.fixed_window:
         index, part = placed[len(placed) // 2]
         if (centre := _centre(part)) is not None:  # what is not object says nothing about how the object looks
             state = replace(state, window=bench.view.auto_window(index, centre))
-    view, done = bench.view_of(state), Round(prompt, placed[-1][0])
+    view, shown = bench.view_of(state), None
+    if plane is not None and plane.part.positive and (turned or bench.settings.look_across):
+        shown = answer_on(bench.engine.predictor, view, plane, bench.settings.click_fallback)
+    if turned and plane is not None:
+        marks = (negative_region(plane, shape),) if shown is None else clicks_from(shown, view, plane)
+        placed = [one for told in marks for one in told.on_slices(shape, axis)]
+    if (len(placed) > 1 and isinstance(prompt, Scribble)) or (turned and shown is None):
+        centre_slice = placed[len(placed) // 2][0]
+        placed.sort(key=lambda one: -abs(one[0] - centre_slice))  # the middle one says most: first answered, newest
+    done = Round(prompt, placed[-1][0], marks=marks)
+    later = _answered_later(state, placed) if propagating else set()
     frame = frame_of((*state.rounds, done), shape, axis)
     slices, prompts = list(state.slices), dict(state.prompts)
     unseen: set[int] = set()
-    for index, part in placed:
+    for index, part in reversed(placed):
         if part.mask is not None and part.kind == "mask":
             prompts[index] = (part,)
             slices[index] = bench.packed(index, part.mask.array().astype(np.float32))
@@ -98,7 +123,14 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         prompts[index] = (*prompts.get(index, ()), part)
         drawn = [p for p in prompts[index] if p.kind != "mask"]
         previous = None if is_empty(slices[index]) else unpack(slices[index], view.shape)
-        if previous is None and not any(p.positive for p in drawn):
+        if index in later:
+            unseen.add(index)
+            continue
+        if part.kind == "scribble" and len(placed) > 1 and _obeyed(previous, part):
+            continue
+        if answers is not None and index in answers:
+            probability = answers[index]
+        elif previous is None and not any(p.positive for p in drawn):
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
             unseen |= {index} - state.known  # or nobody knows yet; see `_prompted_masks`
         else:
@@ -109,8 +141,8 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         if bench.live is not None:
             bench.live.settle(tuple(slices), [index])
     indices = [index for index, _ in placed]
-    bounds = slice_bounds(state, prompt, indices, axis)
-    reach = _reach(bench, view, state.reach, placed, slices)
+    bounds = slice_bounds(state, prompt, indices, shape, axis)
+    reach = _reach(bench, view, state.reach, placed, slices) if plane is None else _reach_on(bench, state.reach, shown)
     if bounds is not None:
         for index in range(len(slices)):
             if index not in prompts and not bounds[0] <= index <= bounds[1]:
@@ -126,6 +158,49 @@ def apply_prompt(bench: Bench, state: ObjectState, prompt: Prompt) -> ObjectStat
         rounds=(*state.rounds, done),
     )
     return _with_quality(bench, state, new)
+
+
+def other_answers(bench: Bench, before: ObjectState, state: ObjectState, prompt: Prompt) -> tuple[int, list[Slice]]:
+    """Slice of a prompt on a single one, and the answers to it that a person can tell apart, smallest first.
+
+    Args:
+        bench: What to work with.
+        before: State before the prompt.
+        state: State with it.
+        prompt: A click, scribble, box or lasso on one slice.
+    """
+    shape, axis = bench.view.volume.shape, bench.view.axis
+    [(index, part)] = prompt.on_slices(shape, axis)
+    view, frame = bench.view_of(state), frame_of((*before.rounds, Round(prompt, index)), shape, axis)
+    told = [p for p in (*before.prompts.get(index, ()), part) if p.kind != "mask"]
+    previous = None if is_empty(before.slices[index]) else unpack(before.slices[index], view.shape)
+    nearest = neighbour(view, before.slices, {**before.prompts, index: ()}, index)
+    predictor = bench.engine.predictor
+
+    def obedient(answer: Slice) -> Slice:
+        return enforce(framed(_checked(answer, view), frame), told, bench.settings.click_fallback)
+
+    given = obedient(predictor.predict(view, index, told, previous, nearest))
+    others = [obedient(answer) for answer in predictor.looks(view, index, told, previous)]
+    return index, [obedient(answer) for answer in distinct(given, others, told)]
+
+
+def _answered_later(state: ObjectState, placed: list[tuple[int, Prompt2D]]) -> set[int]:
+    """Slices of a stroke through many, without a result so far, that wait for what is carried to them."""
+    fresh = [i for i, part in placed if part.kind == "scribble" and part.positive and is_empty(state.slices[i])]
+    fresh = [i for i in fresh if i not in state.known and i not in state.prompts]
+    return set(fresh) - set(spread(sorted(fresh)))
+
+
+def _obeyed(previous: Slice | None, part: Prompt2D) -> bool:
+    """Whether the mask of a slice already says what a stroke says."""
+    if part.mask is None:
+        return False
+    marked = part.mask.array()
+    if previous is None:
+        return not part.positive
+    inside = previous[marked] > 0.5
+    return bool(inside.all() if part.positive else not inside.any())
 
 
 def accept_slice(bench: Bench, state: ObjectState, index: int) -> ObjectState:
@@ -265,11 +340,14 @@ def _told(
     bench: Bench, view: SliceView, state: ObjectState, index: int, found: SliceMask | None, frame: Frame | None
 ) -> SliceMask | None:
     """What propagation found on a slice, corrected by what the user had said of it before."""
-    if is_empty(found):
-        return found
     told = list(state.prompts[index])
+    if is_empty(found) and not any(part.positive for part in told):
+        return found
+    carried = unpack(found, view.shape)
+    if all(_obeyed(carried, part) for part in told):
+        return found
     nearest = neighbour(view, state.slices, state.prompts, index)
-    probability = bench.engine.predictor.predict(view, index, told, unpack(found, view.shape), nearest)
+    probability = bench.engine.predictor.predict(view, index, told, None if is_empty(found) else carried, nearest)
     inside = framed(_checked(probability, view), frame)
     return bench.packed(index, enforce(inside, told, bench.settings.click_fallback))
 
@@ -376,6 +454,14 @@ def _reach(
             continue
         reach = joined(reach, look_across(bench.engine.predictor, view, index, part.points[0]))
     return reach
+
+
+def _reach_on(bench: Bench, reach: tuple[int, int] | None, shown: NDArray[np.bool_] | None) -> tuple[int, int] | None:
+    """What is known of the object's reach after a prompt on another plane, which shows it."""
+    if not bench.settings.look_across or shown is None:
+        return reach
+    rows = np.flatnonzero(shown.any(axis=1)).tolist()
+    return joined(reach, (rows[0], rows[-1]))
 
 
 def _origins(state: ObjectState, filled: dict[int, bool], scope: Scope, depth: int) -> list[int]:

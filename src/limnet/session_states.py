@@ -164,9 +164,9 @@ def _prompts(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> dict[i
     """Prompts per slice, from the rounds that made them; a mask prompt replaces what came before it."""
     prompts: dict[int, tuple[Prompt2D, ...]] = {}
     for done in rounds:
-        if done.prompt is None or (isinstance(done.prompt, MaskPrompt) and not done.prompt.frozen):
+        if isinstance(done.prompt, MaskPrompt) and not done.prompt.frozen:
             continue
-        for index, part in done.prompt.on_slices(shape, axis):
+        for index, part in (placed for prompt in done.stated for placed in prompt.on_slices(shape, axis)):
             prompts[index] = (part,) if part.kind == "mask" else (*prompts.get(index, ()), part)
     return prompts
 
@@ -180,6 +180,7 @@ def _round_to_json(done: Round) -> dict[str, Any]:
         "kept": done.kept,
         "reanswered": list(done.reanswered),
         "accepted": done.accepted,
+        "marks": [prompt_to_json(prompt) for prompt in done.marks],
     }
 
 
@@ -192,4 +193,5 @@ def _round_from_json(data: dict[str, Any]) -> Round:
         kept=int(data["kept"]),
         reanswered=tuple(int(i) for i in data.get("reanswered", ())),  # sessions older than the field lack it
         accepted=bool(data.get("accepted", False)),
+        marks=tuple(prompt_from_json(mark) for mark in data.get("marks", ())),
     )

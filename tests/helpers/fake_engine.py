@@ -34,6 +34,11 @@ class ThresholdPredictor:
             result = np.maximum(result, previous * 0.9)
         return result
 
+    def looks(
+        self, view: Any, index: int, prompts: Sequence[Prompt2D], previous: np.ndarray | None
+    ) -> list[np.ndarray]:
+        return [np.where(view.raw(index) >= level, 0.9, 0.001).astype(np.float32) for level in (100.0, 230.0)]
+
 
 class ThresholdPropagator:
     """Copies by threshold from the origin, up to an empty prompt; `threshold` may be changed between rounds."""

@@ -106,6 +106,30 @@ class SlicePredictor:
             return result
         return settle_negative_click(previous, result, prompts, nearest is not None and nearest.surely)
 
+    def looks(
+        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: NDArray[np.float32] | None
+    ) -> list[NDArray[np.float32]]:
+        """What single looks at all scales show, where `predict` settles for one answer; arguments as there.
+
+        Returns:
+            (H, W) float32 probabilities each, those of the widest look first; none without marked pixels.
+        """
+        marked = _prompt_box(prompts, view.shape)
+        if marked is None:
+            return []
+        base = np.zeros(view.shape, np.float32) if previous is None else previous
+        windows = self._scales(view, marked)
+        return [window.paste(self._look(view, index, window, prompts, base), base) for window in windows]
+
+    def _scales(self, view: SliceView, marked: tuple[int, int, int, int]) -> list[Window]:
+        """Windows around what is marked, of `FIRST_SCALES`."""
+        shape, spacing = view.shape, view.spacing
+        longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
+        centre, least = _place(marked, spacing)
+        sides = [max(scale * longest, least) for scale in FIRST_SCALES]
+        windows = list(dict.fromkeys(window_of_side(side, centre, shape, spacing, self.size) for side in sides))
+        return windows[:1] + [w for w in windows[1:] if max(w.height, w.width) >= FINEST * w.size]
+
     def _look(
         self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]
     ) -> Tensor:
@@ -148,13 +172,8 @@ class SlicePredictor:
         Answers without contrast at their border count less: windows that lie inside a large object see nothing but its
         tissue, and agree on a dot around the click.
         """
-        shape, spacing = view.shape, view.spacing
-        longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
-        centre, least = _place(marked, spacing)
-        nothing = np.zeros(shape, np.float32)
-        sides = [max(scale * longest, least) for scale in FIRST_SCALES]
-        windows = list(dict.fromkeys(window_of_side(side, centre, shape, spacing, self.size) for side in sides))
-        windows = windows[:1] + [w for w in windows[1:] if max(w.height, w.width) >= FINEST * w.size]
+        nothing = np.zeros(view.shape, np.float32)
+        windows = self._scales(view, marked)
         answers = [self._look(view, index, window, prompts, nothing) for window in windows]
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
         support = [sum(agreement(mask, other) for other in masks) for mask in masks]

@@ -1,0 +1,156 @@
+"""Prompts drawn on another plane than the case's slices: what they say about the slices.
+
+People look at sagittal and coronal planes of an axial case and mark there what they see. A stroke crosses many slices:
+its pixels on every slice are a prompt of that slice. A box or an outline on such a plane is answered on the plane
+itself; the answer tells how far the object reaches and where on the slices to click.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.bitmask import BitMask
+from limnet.compliance import enforce
+from limnet.engine import Predictor
+from limnet.interaction.raster import prompt_pixels
+from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
+from limnet.view import SliceView
+
+ANSWERED = int(os.environ.get("K", "3"))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A box, outline or stroke as it lies on a plane across the slices.
+
+    Attributes:
+        axis: Axis of the volume that the plane cuts.
+        index: Where.
+        part: The prompt on it, (row, column) being the two other axes in their order.
+    """
+
+    axis: int
+    index: int
+    part: Prompt2D
+
+    def extent(self, axis: int) -> tuple[int, int]:
+        """First and last index along an axis of the volume, not the plane's own, that the prompt covers."""
+        column = [a for a in range(3) if a != self.axis].index(axis)
+        values = [point[column] for point in self.part.points]
+        return min(values), max(values)
+
+
+def plane_of(prompt: Prompt, shape: Sequence[int], axis: int) -> Plane | None:
+    """The plane that a box, lasso or scribble was drawn on, if that is no slice of the case; None for anything else."""
+    if isinstance(prompt, Box):
+        flat = [a for a in range(3) if a != axis and prompt.lo[a] == prompt.hi[a] and shape[a] > 1]
+        if len(flat) != 1 or prompt.lo[axis] == prompt.hi[axis]:
+            return None
+    elif isinstance(prompt, Lasso):
+        if len({p[axis] for p in prompt.points}) == 1:
+            return None
+        flat = [a for a in range(3) if a != axis and len({p[a] for p in prompt.points}) == 1]
+        if len(flat) != 1:
+            return None
+    elif isinstance(prompt, Scribble):
+        touched = _touched(prompt)
+        if len(touched[axis]) == 1:
+            return None
+        flat = [a for a in range(3) if a != axis and len(touched[a]) == 1]
+        if len(flat) != 1:
+            return None
+    else:
+        return None
+    [(index, part)] = prompt.on_slices(shape, flat[0])
+    return Plane(flat[0], index, part)
+
+
+def _touched(stroke: Scribble) -> list[set[int]]:
+    """Indices along each axis that a stroke touches."""
+    if stroke.mask is None:
+        return [{p[a] for p in stroke.points} for a in range(3)]
+    voxels = stroke.mask.array()
+    return [set(np.flatnonzero(voxels.any(axis=tuple(o for o in range(3) if o != a))).tolist()) for a in range(3)]
+
+
+def middle(plane: Plane) -> Click:
+    """A click in the middle of a prompt on another plane."""
+    point = [sum(plane.extent(a)) // 2 if a != plane.axis else plane.index for a in range(3)]
+    return Click((point[0], point[1], point[2]), plane.part.positive)
+
+
+def answer_on(predictor: Predictor, view: SliceView, plane: Plane, radius: int) -> NDArray[np.bool_]:
+    """What a positive prompt on another plane is answered with there.
+
+    Args:
+        predictor: Interaction at work.
+        view: The volume along the case's axis, with the object's intensity window.
+        plane: The prompt on its plane.
+        radius: Of the disc around what the network did not obey.
+
+    Returns:
+        (slices, pixels) bool: rows are slices of the case, columns run along the axis that is neither its nor the
+        plane's. Only pieces that hold something of the prompt; never empty.
+    """
+    from scipy import ndimage
+
+    across = SliceView(view.volume, plane.axis, view.window)
+    answer = enforce(predictor.predict(across, plane.index, [plane.part], None), [plane.part], radius) > 0.5
+    region = prompt_pixels(plane.part, across.shape)
+    pieces, _ = ndimage.label(answer, np.ones((3, 3)))
+    held = np.isin(pieces, np.setdiff1d(pieces[region], 0))
+    if not held.any():
+        held = region
+    return held if view.axis < _along(view, plane) else held.T
+
+
+def clicks_from(answer: NDArray[np.bool_], view: SliceView, plane: Plane) -> tuple[Click, ...]:
+    """Clicks on a few slices that say what an answer on another plane (`answer_on`) shows.
+
+    Returns:
+        Up to `ANSWERED` clicks and one on the slice with the longest part, which comes last; each in the middle of the
+        longest run of pixels.
+    """
+    rows = np.flatnonzero(answer.any(axis=1)).tolist()
+    runs = {row: _longest_run(answer[row]) for row in rows}
+    middle_row = rows[len(rows) // 2]
+    largest = max(rows, key=lambda row: (runs[row][1] - runs[row][0], -abs(row - middle_row)))
+    clicks = []
+    for row in (*sorted(set(spread(rows)) - {largest}), largest):
+        point = [0, 0, 0]
+        point[view.axis], point[plane.axis] = row, plane.index
+        point[_along(view, plane)] = sum(runs[row]) // 2
+        clicks.append(Click((point[0], point[1], point[2])))
+    return tuple(clicks)
+
+
+def _along(view: SliceView, plane: Plane) -> int:
+    return 3 - view.axis - plane.axis
+
+
+def spread(slices: Sequence[int]) -> list[int]:
+    """`ANSWERED` of some slices, at even distances, or all of them if they are fewer."""
+    if len(slices) <= ANSWERED:
+        return list(slices)
+    return [slices[round(share * (len(slices) - 1))] for share in np.linspace(0, 1, ANSWERED + 2)[1:-1]]
+
+
+def _longest_run(line: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last pixel of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]]).astype(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    best = int(np.argmax(ends - starts))
+    return int(starts[best]), int(ends[best]) - 1
+
+
+def negative_region(plane: Plane, shape: Sequence[int]) -> Scribble:
+    """A negative lasso on another plane: every voxel it encloses is background."""
+    voxels = np.zeros(tuple(shape), dtype=bool)
+    cut = np.moveaxis(voxels, plane.axis, 0)[plane.index]
+    cut |= prompt_pixels(plane.part, (int(cut.shape[0]), int(cut.shape[1])))
+    return Scribble(positive=False, mask=BitMask.of(voxels))
