@@ -424,7 +424,7 @@ BAD = [
     (lambda c: c.click(CENTRE, progress=3), InputTypeError),
     (lambda c: c.scribble([]), InputError),
     (lambda c: c.scribble(np.zeros(SHAPE, bool)), InputError),
-    (lambda c: c.scribble([(1, 2, 3), (2, 2, 3)]), InputError),
+    (lambda c: c.scribble([(1, 2, 3), (12, 2, 3)]), OutsideError),
     (lambda c: c.scribble(np.ones((12, 40, 47), bool)), InputError),
     (lambda c: c.box((5, 5, 5), (4, 6, 6)), InputError),
     (lambda c: c.box((5, 5, 5), (5, 40, 6)), OutsideError),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +16,18 @@ from limnet.engine import Progress
 from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
 from limnet.live import Live, Update
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Prompt2D, Scribble, mask_array
+from limnet.object_results import ObjectResults
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts
 from limnet.settings import check_scope
-from limnet.slices import dense_mask, dense_probability, pack, unpack
-from limnet.suggestion import Suggestion, suggest
+from limnet.slices import pack, unpack
 from limnet.volume_io.masks import chosen_label, read_mask
 
 if TYPE_CHECKING:
-    from limnet.case import Case
+    pass
 
 
-class CaseObject:
+class CaseObject(ObjectResults):
     """One object (an organ, a lesion) in the volume of a case. Get one by `case.object("liver")`.
 
     Every prompt method makes one round: interaction on the prompted slice, propagation to the others, fusion with the
@@ -46,16 +45,6 @@ class CaseObject:
     Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles, boxes and lassos may be drawn on
     any of the three planes (`limnet.planes`). All prompt methods return the mask, a new bool (D, H, W) array.
     """
-
-    def __init__(self, case: Case, key: str) -> None:
-        self._case = case
-        self._key = key  # stays when the object is renamed
-
-    def __repr__(self) -> str:
-        state = self._state
-        return (
-            f"<{type(self).__name__} {self.name!r}: {len(state.rounds)} rounds, {len(state.prompts)} slices prompted>"
-        )
 
     # prompts
 
@@ -268,70 +257,7 @@ class CaseObject:
         bench = self._shown_on(self._case._bench(self._key), state, on_update)
         return self._done(bench, propagate_prompts(bench, state, state, chosen, progress), state)
 
-    # results
-
-    @property
-    def name(self) -> str:
-        """Name of the object, see `Case.rename`."""
-        return self._case._book.names.get(self._key, self._state.name or self._key)
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Bool (D, H, W) in the volume's axis order, a new array; without the voxels of finished other objects."""
-        case = self._case
-        mask = dense_mask(self._state.slices, case.volume.shape, case.axis)
-        taken = case._taken(self._key)
-        if taken is not None:
-            mask &= ~taken
-        return mask
-
-    @property
-    def probability(self) -> NDArray[np.float32]:
-        """Float32 (D, H, W) in [0, 1], in steps of 1/255, a new array; the mask is where it is > 0.5."""
-        case = self._case
-        probability = dense_probability(self._state.slices, case.volume.shape, case.axis)
-        taken = case._taken(self._key)
-        if taken is not None:
-            probability[taken] = 0.0
-        return probability
-
-    @property
-    def quality(self) -> NDArray[np.float32]:
-        """Float32 (D,), estimated quality in [0, 1] of every slice along the case's axis; 1 for prompted slices."""
-        return self._state.quality.copy()
-
-    @property
-    def prompted(self) -> tuple[int, ...]:
-        """Slices the user has prompted, ascending; later rounds leave them alone."""
-        return tuple(sorted(self._state.prompts))
-
-    @property
-    def accepted(self) -> tuple[int, ...]:
-        """Slices the user has accepted and not prompted since, ascending; they are among `prompted`."""
-        state = self._state
-        told = {done.index: done.prompt for done in state.rounds if done.accepted}
-        return tuple(
-            sorted(
-                index
-                for index, prompt in told.items()
-                if isinstance(prompt, MaskPrompt) and state.prompts.get(index) == (Prompt2D("mask", mask=prompt.mask),)
-            )
-        )
-
-    @property
-    def rounds(self) -> tuple[Round, ...]:
-        """What was done so far, oldest first."""
-        return self._state.rounds
-
-    @property
-    def finished(self) -> bool:
-        """Whether the object is finished."""
-        return self._state.finished
-
-    @property
-    def bounds(self) -> tuple[int, int] | None:
-        """First and last slice the object may occupy (from a 3-D box), or None."""
-        return self._state.bounds
+    # other answers
 
     def alternatives(self) -> list[Alternative]:
         """Other answers to the last prompt on its slice, smallest first, the present one among them.
@@ -383,24 +309,8 @@ class CaseObject:
         new = apply_prompt(bench, before, prompt, goes_on, {index: answers[number]})
         if done.scope is not None:
             new = propagate_prompts(bench, before, new, done.scope, progress)
-        return self._done(bench, accept_slice(bench, new, index), state)
-
-    def suggest(self, skip: Collection[int] = ()) -> Suggestion:
-        """The slice to look at next and why; never one that is prompted already.
-
-        Args:
-            skip: Slices along the case's axis that were looked at and found right; they are not named either.
-
-        Raises:
-            InputError: if every slice is prompted or skipped.
-
-        Example:
-            >>> case.suggest().index
-            3
-            >>> case.suggest().reason
-            'nothing is marked yet: start on a slice where the object is large'
-        """
-        return suggest(self._state, self._case.view.shape, self._case.axis, frozenset(skip))
+        new = replace(accept_slice(bench, new, index), name=state.name)  # it may have been renamed since
+        return self._done(bench, new, state)
 
     # steps
 
@@ -478,23 +388,6 @@ class CaseObject:
             self._case._push(self._key, replace(self._state, finished=False))
         return self.mask
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
-
-        Raises:
-            InputError: if `path` is the image itself, or has no suffix that can be written, or the object is deleted.
-            SaveError: if the file cannot be written; what was there before is untouched.
-        """
-        from limnet.volume_io.formats import check_output
-
-        self._check_there()
-        check_output(Path(path), self._case.volume.source)
-        return self._case.volume.write_mask(self.mask, path)
-
-    @property
-    def _state(self) -> ObjectState:
-        return self._case._state_of(self._key)
-
     def _shown_on(self, bench: Bench, before: ObjectState, on_update: Update | None) -> Bench:
         _check_callback("on_update", "(box, mask, done, total)", on_update)
         if on_update is None:
@@ -506,12 +399,6 @@ class CaseObject:
             bench.live.settle(state.slices)
         self._case._push(self._key, state, before)
         return self.mask
-
-    def _check_there(self) -> None:
-        if self._state.deleted:
-            raise InputError(
-                f"object {self.name!r} was deleted: undo() brings it back, case.object({self.name!r}) makes a new one"
-            )
 
     def _last_answer(self) -> tuple[ObjectState, Round, Prompt] | None:
         """The state before the last prompt, its round, and the prompt, if that was one on a single slice."""

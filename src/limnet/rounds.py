@@ -27,11 +27,11 @@ from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
+from limnet.slice_quality import with_quality
 from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
 from limnet.view import SliceView
 
 _BATCH = 16  # slices whose quality is asked for together
-_NEAR = 2  # empty slices this close to the object have a quality below 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def apply_prompt(
         placed = [one for told in marks for one in told.on_slices(shape, axis)]
     if (len(placed) > 1 and isinstance(prompt, Scribble)) or (turned and shown is None):
         centre_slice = placed[len(placed) // 2][0]
-        placed.sort(key=lambda one: -abs(one[0] - centre_slice))  # the middle one says most: first answered, newest
+        placed.sort(key=lambda one: (-abs(one[0] - centre_slice), -one[0]))  # the middle one says most: first answered, newest
     done = Round(prompt, placed[-1][0], marks=marks)
     later = _answered_later(state, placed) if propagating else set()
     frame = frame_of((*state.rounds, done), shape, axis)
@@ -157,7 +157,7 @@ def apply_prompt(
         reach=reach,
         rounds=(*state.rounds, done),
     )
-    return _with_quality(bench, state, new)
+    return with_quality(bench, state, new)
 
 
 def other_answers(bench: Bench, before: ObjectState, state: ObjectState, prompt: Prompt) -> tuple[int, list[Slice]]:
@@ -303,7 +303,7 @@ def propagate_prompts(
         pending=(),
         rounds=(*(state.rounds[:-1] if state.pending and state.rounds else state.rounds), done),
     )
-    return _with_quality(bench, state, new)
+    return with_quality(bench, state, new)
 
 
 def _looked_back(
@@ -384,43 +384,6 @@ def _fused(
     return chosen, kept
 
 
-def _with_quality(bench: Bench, before: ObjectState, state: ObjectState) -> ObjectState:
-    """The state with its quality brought up to date; unchanged slices keep theirs.
-
-    Empty slices next to the object are rated like the nearest masks that nobody prompted: where an end is wrong, the
-    masks before it are doubtful, while an empty mask itself tells nothing.
-    """
-    depth = len(state.slices)
-    filled = {i for i in range(depth) if not is_empty(state.slices[i])}
-    near = {j for i in filled for j in range(max(i - _NEAR, 0), min(i + _NEAR + 1, depth))}
-    quality = np.ones(depth, dtype=np.float32)
-    wanted: list[int] = []
-    for i in sorted((filled | near) - set(state.prompts)):
-        if i in filled and i not in before.prompts and state.slices[i] is before.slices[i]:
-            quality[i] = before.quality[i]
-        else:
-            wanted.append(i)
-    view = bench.view_of(state)
-    for start in range(0, len(wanted), _BATCH):
-        batch = wanted[start : start + _BATCH]
-        quality[batch] = _assessed(bench, view, state, batch)
-    rated = filled - set(state.prompts)
-    for i in near - filled - set(state.prompts):
-        beside = [j for j in range(i - _NEAR, i + _NEAR + 1) if j in rated]
-        nearest = min((abs(i - j) for j in beside), default=0)
-        quality[i] = min([quality[j] for j in beside if abs(i - j) == nearest], default=quality[i])
-    return replace(state, quality=frozen_array(quality))
-
-
-def _assessed(bench: Bench, view: SliceView, state: ObjectState, batch: list[int]) -> NDArray[np.float32]:
-    if bench.engine.assessor is None:  # all there is to go by: how far the nearest prompt is
-        distance = [min((abs(i - j) for j in state.prompts), default=len(state.slices)) for i in batch]
-        return np.asarray(1.0 / (1.0 + 0.05 * np.array(distance)), dtype=np.float32)
-    masks = [unpack(state.slices[i], view.shape) for i in batch]
-    values = np.asarray(bench.engine.assessor.quality(view, batch, masks), dtype=np.float32)
-    return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
-
-
 def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectState:
     array = np.moveaxis(prompt.mask.array(), bench.view.axis, 0)
     slices: Slices = tuple(
@@ -435,7 +398,7 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
         anchor=largest,
         rounds=(*state.rounds, Round(prompt, largest)),
     )
-    return _with_quality(bench, state, new)
+    return with_quality(bench, state, new)
 
 
 def _reach(

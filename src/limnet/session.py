@@ -130,9 +130,10 @@ def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
     if record.voxels is not None:
         members["voxels.zlib"] = record.voxels
     renamed = any(state["name"] is not None or state["deleted"] for state in packed.plain["states"])
+    across = any(done["marks"] for done in packed.plain["rounds"])
     manifest = {
         "format": FORMAT,
-        "version": VERSION if renamed else 1,
+        "version": VERSION if renamed or across else 1,
         "limnet": __version__,
         "summary": {
             "volume": record.about["path"],
