@@ -108,8 +108,9 @@ def apply_prompt(
         marks = (negative_region(plane, shape),) if shown is None else clicks_from(shown, view, plane)
         placed = [one for told in marks for one in told.on_slices(shape, axis)]
     if (len(placed) > 1 and isinstance(prompt, Scribble)) or (turned and shown is None):
+        # the middle one says most: it is answered first, and counts as the newest
         centre_slice = placed[len(placed) // 2][0]
-        placed.sort(key=lambda one: (-abs(one[0] - centre_slice), -one[0]))  # the middle one says most: first answered, newest
+        placed.sort(key=lambda one: (-abs(one[0] - centre_slice), -one[0]))
     done = Round(prompt, placed[-1][0], marks=marks)
     later = _answered_later(state, placed) if propagating else set()
     frame = frame_of((*state.rounds, done), shape, axis)
