@@ -141,3 +141,25 @@ def test_suffixes_in_capitals(tmp_path: Path, name: str) -> None:
     read = Volume.read(tmp_path / name)
     assert np.array_equal(read.array > 0, volume.array > 20)
     assert read.spacing == (3.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "modality", "is_ct"),
+    [
+        ("", None, True),
+        ("Modality = MET_MOD_UNKNOWN\n", None, True),
+        ("Modality = MET_MOD_OTHER\n", None, True),
+        ("Modality = MET_MOD_CT\n", "CT", True),
+        ("Modality = MET_MOD_MR\n", "MR", False),
+    ],
+)
+def test_modality_of_metaimage(tmp_path: Path, line: str, modality: str | None, is_ct: bool) -> None:
+    """Every MetaImage says MET_MOD_UNKNOWN unless it was told more; a CT is recognised by its values all the same."""
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random((6, 30, 30)) < 0.5, -1000, 40) + rng.integers(-20, 20, (6, 30, 30))
+    file = tmp_path / "image.mha"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array.astype(np.int16)), str(file))
+    file.write_bytes(file.read_bytes().replace(b"NDims = 3\n", b"NDims = 3\n" + line.encode(), 1))
+    volume = Volume.read(file)
+    assert (volume.modality, volume.intensity.is_ct) == (modality, is_ct)
+    assert (volume.intensity.default_window == (-160.0, 240.0)) == is_ct

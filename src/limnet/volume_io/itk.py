@@ -41,8 +41,14 @@ def read_itk(path: Path, index: int | None = None) -> Volume:
     image = load_image(path)
     if any(_SEGMENT.fullmatch(key) for key in image.GetMetaDataKeys()):
         return _layer(image, path, index)
-    modality = next((image.GetMetaData(k) for k in image.GetMetaDataKeys() if k.lower() == "modality"), None)
-    return from_image(image, path, index, modality)
+    return from_image(image, path, index, _modality(image))
+
+
+def _modality(image: Any) -> str | None:
+    """What the header says of the modality; MetaImage says MET_MOD_UNKNOWN where it was told nothing."""
+    said = next((image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.lower() == "modality"), "")
+    name = said.removeprefix("MET_MOD_")
+    return None if name in ("", "UNKNOWN", "OTHER") else name
 
 
 def from_image(image: Any, path: Path, index: int | None = None, modality: str | None = None) -> Volume:
