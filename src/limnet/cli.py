@@ -1,4 +1,4 @@
-"""The command line: `limnet segment | demo | zoo | convert | data | bench | run`.
+"""The command line: `limnet segment | view | demo | zoo | convert | data | bench | run`.
 
 Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
 2 something in the command or the input is wrong, 130 cancelled.
@@ -20,6 +20,7 @@ from limnet.commands.demo import demo
 from limnet.commands.guard import GuardedGroup
 from limnet.commands.segment import segment
 from limnet.commands.train import RawCommand, run
+from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
 from limnet.threads import wait_passively
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(segment)
+app.command()(view)
 app.command()(demo)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")

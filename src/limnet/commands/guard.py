@@ -21,6 +21,7 @@ EXTRAS = {
     **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
     "matplotlib": "report",
     "highdicom": "dicom",
+    **dict.fromkeys(("starlette", "uvicorn", "websockets", "platformdirs"), "view"),
 }
 """Package that limnet imports where it is needed -> the extra that brings it."""
 _INPUT = (InputError, FileFormatError, MissingFileError, ModelNotFoundError)

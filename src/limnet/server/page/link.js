@@ -46,9 +46,12 @@ export async function request(path, body) {
 export const get = async (path) => (await request(path)).json();
 export const post = async (path, body = {}) => (await request(path, body)).json();
 
+const SMALL = 4e6; // bytes that come at once anyway
+
 /** Read a body piece by piece into an array made beforehand; tells the share that came. */
 export async function download(path, bytes, onShare) {
   const answer = await request(path);
+  if (bytes < SMALL) return new Uint8Array(await answer.arrayBuffer());
   const result = new Uint8Array(bytes);
   const reader = answer.body.getReader();
   let at = 0;
@@ -61,7 +64,7 @@ export async function download(path, bytes, onShare) {
     onShare(at / bytes);
   }
   if (at !== bytes) throw new ServerError("the connection broke while the volume was loading: reload the page", 0);
-  return { bytes: result, headers: answer.headers };
+  return result;
 }
 
 /** Undo zlib; `size` is the expected length. */
@@ -93,7 +96,7 @@ export class Channel {
 
   connect() {
     const protocols = bearer ? ["limnet", `key.${bearer}`] : ["limnet"];
-    const socket = new WebSocket(`ws://${location.host}/api/sessions/${this.session}/channel`, protocols);
+    const socket = new WebSocket(`ws://${location.host}/api/cases/${this.session}/channel`, protocols);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onopen = () => {

@@ -1,0 +1,472 @@
+"""One open case as its pages see it: what to draw, what changed, and the commands that change it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.case import Case
+from limnet.case_object import CaseObject
+from limnet.errors import HistoryError, InputError
+from limnet.history import Book, History, ObjectState
+from limnet.label_map import changed_labels, label_slice
+from limnet.live import Extent
+from limnet.prompt_json import prompt_from_json
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
+from limnet.server.display import DisplayVolume
+from limnet.server.events import Event
+from limnet.server.open_case import OpenCase
+from limnet.slices import SliceMask, is_empty
+
+MAX_OBJECTS = 255  # the page holds one byte per voxel
+GOOD_ENOUGH = 0.25  # a suggestion that scores less points at a slice rated above two thirds whose mask does not jump
+COLORS = (
+    "#ff6b6b", "#4cc9f0", "#ffd166", "#80ed99", "#c77dff", "#ff9f43", "#6c8cff", "#f783ac", "#2dd4bf", "#b5e048",
+    "#e07a5f", "#a9b4c2",
+)  # fmt: skip
+Message = bytes | str
+Listener = Callable[[Message], None]
+
+
+class Screen:
+    """What pages show of an open case. Pages are told what changes; their commands become steps of the case's queue.
+
+    Text messages are JSON with a "type": "state" (objects, history, marks), "progress", "saved", "unsaved", "closed".
+    Binary ones are patches of labels: a little-endian uint32 length, a JSON header, zlib data. A header has "box"
+    ((first, end) per axis), "size" (bytes unpacked) and "kind": "labels" (one byte per voxel) or "bits" (packed, of the
+    object with "label", while a round runs).
+
+    Args:
+        opened: The open case.
+        colors: Colours of objects by name, "#rrggbb", chosen before.
+        keep: Called with the colours whenever the user chose one.
+    """
+
+    def __init__(
+        self,
+        opened: OpenCase,
+        colors: dict[str, str] | None = None,
+        keep: Callable[[dict[str, str]], None] | None = None,
+    ) -> None:
+        self.opened = opened
+        self.display = DisplayVolume(opened.case.volume)
+        self.colors = dict(colors or {})
+        self._keep = keep
+        self._listeners: list[Listener] = []
+        self._hints: dict[str, tuple[ObjectState, dict[str, Any] | None]] = {}
+        self._busy: dict[str, Any] | None = None
+        self._told: Book = self.case._book
+        opened.subscribe(self._on_event)
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.opened.case
+
+    # for pages
+
+    def describe(self) -> dict[str, Any]:
+        """Metadata of the volume and of the case that never change."""
+        about = self.display.describe(self.case.axis)
+        return {**about, "title": self.opened.title, "bytes": self.display.bytes_total}
+
+    def labels(self) -> Iterator[bytes]:
+        """Zlib-compressed labels of the whole volume: one byte per voxel in array order."""
+        states = self._states()
+        packer = zlib.compressobj(1)
+        planes: Iterable[NDArray[np.uint8]]
+        if self.case.axis == 0:
+            planes = (self._label_slice(states, index) for index in range(len(self.case.view)))
+        else:
+            labels = np.zeros(self.case.volume.shape, dtype=np.uint8)
+            along = np.moveaxis(labels, self.case.axis, 0)
+            for index in range(len(along)):
+                along[index] = self._label_slice(states, index)
+            planes = labels
+        for plane in planes:
+            if part := packer.compress(plane.tobytes()):
+                yield part
+        yield packer.flush()
+
+    def mask_of(self, label: int) -> NDArray[np.bool_]:
+        """(D, H, W) voxels that show a label.
+
+        Raises:
+            InputError: if there is no such label.
+        """
+        states = self._states()
+        if not 1 <= label <= len(states):
+            raise InputError(f"there is no label {label}: the case has {len(states)} objects")
+        mask = np.zeros(self.case.volume.shape, dtype=bool)
+        along = np.moveaxis(mask, self.case.axis, 0)
+        for index in range(len(along)):
+            if not is_empty(states[label - 1].slices[index]):
+                along[index] = self._label_slice(states, index) == label
+        return mask
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tell `listener` the state at once and all that changes from now on; returns what ends that."""
+        self._listeners.append(listener)
+        listener(json.dumps(self.state()))
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    @property
+    def watched(self) -> bool:
+        """Whether a page looks at it."""
+        return bool(self._listeners)
+
+    def catch_up(self) -> None:
+        """Tell what somebody else (a notebook) changed in the case since pages were told last."""
+        if self.case._book is self._told or self.opened.busy:
+            return
+        before, self._told = self._told, self.case._book
+        for box, labels in changed_labels(before, self._told, self.case.view.shape, self.case.axis):
+            self._send(_labels_patch(box, labels))
+        self._tell_state()
+
+    def handle(self, command: dict[str, Any]) -> Future[Any] | dict[str, Any]:
+        """Start what a page asks for.
+
+        Args:
+            command: "do" names the command; the rest are its arguments.
+
+        Returns:
+            The answer, or the future of a step that was queued, whose result is the answer.
+
+        Raises:
+            InputError: for an unknown command or bad arguments.
+        """
+        name = command.get("do")
+        work = _COMMANDS.get(name) if isinstance(name, str) else None
+        if work is None:
+            raise InputError(f"unknown command {str(name)[:40]!r}: reload the page")
+        return work(self, command)
+
+    # what happens to the case
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind == "patch" and event.box is not None and event.array is not None:
+            label = self.case.objects.get(event.object)
+            if label is not None:
+                header = {"kind": "bits", "label": label, "box": event.box, "job": event.job}
+                self._send(_binary(header, np.packbits(event.array)))
+        elif event.kind == "labels" and event.box is not None and event.array is not None:
+            self._send(_labels_patch(event.box, event.array))
+        elif event.kind == "progress":
+            self._busy = {"object": event.object, "done": event.done, "total": event.total}
+            self._tell({"type": "progress", **self._busy})
+        elif event.kind == "started":
+            self._busy = {"object": event.object, "done": 0, "total": 0}
+            self._tell({"type": "progress", **self._busy})
+        elif event.kind in ("done", "failed", "cancelled"):
+            self._busy = None
+            self._told = self.case._book
+            self._tell_state()
+        elif event.kind in ("saved", "unsaved", "closed"):
+            self._tell({"type": event.kind, "text": event.text})
+
+    def state(self) -> dict[str, Any]:
+        """Objects, history and marks as JSON values."""
+        book = self.case._book
+        return {
+            "type": "state",
+            "busy": self._busy,
+            "kept": self.opened.path is not None,
+            "objects": [
+                self._object(name, label, history.current)
+                for label, (name, history) in enumerate(book.histories.items(), start=1)
+            ],
+            "done": _steps(book.histories, book.done),
+            "undone": _undone_steps(book.histories, book.undone),
+        }
+
+    # parts of the state
+
+    def _object(self, name: str, label: int, state: ObjectState) -> dict[str, Any]:
+        areas = [0 if s is None else s.area for s in state.slices]
+        filled = [i for i, n in enumerate(areas) if n]
+        voxel = float(np.prod(self.case.volume.spacing)) / 1000
+        target = CaseObject(self.case, name)
+        return {
+            "name": name,
+            "label": label,
+            "color": self.colors.get(name, COLORS[(label - 1) % len(COLORS)]),
+            "finished": state.finished,
+            "voxels": sum(areas),
+            "ml": sum(areas) * voxel,
+            "slices": [filled[0], filled[-1]] if filled else None,
+            "centre": self._centre(state, areas),
+            "prompted": sorted(state.prompts),
+            "accepted": list(target.accepted),
+            "pending": len(state.pending),
+            "rounds": len(state.rounds),
+            "quality": [round(float(q), 2) if areas[i] else None for i, q in enumerate(state.quality)],
+            "marks": [mark for r in state.rounds if r.prompt is not None and (mark := _mark(r.prompt)) is not None],
+            "hint": self._hint(name, state),
+        }
+
+    def _centre(self, state: ObjectState, areas: list[int]) -> list[int] | None:
+        if not any(areas):
+            return None
+        index = int(np.argmax(areas))
+        stored = state.slices[index]
+        assert stored is not None
+        top, left, height, width = stored.box
+        point = self.case.view.points_from_view([index, top + height // 2, left + width // 2])
+        return [int(p) for p in point]
+
+    def _hint(self, name: str, state: ObjectState) -> dict[str, Any] | None:
+        """The suggestion, kept as long as the object stays."""
+        if not state.rounds or state.finished:
+            return None
+        kept = self._hints.get(name)
+        if kept is None or kept[0] is not state:
+            kept = (state, self._suggested(name, ()))
+            self._hints[name] = kept
+        return kept[1]
+
+    def _suggested(self, name: str, skip: Iterable[int]) -> dict[str, Any] | None:
+        target = CaseObject(self.case, name)
+        try:
+            hint = target.suggest(frozenset(skip))
+        except InputError:
+            return None
+        state = target._state
+        stored = state.slices[hint.index]
+        centre = None
+        near = stored if not is_empty(stored) else self._nearest(state, hint.index)
+        if near is not None:
+            top, left, height, width = near.box
+            point = self.case.view.points_from_view([hint.index, top + height // 2, left + width // 2])
+            centre = [int(p) for p in point]
+        return {
+            "index": hint.index,
+            "score": round(hint.score, 3),
+            "reason": hint.reason,
+            "good": hint.score < GOOD_ENOUGH,
+            "centre": centre,
+        }
+
+    @staticmethod
+    def _nearest(state: ObjectState, index: int) -> SliceMask | None:
+        filled = [i for i, s in enumerate(state.slices) if not is_empty(s)]
+        return state.slices[min(filled, key=lambda i: abs(i - index))] if filled else None
+
+    # commands
+
+    def _target(self, command: dict[str, Any], make: bool = False) -> str:
+        name = command.get("object")
+        if not isinstance(name, str) or not name.strip() or len(name) > 100:
+            raise InputError("the name of an object is a text of 1 to 100 characters")
+        objects = self.case.objects
+        if name not in objects:
+            if not make:
+                raise InputError(f"there is no object {name!r} any more: choose another one")
+            if len(objects) >= MAX_OBJECTS:
+                raise InputError(f"the viewer shows up to {MAX_OBJECTS} objects: save, and open the volume again")
+        return name
+
+    def _prompt(self, command: dict[str, Any]) -> Future[Any]:
+        name = self._target(command, make=True)
+        prompt = prompt_from_json(command.get("prompt"))
+        propagate = bool(command.get("propagate", True))
+
+        def step(case: Case, **watch: Any) -> None:
+            case.object(name).prompt(prompt, propagate=propagate, **watch)
+
+        return self.opened.submit(step, name).future
+
+    def _propagate(self, command: dict[str, Any]) -> Future[Any]:
+        name = self._target(command)
+
+        def step(case: Case, **watch: Any) -> None:
+            case.object(name).propagate(**watch)
+
+        return self.opened.submit(step, name).future
+
+    def _accept(self, command: dict[str, Any]) -> Future[Any]:
+        name, index = self._target(command), _whole(command, "index")
+
+        def step(case: Case, **_: Any) -> None:
+            case.object(name).accept(index)
+
+        return self.opened.submit(step, name).future
+
+    def _step(self, command: dict[str, Any]) -> Future[Any]:
+        """Undo (negative) or redo steps of any object."""
+        steps = _whole(command, "steps")
+        if not 0 < abs(steps) <= 10_000:
+            raise InputError("steps is the number of steps to redo, or less than 0 to undo")
+
+        def step(case: Case, **_: Any) -> dict[str, Any]:
+            before = case._book.histories
+            for made in range(abs(steps)):
+                try:
+                    (case.undo if steps < 0 else case.redo)()
+                except HistoryError:
+                    if not made:
+                        raise
+                    break
+            return {"objects": [n for n, h in case._book.histories.items() if h is not before.get(n)]}
+
+        return self.opened.submit(step).future
+
+    def _edit(self, command: dict[str, Any]) -> Future[Any] | dict[str, Any]:
+        """Make, rename, delete, reset, finish, reopen or colour an object."""
+        action = command.get("action")
+        name = self._target(command, make=action == "make")
+        if action == "color":
+            color = command.get("color")
+            if not isinstance(color, str) or len(color) != 7 or color[0] != "#" or not _is_hex(color[1:]):
+                raise InputError('a colour is "#rrggbb"')
+            self._recolor({name: color})
+            return {}
+        if action == "rename":
+            to = command.get("to")
+            if not isinstance(to, str) or not to.strip() or len(to) > 100:
+                raise InputError("the name of an object is a text of 1 to 100 characters")
+            return self.opened.submit(lambda case, **_: self._rename(case, name, to.strip()), name).future
+        if not isinstance(action, str) or action not in _EDITS:
+            raise InputError(f"unknown action {str(action)[:40]!r}: reload the page")
+        edit = _EDITS[action]
+        return self.opened.submit(lambda case, **_: edit(case, name), name).future
+
+    def _rename(self, case: Case, name: str, to: str) -> None:
+        case.rename(name, to)
+        if name in self.colors:
+            self._recolor({to: self.colors.pop(name)})
+
+    def _recolor(self, colors: dict[str, str]) -> None:
+        self.colors.update(colors)
+        if self._keep is not None:
+            self._keep(self.colors)
+        self._tell_state()
+
+    def _suggest(self, command: dict[str, Any]) -> dict[str, Any]:
+        skip = command.get("skip", [])
+        if not isinstance(skip, list) or not all(type(i) is int for i in skip):
+            raise InputError("skip is a list of slices")
+        return {"hint": self._suggested(self._target(command), skip)}
+
+    def _cancel(self, command: dict[str, Any]) -> dict[str, Any]:
+        return {"cancelled": self.opened.cancel()}
+
+    # drawing and telling
+
+    def _states(self) -> list[ObjectState]:
+        return [history.current for history in self.case._book.histories.values()]
+
+    def _label_slice(self, states: list[ObjectState], index: int) -> NDArray[np.uint8]:
+        if all(is_empty(state.slices[index]) for state in states):
+            return np.zeros(self.case.view.shape, dtype=np.uint8)
+        return label_slice(states, index, self.case.view.shape).astype(np.uint8)
+
+    def _tell_state(self) -> None:
+        self._tell(self.state())
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._send(json.dumps(message))
+
+    def _send(self, message: Message) -> None:
+        for listener in list(self._listeners):
+            listener(message)
+
+
+_COMMANDS: dict[str, Callable[[Screen, dict[str, Any]], Future[Any] | dict[str, Any]]] = {
+    "prompt": Screen._prompt,
+    "propagate": Screen._propagate,
+    "accept": Screen._accept,
+    "step": Screen._step,
+    "edit": Screen._edit,
+    "suggest": Screen._suggest,
+    "cancel": Screen._cancel,
+}
+_EDITS: dict[str, Callable[[Case, str], object]] = {
+    "make": lambda case, name: case.object(name).name,
+    "delete": lambda case, name: case.delete(name),
+    "reset": lambda case, name: case.object(name).reset().shape,
+    "finish": lambda case, name: case.object(name).finish().shape,
+    "reopen": lambda case, name: case.object(name).reopen().shape,
+}
+
+
+def _labels_patch(box: Extent, labels: NDArray[Any]) -> bytes:
+    return _binary({"kind": "labels", "box": box}, labels.astype(np.uint8))
+
+
+def _binary(header: dict[str, Any], data: NDArray[np.uint8]) -> bytes:
+    text = json.dumps({**header, "size": data.size}).encode()
+    return len(text).to_bytes(4, "little") + text + zlib.compress(np.ascontiguousarray(data).data, 1)
+
+
+def _mark(prompt: Prompt) -> dict[str, Any] | None:
+    """Where the user marked something, for markers on the screen; masks are seen without."""
+    if isinstance(prompt, Click):
+        return {"kind": "click", "points": [list(prompt.point)], "positive": prompt.positive}
+    if isinstance(prompt, Box):
+        return {"kind": "box", "points": [list(prompt.lo), list(prompt.hi)], "positive": True}
+    if isinstance(prompt, (Scribble, Lasso)) and prompt.points:
+        points = [list(p) for p in prompt.points]
+        return {"kind": prompt.kind, "points": points, "positive": prompt.positive}
+    return None
+
+
+def _steps(histories: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What each step was, oldest first."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append({"object": name, **_step_text(histories[name], seen[name])})
+    return result
+
+
+def _undone_steps(histories: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What redo would make again, the next one first."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in reversed(names):
+        seen[name] = seen.get(name, 0) + 1
+        result.append({"object": name, **_step_text(histories[name], histories[name].position + seen[name])})
+    return result
+
+
+def _step_text(history: History, position: int) -> dict[str, Any]:
+    """A step in words, and the slice it was made on."""
+    before, after = history.states[position - 1], history.states[position]
+    if after.finished != before.finished:
+        return {"text": "locked" if after.finished else "unlocked", "index": None}
+    if not after.rounds:
+        return {"text": "reset", "index": None}
+    last = after.rounds[-1]
+    if getattr(last, "accepted", False):
+        return {"text": "slice accepted", "index": last.index}
+    if last.prompt is None or len(after.rounds) == len(before.rounds):
+        return {"text": "propagated", "index": last.index}
+    kind: str = last.prompt.kind
+    if isinstance(last.prompt, MaskPrompt) and last.prompt.index is not None:
+        kind = "drawn by hand"
+    sign = "" if getattr(last.prompt, "positive", True) else " −"
+    return {"text": kind + sign, "index": last.index}
+
+
+def _whole(command: dict[str, Any], name: str) -> int:
+    value = command.get(name)
+    if type(value) is not int:
+        raise InputError(f"{name} is a whole number")
+    return value
+
+
+def _is_hex(text: str) -> bool:
+    return all(c in "0123456789abcdefABCDEF" for c in text)

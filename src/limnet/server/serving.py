@@ -1,0 +1,89 @@
+"""Serving an app on this machine only: a socket, and uvicorn on it, in this thread or in one of its own."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from limnet.errors import InputError, LimnetError
+
+_LARGEST_MESSAGE = 1 << 20  # bytes of a WebSocket message from a page: the outline of any brush stroke fits
+_GRACE = 3  # seconds that open connections get when the server ends
+
+
+def listen(port: int | None, usual: int) -> socket.socket:
+    """A listening socket on 127.0.0.1.
+
+    Args:
+        port: The port asked for, 0 for any free one; None for the usual one, or any if that is taken.
+        usual: The usual port.
+
+    Raises:
+        InputError: if the port asked for is taken or not allowed.
+    """
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        try:
+            made.bind(("127.0.0.1", usual if port is None else port))
+        except OSError:
+            if port is not None:
+                raise
+            made.bind(("127.0.0.1", 0))
+        made.listen(128)
+    except (OSError, OverflowError) as error:
+        made.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise InputError(f"port {port} is taken by another program: give another one, or 0 for any") from error
+        raise InputError(f"port {port} cannot be used ({error}): give another one, or 0 for any") from error
+    return made
+
+
+def server_for(app: ASGIApp) -> uvicorn.Server:
+    """A uvicorn server with the settings that pages need."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        ws_max_size=_LARGEST_MESSAGE,
+        ws_per_message_deflate=False,  # patches are compressed already
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return uvicorn.Server(config)
+
+
+class Background:
+    """An app served from a thread of its own, for notebooks and tests.
+
+    Args:
+        app: The app.
+        made: A listening socket.
+
+    Raises:
+        LimnetError: if the server does not start.
+    """
+
+    def __init__(self, app: ASGIApp, made: socket.socket) -> None:
+        self.port: int = made.getsockname()[1]
+        self._server = server_for(app)
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(made,), name="limnet-view", daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise LimnetError("the server of the viewer did not start: see its message above")
+            self._started.wait(0.01)
+
+    def _run(self, made: socket.socket) -> None:
+        self._server.run(sockets=[made])
+
+    def stop(self) -> None:
+        """End the server and wait for it."""
+        self._server.should_exit = True
+        self._thread.join(_GRACE + 5)

@@ -1,0 +1,400 @@
+"""The page of `limnet view` in a real browser, used as a person uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.helpers.browser import ViewerPage, find_chromium, launched
+from tests.helpers.view_server import BALL, SMALL, SlowPropagator, phantom, serving, write_phantom
+
+PLANES = ("axial", "sagittal", "coronal")
+MASK = phantom() >= 100  # what the engine of thresholds finds on a click
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """(server, address, browser context that has logged in, folder of the volumes)."""
+    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
+    find_chromium()
+    root = tmp_path_factory.mktemp("volumes")
+    write_phantom(root / "ct.nii.gz")
+    (root / "broken.nii.gz").write_bytes(b"this is no image")
+    with serving(root, tmp_path_factory.mktemp("sessions")) as (server, address), launched() as browser:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        first = ViewerPage(context)
+        first.goto(f"{address}/#t={server.token}")
+        first.wait("Boolean(document.querySelector('#files .entry'))")
+        first.close()
+        yield server, address, context, root
+
+
+@pytest.fixture
+def page(world: Any) -> Iterator[ViewerPage]:
+    """The viewer on a new case of the phantom."""
+    server, address, context, root = world
+    made = server.open_volume(root / "ct.nii.gz")
+    tab = ViewerPage(context)
+    tab.goto(f"{address}/#case={made['name']}")
+    tab.wait_ready()
+    yield tab
+    tab.close()
+    server.workspace.close_case(made["key"], forget=True)
+
+
+def shown(page: ViewerPage, label: int = 1) -> int:
+    return page.state["shown"][label - 1]
+
+
+def test_the_first_page_opens_files_and_says_why_one_cannot_be(world):
+    server, address, context, _ = world
+    page = ViewerPage(context, expected=["400"])
+    page.goto(address)
+    page.wait("document.querySelectorAll('#files .entry').length === 2")
+    page.page.click("text=broken.nii.gz")
+    page.wait("document.querySelector('#toasts').innerText.length > 0")
+    assert "broken.nii.gz" in page.text("#toasts")
+    page.page.click("text=ct.nii.gz")
+    page.wait_ready()
+    assert "48 × 40 × 20" in page.text("#title")
+    page.click("axial", page.state["cross"])
+    page.settled(1)
+    page.page.click("#home")
+    page.wait("document.querySelector('#recent').innerText.includes('ct.nii.gz')")
+    assert "object 1" in page.text("#recent")
+    page.page.click("#recent .entry")
+    page.wait_ready()
+    assert page.state["done"] == 1
+    page.close()
+    for opened in server.workspace.cases:
+        server.workspace.close_case(opened, forget=True)
+
+
+def test_every_plane_shows_the_right_voxels(page):
+    """The file's axes run to the right, front and top; pictures are seen from the front and from below."""
+    page.look_at(BALL)
+    page.wait(f"limnet.colorAt('coronal', {list(BALL)})[0] > 200")
+    bright, dark = page.color_at("axial", BALL), page.color_at("axial", (BALL[0], BALL[1], 40))
+    assert min(bright) > 200
+    assert max(dark) < 100
+    for plane in PLANES:
+        assert page.color_at(plane, BALL) == bright
+    # radiological: the patient's right on the left, front on top, head on top
+    x0, y0 = page.at("axial", BALL)
+    assert page.at("axial", (BALL[0], BALL[1], BALL[2] + 5))[0] < x0
+    assert page.at("axial", (BALL[0], BALL[1] + 5, BALL[2]))[1] < y0
+    x0, y0 = page.at("sagittal", BALL)
+    assert page.at("sagittal", (BALL[0] + 3, BALL[1], BALL[2]))[1] < y0
+    assert page.at("sagittal", (BALL[0], BALL[1] + 5, BALL[2]))[0] < x0
+    # true aspect: 3 mm between slices, 1 mm between columns
+    dz = abs(page.at("coronal", (BALL[0] + 1, *BALL[1:]))[1] - page.at("coronal", BALL)[1])
+    dx = abs(page.at("coronal", (*BALL[:2], BALL[2] + 1))[0] - page.at("coronal", BALL)[0])
+    assert dz == pytest.approx(3 * dx, rel=1e-6)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_clicks_undo_and_redo_on_every_plane(page, plane):
+    page.look_at(BALL)
+    page.click(plane, BALL)
+    state = page.settled(1)
+    assert state["objects"][0]["voxels"] == shown(page) == MASK.sum()
+    assert state["cross"] == list(BALL)
+    assert page.label_at(BALL) == 1
+    page.press("Control+z")
+    assert page.settled(0)["objects"][0]["voxels"] == shown(page) == 0
+    page.press("Control+Shift+z")
+    assert page.settled(1)["undone"] == 0
+    assert shown(page) == MASK.sum()
+    page.wait(f"(([r, , b]) => r > b)(limnet.colorAt('{plane}', {list(BALL)}))")  # the first object is red
+
+
+@pytest.mark.parametrize("way", ["shift", "right button", "T"])
+def test_negative_clicks(page, way):
+    page.look_at(SMALL)
+    page.click("axial", SMALL)
+    page.settled(1)
+    assert page.label_at(SMALL) == 1
+    if way == "T":
+        page.press("t")
+        page.click("axial", SMALL)
+    else:
+        if way == "shift":
+            page.page.keyboard.down("Shift")
+        page.click("axial", SMALL, button="right" if way == "right button" else "left")
+        page.page.keyboard.up("Shift")
+    page.settled(2)
+    assert page.label_at(SMALL) == 0
+    assert "click −" in page.text("#history")
+
+
+@pytest.mark.parametrize("key", ["s", "l", "b"])
+def test_strokes_outlines_and_boxes(page, key):
+    z, y, x = BALL
+    page.look_at(BALL)
+    page.press(key)
+    paths = {
+        "s": [(z, y - 3, x - 3), (z, y, x), (z, y + 3, x + 4)],
+        "l": [(z, y - 12, x - 12), (z, y - 12, x + 12), (z, y + 12, x + 12), (z, y + 12, x - 12)],
+        "b": [(z, y - 12, x - 12), (z, y + 12, x + 12)],
+    }
+    page.drag("axial", paths[key])
+    state = page.settled(1)
+    assert state["objects"][0]["prompted"] == [z]
+    assert state["objects"][0]["voxels"] == shown(page) > 0
+    assert page.label_at(BALL) == 1
+
+
+def test_a_box_in_three_dimensions_is_adjusted_then_used(page):
+    z, y, x = BALL
+    page.look_at(BALL)
+    page.press("b")
+    page.press("b")
+    assert page.state["solid"]
+    page.drag("axial", [(z, y - 12, x - 12), (z, y + 12, x + 12)])
+    assert page.state["draft"] == "box3"
+    assert page.state["done"] == 0
+    # pull its lower side up to two slices below the middle, in the coronal plane
+    low = page.evaluate("limnet.draft().lo")
+    page.drag("coronal", [(low[0], y, x), (z - 2, y, x)])
+    assert page.evaluate("limnet.draft().lo")[0] in (z - 3, z - 2)
+    page.press("Enter")
+    page.settled(1)
+    assert page.label_at((z, y, x)) == 1
+    assert page.label_at((z - 3 - 1, y, x)) == 0
+
+
+def test_brush_and_eraser_change_the_slice_exactly(page):
+    z, y, x = 3, 30, 30
+    page.look_at((z, y, x))
+    page.press("d")
+    while page.state["size"] > 1:
+        page.press("[")
+    page.drag("axial", [(z, y, x), (z, y, x + 6)])
+    state = page.settled(1)
+    assert state["objects"][0]["pending"] == 1
+    assert [page.label_at((z, y, x + i)) for i in range(-1, 8)] == [0] + [1] * 7 + [0]
+    assert state["objects"][0]["voxels"] == shown(page) == 7
+    page.press("x")
+    page.click("axial", (z, y, x + 3))
+    page.settled(2)
+    assert [page.label_at((z, y, x + i)) for i in range(7)] == [1, 1, 1, 0, 1, 1, 1]
+    page.press("Enter")
+    page.settled(3)
+    assert page.state["objects"][0]["pending"] == 0
+    assert page.label_at((z, y, x + 3)) == 0
+    assert page.label_at(BALL) == 1  # the engine of thresholds finds it on the other slices
+
+
+def test_two_objects_with_names_colours_and_locks(page):
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    page.press("e")
+    assert page.state["active"] == "object 2"
+    page.look_at(SMALL)
+    page.click("axial", SMALL)
+    state = page.settled(2)
+    assert [o["name"] for o in state["objects"]] == ["object 1", "object 2"]
+    page.page.dblclick("#objects li[data-object='object 2'] .name")
+    page.page.keyboard.type("nodule")
+    page.press("Enter")
+    page.wait("limnet.state().objects[1].name === 'nodule'")
+    assert page.state["active"] == "nodule"
+    page.press("1")
+    assert page.state["active"] == "object 1"
+    page.page.click("#objects li.active button[title^='Lock']")
+    page.wait("limnet.state().objects[0].finished")
+    page.click("axial", SMALL)
+    page.wait("document.querySelector('#toasts').innerText.includes('locked')")
+    assert page.state["done"] == 3  # locking is a step, the click was refused
+    page.press("2")
+    page.press("Shift+v")
+    assert page.state["hidden"] == ["nodule"]
+    page.press("Delete")
+    page.page.click("#ask-yes")
+    page.wait("limnet.state().objects.length === 1")
+    assert shown(page) == MASK.sum()
+
+
+def test_suggestion_acceptance_and_marked_slices(page):
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    hint = page.state["objects"][0]["hint"]
+    assert f"Slice {hint['index']}" in page.text("#hint")
+    page.press("n")
+    page.wait(f"limnet.state().cross[0] === {hint['index']}")
+    assert "quality" in page.text("#toasts")
+    page.press("a")
+    state = page.settled(2)
+    assert state["objects"][0]["accepted"] == [hint["index"]]
+    assert sorted(state["objects"][0]["prompted"]) == sorted([BALL[0], hint["index"]])
+    page.press("PageUp" if hint["index"] < BALL[0] else "PageDown")
+    assert page.state["cross"][0] == BALL[0]
+
+
+def test_looking_around(page):
+    page.look_at(BALL)
+    x, y = page.at("axial", BALL)
+    page.page.mouse.move(x, y)
+    page.page.mouse.wheel(0, 100)
+    page.wait(f"limnet.state().cross[0] === {BALL[0] - 1}")  # down is towards the feet
+    page.press("ArrowUp")
+    page.wait(f"limnet.state().cross[0] === {BALL[0]}")
+    assert "200 HU" in page.text("#under")
+    assert f"voxel {BALL[0]}, {BALL[1]}, {BALL[2]}" in page.text("#under")
+    # zoom about the pointer, pan by the middle button
+    page.page.keyboard.down("Control")
+    page.page.mouse.wheel(0, -400)
+    page.page.keyboard.up("Control")
+    page.page.wait_for_timeout(30)
+    assert page.at("axial", BALL) == pytest.approx((x, y), abs=1)
+    step = page.at("axial", (*BALL[:2], BALL[2] - 1))[0] - x
+    page.page.mouse.down(button="middle")
+    page.page.mouse.move(x + 50, y + 20, steps=3)
+    page.page.mouse.up(button="middle")
+    assert page.at("axial", BALL) == pytest.approx((x + 50, y + 20), abs=1)
+    page.press("f")
+    assert page.at("axial", (*BALL[:2], BALL[2] - 1))[0] - page.at("axial", BALL)[0] < step
+    # window
+    before = page.state["window"]
+    page.drag("axial", [BALL, (BALL[0], BALL[1], BALL[2] - 10)], button="right")
+    assert page.state["window"][1] - page.state["window"][0] > before[1] - before[0]
+    assert page.state["done"] == 0  # a right drag is no click
+    page.page.select_option("#preset", "Bone")
+    assert page.state["window"] == [-450, 1050]
+    # ruler: 10 columns of 1 mm, then 4 slices of 3 mm
+    page.press("k")
+    page.drag("axial", [BALL, (BALL[0], BALL[1], BALL[2] + 10)])
+    assert page.state["rule"] == pytest.approx(10, abs=0.3)
+    page.drag("coronal", [BALL, (BALL[0] + 4, *BALL[1:])])
+    assert page.state["rule"] == pytest.approx(12, abs=0.3)
+    # switches
+    for key, name in (("v", "masks"), ("o", "outline"), ("g", "marks"), ("h", "cross")):
+        was = page.state["look"][name]
+        page.press(key)
+        assert page.state["look"][name] is not was
+        page.press(key)
+    page.press("?")
+    assert "look here next" in page.text("#keys")
+    page.press("Escape")
+
+
+def test_a_running_round_is_shown_and_cancelled(page, monkeypatch):
+    monkeypatch.setattr(SlowPropagator, "seconds", 0.15)
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.wait(f"limnet.labelAt({list(BALL)}) === 1")  # the clicked slice is there at once
+    assert page.state["done"] == 0
+    page.wait("document.querySelector('#round').innerText.includes('slice')")
+    page.press("Escape")
+    page.wait("!limnet.state().busy")
+    assert page.state["done"] == 0
+    page.wait("limnet.state().shown.every((n) => n === 0)")
+    assert page.label_at(BALL) == 0
+    assert "Cancelled" in page.text("#toasts")
+
+
+def test_saving_where_the_volume_lies(page, world):
+    root: Path = world[3]
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    page.press("Control+s")
+    page.page.select_option("#save-what", "labels")
+    page.page.select_option("#save-format", ".nii.gz")
+    page.page.fill("#save-path", "found.nii.gz")
+    page.page.click("#save-write")
+    page.wait("!document.querySelector('#save').open")
+    written, image = nibabel.load(root / "found.nii.gz"), nibabel.load(root / "ct.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj).transpose(2, 1, 0), MASK)
+    np.testing.assert_array_equal(written.affine, image.affine)
+    # the image itself is never replaced, and other files only after a question
+    page.expected += ["400", "409"]
+    page.press("Control+s")
+    page.page.fill("#save-path", "found.nii.gz")
+    page.page.click("#save-write")
+    page.wait("document.querySelector('#ask').open")
+    page.page.click("#ask button[value=cancel]")
+    page.page.fill("#save-path", "ct.nii.gz")
+    page.page.click("#save-write")
+    page.page.click("#ask-yes")
+    page.wait("document.querySelector('#save-error').innerText.length > 0")
+    assert "image itself" in page.text("#save-error")
+    with page.page.expect_download() as waiting:
+        page.page.click("#save-download")
+    assert waiting.value.suggested_filename.endswith(".nii.gz")
+    with page.page.expect_download() as waiting:
+        page.page.click("#snapshot")
+    assert Path(waiting.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_reload_and_a_second_tab_lose_nothing(page, world):
+    _, _, context, _ = world
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    other = ViewerPage(context)
+    other.goto(page.page.url)
+    other.wait_ready()
+    assert shown(other) == MASK.sum()
+    other.press("Control+z")
+    page.settled(0)
+    assert shown(page) == 0
+    page.press("Control+Shift+z")
+    other.settled(1)
+    assert shown(other) == MASK.sum()
+    other.close()
+    page.page.reload()
+    page.wait_ready()
+    assert page.state["done"] == 1
+    assert shown(page) == MASK.sum()
+
+
+def test_surfaces_and_a_browser_without_webgl(page, world):
+    _, _, context, _ = world
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    page.wait("limnet.state().meshes.length === 1")
+    assert page.state["meshes"][0][1] > 500
+    plain = ViewerPage(context)
+    plain.page.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest)"
+        " { return kind.startsWith('webgl') ? null : get.call(this, kind, ...rest); };"
+    )
+    plain.goto(page.page.url)
+    plain.wait_ready()
+    assert "WebGL" in plain.text(".shape3d .message")
+    plain.press("Control+z")
+    plain.settled(0)
+    plain.close()
+
+
+def test_nothing_overlaps_or_is_cut_off(page):
+    """Every button and text of bars and panel lies inside the window and beside its neighbours."""
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    for width, height in ((1280, 800), (1920, 1080)):
+        page.page.set_viewport_size({"width": width, "height": height})
+        page.page.wait_for_timeout(80)
+        boxes = page.evaluate(
+            """() => ['#bar', '#tools', '#panel'].map((area) => [...document.querySelectorAll(
+                `${area} button, ${area} input, ${area} select, ${area} h2, ${area} #hint, ${area} .name`)]
+              .map((e) => [e.getBoundingClientRect(), e]).filter(([b]) => b.width)
+              .map(([b, e]) => [e.outerHTML.slice(0, 60), b.left, b.top, b.right, b.bottom]))"""
+        )
+        for area in boxes:
+            for i, (name, left, top, right, bottom) in enumerate(area):
+                assert min(left, top, width - right, height - bottom) >= 0, (name, width)
+                for other, l2, t2, r2, b2 in area[i + 1 :]:
+                    apart = right <= l2 + 1 or r2 <= left + 1 or bottom <= t2 + 1 or b2 <= top + 1
+                    assert apart, (name, other, width)
+    page.page.set_viewport_size({"width": 1280, "height": 800})
