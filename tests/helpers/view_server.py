@@ -13,8 +13,9 @@ import numpy as np
 
 from limnet import InteractiveSegmenter
 from limnet.engine import Engine
-from limnet.server.app import ViewServer, view_app
+from limnet.server.app import view_app
 from limnet.server.serving import Background, listen
+from limnet.server.view_server import ViewServer
 from limnet.server.workspace import Workspace
 from limnet.settings import Settings
 from tests.helpers.fake_engine import ConstantAssessor, ThresholdPredictor, ThresholdPropagator

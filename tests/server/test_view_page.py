@@ -132,19 +132,29 @@ def test_negative_clicks(page, way):
     assert "click −" in page.text("#history")
 
 
-@pytest.mark.parametrize("key", ["s", "l", "b"])
-def test_strokes_outlines_and_boxes(page, key):
-    z, y, x = BALL
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("key", ["s", "l", "b", "d"])
+def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key, plane):
+    down, across = {"axial": (1, 2), "sagittal": (0, 1), "coronal": (0, 2)}[plane]
+    reach = 3 if down == 0 else 12
+
+    def point(v: int, u: int) -> list[int]:
+        p = list(BALL)
+        p[down] += v
+        p[across] += u
+        return p
+
     page.look_at(BALL)
     page.press(key)
     paths = {
-        "s": [(z, y - 3, x - 3), (z, y, x), (z, y + 3, x + 4)],
-        "l": [(z, y - 12, x - 12), (z, y - 12, x + 12), (z, y + 12, x + 12), (z, y + 12, x - 12)],
-        "b": [(z, y - 12, x - 12), (z, y + 12, x + 12)],
+        "s": [point(-2, -3), point(0, 0), point(2, 4)],
+        "l": [point(-reach, -12), point(-reach, 12), point(reach, 12), point(reach, -12)],
+        "b": [point(-reach, -12), point(reach, 12)],
+        "d": [point(-1, -3), point(0, 3)],
     }
-    page.drag("axial", paths[key])
+    page.drag(plane, paths[key])
     state = page.settled(1)
-    assert state["objects"][0]["prompted"] == [z]
+    assert BALL[0] in state["objects"][0]["prompted"]
     assert state["objects"][0]["voxels"] == shown(page) > 0
     assert page.label_at(BALL) == 1
 
@@ -211,14 +221,17 @@ def test_two_objects_with_names_colours_and_locks(page):
     page.wait("limnet.state().objects[0].finished")
     page.click("axial", SMALL)
     page.wait("document.querySelector('#toasts').innerText.includes('locked')")
-    assert page.state["done"] == 3  # locking is a step, the click was refused
+    assert page.state["done"] == 4  # renaming and locking are steps, the click was refused
     page.press("2")
     page.press("Shift+v")
     assert page.state["hidden"] == ["nodule"]
     page.press("Delete")
-    page.page.click("#ask-yes")
     page.wait("limnet.state().objects.length === 1")
     assert shown(page) == MASK.sum()
+    page.press("Control+z")
+    page.wait("limnet.state().objects.length === 2")
+    page.page.fill("#objects li:first-child input[type=color]", "#00ff00")
+    page.wait("limnet.state().objects[0].color === '#00ff00'")
 
 
 def test_suggestion_acceptance_and_marked_slices(page):

@@ -44,8 +44,9 @@ def view(
     """
     from rich.console import Console
 
-    from limnet.server.app import ViewServer, view_app
+    from limnet.server.app import view_app
     from limnet.server.serving import listen, server_for
+    from limnet.server.view_server import ViewServer
     from limnet.server.workspace import Workspace
 
     console = Console(stderr=True, soft_wrap=True)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
-import os
-import secrets
-import threading
-import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from importlib import resources
@@ -28,122 +23,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limnet._version import __version__
 from limnet.errors import Cancelled, InputError, LimnetError, MissingFileError, OutsideError
-from limnet.server.display import planes
-from limnet.server.files import Folder
 from limnet.server.guards import Guard
-from limnet.server.open_case import OpenCase
 from limnet.server.save import FORMATS, save, saved_bytes
 from limnet.server.screen import Message, Screen
 from limnet.server.surface import surface
-from limnet.server.workspace import Workspace
-from limnet.volume import Volume
+from limnet.server.view_server import ViewServer, bearer
 
 _BACKLOG = 4000  # messages a page may be behind before it is told to load anew: some minutes of rounds
 _WATCH_SECONDS = 0.3  # how often the case of a notebook is looked at
 _COOKIE_DAYS = 30
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _CLOSED, _REFUSED, _BEHIND = 4404, 4401, 4408  # codes of closed WebSockets that the page understands
-
-
-class ViewServer:
-    """What the app of `limnet view` needs to know.
-
-    Args:
-        workspace: Holds the open cases.
-        root: Folder whose files can be opened, and into which results are saved.
-        framed: Whether the page stands in a notebook: the token stays valid there, for browsers that keep no cookies
-            for frames.
-        start: What to open first, if anything: name of a session or key of a case.
-    """
-
-    def __init__(self, workspace: Workspace, root: Path, *, framed: bool = False, start: str | None = None) -> None:
-        self.workspace = workspace
-        self.folder = Folder(root)
-        self.framed = framed
-        self.start = start
-        self.token = secrets.token_urlsafe(32)
-        self.key = _kept_key(workspace.folder)
-        self.screens: dict[str, Screen] = {}
-        self.notices: dict[str, list[str]] = {}
-        self._opening = threading.Lock()
-
-    # who may come in
-
-    def spend_token(self, given: str) -> bool:
-        """Whether this is the token of the address; it is good for one login, except in a notebook."""
-        right = bool(self.token) and hmac.compare_digest(given.encode(), self.token.encode())
-        if right and not self.framed:
-            self.token = ""
-        return right
-
-    def knows(self, connection: HTTPConnection) -> bool:
-        """Whether a request or WebSocket comes from a page that logged in."""
-        given = [connection.cookies.get(self.cookie(connection), ""), _bearer(connection)]
-        if "websocket" in connection.scope["type"]:
-            given += [p[4:] for p in connection.scope.get("subprotocols", []) if p.startswith("key.")]
-        return any(hmac.compare_digest(g.encode(), self.key.encode()) for g in given)
-
-    @staticmethod
-    def cookie(connection: HTTPConnection) -> str:
-        """Name of the cookie: browsers share cookies between the ports of a machine."""
-        return f"limnet_{connection.url.port or 80}"
-
-    # cases
-
-    def screen(self, opened: OpenCase) -> Screen:
-        """The screen of an open case."""
-        found = self.screens.get(opened.key)
-        if found is None:
-            notes = None if opened.path is None else opened.path.with_suffix(".json")
-            found = self.screens[opened.key] = Screen(opened, _read_notes(notes), _keeper(notes))
-        return found
-
-    def open(self, work: Callable[[], OpenCase]) -> dict[str, Any]:
-        """Open or resume a case; warnings of readers are kept for the page."""
-        with self._opening, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            opened = work()
-            try:
-                self.screen(opened)
-            except LimnetError:
-                self.workspace.close_case(opened.key, forget=True)
-                raise
-        told = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        self.notices.setdefault(opened.key, []).extend(told)
-        return {"key": opened.key, "name": self.name_of(opened)}
-
-    def open_volume(self, path: Path, index: int | None = None, series: str | None = None) -> dict[str, Any]:
-        """Open a volume along its thickest axis."""
-
-        def work() -> OpenCase:
-            volume = self.workspace.volume(path, index=index, series=series)
-            return self.workspace.open(volume, axis=slice_axis(volume))
-
-        return self.open(work)
-
-    def resume(self, name: str) -> dict[str, Any]:
-        """Go on with a session of the workspace's folder, or with an open case by its key."""
-        opened = self.workspace.cases.get(name)
-        if opened is not None:
-            return {"key": opened.key, "name": self.name_of(opened)}
-        if Path(name).name != name or not name.endswith(".limnet"):
-            raise InputError("this case is not open any more: open its volume, or resume it from the recent sessions")
-        return self.open(lambda: self.workspace.resume(name))
-
-    @staticmethod
-    def name_of(opened: OpenCase) -> str:
-        """What addresses call a case: its session file, which outlives the server, or its key."""
-        return opened.key if opened.path is None else opened.path.name
-
-
-def slice_axis(volume: Volume) -> int:
-    """Axis to segment along: the thickest slices; the axial ones where all are alike."""
-    if volume.is_color:
-        return 0
-    spacing = np.array(volume.spacing)
-    if spacing.max() > 1.25 * spacing.min():
-        return int(spacing.argmax())
-    return int(planes(volume)[0]["axis"])
 
 
 def view_app(server: ViewServer) -> ASGIApp:
@@ -223,7 +113,7 @@ def _static(name: str) -> Response:
 
 async def _login(request: Request) -> Response:
     server: ViewServer = request.app.state.server
-    if not server.spend_token(_bearer(request)):
+    if not server.spend_token(bearer(request)):
         raise HTTPException(401, "this address was used already or is an old one")
     answer = JSONResponse({"key": server.key} if server.framed else {})
     answer.set_cookie(
@@ -237,28 +127,6 @@ def _known(request: HTTPConnection) -> ViewServer:
     if not server.knows(request):
         raise HTTPException(401, "open the address that `limnet view` printed when it started")
     return server
-
-
-def _bearer(connection: HTTPConnection) -> str:
-    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
-
-
-def _kept_key(folder: Path) -> str:
-    """Key of the cookie, kept for the user alone, so that open pages go on after the server was started again."""
-    from limnet.server.sessions import private_folder
-
-    place = private_folder(folder) / "key"
-    with contextlib.suppress(OSError):
-        kept = place.read_text(encoding="ascii").strip()
-        if len(kept) >= 32:
-            return kept
-    key = secrets.token_urlsafe(32)
-    with contextlib.suppress(OSError):  # without a file the key holds until the server ends
-        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "w", encoding="ascii") as file:
-            file.write(key)
-    return key
 
 
 # files and cases
@@ -540,34 +408,3 @@ def _text(body: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or len(value) > 4096 or "\0" in value:
         raise InputError(f"{name} is a text")
     return value
-
-
-def _read_notes(path: Path | None) -> dict[str, str]:
-    """Colours chosen before; none where the file is missing or damaged."""
-    if path is None:
-        return {}
-    try:
-        colors = json.loads(path.read_text(encoding="utf-8"))["colors"]
-        return {str(name): str(color) for name, color in colors.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _keeper(path: Path | None) -> Callable[[dict[str, str]], None] | None:
-    if path is None:
-        return None
-
-    def keep(colors: dict[str, str]) -> None:
-        from limnet.volume_io.atomic import atomic_write
-
-        text = json.dumps({"colors": colors})
-        with contextlib.suppress(OSError):  # colours are not worth an error
-            atomic_write(path, lambda p: _write_private(p, text))
-
-    return keep
-
-
-def _write_private(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(text)

@@ -38,11 +38,11 @@ def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: 
         SaveError: a file cannot be written.
     """
     if what == "session":
-        return [case.save_session(path)]
+        return [case.save_session(path, overwrite=overwrite)]
     if what == "labels":
         written = case.save_labels(path)
         return list(written) if isinstance(written, tuple) else [written]
-    marked = [n for n in case.objects if case._state_of(n).rounds]
+    marked = [n for n in case.objects if case.object(n).rounds]
     if what == "object":
         if name not in marked:
             raise InputError(f"object {name!r} has no result yet: mark it first")

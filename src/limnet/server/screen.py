@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from limnet.case import Case
 from limnet.case_object import CaseObject
 from limnet.errors import HistoryError, InputError
-from limnet.history import Book, History, ObjectState
+from limnet.history import Book, ObjectState
 from limnet.label_map import changed_labels, label_slice
 from limnet.live import Extent
 from limnet.prompt_json import prompt_from_json
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
 from limnet.server.display import DisplayVolume
 from limnet.server.events import Event
 from limnet.server.open_case import OpenCase
+from limnet.server.steps import mark_of, steps_done, steps_undone
 from limnet.slices import SliceMask, is_empty
 
 MAX_OBJECTS = 255  # the page holds one byte per voxel
@@ -179,25 +179,28 @@ class Screen:
     def state(self) -> dict[str, Any]:
         """Objects, history and marks as JSON values."""
         book = self.case._book
+        names = book.names
         return {
             "type": "state",
             "busy": self._busy,
             "kept": self.opened.path is not None,
             "objects": [
-                self._object(name, label, history.current)
-                for label, (name, history) in enumerate(book.histories.items(), start=1)
+                self._object(key, names[key], label, history.current)
+                for label, (key, history) in enumerate(book.histories.items(), start=1)
+                if key in names
             ],
-            "done": _steps(book.histories, book.done),
-            "undone": _undone_steps(book.histories, book.undone),
+            "next": len(book.histories) + 1,
+            "done": steps_done(book),
+            "undone": steps_undone(book),
         }
 
     # parts of the state
 
-    def _object(self, name: str, label: int, state: ObjectState) -> dict[str, Any]:
+    def _object(self, key: str, name: str, label: int, state: ObjectState) -> dict[str, Any]:
         areas = [0 if s is None else s.area for s in state.slices]
         filled = [i for i, n in enumerate(areas) if n]
         voxel = float(np.prod(self.case.volume.spacing)) / 1000
-        target = CaseObject(self.case, name)
+        target = CaseObject(self.case, key)
         return {
             "name": name,
             "label": label,
@@ -212,8 +215,9 @@ class Screen:
             "pending": len(state.pending),
             "rounds": len(state.rounds),
             "quality": [round(float(q), 2) if areas[i] else None for i, q in enumerate(state.quality)],
-            "marks": [mark for r in state.rounds if r.prompt is not None and (mark := _mark(r.prompt)) is not None],
-            "hint": self._hint(name, state),
+            "marks": [mark for r in state.rounds if r.prompt is not None and (mark := mark_of(r.prompt)) is not None],
+            "hint": self._hint(key, state),
+            "alternatives": not state.finished and target._last_answer() is not None,
         }
 
     def _centre(self, state: ObjectState, areas: list[int]) -> list[int] | None:
@@ -226,18 +230,17 @@ class Screen:
         point = self.case.view.points_from_view([index, top + height // 2, left + width // 2])
         return [int(p) for p in point]
 
-    def _hint(self, name: str, state: ObjectState) -> dict[str, Any] | None:
+    def _hint(self, key: str, state: ObjectState) -> dict[str, Any] | None:
         """The suggestion, kept as long as the object stays."""
         if not state.rounds or state.finished:
             return None
-        kept = self._hints.get(name)
+        kept = self._hints.get(key)
         if kept is None or kept[0] is not state:
-            kept = (state, self._suggested(name, ()))
-            self._hints[name] = kept
+            kept = (state, self._suggested(CaseObject(self.case, key), ()))
+            self._hints[key] = kept
         return kept[1]
 
-    def _suggested(self, name: str, skip: Iterable[int]) -> dict[str, Any] | None:
-        target = CaseObject(self.case, name)
+    def _suggested(self, target: CaseObject, skip: Iterable[int]) -> dict[str, Any] | None:
         try:
             hint = target.suggest(frozenset(skip))
         except InputError:
@@ -273,7 +276,7 @@ class Screen:
         if name not in objects:
             if not make:
                 raise InputError(f"there is no object {name!r} any more: choose another one")
-            if len(objects) >= MAX_OBJECTS:
+            if len(self.case._book.histories) >= MAX_OBJECTS:
                 raise InputError(f"the viewer shows up to {MAX_OBJECTS} objects: save, and open the volume again")
         return name
 
@@ -292,6 +295,25 @@ class Screen:
 
         def step(case: Case, **watch: Any) -> None:
             case.object(name).propagate(**watch)
+
+        return self.opened.submit(step, name).future
+
+    def _alternative(self, command: dict[str, Any]) -> Future[Any]:
+        """Take the next smaller (by = -1) or larger (1) answer to the last prompt."""
+        name, by = self._target(command), _whole(command, "by")
+        if by not in (-1, 1):
+            raise InputError("by is -1 for a smaller answer, 1 for a larger one")
+
+        def step(case: Case, **watch: Any) -> dict[str, Any]:
+            target = case.object(name)
+            answers = target.alternatives()
+            number = next((i for i, a in enumerate(answers) if a.chosen), None)
+            if number is None:
+                raise InputError("there is no other answer to the last prompt: click where it is wrong")
+            if not 0 <= number + by < len(answers):
+                raise InputError(f"this is the {'smallest' if by < 0 else 'largest'} answer: click where it is wrong")
+            target.choose(number + by, **watch)
+            return {"number": number + by, "of": len(answers)}
 
         return self.opened.submit(step, name).future
 
@@ -318,7 +340,8 @@ class Screen:
                     if not made:
                         raise
                     break
-            return {"objects": [n for n, h in case._book.histories.items() if h is not before.get(n)]}
+            book = case._book
+            return {"objects": [name for key, name in book.names.items() if book.histories[key] is not before.get(key)]}
 
         return self.opened.submit(step).future
 
@@ -345,7 +368,7 @@ class Screen:
     def _rename(self, case: Case, name: str, to: str) -> None:
         case.rename(name, to)
         if name in self.colors:
-            self._recolor({to: self.colors.pop(name)})
+            self._recolor({to: self.colors[name]})  # the old name keeps it, for undo
 
     def _recolor(self, colors: dict[str, str]) -> None:
         self.colors.update(colors)
@@ -357,7 +380,7 @@ class Screen:
         skip = command.get("skip", [])
         if not isinstance(skip, list) or not all(type(i) is int for i in skip):
             raise InputError("skip is a list of slices")
-        return {"hint": self._suggested(self._target(command), skip)}
+        return {"hint": self._suggested(self.case.object(self._target(command)), skip)}
 
     def _cancel(self, command: dict[str, Any]) -> dict[str, Any]:
         return {"cancelled": self.opened.cancel()}
@@ -386,6 +409,7 @@ class Screen:
 _COMMANDS: dict[str, Callable[[Screen, dict[str, Any]], Future[Any] | dict[str, Any]]] = {
     "prompt": Screen._prompt,
     "propagate": Screen._propagate,
+    "alternative": Screen._alternative,
     "accept": Screen._accept,
     "step": Screen._step,
     "edit": Screen._edit,
@@ -408,57 +432,6 @@ def _labels_patch(box: Extent, labels: NDArray[Any]) -> bytes:
 def _binary(header: dict[str, Any], data: NDArray[np.uint8]) -> bytes:
     text = json.dumps({**header, "size": data.size}).encode()
     return len(text).to_bytes(4, "little") + text + zlib.compress(np.ascontiguousarray(data).data, 1)
-
-
-def _mark(prompt: Prompt) -> dict[str, Any] | None:
-    """Where the user marked something, for markers on the screen; masks are seen without."""
-    if isinstance(prompt, Click):
-        return {"kind": "click", "points": [list(prompt.point)], "positive": prompt.positive}
-    if isinstance(prompt, Box):
-        return {"kind": "box", "points": [list(prompt.lo), list(prompt.hi)], "positive": True}
-    if isinstance(prompt, (Scribble, Lasso)) and prompt.points:
-        points = [list(p) for p in prompt.points]
-        return {"kind": prompt.kind, "points": points, "positive": prompt.positive}
-    return None
-
-
-def _steps(histories: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What each step was, oldest first."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append({"object": name, **_step_text(histories[name], seen[name])})
-    return result
-
-
-def _undone_steps(histories: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What redo would make again, the next one first."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in reversed(names):
-        seen[name] = seen.get(name, 0) + 1
-        result.append({"object": name, **_step_text(histories[name], histories[name].position + seen[name])})
-    return result
-
-
-def _step_text(history: History, position: int) -> dict[str, Any]:
-    """A step in words, and the slice it was made on."""
-    before, after = history.states[position - 1], history.states[position]
-    if after.finished != before.finished:
-        return {"text": "locked" if after.finished else "unlocked", "index": None}
-    if not after.rounds:
-        return {"text": "reset", "index": None}
-    last = after.rounds[-1]
-    if getattr(last, "accepted", False):
-        return {"text": "slice accepted", "index": last.index}
-    if last.prompt is None or len(after.rounds) == len(before.rounds):
-        return {"text": "propagated", "index": last.index}
-    kind: str = last.prompt.kind
-    if isinstance(last.prompt, MaskPrompt) and last.prompt.index is not None:
-        kind = "drawn by hand"
-    sign = "" if getattr(last.prompt, "positive", True) else " −"
-    return {"text": kind + sign, "index": last.index}
 
 
 def _whole(command: dict[str, Any], name: str) -> int:

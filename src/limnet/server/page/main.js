@@ -56,7 +56,7 @@ function hook(viewer) {
       window: viewer.volume?.window,
       look: { ...viewer.look },
       hidden: [...viewer.hidden],
-      objects: viewer.state.objects.map(({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint }) => ({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint })),
+      objects: viewer.state.objects.map(({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint, alternatives }) => ({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint, alternatives })),
       shown: viewer.volume ? viewer.state.objects.map((object) => viewer.volume.count(object.label)) : [],
       times: [...viewer.times],
       frames: viewer.frames,

@@ -43,7 +43,7 @@ export class Panel {
   _newRow() {
     const { viewer } = this;
     return el("li", { class: "active", "data-object": viewer.active },
-      el("span", { class: "swatch", style: { background: viewer.colorOf(viewer.state.objects.length + 1) } }),
+      el("span", { class: "swatch", style: { background: viewer.colorOf(viewer.state.next) } }),
       el("span", { class: "name" }, el("small", {}, String(viewer.state.objects.length + 1)), viewer.active),
       el("span", { class: "ml" }, "new"),
     );

@@ -8,7 +8,6 @@ import { Surface } from "./surface.js";
 import { Tools, runsOfSlice } from "./tools.js";
 import { Panel } from "./panel.js";
 import { SaveDialog, snapshot } from "./save.js";
-import { ask } from "./start.js";
 import { showHelp } from "./keys.js";
 
 const PALETTE = ["#ff6b6b", "#4cc9f0", "#ffd166", "#80ed99", "#c77dff", "#ff9f43", "#6c8cff", "#f783ac", "#2dd4bf", "#b5e048", "#e07a5f", "#a9b4c2"];
@@ -19,7 +18,7 @@ export class Viewer {
     this.hello = hello;
     this.start = start;
     this.ready = false;
-    this.state = { objects: [], done: [], undone: [], busy: null };
+    this.state = { objects: [], done: [], undone: [], next: 1, busy: null };
     this.active = "object 1";
     this.hidden = new Set();
     this.skip = [];
@@ -61,10 +60,10 @@ export class Viewer {
       });
       await new Promise((resolve, reject) => { this._opened = resolve; this._refused = reject; });
       for (const notice of this.meta.notices) toast(notice, { seconds: 20 });
-      const first = this.state.objects.find((object) => object.centre);
-      if (first) {
-        this.choose(this.state.objects[this.state.objects.length - 1].name);
-        this.moveCross(this.object?.centre || first.centre);
+      const last = this.state.objects[this.state.objects.length - 1];
+      if (last) {
+        this.choose(last.name);
+        this.moveCross(last.centre || this.cross);
       }
       $("#loading").hidden = true;
       this.ready = true;
@@ -88,7 +87,7 @@ export class Viewer {
     this.surface = null;
     this.hidden.clear();
     this.active = "object 1";
-    this.state = { objects: [], done: [], undone: [], busy: null };
+    this.state = { objects: [], done: [], undone: [], next: 1, busy: null };
     this.tools.draft = this.tools.rule = this.tools.hover = null;
   }
 
@@ -217,7 +216,11 @@ export class Viewer {
   }
 
   activeLabelOrNew() {
-    return this.activeLabel || this.state.objects.length + 1;
+    return this.activeLabel || this.state.next;
+  }
+
+  byLabel(label) {
+    return this.state.objects.find((object) => object.label === label) || null;
   }
 
   lockedLabels() {
@@ -225,13 +228,13 @@ export class Viewer {
   }
 
   colorOf(label) {
-    return this.state.objects[label - 1]?.color || PALETTE[(label - 1) % PALETTE.length];
+    return this.byLabel(label)?.color || PALETTE[(label - 1) % PALETTE.length];
   }
 
   _palette() {
     if (!this.volume) return;
     const entries = Object.fromEntries(this.state.objects.map((object) => [object.label, { color: object.color, visible: !this.hidden.has(object.name) }]));
-    const next = this.state.objects.length + 1;
+    const { next } = this.state;
     entries[next] = { color: this.colorOf(next), visible: true };
     const signature = JSON.stringify(entries);
     if (signature === this._paletteNow) return;
@@ -268,8 +271,7 @@ export class Viewer {
   }
 
   pickLabel(point) {
-    const label = this.volume.labels[this.volume.offset(point)];
-    const object = this.state.objects[label - 1];
+    const object = this.byLabel(this.volume.labels[this.volume.offset(point)]);
     if (object) this.choose(object.name);
   }
 
@@ -296,9 +298,8 @@ export class Viewer {
   async deleteObject(name) {
     const object = this.state.objects.find((o) => o.name === name);
     if (!object) return;
-    if (object.rounds && !(await ask(`Delete ${name} with its ${object.rounds} round${object.rounds === 1 ? "" : "s"}? Undo does not bring it back.`, "Delete"))) return;
     this.hidden.delete(name);
-    await this.edit("delete", name);
+    if (await this.edit("delete", name)) toast(`${name} was deleted.`, { action: { label: "Undo", run: () => this.step(-1) } });
   }
 
   async edit(action, object, more = {}) {
@@ -551,7 +552,7 @@ export class Viewer {
       return;
     }
     const { meta } = this;
-    const object = this.state.objects[this.volume.labels[this.volume.offset(point)] - 1];
+    const object = this.byLabel(this.volume.labels[this.volume.offset(point)]);
     const unit = meta.ct ? " HU" : "";
     const parts = [el("b", {}, `${this.volume.valueText(point)}${unit}`), `   voxel ${point.join(", ")}`];
     if (meta.oriented) {
