@@ -151,7 +151,7 @@ def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
         "data",
     ):
         assert field in read.header
-    assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,lost\n")
+    assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,dice_slices,lost\n")
     again: list[dict] = []
     run_suite(fake_suite(3), Disc(), out, progress=again.append)  # one case more: only that one is run
     assert {r["case"] for r in again} == {"case_02"}
@@ -303,7 +303,8 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
     plan.append(("cvpr25", fake_cvpr25.build(tmp_path / "cvpr25"), {}))
     jobs = [(str(tmp_path / f"{name}_two.json"), name, str(data), options) for name, data, options in plan]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    places = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     command += [*(str(path) for path in (two, few, pictures, clicks)), json.dumps(jobs)]
     done = subprocess.run(

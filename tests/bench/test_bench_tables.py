@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limnet.bench.published import published_names, published_table
@@ -22,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table_root(tmp_path_factory.mktemp("data"))
 
 
-KIDNEYS = {"kidney organ": 2, "kidney tumour": 2, "lung": 3, "colon": 4}
+KIDNEYS = {"kidney organ": 2, "kidney tumour": 2, "kidney without tumour": 2, "lung": 3, "colon": 4}
 FILMS = {f"seq {n} {kind}": 1 for n in range(1, 5) for kind in ("shaft", "parenchyma")}
 THREADS = {"seq 1 thread": 1, "seq 3 thread": 1}  # a class that is not in the paper's table
 
@@ -32,8 +33,8 @@ THREADS = {"seq 1 thread": 1, "seq 3 thread": 1}  # a class that is not in the p
     [
         ("table1", KIDNEYS),
         ("table2", KIDNEYS),
-        ("table4", {"left kidney": 12, "right kidney": 11, "aorta": 12, "spleen": 12, "esophagus": 12, "liver": 12}),
-        ("table5", {"colon cancer": 4, "pancreas tumour": 4}),
+        ("table4", {"left kidney": 18, "right kidney": 18, "aorta": 18, "spleen": 18, "esophagus": 18, "liver": 18}),
+        ("table5", {"colon cancer": 2, "pancreas tumour": 6}),
         ("table6", {**FILMS, **THREADS}),
     ],
 )
@@ -52,7 +53,14 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     assert head == "| method | prompts | " + " | ".join([*published.columns, *more]) + " | all |"
     ours = next(line for line in lines if line.startswith("| **disc 2**"))
     cells = [f"{results.curve(group=c)[-1]:.3f}" if c in cases else "–" for c in (*published.columns, *more)]
-    assert f"| {' | '.join(cells)} | {results.curve()[-1]:.3f} |" in ours
+    counted = [o for o in results.objects if o["group"] in published.columns]  # no class that the table lacks
+    last = {(r["case"], r["object"]): r["dice"] for r in results.table.rows}
+    mean = np.mean([last[o["case"], o["object"]] for o in counted])
+    assert f"| {' | '.join(cells)} | {mean:.3f} |" in ours
+    assert results.summary()["all"]["objects"] == len(counted) == sum(cases[c] for c in published.columns if c in cases)
+    assert any("All: without " in line for line in lines) == bool(more)
+    sliced = next(line for line in lines if line.startswith("| disc 2, per slice | 2 rounds |"))
+    assert f" {results.curve('dice_slices', shown[0])[-1]:.3f} " in sliced
     for row in published.rows:
         note = f" [{row.note}]" if row.note else ""
         line = next(x for x in lines if x.startswith(f"| {row.method} (published){note} | {row.prompts} |"))
@@ -63,8 +71,9 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
 def test_kidney_is_the_organ_with_its_tumour(root: Path):
     suite = build_suite("table1", root, SuiteOptions())
     case = suite.cases[0]
-    organ, tumour = suite.choice_of(case.name).objects(case, case.read_image())
+    organ, tumour, alone = suite.choice_of(case.name).objects(case, case.read_image())
     assert (organ.object, tumour.object) == ("kidney organ", "kidney tumour")
+    assert np.array_equal(alone.mask, organ.mask & ~tumour.mask), "label 1, as Mem3D's loader takes it"
     assert (organ.mask & tumour.mask).sum() == tumour.mask.sum() > 0
     assert organ.mask.sum() > tumour.mask.sum()
 
@@ -74,7 +83,7 @@ def test_data_that_is_not_there(root: Path, tmp_path: Path):
     suite = build_suite("table1", tmp_path, SuiteOptions(per_group=1))
     assert [case.name[:4] for case in suite.cases] == ["lung"]
     assert "kits19, msd-colon" in suite.note
-    assert [c.name[:5] for c in build_suite("table5", root / "Task10_Colon", SuiteOptions()).cases] == ["colon"] * 4
+    assert [c.name[:5] for c in build_suite("table5", root / "Task10_Colon", SuiteOptions()).cases] == ["colon"] * 2
     with pytest.raises(MissingFileError, match="kits19 in KiTS19"):
         build_suite("table1", root / "BTCV", SuiteOptions())
     with pytest.raises(InputError, match="no split 'test'"):
@@ -84,19 +93,36 @@ def test_data_that_is_not_there(root: Path, tmp_path: Path):
 
 
 def test_a_split_that_is_not_whole_is_told(root: Path):
-    told = "Held-out cases that are there, of those published: kits19 2 of 42, msd-lung 3 of 21, msd-colon 4 of 26."
+    told = "Cases that are there, of those published: kits19 2 of 42, msd-lung 3 of 21, msd-colon 4 of 26."
     assert told in build_suite("table1", root, SuiteOptions(per_group=1)).note
-    assert "Held-out" not in build_suite("table4", root, SuiteOptions()).note  # all 12
-    assert "Held-out" not in build_suite("table6", root, SuiteOptions()).note
-    assert "Held-out" not in build_suite("table1", root, SuiteOptions(split="train")).note
+    assert "that are there" not in build_suite("table4", root, SuiteOptions()).note  # all 18
+    assert "that are there" not in build_suite("table6", root, SuiteOptions()).note
+    assert "that are there" not in build_suite("table1", root, SuiteOptions(split="train")).note
+
+
+def test_whose_cases(root: Path):
+    """Table IV: TransUNet's training cases; Table V: fold 0 of 3DSAM-adapter for both parts, also when asked alone."""
+    held = {1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38}
+    numbers = {int(case.name[-4:]) for case in build_suite("table4", root, SuiteOptions()).cases}
+    assert numbers == {*range(1, 11), *range(21, 41)} - held
+    other = build_suite("table4", root, SuiteOptions(split="val"))
+    assert {int(case.name[-4:]) for case in other.cases} == held
+    suite = build_suite("table5", root, SuiteOptions())
+    assert [case.name for case in suite.cases] == ["colon_026", "colon_218"] + [
+        f"pancreas_{n:03d}" for n in (6, 10, 15, 16, 18, 19)
+    ]
+    assert suite.config()["parts"]["msd-colon"] == ["test", {"colon cancer": [1]}, {"protocol": "3dsam"}]
 
 
 def test_fusion_off_and_on(root: Path):
     suite = build_suite("table2", root, SuiteOptions())
     assert list(suite.variants) == [{"tau": 1.0}, {}]
     assert suite.config() != build_suite("table1", root, SuiteOptions()).config()
-    figure = build_suite("figure3", root, SuiteOptions())  # another name of the same
-    assert (figure.name, figure.config(), figure.title) == ("table2", suite.config(), suite.title)
+    figure = build_suite("figure3", root, SuiteOptions())
+    assert (figure.name, figure.rounds.rounds, suite.rounds.rounds, figure.published) == ("figure3", 10, 6, "table2")
+    assert figure.variants == suite.variants
+    assert [case.name for case in figure.cases] == [case.name for case in suite.cases]
+    assert build_suite("figure3", root, SuiteOptions(rounds=8)).rounds.rounds == 8
 
 
 def test_published_numbers():

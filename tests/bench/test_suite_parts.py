@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_used_stops_no_other(root: Path, text: str | Non
     with pytest.warns(UserWarning, match=r"msd-lung is not measured, its folder cannot be used: .*dataset\.json"):
         suite = build_suite("table1", root, SuiteOptions())
     assert {case.name.split("_")[0] for case in suite.cases} == {"case", "colon"}
-    there = "Held-out cases that are there, of those published: kits19 2 of 42, msd-colon 4 of 26."
+    there = "Cases that are there, of those published: kits19 2 of 42, msd-colon 4 of 26."
     assert suite.note == f"{there} Not measured, as their folders cannot be used: msd-lung."
     with pytest.raises(
         MissingFileError, match=r"(?s)expected msd-lung in Task06_Lung.*cannot be used: .*dataset\.json"

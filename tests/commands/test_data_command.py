@@ -6,10 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from limnet.cli import app
-from limnet.datasets.registry import dataset_names
+from limnet.datasets.counts import count_slices
+from limnet.datasets.registry import dataset_names, open_dataset
 from tests.helpers import fake_films
 from tests.helpers.fake_nifti import damage
 from tests.helpers.medical_sets import MEDICAL_SETS
+from tests.helpers.picture_sets import PICTURE_SETS
 
 
 def run(*args: str):
@@ -47,6 +49,35 @@ def test_faults_are_told_with_advice(tmp_path: Path):
     assert short.exit_code == 1
     assert "case_00001" not in short.output or "case_00002" not in short.output
     assert "and 1 more" in short.output
+
+
+def test_slices_are_counted_as_in_table_3(tmp_path: Path):
+    """The fake draws kidneys on three slices of every case, tumours on two of these; depths are 6 + number % 3."""
+    root = MEDICAL_SETS["kits19"](tmp_path / "kits19")
+    result = run("count", "kits19", str(root))
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    told = ["kidney", "9,", "kidney", "tumour", "6", "(in", "all", "15)"]
+    assert rows[1] == ["train", "3", "18", "9", "14072", *told]
+    assert rows[2] == ["val", "3", "22", "9", "1753", *told]
+    colon = MEDICAL_SETS["msd-colon"](tmp_path / "colon")
+    assert " 1034 " in run("count", "msd-colon", str(colon)).output
+    assert " 1034 " not in run("count", "msd-colon:protocol=3dsam", str(colon)).output  # other cases than the paper's
+    damage(root / "data/case_00002/segmentation.nii.gz")
+    result = run("count", "kits19", str(root))
+    assert result.exit_code == 1
+    assert "case_00002 is not counted: " in result.output
+
+
+def test_layers_of_a_picture_are_one_picture(tmp_path: Path):
+    """Table III counts the pictures of COCO + LVIS."""
+    dataset = open_dataset("coco-lvis", PICTURE_SETS["coco-lvis"](tmp_path))
+    for split in dataset.splits:
+        cases = dataset.cases(split)
+        found = count_slices(dataset, split)
+        assert (found.cases, found.slices) == (len(cases), len(cases))
+        assert found.filled == sum(bool(case.read_labels().any()) for case in cases)
+    assert sum(len(case.read_labels()) for case in dataset.all_cases()) > len(dataset.all_cases())
 
 
 def test_a_folder_that_is_another_data_set(tmp_path: Path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from limnet.datasets.davis585 import Davis585Dataset
+from limnet.datasets.mixes import load_mix
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.dataset_problems import problems
 from tests.helpers.fake_davis585 import FILMS, build
@@ -38,8 +39,18 @@ def test_films_are_not_torn_apart_for_training(root: Path):
     assert places["train"]
     assert places["val"]
     assert not places["test"]
-    with pytest.raises(InputError, match="protocol is 'all'; allowed are training and benchmark"):
+    with pytest.raises(InputError, match="protocol is 'all'; allowed are clean, benchmark, paper"):
         Davis585Dataset(root, protocol="all")  # type: ignore[arg-type]
+
+
+def test_all_585_as_the_paper_has_them(root: Path):
+    dataset = Davis585Dataset(root, protocol="paper")
+    train, test, whole = (
+        [c.name for c in cases] for cases in (dataset.cases("train"), dataset.cases("test"), dataset.all_cases())
+    )
+    assert train == test == whole
+    assert dataset.cases("val") == []
+    assert {d.protocol for d, _ in load_mix("paper-stage1", [("davis585", root)])} == {"paper"}
 
 
 def test_three_modes(root: Path):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from limnet.datasets.msd import (
-    COLON_HELD_OUT,
+    COLON,
+    PANCREAS,
     MsdColonDataset,
     MsdDataset,
     MsdLungDataset,
@@ -19,7 +20,7 @@ from limnet.datasets.msd import (
     divide,
     download_task,
 )
-from limnet.errors import MissingFileError
+from limnet.errors import InputError, MissingFileError
 from tests.helpers.dataset_problems import problems, read_all
 from tests.helpers.fake_msd import build
 from tests.helpers.fake_nifti import blocks, ct, write_nifti
@@ -45,7 +46,6 @@ def names(dataset: MsdDataset, split: str) -> list[str]:
 
 
 def test_colon_goes_by_the_published_numbers(good: Path):
-    assert len(COLON_HELD_OUT) == 26
     dataset = MsdColonDataset(good)
     assert names(dataset, "train") == ["colon_005", "colon_026"]
     assert names(dataset, "val") == ["colon_001", "colon_011", "colon_022", "colon_218"]  # colon_212 is in no list
@@ -55,18 +55,32 @@ def test_colon_goes_by_the_published_numbers(good: Path):
     assert names(MsdColonDataset(good / "Task10_Colon"), "train") == ["colon_005", "colon_026"]
 
 
-def test_the_others_keep_the_published_numbers_of_cases(good: Path):
-    lung, pancreas = MsdLungDataset(good), MsdPancreasDataset(good)
+def test_the_public_fold_of_3dsam_adapter(good: Path):
+    """Sizes of its fold 0; the colon list has 7 cases in common with Mem3D's, as a comparison of the files gives."""
+    for lists, sizes in ((COLON["3dsam"], (11, 26)), (PANCREAS["3dsam"], (28, 57))):
+        assert tuple(len(lists[split]) for split in ("val", "test")) == sizes
+        assert not lists["val"] & lists["test"]
+    assert len(COLON["mem3d"]["val"]) == 26
+    assert len(COLON["mem3d"]["val"] & COLON["3dsam"]["test"]) == 7
+    colon, pancreas = MsdColonDataset(good, protocol="3dsam"), MsdPancreasDataset(good)
+    assert pancreas.protocol == "3dsam"
+    assert names(colon, "test") == ["colon_026", "colon_218"]
+    assert names(colon, "train") == ["colon_001", "colon_005", "colon_011", "colon_022", "colon_212"]
+    assert names(pancreas, "test") == [f"pancreas_{n:03d}" for n in (6, 10, 15, 16, 18, 19)]
+    assert pancreas.cases("test")[0].labels == {1: "pancreas", 2: "cancer"}
+    for kind, known in ((MsdColonDataset, "mem3d, 3dsam"), (MsdLungDataset, "none")):
+        with pytest.raises(InputError, match=f"protocol 'fold1' is unknown.* are {known}"):
+            kind(good, protocol="fold1")
+
+
+def test_lung_keeps_the_published_share_of_cases(good: Path):
+    lung = MsdLungDataset(good)
     assert [len(names(lung, split)) for split in lung.splits] == [6, 3]  # two to one
-    assert [len(names(pancreas, split)) for split in pancreas.splits] == [14, 2, 4]  # 196 : 28 : 57 of 20
     assert names(lung, "val") == names(MsdLungDataset(good, seed=0), "val")
     assert names(lung, "val") != names(MsdLungDataset(good, seed=3), "val")
-    assert pancreas.cases("test")[0].labels == {1: "pancreas", 2: "cancer"}
     assert lung.cases("val")[0].window == (-1000.0, 400.0)
-    for count, shares in ((63, (42, 21)), (281, (196, 28, 57))):
-        splits = ("train", "val", "test")[: len(shares)]
-        places = divide([f"case_{i}" for i in range(count)], splits, shares, 0)
-        assert tuple(list(places.values()).count(split) for split in splits) == shares
+    places = divide([f"case_{i}" for i in range(63)], ("train", "val"), (42, 21), 0)
+    assert [list(places.values()).count(split) for split in ("train", "val")] == [42, 21]
 
 
 def test_every_case_reads_and_the_fakes_are_clean(good: Path):
@@ -129,17 +143,17 @@ def test_listed_files_that_are_not_there_are_named(bad: Path, monkeypatch: pytes
     assert len(problems(MsdColonDataset(bad)).splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("ignore:1 of 20 cases")
+@pytest.mark.filterwarnings("ignore:1 of 9 cases")
 def test_a_missing_file_moves_no_other_case_to_another_split(tmp_path: Path):
-    folder = build(tmp_path, "Task07_Pancreas")
+    folder = build(tmp_path, "Task06_Lung")
 
     def places() -> dict[str, str]:
-        dataset = MsdPancreasDataset(folder)
+        dataset = MsdLungDataset(folder)
         return {case.name: split for split in dataset.splits for case in dataset.cases(split)}
 
     whole = places()
-    (folder / "labelsTr" / "pancreas_001.nii.gz").unlink()
-    assert places() == {name: split for name, split in whole.items() if name != "pancreas_001"}
+    (folder / "labelsTr" / "lung_001.nii.gz").unlink()
+    assert places() == {name: split for name, split in whole.items() if name != "lung_001"}
 
 
 def test_another_task_is_refused(good: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from limnet.errors import InputError, InputTypeError
 from limnet.metrics import dice, iou
+from limnet.metrics.overlap import slice_dice
 
 pairs = array_shapes(min_dims=2, max_dims=3, max_side=5).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
@@ -39,6 +40,21 @@ def test_properties(pair, shuffler):
     shuffler.shuffle(order)
     one, other = (m.ravel()[order].reshape(m.shape) for m in (pred, truth))
     assert (dice(one, other), iou(one, other)) == (d, j)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_dice_of_slices(axis):
+    """Against the Dice of every slice alone; slices without object do not count."""
+    rng = np.random.default_rng(axis)
+    truth, pred = (np.moveaxis(rng.random((5, 6, 7)) > 0.6, 0, axis) for _ in range(2))
+    truth, pred = truth.copy(), pred.copy()
+    np.moveaxis(truth, axis, 0)[1] = False
+    np.moveaxis(pred, axis, 0)[2] = False
+    planes = zip(np.moveaxis(pred, axis, 0), np.moveaxis(truth, axis, 0), strict=True)
+    scores = [dice(p, t) for p, t in planes if t.any()]
+    assert len(scores) == 4
+    assert slice_dice(pred, truth, axis) == pytest.approx(np.mean(scores))
+    assert slice_dice(pred, np.zeros_like(truth), axis) == 1.0
 
 
 def test_empty():

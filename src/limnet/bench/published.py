@@ -67,9 +67,8 @@ def published_table(name: str) -> PublishedTable:
         PublishedRow(row["method"], row.get("prompts", ""), _values(row, found["columns"]), row.get("note", ""))
         for row in found["rows"]
     )
-    return PublishedTable(
-        found["title"], _content()["source"], tuple(found["columns"]), rows, tuple(found.get("caveats", ()))
-    )
+    caveats = (*_content()["caveats"], *found["caveats"])
+    return PublishedTable(found["title"], _content()["source"], tuple(found["columns"]), rows, caveats)
 
 
 def published_names() -> list[str]:

@@ -56,8 +56,8 @@ SUITES: dict[str, SuiteEntry] = {
         "limnet.bench.suites.interaction2d", "clicks to an IoU on GrabCut, Berkeley, SBD, DAVIS and DAVIS-585"
     ),
     "table1": SuiteEntry("limnet.bench.suites.table1", "Table I: KiTS19 kidney and tumour, MSD lung and colon"),
-    "table2": SuiteEntry("limnet.bench.suites.table2", "Table II and figure 3: the same with and without fusion"),
-    "figure3": SuiteEntry("limnet.bench.suites.table2", "Figure 3: another name of table2"),
+    "table2": SuiteEntry("limnet.bench.suites.table2", "Table II: the same with and without fusion"),
+    "figure3": SuiteEntry("limnet.bench.suites.figure3", "Figure 3: Table II over ten rounds"),
     "table4": SuiteEntry("limnet.bench.suites.table4", "Table IV: six organs of BTCV"),
     "table5": SuiteEntry("limnet.bench.suites.table5", "Table V: MSD pancreas tumour and colon cancer"),
     "table6": SuiteEntry("limnet.bench.suites.table6", "Table VI: EndoVis18 test sequences, video"),

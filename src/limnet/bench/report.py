@@ -164,13 +164,24 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
     for results in found:
         cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
         rows.append([f"**{results.name}**", _prompts(results), *cells, _last(results.curve())])
+        if table is not None and all("dice_slices" in row for row in results.table.rows):  # older files have none
+            sliced = [_last(results.curve("dice_slices", g)) if g in results.groups else "–" for g in groups]
+            rows.append([f"{results.name}, per slice", _prompts(results), *sliced, _last(results.curve("dice_slices"))])
     if table is not None:
         for row in table.rows:
             cells = [_share(row.values.get(group, math.nan)) for group in groups]
             rows.append([row.title, row.prompts, *cells, "–"])
     counts = [max(sum(o["group"] == g for o in results.objects) for results in found) for g in groups]
-    rows.append(["objects", "", *map(str, counts), str(max(len(results.objects) for results in found))])
-    return [f"Mean Dice after the last round ({rounds}).", "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+    rows.append(["objects", "", *map(str, counts), str(max(map(_counted, found)))])
+    text = f"Mean Dice after the last round ({rounds})."
+    if table is not None and (more := [group for group in groups if group not in known]):
+        text += f" All: without {', '.join(more)}, which the published table does not have."
+    return [text, "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+
+
+def _counted(results: BenchResults) -> int:
+    """Number of objects of the figures over all."""
+    return sum(o["group"] in results.counted for o in results.objects)
 
 
 def _round_tables(found: Sequence[BenchResults]) -> list[str]:
@@ -178,9 +189,9 @@ def _round_tables(found: Sequence[BenchResults]) -> list[str]:
     for results in found:
         rows = []
         for group in [*results.groups, None]:
-            some = [o for o in results.objects if group in (o["group"], None)]
+            number = _counted(results) if group is None else sum(o["group"] == group for o in results.objects)
             cells = [_share(value) for value in results.curve(group=group)]
-            rows.append([group or "all", str(len(some)), *cells, _seconds(results.median_seconds(group))])
+            rows.append([group or "all", str(number), *cells, _seconds(results.median_seconds(group))])
         numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
         parts += [f"**{results.name}**", "", *_table(["group", "objects", *numbers, "s/round"], rows), ""]
     return parts
@@ -192,6 +203,7 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
         "noc@85": "NoC@85",
         "noc@90": "NoC@90",
         "failed@85": "never .85",
+        "dice_slices_final": "Dice per slice",
         "dice_mean": "mean over rounds",
         "rounds_lost": "rounds lost",
         "compliance": "clicks obeyed",
@@ -205,7 +217,8 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
     ]
     text = (
         "NoC@q: mean number of rounds until Dice reaches q percent; an object that never does counts with all rounds. "
-        "Rounds lost: share of later rounds in which Dice fell by more than .02."
+        "Rounds lost: share of later rounds in which Dice fell by more than .02. Dice per slice: mean over the slices "
+        "that hold the object, after the last round; all other Dice are those of whole volumes."
     )
     return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
 

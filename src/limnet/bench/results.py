@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from limnet.bench.published import published_table
 from limnet.errors import FileFormatError, LimnetError, MissingFileError
 from limnet.metrics.table import Table
 from limnet.volume_io.atomic import atomic_write
@@ -58,22 +59,29 @@ class BenchResults:
         return sorted({str(o["group"]) for o in self.objects})
 
     @property
+    def counted(self) -> list[str]:
+        """Groups of the figures over all objects: the columns of the published table, all where it has none of them."""
+        name = self.header.get("published")
+        columns = published_table(name).columns if name else ()
+        return [group for group in self.groups if group in columns] or self.groups
+
+    @property
     def rounds(self) -> int:
         """Number of rounds of the object that took most."""
         return max((row["round"] for row in self.table.rows), default=0)
 
     def curve(self, column: str | None = None, group: str | None = None) -> list[float]:
-        """Mean of a column (None: `quality`) after every round over the objects of a group (None: all).
+        """Mean of a column (None: `quality`) after every round over the objects of a group (None: of `counted`).
 
         An ended object keeps its last value.
         """
         column = column or self.quality
-        found = self.table.summary(group, column) if self.table.rows else {}
+        found = self.table.summary(group or self.counted, column) if self.table.rows else {}
         values = [found[f"{column}@{i}"] for i in range(1, self.rounds + 1) if f"{column}@{i}" in found]
         return values + values[-1:] * (self.rounds - len(values)) if values else []
 
     def median_seconds(self, group: str | None = None) -> float:
-        """Median time of a round; NaN without any."""
+        """Median time of a round of all objects, or of a group; NaN without any."""
         some = [
             s
             for o, times in zip(self.objects, self.seconds, strict=False)
@@ -83,11 +91,11 @@ class BenchResults:
         return float(np.median(some)) if some else math.nan
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """`Table.summary` of every group and of "all"."""
+        """`Table.summary` of every group, and of those in `counted` as "all"."""
         if not self.table.rows:
             return {}
         by_group = {group: self.table.summary(group, self.quality) for group in self.groups}
-        return {**by_group, "all": self.table.summary(column=self.quality)}
+        return {**by_group, "all": self.table.summary(self.counted, self.quality)}
 
     def write(self, path: Path) -> None:
         """Write `path` (JSON) and the table beside it (.csv), each atomically.

@@ -16,7 +16,7 @@ from limnet.bench.protocol import NamedPredictor, PacedPredictor, Predictor, Ses
 from limnet.bench.watched import watched
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
-from limnet.metrics.overlap import dice
+from limnet.metrics.overlap import dice, slice_dice
 from limnet.simulation.clicks import RobotUser
 from limnet.volume import Volume
 
@@ -37,6 +37,7 @@ class RoundRow(NamedTuple):
         seconds: time of the round, of the method only.
         nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
         iou: intersection over union, None if the protocol does not count in it.
+        dice_slices: mean Dice of the slices that hold the object, None if the protocol has no use for it.
     """
 
     round: int
@@ -48,11 +49,12 @@ class RoundRow(NamedTuple):
     seconds: float
     nsd: float | None = None
     iou: float | None = None
+    dice_slices: float | None = None
 
     def values(self) -> dict[str, float]:
-        """The numbers for a table: dice, compliance, lost (0 or 1), nsd and iou where there is one; no times."""
+        """The numbers for a table, those that there are; lost is 0 or 1. No times."""
         found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost), "nsd": self.nsd}
-        found["iou"] = self.iou
+        found |= {"iou": self.iou, "dice_slices": self.dice_slices}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -130,6 +132,7 @@ class RobotRounds:
                     lost=fell(rows[-1].dice if rows else None, score),
                     seconds=seconds,
                     nsd=surface_score(mask, truth, volume.spacing, self.nsd_mm),
+                    dice_slices=slice_dice(mask, truth, axis),
                 )
             )
         if not rows:

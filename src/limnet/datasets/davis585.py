@@ -11,8 +11,9 @@ K of objectK is the rank of the object in that frame, not its DAVIS number. A ca
 "bike-packing_00075_object1".
 
 Three modes start from: nothing ("zero"), the video network's mask ("stm"), the superpixel mask ("sp"); `initial` reads
-them. Splits: there is none; the set was made as a benchmark, but LIM-Net trains on it. With protocol "training" films
-are divided into train and val by a hash, with "benchmark" all 585 are "test".
+them. Splits: there is none; the set was made as a benchmark, but LIM-Net trains on it. With protocol "clean" films are
+divided into train and val by a hash, with "benchmark" all 585 are "test", with "paper" (Table III of LIM-Net) all 585
+are both "train" and "test".
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from limnet.errors import InputError
 
 OBJECTS = 585
 MODES = ("zero", "stm", "sp")
+PROTOCOLS = ("clean", "benchmark", "paper")
 _MASK = re.compile(r"(object\d+)_(\d+)")
 
 
@@ -41,9 +43,9 @@ class Davis585Dataset(PictureSet):
 
     Args:
         root: see the layout.
-        fraction: share of films held out with protocol "training".
+        fraction: share of films held out with protocol "clean".
         seed: of that split.
-        protocol: "training" (train and val) or "benchmark" (test).
+        protocol: "clean" (train and val), "benchmark" (test) or "paper" (the same 585 in train and in test).
 
     Raises:
         InputError: another protocol.
@@ -61,10 +63,10 @@ class Davis585Dataset(PictureSet):
         root: Path | str,
         fraction: float = 0.2,
         seed: int = 0,
-        protocol: Literal["training", "benchmark"] = "training",
+        protocol: Literal["clean", "benchmark", "paper"] = "clean",
     ) -> None:
-        if protocol not in ("training", "benchmark"):
-            raise InputError(f"protocol is {protocol!r}; allowed are training and benchmark")
+        if protocol not in PROTOCOLS:
+            raise InputError(f"protocol is {protocol!r}; allowed are {', '.join(PROTOCOLS)}")
         self.protocol = protocol
         super().__init__(root, fraction, seed)
 
@@ -90,7 +92,13 @@ class Davis585Dataset(PictureSet):
 
     def split_of(self, case: LabelledCase) -> str | None:
         """By the protocol."""
-        return "test" if self.protocol == "benchmark" else self._split[case.patient]
+        if self.protocol == "clean":
+            return self._split[case.patient]
+        return "test" if self.protocol == "benchmark" else "train"
+
+    def cases(self, split: str) -> list[LabelledCase]:
+        """Cases of a split; with protocol "paper" the test set is the training set."""
+        return super().cases("train" if (self.protocol, split) == ("paper", "test") else split)
 
     def initial(self, case: LabelledCase, mode: str) -> NDArray[np.uint8]:
         """The mask that interaction starts from.

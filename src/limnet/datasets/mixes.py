@@ -70,7 +70,13 @@ MIXES: dict[str, Mix] = {
     # the open volumes and pictures; `load_mix(weights=)` says how often groups of their files are drawn
     "open": Mix((Part("open", 1.0, {"painted": True}),), paint=0.3),
     # the stages of the paper, by training images
-    "paper-stage1": Mix((*_parts(ishape=10_185, amos22_ct=6_263, davis585=585, coco_lvis=99_354), IN_HOUSE)),
+    "paper-stage1": Mix(
+        (
+            *_parts(ishape=10_185, amos22_ct=6_263, coco_lvis=99_354),
+            Part("davis585", 585, {"protocol": "paper"}),
+            IN_HOUSE,
+        )
+    ),
     "paper-stage2": Mix((*_parts(amos22_ct=6_263, msd_colon=1_034, msd_lung=1_140, kits19=14_072), IN_HOUSE)),
     "paper-stage3": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
     "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),

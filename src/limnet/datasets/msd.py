@@ -13,17 +13,18 @@ pancreas lie 2.5 to 7.5 mm apart. Tumours are tiny and most slices empty.
 
 Splits:
 
-- colon: Mem3D's list, 26 cases held out by number, the others train; colon_212 stands in neither of its lists and is
-  left out.
+- colon: Mem3D's list (protocol "mem3d"), 26 cases held out by number, the others train; colon_212 stands in neither of
+  its lists and is left out. Or fold 0 of 3DSAM-adapter's split.pkl (protocol "3dsam"), 89 / 11 / 26.
 - lung: nothing is published by number. The 64 / 32 of papers are the official training and test cases, and the test
   labels are hidden. A third of the 63 labelled cases is held out by a hash: 42 / 21.
-- pancreas: 196 / 28 / 57 of the 281 cases are the numbers of 3DSAM-adapter and PRISM; which cases is decided by a hash.
+- pancreas: fold 0 of 3DSAM-adapter's split.pkl (protocol "3dsam"), 196 / 28 / 57.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,14 +33,49 @@ from limnet.datasets.decathlon import DecathlonDataset
 from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, check_pair, nifti_files
 from limnet.datasets.splits import patient_share
+from limnet.errors import InputError
 
-COLON_HELD_OUT = frozenset(
-    (
-        *(1, 11, 22, 30, 40, 50, 61, 72, 81, 91, 100, 111, 120),
-        *(131, 140, 154, 161, 175, 181, 192, 201, 203, 207, 213, 215, 218),
-    )
-)
-COLON_LEFT_OUT = frozenset((212,))
+Lists = Mapping[str | None, frozenset[int]]
+"""Split -> numbers of its cases, None for those left out; all others train."""
+
+COLON: dict[str, Lists] = {
+    "mem3d": {
+        "val": frozenset(
+            (
+                *(1, 11, 22, 30, 40, 50, 61, 72, 81, 91, 100, 111, 120),
+                *(131, 140, 154, 161, 175, 181, 192, 201, 203, 207, 213, 215, 218),
+            )
+        ),
+        None: frozenset((212,)),
+    },
+    "3dsam": {
+        "val": frozenset((15, 38, 54, 77, 114, 124, 134, 140, 168, 192, 206)),
+        "test": frozenset(
+            (
+                *(8, 9, 26, 30, 40, 46, 91, 95, 98, 104, 129, 133, 136, 141, 142, 145),
+                *(163, 164, 181, 194, 202, 205, 207, 208, 215, 218),
+            )
+        ),
+    },
+}
+PANCREAS: dict[str, Lists] = {
+    "3dsam": {
+        "val": frozenset(
+            (
+                *(56, 61, 64, 81, 86, 89, 99, 102, 106, 125, 127, 130, 158, 169, 222, 243),
+                *(249, 253, 297, 309, 315, 329, 342, 351, 379, 388, 392, 395),
+            )
+        ),
+        "test": frozenset(
+            (
+                *(6, 10, 15, 16, 18, 19, 21, 24, 29, 46, 49, 50, 87, 104, 111, 119, 129, 131, 149, 167),
+                *(183, 193, 200, 215, 226, 230, 239, 244, 246, 254, 259, 261, 269, 285, 289, 294, 299),
+                *(301, 303, 310, 320, 323, 326, 330, 345, 346, 347, 354, 377, 387, 389, 398),
+                *(401, 406, 409, 412, 419),
+            )
+        ),
+    }
+}
 
 
 class MsdDataset(DecathlonDataset):
@@ -50,10 +86,12 @@ class MsdDataset(DecathlonDataset):
         fraction: not used, the sizes of the splits are published.
         seed: of the hash where cases are chosen by it.
         channel: which volume of 4-D images; these three tasks are 3-D.
+        protocol: whose lists divide the cases; the first one of the task by default.
         download: get the archive from the decathlon's owner if the task is not there (MONAI does it and verifies its
             checksum; several GB). Nothing is downloaded otherwise.
 
     Raises:
+        InputError: a protocol that the task does not have.
         MissingFileError: the folder does not look like the task, or not one case that it lists has both files.
         FileFormatError: dataset.json lacks its lists.
     """
@@ -63,6 +101,7 @@ class MsdDataset(DecathlonDataset):
     task: ClassVar[str]
     labelled: ClassVar[int]  # cases with labels in the archive
     window: ClassVar[tuple[float, float]]
+    protocols: ClassVar[Mapping[str, Lists]] = {}  # published lists
     shares: ClassVar[tuple[int, ...]] = ()  # cases in each split, where only numbers are published
 
     def __init__(
@@ -71,8 +110,13 @@ class MsdDataset(DecathlonDataset):
         fraction: float = 0.2,
         seed: int = 0,
         channel: int = 0,
+        protocol: str | None = None,
         download: bool = False,
     ) -> None:
+        if protocol is not None and protocol not in self.protocols:
+            known = ", ".join(self.protocols) or "none: no list of its cases has been published"
+            raise InputError(f"protocol {protocol!r} is unknown; those of {self.title} are {known}")
+        self.protocol = protocol or next(iter(self.protocols), None)
         root = Path(root)
         if download and not any((place / "dataset.json").is_file() for place in (root, root / self.task)):
             root = download_task(self.task, root)
@@ -93,6 +137,15 @@ class MsdDataset(DecathlonDataset):
     def prefix(self) -> str:
         """What file names begin with: "colon_"."""
         return f"{self.task.split('_')[1].lower()}_"
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """By the protocol's lists, or by the hash where there are none."""
+        if self.protocol is None:
+            return super().split_of(case)
+        match = re.fullmatch(rf"{self.prefix}(\d+)", case.name)
+        number = int(match[1]) if match else -1
+        lists = self.protocols[self.protocol]
+        return next((split for split, numbers in lists.items() if number in numbers), "train")
 
     def all_cases(self) -> list[LabelledCase]:
         """A case for each pair, with the customary window."""
@@ -123,14 +176,10 @@ class MsdColonDataset(MsdDataset):
     title = "MSD Task10 Colon"
     task = "Task10_Colon"
     layout = "Task10_Colon/dataset.json\nTask10_Colon/imagesTr/colon_001.nii.gz\nTask10_Colon/labelsTr/colon_001.nii.gz"
+    splits = ("train", "val", "test")
     labelled = 126
     window = (-160.0, 240.0)
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """Mem3D's list."""
-        match = re.fullmatch(r"colon_(\d+)", case.name)
-        number = int(match[1]) if match else -1
-        return None if number in COLON_LEFT_OUT else "val" if number in COLON_HELD_OUT else "train"
+    protocols = COLON
 
 
 class MsdLungDataset(MsdDataset):
@@ -156,7 +205,7 @@ class MsdPancreasDataset(MsdDataset):
     splits = ("train", "val", "test")
     labelled = 281
     window = (-160.0, 240.0)
-    shares = (196, 28, 57)
+    protocols = PANCREAS
 
 
 def divide(patients: list[str], splits: tuple[str, ...], shares: tuple[int, ...], seed: int) -> dict[str, str]:

@@ -30,6 +30,33 @@ def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float(2 * np.count_nonzero(pred & truth) / total) if total else 1.0
 
 
+def slice_dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int = 0) -> float:
+    """Mean Dice of the slices that hold the object, each slice counting alike.
+
+    >>> truth = np.array([[[1, 1]], [[1, 0]], [[0, 0]]], dtype=bool)
+    >>> slice_dice(np.array([[[1, 1]], [[0, 0]], [[1, 1]]], dtype=bool), truth)
+    0.5
+
+    Args:
+        pred: (D, H, W) bool.
+        truth: The same shape, bool.
+        axis: Slice axis.
+
+    Returns:
+        0 to 1; 1 where no slice holds the object.
+
+    Raises:
+        InputError: Masks of different shapes, or not 3D.
+        InputTypeError: Anything but bool arrays.
+    """
+    check_masks(pred, truth)
+    across = tuple(a for a in range(pred.ndim) if a != axis)
+    sizes = truth.sum(across)
+    held = sizes > 0
+    scores = 2 * (pred & truth).sum(across)[held] / (sizes + pred.sum(across))[held]
+    return float(scores.mean()) if held.any() else 1.0
+
+
 def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Intersection over union (Jaccard index), |P and T| / |P or T|.
 

@@ -7,7 +7,7 @@ import json
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -116,13 +116,13 @@ class Table:
         """
         return {key: [v for r, v in curve if r > 0] for key, curve in self._courses(column, group).items()}
 
-    def summary(self, group: str | None = None, column: str = "dice") -> dict[str, float]:
+    def summary(self, group: str | Collection[str] | None = None, column: str = "dice") -> dict[str, float]:
         """The figures of a benchmark, ready for a logger.
 
         An object whose rounds ended early (nothing was left to click on) keeps its last value in all later rounds.
 
         Args:
-            group: Only rows of this group.
+            group: Only rows of this group, or of these groups.
             column: The quality that is summarised.
 
         Returns:
@@ -211,10 +211,13 @@ class Table:
                 f"{path} is no table of results ({error}); one written by to_json is expected"
             ) from error
 
-    def _of(self, group: str | None) -> list[dict[str, Any]]:
-        return [row for row in self.rows if group is None or row["group"] == group]
+    def _of(self, group: str | Collection[str] | None) -> list[dict[str, Any]]:
+        wanted = {group} if isinstance(group, str) else group
+        return [row for row in self.rows if wanted is None or row["group"] in wanted]
 
-    def _courses(self, column: str, group: str | None) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    def _courses(
+        self, column: str, group: str | Collection[str] | None
+    ) -> dict[tuple[str, str], list[tuple[int, float]]]:
         """(round, value) of each object, from round 0 or 1 on without a gap."""
         found: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for row in self._of(group):

@@ -15,7 +15,7 @@ from limnet.bench.protocol import Session, Voxel
 from limnet.bench.rounds import RoundRow, fell, object_seed, surface_score, timed_mask
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
-from limnet.metrics.overlap import dice
+from limnet.metrics.overlap import dice, slice_dice
 from limnet.simulation.clicks import RobotUser
 from limnet.volume import Volume
 
@@ -79,5 +79,6 @@ class SlicePointRounds:
             score = dice(mask, truth)
             lost = fell(rows[-1].dice if rows else None, score)
             surface = surface_score(mask, truth, volume.spacing, self.nsd_mm)
-            rows.append(RoundRow(number, score, None, None, click_compliance(mask, clicks), lost, seconds, surface))
+            obeyed, sliced = click_compliance(mask, clicks), slice_dice(mask, truth, axis)
+            rows.append(RoundRow(number, score, None, None, obeyed, lost, seconds, surface, dice_slices=sliced))
         return rows

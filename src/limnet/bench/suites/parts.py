@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Part:
         common: other folders are laid out like it too (images beside masks), so that the root itself is taken for it
             by its name alone, or where the part is asked for.
         cases: published number of cases of that split, if it is known.
+        options: arguments of the data set besides its folder.
     """
 
     dataset: str
@@ -39,6 +40,7 @@ class Part:
     merge: Mapping[str, tuple[int, ...]] | None = None
     common: bool = False
     cases: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def join(
@@ -52,8 +54,9 @@ def join(
     group: Grouping | None = None,
     variants: Sequence[Mapping[str, Any]] = ({},),
     note: str = "",
+    published: str | None = None,
 ) -> Suite:
-    """A suite of all parts that are there; its published table is the one of its name, if there is one.
+    """A suite of all parts that are there.
 
     limnet models run the method of the paper, whatever settings they come with, unless the options say otherwise.
 
@@ -69,6 +72,7 @@ def join(
         group: see `Suite`; by default the object's label.
         variants: see `Suite`.
         note: see `Suite`.
+        published: see `Suite`; by default the table of the suite's name, if there is one.
 
     Raises:
         MissingFileError: none of them is there, or can be used.
@@ -112,17 +116,17 @@ def join(
         choice=base,
         group=group,
         choices=choices,
-        parts={part.dataset: [options.split or part.split, part.merge] for part in parts},
+        parts={part.dataset: [options.split or part.split, part.merge, dict(part.options)] for part in parts},
         variants=variants,
         method="paper",
-        published=name if name in published_names() else None,
+        published=published or (name if name in published_names() else None),
         note=" ".join(text for text in (note, told_fewer(fewer), missing, broken) if text),
     )
 
 
 def told_fewer(fewer: Sequence[str]) -> str:
     """The sentence on data sets that lack cases, "" where none does; entries are such as "kits19 41 of 42"."""
-    return f"Held-out cases that are there, of those published: {', '.join(fewer)}." if fewer else ""
+    return f"Cases that are there, of those published: {', '.join(fewer)}." if fewer else ""
 
 
 def chosen_parts(name: str, options: SuiteOptions, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +177,7 @@ def _opened(root: Path, part: Part, asked: bool = False) -> tuple[LabelledDatase
     for folder in (*(root / name for name in part.folders), *([root] if itself else [])):
         if folder.is_dir():
             try:
-                return cls(folder), None
+                return cls(folder, **part.options), None
             except (MissingFileError, FileFormatError) as error:
                 # The root holds all sets: that it is not this one itself is no fault.
                 if folder != root or root.resolve().name in part.folders or isinstance(error, FileFormatError):

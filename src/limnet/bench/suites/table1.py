@@ -7,8 +7,9 @@ from pathlib import Path
 from limnet.bench.suite import Suite, SuiteOptions
 from limnet.bench.suites.parts import Part, join
 
+KIDNEY = {"kidney organ": (1, 2), "kidney tumour": (2,), "kidney without tumour": (1,)}  # organ: 1, or 1 and 2?
 PARTS = (
-    Part("kits19", ("KiTS19", "kits19"), "val", {"kidney organ": (1, 2), "kidney tumour": (2,)}, cases=42),
+    Part("kits19", ("KiTS19", "kits19"), "val", KIDNEY, cases=42),
     Part("msd-lung", ("Task06_Lung",), "val", {"lung": (1,)}, cases=21),
     Part("msd-colon", ("Task10_Colon",), "val", {"colon": (1,)}, cases=26),
 )

@@ -1,4 +1,4 @@
-"""Table II and figure 3 (`figure3` is another name of it): Table I with and without fusion, Dice per round."""
+"""Table II: Table I with and without fusion."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from limnet.bench.suites.parts import join
 from limnet.bench.suites.table1 import PARTS
 
 VARIANTS: tuple[dict[str, float], ...] = ({"tau": 1.0}, {})
+NOTE = "tau=1.0 is the method without fusion."
 
 
 def build(root: Path, options: SuiteOptions) -> Suite:
-    """Every model runs twice: tau=1 keeps the new mask always (without MRF), then with the model's own tau."""
-    title = "Table II and figure 3: with and without fusion"
-    return join("table2", title, root, options, PARTS, variants=VARIANTS, note="tau=1.0 is the method without fusion.")
+    """Every model runs twice: tau=1 keeps the new mask always (without MRF), then with fusion."""
+    title = "Table II: with and without fusion"
+    return join("table2", title, root, options, PARTS, variants=VARIANTS, note=NOTE)

@@ -24,7 +24,9 @@ NAMES = {
 def build(root: Path, options: SuiteOptions) -> Suite:
     """Every class of a sequence is one object, frames are slices; groups are the columns of the table."""
     parts = (Part("endovis18", ("EndoVis18", "endovis18"), "test", cases=4),)
-    return join("table6", "Table VI: EndoVis18 test sequences", root, options, parts, group=sequence_and_class)
+    note = "Dice is that of a whole sequence; per slice: the mean over the frames that show the class."
+    title = "Table VI: EndoVis18 test sequences"
+    return join("table6", title, root, options, parts, group=sequence_and_class, note=note)
 
 
 def sequence_and_class(case: str, label: str) -> str:
