@@ -91,6 +91,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     collect.add_argument("--seed", type=seed, default=0)
     collect.add_argument("--threads", type=whole(0), default=0)
+    collect.add_argument("--device", default="cpu", help="where the model computes, such as cuda (default: cpu)")
     collect.add_argument("--smoke", action="store_true", help="two small synthetic volumes, two rounds")
     train = commands.add_parser("train", help="train on a defect set")
     train.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
@@ -118,7 +119,7 @@ def collect(args: argparse.Namespace) -> None:
         args.cases, args.rounds, args.corrupted = 2, 2, 4
     if args.threads:
         torch.set_num_threads(args.threads)
-    segmenter = InteractiveSegmenter.from_pretrained(args.model, settings={"tau": 1.0})
+    segmenter = InteractiveSegmenter.from_pretrained(args.model, device=args.device, settings={"tau": 1.0})
     own = {**(Settings.paper().to_json() if args.scope == "volume" else {}), **parse_settings(args.setting)}
     found, start = DefectRows(), time.monotonic()
     starts = None if args.starts is None else StartRows()
