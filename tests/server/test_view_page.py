@@ -242,7 +242,7 @@ def test_suggestion_acceptance_and_marked_slices(page):
     assert f"Slice {hint['index']}" in page.text("#hint")
     page.press("n")
     page.wait(f"limnet.state().cross[0] === {hint['index']}")
-    assert "quality" in page.text("#toasts")
+    assert "quality" in page.text("#hint")
     page.press("a")
     state = page.settled(2)
     assert state["objects"][0]["accepted"] == [hint["index"]]

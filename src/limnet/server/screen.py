@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from limnet.case import Case
 from limnet.case_object import CaseObject
@@ -221,13 +222,20 @@ class Screen:
         }
 
     def _centre(self, state: ObjectState, areas: list[int]) -> list[int] | None:
+        """A voxel well inside of the object, on its largest slice."""
         if not any(areas):
             return None
         index = int(np.argmax(areas))
-        stored = state.slices[index]
-        assert stored is not None
-        top, left, height, width = stored.box
-        point = self.case.view.points_from_view([index, top + height // 2, left + width // 2])
+        return self._inside(state.slices[index], index)
+
+    def _inside(self, stored: SliceMask | None, index: int) -> list[int] | None:
+        """The voxel of slice `index` where a stored mask is thickest."""
+        if stored is None:
+            return None
+        top, left, _, _ = stored.box
+        depth = distance_transform_edt(np.pad(stored.levels() >= 128, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        point = self.case.view.points_from_view([index, top + int(row), left + int(column)])
         return [int(p) for p in point]
 
     def _hint(self, key: str, state: ObjectState) -> dict[str, Any] | None:
@@ -246,25 +254,16 @@ class Screen:
         except InputError:
             return None
         state = target._state
-        stored = state.slices[hint.index]
-        centre = None
-        near = stored if not is_empty(stored) else self._nearest(state, hint.index)
-        if near is not None:
-            top, left, height, width = near.box
-            point = self.case.view.points_from_view([hint.index, top + height // 2, left + width // 2])
-            centre = [int(p) for p in point]
+        near = min(
+            (i for i, s in enumerate(state.slices) if not is_empty(s)), key=lambda i: abs(i - hint.index), default=None
+        )
         return {
             "index": hint.index,
             "score": round(hint.score, 3),
             "reason": hint.reason,
             "good": hint.score < GOOD_ENOUGH,
-            "centre": centre,
+            "centre": None if near is None else self._inside(state.slices[near], hint.index),
         }
-
-    @staticmethod
-    def _nearest(state: ObjectState, index: int) -> SliceMask | None:
-        filled = [i for i, s in enumerate(state.slices) if not is_empty(s)]
-        return state.slices[min(filled, key=lambda i: abs(i - index))] if filled else None
 
     # commands
 

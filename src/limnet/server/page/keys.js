@@ -8,14 +8,14 @@ const LIST = [
     ["T", "object or not (+/−)"], ["Shift, right click", "the opposite for once"], ["[ ]", "brush size"], ["Enter", "carry hand-drawn slices through the volume; use a 3-D box"],
     [", .", "a smaller or larger answer to the last click"], ["Esc", "cancel the running round, or what is being drawn"],
   ]],
-  ["Objects", [
-    ["E or M", "next object"], ["1 – 9", "choose an object"], ["Alt + click", "choose the object under the pointer"], ["R", "reset the object"],
-    ["V", "show or hide masks"], ["Shift + V", "show or hide this object"],
-  ]],
   ["Looking", [
     ["N", "look here next"], ["A", "accept this slice: it stays as it is"], ["PgUp / PgDn", "previous / next marked slice"], ["Wheel, ↑ ↓", "slices"],
     ["Ctrl + wheel", "zoom"], ["Middle button, Space + drag", "move the picture"], ["Right drag", "window: brightness and contrast"], ["F", "fit"],
     ["Shift + move", "all planes follow the pointer"], ["C", "crosshair"], ["K", "ruler"], ["O  G  H", "outline, markers, crosshair on or off"],
+  ]],
+  ["Objects", [
+    ["E or M", "next object"], ["1 – 9", "choose an object"], ["Alt + click", "choose the object under the pointer"], ["R", "reset the object"],
+    ["V", "show or hide masks"], ["Shift + V", "show or hide this object"],
   ]],
   ["Steps", [["Ctrl + Z", "undo"], ["Ctrl + Shift + Z, Ctrl + Y", "redo"], ["Ctrl + S", "save"], ["?", "this list"]]],
 ];

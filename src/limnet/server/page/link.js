@@ -99,11 +99,13 @@ export class Channel {
     const socket = new WebSocket(`ws://${location.host}/api/cases/${this.session}/channel`, protocols);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
-    socket.onopen = () => {
-      this.delay = 500;
-      this.handlers.onState("open");
-    };
+    let welcome = false;
     socket.onmessage = ({ data }) => {
+      if (!welcome) { // a server that refuses us opens the line, too, but sends nothing
+        welcome = true;
+        this.delay = 500;
+        this.handlers.onState("open");
+      }
       this.queue = this.queue.then(() => this.handle(data)).catch((error) => console.warn(error));
     };
     socket.onclose = (event) => {

@@ -102,10 +102,19 @@ export class Panel {
     input.select();
   }
 
-  _hint() {
+  /** Say why a slice was gone to, and draw the eye there. */
+  tellHint(hint) {
+    this._hint(hint);
+    const section = $("#hint-section");
+    section.classList.remove("flash");
+    void section.offsetWidth; // starts the animation anew
+    section.classList.add("flash");
+  }
+
+  _hint(told = null) {
     const { viewer } = this;
     const object = viewer.object;
-    const hint = object?.hint;
+    const hint = told || object?.hint;
     const text = $("#hint");
     text.className = "";
     $("#go-hint").disabled = !hint;
@@ -114,7 +123,7 @@ export class Panel {
     if (object?.finished) text.replaceChildren("This object is locked. Unlock it to change it.");
     else if (!object?.rounds) text.replaceChildren("Click on the structure, on a slice where it is large.");
     else if (!hint) text.replaceChildren(el("b", {}, "Every slice was looked at."), " Save when you are done.");
-    else if (hint.good) {
+    else if (hint.good && !told) {
       text.className = "good";
       text.replaceChildren(el("b", {}, "Nothing doubtful is left."), " You can stop here: look through the slices once more, then save.");
     } else text.replaceChildren(el("b", {}, `Slice ${hint.index}: `), hint.reason);

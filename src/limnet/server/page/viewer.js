@@ -412,7 +412,7 @@ export class Viewer {
     const point = hint.centre ? [...hint.centre] : [...this.cross];
     point[this.meta.axis] = hint.index;
     this.moveCross(point);
-    toast(`Slice ${hint.index}: ${hint.reason}${hint.good ? ". It looks good" : ""}`);
+    this.panel.tellHint(hint);
   }
 
   /** To the marked slice before or after this one. */

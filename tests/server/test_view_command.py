@@ -1,0 +1,94 @@
+"""`limnet view` as a program: killed without warning, started again, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import limnet
+from limnet.commands.view import chosen
+from limnet.errors import MissingFileError
+from tests.helpers.browser import ViewerPage, find_chromium, launched
+from tests.helpers.small_segmenter import small_segmenter
+from tests.helpers.view_server import BALL, write_phantom
+
+
+def start(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
+    """The program on the phantom, and the address it prints."""
+    command = [sys.executable, "-c", "from limnet.cli import main; main()", "view", "ct.nii.gz", "--no-browser"]
+    command += ["--port", str(port), "--model", str(folder / "model")]
+    package = str(Path(limnet.__file__).parents[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": package,
+        "LIMNET_SESSIONS": str(folder / "sessions"),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    found = re.search(r"http://\S+", process.stdout.readline())
+    assert found, process.poll()
+    return process, found.group()
+
+
+def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(tmp_path):
+    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
+    find_chromium()
+    write_phantom(tmp_path / "ct.nii.gz")
+    small_segmenter().save_pretrained(tmp_path / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process, address = start(tmp_path, port)
+    try:
+        with launched() as browser:
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            page = ViewerPage(context, expected=["ERR_CONNECTION", "ERR_EMPTY", "WebSocket", "does not answer"])
+            page.goto(address)
+            page.wait_ready()
+            page.look_at(BALL)
+            page.click("axial", BALL)
+            before = page.settled(1)
+            page.wait("limnet.state().saved === 'All steps saved'")
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+            page.wait("!document.querySelector('#banner').hidden")
+            assert "nothing is lost" in page.text("#banner")
+            process, _ = start(tmp_path, port)
+            page.wait("document.querySelector('#banner').hidden")
+            after = page.settled(1)
+            assert after["objects"] == before["objects"]
+            assert after["shown"] == before["shown"]
+            page.press("Control+z")
+            page.settled(0)
+            assert page.label_at(BALL) == 0
+            page.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def test_what_the_argument_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ct = write_phantom(tmp_path / "ct.nii.gz")
+    assert chosen(None) == (tmp_path, None)
+    assert chosen(Path("ct.nii.gz")) == (tmp_path, ct)
+    assert chosen(tmp_path) == (tmp_path, None)
+    (tmp_path / "results.json").write_text(json.dumps({"image": "ct.nii.gz"}))
+    assert chosen(tmp_path) == (tmp_path, ct)
+    (tmp_path / "results.json").write_text(json.dumps({"image": "/etc/passwd"}))
+    assert chosen(tmp_path) == (tmp_path, None)
+    with pytest.raises(MissingFileError):
+        chosen(Path("nothing.nii.gz"))
