@@ -28,7 +28,7 @@ from limnet.engine import Engine
 from limnet.metrics.interaction import clicks_to_quality
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotUser
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 WHOLE, WINDOW = "whole slice", "window at true scale"

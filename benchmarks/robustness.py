@@ -25,7 +25,7 @@ from limnet.bench.studies.sweep import Measure, sweep
 from limnet.bench.studies.tables import checkpoints, common_rows, groups_of, markdown, mean_dice, of_group, of_variant
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotUser
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 CLEAN = "as it is"

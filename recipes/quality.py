@@ -232,7 +232,7 @@ def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
     """Write a small defect set of damaged masks on synthetic slices."""
     from limnet.datasets.synthetic import SyntheticDataset
     from limnet.quality.defect_rows import DefectRows
-    from limnet.view import SliceView
+    from limnet.slice_view import SliceView
     from limnet.volume import Volume
 
     rows, rng = DefectRows(size=32), np.random.default_rng(seed)

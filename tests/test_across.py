@@ -9,7 +9,7 @@ import pytest
 from limnet.across import joined, look_across
 from limnet.case import Case
 from limnet.settings import Settings
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.fake_engine import ThresholdPredictor, fake_case, fake_engine
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from limnet.neighbour import Neighbour, neighbour
+from limnet.slice_view import SliceView
 from limnet.slices import pack
-from limnet.view import SliceView
 from limnet.volume import Volume
 
 DEPTH = 30

@@ -21,6 +21,7 @@ from limnet._version import __version__
 
 if TYPE_CHECKING:
     from limnet.case import Case
+    from limnet.notebook import view
     from limnet.prompts import Box, Click, Lasso, MaskPrompt, Scribble
     from limnet.segmenter import InteractiveSegmenter
     from limnet.volume import Volume
@@ -34,9 +35,21 @@ _HOMES = {
     "Box": "limnet.prompts",
     "Lasso": "limnet.prompts",
     "MaskPrompt": "limnet.prompts",
+    "view": "limnet.notebook",
 }
 
-__all__ = ["Box", "Case", "Click", "InteractiveSegmenter", "Lasso", "MaskPrompt", "Scribble", "Volume", "__version__"]
+__all__ = [
+    "Box",
+    "Case",
+    "Click",
+    "InteractiveSegmenter",
+    "Lasso",
+    "MaskPrompt",
+    "Scribble",
+    "Volume",
+    "__version__",
+    "view",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limnet.engine import Predictor
 from limnet.prompts import Prompt2D
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 LEAST_SLICES = 3  # thinner stacks show nothing across
 

@@ -21,8 +21,8 @@ from limnet.label_map import label_slice, stored_levels
 from limnet.rounds import Bench
 from limnet.session_volume import describe, packed_voxels
 from limnet.settings import Settings
+from limnet.slice_view import SliceView
 from limnet.slices import dense_mask, is_empty
-from limnet.view import SliceView
 from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write
 

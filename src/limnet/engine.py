@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from limnet.interaction.features import FeatureCache
     from limnet.neighbour import Neighbour
     from limnet.quality.prompted import Prompted
-    from limnet.view import SliceView
+    from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 Progress = Callable[[int, int], object]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from limnet.agreement import agreement
 from limnet.engine import Engine, Slice
 from limnet.prompts import Prompt2D
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 AGREE = 0.8  # Dice of the carried mask and the second answer from which on the answer counts
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.slice_view import SliceView
 from limnet.slices import SliceMask, is_empty, unpack
-from limnet.view import SliceView
 
 CLOSE = 0.2  # of the object's width on a slice: so close to it the object has not ended
 

@@ -19,7 +19,7 @@ from limnet.compliance import enforce
 from limnet.engine import Predictor
 from limnet.interaction.raster import prompt_pixels
 from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 ANSWERED = int(os.environ.get("K", "3"))
 

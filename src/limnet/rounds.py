@@ -28,8 +28,8 @@ from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
 from limnet.slice_quality import with_quality
+from limnet.slice_view import SliceView
 from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
-from limnet.view import SliceView
 
 _BATCH = 16  # slices whose quality is asked for together
 

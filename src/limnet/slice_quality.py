@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.history import ObjectState, frozen_array
+from limnet.slice_view import SliceView
 from limnet.slices import is_empty, unpack
-from limnet.view import SliceView
 
 if TYPE_CHECKING:
     from limnet.rounds import Bench

@@ -10,7 +10,7 @@ from benchmarks import robustness
 from limnet.bench.registry import build_suite
 from limnet.bench.studies.objects import StudyObject, study_objects
 from limnet.bench.suite import SuiteOptions
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 
 @pytest.fixture

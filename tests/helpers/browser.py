@@ -18,7 +18,8 @@ ARGUMENTS = [
     "--use-angle=swiftshader",  # WebGL without a graphics card
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # nothing but this machine can be reached
+    # nothing but this machine can be reached
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 ]
 PATIENCE = 60.0  # seconds; on a quiet machine everything takes less than one
 
@@ -121,5 +122,7 @@ class ViewerPage:
         self.page.close()
         unexpected = [p for p in self.problems if not any(e in p for e in self.expected)]
         assert not unexpected, unexpected
-        elsewhere = [u for u in self.requests if not u.startswith(("http://127.0.0.1:", "data:", "blob:"))]
+        elsewhere = [
+            u for u in self.requests if not u.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:"))
+        ]
         assert not elsewhere, elsewhere

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 

@@ -6,7 +6,7 @@ import torch
 
 from limnet.interaction.features import FeatureCache, WindowEncoder, use_bf16
 from limnet.interaction.window import Window
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 

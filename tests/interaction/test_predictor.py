@@ -12,7 +12,7 @@ from limnet.interaction.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
 from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
 from tests.helpers.tiny_networks import small_interaction

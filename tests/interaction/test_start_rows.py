@@ -8,7 +8,7 @@ import pytest
 from limnet.datasets.shards import ShardDataset
 from limnet.errors import InputError
 from limnet.interaction.start_rows import StartRows
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 

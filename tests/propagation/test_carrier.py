@@ -23,7 +23,7 @@ from limnet.propagation.stream_carrier import StreamCarrier
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.scenes import dice
 from tests.helpers.small_xmem import SmallXMem

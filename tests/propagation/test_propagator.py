@@ -17,7 +17,7 @@ from limnet.propagation import propagator as module
 from limnet.propagation.propagator import Propagator, end_before_empty
 from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.scenes import dice, disks_view
 from tests.helpers.tiny_networks import small_interaction, small_propagation

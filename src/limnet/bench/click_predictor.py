@@ -13,7 +13,7 @@ from limnet.bench.limnet_predictor import LimnetPredictor, LimnetSession
 from limnet.errors import InputError
 from limnet.interaction.hrnet import HRNetOCR
 from limnet.interaction.zoom import ZoomPredictor
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limnet.blocks.fingerprint import fingerprint
 from limnet.interaction.window import Window
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 Features = tuple[Tensor, ...]
 

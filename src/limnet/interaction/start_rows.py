@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limnet.errors import InputError
 from limnet.interaction.features import window_pixels
 from limnet.interaction.window import join, mask_box, window_around
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume_io.atomic import atomic_write
 
 Mask = NDArray[np.bool_]

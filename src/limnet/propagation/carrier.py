@@ -19,7 +19,7 @@ from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream_carrier import StreamCarrier
 from limnet.propagation.tiny import Remembered, TinyPropagation
 from limnet.propagation.xmem import XMem
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

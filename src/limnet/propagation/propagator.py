@@ -17,7 +17,7 @@ from torch import nn
 from limnet.errors import Cancelled, InputError
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.carrier import make_carrier, nearest_prompts
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
 

@@ -14,7 +14,7 @@ from limnet.interaction.features import WindowEncoder
 from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream import Stream
 from limnet.propagation.xmem import ImageFeatures, XMem
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limnet.errors import InputError
 from limnet.quality.crops import SIZE, quality_crops, reference_crops
 from limnet.quality.prompted import Prompted
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume_io.atomic import atomic_write
 
 Mask = NDArray[np.bool_]

@@ -93,7 +93,10 @@ async def _watch(server: ViewServer) -> None:
 
 
 async def _page(request: Request) -> Response:
-    return _static("index.html")
+    page = _static("index.html")
+    if not request.app.state.server.framed:
+        page.headers["X-Frame-Options"] = "DENY"
+    return page
 
 
 async def _page_file(request: Request) -> Response:

@@ -12,7 +12,7 @@ from limnet.bench.peers import sam2_video
 from limnet.bench.peers.sam2_video import Sam2VideoPeer, video_frames
 from limnet.bench.protocol import predictor_config
 from limnet.bench.rounds import run_object
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.peer_scenes import ball
 

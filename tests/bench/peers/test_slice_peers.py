@@ -19,7 +19,7 @@ from limnet.bench.peers.shape_interpolation import (
 from limnet.bench.peers.spans import area_radius, spans
 from limnet.bench.protocol import predictor_config
 from limnet.engine import SlicePropagator
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 from tests.helpers.peer_scenes import ball, knowing_session, painted, played, rod
 from tests.helpers.scenes import dice

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -15,7 +15,7 @@ from limnet.bench.peers.spans import area_radius, spans
 from limnet.engine import Progress, SlicePropagator
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 Slice = NDArray[np.float32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 
 def rgb_slice(view: SliceView, index: int) -> NDArray[np.uint8]:

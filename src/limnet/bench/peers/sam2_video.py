@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from limnet.bench.peers.outside import needed, weights_folder, weights_hash
 from limnet.bench.peers.rgb_slices import rgb_slice
 from limnet.bench.protocol import Voxel
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 if TYPE_CHECKING:

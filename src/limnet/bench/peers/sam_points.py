@@ -23,7 +23,7 @@ from limnet.bench.peers.slice_rounds import SlicePointRounds
 from limnet.bench.protocol import Voxel
 from limnet.bench.rounds import RobotRounds, Rounds
 from limnet.errors import InputError
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 _PEER = "sam"

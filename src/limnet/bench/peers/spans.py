@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limnet.propagation.propagator import end_before_empty
 from limnet.reach import between
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from limnet.bench.speed.methods import (
     Samples,
 )
 from limnet.bench.speed.scene import SEED, Scene
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 _CLICKS = 3
 _SAM2_SIDE = 1024

@@ -21,7 +21,7 @@ from limnet.interaction.hrnet import HRNetOCR
 from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.stream import Stream
 from limnet.propagation.xmem import XMem
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 MEMORY_EVERY = 5
 TOP_K = 30

@@ -13,7 +13,7 @@ from limnet.fusion import keep_previous
 from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
 from limnet.quality.prompted import Prompted
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 
 
 class Counts(NamedTuple):

@@ -13,7 +13,8 @@ export class ServerError extends Error {
 export async function login() {
   const found = /[#&]t=([\w-]+)/.exec(location.hash);
   if (!found) return;
-  history.replaceState(null, "", location.pathname + location.hash.replace(found[0], "").replace(/^&/, "#"));
+  const rest = location.hash.slice(1).split("&").filter((part) => !part.startsWith("t=")).join("&");
+  history.replaceState(null, "", location.pathname + (rest ? `#${rest}` : ""));
   const answer = await fetch("/api/login", { method: "POST", headers: { Authorization: `Bearer ${found[1]}` } });
   if (!answer.ok) return;
   const { key } = await answer.json();

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from limnet.errors import InputError, OutsideError
 from limnet.intensity import BONE, LUNG, SOFT_TISSUE
-from limnet.view import SliceView
+from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
 
