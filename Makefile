@@ -32,7 +32,7 @@ $(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) install -q -c constraints.txt -e '.[report]'
+	$(PIP) install -q -c constraints.txt -e '.[report,view]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

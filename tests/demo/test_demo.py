@@ -178,6 +178,17 @@ def test_run_keeps_every_number(finished):
     assert written["structures"][0]["mask"] == "large_body.nii.gz"
 
 
+def test_the_viewer_finds_the_image(finished):
+    from limnet.commands.view import chosen
+
+    files, out = finished[0].files, finished[1]
+    folder, image = chosen(out)
+    assert folder == out.absolute()
+    assert image is not None
+    assert image.name == "demo_ct.nii.gz"
+    assert image.read_bytes() == files.image.read_bytes()
+
+
 def test_run_tells_how_it_was_made(finished):
     written = json.loads((finished[1] / "results.json").read_text())
     assert written["command"]

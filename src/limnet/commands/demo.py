@@ -46,6 +46,7 @@ def demo(
     console.print(f"masks and numbers: {out}")
     if result.notice:
         console.print(f"[yellow]note:[/] {result.notice}")
+    console.print(f"see the image and click in it yourself: [bold]limnet view {out}[/]")
 
 
 def choose_files(console: Console, out: Path, synthetic: bool) -> DemoFiles:

@@ -18,6 +18,7 @@ from limnet.environment import command_line, environment
 from limnet.errors import InputError
 from limnet.simulation.clicks import RobotUser
 from limnet.volume import Volume
+from limnet.volume_io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from limnet.segmenter import InteractiveSegmenter
@@ -100,7 +101,7 @@ def run_demo(
     on_round: RoundDone | None = None,
     on_slice: SliceDone | None = None,
 ) -> DemoResult:
-    """Segment every structure of `files` with simulated clicks; write masks, a label map of all, and results.json.
+    """Segment every structure of `files` with simulated clicks; write masks, label map, image and results.json.
 
     Args:
         files: what to work on.
@@ -121,6 +122,7 @@ def run_demo(
     if labels.shape != volume.shape or not np.allclose(labels.affine, volume.affine, atol=1e-3):
         raise InputError(f"{files.labels} lies on another grid than {files.image}")
     out.mkdir(parents=True, exist_ok=True)
+    image = _beside(files.image, out)
     case = segmenter.open(files.image)
     user = RobotUser(spacing=volume.spacing, seed=SEED)
     name_of_model = model if not Path(model).is_dir() else Path(model).resolve().name
@@ -150,7 +152,8 @@ def run_demo(
         result.structures.append(found)
     case.save_labels(out / "labels.nii.gz")
     result.peak_memory = peak_memory()
-    (out / "results.json").write_text(json.dumps(summary(result), indent=2) + "\n", encoding="utf-8")
+    about = {"image": image.relative_to(out.resolve()).as_posix(), **summary(result)}
+    (out / "results.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return result
 
 
@@ -179,6 +182,14 @@ def summary(result: DemoResult) -> dict[str, Any]:
             for s in result.structures
         ],
     }
+
+
+def _beside(image: Path, out: Path) -> Path:
+    """The image in the folder of the results, copied there if need be, so that `limnet view` finds both."""
+    if image.resolve().is_relative_to(out.resolve()):
+        return image.resolve()
+    target = out.resolve() / f"demo_ct{''.join(image.suffixes[-2:])}"
+    return atomic_write(target, lambda path: path.write_bytes(image.read_bytes()))
 
 
 def mean_dice(structures: Sequence[StructureResult]) -> list[float]:
