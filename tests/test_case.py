@@ -601,3 +601,13 @@ def test_without_a_quality_network() -> None:
     case.click((3, 20, 24))
     assert ((case.quality > 0) & (case.quality <= 1)).all()
     assert case.suggest().index not in (3, 6)
+
+
+def test_only_background_is_marked() -> None:
+    case = fake_case()
+    assert not case.click((6, 2, 2), positive=False).any()
+    hint = case.suggest()
+    assert hint.index in (5, 7)  # the middle one is prompted
+    assert hint.reason == "only background is marked so far: mark the object, on a slice where it is large"
+    case.click((5, 20, 24))
+    assert "background" not in case.suggest().reason

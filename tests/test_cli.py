@@ -14,7 +14,7 @@ import pytest
 from limnet.case import Case
 from limnet.cli import main
 from limnet.commands.marks import parse_box, parse_click, parse_path, parse_window, read_jobs, to_voxel
-from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, SaveError
+from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, OutsideError, SaveError
 from limnet.hub.locate import list_zoo
 from limnet.prompts import Box, Click
 from limnet.volume import Volume
@@ -108,6 +108,17 @@ def test_usage_errors(words, capsys):
         (["segment", "--prompts", "x.json", "--axis", "0"], 'leave out --axis and put "axis" into the file'),
         (["segment", "--prompts", "x.json", "--series", "abc"], "leave out --series"),
         (["segment", "{scan}", "-o", "{scan}", "-c", "6,20,24"], "is the image itself"),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "6,2,2,-"], "every prompt marks background, so the mask would"),
+        (
+            ["segment", "{scan}", "-o", "m.nii.gz", "-c", "6,20,24", "--label", "2"],
+            "--label says which label of --start",
+        ),
+        (["segment", "{scan}", "-o", "m.nii.gz", "-c", "6,20,24", "--start", "no.nrrd"], "no.nrrd"),
+        (["segment", "--prompts", "x.json", "--together"], 'leave out --together and put "together" into the file'),
+        (
+            ["segment", "{scan}", "-o", "m.nii.gz", "--mm", "-c", "900,0,20"],
+            "--click 900,0,20: 900,0,20 mm is outside the",
+        ),
     ],
 )
 def test_wrong_input_is_one_readable_message(words, message, scan, opened, capsys, monkeypatch, tmp_path):
@@ -184,6 +195,132 @@ def batch(folder: Path, entries: list) -> Path:
     return path
 
 
+def test_prompts_are_rounds_in_the_order_given(scan, opened, monkeypatch, tmp_path):
+    played = []
+    real = Case.prompt
+
+    def prompt(self, prompt, *, propagate=True, **more):
+        played.append((prompt.kind, prompt.positive if prompt.kind == "click" else None, propagate))
+        return real(self, prompt, propagate=propagate, **more)
+
+    monkeypatch.setattr(Case, "prompt", prompt)
+    words = [
+        "-c",
+        "6,20,24",
+        "--box",
+        "3,5,5,8,35,43",
+        "-c6,2,2,-",
+        "--scribble",
+        "6,18,20;6,22,28",
+        "--click",
+        "4,20,24",
+    ]
+    for together in (False, True):
+        played.clear()
+        assert run("segment", scan, *words, "-o", tmp_path / "m.nii.gz", *(["--together"] * together)) == 0
+        assert played == [
+            (kind, positive, not together)
+            for kind, positive in (
+                ("click", True),
+                ("box", None),
+                ("click", False),
+                ("scribble", None),
+                ("click", True),
+            )
+        ]
+
+
+def test_the_command_line_is_the_python_loop(scan, opened, tmp_path):
+    case = Case(fake_engine(p=0.9), Volume.read(scan))
+    for point, positive in (((6, 20, 24), True), ((6, 2, 2), False), ((4, 20, 24), True)):
+        case.click(point, positive)
+    words = ["-c", "6,20,24", "-c", "6,2,2,-", "-c", "4,20,24", "-o"]
+    assert run("segment", scan, *words, tmp_path / "rounds.npy") == 0
+    assert np.array_equal(np.load(tmp_path / "rounds.npy") > 0, case.mask)
+
+
+def test_a_start_mask_is_corrected(scan, opened, capsys, tmp_path):
+    volume = Volume.read(scan)
+    labels = (phantom() > 100) * np.uint8(2)
+    labels[0, 0, 0] = 5
+    start = volume.write_mask(labels, tmp_path / "start.nrrd")
+    words = ["segment", scan, "--start", start, "-c", "6,20,24,-", "-o", tmp_path / "m.npy"]
+    assert run(*words) == 2
+    assert "holds 2 labels (2, 5)" in capsys.readouterr().err
+    assert run(*words, "--label", "2") == 0
+    mask = np.load(tmp_path / "m.npy")
+    assert mask[3, 20, 24] == 1
+    assert mask[6, 20, 24] == 0
+    other = Volume.from_array(np.zeros((12, 40, 48), np.int16), spacing=(3, 1, 1))
+    wrong = other.write_mask(labels, tmp_path / "wrong.nrrd")
+    assert run("segment", scan, "--start", wrong, "-c", "6,20,24", "-o", tmp_path / "m.npy", "--label", "2") == 2
+    assert "does not lie on the grid of the image" in capsys.readouterr().err
+    entry = {"volume": "scan.nii.gz", "out": "b.npy", "start": "start.nrrd", "label": 2, "together": True}
+    entry["prompts"] = [{"type": "click", "point": [6, 20, 24], "positive": False}]
+    assert run("segment", "--prompts", batch(tmp_path, [entry])) == 0
+    assert np.load(tmp_path / "b.npy")[3, 20, 24] == 1
+
+
+def test_millimetres_outside_are_told_in_millimetres(tmp_path):
+    affine = np.diag([-2.0, -1.0, 3.0, 1.0])
+    affine[:3, 3] = (10, 20, -5)
+    volume = Volume.from_array(np.zeros((4, 5, 6), np.int16), affine=affine, convention="RAS")
+    with pytest.raises(OutsideError) as error:
+        to_voxel((11.5, 20.0, -5.0), volume, True, "--click 11.5,20,-5")
+    assert str(error.value) == (
+        "--click 11.5,20,-5: 11.5,20,-5 mm is outside the image, which reaches over x 0 to 10, y 16 to 20, z -5 to 4 "
+        "mm (RAS). Give x,y,z in the world of the file, or leave --mm out for voxels z,y,x"
+    )
+    assert to_voxel((10.9, 20.0, -5.0), volume, True) == (0, 0, 0)  # the edge of a voxel is half a step away
+
+
+@pytest.mark.parametrize(
+    ("outs", "message"),
+    [
+        (["a.nii.gz", "b.nii.gz", "a.nii.gz"], r"entries 1 and 3 of .* both write .*a\.nii\.gz"),
+        (["a.nii.gz", "./sub/../a.nii.gz"], "entries 1 and 2"),
+        (["a.nii.gz", "link/a.nii.gz"], "entries 1 and 2"),
+        (["old.nii.gz", "hard.nii.gz"], "entries 1 and 2"),
+        (["v1.nii.gz"], "entry 1 of .* would write over the volume of entry 1"),
+        (["b.nii.gz", "link/v0.nii.gz", "c.nii.gz"], "entry 2 of .* would write over the volume of entry 1"),
+    ],
+)
+def test_no_entry_writes_over_another(outs, message, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("v0.nii.gz", "v1.nii.gz", "old.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "hard.nii.gz").hardlink_to(tmp_path / "old.nii.gz")
+    prompts = [{"type": "click", "point": [1, 2, 3]}]
+    number = 1 if len(outs) == 1 else 0
+    entries = [{"volume": f"v{i + number}.nii.gz", "out": out, "prompts": prompts} for i, out in enumerate(outs)]
+    with pytest.raises(InputError, match=message):
+        read_jobs(batch(tmp_path, entries))
+
+
+def test_paths_of_windows_are_looked_for_beside_the_file(tmp_path):
+    prompts = [{"type": "click", "point": [1, 2, 3]}]
+    (tmp_path / "scans").mkdir()
+    for name in ("ct.nii.gz", "scans/mr.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    entries = [
+        {"volume": r"C:\data\ct.nii.gz", "out": r"D:\results\ct mask.nii.gz", "prompts": prompts},
+        {"volume": r"scans\mr.nii.gz", "out": r"masks\mr.nii.gz", "prompts": prompts},
+        {
+            "volume": "/data/of/another/machine/ct.nii.gz",
+            "out": "/data/of/another/machine/ct.nii.gz",
+            "prompts": prompts,
+        },
+    ]
+    jobs = read_jobs(batch(tmp_path, entries))
+    assert [job.volume for job in jobs] == [tmp_path / n for n in ("ct.nii.gz", "scans/mr.nii.gz", "ct.nii.gz")]
+    assert [job.out for job in jobs] == [
+        tmp_path / "ct mask.nii.gz",
+        tmp_path / "masks/mr.nii.gz",
+        Path("/data/of/another/machine/ct.nii.gz"),  # a mask is written where it should be or not at all
+    ]
+
+
 def test_batch_goes_on_after_a_bad_volume(scan, opened, capsys, tmp_path):
     click = {"type": "click", "point": [6, 20, 24]}
     entries = [
@@ -209,6 +346,14 @@ def test_batch_goes_on_after_a_bad_volume(scan, opened, capsys, tmp_path):
         ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2]}]}], "entry 1"),
         ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "axes": 1}], "axes"),
         ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "window": [1]}], "window"),
+        (
+            [{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "start": 5}],
+            "start is a path",
+        ),
+        (
+            [{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "together": 1}],
+            "true or false",
+        ),
     ],
 )
 def test_bad_prompts_files(content, message, tmp_path):
@@ -257,7 +402,7 @@ def test_exit_codes(error, code, text, scan, opened, monkeypatch, capsys, tmp_pa
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(Case, "propagate", fail)
+    monkeypatch.setattr(Case, "prompt", fail)
     assert run("segment", scan, "-c", "6,20,24", "-o", tmp_path / "m.nii.gz") == code
     assert text in capsys.readouterr().err
     assert not (tmp_path / "m.nii.gz").exists()

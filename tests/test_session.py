@@ -286,6 +286,19 @@ def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
         assert everything(restore(read_session(path), fake_engine())) == everything(case)
 
 
+@pytest.mark.parametrize("recorded", [r"C:\\Users\\me\\v.npy", r"\\\\server\\share\\v.npy", "/somewhere/else/v.npy"])
+def test_a_session_from_another_system(tmp_path: Path, recorded: str) -> None:
+    np.save(tmp_path / "v.npy", phantom())
+    case = Case(fake_engine(), Volume.read(tmp_path / "v.npy"))
+    case.click((6, 20, 24))
+    case._about = ({**case._record().about, "path": recorded}, None)
+    path = case.save_session(tmp_path / "x")
+    assert everything(restore(read_session(path), fake_engine())) == everything(case)
+    (tmp_path / "v.npy").unlink()
+    with pytest.raises(SessionError, match="nor beside the session file"):
+        read_session(path)
+
+
 def test_a_relative_session_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from limnet.commands.convert import convert_app
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.guard import GuardedGroup
-from limnet.commands.segment import segment
+from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.train import RawCommand, run
 from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(segment)
+app.command(cls=OrderedCommand)(segment)
 app.command()(view)
 app.command()(demo)
 app.add_typer(zoo_app, name="zoo")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import LimnetError, SessionError
 from limnet.volume import Volume, checked_spacing
+from limnet.volume_io.places import place_of
 
 
 def fingerprint(array: NDArray[Any]) -> str:
@@ -73,12 +74,10 @@ def rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: V
 
 
 def _read(about: dict[str, Any], session: Path) -> Volume:
-    recorded = Path(about["path"])
-    places = [recorded, session.parent / recorded.name]
-    place = next((p for p in places if p.exists()), None)
-    if place is None:
+    place = place_of(about["path"], session.parent)
+    if not place.exists():
         raise SessionError(
-            f"the volume of {session} is not at {recorded} any more, nor beside the session file: "
+            f"the volume of {session} is not at {about['path']} any more, nor beside the session file: "
             "put it back, or tell where it is: resume(path, volume=...)"
         )
     try:

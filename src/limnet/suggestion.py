@@ -46,7 +46,7 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
 
     Returns:
         The slice with the highest score; on ties one with a mask, then the one farthest from any prompt. Before
-        anything was marked: the middle slice, with a reason that says so.
+        anything but background was marked: a middle slice, with a reason that says so.
 
     Raises:
         InputError: if no slice is left.
@@ -61,6 +61,11 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
     if not free:
         raise InputError(
             "every slice has been prompted or skipped: there is none left to suggest. Correct a slice by clicking on it"
+        )
+    if not filled and not any(p.positive for told in state.prompts.values() for p in told if p.kind != "mask"):
+        middle = min(free, key=lambda i: abs(i - depth // 2))
+        return Suggestion(
+            middle, axis, 1.0, "only background is marked so far: mark the object, on a slice where it is large"
         )
     near = sorted({j for i in filled for j in (i - 1, i, i + 1)} & set(free)) or free
     lack = _lack(state, filled)

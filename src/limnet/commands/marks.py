@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.errors import FileFormatError, InputError, MissingFileError, OutsideError
+from limnet.volume_io.places import local_path, place_of
 
 if TYPE_CHECKING:
     from limnet.prompts import Prompt
@@ -31,6 +34,9 @@ class Job:
         series: DICOM series of a folder.
         gaps: "refuse" or "resample", for DICOM slices that make no regular grid.
         scope: "volume" or "interval", None for the model's own.
+        start: file with a mask to start from.
+        label: which label of `start`.
+        together: propagate all prompts at once, in place of one round each.
     """
 
     volume: Path
@@ -42,6 +48,9 @@ class Job:
     series: str | int | None = None
     gaps: Gaps = "refuse"
     scope: str | None = None
+    start: Path | None = None
+    label: int | None = None
+    together: bool = False
 
 
 def parse_click(text: str) -> tuple[Numbers, bool]:
@@ -97,57 +106,77 @@ def parse_window(text: str) -> tuple[float, float]:
     return low, high
 
 
-def typed_prompts(
-    clicks: Sequence[str], scribbles: Sequence[str], boxes: Sequence[str], lassos: Sequence[str], mm: bool
-) -> Callable[[Volume], list[Prompt]]:
-    """Check the options now, and return what makes prompts of them once the volume is known.
+def typed_prompts(marks: Sequence[tuple[str, str]], mm: bool) -> Callable[[Volume], list[Prompt]]:
+    """Check the options now, and return what makes prompts of them, in the same order, once the volume is known.
 
-    Boxes come first, then lassos, scribbles and clicks.
+    Args:
+        marks: Name of an option ("click", "scribble", "box" or "lasso") and its text, as they were typed.
+        mm: Whether points are world coordinates.
 
     Raises:
         InputError: an option that cannot be read, or none at all.
     """
-    box_marks = [parse_box(t) for t in boxes]
-    lasso_marks = [parse_path(t, "--lasso") for t in lassos]
-    scribble_marks = [parse_path(t, "--scribble") for t in scribbles]
-    click_marks = [parse_click(t) for t in clicks]
-    if not (box_marks or lasso_marks or scribble_marks or click_marks):
+    if not marks:
         raise InputError(
             "nothing is marked; give at least one --click z,y,x (or --scribble, --box, --lasso, --prompts)"
         )
+    read: dict[str, Callable[[str], tuple[Any, Any]]] = {
+        "click": parse_click,
+        "scribble": lambda text: parse_path(text, "--scribble"),
+        "box": parse_box,
+        "lasso": lambda text: parse_path(text, "--lasso"),
+    }
+    given = [(kind, text, *read[kind](text)) for kind, text in marks]
 
     def make(volume: Volume) -> list[Prompt]:
         from limnet.prompts import Box, Click, Lasso, Scribble
 
-        def voxel(point: Numbers) -> tuple[int, int, int]:
-            return to_voxel(point, volume, mm)
-
         prompts: list[Prompt] = []
-        for corners in box_marks:
-            a, b = (voxel(c) for c in corners)
-            if mm:  # in the file's world an axis may run against the array
-                a, b = _sorted(a, b)
-            prompts.append(Box(a, b))
-        prompts += [Lasso(tuple(voxel(p) for p in points), positive) for points, positive in lasso_marks]
-        prompts += [Scribble(tuple(voxel(p) for p in points), positive) for points, positive in scribble_marks]
-        prompts += [Click(voxel(point), positive) for point, positive in click_marks]
+        for kind, text, first, second in given:
+            what = f"--{kind} {text}"
+            if kind == "click":
+                prompts.append(Click(to_voxel(first, volume, mm, what), second))
+            elif kind == "box":
+                a, b = (to_voxel(corner, volume, mm, what) for corner in (first, second))
+                prompts.append(
+                    Box(*(_sorted(a, b) if mm else (a, b)))
+                )  # an axis of the world may run against the array
+            else:
+                points = tuple(to_voxel(point, volume, mm, what) for point in first)
+                prompts.append(Lasso(points, second) if kind == "lasso" else Scribble(points, second))
         return prompts
 
     return make
 
 
-def to_voxel(point: Numbers, volume: Volume, mm: bool) -> tuple[int, int, int]:
+def to_voxel(point: Numbers, volume: Volume, mm: bool, what: str = "the point") -> tuple[int, int, int]:
     """Voxel (z, y, x) of three numbers: array indices z,y,x, or with `mm` world coordinates x,y,z of the file.
 
     Raises:
         InputError: indices that are no integers.
+        OutsideError: world coordinates outside the volume.
     """
     if mm:
         z, y, x = (round(float(v)) for v in volume.to_index(point))
+        if not all(0 <= v < n for v, n in zip((z, y, x), volume.shape, strict=True)):
+            corners = volume.to_world(list(product(*((0, n - 1) for n in volume.shape))))
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            reach = ", ".join(f"{name} {a:.6g} to {b:.6g}" for name, a, b in zip("xyz", low, high, strict=True))
+            raise OutsideError(
+                f"{what}: {','.join(f'{v:g}' for v in point)} mm is outside the image, which reaches over {reach} mm "
+                f"({volume.convention}). Give x,y,z in the world of the file, or leave --mm out for voxels z,y,x"
+            )
         return z, y, x
     if any(p != int(p) for p in point):
         raise InputError(f"voxel {point} is not made of whole numbers; use --mm for world coordinates")
     return int(point[0]), int(point[1]), int(point[2])
+
+
+def marks_object(prompts: Sequence[Prompt]) -> bool:
+    """Whether any prompt says where the object is; without one the mask stays empty."""
+    from limnet.prompts import Box, MaskPrompt
+
+    return any(p.mask.count > 0 if isinstance(p, MaskPrompt) else isinstance(p, Box) or p.positive for p in prompts)
 
 
 def read_jobs(path: Path) -> list[Job]:
@@ -156,7 +185,7 @@ def read_jobs(path: Path) -> list[Job]:
     Raises:
         MissingFileError: no such file.
         FileFormatError: not JSON.
-        InputError: JSON of another form; the message names the entry.
+        InputError: JSON of another form, or entries that write over each other; the message names the entry.
     """
     from limnet.prompt_json import prompt_from_json
 
@@ -179,8 +208,8 @@ def read_jobs(path: Path) -> list[Job]:
         window = entry.get("window")
         jobs.append(
             Job(
-                volume=path.parent / entry["volume"],
-                out=path.parent / entry["out"],
+                volume=place_of(entry["volume"], path.parent),
+                out=local_path(entry["out"], path.parent),
                 prompts=lambda _, fixed=tuple(prompts): list(fixed),  # type: ignore[misc]
                 axis=entry.get("axis"),
                 window=None if window is None else _pair(window, where),
@@ -188,13 +217,44 @@ def read_jobs(path: Path) -> list[Job]:
                 series=entry.get("series"),
                 gaps=entry.get("gaps", "refuse"),
                 scope=entry.get("scope"),
+                start=None if entry.get("start") is None else place_of(entry["start"], path.parent),
+                label=entry.get("label"),
+                together=entry.get("together", False),
             )
         )
+    _check_outputs(jobs, path)
     return jobs
 
 
 _REQUIRED = {"volume": str, "out": str, "prompts": list}
-_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope")
+_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together")
+
+
+def _check_outputs(jobs: Sequence[Job], path: Path) -> None:
+    """Refuse entries of which one would replace the mask or the volume of another."""
+    volumes = {_identity(job.volume): number for number, job in enumerate(jobs, start=1)}
+    written: dict[object, int] = {}
+    for number, job in enumerate(jobs, start=1):
+        place = _identity(job.out)
+        if place in written:
+            raise InputError(
+                f"entries {written[place]} and {number} of {path} both write {job.out}: give each an out of its own"
+            )
+        if place in volumes:
+            raise InputError(
+                f"entry {number} of {path} would write over the volume of entry {volumes[place]}, {job.out}: "
+                "give it another out"
+            )
+        written[place] = number
+
+
+def _identity(path: Path) -> object:
+    """The same for all names of one file: other spellings, links, hard links."""
+    try:
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    except OSError:
+        return os.path.normcase(os.path.realpath(path))
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -203,6 +263,8 @@ def _check_entry(entry: Any, where: str) -> None:
     for key, kind in _REQUIRED.items():
         if not isinstance(entry.get(key), kind) or not entry[key]:
             raise InputError(f"{where} needs {key!r}: a {'list of prompts' if kind is list else 'path'}")
+    if not isinstance(entry.get("start", ""), str) or not isinstance(entry.get("together", False), bool):
+        raise InputError(f"{where}: start is a path, together is true or false")
     unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise InputError(f"{where} has unknown keys {unknown}; allowed: {', '.join([*_REQUIRED, *_OPTIONAL])}")

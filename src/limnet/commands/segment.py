@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
     from limnet.commands.marks import Job
     from limnet.segmenter import InteractiveSegmenter
 
+_ORDER = "limnet.order"
+
+
+class OrderedCommand(TyperCommand):
+    """A command that knows in which order its options were given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the name of every option in `ctx.meta`, once for each time it was given."""
+        ctx.meta[_ORDER] = [option.name for option in self.make_parser(ctx).parse_args(list(args))[2]]
+        return super().parse_args(ctx, args)
+
 
 def segment(
+    ctx: typer.Context,
     volume: Annotated[
         Path | None, typer.Argument(help="NIfTI, NRRD, MHA, npy/npz file, DICOM folder or folder of frames.")
     ] = None,
@@ -51,12 +64,20 @@ def segment(
         str | None, typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid.")
     ] = None,
     scope: Annotated[str | None, typer.Option(metavar="volume|interval", help="How far a prompt propagates.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="MASK", help="Mask to start from, on the grid of the volume; prompts correct it."),
+    ] = None,
+    label: Annotated[int | None, typer.Option(help="Which label of --start.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Propagate all prompts at once, in place of one round each.")
+    ] = False,
     model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: what the model chooses).")
     ] = None,
 ) -> None:
-    """Segment a structure by clicks, strokes, boxes or outlines.
+    """Segment a structure by clicks, strokes, boxes or outlines: one round each, in the order given.
 
     limnet segment ct.nii.gz --click 40,120,96 --click 40,80,60,- --out liver.nii.gz
     """
@@ -75,17 +96,22 @@ def segment(
             raise InputError(
                 "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
             )
-        options = {"axis": axis, "window": window, "index": index, "series": series, "gaps": gaps, "scope": scope}
-        for name, given in options.items():
+        own = {"axis": axis, "window": window, "index": index, "series": series, "gaps": gaps, "scope": scope}
+        for name, given in {**own, "start": start, "label": label, "together": together or None}.items():
             if given is not None:
                 raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
     else:
         if volume is None or out is None:
             raise InputError("give a VOLUME and --out MASK, or --prompts FILE")
-        marks = typed_prompts(click or [], scribble or [], box or [], lasso or [], mm)
+        typed = {"click": iter(click or []), "scribble": iter(scribble or []), "box": iter(box or [])}
+        typed["lasso"] = iter(lasso or [])
+        marks = typed_prompts([(name, next(typed[name])) for name in ctx.meta[_ORDER] if name in typed], mm)
         pair = None if window is None else parse_window(window)
-        jobs = [Job(volume, out, marks, axis, pair, index, series, check_gaps(gaps or "refuse"), scope)]
+        if label is not None and start is None:
+            raise InputError("--label says which label of --start is meant; give --start, or leave it out")
+        chosen = check_gaps(gaps or "refuse")
+        jobs = [Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together)]
 
     from limnet.segmenter import InteractiveSegmenter
 
@@ -112,19 +138,26 @@ def segment(
 
 
 def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None:
-    """Read, mark, propagate, write; then say what came out and where to look next."""
+    """Read, play the rounds, write; then say what came out and where to look next."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from limnet.commands.marks import marks_object
+    from limnet.errors import InputError
     from limnet.volume import Volume
     from limnet.volume_io.formats import check_output
 
     check_output(job.out, job.volume)
     volume = Volume.read(job.volume, index=job.index, series=job.series, gaps=job.gaps)
     marked = job.prompts(volume)
+    if job.start is None and not marks_object(marked):
+        raise InputError(
+            "every prompt marks background, so the mask would be empty: click on the object too, --click z,y,x without "
+            "the last ,- (or give --start, a mask to correct)"
+        )
     case = segmenter.open(volume, axis=job.axis or 0, window=job.window)
-    start = time.perf_counter()
-    for prompt in marked:
-        case.prompt(prompt, propagate=False)
+    begun = time.perf_counter()
+    if job.start is not None:
+        case.set_mask(job.start, frozen=False, label=job.label)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.volume.name, total=None)
@@ -132,11 +165,15 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
         def watch(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        mask = case.propagate(watch, scope=job.scope)
+        for number, prompt in enumerate(marked, start=1):
+            progress.update(task, description=f"{job.volume.name}, round {number} of {len(marked)}")
+            case.prompt(prompt, propagate=not job.together, scope=job.scope, progress=watch)
+        if job.together:
+            case.propagate(watch, scope=job.scope)
     written = case.save(job.out)
-    voxels = int(mask.sum())
+    voxels = int(case.mask.sum())
     millilitres = voxels * float(volume.spacing[0] * volume.spacing[1] * volume.spacing[2]) / 1000
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - begun
     typer.echo(f"{written}: {voxels} voxels, {millilitres:.2f} ml, {seconds:.1f} s")
     if len(case.prompted) < len(case.view):
         hint = case.suggest()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from limnet.errors import SaveError
 from limnet.session import read_summary
+from limnet.volume_io.places import place_of
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def list_recent(folder: Path, limit: int) -> list[Recent]:
         summary = read_summary(path)
         if summary is None:
             continue
-        volume = None if summary.volume is None else Path(summary.volume)
-        missing = volume is not None and not volume.exists() and not (folder / volume.name).exists()
+        volume = None if summary.volume is None else place_of(summary.volume, folder)
+        missing = volume is not None and not volume.exists()
         title = "volume" if volume is None else volume.name
         found.append(Recent(path.name, title, volume, missing, summary.shape, summary.objects, summary.steps, changed))
         if len(found) >= limit:
