@@ -1,0 +1,1 @@
+"""Trials that go on by themselves: damaged inputs, killed processes, long sessions."""

@@ -1,0 +1,153 @@
+"""Kill a working session at random moments and see what is left: python -m tests.hostile.kills --kills 100.
+
+A child process works on a case that is saved after every step, and tells each step when it is done. It is killed
+(SIGKILL) at a random moment. The session file must then open, and hold every step that was told, or one more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limnet.case import Case
+from limnet.errors import LimnetError
+from limnet.session import read_session, restore
+from limnet.volume import Volume
+from tests.helpers.fake_engine import fake_case, fake_engine, phantom
+
+STEPS = 60
+SEQUENCES = 10  # different sequences of steps; each is killed at many moments
+SESSION = "work.limnet"
+OUTPUTS = ("mask.nii.gz", "mask.nrrd", "labels.nii.gz", "labels.json", "copy.limnet")
+
+
+def play(case: Case, seed: int, folder: Path, steps: int = STEPS) -> Iterator[None]:
+    """A random annotator: marks, steps back and forth, names, and files written; yields after every step."""
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        thing = case.object(str(rng.choice(["object", "liver", "spleen"])))
+        z, y, x = (int(rng.integers(n)) for n in case.volume.shape)
+        try:
+            match int(rng.integers(12)):
+                case 0 | 1 | 2 | 3:
+                    thing.click((z, y, x), bool(rng.random() < 0.7))
+                case 4:
+                    thing.scribble([(z, y, x), (z, 20, 24)], bool(rng.random() < 0.7))
+                case 5:
+                    thing.box((2, 8, 10), (9, 30, 40))
+                case 6:
+                    thing.set_mask(phantom() > 100, frozen=False)
+                case 7:
+                    case.undo()
+                case 8:
+                    case.redo()
+                case 9:
+                    case.rename(thing.name, f"{thing.name}'") if rng.random() < 0.5 else case.delete(thing.name)
+                case 10:
+                    thing.save(folder / OUTPUTS[int(rng.integers(2))])
+                    case.save_labels(folder / OUTPUTS[2])
+                case _:
+                    case.save_session(folder / OUTPUTS[4])
+        except LimnetError:
+            pass  # such as undo before the first step: no step, nothing lost
+        yield
+
+
+def expected(seed: int) -> tuple[list[str], float]:
+    """Marks of the session file after every step, and the seconds all of them take."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name).resolve() / SESSION
+        case = fake_case(autosave=path)
+        marks, begun = [case._marks[path][0]], time.perf_counter()
+        for _ in play(case, seed, path.parent):
+            marks.append(case._marks[path][0])
+        return marks, time.perf_counter() - begun
+
+
+def kill_once(folder: Path, seed: int, delay: float) -> int:
+    """Let a child work in an empty folder and kill it after so many seconds; returns the number of steps it told."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(told)
+            case = fake_case(autosave=folder / SESSION)
+            os.write(tell, b"\0")
+            for _ in play(case, seed, folder):
+                os.write(tell, b"\0")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    os.read(told, 1)  # the session exists from here on
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    steps = 0
+    while more := os.read(told, 4096):
+        steps += len(more)
+    os.close(told)
+    return steps
+
+
+def check(folder: Path, marks: list[str], steps: int) -> str:
+    """Open what is left, go on with it, and say what was found besides: "" or how many steps more.
+
+    Raises:
+        AssertionError: a step is lost, or a file is half written or left behind.
+    """
+    path = folder / SESSION
+    session = read_session(path)  # checks every part of it
+    assert session.mark in marks[steps : steps + 2], f"the session holds other than the {steps} steps that were done"
+    for name in OUTPUTS:
+        if (folder / name).exists() and name.endswith((".gz", ".nrrd")):
+            assert Volume.read(folder / name).shape == session.volume.shape
+    if (folder / "copy.limnet").exists():
+        read_session(folder / "copy.limnet")
+    left = {p.name for p in folder.iterdir()} - {SESSION, *OUTPUTS}
+    case = restore(session, fake_engine())
+    case.object("afterwards").click((6, 20, 24))
+    assert read_session(path).mark != session.mark
+    return ", ".join(sorted("lock" if name.endswith(".lock") else "temporary file" for name in left))
+
+
+def run(kills: int, seed: int = 0) -> dict[str, Any]:
+    """So many kills; raises at the first session that lost something."""
+    rng = np.random.default_rng(seed)
+    found: Counter[str] = Counter()
+    steps, known = 0, {n: expected(seed + n) for n in range(min(kills, SEQUENCES))}
+    for number in range(kills):
+        own = seed + number % SEQUENCES
+        marks, seconds = known[number % SEQUENCES]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).resolve()
+            done = kill_once(folder, own, float(rng.uniform(0, seconds)))
+            found[check(folder, marks, done) or "nothing"] += 1
+            steps += done
+    return {"kills": kills, "steps done": steps, "left behind until the next save": dict(found)}
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    begun = time.perf_counter()
+    for name, value in run(args.kills, args.seed).items():
+        sys.stdout.write(f"{name}: {value}\n")
+    sys.stdout.write(f"every session opened and held all steps that were done; {time.perf_counter() - begun:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()
