@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, help="folder for decoded volumes (default: the user's cache folder)")
     parser.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
+    parser.add_argument("--overwrite", action="store_true", help="train anew where OUT holds a trained network")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/stage3"), help="output folder (default: runs/stage3)")
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny windows, to check the installation")
@@ -184,12 +185,16 @@ def make_trainer(args: argparse.Namespace, **own: Any) -> Trainer:
     """Trainer of this recipe with the options of one way to train."""
     from lightning import Trainer
 
+    from limnet.training.callbacks import StepProgress
+
+    shown = [] if args.smoke else [StepProgress(args.steps)]
     trainer = Trainer(
         **trainer_kwargs(args),
         max_steps=args.steps,
         logger=make_loggers(args),
         log_every_n_steps=min(20, args.steps),
-        enable_progress_bar=not args.smoke,
+        callbacks=[*own.pop("callbacks", []), *shown],
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic="warn",

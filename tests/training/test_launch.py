@@ -178,7 +178,9 @@ def test_the_process_group_is_left_when_the_interpreter_ends(monkeypatch, tmp_pa
     monkeypatch.setattr("atexit.unregister", lambda known: at_exit[:] and at_exit.remove(known))
     monkeypatch.setattr("lightning.seed_everything", lambda *_, **__: None)
     for _ in range(2):
-        fit.prepare(argparse.Namespace(smoke=False, threads=0, seed=0))
+        fit.prepare(
+            argparse.Namespace(smoke=False, threads=0, seed=0, out=Path("nowhere"), resume=False, overwrite=False)
+        )
     (leave,) = at_exit
     leave()  # nothing to leave
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)

@@ -89,7 +89,7 @@ def test_wandb_is_imported_only_when_asked_for(tmp_path: Path, monkeypatch: pyte
     words = ["train", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path)]
     recipe("quality").main(words)
     with pytest.raises(SystemExit, match="--wandb needs the wandb package"):
-        recipe("quality").main([*words, "--wandb", "offline"])
+        recipe("quality").main([*words, "--overwrite", "--wandb", "offline"])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -68,7 +68,7 @@ def test_own_folder_to_a_model(stage3, start, tmp_path, capsys):
 def test_a_finished_training_is_found_again(stage3, start, tmp_path):
     write_folder(tmp_path / "data")
     hashes = []
-    for more in ([], ["--resume", "--seed", "5"], ["--seed", "5"]):
+    for more in ([], ["--resume", "--seed", "5"], ["--overwrite", "--seed", "5"]):
         stage3.main(words(tmp_path, start, *more))
         hashes.append(json.loads((tmp_path / "out" / "result.json").read_text())["weights_sha256"])
     assert hashes[0] == hashes[1] != hashes[2]

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Set threads and seeds, before the module is built; a smoke run is quiet, several processes end in order."""
+    """Set threads and seeds, before the module is built; a smoke run is quiet, several processes end in order.
+
+    Raises:
+        InputError: OUT holds a training already, and neither --resume nor --overwrite is given.
+    """
     import torch
     from lightning import seed_everything
 
+    from limnet.training.resume import check_out
+
+    check_out(args.out, args.resume, args.overwrite)
     leave_group_at_exit()
     if args.smoke:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -49,7 +56,7 @@ def fit(
     from lightning import Trainer
     from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
-    from limnet.training.callbacks import EndAfter, ExportAverage
+    from limnet.training.callbacks import EndAfter, ExportAverage, StepProgress
     from limnet.training.log_images import LogImages
     from limnet.training.loggers import make_loggers
     from limnet.training.resume import checkpoint_to_resume
@@ -64,6 +71,8 @@ def fit(
         ExportAverage(args.out / role, every=every),
         LearningRateMonitor("step"),
     ]
+    if not args.smoke:
+        callbacks.append(StepProgress(args.steps, args.minutes))
     if args.minutes is not None:
         callbacks.append(EndAfter(args.minutes))
     if args.images:

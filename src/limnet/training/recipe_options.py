@@ -34,6 +34,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -
     group.add_argument("--init", help="network to start from: a model folder or its part, a zoo name, a Hub repository")
     group.add_argument("--out", type=Path, default=Path(out), help=f"output folder (default: {out})")
     group.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
+    group.add_argument("--overwrite", action="store_true", help="train anew where OUT holds a trained network")
     group.add_argument("--minutes", type=positive, help="end, with the learning rate, after so many minutes")
     group.add_argument("--save-every", type=whole(1), default=250, help="steps between checkpoints (default: 250)")
     group.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")

@@ -17,6 +17,36 @@ _OF_ROLE = {"propagation": {"freeze_encoder": "--train-encoder"}}
 _ADVICE = "--resume goes on with the same options"
 
 
+_LAST = "last.ckpt"
+_TRAINED = (
+    _LAST,
+    "network.safetensors",
+    *(f"{part}/config.json" for part in ("interaction", "propagation", "quality")),
+)
+"""What a training leaves in OUT."""
+
+
+def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to train over the outcome of an earlier training.
+
+    Args:
+        folder: OUT of the recipe.
+        resume: whether --resume was given; it needs a checkpoint to go on from.
+        overwrite: whether --overwrite was given.
+
+    Raises:
+        InputError: there is one.
+    """
+    there = [name for name in _TRAINED if (folder / name).exists()]
+    if not there or overwrite or (resume and _LAST in there):
+        return
+    way = "go on with --resume, " if _LAST in there else ""
+    raise InputError(
+        f"{folder} holds a trained network already ({', '.join(there)}), which would be lost: {way}"
+        "give another --out, or --overwrite"
+    )
+
+
 def checkpoint_to_resume(folder: Path, module: LightningModule, role: str, resume: bool = True) -> Path | None:
     """The checkpoint to go on from; None without `resume`, or where there is none yet.
 
@@ -30,7 +60,7 @@ def checkpoint_to_resume(folder: Path, module: LightningModule, role: str, resum
         InputError: a checkpoint of another network, or of other parameters that learn.
         FileFormatError: a damaged checkpoint.
     """
-    path = folder / "last.ckpt"
+    path = folder / _LAST
     if not resume or not path.exists():
         return None
     saved = _read(path)
