@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limnet.case import Case
-from limnet.errors import HistoryError, InputError, InputTypeError
+from limnet.errors import ConflictError, HistoryError, InputError, InputTypeError
 from limnet.session import read_session, read_summary, restore
 from tests.helpers.fake_engine import fake_case, fake_engine
 from tests.test_case import everything
@@ -167,3 +167,23 @@ def test_sessions_from_before_open(tmp_path: Path) -> None:
         for name, data in parts.items():
             file.writestr(name, data)
     assert present(restore(read_session(tmp_path / "before"), fake_engine())) == present(case)
+
+
+@pytest.mark.parametrize(
+    "step", [lambda case: case.finish(), lambda case: case.accept(6), lambda case: case.click((8, 20, 24))]
+)
+def test_a_step_that_another_thread_overtakes_is_told(step, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = fake_case()
+    case.click(CENTRE)
+    real = case._bench
+
+    def overtaken(key: str) -> object:
+        monkeypatch.undo()
+        case.click((3, 20, 24))  # as if by another thread, after this step has looked at the state
+        return real(key)
+
+    monkeypatch.setattr(case, "_bench", overtaken)
+    with pytest.raises(ConflictError, match="object 'object' was changed while this step was made"):
+        step(case)
+    assert case.prompted == (3, 6)
+    assert not case.finished

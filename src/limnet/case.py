@@ -148,7 +148,8 @@ class Case(CaseObject):
         """
         with self._lock:
             key = self._existing(name)
-            self._push(key, replace(self._blank, name=self._state_of(key).name, deleted=True))
+            state = self._state_of(key)
+            self._push(key, replace(self._blank, name=state.name, deleted=True), state)
 
     def rename(self, name: str, new: str) -> None:
         """Give an object another name. A step: `undo()` takes it back. Its label stays.
@@ -162,7 +163,8 @@ class Case(CaseObject):
             _check_name(new)
             if self._book.key_of(new) not in (None, key):
                 raise InputError(f"there is an object {new!r} already: give another name, or rename that one first")
-            self._push(key, replace(self._state_of(key), name=new))
+            state = self._state_of(key)
+            self._push(key, replace(state, name=new), state)
 
     @property
     def labels(self) -> NDArray[np.uint16]:
@@ -287,14 +289,13 @@ class Case(CaseObject):
         history = self._book.histories.get(key)
         return () if history is None else history.states[: history.position + 1]
 
-    def _push(self, key: str, state: ObjectState, before: ObjectState | None = None) -> None:
-        """Make `state` the present one, if that still is `before`; None: whatever it is."""
+    def _push(self, key: str, state: ObjectState, before: ObjectState) -> None:
+        """Make `state` the present one, if that still is `before`, which it was made from."""
         with self._lock:
-            if before is not None and self._state_of(key) is not before:
+            if self._state_of(key) is not before:
                 raise ConflictError(
-                    f"object {self._book.names.get(key, key)!r} was changed while this round was running (by the "
-                    "progress callback or another thread): that change holds, the round was dropped. Make one round at "
-                    "a time"
+                    f"object {self._book.names.get(key, key)!r} was changed while this step was made (by the "
+                    "progress callback or another thread): that change holds, this step was dropped. Make one at a time"
                 )
             book = self._book
             if key not in book.histories:

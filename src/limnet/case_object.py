@@ -228,8 +228,7 @@ class CaseObject(ObjectResults):
             )
         if not isinstance(propagate, (bool, np.bool_)):
             raise InputTypeError(f"propagate must be True or False, got {propagate!r}")
-        self._check_open()
-        before = self._state
+        before = self._check_open()
         bench = self._case._bench(self._key)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         _check_callback("progress", "(done, total)", progress)
@@ -250,10 +249,9 @@ class CaseObject(ObjectResults):
             Cancelled: if `progress` returned False.
             ConflictError: see `prompt`.
         """
-        self._check_open()
+        state = self._check_open()
         _check_callback("progress", "(done, total)", progress)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
-        state = self._state
         bench = self._shown_on(self._case._bench(self._key), state, on_update)
         return self._done(bench, propagate_prompts(bench, state, state, chosen, progress), state)
 
@@ -293,9 +291,9 @@ class CaseObject(ObjectResults):
             InputError: if there is no such alternative.
             Cancelled: if `progress` or `on_update` returned False.
         """
-        self._check_open()
+        state = self._check_open()
         _check_callback("progress", "(done, total)", progress)
-        state, found = self._state, self._last_answer()
+        found = self._last_answer()
         bench = self._shown_on(self._case._bench(self._key), state, on_update)
         if found is None:
             raise InputError(
@@ -340,8 +338,8 @@ class CaseObject(ObjectResults):
 
     def reset(self) -> NDArray[np.bool_]:
         """Forget every prompt and result of this object. A step like any other: `undo()` brings them back."""
-        self._check_there()
-        self._case._push(self._key, replace(self._case._blank, name=self._state.name))
+        state = self._check_there()
+        self._case._push(self._key, replace(self._case._blank, name=state.name), state)
         return self.mask
 
     def accept(self, index: int) -> NDArray[np.bool_]:
@@ -356,10 +354,10 @@ class CaseObject(ObjectResults):
             OutsideError: if there is no such slice.
             InputError: if the object has no result yet.
         """
-        self._check_open()
-        if not self._state.rounds:
+        state = self._check_open()
+        if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to accept: mark it first")
-        self._case._push(self._key, accept_slice(self._case._bench(self._key), self._state, index))
+        self._case._push(self._key, accept_slice(self._case._bench(self._key), state, index), state)
         return self.mask
 
     def finish(self) -> NDArray[np.bool_]:
@@ -370,22 +368,23 @@ class CaseObject(ObjectResults):
         Raises:
             InputError: if it is finished already or has no result.
         """
-        self._check_open()
-        if not self._state.rounds:
+        state = self._check_open()
+        if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to finish: mark it first")
         bench = self._case._bench(self._key)
-        slices = list(self._state.slices)
+        slices = list(state.slices)
         for i, stored in enumerate(slices):
             taken = None if stored is None else bench.excluded(i)
             if taken is not None:
                 slices[i] = pack(np.where(taken, np.float32(0), unpack(stored, taken.shape)))
-        self._case._push(self._key, replace(self._state, slices=tuple(slices), finished=True))
+        self._case._push(self._key, replace(state, slices=tuple(slices), finished=True), state)
         return self.mask
 
     def reopen(self) -> NDArray[np.bool_]:
         """Take back `finish()` without undoing anything else; does nothing to an object that is not finished."""
-        if self._state.finished:
-            self._case._push(self._key, replace(self._state, finished=False))
+        state = self._state
+        if state.finished:
+            self._case._push(self._key, replace(state, finished=False), state)
         return self.mask
 
     def _shown_on(self, bench: Bench, before: ObjectState, on_update: Update | None) -> Bench:
@@ -417,10 +416,12 @@ class CaseObject(ObjectResults):
         earlier = [s for s in self._case._past(self._key) if s.rounds == state.rounds[:number]]
         return (earlier[-1], done, prompt) if earlier else None
 
-    def _check_open(self) -> None:
-        self._check_there()
-        if self._state.finished:
+    def _check_open(self) -> ObjectState:
+        """The present state, if it may be changed."""
+        state = self._check_there()
+        if state.finished:
             raise InputError(f"object {self.name!r} is finished: call reopen() (or undo()) before changing it")
+        return state
 
 
 def _triple(value: Any) -> tuple[int, int, int]:

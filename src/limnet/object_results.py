@@ -130,8 +130,11 @@ class ObjectResults:
     def _state(self) -> ObjectState:
         return self._case._state_of(self._key)
 
-    def _check_there(self) -> None:
-        if self._state.deleted:
+    def _check_there(self) -> ObjectState:
+        """The present state, if the object is there."""
+        state = self._state
+        if state.deleted:
             raise InputError(
                 f"object {self.name!r} was deleted: undo() brings it back, case.object({self.name!r}) makes a new one"
             )
+        return state
