@@ -17,7 +17,8 @@ from limnet.case import Case
 from limnet.errors import SaveError
 from limnet.session import read_session, restore
 from tests.helpers.fake_engine import fake_case, fake_engine
-from tests.hostile import kills
+from tests.helpers.small_segmenter import small_segmenter
+from tests.hostile import kills, soak
 from tests.test_case import everything
 
 
@@ -120,3 +121,17 @@ def test_a_clock_that_moves_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert everything(again) == everything(case)
     again.click((8, 20, 24))
     assert everything(resumed(path)) == everything(again)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_a_few_cases_leave_no_file_open() -> None:
+    noted = soak.soak(small_segmenter(), minutes=0, seed=2, side=48)
+    assert len(noted["memory"]) == 3
+    assert noted["files"][-1] <= noted["files"][0]
+
+
+def test_what_counts_as_flat() -> None:
+    flat = {"memory": [2**30 + n for n in range(90)], "files": [9] * 90, "steps": [1] * 90}
+    assert soak.verdict(flat)[0]
+    assert not soak.verdict({**flat, "memory": [2**30 + n * 2**20 for n in range(90)]})[0]
+    assert not soak.verdict({**flat, "files": [9] * 89 + [10]})[0]
