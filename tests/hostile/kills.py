@@ -101,7 +101,7 @@ def kill_once(folder: Path, seed: int, delay: float) -> int:
 
 
 def check(folder: Path, marks: list[str], steps: int) -> str:
-    """Open what is left, go on with it, and say what was found besides: "" or how many steps more.
+    """Open what is left, go on with it, and say what a save in progress left beside it, "" for nothing.
 
     Raises:
         AssertionError: a step is lost, or a file is half written or left behind.
@@ -118,6 +118,7 @@ def check(folder: Path, marks: list[str], steps: int) -> str:
     case = restore(session, fake_engine())
     case.object("afterwards").click((6, 20, 24))
     assert read_session(path).mark != session.mark
+    assert {p.name for p in folder.iterdir()} <= {SESSION, *OUTPUTS}, "the next save leaves files of the killed one"
     return ", ".join(sorted("lock" if name.endswith(".lock") else "temporary file" for name in left))
 
 
