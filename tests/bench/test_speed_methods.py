@@ -64,7 +64,7 @@ def test_limnet_plays_two_rounds(monkeypatch: pytest.MonkeyPatch, whole: bool):
     assert number == {OPEN: 2, ENCODE: 3, FIRST: 2, LATER: 6, SLICE_FIRST: 1, SLICE_LATER: 1}
     assert all(s > 0 for samples in found.values() for s in samples)
     assert calls["segment"] == 7 + 6, "every slice but the prompted ones, in both rounds"
-    assert not hasattr(segmenter.propagation, "window_size")
+    assert segmenter.propagation.window_size == 160
     assert calls["encode_image"] < 7 + 8 + 8 or not whole, "later rounds take features from the cache"
 
 

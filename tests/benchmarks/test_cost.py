@@ -29,7 +29,7 @@ def test_operations_are_those_of_the_networks(monkeypatch: pytest.MonkeyPatch) -
     assert found[cost.FIRST] == pytest.approx(one_look), "no window magnifies a slice of the network's own size"
     assert min(found[cost.SLICE_FIRST], found[cost.SLICE_LATER]) > found["propagation: segment"] > 0
     assert "encode_image" not in segmenter.interaction.__dict__
-    assert not hasattr(segmenter.interaction, "window_size")
+    assert segmenter.interaction.window_size == 160
     assert settings.scope == "volume"
 
 

@@ -32,10 +32,9 @@ from tests.helpers.small_xmem import SmallXMem
 class Follower(TinyPropagation):
     """Takes everything bright for the object; records what it is asked."""
 
-    window_size = 64
-
     def __init__(self) -> None:
-        super().__init__(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8, key_dim=8, value_dim=16)
+        sizes = {"embedding": 8, "key_dim": 8, "value_dim": 16, "window_size": 64}
+        super().__init__(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), **sizes)
         self.remembered: list[Tensor] = []
         self.memory_sizes: list[tuple[int, int]] = []
 

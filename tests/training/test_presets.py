@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
@@ -120,13 +121,17 @@ def test_a_network_to_start_from_decides_over_the_preset(tmp_path: Path) -> None
     start = choose_network(args, "interaction", tmp_path / "interaction")
     assert args.network == "TinyInteraction"
     module = make_module(args, "interaction", {"freeze_encoder": True, "relook": None}, start)
-    assert module.network.config == network.config
+    assert module.network.config == {**network.config, "window_size": 384}
     for copy in (module.network, module.average):
         assert all(bool((v == network.state_dict()[k]).all()) for k, v in copy.state_dict().items())
     assert not any(p.requires_grad for p in module.network.encoder.parameters())
     assert all(p.requires_grad for p in module.network.decoder.parameters())
     small = options("--preset", "paper", "--smoke", "--size", "64")
     assert make_module(small, "interaction", {}, None).network.window_size == 32, "what it is trained on, shown in use"
+    np.save(tmp_path / "d2_0_image.npy", np.zeros((1, 1, 48, 48), np.uint8))
+    np.save(tmp_path / "d2_0_mask.npy", np.zeros((1, 1, 288), np.uint8))
+    drawn = options("--shards", str(tmp_path))  # shards have a size of their own, whatever --size is
+    assert make_module(drawn, "interaction", {}, None).network.window_size == 48
     with pytest.raises(InputError, match="holds a TinyInteraction, --network is HRNetOCR"):
         choose_network(options("--network", "HRNetOCR"), "interaction", tmp_path / "interaction")
     with pytest.raises(InputError, match=r"^--minutes: the training of HRNetOCR"):

@@ -61,6 +61,7 @@ class TinyInteraction(nn.Module):
         click_radius: radius of a click's disk in network pixels.
         decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects worse).
         geodesic: give the prompt half the geodesic closeness of every pixel to the clicks.
+        window_size: side in pixels of the windows it was trained on and is shown in use.
 
     Raises:
         InputError: unknown decoder.
@@ -81,6 +82,7 @@ class TinyInteraction(nn.Module):
         click_radius: float = 3.0,
         decoder: str = "unet",
         geodesic: bool = True,
+        window_size: int = 160,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -91,7 +93,9 @@ class TinyInteraction(nn.Module):
             "click_radius": click_radius,
             "decoder": decoder,
             "geodesic": geodesic,
+            "window_size": window_size,
         }
+        self.window_size = window_size
         self.image_channels = image_channels
         self.click_radius = float(click_radius)
         self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)

@@ -90,6 +90,7 @@ class TinyPropagation(nn.Module):
         key_dim: channels of memory keys.
         value_dim: channels of memory values.
         decoder: mask-dependent half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: half of the work, carries worse).
+        window_size: side in pixels of the windows it was trained on and is shown in use.
 
     Raises:
         InputError: unknown decoder.
@@ -104,6 +105,7 @@ class TinyPropagation(nn.Module):
         key_dim: int = 64,
         value_dim: int = 128,
         decoder: str = "unet",
+        window_size: int = 160,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
@@ -114,7 +116,9 @@ class TinyPropagation(nn.Module):
             "key_dim": key_dim,
             "value_dim": value_dim,
             "decoder": decoder,
+            "window_size": window_size,
         }
+        self.window_size = window_size
         self.image_channels = image_channels
         self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)
         self.key = nn.Conv2d(widths[2], key_dim, 3, padding=1)

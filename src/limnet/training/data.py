@@ -54,6 +54,18 @@ def parse_roots(texts: list[str]) -> list[tuple[str, Path]]:
     return pairs
 
 
+def drawn_size(args: argparse.Namespace) -> int:
+    """Side in pixels of the windows that are trained on: of the shards, or --size.
+
+    Raises:
+        MissingFileError: no shards where they were said to be.
+        FileFormatError: shards that cannot be used.
+    """
+    if args.shards is None or args.smoke:
+        return int(args.size)
+    return int(ShardDataset(args.shards, args.pattern).images[0].shape[-1])
+
+
 def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningDataModule:
     """Data module for the options of `add_data_arguments`.
 

@@ -86,8 +86,10 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
         words = ", ".join(f"--{OPTIONS.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
     config = args.network_config
+    from limnet.training.data import drawn_size
+
     if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
-        config = {**(config or {}), "window_size": args.size}  # in use it sees windows as large as here
+        config = {**(config or {}), "window_size": drawn_size(args)}  # in use it sees windows as large as here
     module = module_class(
         network_config=config,
         network=args.network,
