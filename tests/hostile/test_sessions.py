@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -20,6 +19,8 @@ from tests.helpers.fake_engine import fake_case, fake_engine
 from tests.helpers.small_segmenter import small_segmenter
 from tests.hostile import kills, soak
 from tests.test_case import everything
+
+resource = pytest.importorskip("resource", reason="limits of POSIX")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
