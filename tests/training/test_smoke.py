@@ -74,7 +74,7 @@ def test_defects_on_synthetic_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     from limnet.datasets.clips import Source
 
     real = Source(np.ones((8, 20, 20), np.uint8), (1.0, 1.0, 1.0), np.zeros((8, 20, 20), np.float32)).with_ids(300)
-    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda root: [real])
+    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda *_: [real])
     quality = recipe("quality")
 
     def shapes(*words: str) -> list[tuple[int, ...]]:
