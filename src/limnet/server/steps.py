@@ -38,17 +38,17 @@ def _told(book: Book, keys: Iterable[str], position: dict[str, int]) -> list[dic
         position[key] += 1
         history = book.histories[key]
         name = names.get(key) or history.states[position[key]].name or key
-        result.append({"object": name, **_step_text(history, position[key])})
+        result.append({"object": name, **_step_text(key, history, position[key])})
     return result
 
 
-def _step_text(history: History, position: int) -> dict[str, Any]:
+def _step_text(key: str, history: History, position: int) -> dict[str, Any]:
     """A step in words, and the slice it was made on."""
     before, after = history.states[position - 1], history.states[position]
     if after.deleted != before.deleted:
         return {"text": "deleted", "index": None}
     if after.name != before.name and after.rounds == before.rounds:
-        return {"text": f"renamed to {after.name}", "index": None}
+        return {"text": f"renamed, was {before.name or key}", "index": None}
     if after.finished != before.finished:
         return {"text": "locked" if after.finished else "unlocked", "index": None}
     if not after.rounds:

@@ -125,7 +125,7 @@ export class Panel {
     else if (!hint) text.replaceChildren(el("b", {}, "Every slice was looked at."), " Save when you are done.");
     else if (hint.good && !told) {
       text.className = "good";
-      text.replaceChildren(el("b", {}, "Nothing doubtful is left."), " You can stop here: look through the slices once more, then save.");
+      text.replaceChildren(el("b", {}, "No slice is rated doubtful."), " Look through them once more. If they are right, you can stop and save.");
     } else text.replaceChildren(el("b", {}, `Slice ${hint.index}: `), hint.reason);
   }
 
