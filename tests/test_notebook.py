@@ -58,7 +58,7 @@ def test_the_frame_follows_the_case_both_ways(case):
             inner.wait_ready()
             case.click(MIDDLE)  # the notebook's own round
             inner.wait(f"limnet.labelAt({list(MIDDLE)}) === 1")
-            assert inner.state["shown"] == [case.mask.sum()]
+            assert inner.evaluate("limnet.shown()") == [case.mask.sum()]
             box = frame.frame_element().bounding_box()
             x, y = inner.at("axial", MIDDLE)
             inner.look_at(MIDDLE)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.browser import ViewerPage, find_chromium, launched
-from tests.helpers.view_server import BALL, SMALL, SlowPropagator, phantom, serving, write_phantom
+from tests.helpers.view_server import BALL, SHAPE, SMALL, SlowPropagator, phantom, serving, write_phantom
 
 PLANES = ("axial", "sagittal", "coronal")
 MASK = phantom() >= 100  # what the engine of thresholds finds on a click
@@ -48,7 +48,7 @@ def page(world: Any) -> Iterator[ViewerPage]:
 
 
 def shown(page: ViewerPage, label: int = 1) -> int:
-    return page.state["shown"][label - 1]
+    return int(page.evaluate("limnet.shown()")[label - 1])
 
 
 def test_the_first_page_opens_files_and_says_why_one_cannot_be(world):
@@ -71,6 +71,28 @@ def test_the_first_page_opens_files_and_says_why_one_cannot_be(world):
     page.wait_ready()
     assert page.state["done"] == 1
     page.close()
+    for opened in server.workspace.cases:
+        server.workspace.close_case(opened, forget=True)
+
+
+def test_a_file_of_several_volumes_asks_for_one(world):
+    server, address, context, root = world
+    four = np.stack([phantom().transpose(2, 1, 0), np.full(SHAPE[::-1], 7, np.int16)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(four, np.diag([1.0, 1.0, 3.0, 1.0])), root / "four.nii.gz")
+    page = ViewerPage(context, expected=["400"])
+    page.goto(address)
+    page.wait("Boolean(document.querySelector('#files .entry'))")
+    page.page.click("text=four.nii.gz")
+    page.wait("document.querySelector('#ask').open")
+    assert "holds 2 volumes" in page.text("#ask-text")
+    page.page.fill("#ask-input", "1")
+    page.press("Enter")
+    page.wait_ready()
+    assert page.state["busy"] is False
+    page.page.mouse.move(*page.at("axial", page.state["cross"]))
+    page.wait("document.querySelector('#under').innerText.startsWith('7 ')")
+    page.close()
+    (root / "four.nii.gz").unlink()
     for opened in server.workspace.cases:
         server.workspace.close_case(opened, forget=True)
 
@@ -308,7 +330,7 @@ def test_a_running_round_is_shown_and_cancelled(page, monkeypatch):
     page.press("Escape")
     page.wait("!limnet.state().busy")
     assert page.state["done"] == 0
-    page.wait("limnet.state().shown.every((n) => n === 0)")
+    page.wait("limnet.shown().every((n) => n === 0)")
     assert page.label_at(BALL) == 0
     assert "Cancelled" in page.text("#toasts")
 
@@ -333,7 +355,7 @@ def test_saving_where_the_volume_lies(page, world):
     page.page.fill("#save-path", "found.nii.gz")
     page.page.click("#save-write")
     page.wait("document.querySelector('#ask').open")
-    page.page.click("#ask button[value=cancel]")
+    page.page.click("#ask-no")
     page.page.fill("#save-path", "ct.nii.gz")
     page.page.click("#save-write")
     page.page.click("#ask-yes")

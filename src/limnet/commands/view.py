@@ -37,6 +37,10 @@ def view(
     series: Annotated[
         str | None, typer.Option(help="Which DICOM series of a folder: UID, number or description.")
     ] = None,
+    gaps: Annotated[
+        str,
+        typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid."),
+    ] = "refuse",
 ) -> None:
     """See a volume in three planes and segment it by clicks, in the browser. Nothing leaves this machine.
 
@@ -48,6 +52,7 @@ def view(
     from limnet.server.serving import listen, server_for
     from limnet.server.view_server import ViewServer
     from limnet.server.workspace import Workspace
+    from limnet.volume import check_gaps
 
     console = Console(stderr=True, soft_wrap=True)
     root, wanted = chosen(volume)
@@ -63,7 +68,7 @@ def view(
         server = ViewServer(workspace, root)
         if wanted is not None:
             console.print(f"reading {wanted}")
-            server.start = str(server.open_volume(wanted, index, series)["name"])
+            server.start = str(server.open_volume(wanted, index, series, check_gaps(gaps))["name"])
         else:
             threading.Thread(target=_warm_up, args=(workspace,), daemon=True).start()
         listening = listen(port, PORT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -189,7 +190,11 @@ def _beside(image: Path, out: Path) -> Path:
     if image.resolve().is_relative_to(out.resolve()):
         return image.resolve()
     target = out.resolve() / f"demo_ct{''.join(image.suffixes[-2:])}"
-    return atomic_write(target, lambda path: path.write_bytes(image.read_bytes()))
+
+    def copy(path: Path) -> None:
+        shutil.copyfile(image, path)
+
+    return atomic_write(target, copy)
 
 
 def mean_dice(structures: Sequence[StructureResult]) -> list[float]:

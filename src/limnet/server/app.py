@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from importlib import resources
@@ -178,10 +179,14 @@ async def _open(request: Request) -> Response:
     server = _known(request)
     body = await _json(request)
     path = server.folder.inside(_text(body, "path"))
-    index, series = body.get("index"), body.get("series")
+    index, series, gaps = body.get("index"), body.get("series"), body.get("gaps", "refuse")
     if path.name.endswith(".limnet"):
         return JSONResponse(await run_in_threadpool(server.open, lambda: server.workspace.resume(path)))
-    return JSONResponse(await run_in_threadpool(server.open_volume, path, index, series))
+    try:
+        return JSONResponse(await run_in_threadpool(server.open_volume, path, index, series, gaps))
+    except InputError as error:  # readers name the option that chooses among several volumes; the page then asks for it
+        option = re.search(r"\b(index|series|gaps)=", str(error))
+        return JSONResponse({"error": str(error), "choose": option and option.group(1)}, 400)
 
 
 async def _demo(request: Request) -> Response:

@@ -26,7 +26,7 @@ from limnet.server.steps import mark_of, steps_done, steps_undone
 from limnet.slices import SliceMask, is_empty
 
 MAX_OBJECTS = 255  # the page holds one byte per voxel
-GOOD_ENOUGH = 0.15  # a suggestion that scores less points at a slice rated .8 or better, which is true on average (calibration.md)
+GOOD_ENOUGH = 0.15  # less means a slice rated .8 or better, which holds on average (benchmarks/results/calibration.md)
 COLORS = (
     "#ff6b6b", "#4cc9f0", "#ffd166", "#80ed99", "#c77dff", "#ff9f43", "#6c8cff", "#f783ac", "#2dd4bf", "#b5e048",
     "#e07a5f", "#a9b4c2",

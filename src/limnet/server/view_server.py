@@ -23,7 +23,7 @@ from limnet.server.open_case import OpenCase
 from limnet.server.screen import Screen
 from limnet.server.sessions import private_folder
 from limnet.server.workspace import Workspace
-from limnet.volume import Volume
+from limnet.volume import Gaps, Volume
 from limnet.volume_io.atomic import atomic_write
 
 
@@ -94,11 +94,16 @@ class ViewServer:
         self.notices.setdefault(opened.key, []).extend(told)
         return {"key": opened.key, "name": self.name_of(opened)}
 
-    def open_volume(self, path: Path, index: int | None = None, series: str | None = None) -> dict[str, Any]:
-        """Open a volume along its thickest axis."""
+    def open_volume(
+        self, path: Path, index: int | None = None, series: str | int | None = None, gaps: Gaps = "refuse"
+    ) -> dict[str, Any]:
+        """Open a volume along its thickest axis; see `Volume.read` for the choices."""
 
         def work() -> OpenCase:
-            volume = self.workspace.volume(path, index=index, series=series)
+            if gaps == "refuse":
+                volume = self.workspace.volume(path, index=index, series=series)
+            else:
+                volume = Volume.read(path, index=index, series=series, gaps=gaps)
             return self.workspace.open(volume, axis=slice_axis(volume))
 
         return self.open(work)

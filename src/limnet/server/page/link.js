@@ -3,9 +3,10 @@
 let bearer = null; // only where the browser keeps no cookie for us (a frame in a notebook)
 
 export class ServerError extends Error {
-  constructor(message, status) {
+  constructor(message, status, choose = null) {
     super(message);
     this.status = status;
+    this.choose = choose; // the option that would choose among several volumes
   }
 }
 
@@ -35,11 +36,11 @@ export async function request(path, body) {
     throw new ServerError("limnet does not answer. Is `limnet view` still running? Start it again in the same folder: nothing is lost", 0);
   }
   if (!answer.ok) {
-    let text = `the server answered ${answer.status}`;
+    let said = {};
     try {
-      text = (await answer.json()).error || text;
-    } catch { /* no JSON: keep the number */ }
-    throw new ServerError(text, answer.status);
+      said = await answer.json();
+    } catch { /* no JSON: the number has to do */ }
+    throw new ServerError(said.error || `the server answered ${answer.status}`, answer.status, said.choose);
   }
   return answer;
 }

@@ -57,7 +57,6 @@ function hook(viewer) {
       look: { ...viewer.look },
       hidden: [...viewer.hidden],
       objects: viewer.state.objects.map(({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint, alternatives }) => ({ name, label, voxels, ml, finished, prompted, accepted, pending, rounds, color, hint, alternatives })),
-      shown: viewer.volume ? viewer.state.objects.map((object) => viewer.volume.count(object.label)) : [],
       times: [...viewer.times],
       frames: viewer.frames,
       meshes: viewer.surface ? [...viewer.surface.meshes].map(([name, mesh]) => [name, mesh.triangles]) : [],
@@ -79,6 +78,8 @@ function hook(viewer) {
       return [...tile.context.getImageData(Math.round(x * tile.ratio), Math.round(y * tile.ratio), 1, 1).data].slice(0, 3);
     },
     draft: () => ({ lo: viewer.tools.draft?.lo, hi: viewer.tools.draft?.hi }),
+    /** Voxels the page holds of each object; counts them all, so not for every moment. */
+    shown: () => viewer.state.objects.map((object) => viewer.volume.count(object.label)),
     labelAt: (point) => viewer.volume.labels[viewer.volume.offset(point)],
     go: (point) => viewer.moveCross(point),
     measure: () => (viewer.measuring = true),

@@ -60,7 +60,7 @@ export class Start {
   _entry({ kind, name, path, size }) {
     const names = { folder: "folder", series: "volume", volume: "volume", session: "session" };
     const note = kind === "folder" ? "" : kind === "series" ? "series" : kind === "session" ? "session" : bytes(size);
-    const button = el("button", { class: "entry", onclick: () => (kind === "folder" ? this.list(path) : this.choose(button, () => post("/api/open", { path }))) }, icon(names[kind]), el("b", {}, name), el("small", {}, note));
+    const button = el("button", { class: "entry", onclick: () => (kind === "folder" ? this.list(path) : this.choose(button, () => openVolume({ path }))) }, icon(names[kind]), el("b", {}, name), el("small", {}, note));
     const row = el("li", {}, button);
     if (kind === "series") row.append(el("button", { class: "icon-button small", title: `Look into ${name}`, "aria-label": `Look into ${name}`, onclick: () => this.list(path) }, icon("folder")));
     return row;
@@ -84,13 +84,42 @@ export class Start {
   }
 }
 
+/** Open a file; where it holds several volumes the user is asked for one. */
+async function openVolume(body) {
+  try {
+    return await post("/api/open", body);
+  } catch (error) {
+    if (!error.choose || body[error.choose] !== undefined) throw error;
+    if (error.choose === "gaps") {
+      if (!(await ask(`${error.message}`, "Fill the gaps"))) throw error;
+      return openVolume({ ...body, gaps: "resample" });
+    }
+    const answer = await askText(error.message, error.choose === "index" ? "0" : "");
+    if (answer === null) throw error;
+    const number = Number(answer);
+    return openVolume({ ...body, [error.choose]: error.choose === "index" && Number.isInteger(number) ? number : answer });
+  }
+}
+
+/** A question answered with a line of text; null if it was not. */
+async function askText(text, value) {
+  const input = $("#ask-input");
+  input.hidden = false;
+  input.value = value;
+  const yes = await ask(text, "Open");
+  input.hidden = true;
+  return yes && input.value.trim() ? input.value.trim() : null;
+}
+
 /** A question with two answers; resolves to whether the answer was yes. */
 export function ask(text, yes) {
   const dialog = $("#ask");
   $("#ask-text").textContent = text;
   $("#ask-yes").textContent = yes;
   dialog.returnValue = "";
+  $("#ask-no").onclick = () => dialog.close();
   dialog.showModal();
+  if (!$("#ask-input").hidden) $("#ask-input").select();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
