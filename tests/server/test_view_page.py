@@ -342,6 +342,7 @@ def test_saving_where_the_volume_lies(page, world):
     page.settled(1)
     page.press("Control+s")
     page.page.select_option("#save-what", "labels")
+    assert "DICOM" not in page.text("#save-format")  # the volume comes from no DICOM series
     page.page.select_option("#save-format", ".nii.gz")
     page.page.fill("#save-path", "found.nii.gz")
     page.page.click("#save-write")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +48,9 @@ def demo(
     console.print(f"masks and numbers: {out}")
     if result.notice:
         console.print(f"[yellow]note:[/] {result.notice}")
-    console.print(f"see the image and click in it yourself: [bold]limnet view {out}[/]")
+    # `make` runs the program from an environment that is not the user's own
+    program = "limnet" if shutil.which("limnet") else sys.argv[0]
+    console.print(f"see the image and click in it yourself: [bold]{program} view {out}[/]")
 
 
 def choose_files(console: Console, out: Path, synthetic: bool) -> DemoFiles:

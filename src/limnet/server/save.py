@@ -9,6 +9,7 @@ from pathlib import Path
 from limnet.case import Case
 from limnet.errors import InputError, SaveError
 
+DICOM = ".dcm"  # these hold every object with its name, so that one file does
 FORMATS = [
     {"suffix": ".nii.gz", "name": "NIfTI (.nii.gz)", "what": ["labels", "object", "objects"]},
     {"suffix": ".nrrd", "name": "NRRD (.nrrd)", "what": ["labels", "object", "objects"]},
@@ -40,8 +41,7 @@ def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: 
     if what == "session":
         return [case.save_session(path, overwrite=overwrite)]
     if what == "labels":
-        written = case.save_labels(path)
-        return list(written) if isinstance(written, tuple) else [written]
+        return [case.save(path)] if path.suffix.lower() == DICOM else list(case.save_labels(path))
     marked = [n for n in case.objects if case.object(n).rounds]
     if what == "object":
         if name not in marked:

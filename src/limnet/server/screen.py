@@ -75,7 +75,13 @@ class Screen:
     def describe(self) -> dict[str, Any]:
         """Metadata of the volume and of the case that never change."""
         about = self.display.describe(self.case.axis)
-        return {**about, "title": self.opened.title, "bytes": self.display.bytes_total}
+        volume = self.case.volume
+        return {
+            **about,
+            "title": self.opened.title,
+            "bytes": self.display.bytes_total,
+            "dicom": bool(volume.files),
+        }
 
     def labels(self) -> Iterator[bytes]:
         """Zlib-compressed labels of the whole volume: one byte per voxel in array order."""

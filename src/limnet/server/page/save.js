@@ -19,7 +19,7 @@ export class SaveDialog {
     $("#save-form header button").replaceChildren(icon("close"));
     $("#save-what").replaceChildren(...WHAT.map(([value, text]) => el("option", { value }, text)));
     $("#save-what").onchange = () => this._formats();
-    $("#save-format").onchange = () => this._path();
+    $("#save-format").onchange = () => this._formats();
     $("#save-object").onchange = () => this._path();
     $("#save-write").onclick = () => this._write(false);
     $("#save-download").onclick = () => this._download();
@@ -42,12 +42,13 @@ export class SaveDialog {
   _formats() {
     const what = $("#save-what").value;
     const before = $("#save-format").value;
-    const fitting = this.formats.filter((format) => format.what.includes(what));
+    const fitting = this.formats.filter(({ what: fits, suffix }) => fits.includes(what) && (this.viewer.meta.dicom || !suffix.endsWith(".dcm")));
     $("#save-format").replaceChildren(...fitting.map(({ suffix, name }) => el("option", { value: suffix }, name)));
     if (fitting.some(({ suffix }) => suffix === before)) $("#save-format").value = before;
     $("#save-object-row").hidden = what !== "object";
     $("#save-download").hidden = what === "objects";
-    $("#save-note").textContent = { labels: "The names of the labels go into a .json file beside it.", objects: "The name of each object is put before the suffix.", session: "With the whole history, and the place of the volume.", object: "" }[what];
+    const single = $("#save-format").value.endsWith(".dcm") && what === "labels";
+    $("#save-note").textContent = single ? "One segment with its name for each object." : { labels: "The names of the labels go into a .json file beside it.", objects: "The name of each object is put before the suffix.", session: "With the whole history, and the place of the volume.", object: "" }[what];
     this._path();
   }
 
