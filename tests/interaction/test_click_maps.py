@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limnet.errors import InputError
-from limnet.interaction.click_maps import draw_disks, pack_points
+from limnet.interaction.click_maps import add_disks, draw_disks, pack_points
 from tests.helpers.golden import golden_arrays
 
 
@@ -53,3 +53,14 @@ def test_packing_fills_both_halves() -> None:
 def test_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="expected"):
         draw_disks(torch.zeros(shape), (32, 32), 5.0)
+
+
+def test_disks_added_to_maps() -> None:
+    positive, negative = torch.zeros(3, 1, 20, 20), torch.zeros(3, 1, 20, 20)
+    add_disks(positive, negative, torch.tensor([[5, 6], [0, 19], [10, 10]]), torch.tensor([1, 0, -1]), 2.0)
+    assert [float(p.sum()) for p in positive] == [13, 0, 0]
+    assert [float(n.sum()) for n in negative] == [0, 6, 0]
+    assert bool(positive[0, 0, 7, 6])
+    assert not bool(positive[0, 0, 7, 7])
+    add_disks(positive, negative, torch.tensor([[5, 7]] * 3), torch.tensor([1, 1, 1]), 2.0)
+    assert float(positive[0].sum()) == 18  # earlier clicks stay

@@ -12,7 +12,7 @@ pytest.importorskip("lightning")
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.interaction.module import InteractionModule
-from limnet.interaction.training_clicks import draw_clicks
+from limnet.simulation.click_batch import draw_clicks
 from limnet.training.callbacks import ExportAverage
 from tests.helpers.tiny_networks import ENCODER, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard

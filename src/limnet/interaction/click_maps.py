@@ -72,3 +72,20 @@ def draw_disks(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
         distance = (rows - row).square()[..., :, None] + (columns - column).square()[..., None, :]
         disks |= (distance <= radius**2) & used[:, :, index, None, None]
     return disks.to(points.dtype)
+
+
+def add_disks(positive: Tensor, negative: Tensor, points: Tensor, kind: Tensor, radius: float) -> None:
+    """Draw clicks as disks into the maps, in place.
+
+    Args:
+        positive, negative: float (B, 1, H, W).
+        points: (B, 2) rows and columns.
+        kind: (B,) 1 positive, 0 negative, -1 none.
+        radius: in pixels; a pixel belongs to the disk when its squared distance is at most radius squared.
+    """
+    height, width = positive.shape[-2:]
+    rows = torch.arange(height, device=positive.device)[None, :, None] - points[:, 0, None, None]
+    columns = torch.arange(width, device=positive.device)[None, None, :] - points[:, 1, None, None]
+    disk = (rows**2 + columns**2 <= radius**2)[:, None]
+    positive[disk & (kind == 1)[:, None, None, None]] = 1.0
+    negative[disk & (kind == 0)[:, None, None, None]] = 1.0

@@ -13,11 +13,12 @@ from torch import Tensor
 from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
+from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import masked_cross_entropy
 from limnet.interaction.start_masks import POOR, damage, start_at, start_prompts, wrong_objects
-from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.propagation.tiny import TinyPropagation
+from limnet.simulation.click_batch import draw_clicks
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.click_validation import LEAST_CLICKS, validate_clicks
@@ -140,7 +141,7 @@ class InteractionModule(AveragedModule):
         for step in range(steps):
             with torch.no_grad():
                 spread = float(torch.rand((), generator=generator)) * 0.95
-                points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread)
+                points, kind = draw_clicks(target, prompts[:, 0:1] > 0.5, generator, spread, first=step == 0)
                 # no new click: a box alone, or a second look at the same prompts
                 chance = (prompts[:, 3].amax((1, 2)) > 0).float() * 0.5 if step == 0 else self.hparams["relook"]
                 skip = torch.rand(len(kind), generator=generator).to(kind.device) < chance
@@ -179,7 +180,7 @@ class InteractionModule(AveragedModule):
         ring = (functional.max_pool2d(tall, (1, 25), 1, (0, 12)) > 0) & ~target
         wanted = torch.where(beside.to(target.device).view(-1, 1, 1, 1), ring, target)
         clicked = torch.zeros_like(prompts)
-        points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2)
+        points, kind = draw_clicks(wanted, torch.zeros_like(wanted), generator, 0.2, first=True)
         add_disks(clicked[:, 1:2], clicked[:, 2:3], points, kind, self.network.click_radius)
         own = tuple(part[index] for part in features)
         logits = self.network.decode(own, fit_prompts(clicked[index], self.network))["instances"]

@@ -13,10 +13,11 @@ from torch import Tensor
 from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
+from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.interaction.losses import click_loss
 from limnet.interaction.scattered_clicks import scatter_clicks
-from limnet.interaction.training_clicks import add_disks, draw_clicks
+from limnet.simulation.click_batch import draw_clicks
 from limnet.simulation.corruption_batch import corrupt_batch
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import ClickNetwork, fit_image, fit_prompts
-from limnet.interaction.training_clicks import add_disks
 from limnet.simulation.clicks import RobotUser
 
 

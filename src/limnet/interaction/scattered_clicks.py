@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.interaction.training_clicks import add_disks
+from limnet.interaction.click_maps import add_disks
 
 CHANCE = 0.8  # of every further click, relative to the one before
 ERODED = 0.9  # share of samples whose positive clicks keep three pixels off the border

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from limnet.datasets.loading import process_place
 from limnet.errors import InputError
+from limnet.interaction.click_maps import add_disks
 from limnet.interaction.start_masks import damage, shifted
 from limnet.interaction.tiny import TinyInteraction
-from limnet.interaction.training_clicks import add_disks, draw_clicks
 from limnet.propagation.tiny import Remembered, TinyPropagation
+from limnet.simulation.click_batch import draw_clicks
 from limnet.training.augment import augment_clips
 from limnet.training.averaged_module import AveragedModule
 from limnet.training.carry_validation import log_carried
@@ -98,8 +99,8 @@ class PropagationModule(AveragedModule):
         network = self._prompter[0].to(image.device)
         features = network.encode_image(image.contiguous(memory_format=torch.channels_last))
         maps = image.new_zeros((len(image), 4, *image.shape[-2:]))
-        for _ in range(int(torch.randint(1, 4, (1,), generator=generator))):
-            points, kind = draw_clicks(target, maps[:, 0:1] > 0.5, generator, 0.7)
+        for turn in range(int(torch.randint(1, 4, (1,), generator=generator))):
+            points, kind = draw_clicks(target, maps[:, 0:1] > 0.5, generator, 0.7, first=turn == 0)
             add_disks(maps[:, 1:2], maps[:, 2:3], points, kind, network.click_radius)
             maps[:, 0:1] = network.decode(features, maps)["instances"].float().sigmoid()
         answer = maps[:, 0:1] > 0.5

@@ -1,14 +1,14 @@
 """The robot user: where a person would click next, given the truth and the mask so far.
 
-One implementation for training, tests, benchmarks and the demo. The rules are those of the customary evaluation of
-interactive segmentation: the first click goes to the middle of the object on its largest slice, every later one to the
-middle of the largest error. All distances are in millimetres.
+One implementation for training (in batches: `limnet.simulation.click_batch`), validation, tests, benchmarks and the
+demo. The rules are those of the customary evaluation of interactive segmentation: the first click goes to the middle of
+the object on its largest slice, every later one to the middle of the largest error. All distances are in millimetres.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,24 @@ class RobotClick(NamedTuple):
     zyx: tuple[int, int, int]
     positive: bool
     size: int
+
+
+class Aim(NamedTuple):
+    """What a click goes to: the object (first click) or an error component (later ones).
+
+    Attributes:
+        where: its bounding box (three slices).
+        depth: float (d, h, w), distance in mm of every voxel in the box to the nearest one outside, 0 outside.
+        positive: True for the object and for missed voxels.
+        size: see `RobotClick`.
+        flat: whether `depth` counts within the slices alone.
+    """
+
+    where: tuple[slice, ...]
+    depth: NDArray[np.float64]
+    positive: bool
+    size: int
+    flat: bool
 
 
 class RobotUser:
@@ -87,7 +105,7 @@ class RobotUser:
         self.wrong_side, self.slip, self.overlook = float(wrong_side), float(slip), float(overlook)
         self.seed, self.epoch, self.case = seed, epoch, case
 
-    def next_click(self, target: NDArray[Any], mask: NDArray[Any] | None = None, round: int = 1) -> RobotClick | None:
+    def next_click(self, target: NDArray, mask: NDArray | None = None, round: int = 1) -> RobotClick | None:
         """Return the next click, or None when there is nothing to correct.
 
         Args:
@@ -104,32 +122,50 @@ class RobotUser:
         Raises:
             InputError: arrays that are not 3-D or differ in shape.
         """
-        truth = np.asarray(target) != 0
-        if truth.ndim != 3:
-            raise InputError(f"target has shape {truth.shape}; give a volume (D, H, W)")
         rng = np.random.default_rng([self.seed, self.epoch, self.case, round])
         noise = np.random.default_rng([self.seed, self.epoch, self.case, round, 1])  # leaves the other draws alone
         overlooks, slips = noise.random() < self.overlook, noise.random() < self.wrong_side
+        aim = self.aim(target, mask, 2 if overlooks else 1)
+        if aim is None:
+            return None
+        z, y, x = (int(v) + s.start for v, s in zip(self._point(aim, rng), aim.where, strict=True))
+        click = RobotClick((z, y, x), aim.positive, aim.size)
+        if not slips:
+            return click
+        truth = np.asarray(target) != 0
+        region = np.zeros_like(truth)
+        region[aim.where] = aim.depth > 0
+        return self._slipped(click, np.take(region, click.zyx[self.axis], self.axis), truth, noise)
+
+    def aim(self, target: NDArray, mask: NDArray | None = None, among: int = 1) -> Aim | None:
+        """What the next click goes to: the object or an error, and how deep every voxel lies in it.
+
+        Args:
+            target: see `next_click`.
+            mask: see `next_click`.
+            among: take the last of so many largest errors.
+
+        Returns:
+            None where there is nothing to correct.
+
+        Raises:
+            InputError: see `next_click`.
+        """
+        truth = np.asarray(target) != 0
+        if truth.ndim != 3:
+            raise InputError(f"target has shape {truth.shape}; give a volume (D, H, W)")
         if mask is None:
-            click = self._first(truth, rng)
-            if click is None or not slips:
-                return click
-            return self._slipped(click, np.take(truth, click.zyx[self.axis], self.axis), truth, noise)
+            return self._first(truth)
         current = np.asarray(mask) != 0
         if current.shape != truth.shape:
             raise InputError(f"mask has shape {current.shape}, target {truth.shape}; they must be equal")
-        errors = largest_errors(truth, current, 2 if overlooks else 1)
+        errors = largest_errors(truth, current, among)
         if not errors:
             return None
-        chosen = errors[-1]
-        voxel = self._point(chosen.region, rng)
-        z, y, x = (int(v) + s.start for v, s in zip(voxel, chosen.where, strict=True))
-        click = RobotClick((z, y, x), chosen.positive, chosen.size)
-        if not slips:
-            return click
-        component = np.zeros_like(truth)
-        component[chosen.where] = chosen.region
-        return self._slipped(click, np.take(component, click.zyx[self.axis], self.axis), truth, noise)
+        where, size, region, positive = errors[-1]
+        flat = truth.shape[self.axis] == 1
+        depth = self._in_slice(region) if flat else self._distance(region)
+        return Aim(where, depth, positive, size, flat)
 
     def _slipped(
         self, click: RobotClick, component: NDArray[np.bool_], truth: NDArray[np.bool_], noise: np.random.Generator
@@ -144,36 +180,34 @@ class RobotUser:
         zyx.insert(self.axis, index)
         return click._replace(zyx=(zyx[0], zyx[1], zyx[2]))
 
-    def _first(self, truth: NDArray[np.bool_], rng: np.random.Generator) -> RobotClick | None:
+    def _first(self, truth: NDArray[np.bool_]) -> Aim | None:
         areas = truth.sum(axis=tuple(a for a in range(3) if a != self.axis))
         if not areas.any():
             return None
         best = np.flatnonzero(areas == areas.max())
         index = int(best[np.argmin(np.abs(best - best.mean()))])
-        lo = [0, 0, 0]
-        hi = list(truth.shape)
-        lo[self.axis], hi[self.axis] = index, index + 1
-        window = tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))
-        voxel = self._point(truth[window], rng, flat=True)
-        z, y, x = (int(v) + a for v, a in zip(voxel, lo, strict=True))
-        return RobotClick((z, y, x), True, int(areas[index]))
+        box = [slice(0, n) for n in truth.shape]
+        box[self.axis] = slice(index, index + 1)
+        (inner,) = ndimage.find_objects(truth[tuple(box)].astype(np.int8))
+        where = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, inner, strict=True))
+        return Aim(where, self._in_slice(truth[where]), True, int(areas[index]), True)
 
-    def _point(self, region: NDArray[np.bool_], rng: np.random.Generator, flat: bool = False) -> NDArray[np.intp]:
-        """Middle (or a drawn voxel) of one region; `flat` measures distances within the slices only."""
-        distance = self._in_slice(region) if flat else self._distance(region)
+    def _point(self, aim: Aim, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Middle (or a drawn voxel) of a region, counted from the corner of its box."""
+        depth = aim.depth
         if self.off_centre:
-            inside = np.argwhere(distance > distance.max() / 2)
+            inside = np.argwhere(depth > depth.max() / 2)
             return inside[rng.integers(len(inside))]
-        ties = np.argwhere(distance == distance.max())
-        if len(ties) > 1 and not flat:
+        ties = np.argwhere(depth == depth.max())
+        if len(ties) > 1 and not aim.flat:
             # A component thinner than its slice gap is equally deep nearly everywhere: then the slice decides.
-            depth = self._in_slice(region)[tuple(ties.T)]
-            ties = ties[depth == depth.max()]
+            within = self._in_slice(depth > 0)[tuple(ties.T)]
+            ties = ties[within == within.max()]
         offset = ((ties - ties.mean(axis=0)) * self.spacing) ** 2
         centre = ties[np.argmin(offset.sum(axis=1).round(9))]
         if self.jitter == 0:
             return centre
-        inside = np.argwhere(region)
+        inside = np.argwhere(depth > 0)
         near = (((inside - centre) * self.spacing) ** 2).sum(axis=1) <= self.jitter**2
         choices = inside[near]
         return choices[rng.integers(len(choices))]

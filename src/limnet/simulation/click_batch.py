@@ -1,0 +1,147 @@
+"""The robot user of `limnet.simulation.clicks` for a whole batch of slices in a training step.
+
+The rules are those of `RobotUser` on volumes of one slice: the click goes into the largest 8-connected error (the first
+one into the object), drawn among the pixels that lie deep in it. On the CPU `RobotUser` itself aims, slice by slice.
+On an accelerator, where a question per slice would hold up the queue, tensors do the same without a loop over samples,
+and nothing is read back: components and depths beyond 24 pixels are found on a grid of every second pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from limnet.simulation.clicks import RobotUser
+
+HALF = 0.5
+REACH = 24  # pixels: deeper ones are few, and half a pixel is little there
+ROUNDS = 12  # of joining pixels to components; each at least doubles their reach, noise of 200 x 200 pixels takes 6
+
+
+def draw_clicks(
+    target: Tensor, predicted: Tensor, generator: torch.Generator, off_centre: float = HALF, first: bool = False
+) -> tuple[Tensor, Tensor]:
+    """One click of the robot user for every sample.
+
+    Args:
+        target: bool (B, 1, H, W).
+        predicted: bool (B, 1, H, W), on the same device.
+        generator: source of randomness, of the CPU.
+        off_centre: in [0, 1); pixels deeper than this share of the largest depth are equally likely (`RobotUser` with
+            `off_centre`: .5).
+        first: samples without a predicted pixel have not been clicked yet: the whole object is aimed at, not its
+            largest component.
+
+    Returns:
+        points int64 (B, 2) as (row, column), and kind int64 (B,): 1 positive, 0 negative, -1 no error and no click.
+    """
+    aims = _aims if target.device.type == "cpu" else aims_on_device
+    depth, positive = aims(target[:, 0], predicted[:, 0], first)
+    depth = depth.flatten(1)
+    deepest = depth.amax(1, keepdim=True)
+    empty = deepest[:, 0] <= 0
+    likely = torch.where(empty[:, None], 1.0, (depth > off_centre * deepest).float())
+    reached = likely.cumsum(1)
+    draw = torch.rand((len(depth), 1), generator=generator, device=generator.device).to(reached.device)
+    total = reached[:, -1:]
+    index = torch.searchsorted(reached, torch.minimum(draw * total, total - 0.5), right=True)[:, 0]
+    width = target.shape[-1]
+    kind = torch.where(empty, torch.full_like(index, -1), positive.long())
+    return torch.stack([index // width, index % width], 1), kind
+
+
+def _aims(target: Tensor, predicted: Tensor, first: bool) -> tuple[Tensor, Tensor]:
+    """Depth float (B, H, W) within what the next click goes to, 0 elsewhere, and whether it is positive (B,)."""
+    robot = RobotUser()
+    depth, positive = torch.zeros(target.shape), torch.zeros(len(target), dtype=torch.bool)
+    for i, (truth, mask) in enumerate(zip(target.numpy(), predicted.numpy(), strict=True)):
+        aim = robot.aim(truth[None], None if first and not mask.any() else mask[None])
+        if aim is not None:
+            depth[(i, *aim.where[1:])] = torch.from_numpy(aim.depth[0]).float()
+            positive[i] = aim.positive
+    return depth, positive
+
+
+def aims_on_device(target: Tensor, predicted: Tensor, first: bool) -> tuple[Tensor, Tensor]:
+    """The same by tensors alone, bool (B, H, W) on any device."""
+    errors = torch.stack([target & ~predicted, predicted & ~target], 1)
+    counts = functional.avg_pool2d(errors.float(), 2, ceil_mode=True, divisor_override=1)
+    number = components(counts > 0)
+    batch, pixels = len(target), counts[0].numel()
+    sizes = torch.zeros(batch, pixels + 1, device=target.device)
+    sizes.scatter_add_(1, number.flatten(1), counts.flatten(1))
+    sizes[:, -1] = 0  # what is no error
+    best = sizes.argmax(1)  # missed ones come first: they win a tie
+    chosen = number == best.view(-1, 1, 1, 1)
+    positive = best < pixels // 2
+    if first:
+        fresh = ~predicted.flatten(1).any(1)
+        chosen = torch.where(fresh.view(-1, 1, 1, 1), counts > 0, chosen)
+        positive = positive | fresh
+    size = target.shape[-2:]
+
+    def enlarged(grid: Tensor) -> Tensor:
+        return functional.interpolate(grid[:, None].float(), scale_factor=2.0)[:, 0, : size[0], : size[1]]
+
+    wanted = torch.where(positive.view(-1, 1, 1), errors[:, 0], errors[:, 1])
+    region = (enlarged(chosen.any(1)) > 0) & wanted
+    rough = 2 * enlarged(euclidean_depth((chosen & (counts > 1)).any(1))) - 0.5  # of the middle of a block
+    depth = euclidean_depth(region, REACH)
+    return torch.where(depth > REACH, rough.clamp_min(REACH), depth), positive
+
+
+def components(mask: Tensor) -> Tensor:
+    """Numbers of 8-connected components, each the smallest position of its pixels in its sample.
+
+    Args:
+        mask: bool (B, K, H, W); the K maps of a sample are apart from each other.
+
+    Returns:
+        int64 of the same shape; K H W where there is nothing.
+    """
+    batch, pixels = len(mask), mask[0].numel()
+    nothing = torch.full((batch, 1), pixels, device=mask.device)
+    start = torch.arange(pixels, device=mask.device).expand(batch, -1)
+    inside = mask.flatten(1)
+    number = torch.where(inside, start, pixels)
+    for _ in range(ROUNDS):
+        seen = number.view(mask.shape)
+        for axis in (2, 3):  # smallest number around: 3 x 3 pixels, one axis after the other
+            last = seen.shape[axis] - 1
+            before, after = seen.narrow(axis, 0, last), seen.narrow(axis, 1, last)
+            low = torch.minimum(before, after)
+            ends = seen.narrow(axis, 0, 1), seen.narrow(axis, last, 1)
+            left = torch.cat([ends[0], low], axis)
+            right = torch.cat([low, ends[1]], axis)
+            seen = torch.minimum(left, right)
+        around = torch.where(inside, seen.flatten(1), pixels)
+        table = torch.cat([number, nothing], 1)
+        table.scatter_reduce_(1, number, around, "amin")  # the whole component so far follows its first pixel
+        table[:, -1] = pixels
+        number = torch.where(inside, torch.minimum(around, table.gather(1, number)), pixels)
+        for _ in range(2):
+            number = torch.cat([number, nothing], 1).gather(1, number)
+    return number.view(mask.shape)
+
+
+def euclidean_depth(mask: Tensor, reach: int | None = None) -> Tensor:
+    """Distance of every pixel of bool (B, H, W) to the nearest one outside, float; beyond the edges is outside.
+
+    With `reach` distances up to so many pixels are exact, larger ones too large, which takes a step for each pixel.
+    """
+    height, width = mask.shape[1:]
+    place = torch.arange(height, device=mask.device, dtype=torch.float32).view(1, -1, 1)
+    above = torch.where(mask, -1.0, place).cummax(1).values
+    below = torch.where(mask, float(height), place).flip(1).cummin(1).values.flip(1)
+    column = torch.minimum(place - above, below - place).square()  # within each column
+    across = torch.arange(width, device=mask.device, dtype=torch.float32)
+    nearest = torch.minimum(across + 1, width - across).square().view(1, 1, -1)  # to the edges left and right
+    result = torch.minimum(column, nearest)
+    most = min(height, width) // 2
+    for step in range(1, (most if reach is None else min(reach, most)) + 1):
+        ahead, behind = result[..., :-step], result[..., step:]
+        moved = column[..., step:] + step**2, column[..., :-step] + step**2
+        torch.minimum(ahead, moved[0], out=ahead)
+        torch.minimum(behind, moved[1], out=behind)
+    return result.sqrt()
