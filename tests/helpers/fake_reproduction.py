@@ -1,0 +1,57 @@
+"""Everything that recipes/reproduce.sh needs, in small: all data sets of the paper, and the public weights it starts from.
+
+    python -m tests.helpers.fake_reproduction DATA WEIGHTS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from limnet.blocks.resnet import ResNetTrunk
+from limnet.propagation.xmem import XMem
+from tests.helpers import (
+    fake_amos22,
+    fake_btcv,
+    fake_coco_lvis,
+    fake_davis585,
+    fake_endovis18,
+    fake_ishape,
+    fake_kits19,
+    fake_msd,
+    fake_slices,
+)
+from tests.hub.test_convert_ritm import public_file
+
+
+def write_data(root: Path) -> None:
+    """The folders that docs/reproduce.md names."""
+    fake_kits19.build(root / "KiTS19")
+    for task in ("Task06_Lung", "Task10_Colon", "Task07_Pancreas"):
+        fake_msd.build(root, task)
+    fake_btcv.build(root / "BTCV")
+    fake_endovis18.build(root / "EndoVis18", 3)
+    fake_amos22.build(root)
+    fake_ishape.build(root)
+    fake_coco_lvis.build(root / "COCO_LVIS")
+    fake_davis585.build(root / "DAVIS585")
+    fake_slices.build(root / "in_house")
+
+
+def write_weights(folder: Path) -> None:
+    """Narrow networks in the form of the public files; ResNet-18 is as wide as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    public_file(folder / "coco_lvis_h32_itermask.pth")
+    for name in ("XMem.pth", "XMem-s012.pth"):
+        torch.save(XMem(key_dim=16, value_dim=32, hidden_dim=16).state_dict(), folder / name)
+    trunk = ResNetTrunk(18)
+    classifier = {"fc.weight": torch.zeros(1000, trunk.channels[-1]), "fc.bias": torch.zeros(1000)}
+    torch.save({**trunk.state_dict(), **classifier}, folder / "resnet18-f37072fd.pth")
+
+
+if __name__ == "__main__":
+    write_data(Path(sys.argv[1]))
+    write_weights(Path(sys.argv[2]))
