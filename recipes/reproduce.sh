@@ -141,8 +141,7 @@ mkdir -p "$out/steps"
 if [[ $fakes ]]; then
     accelerator=cpu devices=1
     export PYTHONPATH="$here/src:$here${PYTHONPATH:+:$PYTHONPATH}"
-    [[ $print || -e $weights ]] || (cd "$here" && "$python" -m tests.helpers.fake_reproduction \
-        "$(cd "$OLDPWD" && realpath -m "$data")" "$(cd "$OLDPWD" && realpath -m "$weights")")
+    [[ $print || -e $weights ]] || "$python" -m tests.helpers.fake_reproduction "$data" "$weights"
 fi
 for step in convert stage1 stage2 stage3 propagation baseline defects quality release \
     table1 table2 figure3 table4 table5 table6 runtime report; do
