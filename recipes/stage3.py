@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 SYNTHETIC = "synthetic"
+WINDOW_SIZE = 160  # of networks that do not say, in pixels
 DEFAULTS = {  # of training from nothing on synthetic slices, and of fine-tuning
     "steps": (200, 1000),
     "batch_size": (8, 16),
-    "size": (96, 160),
+    "size": (96, None),  # fine-tuning: what the network is shown in use
     "learning_rate": (1e-3, 3e-4),
 }
 
@@ -64,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--init", help="model to start from: zoo name or folder (with --data: limnet-tiny)")
     parser.add_argument("--steps", type=whole(1), help="optimiser steps (default: 1000; without --data 200)")
     parser.add_argument("--batch-size", type=whole(1), help="samples per step over all processes (default: 16; 8)")
-    parser.add_argument("--size", type=int, help="side of the training windows in pixels (default: 160; 96)")
+    parser.add_argument("--size", type=int, help="side of the training windows (default: the network's own; 96)")
     parser.add_argument("--learning-rate", type=positive, help="peak (default: 3e-4; 1e-3)")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the prompt half only: faster, less gain")
     parser.add_argument("--validate-every", type=whole(1), default=200, help="steps between validations (default: 200)")
@@ -129,9 +130,13 @@ def fine_tune(args: argparse.Namespace) -> None:
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")
     network: Any = start.interaction
+    args.size = args.size or getattr(network, "window_size", WINDOW_SIZE)
     prepare(args)
+    config = dict(network.config)
+    if "window_size" in config:
+        config["window_size"] = args.size
     module = InteractionModule(
-        network.config,
+        config,
         network=name_of(type(network))[1],
         learning_rate=args.learning_rate,
         max_steps=args.steps,

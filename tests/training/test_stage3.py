@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("lightning")
 
 from limnet import InteractiveSegmenter
+from limnet.interaction.hrnet import HRNetOCR
 from tests.helpers.fake_folders import STEPS, body, write_folder, write_nnunet
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
 from tests.helpers.small_segmenter import small_segmenter
@@ -178,3 +179,25 @@ def test_a_folder_with_other_things_is_not_overwritten(stage3, start, tmp_path):
     with pytest.raises(SystemExit, match="holds other files"):
         stage3.main(words(tmp_path, start))
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_network_of_the_paper_keeps_its_windows(stage3, start, tmp_path, monkeypatch):
+    """It is trained on the windows it is shown in use, and says which these were."""
+    whole = InteractiveSegmenter.from_pretrained(start)
+    hrnet = HRNetOCR(width=4, ocr_width=8, small=True, window_size=64)
+    InteractiveSegmenter(hrnet, whole.propagation).save_pretrained(tmp_path / "hrnet")
+    write_folder(tmp_path / "data")
+
+    class Drawn(Exception):
+        pass
+
+    def drawn(args, processes):
+        raise Drawn(args.size)
+
+    line = words(tmp_path, tmp_path / "hrnet")
+    with monkeypatch.context() as context:
+        context.setattr(stage3, "data_module", drawn)
+        with pytest.raises(Drawn, match="64"):
+            stage3.main([word for word in line if word != "--smoke"])
+    stage3.main([*line, "--images", "0"])
+    assert InteractiveSegmenter.from_pretrained(tmp_path / "out" / "model").interaction.window_size == 32
