@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.datasets.clips import MIN_PIXELS, Source, draw_clip, random_window
+from limnet.datasets.clips import MIN_PIXELS, Source, draw_clip, random_window, whole_slice_crop
 
 
 def source(shape: tuple[int, int, int] = (20, 60, 70), image: bool = True, **options: Any) -> Source:
@@ -92,6 +92,38 @@ def test_object_spans_what_was_asked_for() -> None:
     spans_share = np.array(spans) / 64
     assert len(spans) > 20
     assert 0.28 < np.median(spans_share) < 0.55
+
+
+def test_whole_slices_show_an_object_as_small_as_it_is() -> None:
+    """Of XMem's crops, which hold .36 to 1 of a slice, and along the first axis only."""
+    labels = np.zeros((30, 240, 240), np.uint8)
+    labels[:, 100:124, 110:134] = 1
+    thin = Source(labels, (1.0, 1.0, 1.0), labels.astype(np.int16), ids=(1,))
+    sides = []
+    for seed in range(80):
+        clip = draw_clip(np.random.default_rng(seed), thin, 2, 96, (0.5, 0.6), whole_slices=True)
+        if clip is not None and not clip[1][0][[0, -1]].any() and not clip[1][0][:, [0, -1]].any():
+            sides.append(np.sqrt(clip[1][0].sum()) / 96)
+    assert len(sides) > 50
+    assert 0.095 < min(sides) < 0.115  # all of the slice: 24 of 240 pixels
+    assert 0.14 < max(sides) < 0.175  # a crop of .6 of its side
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (80, 120), (30, 200)])
+def test_crops_of_whole_slices(shape: tuple[int, int]) -> None:
+    rng, areas, tops = np.random.default_rng(0), [], []
+    for _ in range(200):
+        rows, columns = whole_slice_crop(rng, shape)
+        assert 0 <= rows.start < rows.stop <= shape[0]
+        assert 0 <= columns.start < columns.stop <= shape[1]
+        sides = rows.stop - rows.start, columns.stop - columns.start
+        assert 0.72 < sides[1] / sides[0] < 1.39
+        areas.append(sides[0] * sides[1] / (shape[0] * shape[1]))
+        tops.append(rows.start / max(shape[0] - sides[0], 1))
+    if shape[0] * 3 > shape[1]:
+        assert min(areas) < 0.45
+        assert max(areas) > 0.85 * min(1, 4 / 3 * shape[0] / shape[1])
+        assert 0.35 < np.mean(tops) < 0.65
 
 
 def test_failed_draws() -> None:

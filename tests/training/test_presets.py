@@ -14,9 +14,11 @@ pytest.importorskip("lightning")
 from limnet.errors import InputError
 from limnet.hub.folder import save_component
 from limnet.hub.registry import TABLE, resolve
+from limnet.training.data import make_data
 from limnet.training.presets import MODULES, PRESETS, SMOKE, preset
 from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
 from limnet.training.start import choose_network, find_part, make_module, role_of
+from tests.helpers.every_set import EVERY_SET
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 
@@ -144,3 +146,21 @@ def test_roles_of_folders(tmp_path: Path) -> None:
     save_component(small_propagation(), tmp_path / "a")
     save_component(small_interaction(), tmp_path / "b")
     assert (role_of(tmp_path / "a"), role_of(tmp_path / "b")) == ("propagation", "interaction")
+
+
+def test_only_the_papers_propagation_is_drawn_as_whole_slices(tmp_path: Path) -> None:
+    """XMem sees whole slices in use; the others see windows round the object."""
+    assert options("--preset", "paper", role="propagation").whole_slices
+    assert not options("--preset", "paper", "--no-whole-slices", role="propagation").whole_slices
+    assert not options(role="propagation").whole_slices
+    assert not options("--preset", "paper").whole_slices
+    EVERY_SET["msd-lung"](tmp_path)
+    words = ["--mix", "paper-propagation", "--root", f"msd-lung={tmp_path}", "--length", "2", "--size", "64"]
+    args = options("--preset", "paper", *words, "--cache", str(tmp_path / "cache"), role="propagation")
+    data = make_data(args, "propagation", 1)
+    data.prepare_data()
+    data.setup()
+    assert data.training.whole_slices  # type: ignore[attr-defined]
+    assert data.validation.whole_slices  # type: ignore[attr-defined]
+    (batch, *_) = data.train_dataloader()
+    assert batch[0].shape == (8, 2, 64, 64)

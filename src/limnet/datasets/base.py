@@ -168,6 +168,7 @@ class CaseDataModule(LightningDataModule):
         transform: dictionary transform (MONAI's, for example); see `ClipDataset`.
         gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
             shows most in endoscopy). Whole cases keep their colours.
+        whole_slices: draw from crops of whole slices in place of windows round one object, as XMem is trained.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -192,6 +193,7 @@ class CaseDataModule(LightningDataModule):
         val_samples: int = 64,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         gray: str = "luminance",
+        whole_slices: bool = False,
     ) -> None:
         super().__init__()
         gray_weights(gray)
@@ -208,6 +210,7 @@ class CaseDataModule(LightningDataModule):
         self.size, self.workers, self.seed = size, workers, seed
         self.cache = CaseCache(cache_dir) if cached else None
         self.paint_probability, self.transform, self.gray = paint_probability, transform, gray
+        self.whole_slices = whole_slices
         self.training: ClipDataset | None = None
         self.validation: ClipDataset | None = None
         self._nothing_held = False  # the held-out cases have no object, and that was said
@@ -282,5 +285,13 @@ class CaseDataModule(LightningDataModule):
 
     def _clips(self, split: str, seed: int, paint: float, transform: Any) -> ClipDataset:
         return ClipDataset(
-            self._drawn(split), self.length, self.size, seed, self.cache, paint, transform, name=f"split {split!r}"
+            self._drawn(split),
+            self.length,
+            self.size,
+            seed,
+            self.cache,
+            paint,
+            transform,
+            name=f"split {split!r}",
+            whole_slices=self.whole_slices,
         )

@@ -41,6 +41,7 @@ class ClipDataset(Dataset[Any]):
             return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
             slices alike. Before every sample it is seeded through `set_random_state` if it has that.
         name: of the whole, for messages.
+        whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
 
     Raises:
         NoClipError: no case that a clip of this length could be drawn from.
@@ -57,11 +58,12 @@ class ClipDataset(Dataset[Any]):
         paint_probability: float = 0.0,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         name: str = "the data set",
+        whole_slices: bool = False,
     ) -> None:
         if size < 32 or length < 1:
             raise InputError(f"size is {size} and length {length}; at least 32 pixels and 1 slice are needed")
         self.length, self.size, self.seed, self.cache, self.name = length, size, seed, cache, name
-        self.paint_probability, self.transform = paint_probability, transform
+        self.paint_probability, self.transform, self.whole_slices = paint_probability, transform, whole_slices
         usable = [
             (case, weight) for case, weight in cases if cache is None or not case.cached or self._fits(cache.open(case))
         ]
@@ -88,7 +90,8 @@ class ClipDataset(Dataset[Any]):
         span = SLICE_SPAN if self.length == 1 else CLIP_SPAN
         for _ in range(_ATTEMPTS):
             source = self.source(int(rng.choice(len(self.cases), p=self.weights)))
-            clip = draw_clip(rng, source, self.length, self.size, span, self.paint_probability, gaps=GAPS)
+            shape = (self.length, self.size, span, self.paint_probability)
+            clip = draw_clip(rng, source, *shape, gaps=GAPS, whole_slices=self.whole_slices)
             if clip is None:
                 continue
             image, mask = clip[0], clip[1].astype(np.uint8)
@@ -115,7 +118,8 @@ class ClipDataset(Dataset[Any]):
         return self._opened[number]
 
     def _fits(self, source: Source) -> bool:
-        return bool(source.ids) and any(source.labels.shape[axis] >= self.length for axis in source.axes)
+        axes = source.axes[:1] if self.whole_slices else source.axes
+        return bool(source.ids) and any(source.labels.shape[axis] >= self.length for axis in axes)
 
     def _transformed(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator

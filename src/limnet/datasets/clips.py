@@ -13,6 +13,7 @@ import numpy as np
 
 from limnet.simulation.volumes import paint
 
+WHOLE_AREA, WHOLE_RATIO = (0.36, 1.0), 4 / 3  # of the crops of XMem's training on videos
 MIN_PIXELS = 12  # a smaller cross-section is no target to train on
 Box = tuple[tuple[int, int], ...]  # (first, one past the last) index along each axis
 
@@ -112,6 +113,58 @@ def resize_stack(stack: np.ndarray, size: int) -> np.ndarray:
     ].numpy()
 
 
+def whole_slice_crop(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Part of a slice as XMem is trained on: .36 to 1 of its area, sides of 3:4 to 4:3, anywhere.
+
+    The distribution is that of torchvision's `RandomResizedCrop`; where ten draws do not fit, the largest such part in
+    the middle.
+
+    Args:
+        rng: source of randomness.
+        shape: (H, W) of the slice.
+    """
+    for _ in range(10):
+        area, ratio = rng.uniform(*WHOLE_AREA) * shape[0] * shape[1], np.exp(rng.uniform(-1, 1) * np.log(WHOLE_RATIO))
+        sides = round(np.sqrt(area / ratio)), round(np.sqrt(area * ratio))
+        if all(0 < side <= limit for side, limit in zip(sides, shape, strict=True)):
+            lows = [int(rng.integers(limit - side + 1)) for side, limit in zip(sides, shape, strict=True)]
+            break
+    else:
+        sides = min(shape[0], round(shape[1] * WHOLE_RATIO)), min(shape[1], round(shape[0] * WHOLE_RATIO))
+        lows = [(limit - side) // 2 for side, limit in zip(sides, shape, strict=True)]
+    return slice(lows[0], lows[0] + sides[0]), slice(lows[1], lows[1] + sides[1])
+
+
+def _object_window(
+    rng: np.random.Generator, mask: np.ndarray, spacing: tuple[float, ...], span: tuple[float, float]
+) -> tuple[tuple[slice, slice], list[tuple[int, int]]] | None:
+    """A square window of a clip's slices in mm that its object (T, H, W) spans a share of; what lies off the slice.
+
+    None where the window would lie off the slice altogether.
+    """
+    rows, columns = (np.flatnonzero(mask.any((0, 2 - i))) for i in (0, 1))
+    box = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]], float)
+    extent = max((box[0, 1] - box[0, 0]) * spacing[0], (box[1, 1] - box[1, 0]) * spacing[1])
+    side = extent / np.exp(rng.uniform(np.log(span[0]), np.log(span[1])))
+    side = max(side, 16 * min(spacing[0], spacing[1]))
+    longest = max(mask.shape[1] * spacing[0], mask.shape[2] * spacing[1])
+    side = min(side, longest * rng.uniform(0.9, 1.15))  # little of the window lies off the volume
+    shift = rng.uniform(-0.5, 0.5, 2) * max(side - extent, 0.0) * rng.choice((0.4, 1.0))
+    cut, pads = [], []
+    for i in (0, 1):
+        centre = box[i].mean() + shift[i] / spacing[i]
+        half, limit = side / spacing[i] / 2, mask.shape[i + 1]
+        if rng.random() < 0.7:  # as the predictor does: keep the window on the volume where it fits
+            centre = min(max(centre, half), limit - half) if 2 * half < limit else limit / 2
+        low = round(centre - half)
+        high = low + max(8, round(side / spacing[i]))
+        cut.append((max(low, 0), min(high, limit)))
+        pads.append((max(-low, 0), max(high - limit, 0)))
+        if cut[-1][0] >= cut[-1][1]:
+            return None
+    return (slice(*cut[0]), slice(*cut[1])), pads
+
+
 def draw_clip(
     rng: np.random.Generator,
     source: Source,
@@ -121,6 +174,7 @@ def draw_clip(
     paint_probability: float = 0.3,
     part_probability: float = 0.2,
     gaps: tuple[int, ...] = (1, 1, 1, 2),
+    whole_slices: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draw one object and cut a clip around it.
 
@@ -133,6 +187,8 @@ def draw_clip(
         paint_probability: how often a source with an image is painted anew all the same.
         part_probability: how often a target in several pieces is cut down to one of them.
         gaps: slice steps to draw from where slices lie closer than 2 mm; elsewhere every slice is taken.
+        whole_slices: neighbouring slices of the first axis in a crop of the slice (`whole_slice_crop`) that shows the
+            object, at whatever size it has; `span` and `gaps` do not count.
 
     Returns:
         image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed (no such object,
@@ -140,10 +196,10 @@ def draw_clip(
     """
     if not source.ids:
         return None
-    axis = int(rng.choice(source.axes))
+    axis = source.axes[0] if whole_slices else int(rng.choice(source.axes))
     labels = np.moveaxis(source.labels, axis, 0)
     gap = (source.spacing[axis], *(s for i, s in enumerate(source.spacing) if i != axis))
-    step = int(rng.choice(gaps)) if length > 1 and gap[0] < 2.0 else 1
+    step = int(rng.choice(gaps)) if length > 1 and gap[0] < 2.0 and not whole_slices else 1
     if labels.shape[0] < (length - 1) * step + 1:
         if labels.shape[0] < length:
             return None
@@ -177,27 +233,14 @@ def draw_clip(
                 return None
     mask = np.zeros((length, *labels.shape[1:]), bool)
     mask[:, inside[1], inside[2]] = part
-    rows, columns = (np.flatnonzero(mask.any((0, 2 - i))) for i in (0, 1))
-    box = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]], float)
-    extent = max((box[0, 1] - box[0, 0]) * gap[1], (box[1, 1] - box[1, 0]) * gap[2])
-    side = extent / np.exp(rng.uniform(np.log(span[0]), np.log(span[1])))
-    side = max(side, 16 * min(gap[1], gap[2]))
-    longest = max(labels.shape[1] * gap[1], labels.shape[2] * gap[2])
-    side = min(side, longest * rng.uniform(0.9, 1.15))  # little of the window lies off the volume
-    shift = rng.uniform(-0.5, 0.5, 2) * max(side - extent, 0.0) * rng.choice((0.4, 1.0))
-    cut, pads = [], []
-    for i in (0, 1):
-        centre = box[i].mean() + shift[i] / gap[i + 1]
-        half, limit = side / gap[i + 1] / 2, labels.shape[i + 1]
-        if rng.random() < 0.7:  # as the predictor does: keep the window on the volume where it fits
-            centre = min(max(centre, half), limit - half) if 2 * half < limit else limit / 2
-        low = round(centre - half)
-        high = low + max(8, round(side / gap[i + 1]))
-        cut.append((max(low, 0), min(high, limit)))
-        pads.append((max(-low, 0), max(high - limit, 0)))
-        if cut[-1][0] >= cut[-1][1]:
+    pads: list[tuple[int, int]] = [(0, 0), (0, 0)]
+    if whole_slices:
+        window = whole_slice_crop(rng, (mask.shape[1], mask.shape[2]))
+    else:
+        placed = _object_window(rng, mask, gap[1:], span)
+        if placed is None:
             return None
-    window = (slice(*cut[0]), slice(*cut[1]))
+        window, pads = placed
     mask = mask[:, window[0], window[1]]
     if mask[0].sum() < MIN_PIXELS // 2:
         return None

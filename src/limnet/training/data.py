@@ -112,4 +112,5 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         cache_dir=args.cache,
         paint_probability=MIXES[args.mix].paint,
         val_samples=args.val_samples,
+        whole_slices=args.whole_slices,
     )

@@ -22,6 +22,7 @@ class Preset:
         gradient_clip: largest gradient norm, 0 for none.
         validate_every: steps between validations.
         size: side of the square windows in network pixels.
+        whole_slices: a mix is drawn as crops of whole slices, not as windows round one object.
         length: slices of a clip.
         options: further arguments of the LightningModule, for this network only.
         config: arguments of a network trained from nothing, for this network only; others have their own defaults.
@@ -36,6 +37,7 @@ class Preset:
     validate_every: int
     size: int = 160
     length: int = 1
+    whole_slices: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,8 +50,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "propagation": {
         "tiny-cpu": Preset("TinyPropagation", 3000, 6, 1e-3, "bf16-mixed", 1.0, 500, length=8),
-        # XMem, stage 3
-        "paper": Preset("XMem", 110_000, 8, 1e-5, "16-mixed", 0.0, 5000, size=384, length=24),
+        # XMem, stage 3: crops of 384 pixels of whole frames
+        "paper": Preset("XMem", 110_000, 8, 1e-5, "16-mixed", 0.0, 5000, size=384, length=24, whole_slices=True),
     },
     "quality": {
         "tiny-cpu": Preset(

@@ -76,6 +76,11 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument("--pool", type=int, default=40000, help="newest clips of --live to train on (default: 40000)")
     group.add_argument("--size", type=int, help="side of the windows in network pixels")
     group.add_argument("--length", type=int, help="slices of a clip")
+    group.add_argument(
+        "--whole-slices",
+        action=argparse.BooleanOptionalAction,
+        help="draw a mix as crops of whole slices, not as windows round one object",
+    )
     group.add_argument("--samples-per-epoch", type=int, default=2000, help="draws per epoch of a mix (default: 2000)")
     group.add_argument("--val-samples", type=int, default=64, help="clips of a validation on a mix (default: 64)")
     group.add_argument("--workers", type=int, default=0, help="processes that draw for --mix or --live (default: 0)")
@@ -106,7 +111,8 @@ def use_preset(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] |
         settings = preset(role, chosen)
         names = ("steps", "batch_size", "learning_rate", "precision", "gradient_clip", "validate_every")
         defaults = {name: getattr(settings, name) for name in names}
-        parser.set_defaults(**defaults, size=settings.size, length=settings.length)
+        names = ("size", "length", "whole_slices")
+        parser.set_defaults(**defaults, **{name: getattr(settings, name) for name in names})
 
 
 def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
