@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 SYNTHETIC = "synthetic"
-WINDOW_SIZE = 160  # of networks that do not say, in pixels
 DEFAULTS = {  # of training from nothing on synthetic slices, and of fine-tuning
     "steps": (200, 1000),
     "batch_size": (8, 16),
@@ -130,13 +129,10 @@ def fine_tune(args: argparse.Namespace) -> None:
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")
     network: Any = start.interaction
-    args.size = args.size or getattr(network, "window_size", WINDOW_SIZE)
+    args.size = args.size or network.window_size
     prepare(args)
-    config = dict(network.config)
-    if "window_size" in config:
-        config["window_size"] = args.size
     module = InteractionModule(
-        config,
+        {**network.config, "window_size": args.size},
         network=name_of(type(network))[1],
         learning_rate=args.learning_rate,
         max_steps=args.steps,

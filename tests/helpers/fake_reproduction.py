@@ -1,6 +1,6 @@
 """Everything that recipes/reproduce.sh needs, in small: all data sets of the paper, and the public weights it starts from.
 
-    python -m tests.helpers.fake_reproduction DATA WEIGHTS
+python -m tests.helpers.fake_reproduction DATA WEIGHTS
 """
 
 from __future__ import annotations

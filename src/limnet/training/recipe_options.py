@@ -111,8 +111,8 @@ def use_preset(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] |
         settings = preset(role, chosen)
         names = ("steps", "batch_size", "learning_rate", "precision", "gradient_clip", "validate_every")
         defaults = {name: getattr(settings, name) for name in names}
-        names = ("size", "length", "whole_slices")
-        parser.set_defaults(**defaults, **{name: getattr(settings, name) for name in names})
+        defaults |= {name: getattr(settings, name) for name in ("size", "length", "whole_slices")}
+        parser.set_defaults(**defaults)
 
 
 def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
