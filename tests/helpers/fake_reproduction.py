@@ -1,4 +1,4 @@
-"""Everything that recipes/reproduce.sh needs, in small: all data sets of the paper, and the public weights it starts from.
+"""What recipes/reproduce.sh needs, in small: all data sets of the paper, and the public weights it starts from.
 
 python -m tests.helpers.fake_reproduction DATA WEIGHTS
 """

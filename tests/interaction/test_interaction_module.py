@@ -55,9 +55,9 @@ def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pyt
 
     seen: list[torch.Tensor] = []
 
-    def watched(target: torch.Tensor, predicted: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def watched(target: torch.Tensor, predicted: torch.Tensor, *rest: Any, first: bool) -> tuple[torch.Tensor, ...]:
         seen.append(predicted.clone())
-        return draw_clicks(target, predicted, *rest)
+        return draw_clicks(target, predicted, *rest, first=first)
 
     monkeypatch.setattr(place, "augment_clips", lambda image, mask, generator, share: (image.float() / 255, mask > 0))
     monkeypatch.setattr(place, "draw_clicks", watched)

@@ -58,7 +58,8 @@ def _aims(target: Tensor, predicted: Tensor, first: bool) -> tuple[Tensor, Tenso
     for i, (truth, mask) in enumerate(zip(target.numpy(), predicted.numpy(), strict=True)):
         aim = robot.aim(truth[None], None if first and not mask.any() else mask[None])
         if aim is not None:
-            depth[(i, *aim.where[1:])] = torch.from_numpy(aim.depth[0]).float()
+            _, rows, columns = aim.where
+            depth[i, rows, columns] = torch.from_numpy(aim.depth[0]).float()
             positive[i] = aim.positive
     return depth, positive
 

@@ -105,7 +105,7 @@ class RobotUser:
         self.wrong_side, self.slip, self.overlook = float(wrong_side), float(slip), float(overlook)
         self.seed, self.epoch, self.case = seed, epoch, case
 
-    def next_click(self, target: NDArray, mask: NDArray | None = None, round: int = 1) -> RobotClick | None:
+    def next_click(self, target: NDArray[Any], mask: NDArray[Any] | None = None, round: int = 1) -> RobotClick | None:
         """Return the next click, or None when there is nothing to correct.
 
         Args:
@@ -137,7 +137,7 @@ class RobotUser:
         region[aim.where] = aim.depth > 0
         return self._slipped(click, np.take(region, click.zyx[self.axis], self.axis), truth, noise)
 
-    def aim(self, target: NDArray, mask: NDArray | None = None, among: int = 1) -> Aim | None:
+    def aim(self, target: NDArray[Any], mask: NDArray[Any] | None = None, among: int = 1) -> Aim | None:
         """What the next click goes to: the object or an error, and how deep every voxel lies in it.
 
         Args:
