@@ -8,7 +8,7 @@ the object on its largest slice, every later one to the middle of the largest er
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
