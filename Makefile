@@ -1,5 +1,6 @@
 # make demo   real CT, five organs, a robot user: the whole of limnet in one command
 # make test   the whole test suite
+# make reproduce   recipes/reproduce.sh on small stand-ins of data and weights, into out/reproduction
 # make analyses DATA=folder   the measurements of benchmarks/README.md on a folder with manifest.json; -j2 for two at once
 # Needs Python 3.10 or newer, git and a package registry that pip can reach. Everything goes into .venv.
 
@@ -18,10 +19,10 @@ PICK    ?= --per-file 8 --per-group 16
 # Lighter ones last; cost.py is not among them, for it wants the machine to itself.
 ANALYSES := compare_peers robustness ablations mrf_rounds suggest calibration interaction2d
 
-.PHONY: demo test lint clean help analyses cost $(ANALYSES:%=analysis-%)
+.PHONY: demo test reproduce lint clean help analyses cost $(ANALYSES:%=analysis-%)
 
 help:
-	@sed -n '1,4p' Makefile
+	@sed -n '1,5p' Makefile
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +46,10 @@ demo: $(VENV)/.demo
 # One thread per worker: torch would otherwise start one team of threads per worker and they would fight for the cores.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+reproduce: $(VENV)/.dev
+	rm -rf out/reproduction
+	PYTHON=$(abspath $(PY)) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 recipes/reproduce.sh --fakes --out out/reproduction
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

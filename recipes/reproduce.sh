@@ -137,7 +137,7 @@ table6() { table table6 table4; }
 runtime() { limnet bench runtime "${speed[@]}" --out "$out/results"; }
 report() { limnet bench report "$out"/results/*.json --out "$out/report"; }
 
-mkdir -p "$out/steps"
+[[ $print ]] || mkdir -p "$out/steps"
 if [[ $fakes ]]; then
     accelerator=cpu devices=1
     export PYTHONPATH="$here/src:$here${PYTHONPATH:+:$PYTHONPATH}"
