@@ -50,7 +50,7 @@ run() {
     if [[ $print ]]; then printf '%q ' "$@"; echo; else "$@"; fi
 }
 recipe() { run "$python" "$here/recipes/$1.py" "${@:2}"; }
-limnet() { run "$python" -c 'from limnet.cli import main; main()' "$@"; }
+limnet() { run "$python" -m limnet "$@"; }
 
 common=(--preset paper --accelerator "$accelerator" --devices "$devices" --workers "$workers")
 device=cpu
@@ -137,31 +137,36 @@ table6() { table table6 table4; }
 runtime() { limnet bench runtime "${speed[@]}" --out "$out/results"; }
 report() { limnet bench report "$out"/results/*.json --out "$out/report"; }
 
-[[ $print ]] || mkdir -p "$out/steps"
-if [[ $fakes ]]; then
-    accelerator=cpu devices=1
-    export PYTHONPATH="$here/src:$here${PYTHONPATH:+:$PYTHONPATH}"
-    [[ $print || -e $weights ]] || "$python" -m tests.helpers.fake_reproduction "$data" "$weights"
-fi
-for step in convert stage1 stage2 stage3 propagation baseline defects quality release \
-    table1 table2 figure3 table4 table5 table6 runtime report; do
-    if [[ $print ]]; then
-        echo "# $step"
-        "$step"
-        continue
+# Read as a whole before it begins: the file may change while a training runs.
+main() {
+    [[ $print ]] || mkdir -p "$out/steps"
+    if [[ $fakes ]]; then
+        accelerator=cpu devices=1
+        export PYTHONPATH="$here/src:$here${PYTHONPATH:+:$PYTHONPATH}"
+        [[ $print || -e $weights ]] || "$python" -m tests.helpers.fake_reproduction "$data" "$weights"
     fi
-    if [[ -e $out/steps/$step.done ]]; then
-        echo "$step: done before"
-        continue
-    fi
-    echo "$step ..."
-    started=$SECONDS
-    if ! "$step" >"$out/steps/$step.log" 2>&1; then
-        tail -n 20 "$out/steps/$step.log" >&2
-        echo "reproduce: step $step failed, see $out/steps/$step.log; the same command goes on from there" >&2
-        exit 1
-    fi
-    touch "$out/steps/$step.done"
-    echo "$step: $((SECONDS - started)) s"
-done
-[[ $print ]] || echo "tables and pictures: $out/report"
+    local step started
+    for step in convert stage1 stage2 stage3 propagation baseline defects quality release \
+        table1 table2 figure3 table4 table5 table6 runtime report; do
+        if [[ $print ]]; then
+            echo "# $step"
+            "$step"
+            continue
+        fi
+        if [[ -e $out/steps/$step.done ]]; then
+            echo "$step: done before"
+            continue
+        fi
+        echo "$step ..."
+        started=$SECONDS
+        if ! "$step" >"$out/steps/$step.log" 2>&1; then
+            tail -n 20 "$out/steps/$step.log" >&2
+            echo "reproduce: step $step failed, see $out/steps/$step.log; the same command goes on from there" >&2
+            exit 1
+        fi
+        touch "$out/steps/$step.done"
+        echo "$step: $((SECONDS - started)) s"
+    done
+    [[ $print ]] || echo "tables and pictures: $out/report"
+}
+main; exit

@@ -417,6 +417,11 @@ def test_zoo_list_and_unknown_models(capsys):
     assert run("zoo", "verify", "limnet-tinny") == 1
 
 
+def test_the_command_line_of_an_interpreter():
+    end = subprocess.run([sys.executable, "-m", "limnet", "zoo", "list"], capture_output=True, text=True, check=True)
+    assert "limnet-tiny" in end.stdout
+
+
 def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
     path = tmp_path / "x.pth"
     path.write_bytes(b"hello")
