@@ -7,7 +7,6 @@ itself; the answer tells how far the object reaches and where on the slices to c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from limnet.interaction.raster import prompt_pixels
 from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
 from limnet.slice_view import SliceView
 
-ANSWERED = int(os.environ.get("K", "3"))
+ANSWERED = 3  # slices answered by themselves; 18 objects of training volumes: Dice .52 with 3, .48 with 1
 
 
 @dataclass(frozen=True)
