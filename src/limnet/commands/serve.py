@@ -29,6 +29,12 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another name this machine is called by. Repeatable.")
     ] = None,
+    datastore: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Images and labels for MONAI Label clients.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A structure that MONAI Label clients offer. Repeatable.")
+    ] = None,
     max_sessions: Annotated[int, typer.Option(min=1, max=1000, help="Images held at once.")] = 8,
     model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -69,7 +75,15 @@ def serve(
         raise InputError(f"cannot listen at {host}:{port} ({error.strerror or error}): give another --port") from error
     keyless = allow_keyless or (loopback and key is None)
     names = {*LOOPBACK, *_names(host), *(name.lower() for name in allow_host or [])}
-    options = ServeOptions(Path(model).name, key, keyless, names, Limits(cases=max_sessions))
+    options = ServeOptions(
+        model=Path(model).name,
+        key=key,
+        keyless=keyless,
+        hosts=names,
+        datastore=None if datastore is None else Path(datastore),
+        labels=label or ["object"],
+        limits=Limits(cases=max_sessions),
+    )
     with Workspace(segmenter) as workspace:
         app = Serve(workspace, options).app
         config = uvicorn.Config(
@@ -82,7 +96,7 @@ def serve(
             timeout_graceful_shutdown=5,
         )
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        typer.echo(f"limnet serves {model} at http://{shown}:{made.getsockname()[1]} (Ctrl-C ends it)")
+        typer.echo(f"limnet serves {options.model} at http://{shown}:{made.getsockname()[1]} (Ctrl-C ends it)")
         typer.echo("  nnInteractive clients (3D Slicer, napari, MITK): this address" + (" and the key" if key else ""))
         if keyless:
             typer.echo("  ITK-SNAP: this host and port; MONAI Label and old Slicer extensions: this address")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 from limnet.errors import Cancelled, LimnetError
 from limnet.server.guards import LOOPBACK, Guard
 from limnet.server.protocols.itksnap import ItkSnap
+from limnet.server.protocols.monailabel import MonaiLabel
 from limnet.server.protocols.nninteractive import LEASE, SWEEP_SECONDS, NNInteractive
 from limnet.server.protocols.requests import Handler, Limits, status_of
 from limnet.server.protocols.slicer_legacy import SlicerLegacy
@@ -35,6 +37,8 @@ class ServeOptions:
         key: What clients have to know, None for nothing.
         keyless: Whether protocols without a key are spoken: ITK-SNAP, MONAI Label and old Slicer extensions.
         hosts: Names this server is called by, without port.
+        datastore: Folder of images and labels for MONAI Label clients; None for one that ends with the server.
+        labels: Names of structures that MONAI Label clients offer at first.
         limits: How much clients may ask for.
     """
 
@@ -42,6 +46,8 @@ class ServeOptions:
     key: str | None = None
     keyless: bool = True
     hosts: Collection[str] = LOOPBACK
+    datastore: Path | None = None
+    labels: Sequence[str] = ("object",)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -53,11 +59,13 @@ class Serve:
         self.nninteractive = NNInteractive(workspace, options.limits, options.model, options.key)
         self.legacy = SlicerLegacy(workspace, options.limits)
         self.itksnap = ItkSnap(workspace, options.limits)
+        self.monailabel = MonaiLabel(workspace, options.limits, options.model, options.labels, options.datastore)
+        self._protocols = (self.nninteractive, self.legacy, self.itksnap, self.monailabel)
         leased = self.nninteractive.shared()
         routes: list[BaseRoute] = list(self.nninteractive.routes())
         unleased: dict[str, Handler] = {}
         if options.keyless:
-            routes += [*self.legacy.routes(), *self.itksnap.routes()]
+            routes += [*self.legacy.routes(), *self.itksnap.routes(), *self.monailabel.routes()]
             unleased = self.legacy.shared()
         routes += [
             Route(path, _by_lease(handler, unleased.get(path)), methods=["POST"]) for path, handler in leased.items()
@@ -67,11 +75,12 @@ class Serve:
             exception_handlers={LimnetError: _refused, HTTPException: _http_error, Exception: _failed},
             lifespan=self._lifespan,
         )
+        inner.router.redirect_slashes = False  # an address is right or wrong
         self.app: ASGIApp = Guard(inner, options.hosts, options.limits.body)
 
     async def close(self) -> None:
         """End all clients' sessions."""
-        for protocol in (self.nninteractive, self.legacy, self.itksnap):
+        for protocol in self._protocols:
             await protocol.close()
 
     @contextlib.asynccontextmanager
@@ -87,7 +96,7 @@ class Serve:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                for protocol in (self.nninteractive, self.legacy, self.itksnap):
+                for protocol in self._protocols:
                     await protocol.sweep()
             except Exception:
                 _log.exception("sessions could not be swept")

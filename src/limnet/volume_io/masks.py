@@ -38,9 +38,13 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
         FileFormatError: damaged, or no label map (fractions, colour).
         InputError: another grid, several labels and no `label`, or a `label` that is not in the file.
     """
+    return chosen_label(read_labels(path, volume), label, str(path))
+
+
+def read_labels(path: str | os.PathLike[str], volume: Volume) -> NDArray[Any]:
+    """All labels of a file, (D, H, W) integers on the grid of a volume; see `read_mask`, which has the same errors."""
     path = Path(path)
-    labels = _numpy_labels(path, volume) if path.suffix.lower() in (".npy", ".npz") else _labels(path, volume)
-    return chosen_label(labels, label, str(path))
+    return _numpy_labels(path, volume) if path.suffix.lower() in (".npy", ".npz") else _labels(path, volume)
 
 
 def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask") -> NDArray[np.bool_]:

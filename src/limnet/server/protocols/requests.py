@@ -106,8 +106,16 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-async def read_form(request: Request, limits: Limits) -> dict[str, str | bytes]:
-    """The fields and files of a multipart body, files as bytes; names of uploaded files are ignored.
+@dataclass(frozen=True)
+class Upload:
+    """A file of a form: its bytes, and what the client calls it, which is good for nothing but its suffix."""
+
+    data: bytes
+    name: str
+
+
+async def read_form(request: Request, limits: Limits) -> dict[str, str | Upload]:
+    """The fields and files of a multipart body.
 
     Raises:
         InputError: if it is no such body.
@@ -126,18 +134,26 @@ async def read_form(request: Request, limits: Limits) -> dict[str, str | bytes]:
         ).parse()
     except (MultiPartException, ValueError, KeyError, UnicodeError, AssertionError) as error:
         raise InputError(f"the body is no multipart form ({error})") from error
-    found: dict[str, str | bytes] = {}
+    found: dict[str, str | Upload] = {}
     for name, value in form.multi_items():
-        found[name] = value if isinstance(value, str) else await value.read()
+        found[name] = value if isinstance(value, str) else Upload(await value.read(), value.filename or "")
     return found
 
 
-def part(form: dict[str, str | bytes], name: str) -> bytes:
-    """A file of a form; InputError if it is missing."""
+def part(form: dict[str, str | Upload], name: str) -> bytes:
+    """The bytes of a part of a form; InputError if it is missing."""
     value = form.get(name)
     if value is None:
         raise InputError(f"the form has no part {name!r}")
-    return value.encode() if isinstance(value, str) else value
+    return value.encode() if isinstance(value, str) else value.data
+
+
+def file_of(form: dict[str, str | Upload], name: str) -> Upload:
+    """A file of a form; InputError if it is missing."""
+    value = form.get(name)
+    if not isinstance(value, Upload):
+        raise InputError(f"the form has no file {name!r}")
+    return value
 
 
 def check_room(open_now: int, limits: Limits) -> None:

@@ -36,7 +36,7 @@ from limnet.server.workspace import Workspace
 from limnet.volume import Volume
 
 _IDLE_SECONDS = 3600.0  # after which the image is let go of
-_TRUE = ("true", "1", "yes", "on")
+_TRUE = (b"true", b"1", b"yes", b"on")
 
 
 class SlicerLegacy:
@@ -138,9 +138,8 @@ class SlicerLegacy:
             form = await read_form(request, self.limits)
             data = await run_in_threadpool(gunzip, part(form, "file"), self.limits.array + 4096)
             array = await run_in_threadpool(read_npy, data, self.limits.array)
-        positive = form.get("positive_click", "true")
-        text = positive if isinstance(positive, str) else positive.decode("utf-8", "replace")
-        return array != 0, text.strip().lower() in _TRUE
+        positive = part(form, "positive_click") if "positive_click" in form else b"true"
+        return array != 0, positive.strip().lower() in _TRUE
 
     async def _mark(self, request: Request, prompts: Callable[[Annotation], Any]) -> Response:
         async with self._turn:
