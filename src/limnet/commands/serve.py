@@ -81,6 +81,7 @@ def serve(
         keyless=keyless,
         hosts=names,
         datastore=None if datastore is None else Path(datastore),
+        base=model,
         labels=label or ["object"],
         limits=Limits(cases=max_sessions),
     )

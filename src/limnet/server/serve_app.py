@@ -38,6 +38,7 @@ class ServeOptions:
         keyless: Whether protocols without a key are spoken: ITK-SNAP, MONAI Label and old Slicer extensions.
         hosts: Names this server is called by, without port.
         datastore: Folder of images and labels for MONAI Label clients; None for one that ends with the server.
+        base: Name or folder of the model, that a training starts from.
         labels: Names of structures that MONAI Label clients offer at first.
         limits: How much clients may ask for.
     """
@@ -47,6 +48,7 @@ class ServeOptions:
     keyless: bool = True
     hosts: Collection[str] = LOOPBACK
     datastore: Path | None = None
+    base: str = "limnet-tiny"
     labels: Sequence[str] = ("object",)
     limits: Limits = field(default_factory=Limits)
 
@@ -59,7 +61,9 @@ class Serve:
         self.nninteractive = NNInteractive(workspace, options.limits, options.model, options.key)
         self.legacy = SlicerLegacy(workspace, options.limits)
         self.itksnap = ItkSnap(workspace, options.limits)
-        self.monailabel = MonaiLabel(workspace, options.limits, options.model, options.labels, options.datastore)
+        self.monailabel = MonaiLabel(
+            workspace, options.limits, options.model, options.labels, options.datastore, options.base
+        )
         self._protocols = (self.nninteractive, self.legacy, self.itksnap, self.monailabel)
         leased = self.nninteractive.shared()
         routes: list[BaseRoute] = list(self.nninteractive.routes())

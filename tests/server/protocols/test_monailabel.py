@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
@@ -153,8 +154,60 @@ def test_what_is_refused(url: str) -> None:
     for params in ({"foreground": "x"}, {"foreground": [[1, 2]]}, {"foreground": [[99, 0, 0]]}, {"label": 5}):
         assert infer(url, "image=one", params).status_code == 400, params
     assert httpx.post(f"{url}/infer/limnet?image=one", json={}).status_code == 400
-    assert httpx.get(f"{url}/train/?check_if_running=true").status_code == 404
+    assert httpx.post(f"{url}/train/other", json={}).status_code == 404
     assert httpx.put(f"{url}/session/", files={"files": ("a.exe", b"x")}).status_code == 400
+
+
+RECIPE = """
+import argparse, json, sys, time
+from pathlib import Path
+parser = argparse.ArgumentParser()
+for name in ("--data", "--root", "--init", "--out", "--steps", "--cache"):
+    parser.add_argument(name)
+options = parser.parse_args()
+names = [sorted(p.name for p in (Path(options.root) / kind).iterdir()) for kind in ("images", "masks")]
+print("trains on", names, "from", options.init, flush=True)
+if (Path(options.root).parents[2] / "slow").exists():
+    time.sleep(60)
+out = Path(options.out)
+out.mkdir(parents=True)
+from tests.helpers.small_segmenter import small_segmenter
+small_segmenter().save_pretrained(out / "model")
+(out / "result.json").write_text(json.dumps({"before": {"dice_1": 0.5}, "after": {"dice_1": 0.6}}))
+"""
+
+
+def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[3]
+    monkeypatch.setenv("PYTHONPATH", f"{root}{os.pathsep}{root / 'src'}")
+    store, script = tmp_path / "store", tmp_path / "recipe.py"
+    (store / "labels" / "final").mkdir(parents=True)
+    script.write_text(RECIPE)
+    for name in ("a", "b", "c"):
+        write(store / f"{name}.nii.gz", image())
+    write(store / "labels" / "final" / "a.nii.gz", (image() > 100).astype(np.uint8))
+    with served(tmp_path, datastore=store) as (url, serve):
+        serve.monailabel.script = script
+        assert list(httpx.get(f"{url}/info/").json()["trainers"]) == ["limnet"]
+        assert httpx.get(f"{url}/train/").status_code == 404
+        assert "at least 2" in httpx.post(f"{url}/train/limnet", json={}).json()["detail"]
+        write(store / "labels" / "final" / "b.nii.gz", (image() > 100).astype(np.uint8))
+        (store / "slow").touch()
+        assert httpx.post(f"{url}/train/limnet", json={"max_epochs": 5}).json()["status"] == "RUNNING"
+        assert httpx.post(f"{url}/train/limnet", json={}).status_code == 429
+        assert httpx.get(f"{url}/train/?check_if_running=true").status_code == 200
+        assert httpx.delete(f"{url}/train/").json()["status"] == "CANCELED"
+        assert httpx.get(f"{url}/train/?check_if_running=true").status_code == 404
+        (store / "slow").unlink()
+        before = serve.workspace.segmenter
+        httpx.post(f"{url}/train/", json={})
+        serve.monailabel.job.process.wait(120)
+        state = httpx.get(f"{url}/train/").json()
+        assert state["status"] == "DONE", state
+        assert "['a.nii.gz', 'b.nii.gz'], ['a.nii.gz', 'b.nii.gz']" in state["details"][0]["message"]
+        assert httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]["best_metric"] == 0.6
+        assert serve.workspace.segmenter is not before, "the better model is used"
+        assert serve.monailabel.base.endswith("model")
 
 
 def client_module() -> ModuleType:

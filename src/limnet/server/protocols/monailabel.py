@@ -41,6 +41,7 @@ from limnet.server.protocols.requests import (
     read_form,
     read_json,
 )
+from limnet.server.training_job import TrainingJob, recipe
 from limnet.server.workspace import Workspace
 from limnet.volume import Volume
 from limnet.volume_io.masks import read_labels
@@ -73,6 +74,7 @@ class MonaiLabel:
         model: Name of the model, for people.
         labels: Names of structures that clients offer at first.
         folder: Folder of images and labels; None for one that ends with the server.
+        base: Name or folder of the model, that a training starts from.
         clock: Seconds; for tests.
     """
 
@@ -83,6 +85,7 @@ class MonaiLabel:
         model: str,
         labels: Sequence[str] = ("object",),
         folder: Path | None = None,
+        base: str = "limnet-tiny",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.workspace, self.limits, self.model, self.labels = workspace, limits, model, list(labels)
@@ -93,6 +96,9 @@ class MonaiLabel:
             folder.mkdir()
         self.datastore = Datastore(folder)
         self.clock = clock
+        self.script = recipe()
+        self.base = base
+        self.job: TrainingJob | None = None
         self.sessions: dict[str, Volume] = {}
         self.images: dict[tuple[str, str], _Image] = {}
         self._opening = asyncio.Lock()
@@ -112,11 +118,13 @@ class MonaiLabel:
             Route("/datastore/label", self._label_file),
             Route("/datastore/label", self._add_label, methods=["PUT"]),
             Route("/activelearning/{strategy}", self._next, methods=["POST"]),
-            Route("/train/", self._training),
+            Route("/train/", self._training, methods=["GET", "POST", "DELETE"]),
+            Route("/train/{model}", self._training, methods=["POST"]),
         ]
 
     async def sweep(self) -> None:
-        """Let go of images that nobody works on."""
+        """Let go of images that nobody works on, and take a model that was trained meanwhile."""
+        await self._take_model()
         for key, image in list(self.images.items()):
             if self.clock() - image.acted > _IDLE_SECONDS:
                 await self._drop(key)
@@ -126,6 +134,8 @@ class MonaiLabel:
         for key in list(self.images):
             await self._drop(key)
         self.sessions.clear()
+        if self.job is not None:
+            await run_in_threadpool(self.job.stop)
         await run_in_threadpool(self._temporary.cleanup)
 
     async def _drop(self, key: tuple[str, str]) -> None:
@@ -144,6 +154,7 @@ class MonaiLabel:
             labels = {name: number for number, name in enumerate(self.labels, start=1)}
             return {"type": kind, "labels": labels, "dimension": 3, "description": text, "config": {}}
 
+        trainers, stats = self._trainers()
         return JSONResponse(
             {
                 "name": f"limnet ({self.model})",
@@ -154,16 +165,64 @@ class MonaiLabel:
                     CLICKS: about("deepgrow", "A click segments the slice and is carried through the volume"),
                     STROKES: about("scribbles", "Strokes on any plane"),
                 },
-                "trainers": {},
+                "trainers": trainers,
                 "strategies": {STRATEGY: {"description": "Images without labels first"}},
                 "scoring": {},
-                "train_stats": {},
+                "train_stats": stats,
                 "datastore": await run_in_threadpool(self.datastore.status),
             }
         )
 
+    # training
+
     async def _training(self, request: Request) -> Response:
-        return JSONResponse({"detail": "this server does not train: see docs/training.md"}, 404)
+        if self.script is None:
+            return JSONResponse({"detail": "this server cannot train: it needs a checkout and limnet[train]"}, 404)
+        if request.method == "POST":
+            if request.path_params.get("model", CLICKS) != CLICKS:
+                raise UnknownError(f"the model that can be trained is {CLICKS!r}")
+            await read_json(request)
+            async with self._opening:
+                if self.job is not None and self.job.running:
+                    return JSONResponse({"detail": "a training runs already"}, 429)
+                start = partial(TrainingJob.start, self.datastore, self.base, self.script)
+                self.job = await run_in_threadpool(start)
+        job = self.job
+        if job is None:
+            return JSONResponse({"detail": "no training was started"}, 404)
+        if request.method == "DELETE":
+            await run_in_threadpool(job.stop)
+        await self._take_model()
+        if request.query_params.get("check_if_running", "").lower() == "true" and not job.running:
+            return JSONResponse({"detail": "no training runs"}, 404)
+        return JSONResponse(await run_in_threadpool(job.state))
+
+    def _trainers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What can be trained, and how far it is."""
+        if self.script is None:
+            return {}, {}
+        stats: dict[str, Any] = {"epoch": 0, "total_epochs": 1, "best_metric": 0.0}
+        if self.job is not None:
+            measured = self.job.measured()
+            stats["best_metric"] = max(measured) if measured else 0.0
+            if not self.job.running:
+                stats |= {"epoch": 1, "total_time": "done"}
+        return {CLICKS: {"description": "Fine-tune on the submitted labels", "config": {}}}, {CLICKS: stats}
+
+    async def _take_model(self) -> None:
+        """Use a better model for images opened from now on."""
+        job = self.job
+        found = None if job is None or job.running else job.better_model
+        if found is None or str(found) == self.base:
+            return
+
+        def load() -> None:
+            from limnet.segmenter import InteractiveSegmenter
+
+            self.workspace.use(InteractiveSegmenter.from_pretrained(found, device=self.workspace.segmenter.device))
+
+        self.base = str(found)
+        await run_in_threadpool(load)
 
     async def _next(self, request: Request) -> Response:
         if request.path_params["strategy"] != STRATEGY:
