@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import Annotated
@@ -103,7 +104,8 @@ def serve(
             typer.echo("  ITK-SNAP: this host and port; MONAI Label and old Slicer extensions: this address")
         else:
             typer.echo("  ITK-SNAP, MONAI Label and old Slicer extensions are off: they know no key (--allow-keyless)")
-        uvicorn.Server(config).run(sockets=[made])
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server ends
+            uvicorn.Server(config).run(sockets=[made])
 
 
 def _names(host: str) -> set[str]:
