@@ -42,6 +42,7 @@ from limnet.volume import Volume
 LEASE, META = "X-Lease-Token", "X-Meta"
 VERSION = "2.6.0"  # of the client's package whose protocol this is
 IDLE_SECONDS, LIVENESS_SECONDS, SWEEP_SECONDS = 600.0, 60.0, 15.0
+_BUFFERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _THICKNESS = [2, 2, 2]  # voxels of a stroke, as people draw them in limnet's own viewer
 
 
@@ -238,7 +239,8 @@ class NNInteractive:
             del body
             if image.ndim != 4 or image.shape[0] != 1:
                 raise InputError(f"an image of shape {list(image.shape)} came: send (1, x, y, z), one channel")
-            volume = Volume.from_array(image[0].astype(np.uint8) if image.dtype == bool else image[0], spacing)
+            plain = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}.get(image.dtype)
+            volume = Volume.from_array(image[0] if plain is None else image[0].astype(plain), spacing)
             previous, lease.annotation, lease.ready = lease.annotation, None, False
             if previous is not None:
                 await run_in_threadpool(previous.close)
@@ -257,13 +259,9 @@ class NNInteractive:
             shape, name = data.get("shape"), data.get("dtype")
             if shape != list(annotation.shape):
                 raise InputError(f"the target buffer has shape {str(shape)[:60]}, the image {list(annotation.shape)}")
-            try:
-                dtype = np.dtype(str(name))
-            except TypeError as error:
-                raise InputError(f"the target buffer has an unknown type {str(name)[:20]!r}") from error
-            if dtype.kind not in "biu":
-                raise InputError(f"the target buffer is of {dtype}: integers and booleans are taken")
-            lease.dtype, lease.ready = dtype, True
+            if name not in _BUFFERS:
+                raise InputError(f"the target buffer is of {str(name)[:20]!r}: integers and booleans are taken")
+            lease.dtype, lease.ready = np.dtype(name), True
             if annotation.case.rounds:
                 await annotation.reset(hung_up(request, self.limits.seconds))
         return JSONResponse({})
