@@ -25,6 +25,7 @@ from limnet.slice_view import SliceView
 from limnet.slices import dense_mask, is_empty
 from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write
+from limnet.volume_io.segments import Maker
 
 DEFAULT_OBJECT = "object"
 
@@ -180,11 +181,14 @@ class Case(CaseObject):
                 along[index] = label_slice(states, index, self._view.shape)
         return result
 
-    def save_labels(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    def save_labels(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write `labels` on the volume's own grid, and the names beside it as JSON (`mask.nii.gz` -> `mask.json`).
 
+        Of an image from DICOM also as DICOM SEG (.dcm, extra `dicom`) or RTSTRUCT (.rtstruct.dcm): one file with the
+        names in it and every object whole, where label maps give a voxel of two objects to one of them.
+
         Returns:
-            Paths of the label map and of the names.
+            Paths of the label map and of the names, or of the one DICOM file.
 
         Raises:
             InputError: if no object was marked, `path` is the image itself, or there is another JSON file of that name.
@@ -192,10 +196,14 @@ class Case(CaseObject):
         """
         if not any(history.current.rounds for history in self._book.histories.values()):
             raise InputError("no object is marked yet, there are no labels to save: click first")
-        from limnet.volume_io.formats import check_output
+        from limnet.volume_io.formats import check_output_for
+        from limnet.volume_io.segments import Segment, object_suffix, write_segments
 
         target = Path(path)
-        check_output(target, self._volume.source)
+        check_output_for(self._volume, target)
+        if object_suffix(target) is not None:
+            segments = [Segment(label, name, self.object(name).mask) for name, label in self.objects.items()]
+            return (write_segments(self._volume, segments, target, self._maker),)
         base = target.name[: -len(".nii.gz")] if target.name.lower().endswith(".nii.gz") else target.stem
         beside = target.with_name(f"{base}.json")
         _check_names(beside)
@@ -320,6 +328,13 @@ class Case(CaseObject):
         except KeyboardInterrupt:
             self._book = before
             raise
+
+    @property
+    def _maker(self) -> Maker:
+        """The model, as files of results name it."""
+        about = self._engine.identity or {}
+        serial = str(about.get("sha256", ""))[:16] or "0"
+        return Maker(str(about.get("name", "limnet")), serial=serial)
 
     def _bench(self, key: str) -> Bench:
         others = self._finished_others(key)

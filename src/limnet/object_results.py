@@ -116,15 +116,23 @@ class ObjectResults:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
 
+        Of an image from DICOM also as DICOM SEG (.dcm, extra `dicom`) or RTSTRUCT (.rtstruct.dcm), which name the
+        object, the model and the images.
+
         Raises:
-            InputError: if `path` is the image itself, or has no suffix that can be written, or the object is deleted.
+            InputError: if `path` is the image itself, or has no suffix that can be written (DICOM: the image is not
+                from DICOM), or the object is deleted.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
-        from limnet.volume_io.formats import check_output
+        from limnet.volume_io.formats import check_output_for
+        from limnet.volume_io.segments import Segment, object_suffix, write_segments
 
         self._check_there()
-        check_output(Path(path), self._case.volume.source)
-        return self._case.volume.write_mask(self.mask, path)
+        volume, target = self._case.volume, Path(path)
+        check_output_for(volume, target)
+        if object_suffix(target) is not None:
+            return write_segments(volume, [Segment(1, self.name, self.mask)], target, self._case._maker)
+        return volume.write_mask(self.mask, target)
 
     @property
     def _state(self) -> ObjectState:

@@ -37,7 +37,6 @@ class Job:
         start: file with a mask to start from.
         label: which label of `start`.
         together: propagate all prompts at once, in place of one round each.
-        modality: "CT", "MR", ..., None for what the file says.
     """
 
     volume: Path
@@ -52,7 +51,6 @@ class Job:
     start: Path | None = None
     label: int | None = None
     together: bool = False
-    modality: str | None = None
 
 
 def parse_click(text: str) -> tuple[Numbers, bool]:
@@ -222,7 +220,6 @@ def read_jobs(path: Path) -> list[Job]:
                 start=None if entry.get("start") is None else place_of(entry["start"], path.parent),
                 label=entry.get("label"),
                 together=entry.get("together", False),
-                modality=entry.get("modality"),
             )
         )
     _check_outputs(jobs, path)
@@ -230,7 +227,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 
 _REQUIRED = {"volume": str, "out": str, "prompts": list}
-_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together", "modality")
+_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together")
 
 
 def _check_outputs(jobs: Sequence[Job], path: Path) -> None:

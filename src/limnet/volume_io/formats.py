@@ -21,6 +21,7 @@ from limnet.volume_io.nifti import read_nibabel, write_mgh, write_nifti
 from limnet.volume_io.numpy_files import load_arrays, read_npy, read_npz, write_npy, write_npz
 from limnet.volume_io.pictures import PICTURES, read_picture_volume, write_png, write_tiff
 from limnet.volume_io.reading import explained
+from limnet.volume_io.segments import SUFFIXES, Maker, Segment, check_objects, object_suffix, write_segments
 from limnet.volume_io.video import VIDEOS, read_video
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {
@@ -92,8 +93,9 @@ def check_output(path: Path, source: Path | None = None) -> None:
         SaveError: a folder, or no folder to write into.
     """
     check_target(path)
-    if known_suffix(path, WRITERS) is None:
-        raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {', '.join(WRITERS)}")
+    if known_suffix(path, WRITERS) is None and object_suffix(path) is None:
+        allowed = ", ".join([*WRITERS, *SUFFIXES])
+        raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {allowed}")
     if source is None or not path.exists() or not source.exists():
         return
     readable = known_suffix(path, READERS) is not None or path.suffix.lower() == _DICOM
@@ -102,9 +104,28 @@ def check_output(path: Path, source: Path | None = None) -> None:
         raise InputError(f"{path} is {'part of ' * within}the image itself, which would be lost. Give another name")
 
 
+def check_output_for(volume: Volume, path: Path) -> None:
+    """Refuse a file for masks of this volume before they are computed: see `check_output`.
+
+    Raises:
+        InputError: also a DICOM file of a volume that is not from DICOM, and a file that the image is made of.
+        SaveError: a folder, or no folder to write into.
+    """
+    check_output(path, volume.source)
+    if path.exists() and any(file.exists() and path.samefile(file) for file in volume.files):
+        raise InputError(f"{path} is part of the image itself, which would be lost. Give another name")
+    if object_suffix(path) is not None:
+        check_objects(volume, path)
+
+
 def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
     """Write a (D, H, W) array on the volume's grid, atomically, and read it back; see `Volume.write_mask`."""
-    check_output(path, volume.source)
+    check_output_for(volume, path)
+    if object_suffix(path) is not None:
+        if array.dtype.kind == "f":
+            raise InputError(f"{path.name!r} holds objects, no values. Allowed: {', '.join(WRITERS)}")
+        numbers = [int(number) for number in np.unique(array) if number != 0] or [1]
+        return write_segments(volume, [Segment(n, f"label {n}", array == n) for n in numbers], path, Maker())
     suffix = known_suffix(path, WRITERS) or ""
 
     def check(written: Path) -> None:

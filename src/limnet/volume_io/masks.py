@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, InputError, InputTypeError
 from limnet.volume import ItkGrid, Volume
 from limnet.volume_io.itk import itk_affine, itk_grid
+from limnet.volume_io.segments import check_choice, read_dicom_segments
 
 _TOLERANCE = 0.25  # voxels between corners that are the same: headers round; corner taken for centre is half a voxel
 _SHOWN = 12  # labels named in a message
@@ -26,7 +27,7 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
     shape is the same (and the spacing, where a .npz file has one).
 
     Args:
-        path: any file that `Volume.read` reads, with whole numbers as voxels.
+        path: any file that `Volume.read` reads, with whole numbers as voxels; a DICOM SEG or RTSTRUCT.
         volume: whose grid the mask has to have.
         label: which label of a map with several; by default the only one there is.
 
@@ -38,12 +39,16 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
         FileFormatError: damaged, or no label map (fractions, colour).
         InputError: another grid, several labels and no `label`, or a `label` that is not in the file.
     """
+    path = Path(path)
+    segments = read_dicom_segments(path, volume)
+    if segments is not None:
+        check_label(label)
+        return check_choice(segments, label, str(path))
     return chosen_label(read_labels(path, volume), label, str(path))
 
 
-def read_labels(path: str | os.PathLike[str], volume: Volume) -> NDArray[Any]:
-    """All labels of a file, (D, H, W) integers on the grid of a volume; see `read_mask`, which has the same errors."""
-    path = Path(path)
+def read_labels(path: Path, volume: Volume) -> NDArray[Any]:
+    """The label map in a file, (D, H, W), on the grid of a volume: see `read_mask`."""
     return _numpy_labels(path, volume) if path.suffix.lower() in (".npy", ".npz") else _labels(path, volume)
 
 
@@ -54,8 +59,7 @@ def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask"
         InputTypeError: `label` is no integer.
         InputError: `label` is 0 or not in the map, or it is needed.
     """
-    if label is not None and (isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer))):
-        raise InputTypeError(f"label must be an integer such as 1, got {label!r}")
+    check_label(label)
     there = [int(value) for value in np.unique(labels) if value != 0]
     named = ", ".join(map(str, there[:_SHOWN])) + (", ..." if len(there) > _SHOWN else "")
     if label is None:
@@ -65,6 +69,12 @@ def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask"
     if int(label) not in there:
         raise InputError(f"{what} has no label {label}: it has {named or 'none, it is empty'}")
     return np.asarray(labels == label)
+
+
+def check_label(label: Any) -> None:
+    """Refuse what is neither None nor an integer, with InputTypeError."""
+    if label is not None and (isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer))):
+        raise InputTypeError(f"label must be an integer such as 1, got {label!r}")
 
 
 def on_grid(array: NDArray[Any], affine: NDArray[np.float64], volume: Volume, what: str = "the mask") -> NDArray[Any]:

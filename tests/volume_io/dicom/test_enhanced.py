@@ -8,6 +8,7 @@ from typing import Any
 import highdicom
 import numpy as np
 import pytest
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
@@ -49,6 +50,15 @@ def test_frames_in_any_order_with_scales_of_their_own(tmp_path: Path, cosines: l
         np.testing.assert_allclose(judge.map_indices_to_reference(there[None])[0], world, atol=1e-6)
         assert judge.array[tuple(there)] == pytest.approx(volume.array[corner])
     np.testing.assert_array_equal(Volume.read(tmp_path).array, volume.array)  # the folder is the same series
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_frames(tmp_path: Path, syntax: str) -> None:
+    order, values = np.random.default_rng(3).permutation(7), stored(1)
+    data = enhanced(values[order], _along([2.5 * z for z in order]), scales=[(0.5 + z, -float(z)) for z in order])
+    data.compress(syntax, generate_instance_uid=False)
+    volume = Volume.read(save(data, tmp_path / "mr.dcm"))
+    np.testing.assert_allclose(volume.array, np.stack([values[z] * (0.5 + z) - z for z in range(7)]), rtol=1e-6)
 
 
 def test_ct_frames_with_one_scale_are_integers(tmp_path: Path) -> None:

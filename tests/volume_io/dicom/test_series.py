@@ -186,6 +186,19 @@ def test_without_positions_the_instance_numbers_count(tmp_path: Path) -> None:
         Volume.read(tmp_path / "d")
 
 
+def test_slice_location_alone(tmp_path: Path) -> None:
+    stored = _stored()
+    _write(tmp_path / "d", stored, np.diag([0.5, 0.5, 4.0, 1]), positions=False, intercept=0)
+    for z, path in enumerate(sorted((tmp_path / "d").iterdir(), reverse=True)):
+        data = pydicom.dcmread(path)
+        data.SliceLocation = 3.5 * z
+        data.save_as(path)
+    with pytest.warns(UserWarning, match="placed by SliceLocation alone"):
+        volume = Volume.read(tmp_path / "d")
+    np.testing.assert_array_equal(volume.array, stored)
+    assert volume.spacing == (3.5, 0.5, 0.5)
+
+
 def test_one_slice(tmp_path: Path) -> None:
     _write(tmp_path / "d", _stored(0, (1, 12, 10)), np.diag([0.5, 0.5, 4.0, 1]))
     volume = Volume.read(tmp_path / "d")

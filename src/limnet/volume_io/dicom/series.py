@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.volume import Selection, Volume
+from limnet.volume import DicomSlices, Selection, Volume
 from limnet.volume_io.choice import chosen
 from limnet.volume_io.dicom.grids import make_grid, resampled
 from limnet.volume_io.dicom.pixels import read_pixels
@@ -115,7 +115,10 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
         array, affine=grid.affine, convention="LPS", modality=picked.modality or None, source=folder
     )
     files = tuple(dict.fromkeys(plane.file for plane in stack.planes))
-    return replace(volume, files=files, filled=grid.filled)
+    numbers = {file: number for number, file in enumerate(files)}
+    planes = [stack.planes[int(place)] if place == int(place) else None for place in grid.places]
+    header = DicomSlices(tuple(None if p is None else (numbers[p.file], p.frame) for p in planes))
+    return replace(volume, files=files, filled=grid.filled, header=header)
 
 
 def read_dicom_file(path: Path, selection: Selection) -> Volume:
@@ -132,7 +135,8 @@ def read_dicom_file(path: Path, selection: Selection) -> Volume:
     found = _series([path])
     if not found:
         raise InputError(
-            f"{path} is a DICOM file without an image that could be segmented ({_what(path)}). Give a series of images"
+            f"{path} is a DICOM file without an image that could be segmented ({_what(path)}). Give a series of "
+            "images; a segmentation or structure set can be the start: case.set_mask(path)"
         )
     volume = read_series(path, found, selection)
     if (
@@ -241,6 +245,8 @@ def _unknown(stack: Stack) -> list[str]:
         notes.append(
             "the size of a pixel is unknown, taken as 1 mm: volumes in ml are wrong. Pass spacing= if you know it"
         )
+    if first.origin is not None and "ImagePositionPatient" not in first.header:
+        notes.append("slices have no ImagePositionPatient: placed by SliceLocation alone, check which end is which")
     if first.origin is None and len(stack.planes) > 1 and stack.planes[-1].frame == 0:
         notes.append(
             "slices have no position: taken in order of their instance numbers, "

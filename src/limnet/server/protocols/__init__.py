@@ -1,1 +1,0 @@
-"""Protocols of other programs that `limnet serve` speaks, each in a file of its own."""
