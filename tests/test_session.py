@@ -19,6 +19,7 @@ import pytest
 from limnet.case import Case
 from limnet.errors import MissingFileError, SaveError, SessionError
 from limnet.session import read_session, restore
+from limnet.session_volume import packed_voxels
 from limnet.settings import Settings
 from limnet.volume import Selection, Volume
 from tests.helpers.fake_engine import fake_case, fake_engine, phantom
@@ -311,3 +312,18 @@ def test_a_relative_session_stays_where_it_began(tmp_path: Path, monkeypatch: py
     assert again.session == tmp_path / "kept.limnet"
     case.save_session(tmp_path / "kept.limnet")
     assert restore(read_session(tmp_path / "kept.limnet"), fake_engine()).session == tmp_path / "kept.limnet"
+
+
+def test_voxels_are_packed_anew_for_the_first_saves_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, packed = fake_case(), []
+
+    def pack(volume: Volume) -> bytes:
+        packed.append(packed_voxels(volume))
+        return packed[-1]
+
+    monkeypatch.setattr("limnet.case.packed_voxels", pack)
+    for number in range(4):
+        case.click((6, 20 + number, 24))
+        case.save_session(tmp_path / "x.limnet")
+    assert len(packed) == 2
+    assert members(tmp_path / "x.limnet")["voxels.zlib"] == packed[0] == packed[1]

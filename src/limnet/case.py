@@ -271,8 +271,8 @@ class Case(CaseObject):
             voxels = packed_voxels(self._volume) if self._volume.source is None else None
             self._about = describe(self._volume), voxels
         about, voxels = self._about
-        if voxels is not None and self._autosave is None:
-            self._about = None  # a single save: do not hold the packed voxels in memory
+        if voxels is not None and self._autosave is None and not self._marks:
+            self._about = None  # the first save may be the only one: do not hold the packed voxels in memory
         window = self._view.window if self._fixed_window else None
         return Record(self._book, about, voxels, window, self._engine.identity)
 
