@@ -121,9 +121,10 @@ def volume_header(volume: Volume) -> pydicom.Dataset:
 
 def test_rt_utils_reads_it(tmp_path: Path) -> None:
     rt_utils = pytest.importorskip("rt_utils", reason="rt-utils is not installed (it needs OpenCV)")
-    mask = np.zeros((6, 40, 44), bool)
-    mask[1:5] = np.hypot(*np.mgrid[-20:20, -22:22]) < 15
-    write_slices(tmp_path / "ct", stored(0, mask.shape), _GRID, PatientBirthDate="", PatientSex="", StudyID="1")
+    mask = np.zeros((6, 40, 40), bool)  # rt-utils takes square images of square pixels only
+    mask[1:5] = np.hypot(*np.mgrid[-20:20, -20:20]) < 15
+    affine = np.diag([0.8, 0.8, 2.5, 1.0])
+    write_slices(tmp_path / "ct", stored(0, mask.shape), affine, PatientBirthDate="", PatientSex="", StudyID="1")
     volume = Volume.read(tmp_path / "ct")
     path = volume.write_mask(mask, tmp_path / "x.rtstruct.dcm")
     built = rt_utils.RTStructBuilder.create_from(dicom_series_path=str(tmp_path / "ct"), rt_struct_path=str(path))
