@@ -1,8 +1,8 @@
 """From a click in the viewer to its pixels: milliseconds, frames while a round runs, memory of server and browser.
 
-A real Chromium (the system's, headless, without a graphics card) on `limnet view` with a real model; volumes are the
-synthetic ones of limnet.simulation, tiled to size. Times are the page's own: pointer released to the first new mask of
-the clicked slice drawn, a pixel read back.
+A real Chromium (the system's, headless, without a graphics card) on `limnet view` with a real model, on made-up CTs
+with ten balls. Times are the page's own: from the click to the first new mask of the clicked slice drawn, a pixel read
+back. `computing_ms` is the processor time of that slice alone, on one core: it does not depend on what else runs.
 
     python benchmarks/view_latency.py --clicks 12 --out benchmarks/results
 """
@@ -10,7 +10,9 @@ the clicked slice drawn, a pixel read back.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import shutil
 import statistics
@@ -65,7 +67,7 @@ def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, 
         file = Path(folder) / "volume.npz"
         np.savez(file, image=array, spacing=np.array(SPACING[name]))
         command = [sys.executable, "-c", "from limnet.cli import main; main()", "view", str(file), "--no-browser"]
-        environment = {**__import__("os").environ, "LIMNET_SESSIONS": str(Path(folder) / "sessions")}
+        environment = {**os.environ, "LIMNET_SESSIONS": str(Path(folder) / "sessions")}
         server = subprocess.Popen(
             [*command, "--port", "0", "--model", model], stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -99,9 +101,13 @@ def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, 
                     rounds.append(time.perf_counter() - start)
                 times = page.evaluate("limnet.state().times")
                 page.wait_for_timeout(1500)
+                load = os.getloadavg()[0]
+                cpu = computing(file, [[int(v) for v in c] for c in centres[:6]], model)
                 result = {
                     "size": name,
                     "clicks": clicks,
+                    "load": round(load, 1),
+                    "computing_ms": round(statistics.median(cpu)),
                     "opened_s": round(opened, 1),
                     "first_ms": round(times[0]),
                     "p50_ms": round(statistics.median(times[1:])),
@@ -118,9 +124,31 @@ def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, 
             server.wait(30)
 
 
+def computing(file: Path, points: list[list[int]], model: str) -> list[float]:
+    """Milliseconds of processor time from a first click to the mask of its slice, one per point."""
+    import torch
+
+    from limnet import InteractiveSegmenter
+    from limnet.errors import Cancelled
+
+    torch.set_num_threads(1)
+    case = InteractiveSegmenter.from_pretrained(model).open(file)
+    taken = []
+    for i, point in enumerate(points):
+        start = time.thread_time()
+
+        def on_update(*_: object, start: float = start) -> bool:
+            taken.append(1000 * (time.thread_time() - start))
+            return False
+
+        with contextlib.suppress(Cancelled):
+            case.object(str(i)).click(point, on_update=on_update)
+    return taken
+
+
 def page_memory(server: int) -> float:
     """Memory of the browser this script started: all children but the server."""
-    return memory(__import__("os").getpid()) - memory(server) - _own()
+    return memory(os.getpid()) - memory(server) - _own()
 
 
 def _own() -> float:
@@ -175,7 +203,15 @@ def main() -> None:
     head = list(rows[0])
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(str(row[key]) for key in head) + " |" for row in rows]
-    (args.out / "view_latency.md").write_text("\n".join(["# Click to pixels", "", *lines]) + "\n", encoding="utf-8")
+    made = f"Made by `python {' '.join(sys.argv)}` on {os.cpu_count()} cores, {args.model}."
+    notes = [
+        "`load` is the system's load average meanwhile: where it is above the number of cores, other programs took",
+        "their share of all times but `computing_ms`, the processor time of the clicked slice on one core. `first_ms`",
+        "is the first click after opening, `p50_ms` and `p95_ms` are those after it, each the first of a new object;",
+        "`page_mb` are all processes of the browser.",
+    ]
+    text = "\n".join([made, "", "## Click to pixels", "", *lines, "", *notes]) + "\n"
+    (args.out / "view_latency.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

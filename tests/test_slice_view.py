@@ -136,6 +136,48 @@ def test_what_is_not_ct() -> None:
     assert not Volume.from_array(rng.integers(0, 900, (4, 20, 20))).intensity.is_ct
 
 
+def _signed_images() -> dict[str, np.ndarray]:
+    """Images that reach as low as CT and are none."""
+    rng = np.random.default_rng(3)
+    shape = (8, 48, 48)
+    _, y, x = np.mgrid[:8, :48, :48]
+    inside = (y - 24) ** 2 + (x - 24) ** 2 < 400
+    membrane = rng.random(shape) < 0.2
+    flow = np.where(inside, 700 * np.sin(x / 9) * np.cos(y / 7), 0) + rng.normal(0, 15, shape)
+    tissue = np.where(inside, rng.normal(-150, 120, shape), rng.normal(-600, 60, shape) * (x > 40))
+    return {
+        "phase contrast": rng.integers(-4096, 4096, shape),
+        "phase contrast, noise left out": np.where(inside, rng.integers(-900, 900, shape), 0),
+        "flow": flow,
+        "field map in Hz": 12 * (x - 24) + 20 * (y - 24) + rng.normal(0, 5, shape),
+        "field map off its centre": rng.normal(-250, 180, shape),
+        "EM of 16 bits": rng.normal(-9000, 5000, shape),
+        "EM about zero": rng.normal(-40, 300, shape),
+        "EM with dark membranes": np.where(membrane, rng.normal(-700, 200, shape), rng.normal(-250, 150, shape)),
+        "difference of images": rng.laplace(0, 150, shape),
+        "a scaled gradient": tissue * 3,
+    }
+
+
+@pytest.mark.parametrize("name", _signed_images())
+def test_signed_images_that_are_no_ct(name: str) -> None:
+    array = _signed_images()[name].round().astype(np.int16)
+    assert array.min() < -500
+    volume = Volume.from_array(array)
+    assert not volume.intensity.is_ct
+    low, high = volume.intensity.default_window
+    shown = np.clip((array[array != 0] - low) / (high - low), 0, 1)
+    assert 0.1 < np.median(shown) < 0.9, "neither black nor white"
+    assert Volume.from_array(array, modality="CT").intensity.is_ct
+
+
+@pytest.mark.parametrize("floor", [-1024, -2000, -3024, -4096, -8192])
+def test_ct_with_padding_outside_the_circle(floor: int) -> None:
+    array = _ct()
+    array[:, :4, :4] = floor
+    assert Volume.from_array(array).intensity.is_ct
+
+
 def test_mr_percentiles_leave_the_background_out() -> None:
     rng = np.random.default_rng(0)
     array = np.zeros((10, 50, 50), np.float32)

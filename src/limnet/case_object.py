@@ -17,6 +17,7 @@ from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
 from limnet.live import Live, Update
 from limnet.object_results import ObjectResults
+from limnet.planes import without_enclosed
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts
 from limnet.settings import check_scope
@@ -145,8 +146,8 @@ class CaseObject(ObjectResults):
     ) -> NDArray[np.bool_]:
         """Draw a closed outline of (N >= 3, 3) points around the object or around what is not object.
 
-        It lies on one slice, or on one plane across the slices; there a positive one is taken like a flat box, and all
-        that a negative one encloses on its plane is background.
+        It lies on one slice, or on one plane across the slices; there a positive one is taken like a flat box, and a
+        negative one like a negative click in the middle of what it takes away.
 
         Raises:
             OutsideError: if a point is outside the volume.
@@ -237,6 +238,8 @@ class CaseObject(ObjectResults):
         state = apply_prompt(bench, before, prompt, goes_on)
         if goes_on:
             state = propagate_prompts(bench, before, state, chosen, progress)
+        settings = self._case.settings
+        state = without_enclosed(state, prompt, bench.view.volume.shape, bench.view.axis, settings.click_fallback)
         return self._done(bench, state, before)
 
     def propagate(

@@ -19,6 +19,7 @@ from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.guard import GuardedGroup
 from limnet.commands.segment import OrderedCommand, segment
+from limnet.commands.serve import serve
 from limnet.commands.train import RawCommand, run
 from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command(cls=OrderedCommand)(segment)
 app.command()(view)
 app.command()(demo)
+app.command()(serve)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")

@@ -22,14 +22,14 @@ from limnet.live import Live
 from limnet.look_back import look_back
 from limnet.neighbour import neighbour
 from limnet.one_sided import one_sided, sign_of
-from limnet.planes import answer_on, clicks_from, middle, negative_region, plane_of, spread
+from limnet.planes import answer_on, answered_later, clicks_from, middle, negative_click, plane_of
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
 from limnet.slice_quality import with_quality
 from limnet.slice_view import SliceView
-from limnet.slices import SliceMask, Slices, is_empty, pack, unpack
+from limnet.slices import SliceMask, Slices, dense_mask, is_empty, pack, unpack
 
 _BATCH = 16  # slices whose quality is asked for together
 
@@ -105,14 +105,15 @@ def apply_prompt(
     if plane is not None and plane.part.positive and (turned or bench.settings.look_across):
         shown = answer_on(bench.engine.predictor, view, plane, bench.settings.click_fallback)
     if turned and plane is not None:
-        marks = (negative_region(plane, shape),) if shown is None else clicks_from(shown, view, plane)
+        so_far = dense_mask(state.slices, shape, axis)
+        marks = (negative_click(plane, so_far),) if shown is None else clicks_from(shown, view, plane)
         placed = [one for told in marks for one in told.on_slices(shape, axis)]
-    if (len(placed) > 1 and isinstance(prompt, Scribble)) or (turned and shown is None):
+    if len(placed) > 1 and isinstance(prompt, Scribble):
         # the middle one says most: it is answered first, and counts as the newest
         centre_slice = placed[len(placed) // 2][0]
         placed.sort(key=lambda one: (-abs(one[0] - centre_slice), -one[0]))
     done = Round(prompt, placed[-1][0], marks=marks)
-    later = _answered_later(state, placed) if propagating else set()
+    later = answered_later(state, placed) if propagating else set()
     frame = frame_of((*state.rounds, done), shape, axis)
     slices, prompts = list(state.slices), dict(state.prompts)
     unseen: set[int] = set()
@@ -184,13 +185,6 @@ def other_answers(bench: Bench, before: ObjectState, state: ObjectState, prompt:
     given = obedient(predictor.predict(view, index, told, previous, nearest))
     others = [obedient(answer) for answer in predictor.looks(view, index, told, previous)]
     return index, [obedient(answer) for answer in distinct(given, others, told)]
-
-
-def _answered_later(state: ObjectState, placed: list[tuple[int, Prompt2D]]) -> set[int]:
-    """Slices of a stroke through many, without a result so far, that wait for what is carried to them."""
-    fresh = [i for i, part in placed if part.kind == "scribble" and part.positive and is_empty(state.slices[i])]
-    fresh = [i for i in fresh if i not in state.known and i not in state.prompts]
-    return set(fresh) - set(spread(sorted(fresh)))
 
 
 def _obeyed(previous: Slice | None, part: Prompt2D) -> bool:

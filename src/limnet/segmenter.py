@@ -19,7 +19,7 @@ from limnet.engine import Engine
 from limnet.errors import InputError, InputTypeError, ModelFormatError
 from limnet.session import read_session, restore
 from limnet.settings import Settings
-from limnet.volume import Gaps, Selection, Volume, checked_spacing
+from limnet.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
@@ -190,6 +190,7 @@ class InteractiveSegmenter:
         session: str | os.PathLike[str] | None = None,
         *,
         gaps: Gaps = "refuse",
+        modality: str | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
     ) -> Case:
         """Open a volume for annotation.
@@ -204,6 +205,7 @@ class InteractiveSegmenter:
             series: Which series of a DICOM folder: its UID, number or description.
             session: File that is kept up to date after every step; must not exist yet (`resume` continues one).
             gaps: What to do with DICOM slices that make no regular grid: "refuse" or "resample" (see `Volume.read`).
+            modality: "CT", "MR", ... where the volume does not say it or is wrong: decides the intensity windows.
             settings: Instead of the segmenter's own.
 
         Raises:
@@ -225,7 +227,7 @@ class InteractiveSegmenter:
         chosen = self.settings if settings is None else _settings(settings)
         return Case(
             self.engine(chosen),
-            _volume(volume, spacing, Selection(index, series, gaps)),
+            _volume(volume, spacing, Selection(index, series, gaps), modality),
             axis=axis,
             window=window,
             settings=chosen,
@@ -310,11 +312,21 @@ def _for_convolutions(network: nn.Module) -> nn.Module:
     return network
 
 
-def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection) -> Volume:
-    is_path = isinstance(volume, (str, os.PathLike))
-    if not is_path and selection != Selection():
-        raise InputError("index, series and gaps are for a file or folder; pass the array you want instead")
-    if not is_path and not isinstance(volume, Volume):
-        return Volume.from_array(volume, spacing)
-    found = Volume.read(volume, selection.index, selection.series, selection.gaps) if is_path else volume
+def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection, modality: str | None) -> Volume:
+    index, series, gaps = selection.index, selection.series, selection.gaps
+    if isinstance(volume, (str, os.PathLike)):
+        found = Volume.read(volume, index, series, gaps, modality=modality)
+    elif isinstance(volume, Volume):
+        if selection != Selection():
+            raise InputError("index, series and gaps are for a file or folder; pass the volume you want instead")
+        found = volume if modality is None else replace(volume, modality=checked_modality(modality))
+    else:
+        if selection != Selection(index):
+            raise InputError("series and gaps are for a file or folder; pass the array you want instead")
+        return Volume.from_array(volume, spacing, modality=modality, index=index)
+    if found.modality == "SEG":
+        raise InputError(
+            f"{found.source or 'the volume'} is a segmentation, no image: open the image it belongs to, and give it as "
+            "start by case.set_mask(path)"
+        )
     return found if spacing is None else replace(found, spacing=checked_spacing(spacing))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import LimnetError, SessionError
 from limnet.volume import Volume, checked_spacing
+from limnet.volume_io.objects import volume_of
 from limnet.volume_io.places import place_of
 
 
@@ -69,8 +70,9 @@ def rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: V
             f"sha256 {about['sha256'][:12]}; {volume.source or 'the given array'} has shape {volume.array.shape} "
             "and other voxels. Give the original volume: resume(path, volume=...)"
         )
-    spacing = checked_spacing(about["spacing"])
-    return volume if volume.spacing == spacing else replace(volume, spacing=spacing)
+    spacing, modality = checked_spacing(about["spacing"]), about["modality"]
+    same = volume.spacing == spacing and volume.modality == modality
+    return volume if same else replace(volume, spacing=spacing, modality=modality)
 
 
 def _read(about: dict[str, Any], session: Path) -> Volume:
@@ -105,4 +107,7 @@ def as_given(volume: Any, about: dict[str, Any]) -> Volume | None:
         return volume
     if isinstance(volume, (str, os.PathLike)):
         return Volume.read(volume, index=about["index"], series=about["series"], gaps=about.get("gaps", "refuse"))
+    found = volume_of(volume, about["index"])
+    if found is not None:  # an image with a grid of its own
+        return found
     return Volume.from_array(volume, affine=np.array(about["affine"]), convention=about["convention"])

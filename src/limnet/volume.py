@@ -91,23 +91,38 @@ class Volume:
         modality: str | None = None,
         source: str | os.PathLike[str] | None = None,
         header: bytes | ItkGrid | DicomSlices | None = None,
+        index: int | None = None,
     ) -> Volume:
         """Check an array and wrap it (no copy; do not change the array afterwards).
 
+        Images of SimpleITK, nibabel and MONAI bring their grid: the volume is the one that reading their file gives. A
+        SimpleITK image (x, y, z), a nibabel image (i, j, k) of a NIfTI file and a MONAI tensor (X, Y, Z) or
+        (C, X, Y, Z) all become (z, y, x), axis 0 the last of theirs. A PyTorch tensor is taken like an array.
+
         Args:
             array: (D, H, W) raw intensities (HU, MR counts, ...) or (T, H, W, 3) colour; integers or floats. NaN and
-                infinite voxels are allowed and shown as the darkest or brightest value.
+                infinite voxels are allowed and shown as the darkest or brightest value. Or an image as above.
             spacing: mm along the three axes of the array; default the affine's, or 1 mm.
             affine: (4, 4), index (x, y, z) = reversed array index -> world mm; default: patient axes, origin 0.
             convention: patient axes of the affine, "RAS" or "LPS".
             modality: "CT" or "MR" when known.
             source: where it came from.
             header: exact grid of the source file, used by the readers.
+            index: which volume of a 4-D image, or channel; not for arrays.
 
         Raises:
             InputTypeError: not a real-valued numeric array (object, bool, complex, text).
             InputError: wrong number of dimensions, no voxels, or a spacing or affine that is no grid.
         """
+        if not isinstance(array, np.ndarray):
+            from limnet.volume_io.objects import plain, volume_of
+
+            found = volume_of(array, index)
+            if found is not None:
+                return _with(found, spacing, affine, modality)
+            array = plain(array)
+        if index is not None:
+            raise InputError("index chooses from a file or an image with a grid; pass the array you want instead")
         voxels = checked_array(array)
         if convention not in ("RAS", "LPS"):
             raise InputError(f"convention {convention!r} is unknown: use 'RAS' (NIfTI) or 'LPS' (DICOM, ITK)")
@@ -243,6 +258,16 @@ def check_gaps(gaps: Any) -> Gaps:
     if gaps not in get_args(Gaps):
         raise InputError(f"gaps={gaps!r} is unknown: allowed are {' and '.join(map(repr, get_args(Gaps)))}")
     return cast(Gaps, gaps)
+
+
+def _with(volume: Volume, spacing: Sequence[float] | None, affine: ArrayLike | None, modality: str | None) -> Volume:
+    """A volume that brought its own grid, with what was given beside it."""
+    if affine is not None or (spacing is not None and not np.allclose(checked_spacing(spacing), volume.spacing, 1e-3)):
+        raise InputError(
+            f"the image brings its own grid, spacing {volume.spacing} mm in the order of the array axes: leave out "
+            "affine and spacing, or give its array"
+        )
+    return volume if modality is None else replace(volume, modality=checked_modality(modality))
 
 
 def checked_array(array: ArrayLike) -> NDArray[Any]:

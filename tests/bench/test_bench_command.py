@@ -147,8 +147,8 @@ def test_what_is_missing_is_said_before_the_first_case(
 ):
     data, out, weights = write_folder(tmp_path / "data", 1), tmp_path / "results", tmp_path / "weights"
     weights.mkdir()
-    for package in ("transformers", "nnInteractive"):
-        monkeypatch.setitem(sys.modules, package, None)  # not installed
+    for module in ("transformers", "nnInteractive.inference.inference_session"):
+        monkeypatch.setitem(sys.modules, module, None)  # not installed
 
     def said(*words: object) -> str:
         assert run("bench", "folder", "--data", data, "--out", out, "--peer", "disc", *words) == 2

@@ -38,6 +38,29 @@ def test_first_click_finds_objects_of_any_size(radius: int) -> None:
     assert len(network.encoded) <= len(FIRST_SCALES) + 2
 
 
+class ShyNetwork(GreyLevelNetwork):
+    """Answers a first click near the border of its input by a dot, as networks do that saw few of them."""
+
+    def decode(self, features: tuple[torch.Tensor, ...], prompts: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().decode(features, prompts)["instances"]
+        clicked, previous = prompts[:, 1:2], prompts[:, :1]
+        near = float(clicked[..., 4:-4, 4:-4].sum()) < 9 and not bool((previous > 0.5).any())
+        return {"instances": torch.where(clicked > 0, 5.0, -5.0) if near else found}
+
+
+@pytest.mark.parametrize("row", [0, 1, 63])
+def test_a_dot_at_the_border_of_the_slice_is_looked_at_again(row: int) -> None:
+    """Also from the other side of the border; an answer with a border in sight is taken as it is."""
+    view, mask = disks_view((2, 64, 64), ((row, 40, 14),))
+    shy = SlicePredictor(ShyNetwork(), precision="fp32", size=64)
+    result = shy.predict(view, 1, [click(row, 40)], None)
+    assert dice(result > 0.5, mask) > 0.9
+    plain, network = make()
+    plain.predict(view, 1, [click(row, 40)], None)
+    assert all(shape == network.encoded[0] for shape in network.encoded)
+    assert len(network.encoded) < len(shy.network.encoded)
+
+
 def test_another_slice_tells_the_scale_to_look_at() -> None:
     view, mask = disks_view((2, 240, 200), ((100, 90, 12),))
     alone, known = make(), make()

@@ -63,6 +63,15 @@ def test_objects_at_the_border_do_not_push_the_window_off(corner: tuple[int, int
     assert 0 <= window.left <= 100 - window.width
 
 
+def test_moved_around_keeps_a_box_off_the_border_of_the_window() -> None:
+    window = Window(0, 20, 64, 64, 160)
+    assert window.moved_around((10, 30, 40, 60)) == window  # 4 pixels inside are enough
+    assert window.moved_around((0, 1, 40, 41)).bounds == (-4, 20, 64, 64)
+    assert window.moved_around((62, 64, 82, 84)).bounds == (4, 24, 64, 64)
+    assert window.moved_around((0, 60, 40, 41)) == window  # too large a box: as it was
+    assert window.moved_around((0, 1, 0, 84)).bounds == (-4, 20, 64, 64)
+
+
 def test_whole_slices() -> None:
     assert window_around((0, 100, 0, 100), (100, 100), (1, 1), 64).bounds == (0, 0, 100, 100)
     assert window_around((3, 4, 3, 4), (8, 8), (1, 1), 64).bounds == (0, 0, 8, 8)  # smaller than the smallest window

@@ -228,6 +228,23 @@ def test_saving_over_http(world, key):
     assert [s["objects"] for s in client.get("/api/recent").json()["sessions"]] == [["liver", "right kidney"]]
 
 
+def test_the_demo_ct_is_opened_or_its_absence_explained(world, monkeypatch):
+    from limnet.demo import data
+    from limnet.demo.files import DemoFiles
+
+    _, client, root, _ = world
+    image = root / "ct.nii.gz"
+    monkeypatch.setattr(data, "fetch_ct", lambda: DemoFiles(image, image, {}, "CT", "here"))
+    assert "key" in client.post("/api/demo", json={}).json()
+
+    def offline() -> DemoFiles:
+        raise data.FetchError("pip did not fetch it: no network")
+
+    monkeypatch.setattr(data, "fetch_ct", offline)
+    refused = client.post("/api/demo", json={})
+    assert (refused.status_code, refused.json()) == (400, {"error": "pip did not fetch it: no network"})
+
+
 def test_colours_outlive_the_server(tmp_path):
     write_phantom(tmp_path / "ct.nii.gz")
     with serving(tmp_path, tmp_path / "sessions") as (server, _):

@@ -119,20 +119,22 @@ def test_every_plane_shows_the_right_voxels(page):
     assert dz == pytest.approx(3 * dx, rel=1e-6)
 
 
-@pytest.mark.parametrize("plane", PLANES)
-def test_clicks_undo_and_redo_on_every_plane(page, plane):
+def test_clicks_undo_and_redo_on_every_plane(page):
     page.look_at(BALL)
-    page.click(plane, BALL)
-    state = page.settled(1)
-    assert state["objects"][0]["voxels"] == shown(page) == MASK.sum()
-    assert state["cross"] == list(BALL)
-    assert page.label_at(BALL) == 1
-    page.press("Control+z")
-    assert page.settled(0)["objects"][0]["voxels"] == shown(page) == 0
-    page.press("Control+Shift+z")
-    assert page.settled(1)["undone"] == 0
-    assert shown(page) == MASK.sum()
-    page.wait(f"(([r, , b]) => r > b)(limnet.colorAt('{plane}', {list(BALL)}))")  # the first object is red
+    for plane in PLANES:
+        page.click(plane, BALL)
+        state = page.settled(1)
+        assert state["objects"][0]["voxels"] == shown(page) == MASK.sum()
+        assert state["cross"] == list(BALL)
+        assert page.label_at(BALL) == 1
+        page.press("Control+z")
+        assert page.settled(0)["objects"][0]["voxels"] == shown(page) == 0
+        page.press("Control+Shift+z")
+        assert page.settled(1)["undone"] == 0
+        assert shown(page) == MASK.sum()
+        page.wait(f"(([r, , b]) => r > b)(limnet.colorAt('{plane}', {list(BALL)}))")  # the first object is red
+        page.press("Control+z")
+        page.settled(0)
 
 
 @pytest.mark.parametrize("way", ["shift", "right button", "T"])
@@ -154,9 +156,19 @@ def test_negative_clicks(page, way):
     assert "click −" in page.text("#history")
 
 
-@pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("key", ["s", "l", "b", "d"])
-def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key, plane):
+def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key):
+    page.look_at(BALL)
+    page.press(key)
+    for plane in PLANES:
+        check_tool(page, key, plane)
+        page.press("Control+z")
+        page.settled(0)
+        assert shown(page) == 0
+
+
+def check_tool(page: ViewerPage, key: str, plane: str) -> None:
+    """Draw with the chosen tool on the ball and look at what came of it."""
     down, across = {"axial": (1, 2), "sagittal": (0, 1), "coronal": (0, 2)}[plane]
     reach = 3 if down == 0 else 12
 
@@ -166,8 +178,6 @@ def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key, plane):
         p[across] += u
         return p
 
-    page.look_at(BALL)
-    page.press(key)
     paths = {
         "s": [point(-2, -3), point(0, 0), point(2, 4)],
         "l": [point(-reach, -12), point(-reach, 12), point(reach, 12), point(reach, -12)],
@@ -434,3 +444,62 @@ def test_nothing_overlaps_or_is_cut_off(page):
                     apart = right <= l2 + 1 or r2 <= left + 1 or bottom <= t2 + 1 or b2 <= top + 1
                     assert apart, (name, other, width)
     page.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slices_along_another_axis(world, axis):
+    """Thick sagittal or coronal slices: the case goes along them, and what is drawn lands where it was drawn."""
+    server, address, context, root = world
+    spacing = [1.0, 1.0, 1.0]
+    spacing[axis] = 4.0
+    affine = np.diag([*spacing[::-1], 1.0])
+    nibabel.save(nibabel.Nifti1Image(phantom().transpose(2, 1, 0), affine), root / "thick.nii.gz")
+    made = server.open_volume(root / "thick.nii.gz")
+    page = ViewerPage(context)
+    page.goto(f"{address}/#case={made['name']}")
+    page.wait_ready()
+    plane = {1: "coronal", 2: "sagittal"}[axis]
+    page.look_at(BALL)
+    page.click(plane, BALL)
+    state = page.settled(1)
+    assert state["objects"][0]["prompted"] == [BALL[axis]]
+    assert shown(page) == MASK.sum()
+    start, end = [4, 32, 40], [4, 32, 40]
+    other = ({1, 2} - {axis}).pop()
+    end[other] += 5
+    page.look_at(start)
+    page.press("e")
+    page.press("d")
+    while page.state["size"] > 1:
+        page.press("[")
+    page.drag(plane, [start, end])
+    state = page.settled(2)
+    assert state["objects"][1]["voxels"] == shown(page, 2) == 6
+    labels = server.workspace.get(made["key"]).case.labels
+    line = tuple(slice(a, b + 1) for a, b in zip(start, end, strict=True))
+    assert (labels[line] == 2).all()
+    assert (labels == 2).sum() == 6
+    page.close()
+    server.workspace.close_case(made["key"], forget=True)
+    (root / "thick.nii.gz").unlink()
+
+
+def test_colour_frames(world):
+    server, address, context, _ = world
+    frames = np.zeros((6, 40, 50, 3), np.uint8)
+    frames[:, 10:30, 15:35] = (250, 60, 20)
+    opened = server.workspace.open(frames)
+    page = ViewerPage(context)
+    page.goto(f"{address}/#case={server.name_of(opened)}")
+    page.wait_ready()
+    page.look_at((3, 20, 25))
+    page.press("h")
+    page.wait("limnet.colorAt('axial', [3, 20, 25])[0] === 250")
+    assert page.color_at("axial", (3, 20, 25)) == [250, 60, 20]
+    assert page.text("section[data-plane=axial] b") == "Frames"
+    page.click("axial", (3, 20, 25))
+    page.settled(1)
+    assert page.label_at((3, 20, 25)) == 1
+    assert "250 60 20" in page.text("#under")
+    page.close()
+    server.workspace.close_case(opened.key, forget=True)

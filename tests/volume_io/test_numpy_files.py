@@ -106,3 +106,16 @@ def test_shared_volumes_and_their_windows() -> None:
         assert volume.intensity.is_ct == is_ct
         low, high = volume.intensity.default_window
         assert low < high
+
+
+def test_every_shared_ct_is_told_by_its_values() -> None:
+    root = shared_path("data")
+    wrong = []
+    for entry in json.loads((root / "manifest.json").read_text())["volumes"][::12]:
+        with np.load(root / entry["file"]) as archive:
+            if "image" not in archive.files:
+                continue
+        volume = Volume.read(root / entry["file"])
+        if not volume.is_color and volume.intensity.is_ct != entry["modality"].startswith("CT"):
+            wrong.append(entry["file"])
+    assert not wrong

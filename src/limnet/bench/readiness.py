@@ -60,10 +60,13 @@ def check_measures(suite: Suite) -> None:
         )
 
 
-def _installed(package: str) -> bool:
-    if not package or package in sys.modules:
-        return not package or sys.modules[package] is not None
-    return find_spec(package) is not None
+def _installed(module: str) -> bool:
+    if not module or module in sys.modules:
+        return not module or sys.modules[module] is not None
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # a package it lies in is not there
+        return False
 
 
 def _is_folder(predictor: Any, field: str) -> bool:

@@ -38,7 +38,7 @@ class PeerEntry(NamedTuple):
         module: holds the class.
         cls: its name; a dataclass with the methods of `Predictor`.
         title: one line for the help.
-        needs: package it imports that limnet does not bring.
+        needs: module it imports that limnet does not bring; a package may be there in part (nnInteractive's client).
     """
 
     module: str
@@ -85,7 +85,10 @@ PEERS: dict[str, PeerEntry] = {
         "limnet.bench.peers.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights", "transformers"
     ),
     "nninteractive": PeerEntry(
-        "limnet.bench.peers.nninteractive", "NnInteractivePeer", "nnInteractive; own weights", "nnInteractive"
+        "limnet.bench.peers.nninteractive",
+        "NnInteractivePeer",
+        "nnInteractive; own weights",
+        "nnInteractive.inference.inference_session",
     ),
     "predictions": PeerEntry(
         "limnet.bench.peers.prediction_folder", "PredictionFolderPeer", "finished predictions of an automatic method"

@@ -22,6 +22,7 @@ EXTRAS = {
     "matplotlib": "report",
     "highdicom": "dicom",
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "platformdirs"), "view"),
+    **dict.fromkeys(("blosc2", "python_multipart", "multipart"), "serve"),
 }
 """Package that limnet imports where it is needed -> the extra that brings it."""
 _INPUT = (InputError, FileFormatError, MissingFileError, ModelNotFoundError)

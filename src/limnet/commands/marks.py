@@ -37,6 +37,7 @@ class Job:
         start: file with a mask to start from.
         label: which label of `start`.
         together: propagate all prompts at once, in place of one round each.
+        modality: "CT", "MR", ..., None for what the file says.
     """
 
     volume: Path
@@ -51,6 +52,7 @@ class Job:
     start: Path | None = None
     label: int | None = None
     together: bool = False
+    modality: str | None = None
 
 
 def parse_click(text: str) -> tuple[Numbers, bool]:
@@ -220,6 +222,7 @@ def read_jobs(path: Path) -> list[Job]:
                 start=None if entry.get("start") is None else place_of(entry["start"], path.parent),
                 label=entry.get("label"),
                 together=entry.get("together", False),
+                modality=entry.get("modality"),
             )
         )
     _check_outputs(jobs, path)
@@ -227,7 +230,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 
 _REQUIRED = {"volume": str, "out": str, "prompts": list}
-_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together")
+_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together", "modality")
 
 
 def _check_outputs(jobs: Sequence[Job], path: Path) -> None:

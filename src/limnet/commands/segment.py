@@ -30,7 +30,7 @@ class OrderedCommand(TyperCommand):
 def segment(
     ctx: typer.Context,
     volume: Annotated[
-        Path | None, typer.Argument(help="NIfTI, NRRD, MHA, npy/npz file, DICOM folder or folder of frames.")
+        Path | None, typer.Argument(help="NIfTI, NRRD, MHA, npy/npz, picture, DICOM folder, folder of frames.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -63,6 +63,9 @@ def segment(
     ] = None,
     gaps: Annotated[
         str | None, typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(metavar="CT|MR|...", help="What the image is, where the file does not say it.")
     ] = None,
     scope: Annotated[str | None, typer.Option(metavar="volume|interval", help="How far a prompt propagates.")] = None,
     start: Annotated[
@@ -97,8 +100,9 @@ def segment(
             raise InputError(
                 "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
             )
-        own = {"axis": axis, "window": window, "index": index, "series": series, "gaps": gaps, "scope": scope}
-        for name, given in {**own, "start": start, "label": label, "together": together or None}.items():
+        own: dict[str, Any] = {"axis": axis, "window": window, "index": index, "series": series}
+        own |= {"gaps": gaps, "scope": scope, "start": start, "label": label, "together": together or None}
+        for name, given in {**own, "modality": modality}.items():
             if given is not None:
                 raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
@@ -112,7 +116,7 @@ def segment(
         if label is not None and start is None:
             raise InputError("--label says which label of --start is meant; give --start, or leave it out")
         chosen = check_gaps(gaps or "refuse")
-        jobs = [Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together)]
+        jobs = [Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together, modality)]
 
     from limnet.segmenter import InteractiveSegmenter
 
@@ -148,7 +152,7 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     from limnet.volume_io.formats import check_output, check_output_for
 
     check_output(job.out, job.volume)
-    volume = Volume.read(job.volume, index=job.index, series=job.series, gaps=job.gaps)
+    volume = Volume.read(job.volume, job.index, job.series, job.gaps, modality=job.modality)
     check_output_for(volume, job.out)
     marked = job.prompts(volume)
     if job.start is None and not marks_object(marked):

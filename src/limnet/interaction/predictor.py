@@ -25,6 +25,7 @@ from limnet.slice_view import SliceView
 FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side
 FINEST = 0.9  # slice pixels per network pixel: windows that magnify the slice show nothing new and see less around
 _CLEAR = 1.0  # contrast at its border, in standard deviations, from which on an answer counts in full
+_FAINT = 0.25  # contrast below which an answer has no border of an object in sight
 _LOOKS = 3  # looks at a slice in one prediction, the first one included
 
 
@@ -170,17 +171,30 @@ class SlicePredictor:
         """Choose the scale of an object nothing is known of: the window the others agree with most.
 
         Answers without contrast at their border count less: windows that lie inside a large object see nothing but its
-        tissue, and agree on a dot around the click.
+        tissue, and agree on a dot around the click. A click at the border of the slice is easily answered by such a
+        dot, too: where no contrast is found, windows that reach over the border are looked through as well.
         """
-        nothing = np.zeros(view.shape, np.float32)
         windows = self._scales(view, marked)
+        contrast, window, logits = self._best_look(view, index, prompts, windows)
+        beyond = [moved for w in windows if (moved := w.moved_around(marked)) != w]
+        if contrast < _FAINT and beyond:
+            other = self._best_look(view, index, prompts, beyond)
+            if other[0] > contrast:
+                return other[1], other[2]
+        return window, logits
+
+    def _best_look(
+        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], windows: Sequence[Window]
+    ) -> tuple[float, Window, Tensor]:
+        """Contrast (0 to 1), window and logits of the answer that counts most among those of several windows."""
+        nothing = np.zeros(view.shape, np.float32)
         answers = [self._look(view, index, window, prompts, nothing) for window in windows]
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
         support = [sum(agreement(mask, other) for other in masks) for mask in masks]
         images = [self.encoder.image(view, index, window) for window in windows]
         weight = [min(1.0, _contrast(*pair) / _CLEAR) for pair in zip(images, answers, strict=True)]
         best = int(np.argmax(np.multiply(support, weight)))
-        return windows[best], answers[best]
+        return weight[best], windows[best], answers[best]
 
 
 def _place(marked: tuple[int, int, int, int], spacing: Sequence[float]) -> tuple[tuple[float, float], float]:

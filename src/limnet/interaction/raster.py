@@ -95,3 +95,40 @@ def grow(pixels: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     for point in points:
         draw_stroke(result, point, radius)
     return result
+
+
+def outline(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Pixels along the outer border of a connected mask, in order, by Moore neighbour tracing.
+
+    Args:
+        mask: (H, W), one 8-connected piece, not empty.
+
+    Returns:
+        (y, x) pixels of the mask; a polygon through them (`draw_polygon`) gives the mask back with its holes filled.
+    """
+    padded = np.pad(mask, 1)
+    row, column = np.argwhere(padded)[0].tolist()
+    start = (row, column)
+    around = [(0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1)]  # clockwise from the left
+    path, here, came = [start], start, 0  # the pixel to the left of the first one is empty
+    first_step: tuple[tuple[int, int], tuple[int, int]] | None = None
+    while True:
+        for turn in range(8):
+            side = (came + turn) % 8
+            there = (here[0] + around[side][0], here[1] + around[side][1])
+            if padded[there]:
+                break
+        else:
+            break  # a single pixel
+        if first_step is None:
+            first_step = (here, there)
+        elif (here, there) == first_step:
+            path.pop()
+            break
+        path.append(there)
+        # go on looking from the empty pixel seen last before this one
+        back = (side + 7) % 8
+        seen = (here[0] + around[back][0] - there[0], here[1] + around[back][1] - there[1])
+        came = around.index(seen)
+        here = there
+    return [(y - 1, x - 1) for y, x in path]

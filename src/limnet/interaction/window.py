@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 SHARE = 0.38  # the object's larger side as a share of the window
 SMALLEST = 20.0  # a window shows at least this many pixels of the finer in-plane axis
 _STEP = 1.25  # ratio of neighbouring window sides
+_MARGIN = 16  # clicks closer to a window's border than side / 16 are answered worse (benchmarks/border.py)
 _GRID = 8  # corners lie on multiples of side / 8
 _WIDEST = 8  # no window has more pixels than this many slices beside each other, however unequal the spacing
 
@@ -52,6 +53,15 @@ class Window:
             and box[2] >= self.left + right
             and box[3] <= self.left + self.width - right
         )
+
+    def moved_around(self, box: tuple[int, int, int, int]) -> Window:
+        """The window moved until a pixel box lies 1/16 of a side inside, over the border of the slice if need be."""
+        corner = []
+        for low, extent, first, last in zip(self.bounds[:2], self.bounds[2:], box[::2], box[1::2], strict=True):
+            margin = extent // _MARGIN
+            fits = last - first + 2 * margin <= extent
+            corner.append(max(min(low, first - margin), last + margin - extent) if fits else low)
+        return replace(self, top=corner[0], left=corner[1])
 
     def crop(self, array: NDArray[np.float32], edge: bool = True) -> Tensor:
         """Cut out and resample.

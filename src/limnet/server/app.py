@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limnet._version import __version__
-from limnet.errors import Cancelled, InputError, LimnetError, MissingFileError, OutsideError
+from limnet.errors import Cancelled, InputError, LimnetError, MissingFileError
 from limnet.server.guards import Guard
 from limnet.server.save import FORMATS, save, saved_bytes
 from limnet.server.screen import Message, Screen
@@ -396,8 +396,6 @@ async def _system_error(request: Request, error: Exception) -> Response:
 def _words(error: BaseException) -> str:
     if isinstance(error, json.JSONDecodeError):
         return "the command is no JSON: reload the page"
-    if isinstance(error, OutsideError):
-        return str(error)
     return str(error) or type(error).__name__
 
 

@@ -78,6 +78,11 @@ class Workspace:
                 self._segmenter = self._load()  # type: ignore[operator]
             return self._segmenter
 
+    def use(self, segmenter: InteractiveSegmenter) -> None:
+        """Open cases with another model from now on; those that are open keep theirs."""
+        with self._loading:
+            self._segmenter = segmenter
+
     @property
     def cases(self) -> dict[str, OpenCase]:
         """Open cases by key."""

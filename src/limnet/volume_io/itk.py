@@ -51,26 +51,27 @@ def _modality(image: Any) -> str | None:
     return None if name in ("", "UNKNOWN", "OTHER") else name
 
 
-def from_image(image: Any, path: Path, index: int | None = None, modality: str | None = None) -> Volume:
-    """Volume of a SimpleITK image, with its grid kept as it is."""
+def from_image(image: Any, path: Path | None, index: int | None = None, modality: str | None = None) -> Volume:
+    """Volume of a SimpleITK image, with its grid kept as it is; `path` is its file, if any."""
     import SimpleITK
 
+    name = path or Path("the SimpleITK image")
     dimension = image.GetDimension()
     if dimension not in (3, 4):
-        raise InputError(f"{path} holds a {dimension}-D image {image.GetSize()}: limnet works on volumes of slices")
+        raise InputError(f"{name} holds a {dimension}-D image {image.GetSize()}: limnet works on volumes of slices")
     array = SimpleITK.GetArrayFromImage(image)
     parts = image.GetNumberOfComponentsPerPixel()
     if dimension == 4:
         if parts > 1:
-            raise InputError(f"{path} holds {array.shape[0]} volumes of {parts} components: split it first")
-        array = array[chosen(path, array.shape[0], index)]
+            raise InputError(f"{name} holds {array.shape[0]} volumes of {parts} components: split it first")
+        array = array[chosen(name, array.shape[0], index)]
     elif parts in (3, 4) and array.dtype in (np.uint8, np.uint16):
-        chosen(path, 1, index)
+        chosen(name, 1, index)
         array = array[..., :3]
     elif parts > 1:
-        array = array[..., chosen(path, parts, index, "components for each voxel")]
+        array = array[..., chosen(name, parts, index, "components for each voxel")]
     else:
-        chosen(path, 1, index)
+        chosen(name, 1, index)
     return _on_grid(image, array, path, modality)
 
 

@@ -47,8 +47,9 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
     return chosen_label(read_labels(path, volume), label, str(path))
 
 
-def read_labels(path: Path, volume: Volume) -> NDArray[Any]:
-    """The label map in a file, (D, H, W), on the grid of a volume: see `read_mask`."""
+def read_labels(path: str | os.PathLike[str], volume: Volume) -> NDArray[Any]:
+    """All labels of a file, (D, H, W) integers on the grid of a volume; see `read_mask`, which has the same errors."""
+    path = Path(path)
     return _numpy_labels(path, volume) if path.suffix.lower() in (".npy", ".npz") else _labels(path, volume)
 
 

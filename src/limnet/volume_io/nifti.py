@@ -43,6 +43,12 @@ def read_nibabel(path: Path, index: int | None = None) -> Volume:
             image = nibabel.load(path, mmap=False)
         except ImportError as error:  # MINC 2
             raise InputError(f"reading {path} needs h5py, which is not installed; run: pip install h5py") from error
+        return from_file(image, path, index)
+
+
+def from_file(image: Any, path: Path, index: int | None = None) -> Volume:
+    """Volume of an image that nibabel opened from a file, after a look at sizes and checksums."""
+    with explained(path):
         check_voxels(image, path)
         volume = from_nibabel(image, path, index)
         for file in _files(image):
@@ -61,7 +67,7 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
     import nibabel
     from nibabel.minc1 import Minc1Image  # MINC 2 derives from it
 
-    name = path or Path(type(image).__name__)
+    name = path or Path(f"the {type(image).__name__}")
     if not isinstance(image, nibabel.spatialimages.SpatialImage):
         raise FileFormatError(f"{name} is no image of voxels by its content but {type(image).__name__}")
     shape = image.shape
@@ -147,7 +153,9 @@ def check_voxels(image: Any, path: Path) -> None:
 
 
 def _files(image: Any) -> list[Path]:
-    return sorted({Path(holder.filename) for holder in image.file_map.values() if holder.filename})
+    """Files that make up the image; a pair may have a .mat or not."""
+    paths = {Path(holder.filename) for holder in image.file_map.values() if holder.filename}
+    return sorted(path for path in paths if path.exists())
 
 
 def _voxels(image: Any, place: tuple[int, ...]) -> NDArray[Any]:

@@ -40,7 +40,7 @@ class Part:
     merge: Mapping[str, tuple[int, ...]] | None = None
     common: bool = False
     cases: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def join(

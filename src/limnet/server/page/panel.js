@@ -37,6 +37,7 @@ export class Panel {
     const rows = viewer.state.objects.map((object, i) => this._row(object, i));
     if (!viewer.object) rows.push(this._newRow());
     list.replaceChildren(...rows);
+    list.querySelector(".active")?.scrollIntoView({ block: "nearest" });
   }
 
   /** The object that the first prompt will make. */

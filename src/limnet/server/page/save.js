@@ -54,7 +54,7 @@ export class SaveDialog {
 
   _path() {
     const what = $("#save-what").value;
-    const base = this.viewer.meta.title.replace(/(\.nii\.gz|\.nii|\.nrrd|\.nhdr|\.mha|\.mhd|\.npy|\.npz|\.dcm)$/i, "");
+    const base = this.viewer.meta.title.replace(/(\.nii\.gz|\.[a-z]{3,4}\d?)$/i, "");
     const part = { labels: "_labels", object: `_${$("#save-object").value.replace(/[^\p{L}\p{N}._-]+/gu, "_")}`, objects: "", session: "" }[what];
     const folder = this.viewer.start.path ? `${this.viewer.start.path}/` : "";
     $("#save-path").value = `${folder}${base}${part}${$("#save-format").value}`;
@@ -119,6 +119,6 @@ export async function snapshot(viewer) {
     g.fillText(`${tile.title || "3-D"}${where}`, (box.left - area.left + 8) * ratio, (box.top - area.top + 8) * ratio);
   }
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  hand(blob, `${viewer.meta.title.split(".")[0]}.png`);
+  hand(blob, `${viewer.meta.title.replace(/(\.nii\.gz|\.[a-z]{3,4}\d?)$/i, "")}.png`);
   return blob.size;
 }

@@ -1,0 +1,249 @@
+"""Reading requests of strangers: bounded bodies, JSON of the right shape, and refusals every protocol shares."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from limnet.errors import InputError, LimnetError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+SMALL = 1 << 20  # bytes of a body or header that holds no image
+_SILENT = 60.0  # seconds without a byte after which an upload is given up
+
+
+class TooLargeError(InputError):
+    """A body that is, or says it is, larger than allowed; answered with 413."""
+
+
+class UnknownError(InputError):
+    """A session, image or model that is not there; answered with 404."""
+
+
+@dataclass
+class Limits:
+    """How much a request may ask for.
+
+    Attributes:
+        body: Most bytes of a body as sent.
+        array: Most bytes of an image or mask after decompression.
+        cases: Images held at once, over all protocols.
+        seconds: Longest time a round may take before it is cancelled: the programs give up after a minute.
+    """
+
+    body: int = 1 << 31
+    array: int = 1 << 32
+    cases: int = 8
+    seconds: float = 55.0
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # bodies in memory at once
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        TooLargeError: if it is, or says it is, larger than `limit` bytes.
+        InputError: if the sender stops in the middle.
+    """
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > limit:
+        raise TooLargeError(f"the body is too large: at most {limit} bytes are taken")
+    body = bytearray()
+    stream = request.stream()
+    try:
+        while True:
+            try:
+                chunk = await asyncio.wait_for(anext(stream), _SILENT)
+            except StopAsyncIteration:
+                return bytes(body)
+            if len(body) + len(chunk) > limit:
+                raise TooLargeError(f"the body is too large: at most {limit} bytes are taken")
+            body += chunk
+    except (ClientDisconnect, asyncio.TimeoutError) as error:
+        raise InputError("the upload was broken off") from error
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object; an empty body is an empty object.
+
+    Raises:
+        InputError: if it is none.
+        TooLargeError: if it is larger than a megabyte.
+    """
+    body = await read_body(request, SMALL)
+    return as_object(body or b"{}", "the body")
+
+
+def as_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object from text; InputError for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what} is no JSON") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{what} is no JSON object")
+    return value
+
+
+class _InMemory(MultiPartParser):
+    """Keeps uploads in memory: what is a patient's does not touch the disk unless it is meant to."""
+
+    spool_max_size = 1 << 40
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of a form: its bytes, and what the client calls it, which is good for nothing but its suffix."""
+
+    data: bytes
+    name: str
+
+
+async def read_form(request: Request, limits: Limits) -> dict[str, str | Upload]:
+    """The fields and files of a multipart body.
+
+    Raises:
+        InputError: if it is no such body.
+        TooLargeError: if it is too large.
+    """
+    body = await read_body(request, limits.body)
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise InputError("the body is no multipart form")
+        form: FormData = await _InMemory(
+            request.headers, stream(), max_files=8, max_fields=32, max_part_size=SMALL
+        ).parse()
+    except (MultiPartException, ValueError, KeyError, UnicodeError, AssertionError) as error:
+        raise InputError(f"the body is no multipart form ({error})") from error
+    found: dict[str, str | Upload] = {}
+    for name, value in form.multi_items():
+        found[name] = value if isinstance(value, str) else Upload(await value.read(), value.filename or "")
+    return found
+
+
+def part(form: dict[str, str | Upload], name: str) -> bytes:
+    """The bytes of a part of a form; InputError if it is missing."""
+    value = form.get(name)
+    if value is None:
+        raise InputError(f"the form has no part {name!r}")
+    return value.encode() if isinstance(value, str) else value.data
+
+
+def file_of(form: dict[str, str | Upload], name: str) -> Upload:
+    """A file of a form; InputError if it is missing."""
+    value = form.get(name)
+    if not isinstance(value, Upload):
+        raise InputError(f"the form has no file {name!r}")
+    return value
+
+
+def check_room(open_now: int, limits: Limits) -> None:
+    """Refuse another image where enough are held.
+
+    Raises:
+        HTTPException: 503.
+    """
+    if open_now >= limits.cases:
+        raise HTTPException(
+            503, f"server is at capacity ({limits.cases} images): close one, or try later", {"Retry-After": "10"}
+        )
+
+
+def flag(data: dict[str, Any], name: str, usual: bool | None = None) -> bool:
+    """A true or false entry; InputError for anything else."""
+    value = data.get(name, usual)
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is true or false, got {str(value)[:40]!r}")
+    return value
+
+
+def gunzip(data: bytes, limit: int) -> bytes:
+    """Decompressed bytes, at most `limit` of them.
+
+    Raises:
+        TooLargeError: if there would be more.
+        InputError: if the bytes are not gzip, or cut off.
+    """
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        result = stream.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise InputError(f"the data is no gzip ({error})") from error
+    if len(result) > limit:
+        raise TooLargeError(f"the data is larger than {limit} bytes when unpacked")
+    if not stream.eof:
+        raise InputError("the gzip data is cut off")
+    return result
+
+
+def gzipped(data: bytes) -> bytes:
+    """Compressed bytes; higher levels take four times as long for a quarter of the size."""
+    return gzip.compress(data, 1, mtime=0)
+
+
+def read_npy(data: bytes, limit: int) -> NDArray[Any]:
+    """An array in the .npy format; the header is looked at before anything is allocated.
+
+    Raises:
+        TooLargeError: if it says it holds more than `limit` bytes.
+        InputError: if it is no such array of numbers.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise InputError(f"npy version {version} is not taken")
+        if dtype.hasobject or dtype.kind not in "biuf":
+            raise InputError(f"an array of {dtype} came: send integers or floats")
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
+        if any(n < 0 for n in shape) or size > limit:
+            raise TooLargeError(f"an array of {size} bytes is too large: at most {limit} are taken")
+        if len(data) - stream.tell() != size:
+            raise InputError("the array does not have the length that its header says")
+        stream.seek(0)
+        return np.asarray(np.load(stream, allow_pickle=False))
+    except InputError:
+        raise
+    except Exception as error:  # numpy parses headers as Python literals, which fails in many ways
+        raise InputError(f"the data is no npy array ({type(error).__name__})") from error
+
+
+def hung_up(request: Request, seconds: float) -> Callable[[], Awaitable[bool]]:
+    """A function that tells whether the sender is gone, or has waited for so many seconds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+
+    async def gone() -> bool:
+        return loop.time() > end or await request.is_disconnected()
+
+    return gone
+
+
+def status_of(error: LimnetError) -> int:
+    """HTTP status for an error of the library."""
+    if isinstance(error, TooLargeError):
+        return 413
+    return 404 if isinstance(error, UnknownError) else 400

@@ -1,0 +1,149 @@
+"""Fine-tuning in the background on the labels that MONAI Label clients have submitted.
+
+A process of its own runs `recipes/stage3.py` on the data store, so that rounds go on meanwhile; the recipe measures the
+model on held-out patients before and after, and only a better model is used for the images opened from then on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import limnet
+from limnet.errors import InputError
+from limnet.server.protocols.datastore import FINAL, Datastore
+
+STEPS = 300  # a first try of docs/training-on-your-data.md: some minutes on two cores
+_LEAST = 2  # labelled images: one to learn from, one to measure on
+_TAIL = 20  # lines of its output that are told
+
+
+def recipe() -> Path | None:
+    """The training recipe of a checkout with the training packages; None where there is none."""
+    path = Path(limnet.__file__).resolve().parents[2] / "recipes" / "stage3.py"
+    return path if path.is_file() and importlib.util.find_spec("lightning") is not None else None
+
+
+@dataclass
+class TrainingJob:
+    """One training.
+
+    Attributes:
+        folder: Where it writes: the data in the layout of the recipe, a log, the model.
+        process: The process.
+        started: Seconds since 1970.
+        id: Names it for clients.
+        stopped: Whether it was told to stop.
+    """
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    started: float = field(default_factory=time.time)
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    stopped: bool = False
+    _ended: int | None = None
+
+    @classmethod
+    def start(cls, store: Datastore, model: str, script: Path, steps: int = STEPS) -> TrainingJob:
+        """Begin a training on all images of a data store that have finished labels.
+
+        Raises:
+            InputError: if they are fewer than two.
+        """
+        labelled = {name: path for name, path in store.images().items() if FINAL in store.labels(name)}
+        labelled = {name: path for name, path in labelled.items() if path.is_file()}
+        if len(labelled) < _LEAST:
+            raise InputError(
+                f"{len(labelled)} images have finished labels: submit labels of at least {_LEAST} patients"
+            )
+        folder = store.root / ".training" / time.strftime("%Y%m%d-%H%M%S")
+        for kind in ("images", "masks"):
+            (folder / "data" / kind).mkdir(parents=True)
+        for name, path in labelled.items():
+            _link(path, folder / "data" / "images" / path.name)
+            label = store.labels(name)[FINAL]
+            _link(label, folder / "data" / "masks" / label.name)
+        command = [sys.executable, str(script), "--data", "folder", "--root", str(folder / "data"), "--init", model]
+        command += ["--out", str(folder / "run"), "--steps", str(steps), "--cache", str(folder / "cache")]
+        threads = str(max(1, (os.cpu_count() or 2) // 2))  # rounds of people who wait come first
+        with open(folder / "log.txt", "wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": threads}
+            )
+        return cls(folder, process)
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    def stop(self) -> None:
+        """End it; what it has written stays."""
+        if self.running:
+            self.stopped = True
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+
+    @property
+    def status(self) -> str:
+        """RUNNING, DONE, CANCELED or ERROR, the words of MONAI Label."""
+        if self.running:
+            return "RUNNING"
+        if self.stopped:
+            return "CANCELED"
+        return "DONE" if self.process.returncode == 0 else "ERROR"
+
+    def state(self) -> dict[str, Any]:
+        """Its state as MONAI Label tells it."""
+        lines: list[str] = []
+        try:
+            text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-_TAIL:]
+        except OSError:
+            pass
+        now = int(time.time())
+        if self._ended is None and not self.running:
+            self._ended = now
+        return {
+            "id": self.id,
+            "model": "limnet",
+            "status": self.status,
+            "start_ts": int(self.started),
+            "end_ts": self._ended,
+            "details": [{"ts": now, "message": line} for line in lines],
+        }
+
+    def measured(self) -> tuple[float, float] | None:
+        """Dice of one click on held-out slices before and after; None if nothing was measured, or not yet."""
+        try:
+            result = json.loads((self.folder / "run" / "result.json").read_text(encoding="utf-8"))
+            return float(result["before"]["dice_1"]), float(result["after"]["dice_1"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def better_model(self) -> Path | None:
+        """The new model, if it was finished and measured to be better than the one it started from."""
+        figures = self.measured()
+        if self.status != "DONE" or figures is None or figures[1] <= figures[0]:
+            return None
+        return self.folder / "run" / "model"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a system without links
+        target.write_bytes(source.read_bytes())

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from benchmarks import border
+
+
+def test_probes_lie_as_far_from_the_border_as_they_say() -> None:
+    scenes = list(border.probes(0))
+    assert len({scene.name for scene in scenes}) == len(scenes) == 480
+    for scene in scenes[::7]:
+        assert scene.click is not None
+        assert scene.truth[scene.click]
+        distance = int(scene.name.split(" ")[0])
+        rows, columns = ndimage.find_objects(scene.truth[1].astype(int))[0]
+        size = scene.truth.shape[1]
+        gaps = rows.start, columns.start, size - rows.stop, size - columns.stop
+        assert distance in gaps
+        depth = int(scene.name.split("click ")[1].split(" ")[0])
+        row, column = scene.click[1:]
+        assert distance + depth in (row, column, size - 1 - row, size - 1 - column)
+
+
+@pytest.mark.parametrize(("beyond", "left"), [(-0.5, 10), (-0.25, 15), (0.0, 20), (5.0, 20)])
+@pytest.mark.parametrize("low", [True, False])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_field_of_view_ends_where_it_should(beyond: float, left: int, low: bool, axis: int) -> None:
+    truth = np.zeros((3, 60, 60), bool)
+    truth[:, 20:40, 20:40] = True
+    part = truth[border._field_of_view(truth, axis, low, beyond)]
+    assert part.sum() == 3 * 20 * left
+    across = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
+    assert (across[0] if low else part.shape[axis] - 1 - across[-1]) == max(int(beyond), 0)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_two_versions_are_compared(study_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", str(study_root), "--split", "val", "--kinds", "cut", "away", "--objects", "2", "--rounds", "2"]
+    border.main([*options, "--out", str(tmp_path / "old.json")])
+    old = json.loads((tmp_path / "old.json").read_text())["objects"]
+    assert {key.partition(":")[0] for key in old} == {"cut", "away"}
+    assert all(len(values) == 2 for values in old.values())
+    border.main([*options, "--out", str(tmp_path / "new.json"), "--against", str(tmp_path / "old.json")])
+    assert "(+0.000, s.e. 0.000, 0 better, 0 worse)" in capsys.readouterr().out
