@@ -194,6 +194,23 @@ def test_every_step_is_saved_and_can_be_resumed(segmenter: InteractiveSegmenter,
             workspace.get(again.key)
 
 
+def test_a_session_that_another_program_went_on_with_is_not_overwritten(
+    workspace: Workspace, segmenter: InteractiveSegmenter, file: Path
+) -> None:
+    opened = workspace.open(file)
+    screen = Screen(opened)
+    opened.run(click)
+    workspace.flush()
+    other = segmenter.resume(opened.path)
+    other.accept(3)
+    other.save_session(opened.path)
+    with subscribed(opened, screen):
+        opened.run(lambda case, **_: case.accept(5))
+        workspace.flush()
+    assert "unsaved" in screen.kinds
+    assert segmenter.resume(opened.path).accepted == (3,)
+
+
 def test_a_disk_that_refuses_is_told_and_the_case_goes_on(workspace: Workspace, file: Path) -> None:
     opened = workspace.open(file)
     screen = Screen(opened)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.errors import Cancelled, InputError, LimnetError, SaveError
+from limnet.errors import Cancelled, InputError, LimnetError
 from limnet.history import Book
 from limnet.label_map import changed_labels
 from limnet.server.events import Event
@@ -51,7 +51,7 @@ class Workspace:
     ) -> None:
         self._load = segmenter
         self._segmenter: InteractiveSegmenter | None = None if callable(segmenter) else segmenter
-        self._loading = threading.Lock()
+        self._loading, self._resuming = threading.Lock(), threading.Lock()
         self.folder = sessions_folder() if folder is None else Path(folder).absolute()
         self._cases: dict[str, OpenCase] = {}
         self._volumes: weakref.WeakValueDictionary[tuple[Any, ...], Volume] = weakref.WeakValueDictionary()
@@ -155,13 +155,14 @@ class Workspace:
             LimnetError: what `InteractiveSegmenter.resume` raises.
         """
         place = self.folder / path if Path(path).name == os.fspath(path) else Path(path).absolute()
-        for opened in self.cases.values():
-            if opened.path == place:
-                return opened
-        case = self.segmenter.resume(place, volume)
-        case._adopt(case._book, None)  # kept up to date from here
-        source = case.volume.source
-        return self._add(case, "volume" if source is None else source.name, place)
+        with self._resuming:
+            for opened in self.cases.values():
+                if opened.path == place:
+                    return opened
+            case = self.segmenter.resume(place, volume)
+            case._adopt(case._book, None)  # kept up to date from here
+            source = case.volume.source
+            return self._add(case, "volume" if source is None else source.name, place)
 
     def adopt(self, case: Case, title: str | None = None) -> OpenCase:
         """Show a case that somebody else holds (a notebook): not kept in a file here, changes of both sides are seen.
@@ -370,11 +371,13 @@ class Workspace:
                 path.chmod(0o600)
             opened.saved_book = book
             opened.tell(Event("saved"))
-        except (SaveError, OSError) as error:
-            opened.tell(Event("unsaved", text=_in_words(error), error=error))
-        except Exception as error:
-            _log.exception("session %s could not be saved", path.name)
-            opened.tell(Event("unsaved", text=_in_words(error), error=error))
+        except Exception as error:  # the thread serves all cases
+            if isinstance(error, (LimnetError, OSError)):
+                text = str(error)
+            else:
+                _log.exception("session %s could not be saved", path.name)
+                text = f"the session could not be saved ({type(error).__name__}: {error}); its steps are kept in memory"
+            opened.tell(Event("unsaved", text=text, error=error))
 
 
 def _finish(job: Job, error: BaseException | None, result: Any = None) -> None:
