@@ -64,7 +64,7 @@ class TrainingJob:
             raise InputError(
                 f"{len(labelled)} images have finished labels: submit labels of at least {_LEAST} patients"
             )
-        folder = store.root / ".training" / time.strftime("%Y%m%d-%H%M%S")
+        folder = store.root / ".training" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         for kind in ("images", "masks"):
             (folder / "data" / kind).mkdir(parents=True)
         for name, path in labelled.items():
