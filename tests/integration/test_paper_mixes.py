@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,14 @@ def fuses(segmenter: InteractiveSegmenter, lung: LabelledCase) -> None:
     case = segmenter.open(volume)
     before = case.set_mask(left, 3).copy()
     after = case.set_mask(right, 2)
-    assert case.rounds[-1].kept >= 3
     others = [index for index in range(len(before)) if index not in case.prompted]
     assert np.array_equal(before[others], after[others])
+    plain = segmenter.open(volume, settings=replace(segmenter.settings, tau=1.0))
+    assert np.array_equal(plain.set_mask(left, 3), before)
+    first = plain.probability.copy()
+    plain.set_mask(right, 2)
+    changed = (plain.probability[others] != first[others]).any((1, 2))
+    assert case.rounds[-1].kept == changed.sum() > 0
     asked: list[int] = []
     network, assessor = segmenter.quality, segmenter.engine().assessor
     assert network is not None

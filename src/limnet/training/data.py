@@ -61,8 +61,8 @@ def drawn_size(args: argparse.Namespace) -> int:
         MissingFileError: no shards where they were said to be.
         FileFormatError: shards that cannot be used.
     """
-    if args.shards is None or args.smoke:
-        return int(args.size)
+    if args.shards is None or args.smoke or args.mix is not None or args.live is not None:
+        return int(args.size)  # two kinds of data are refused by `make_data`
     return int(ShardDataset(args.shards, args.pattern).images[0].shape[-1])
 
 
