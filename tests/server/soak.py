@@ -102,16 +102,20 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
+    wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as (url, serve):
         soak(url, 5, options.clients)
-        start = _memory()
-        tally = soak(url, 60 * options.minutes, options.clients)
-        sys.stdout.write(
-            f"{tally.rounds} rounds, slowest {tally.slowest:.2f} s, {tally.killed} clients cut off, "
-            f"memory {start / 2**20:.0f} -> {_memory() / 2**20:.0f} MiB, {len(serve.workspace.cases)} images left, "
-            f"{len(tally.wrong)} wrong: {tally.wrong[:3]}\n"
-        )
-        return bool(tally.wrong)
+        start, end = _memory(), time.monotonic() + 60 * options.minutes
+        while (left := end - time.monotonic()) > 0:
+            tally = soak(url, min(60, left), options.clients)
+            wrong += tally.wrong
+            sys.stdout.write(
+                f"{tally.rounds} rounds, slowest {tally.slowest:.2f} s, {tally.killed} clients cut off, "
+                f"memory {start / 2**20:.0f} -> {_memory() / 2**20:.0f} MiB, {len(serve.workspace.cases)} images left, "
+                f"{len(tally.wrong)} wrong: {tally.wrong[:3]}\n"
+            )
+            sys.stdout.flush()
+    return bool(wrong)
 
 
 def _memory() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from limnet.server.protocols.datastore import FINAL, Datastore
 STEPS = 300  # a first try of docs/training-on-your-data.md: some minutes on two cores
 _LEAST = 2  # labelled images: one to learn from, one to measure on
 _TAIL = 20  # lines of its output that are told
+_STEP = re.compile(r"step (\d+) of (\d+)")  # as StepProgress prints them
 
 
 def recipe() -> Path | None:
@@ -39,6 +41,7 @@ class TrainingJob:
     Attributes:
         folder: Where it writes: the data in the layout of the recipe, a log, the model.
         process: The process.
+        steps: How many it makes.
         started: Seconds since 1970.
         id: Names it for clients.
         stopped: Whether it was told to stop.
@@ -46,6 +49,7 @@ class TrainingJob:
 
     folder: Path
     process: subprocess.Popen[bytes]
+    steps: int = STEPS
     started: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     stopped: bool = False
@@ -78,7 +82,7 @@ class TrainingJob:
             process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": threads}
             )
-        return cls(folder, process)
+        return cls(folder, process, steps)
 
     @property
     def running(self) -> bool:
@@ -107,12 +111,7 @@ class TrainingJob:
 
     def state(self) -> dict[str, Any]:
         """Its state as MONAI Label tells it."""
-        lines: list[str] = []
-        try:
-            text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-            lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-_TAIL:]
-        except OSError:
-            pass
+        lines = self._log()[-_TAIL:]
         now = int(time.time())
         if self._ended is None and not self.running:
             self._ended = now
@@ -124,6 +123,20 @@ class TrainingJob:
             "end_ts": self._ended,
             "details": [{"ts": now, "message": line} for line in lines],
         }
+
+    def progress(self) -> tuple[int, int]:
+        """Steps that are done, and all of them."""
+        for line in reversed(self._log()):
+            if found := _STEP.match(line):
+                return int(found[1]), int(found[2])
+        return 0, self.steps
+
+    def _log(self) -> list[str]:
+        try:
+            text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        return [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
 
     def measured(self) -> tuple[float, float] | None:
         """Dice of one click on held-out slices before and after; None if nothing was measured, or not yet."""

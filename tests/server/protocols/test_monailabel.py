@@ -167,6 +167,9 @@ for name in ("--data", "--root", "--init", "--out", "--steps", "--cache"):
 options = parser.parse_args()
 names = [sorted(p.name for p in (Path(options.root) / kind).iterdir()) for kind in ("images", "masks")]
 print("trains on", names, "from", options.init, flush=True)
+if (Path(options.root).parents[2] / "broken").exists():
+    sys.exit("stage3: this label map is broken")
+print(f"step 7 of {options.steps}, 1 min left", file=sys.stderr, flush=True)
 if (Path(options.root).parents[2] / "slow").exists():
     time.sleep(60)
 out = Path(options.out)
@@ -208,6 +211,16 @@ def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]["best_metric"] == 0.6
         assert serve.workspace.segmenter is not before, "the better model is used"
         assert serve.monailabel.base.endswith("model")
+        stats = httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]
+        assert (stats["epoch"], stats["total_epochs"]) == (7, serve.monailabel.job.steps)
+        kept = serve.workspace.segmenter
+        (store / "broken").touch()
+        httpx.post(f"{url}/train/", json={})
+        serve.monailabel.job.process.wait(120)
+        state = httpx.get(f"{url}/train/").json()
+        assert state["status"] == "ERROR"
+        assert state["details"][-1]["message"] == "stage3: this label map is broken"
+        assert serve.workspace.segmenter is kept, "a training that failed changes nothing"
 
 
 def client_module() -> ModuleType:

@@ -205,8 +205,9 @@ class MonaiLabel:
         if self.job is not None:
             measured = self.job.measured()
             stats["best_metric"] = max(measured) if measured else 0.0
+            stats["epoch"], stats["total_epochs"] = self.job.progress()
             if not self.job.running:
-                stats |= {"epoch": 1, "total_time": "done"}
+                stats["total_time"] = "done"
         return {CLICKS: {"description": "Fine-tune on the submitted labels", "config": {}}}, {CLICKS: stats}
 
     async def _take_model(self) -> None:

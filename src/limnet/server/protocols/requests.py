@@ -126,9 +126,9 @@ async def read_form(request: Request, limits: Limits) -> dict[str, str | Upload]
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise InputError("the body is no multipart form: send it as multipart/form-data")
     try:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise InputError("the body is no multipart form")
         form: FormData = await _InMemory(
             request.headers, stream(), max_files=8, max_fields=32, max_part_size=SMALL
         ).parse()
