@@ -184,3 +184,10 @@ def test_mask_prompt() -> None:
 def test_bad_json(data: object) -> None:
     with pytest.raises(InputError):
         prompt_from_json(data)
+
+
+def test_ragged_points_are_refused() -> None:
+    for points in ([[1, 2, 3], [[4], 5, 6], [7, 8, 9]], [[1, [2], 3]] * 3, [1, [2, 3], 4]):
+        for kind in ("scribble", "lasso"):
+            with pytest.raises(InputError):
+                prompt_from_json({"type": kind, "points": points})

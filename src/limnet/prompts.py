@@ -274,9 +274,13 @@ def _points(value: Any, what: str) -> tuple[Point3, ...]:
     if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__iter__"):
         raise InputTypeError(f"{what} needs a sequence of (z, y, x) points, got {_show(value)}")
     items = _listed(value)
-    if len(items) == 3 and all(np.ndim(item) == 0 for item in items) and what != "a lasso":
+    if len(items) == 3 and all(map(_is_single, items)) and what != "a lasso":
         items = [items]  # a single point
     return tuple(_point(item, f"point {i} of {what}") for i, item in enumerate(items))
+
+
+def _is_single(value: Any) -> bool:
+    return value.ndim == 0 if isinstance(value, np.ndarray) else not hasattr(value, "__len__")
 
 
 def _integer(value: Any, what: str) -> int:

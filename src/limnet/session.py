@@ -212,6 +212,8 @@ def read_session(path: Path, volume: Any = None) -> Session:
         )
         book = unpack_book(packed, shape, axis)
         settings = Settings.from_json(about["settings"])
+        if not isinstance(about["engine"], (dict, type(None))):
+            raise ValueError(f"the model is {about['engine']!r}")
         window = about["window"]
         found = rebuild(recorded, members.get("voxels.zlib"), path, as_given(volume, recorded))
         return Session(
@@ -227,10 +229,10 @@ def read_session(path: Path, volume: Any = None) -> Session:
         )
     except SessionError:
         raise
-    except (LimnetError, ValueError, KeyError, TypeError, IndexError, AttributeError, zlib.error) as error:
+    except Exception as error:  # whatever the parts of a damaged file make of numpy, json and zlib
         if volume is not None and isinstance(error, LimnetError):
             raise  # what the user gave as volume cannot be used
-        raise SessionError(f"{path} is damaged: its parts do not fit together ({error}). {_ADVICE}") from error
+        raise SessionError(f"{path} is damaged: its parts do not fit together ({_short(error)}). {_ADVICE}") from error
 
 
 def restore(session: Session, engine: Engine) -> Case:
@@ -347,14 +349,15 @@ def _members(path: Path) -> dict[str, bytes]:
             members = {name: file.read(name) for name in sums}
     except zipfile.BadZipFile as error:
         raise SessionError(
-            f"{path} is no session file, or damaged or truncated ({error}; {path.stat().st_size} bytes). {_ADVICE}"
+            f"{path} is no session file, or damaged or truncated ({_short(error)}; {path.stat().st_size} bytes). "
+            + _ADVICE
         ) from error
     except SessionError:
         raise
     except _DAMAGE as error:
-        raise SessionError(f"{path} is damaged ({error}). {_ADVICE}") from error
+        raise SessionError(f"{path} is damaged ({_short(error)}). {_ADVICE}") from error
     except OSError as error:
-        raise SessionError(f"{path} cannot be read ({error}). {_ADVICE}") from error
+        raise SessionError(f"{path} cannot be read ({_short(error)}). {_ADVICE}") from error
     for name in _MEMBERS:
         if name not in members:
             raise SessionError(f"{path} is damaged: {name} is missing. {_ADVICE}")
@@ -363,6 +366,12 @@ def _members(path: Path) -> dict[str, bytes]:
             raise SessionError(f"{path} is damaged: {name} does not have the recorded checksum. {_ADVICE}")
     members[_MANIFEST] = data
     return members
+
+
+def _short(error: Exception) -> str:
+    """What an error says, cut to a length that can be read: zipfile shows damaged names in full."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -12,6 +12,7 @@ from limnet.errors import InputError, MissingFileError, ModelFormatError
 from limnet.hub import registry
 from limnet.hub.folder import load_component, save_component
 from tests.helpers import standins
+from tests.helpers.small_segmenter import small_segmenter
 
 
 @pytest.fixture
@@ -211,3 +212,15 @@ def test_registry_table_and_roles() -> None:
         registry.resolve("fusion", "XMem")
     with pytest.raises(ModelFormatError, match="allowed"):
         registry.resolve("quality", ["ResNetQuality"])
+
+
+def test_configurations_of_giants_take_no_memory(tmp_path: Path) -> None:
+    folder = small_segmenter().save_pretrained(tmp_path / "model") / "propagation"
+    config = json.loads((folder / "config.json").read_text())["config"]
+    for wrong in ({"depths": [10**9, 1, 1, 1]}, {"widths": [16, 16, 16, 10**6]}, {"key_dim": 10**12}):
+        edit(folder, config={**config, **wrong})
+        with pytest.raises(ModelFormatError, match="larger than any size in"):
+            load_component(folder, "propagation")
+    edit(folder, config={**config, "widths": [4096] * 4, "depths": [9] * 4})  # 5 GB of numbers
+    with pytest.raises(ModelFormatError, match="describes a network of"):
+        load_component(folder, "propagation")

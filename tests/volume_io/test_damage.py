@@ -129,3 +129,39 @@ def test_slabs_of_a_header_that_promises_too_much(tmp_path: Path) -> None:
     for read in (read_nifti_grid, lambda path: list(nifti_slabs(path))):
         with pytest.raises(FileFormatError, match="header promises"):
             read(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("line", [b"endian", b"kinds", b"sizes", b"space", b"dimension", b"type", b"encoding"])
+def test_endless_words_in_nrrd_headers_end_in_an_error(tmp_path: Path, line: bytes) -> None:
+    _itk(tmp_path / "a.nrrd")
+    data = (tmp_path / "a.nrrd").read_bytes()
+    start = data.index(b"\n" + line + b":") + len(line) + 2
+    (tmp_path / "a.nrrd").write_bytes(data[:start] + b" " + b"A" * 3000 + data[start:])  # ends ITK's process
+    with pytest.raises(FileFormatError, match="its header has the line"):
+        Volume.read(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("count", [b"65536", b"11", b"0", b"-3", b"", b"9" * 40])
+def test_impossible_dimensions_of_metaimage(tmp_path: Path, count: bytes) -> None:
+    _itk(tmp_path / "a.mha")
+    data = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(data.replace(b"NDims = 3", b"NDims = " + count))
+    with pytest.raises(FileFormatError, match="NDims is"):
+        Volume.read(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("word", [b"True", b"1", b"t"])
+def test_every_word_for_compressed_is_known(tmp_path: Path, word: bytes) -> None:
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VOXELS), str(tmp_path / "a.mha"))
+    data = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(data.replace(b"CompressedData = False", b"CompressedData = " + word))
+    with pytest.raises(FileFormatError, match=r"a\.mha could not be read"):  # ITK gives whatever was in memory
+        Volume.read(tmp_path / "a.mha")
+
+
+def test_free_words_of_nrrd_headers_may_be_long(tmp_path: Path) -> None:
+    _itk(tmp_path / "a.nrrd")
+    data = (tmp_path / "a.nrrd").read_bytes()
+    more = b"content: " + b"c" * 2000 + b"\nnote:=" + b"n" * 2000 + b"\n# " + b"r" * 2000 + b"\n"
+    (tmp_path / "a.nrrd").write_bytes(data[:9] + more + data[9:])
+    np.testing.assert_array_equal(Volume.read(tmp_path / "a.nrrd").array, VOXELS)

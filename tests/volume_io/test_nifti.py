@@ -312,3 +312,23 @@ def test_a_bad_qform_beside_a_valid_sform_is_no_damage(tmp_path: Path) -> None:
     (tmp_path / "b.nii").write_bytes(bytes(data))
     with pytest.raises(FileFormatError, match="w2 should be positive"):
         Volume.read(tmp_path / "b.nii")
+
+
+def test_a_grid_of_nonsense_is_told(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), None)
+    image.header.set_sform(np.zeros((4, 4)), 1)
+    image.header["pixdim"][1:4] = 2, 3, 4
+    image.to_filename(tmp_path / "a.nii")
+    with pytest.warns(UserWarning, match="orientation and position are unknown"):
+        assert Volume.read(tmp_path / "a.nii").spacing == (4, 3, 2)
+
+
+def test_scaled_values_too_large_for_32_bits_stay(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(120, dtype=np.int32).reshape(4, 5, 6), np.eye(4))
+    image.to_filename(tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[112:116] = np.float32(3e37).tobytes()  # scl_slope
+    (tmp_path / "a.nii").write_bytes(bytes(data))
+    np.testing.assert_allclose(
+        Volume.read(tmp_path / "a.nii").array, np.arange(120).reshape(4, 5, 6).T * 3e37, rtol=1e-6
+    )

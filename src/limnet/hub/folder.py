@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from limnet.volume_io.atomic import atomic_write
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_USUAL = 4096  # no option that is not the size of a tensor is larger: pixels of a window, steps
 _PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl")
 _AGAIN = "the folder is incomplete or no limnet model; download or save the model again"
 
@@ -89,6 +91,7 @@ def load_component(folder: str | Path, role: str) -> nn.Module:
     config = read_config(folder)
     cls = resolve(role, config["class"])
     arguments = fit_arguments(cls, config["config"], str(folder / CONFIG))
+    _check_room(cls, arguments, folder)
     tensors = read_weights(folder)
     with torch.random.fork_rng(devices=[]):
         try:
@@ -146,6 +149,36 @@ def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     with _explained(path), safe_open(str(path), framework="pt") as file:
         slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         return {key: (found.get_dtype(), tuple(found.get_shape())) for key, found in slices.items()}
+
+
+def _check_room(cls: type[nn.Module], arguments: dict[str, Any], folder: Path) -> None:
+    """Refuse a configuration of another network than the weights are of, before it takes memory without end."""
+    shapes = [shape for _, shape in read_shapes(folder).values()]
+    largest = max([_USUAL, len(shapes), *(max(shape, default=0) for shape in shapes)])
+    numbers = [n for n in _whole_numbers(arguments) if abs(n) > largest]
+    if numbers:
+        raise ModelFormatError(
+            f"{folder / CONFIG} has the number {numbers[0]}, larger than any size in {WEIGHTS} ({largest}). {_AGAIN}"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without memory for the numbers
+            wanted = sum(value.numel() for value in cls(**arguments).state_dict().values())
+    except Exception:  # refused again, and explained, where the network is built
+        return
+    held = sum(math.prod(shape) for shape in shapes)
+    if wanted > 2 * held + _USUAL:
+        raise ModelFormatError(
+            f"{folder / CONFIG} describes a network of {wanted} numbers, {folder / WEIGHTS} holds {held}. Weights and "
+            "configuration must come from the same save"
+        )
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _whole_numbers(item)
 
 
 def _weights_file(folder: Path) -> Path:

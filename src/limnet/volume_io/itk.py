@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from limnet.errors import InputError
 from limnet.volume import ItkGrid, Volume
 from limnet.volume_io.choice import chosen
-from limnet.volume_io.itk_payload import check_payload
+from limnet.volume_io.itk_payload import check_header, check_payload
 from limnet.volume_io.reading import explained, reason
 
 _SEGMENT = re.compile(r"Segment\d+_ID")  # how 3D Slicer marks a segmentation
@@ -183,6 +183,8 @@ def load_image(path: Path) -> Any:
     reader.SetFileName(str(path))
     reader.SetImageIO(name)
     with explained(path):
+        if name:
+            check_header(path)
         reader.ReadImageInformation()
         if name:
             kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())

@@ -1,4 +1,7 @@
-"""Voxel data of MetaImage and NRRD files, checked against size and checksum: ITK reads damaged data as other voxels."""
+"""MetaImage and NRRD files looked at before ITK reads them.
+
+ITK takes damaged voxels for other voxels, and some damaged headers end the process.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,43 @@ from limnet.volume_io.reading import check_room, unpacked_size
 
 _HEADER = 1 << 20  # bytes: longer headers than this are no headers
 _CHUNK = 1 << 22
+_DIMENSIONS = 10  # as many as MetaIO has room for
+_WORD = 400  # bytes; teem writes longer words into messages of about a thousand
+_FREE = (b"content", b"labels", b"units", b"space units", b"sample units")
+
+
+def check_header(path: Path) -> None:
+    """Refuse headers that ITK does not survive: endless words in NRRD, many dimensions in MetaImage.
+
+    Raises:
+        FileFormatError: Such a header.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEADER)
+    if path.suffix.lower() in (".mha", ".mhd"):
+        for found in re.findall(rb"^[ \t]*NDims[ \t]*=[ \t]*(.*?)[ \t\r]*$", head, re.MULTILINE):
+            if not found.isdigit() or not 1 <= int(found[:9]) <= _DIMENSIONS:
+                raise _damaged(path, f"NDims is {found[:20].decode('latin-1')!r}")
+        return
+    lines = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0].splitlines()
+    if not lines or not lines[0].startswith(b"NRRD"):
+        raise _damaged(path, "it does not begin with NRRD")
+    for line in lines[1:]:
+        key, colon, value = line.partition(b":")
+        if key.lower() in (b"data file", b"datafile") and value.strip().upper().startswith(b"LIST"):
+            return  # names of files follow
+        if line.startswith(b"#") or not line.strip():
+            continue
+        words = [] if value.startswith(b"=") or key.lower() in _FREE else value.split()
+        if not colon or max(map(len, [key, *words])) > _WORD:
+            raise _damaged(path, f"its header has the line {line[:40].decode('latin-1')!r}")
+
+
+def _damaged(path: Path, what: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} could not be read: it is cut short, damaged or not what its name says ({what}). "
+        "Copy or download it again"
+    )
 
 
 def check_payload(path: Path, needed: int) -> None:
@@ -39,7 +79,7 @@ def _check_meta(path: Path, needed: int) -> None:
             r"^[ \t]*(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", head[: found.start()].decode("latin-1"), re.MULTILINE
         )
         fields = {key.lower(): value for key, value in pairs}
-        packed = fields.get("compresseddata", "").lower().startswith("t")
+        packed = _true(fields.get("compresseddata", ""))
         name = found[1].decode("utf-8", "replace").split()
         if name in (["LOCAL"], ["Local"], ["local"]):
             file.seek(head.index(b"\n", found.start()) + 1 if b"\n" in head[found.start() :] else len(head))
@@ -53,13 +93,17 @@ def _check_meta(path: Path, needed: int) -> None:
             _check_meta_data(path, file, fields, packed, needed)
 
 
+def _true(value: str) -> bool:
+    return value[:1] in ("T", "t", "1")  # as MetaIO has it
+
+
 def _check_meta_data(path: Path, file: IO[bytes], fields: dict[str, str], packed: bool, needed: int) -> None:
     held = os.fstat(file.fileno()).st_size - file.tell()
     if not packed:
         skip = fields.get("headersize", "0")
         if skip == "-1":  # the voxels are at the end, whatever comes before
             check_room(path, needed, min(held, needed))
-        elif skip.isdecimal() and fields.get("binarydata", "true").lower().startswith("t"):
+        elif skip.isdecimal() and _true(fields.get("binarydata", "true")):
             check_room(path, needed, held - int(skip))
         return
     check_room(path, needed, held, packed=True)
@@ -72,10 +116,7 @@ def _check_meta_data(path: Path, file: IO[bytes], fields: dict[str, str], packed
             total += len(unpacker.decompress(piece, _CHUNK))
             piece = unpacker.unconsumed_tail
     if not unpacker.eof or total != needed:
-        raise FileFormatError(
-            f"{path} could not be read: it is cut short, damaged or not what its name says (its header promises "
-            f"{needed} bytes of voxels, it unpacks to {total}). Copy or download it again"
-        )
+        raise _damaged(path, f"its header promises {needed} bytes of voxels, it unpacks to {total}")
 
 
 def _check_nrrd(path: Path, needed: int) -> None:
@@ -113,7 +154,4 @@ def _check_nrrd_data(path: Path, file: IO[bytes], packed: bool, plain: bool, nee
         check_room(path, needed, held, packed=True)
         total = unpacked_size(file)
         if total < needed:
-            raise FileFormatError(
-                f"{path} could not be read: it is cut short, damaged or not what its name says (its header promises "
-                f"{needed} bytes of voxels, it unpacks to {total}). Copy or download it again"
-            )
+            raise _damaged(path, f"its header promises {needed} bytes of voxels, it unpacks to {total}")

@@ -77,7 +77,7 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
         first = len(shape) - 3
         number = chosen(name, math.prod(shape[:first]), index)
         array = np.asarray(image.dataobj).reshape(-1, *shape[first:])[number]
-        array = array.astype(np.float32) if array.dtype == np.float64 else array
+        array = _narrow(array) if array.dtype == np.float64 else array
         affine = np.array(image.affine)[:, [2, 1, 0, 3]]
         return Volume.from_array(array, affine=affine, convention="RAS", source=path)
     more = [n for n in shape[3:] if n != 1]
@@ -183,7 +183,14 @@ def _compact(array: NDArray[Any], whole: bool) -> NDArray[Any]:
         for dtype in (np.int16, np.int32):
             if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
                 return np.rint(array).astype(dtype)
-    return array.astype(np.float32)
+    return _narrow(array)
+
+
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    """As float32, unless values are too large for it."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    return narrow if np.array_equal(np.isfinite(narrow), np.isfinite(array)) else array
 
 
 def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
@@ -203,6 +210,11 @@ def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
                 affine[:3, axis] = normal / max(float(np.linalg.norm(normal)), 1e-12)
         norms = np.linalg.norm(affine[:3, :3], axis=0)
         if np.isfinite(affine).all() and norms.min() > 0 and abs(np.linalg.det(affine[:3, :3] / norms)) >= 1e-6:
+            if sources and source == header.get_base_affine:
+                warnings.warn(
+                    f"{path} has a grid that cannot be right (sform {header.get_sform()[:3].tolist()}): "
+                    "orientation and position are unknown, only the voxel sizes count. Repair its header"
+                )
             return affine
     raise FileFormatError(
         f"{path} has no usable grid: voxel sizes {header.get_zooms()[:3]}, sform {header.get_sform()[:3].tolist()}. "

@@ -253,3 +253,13 @@ def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "d" / "a.nii.gz").write_bytes(b"x")
     with pytest.raises(MissingFileError, match=r"a\.nii\.gz: give such a file"):
         Volume.read(tmp_path / "d")
+
+
+def test_a_slice_whose_class_is_damaged_is_not_left_out(tmp_path: Path) -> None:
+    _write(tmp_path, _stored(), np.eye(4))
+    path = tmp_path / "s003.dcm"
+    data = path.read_bytes()
+    at = data.rindex(b"1.2.840.10008.5.1.4.1.1.2")
+    path.write_bytes(data[: at + 24] + b"979 \x08\x00" + data[at + 26 : at + 60])  # the rest is gone
+    with pytest.raises(FileFormatError, match=r"s003\.dcm could not be read"):
+        Volume.read(tmp_path)

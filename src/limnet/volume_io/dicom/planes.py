@@ -168,8 +168,9 @@ def read_header(path: Path) -> Dataset | None:
         if header.get("Modality") in NOT_IMAGES:
             return None
         if pixels is None:
-            if kind is not None and "Image Storage" not in kind.name:
-                return None
+            known = kind is not None and (kind.is_private or kind.name != str(kind))
+            if known and "Image Storage" not in kind.name:
+                return None  # damage makes standard classes unknown
             raise ValueError("the header ends before the pixels")
         if int(header.Rows) < 1 or int(header.Columns) < 1 or count_frames(header) < 1:
             raise ValueError("an image without voxels")
