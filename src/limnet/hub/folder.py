@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from limnet._version import __version__
 from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
@@ -26,6 +27,7 @@ from limnet.volume_io.atomic import atomic_write
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_RANDOM = ("normal_", "uniform_", "random_", "bernoulli_", "exponential_")
 _USUAL = 4096  # no option that is not the size of a tensor is larger: pixels of a window, steps
 _PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl")
 _AGAIN = "the folder is incomplete or no limnet model; download or save the model again"
@@ -161,7 +163,7 @@ def _check_room(cls: type[nn.Module], arguments: dict[str, Any], folder: Path) -
             f"{folder / CONFIG} has the number {numbers[0]}, larger than any size in {WEIGHTS} ({largest}). {_AGAIN}"
         )
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without memory for the numbers
+        with torch.device("meta"), _Unfilled():  # without memory for the numbers
             wanted = sum(value.numel() for value in cls(**arguments).state_dict().values())
     except Exception:  # refused again, and explained, where the network is built
         return
@@ -171,6 +173,16 @@ def _check_room(cls: type[nn.Module], arguments: dict[str, Any], folder: Path) -
             f"{folder / CONFIG} describes a network of {wanted} numbers, {folder / WEIGHTS} holds {held}. Weights and "
             "configuration must come from the same save"
         )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills weights with random numbers: without memory that takes torch five seconds of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _whole_numbers(value: Any) -> Iterator[int]:
