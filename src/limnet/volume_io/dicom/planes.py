@@ -168,9 +168,9 @@ def read_header(path: Path) -> Dataset | None:
         if header.get("Modality") in NOT_IMAGES:
             return None
         if pixels is None:
-            known = kind is not None and (kind.is_private or kind.name != str(kind))
+            known = kind is not None and (kind.name != str(kind) or (kind.is_private and "SeriesInstanceUID" in header))
             if known and "Image Storage" not in kind.name:
-                return None  # damage makes standard classes unknown
+                return None  # damage makes of standard classes unknown ones
             raise ValueError("the header ends before the pixels")
         if int(header.Rows) < 1 or int(header.Columns) < 1 or count_frames(header) < 1:
             raise ValueError("an image without voxels")
