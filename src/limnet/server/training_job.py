@@ -112,6 +112,9 @@ class TrainingJob:
     def state(self) -> dict[str, Any]:
         """Its state as MONAI Label tells it."""
         lines = self._log()[-_TAIL:]
+        if self.status == "DONE":
+            better = self.better_model is not None
+            lines.append("images opened from now on use the new model" if better else "the model in use stays")
         now = int(time.time())
         if self._ended is None and not self.running:
             self._ended = now

@@ -176,7 +176,8 @@ out = Path(options.out)
 out.mkdir(parents=True)
 from tests.helpers.small_segmenter import small_segmenter
 small_segmenter().save_pretrained(out / "model")
-(out / "result.json").write_text(json.dumps({"before": {"dice_1": 0.5}, "after": {"dice_1": 0.6}}))
+after = 0.5 if (Path(options.root).parents[2] / "worse").exists() else 0.6
+(out / "result.json").write_text(json.dumps({"before": {"dice_1": 0.5}, "after": {"dice_1": after}}))
 """
 
 
@@ -208,6 +209,7 @@ def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         state = httpx.get(f"{url}/train/").json()
         assert state["status"] == "DONE", state
         assert "['a.nii.gz', 'b.nii.gz'], ['a.nii.gz', 'b.nii.gz']" in state["details"][0]["message"]
+        assert state["details"][-1]["message"] == "images opened from now on use the new model"
         assert httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]["best_metric"] == 0.6
         assert serve.workspace.segmenter is not before, "the better model is used"
         assert serve.monailabel.base.endswith("model")
@@ -221,6 +223,12 @@ def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert state["status"] == "ERROR"
         assert state["details"][-1]["message"] == "stage3: this label map is broken"
         assert serve.workspace.segmenter is kept, "a training that failed changes nothing"
+        (store / "broken").unlink()
+        (store / "worse").touch()
+        httpx.post(f"{url}/train/", json={})
+        serve.monailabel.job.process.wait(120)
+        assert httpx.get(f"{url}/train/").json()["details"][-1]["message"] == "the model in use stays"
+        assert serve.workspace.segmenter is kept, "a model that is not better is not used"
 
 
 def client_module() -> ModuleType:
