@@ -105,6 +105,6 @@ def test_training_starts_from_it_or_at_another_depth(tmp_path: Path) -> None:
         (["--depth", "50", "--network", "TinyQuality"], "TinyQuality has no depth"),
     ):
         with pytest.raises(SystemExit, match=message):
-            recipe("quality").main([*words, *out, *more])
+            recipe("quality").main([*words, "--out", str(tmp_path / "refused"), *more])
     recipe("quality").main([*words, "--out", str(tmp_path / "deep"), "--depth", "50"])
     assert load_component(tmp_path / "deep" / "quality", "quality").config["depth"] == 50
