@@ -22,7 +22,7 @@ import limnet
 from limnet.errors import InputError
 from limnet.server.protocols.datastore import FINAL, Datastore
 
-STEPS = 300  # a first try of docs/training-on-your-data.md: some minutes on two cores
+STEPS = 300  # a first try of docs/training-on-your-data.md: about 10 minutes of one free core
 _LEAST = 2  # labelled images: one to learn from, one to measure on
 _TAIL = 20  # lines of its output that are told
 _STEP = re.compile(r"step (\d+) of (\d+)")  # as StepProgress prints them
