@@ -11,7 +11,7 @@ from limnet.bounds import frame_of
 from limnet.case import Case
 from limnet.errors import InputError
 from limnet.history import Round
-from limnet.planes import ANSWERED, plane_of
+from limnet.planes import ANSWERED, negative_click, plane_of
 from limnet.prompts import Box, Click, Lasso, Scribble
 from tests.helpers.fake_engine import fake_case, phantom
 from tests.helpers.small_segmenter import seen, small_segmenter
@@ -77,13 +77,64 @@ def test_a_stroke_that_is_missed_is_answered_from_what_is_carried() -> None:
     assert mask[painted].all()
 
 
-def test_a_negative_stroke_takes_away_on_every_slice() -> None:
-    case = fake_case()
+@pytest.mark.parametrize("how", ["painted", "line", "outline"])
+@pytest.mark.parametrize("propagate", [True, False])
+def test_what_is_taken_away_across_the_slices_stays_away_until_it_is_marked(how: str, propagate: bool) -> None:
+    case = fake_case(np.minimum(phantom(), 200))
     case.click((6, 20, 24))
-    wrong = sagittal({i: range(12, 30) for i in (5, 6, 7)}, 30)
+    wrong = sagittal({i: range(20, 21) if how == "line" else range(12, 29) for i in (5, 6, 7)}, 30)
     assert (case.mask & wrong).any()
-    mask = case.scribble(wrong, positive=False)
-    assert not (mask & wrong).any()
+    if how == "outline":
+        outline = [(5, 12, 30), (5, 28, 30), (7, 28, 30), (7, 12, 30)]
+        case.lasso(outline, positive=False, propagate=propagate)
+    else:
+        given = wrong if how == "painted" else [(5, 20, 30), (7, 20, 30)]
+        case.scribble(given, positive=False, propagate=propagate)
+    assert case.prompted == (6,), "a click in the middle"
+    assert case.rounds[-1].marks == (Click((6, 20, 30), False),)
+    assert not (case.mask & wrong).any()
+    if not propagate:
+        assert not (case.propagate() & wrong).any()
+    case.click((9, 20, 24))
+    assert not (case.mask & wrong).any()
+    mask = case.click((5, 20, 30))
+    assert mask[5, 20, 30]
+    assert mask[7, 20, 30], "the stroke was taken back"
+    case.undo()
+    assert not (case.mask & wrong).any()
+
+
+def test_a_negative_stroke_on_one_slice_is_a_prompt_of_it() -> None:
+    case = fake_case(np.minimum(phantom(), 200))
+    case.click((6, 20, 24))
+    case.scribble([(5, 20, 24), (5, 20, 30)], positive=False)
+    assert not case.rounds[-1].marks
+    assert not case.mask[5, 20, 24:31].any()
+
+
+def test_a_start_mask_is_not_cut_by_what_was_taken_away_before() -> None:
+    case = fake_case(np.minimum(phantom(), 200))
+    case.click((6, 20, 24))
+    case.scribble([(5, 20, 30), (7, 20, 30)], positive=False)
+    case.set_mask(TRUTH, frozen=False)
+    assert case.mask[5, 20, 30]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_click_is_in_the_middle_of_what_goes(axis: int) -> None:
+    """Of a wide piece with a thin tail the deepest voxel, of a line its middle; outside of the mask it is no worse."""
+    mask = np.ones((20, 20, 20), bool)
+    piece = np.zeros_like(mask)
+    flat = np.moveaxis(piece, axis, 0)[4]
+    flat[3:12, 2:11] = flat[7, 11:19] = True
+    expected = [7, 6]
+    expected.insert(axis, 4)
+    assert negative_click(np.argwhere(piece), mask).point == tuple(expected)
+    line = np.array([[5, y, 7] for y in range(3, 12)])
+    assert negative_click(line, mask).point == (5, 7, 7)
+    mask[:, :8] = False
+    assert negative_click(line, mask).point[1] in (9, 10)
+    assert negative_click(line, ~np.ones_like(mask)) == Click((5, 7, 7), False)
 
 
 def test_slices_that_say_so_already_are_left_as_they_are() -> None:

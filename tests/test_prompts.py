@@ -191,3 +191,24 @@ def test_ragged_points_are_refused() -> None:
         for kind in ("scribble", "lasso"):
             with pytest.raises(InputError):
                 prompt_from_json({"type": kind, "points": points})
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7)])
+def test_voxels_of_a_stroke(shape):
+    for share in (0.1, 0.5, 1.0):
+        mask = np.random.default_rng(1).random(shape) <= share
+        mask.flat[-1] = True
+        np.testing.assert_array_equal(Scribble.of(mask).voxels(shape), np.argwhere(mask))
+    assert Scribble(((0, 0, 0),)).voxels(shape).tolist() == [[0, 0, 0]]
+    with pytest.raises(InputError, match="shape"):
+        Scribble.of(mask).voxels((2, 2, 2))
+
+
+def test_voxels_of_a_line_go_through_every_slice():
+    assert Scribble(((0, 0, 0), (2, 4, 0))).voxels((3, 5, 1)).tolist() == [
+        [0, 0, 0],
+        [0, 1, 0],
+        [1, 2, 0],
+        [2, 3, 0],
+        [2, 4, 0],
+    ]

@@ -59,6 +59,13 @@ class BitMask:
         values = np.arange(len(self.runs)) % 2 == 1
         return np.repeat(values, self.runs).reshape(self.shape)
 
+    def places(self) -> NDArray[np.intp]:
+        """(count, dimensions) indices of the True elements, in row-major order; cheap for few of them."""
+        lengths = np.asarray(self.runs[1::2], dtype=np.intp)
+        starts = np.cumsum(self.runs)[1::2] - lengths
+        flat = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        return np.stack(np.unravel_index(flat, self.shape), axis=1)
+
     @property
     def count(self) -> int:
         """Number of True elements."""

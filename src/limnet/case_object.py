@@ -17,7 +17,7 @@ from limnet.errors import InputError, InputTypeError
 from limnet.history import ObjectState, Round
 from limnet.live import Live, Update
 from limnet.object_results import ObjectResults
-from limnet.planes import without_enclosed
+from limnet.planes import without_taken
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts
 from limnet.settings import check_scope
@@ -90,7 +90,8 @@ class CaseObject(ObjectResults):
     ) -> NDArray[np.bool_]:
         """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
 
-        A stroke through several slices, as on a sagittal plane of an axial case, is a prompt on each of them.
+        A positive stroke through several slices, as on a sagittal plane of an axial case, is a prompt on each of them.
+        A negative one is taken like a negative click in its middle, and its own voxels are taken away.
 
         Raises:
             OutsideError: if a point is outside the volume.
@@ -147,7 +148,7 @@ class CaseObject(ObjectResults):
         """Draw a closed outline of (N >= 3, 3) points around the object or around what is not object.
 
         It lies on one slice, or on one plane across the slices; there a positive one is taken like a flat box, and a
-        negative one like a negative click in the middle of what it takes away.
+        negative one like a negative click in the middle of what it takes away, all of which goes.
 
         Raises:
             OutsideError: if a point is outside the volume.
@@ -238,8 +239,6 @@ class CaseObject(ObjectResults):
         state = apply_prompt(bench, before, prompt, goes_on)
         if goes_on:
             state = propagate_prompts(bench, before, state, chosen, progress)
-        settings = self._case.settings
-        state = without_enclosed(state, prompt, bench.view.volume.shape, bench.view.axis, settings.click_fallback)
         return self._done(bench, state, before)
 
     def propagate(
@@ -397,6 +396,7 @@ class CaseObject(ObjectResults):
         return replace(bench, live=Live(on_update, before.slices, bench.view.axis, bench.excluded))
 
     def _done(self, bench: Bench, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
+        state = without_taken(state, bench.view.volume.shape, bench.view.axis, bench.settings.click_fallback)
         if bench.live is not None:
             bench.live.settle(state.slices)
         self._case._push(self._key, state, before)

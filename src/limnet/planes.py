@@ -17,7 +17,7 @@ from limnet.compliance import enforce
 from limnet.engine import Predictor
 from limnet.history import ObjectState
 from limnet.interaction.raster import prompt_pixels
-from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.slice_view import SliceView
 from limnet.slices import is_empty, pack, unpack
 
@@ -148,58 +148,87 @@ def _longest_run(line: NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[best]), int(ends[best]) - 1
 
 
-def negative_click(plane: Plane, mask: NDArray[np.bool_]) -> Click:
-    """What a negative lasso on another plane is taken as: a click in the middle of what it takes away.
+def taken_away(prompt: Prompt, shape: Sequence[int], axis: int) -> NDArray[np.intp] | None:
+    """(N, 3) indices of the voxels under a negative stroke or lasso across the slices; None for every other prompt.
 
-    A stroke on every slice it crosses would be exact, but a line one pixel wide tells the network too little: of 11
-    objects of training volumes 4 lost by it, and none by the click.
+    It is taken as a negative click in the middle (`negative_click`), and these voxels are no object (`without_taken`).
+    As a prompt on every slice it crosses, a thin line tells the network too little: of 12 objects of training volumes,
+    after one click, 5 lost more than .02 of Dice by such a stroke and .047 on average.
+    """
+    if isinstance(prompt, Lasso) and not prompt.positive:
+        plane = plane_of(prompt, shape, axis)
+        if plane is None:
+            return None
+        rows, columns = (int(n) for a, n in enumerate(shape[:3]) if a != plane.axis)
+        pixels = np.argwhere(prompt_pixels(plane.part, (rows, columns)))
+        return np.insert(pixels, plane.axis, plane.index, axis=1)
+    if isinstance(prompt, Scribble) and not prompt.positive:
+        voxels = prompt.voxels(shape)
+        return voxels if np.ptp(voxels[:, axis]) else None
+    return None
+
+
+def negative_click(voxels: NDArray[np.intp], mask: NDArray[np.bool_]) -> Click:
+    """A negative click in the middle of what a stroke or lasso takes away.
 
     Args:
-        plane: The prompt on its plane.
+        voxels: (N, 3) indices of the voxels under it.
         mask: (D, H, W) the object so far.
     """
     from scipy.ndimage import distance_transform_edt
 
-    cut = np.moveaxis(mask, plane.axis, 0)[plane.index]
-    region = prompt_pixels(plane.part, (int(cut.shape[0]), int(cut.shape[1])))
-    wrong = region & cut if (region & cut).any() else region
-    depth = distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
-    point = [int(v) for v in np.unravel_index(int(depth.argmax()), depth.shape)]
-    point.insert(plane.axis, plane.index)
-    return Click((point[0], point[1], point[2]), False)
+    wrong = voxels[mask[tuple(voxels.T)]]
+    wrong = wrong if len(wrong) else voxels
+    corner, size = wrong.min(axis=0), np.ptp(wrong, axis=0) + 1
+    margin = (size > 1).astype(np.intp)  # a plane has an inside, too
+    region = np.zeros(tuple(size + 2 * margin), dtype=bool)
+    region[tuple((wrong - corner + margin).T)] = True
+    depth = distance_transform_edt(region)[tuple((wrong - corner + margin).T)]
+    deepest = wrong[depth >= depth.max() - 1e-6]
+    best = deepest[((deepest - wrong.mean(axis=0)) ** 2).sum(axis=1).argmin()].tolist()
+    return Click((best[0], best[1], best[2]), False)
 
 
 def answered_later(state: ObjectState, placed: list[tuple[int, Prompt2D]]) -> set[int]:
     """Slices of a stroke through many, without a result so far, that wait for what is carried to them."""
-    fresh = [i for i, part in placed if part.kind == "scribble" and part.positive and is_empty(state.slices[i])]
+    fresh = [i for i, part in placed if part.kind == "scribble" and is_empty(state.slices[i])]
     fresh = [i for i in fresh if i not in state.known and i not in state.prompts]
     return set(fresh) - set(spread(sorted(fresh)))
 
 
-def without_enclosed(state: ObjectState, prompt: Prompt, shape: Sequence[int], axis: int, radius: int) -> ObjectState:
-    """State after a round, without what its prompt enclosed if that was a negative lasso on another plane.
+def without_taken(state: ObjectState, shape: Sequence[int], axis: int, radius: int) -> ObjectState:
+    """State after a round, without what negative strokes and lassos across the slices took away, until now.
 
-    Slices that the user stated or accepted stay as they are, and so do pixels she marked as object.
+    A click or stroke on one of these voxels that says it is object takes such a prompt back. Slices that the user
+    stated or accepted stay as they are, and so do pixels marked as object.
 
     Args:
         state: State after the round.
-        prompt: Of the round.
         shape: (D, H, W) of the volume.
         axis: Axis of the case.
         radius: Of the disc around what is not obeyed.
     """
-    plane = plane_of(prompt, shape, axis) if isinstance(prompt, Lasso) else None
-    if plane is None or plane.part.positive:
+    taken: list[NDArray[np.intp]] = []
+    for done in state.rounds:
+        prompt = done.prompt
+        if isinstance(prompt, MaskPrompt) and not prompt.frozen:
+            taken = []  # a new beginning
+        elif prompt is not None and (voxels := taken_away(prompt, shape, axis)) is not None:
+            taken.append(voxels)
+        elif taken and isinstance(prompt, (Click, Scribble)) and prompt.positive:
+            marked = np.array([prompt.point]) if isinstance(prompt, Click) else prompt.voxels(shape)
+            numbers = np.ravel_multi_index(tuple(marked.T), tuple(shape))
+            taken = [v for v in taken if not np.isin(np.ravel_multi_index(tuple(v.T), tuple(shape)), numbers).any()]
+    if not taken:
         return state
-    voxels = np.zeros(tuple(shape), dtype=bool)
-    cut = np.moveaxis(voxels, plane.axis, 0)[plane.index]
-    cut |= prompt_pixels(plane.part, (int(cut.shape[0]), int(cut.shape[1])))
-    region = np.moveaxis(voxels, axis, 0)
-    slices = list(state.slices)
-    for index in np.flatnonzero(region.any(axis=(1, 2))).tolist():
+    every, across = np.concatenate(taken), [a for a in range(3) if a != axis]
+    slices, size = list(state.slices), (int(shape[across[0]]), int(shape[across[1]]))
+    for index in np.unique(every[:, axis]).tolist():
         told = state.prompts.get(index, ())
-        probability = unpack(slices[index], (int(region.shape[1]), int(region.shape[2])))
-        if not any(p.kind == "mask" for p in told) and (probability[region[index]] > 0.5).any():
-            kept = np.where(region[index], np.float32(0), probability)
+        probability = unpack(slices[index], size)
+        pixels = tuple(every[every[:, axis] == index][:, across].T)
+        if not any(p.kind == "mask" for p in told) and (probability[pixels] > 0.5).any():
+            kept = probability.copy()
+            kept[pixels] = 0
             slices[index] = pack(enforce(kept, told, radius) if told else kept)
     return replace(state, slices=tuple(slices))

@@ -110,6 +110,19 @@ class Scribble:
             return [(indices.pop(), Prompt2D("scribble", self.positive, pixels))]
         return _painted(np.moveaxis(_polyline(self.points, shape), axis, 0), self.positive)
 
+    def voxels(self, shape: Sequence[int]) -> NDArray[np.intp]:
+        """(N, 3) indices of its voxels in a volume of a shape.
+
+        Raises:
+            InputError: if it does not fit the shape.
+        """
+        if self.mask is not None:
+            _same_shape(self.mask.shape, shape, "the mask of a scribble")
+            return self.mask.places()
+        for point in self.points:
+            _inside(point, shape, "a scribble point")
+        return _line(self.points)
+
 
 @dataclass(frozen=True)
 class Box:
@@ -252,12 +265,18 @@ def _painted(stack: NDArray[np.bool_], positive: bool) -> list[tuple[int, Prompt
 def _polyline(points: Sequence[Point3], shape: Sequence[int]) -> NDArray[np.bool_]:
     """(D, H, W) voxels of a line through points of the volume."""
     voxels = np.zeros(tuple(int(n) for n in shape[:3]), dtype=bool)
+    voxels[tuple(_line(points).T)] = True
+    return voxels
+
+
+def _line(points: Sequence[Point3]) -> NDArray[np.intp]:
+    """(N, 3) indices of the voxels of a line through points."""
     path = np.asarray(points, dtype=np.float64)
+    parts = [path]
     for start, end in pairwise(path):
         steps = int(np.abs(end - start).max()) + 1
-        line = np.rint(start + (end - start) * np.linspace(0, 1, steps)[:, None]).astype(np.intp)
-        voxels[tuple(line.T)] = True
-    return voxels
+        parts.append(start + (end - start) * np.linspace(0, 1, steps)[:, None])
+    return np.unique(np.rint(np.concatenate(parts)).astype(np.intp), axis=0)
 
 
 def _point(value: Any, what: str) -> Point3:

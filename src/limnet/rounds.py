@@ -22,7 +22,7 @@ from limnet.live import Live
 from limnet.look_back import look_back
 from limnet.neighbour import neighbour
 from limnet.one_sided import one_sided, sign_of
-from limnet.planes import answer_on, answered_later, clicks_from, middle, negative_click, plane_of
+from limnet.planes import answer_on, answered_later, clicks_from, middle, negative_click, plane_of, taken_away
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
@@ -88,13 +88,16 @@ def apply_prompt(
         InputError: if the prompt does not fit the volume or marks voxels of a finished object.
     """
     shape, axis = bench.view.volume.shape, bench.view.axis
-    plane = plane_of(prompt, shape, axis)
-    turned = plane is not None and not isinstance(prompt, Scribble)  # not a prompt of the slices as it is
-    marks: tuple[Prompt, ...] = (middle(plane),) if turned and plane is not None else ()
+    plane, gone = plane_of(prompt, shape, axis), taken_away(prompt, shape, axis)
+    marks: tuple[Prompt, ...] = ()  # what it is taken as, where it is no prompt of the slices as it is
+    if gone is not None:
+        marks = (negative_click(gone, dense_mask(state.slices, shape, axis)),)
+    elif plane is not None and not isinstance(prompt, Scribble):
+        marks = (middle(plane),)
     placed = [one for told in marks or (prompt,) for one in told.on_slices(shape, axis)]
     if isinstance(prompt, MaskPrompt) and not prompt.frozen:
         return _start_from(bench, state, prompt)
-    if not turned:
+    if not marks:
         for index, part in placed:
             _check_free(bench, index, part)
     if state.window is None and not bench.fixed_window:
@@ -102,12 +105,11 @@ def apply_prompt(
         if (centre := _centre(part)) is not None:  # what is not object says nothing about how the object looks
             state = replace(state, window=bench.view.auto_window(index, centre))
     view, shown = bench.view_of(state), None
-    if plane is not None and plane.part.positive and (turned or bench.settings.look_across):
+    if plane is not None and plane.part.positive and (marks or bench.settings.look_across):
         shown = answer_on(bench.engine.predictor, view, plane, bench.settings.click_fallback)
-    if turned and plane is not None:
-        so_far = dense_mask(state.slices, shape, axis)
-        marks = (negative_click(plane, so_far),) if shown is None else clicks_from(shown, view, plane)
-        placed = [one for told in marks for one in told.on_slices(shape, axis)]
+        if marks:
+            marks = clicks_from(shown, view, plane)
+            placed = [one for told in marks for one in told.on_slices(shape, axis)]
     if len(placed) > 1 and isinstance(prompt, Scribble):
         # the middle one says most: it is answered first, and counts as the newest
         centre_slice = placed[len(placed) // 2][0]
@@ -188,14 +190,8 @@ def other_answers(bench: Bench, before: ObjectState, state: ObjectState, prompt:
 
 
 def _obeyed(previous: Slice | None, part: Prompt2D) -> bool:
-    """Whether the mask of a slice already says what a stroke says."""
-    if part.mask is None:
-        return False
-    marked = part.mask.array()
-    if previous is None:
-        return not part.positive
-    inside = previous[marked] > 0.5
-    return bool(inside.all() if part.positive else not inside.any())
+    """Whether the mask of a slice already holds what a positive stroke marks."""
+    return part.mask is not None and previous is not None and bool((previous[part.mask.array()] > 0.5).all())
 
 
 def accept_slice(bench: Bench, state: ObjectState, index: int) -> ObjectState:
