@@ -202,7 +202,8 @@ class Case(CaseObject):
         target = Path(path)
         check_output_for(self._volume, target)
         if object_suffix(target) is not None:
-            segments = [Segment(label, name, self.object(name).mask) for name, label in self.objects.items()]
+            marked = {name: label for name, label in self.objects.items() if self.object(name).rounds}
+            segments = [Segment(label, name, self.object(name).mask) for name, label in marked.items()]
             return (write_segments(self._volume, segments, target, self._maker),)
         base = target.name[: -len(".nii.gz")] if target.name.lower().endswith(".nii.gz") else target.stem
         beside = target.with_name(f"{base}.json")

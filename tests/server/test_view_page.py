@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.browser import ViewerPage, find_chromium, launched
+from tests.helpers.dicom_files import write_slices
 from tests.helpers.view_server import BALL, SHAPE, SMALL, SlowPropagator, phantom, serving, write_phantom
 
 PLANES = ("axial", "sagittal", "coronal")
@@ -283,6 +285,132 @@ def test_suggestion_acceptance_and_marked_slices(page):
     assert page.state["cross"][0] == BALL[0]
 
 
+def opened(world: Any, path: Path) -> ViewerPage:
+    """The viewer on a new case of a volume."""
+    server, address, context, _ = world
+    tab = ViewerPage(context)
+    tab.goto(f"{address}/#case={server.open_volume(path)['name']}")
+    tab.wait_ready()
+    return tab
+
+
+def put_away(world: Any, page: ViewerPage) -> None:
+    """Close a page and every case."""
+    page.close()
+    for case in world[0].workspace.cases:
+        world[0].workspace.close_case(case, forget=True)
+
+
+def test_a_larger_and_a_smaller_answer(world):
+    root: Path = world[3]
+    volume = phantom()
+    z, y, x = BALL
+    volume[z - 1 : z + 2, y - 3 : y + 4, x - 3 : x + 4] = 300  # a bright core: what a click in it finds at first
+    nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([1.0, 1.0, 3.0, 1.0])), root / "core.nii.gz")
+    page = opened(world, root / "core.nii.gz")
+    beside = (z, y, x + 6)
+    page.press(".")
+    page.wait("document.querySelector('#toasts').innerText.includes('no larger answer')")
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    assert (page.label_at(BALL), page.label_at(beside)) == (1, 0)
+    page.press(".")
+    state = page.settled(2)
+    assert page.label_at(beside) == 1
+    assert state["objects"][0]["accepted"] == [z]
+    assert "object 1: larger answer" in page.text("#history")
+    page.press(".")
+    page.wait("document.querySelector('#toasts').innerText.includes('this is the largest answer')")
+    page.press(",")
+    page.settled(3)
+    assert (page.label_at(BALL), page.label_at(beside)) == (1, 0)
+    assert "object 1: smaller answer" in page.text("#history")
+    page.page.click("#larger")  # the button says the same
+    page.settled(4)
+    assert page.label_at(beside) == 1
+    page.press("a")
+    page.settled(5)
+    assert "object 1: slice accepted" in page.text("#history")
+    put_away(world, page)
+    (root / "core.nii.gz").unlink()
+
+
+def test_what_was_said_and_chosen_before_is_gone_in_the_next_volume(world):
+    _, address, context, _ = world
+    page = ViewerPage(context, expected=["400"])
+    page.goto(address)
+    page.wait("Boolean(document.querySelector('#files .entry'))")
+    page.page.click("text=broken.nii.gz")
+    page.wait("document.querySelector('#toasts').innerText.length > 0")
+    for _ in range(2):
+        page.page.click("text=ct.nii.gz")
+        page.wait_ready()
+        assert not page.text("#toasts")
+        assert page.evaluate("document.querySelector('[data-tool=point]').getAttribute('aria-pressed')") == "true"
+        assert page.text("#tools .sign") == "+"
+        page.press("t")
+        page.press("k")
+        page.page.click("#home")
+        page.wait("!document.querySelector('#start').hidden")
+    put_away(world, page)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".rtstruct.dcm"])
+def test_objects_of_a_dicom_series_are_saved_with_their_names(world, suffix):
+    pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
+    root: Path = world[3]
+    write_slices(root / "series", (phantom().astype(int) + 1024).astype(np.uint16), np.diag([1.0, 1.0, 3.0, 1.0]),
+                 RescaleSlope=1, RescaleIntercept=-1024)  # fmt: skip
+    page = opened(world, root / "series")
+    for number, (point, name) in enumerate(((BALL, "liver"), (SMALL, "nodule"), (BALL, "emptied"))):
+        page.look_at(point)
+        page.click("axial", point)
+        page.settled(2 * number + 1)
+        page.page.dblclick("#objects li.active .name")
+        page.page.keyboard.type(name)
+        page.press("Enter")
+        page.settled(2 * number + 2)
+        page.press("e")
+    page.press("3")
+    page.press("r")
+    page.settled(7)
+    page.press("Control+s")
+    page.page.select_option("#save-what", "labels")
+    page.page.select_option("#save-format", suffix)
+    page.page.fill("#save-path", f"found{suffix}")
+    page.page.click("#save-write")
+    page.wait("!document.querySelector('#save').open || document.querySelector('#save-error').innerText.length > 0")
+    assert not page.evaluate("document.querySelector('#save-error').textContent")
+    [opened_case] = world[0].workspace.cases.values()
+    expected = {name: opened_case.case.object(name).mask for name in ("liver", "nodule")}
+    check_saved(root / f"found{suffix}", root / "series", expected)
+    (root / f"found{suffix}").unlink()
+    shutil.rmtree(root / "series")
+    put_away(world, page)
+
+
+def check_saved(path: Path, series: Path, expected: dict[str, np.ndarray]) -> None:
+    """Names and voxels as highdicom and pydicom read them."""
+    import highdicom
+    import pydicom
+
+    if path.name.endswith(".rtstruct.dcm"):
+        written = pydicom.dcmread(path)
+        assert [str(roi.ROIName) for roi in written.StructureSetROISequence] == list(expected)
+        for contours, mask in zip(written.ROIContourSequence, expected.values(), strict=True):
+            heights = {round(float(c.ContourData[2]) / 3.0) for c in contours.ContourSequence}
+            assert heights == set(np.flatnonzero(mask.any(axis=(1, 2))).tolist())
+        return
+    written = highdicom.seg.segread(path)
+    assert [str(s.SegmentLabel) for s in written.SegmentSequence] == list(expected)
+    pixels = written.get_pixels_by_source_instance(
+        [pydicom.dcmread(file).SOPInstanceUID for file in sorted(series.glob("*.dcm"))]
+    )
+    for number, mask in enumerate(expected.values()):
+        np.testing.assert_array_equal(pixels[..., number], mask)
+
+
 def test_looking_around(page):
     page.look_at(BALL)
     x, y = page.at("axial", BALL)
@@ -292,7 +420,7 @@ def test_looking_around(page):
     page.press("ArrowUp")
     page.wait(f"limnet.state().cross[0] === {BALL[0]}")
     assert "200 HU" in page.text("#under")
-    assert f"voxel {BALL[0]}, {BALL[1]}, {BALL[2]}" in page.text("#under")
+    assert f"voxel z {BALL[0]}, y {BALL[1]}, x {BALL[2]}" in page.text("#under")
     # zoom about the pointer, pan by the middle button
     page.page.keyboard.down("Control")
     page.page.mouse.wheel(0, -400)

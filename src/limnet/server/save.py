@@ -9,7 +9,6 @@ from pathlib import Path
 from limnet.case import Case
 from limnet.errors import InputError, SaveError
 
-DICOM = ".dcm"  # these hold every object with its name, so that one file does
 FORMATS = [
     {"suffix": ".nii.gz", "name": "NIfTI (.nii.gz)", "what": ["labels", "object", "objects"]},
     {"suffix": ".nrrd", "name": "NRRD (.nrrd)", "what": ["labels", "object", "objects"]},
@@ -27,7 +26,7 @@ def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: 
     Args:
         case: The case.
         path: File to write; for several objects their names are put before the suffix.
-        what: "labels" (one label map of all), "object" (one mask), "objects" (one mask each), "session".
+        what: "labels" (all in one file), "object" (one mask), "objects" (one mask each), "session".
         name: Which object.
         overwrite: Whether files of "objects" that are there already are replaced.
 
@@ -41,7 +40,7 @@ def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: 
     if what == "session":
         return [case.save_session(path, overwrite=overwrite)]
     if what == "labels":
-        return [case.save(path)] if path.suffix.lower() == DICOM else list(case.save_labels(path))
+        return list(case.save_labels(path))
     marked = [n for n in case.objects if case.object(n).rounds]
     if what == "object":
         if name not in marked:

@@ -7,6 +7,7 @@ from typing import Any
 
 from limnet.history import Book, History
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
+from limnet.slices import area
 
 
 def mark_of(prompt: Prompt) -> dict[str, Any] | None:
@@ -54,8 +55,12 @@ def _step_text(key: str, history: History, position: int) -> dict[str, Any]:
     if not after.rounds:
         return {"text": "reset", "index": None}
     last = after.rounds[-1]
-    if last.accepted:
-        return {"text": "slice accepted", "index": last.index}
+    if last.accepted and isinstance(last.prompt, MaskPrompt):
+        more = last.prompt.mask.count - area(before.slices[last.index])  # accepting alone changes nothing
+        return {
+            "text": f"{'larger' if more > 0 else 'smaller'} answer" if more else "slice accepted",
+            "index": last.index,
+        }
     if last.prompt is None or len(after.rounds) == len(before.rounds):
         return {"text": "propagated", "index": last.index}
     kind: str = last.prompt.kind

@@ -5,7 +5,7 @@ import { post, request } from "./link.js";
 import { ask } from "./start.js";
 
 const WHAT = [
-  ["labels", "All objects in one label map"],
+  ["labels", "All objects in one file"],
   ["object", "One object"],
   ["objects", "Every object in a file of its own"],
   ["session", "The session, to go on later or elsewhere"],
@@ -48,7 +48,7 @@ export class SaveDialog {
     $("#save-object-row").hidden = what !== "object";
     $("#save-download").hidden = what === "objects";
     const single = $("#save-format").value.endsWith(".dcm") && what === "labels";
-    $("#save-note").textContent = single ? "One segment with its name for each object." : { labels: "The names of the labels go into a .json file beside it.", objects: "The name of each object is put before the suffix.", session: "With the whole history, and the place of the volume.", object: "" }[what];
+    $("#save-note").textContent = single ? "Every object whole, with its name; they may overlap." : { labels: "One label map; the names of the labels go into a .json file beside it.", objects: "The name of each object is put before the suffix.", session: "With the whole history, and the place of the volume.", object: "" }[what];
     this._path();
   }
 

@@ -39,6 +39,7 @@ export class Viewer {
   async open(name) {
     $("#start").hidden = true;
     $("#viewer").hidden = false;
+    $("#toasts").replaceChildren(); // what was said of other files
     this._loading("Opening", null);
     try {
       this.close();
@@ -102,7 +103,8 @@ export class Viewer {
     for (const tile of this.tiles) tile.node.addEventListener("pointerenter", () => (this.pointed = tile));
     this.focusOn(this.main.name);
     $("#tiles").dataset.layout = remembered.get("layout", "focus");
-    this.tools._showBar();
+    this.tools.positive = true;
+    this.tools.choose("point");
     this._presets();
     const kept = remembered.get(`window.${this.session}`, null);
     if (kept) this.setWindow(...kept);
@@ -371,7 +373,7 @@ export class Viewer {
       toast(by < 0 ? "There is no smaller answer to choose. It works right after a click." : "There is no larger answer to choose. It works right after a click.");
       return null;
     }
-    return this._ask({ do: "alternative", object: this.active, by });
+    return this._ask({ do: "alternative", object: this.active, by }, "info");
   }
 
   cancel() {
@@ -379,7 +381,7 @@ export class Viewer {
     this._ask({ do: "cancel" });
   }
 
-  async _ask(command) {
+  async _ask(command, kind = "error") {
     try {
       const answer = await this.channel.ask(command);
       if (answer.cancelled === true) {
@@ -388,7 +390,7 @@ export class Viewer {
       }
       return answer;
     } catch (error) {
-      toast(error.message, { kind: "error" });
+      toast(error.message, { kind });
       return null;
     }
   }
@@ -554,7 +556,7 @@ export class Viewer {
     const { meta } = this;
     const object = this.byLabel(this.volume.labels[this.volume.offset(point)]);
     const unit = meta.ct ? " HU" : "";
-    const parts = [el("b", {}, `${this.volume.valueText(point)}${unit}`), `   voxel ${point.join(", ")}`];
+    const parts = [el("b", {}, `${this.volume.valueText(point)}${unit}`), `   voxel z ${point[0]}, y ${point[1]}, x ${point[2]}`];
     if (meta.oriented) {
       const [z, y, x] = point;
       const mm = [0, 1, 2].map((i) => meta.affine[i][0] * x + meta.affine[i][1] * y + meta.affine[i][2] * z + meta.affine[i][3]);
