@@ -57,8 +57,14 @@ class ViewerPage:
         self.page = context.new_page()
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.on("pageerror", lambda e: self.problems.append(f"error: {e}"))
-        self.page.on("requestfailed", lambda r: self.problems.append(f"failed: {r.url} {r.failure}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+
+    def _failed(self, request: Any) -> None:
+        if "ERR_ABORTED" not in str(
+            request.failure
+        ):  # the page itself gave it up: reloaded, closed, or no longer needed
+            self.problems.append(f"failed: {request.url} {request.failure}")
 
     def goto(self, url: str) -> None:
         self.page.goto(url)

@@ -77,7 +77,6 @@ CALLS: dict[str, tuple[Callable[[Case], Any], type[Exception]]] = {
     "empty scribble mask": (lambda c: c.scribble(~FULL), ValueError),
     "scribble mask of another shape": (lambda c: c.scribble(np.ones((2, 2, 2), bool)), ValueError),
     "2-D scribble mask": (lambda c: c.scribble(~FLAT), ValueError),
-    "scribble over slices": (lambda c: c.scribble([(1, 2, 3), (2, 2, 3)]), ValueError),
     "scribble outside": (lambda c: c.scribble([(1, 2, 3), (1, 2, 99)]), IndexError),
     "scribble with a float": (lambda c: c.scribble([(1.5, 2, 3)]), TypeError),
     "ragged scribble": (lambda c: c.scribble([(1, 2, 3), (1, 2)]), ValueError),
