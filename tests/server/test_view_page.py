@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from limnet.errors import SaveError
 from tests.helpers.browser import ViewerPage, find_chromium, launched
 from tests.helpers.dicom_files import write_slices
 from tests.helpers.view_server import BALL, SHAPE, SMALL, SlowPropagator, phantom, serving, write_phantom
@@ -506,6 +508,30 @@ def test_saving_where_the_volume_lies(page, world):
     with page.page.expect_download() as waiting:
         page.page.click("#snapshot")
     assert Path(waiting.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_save_dialog_that_is_closed_early_still_tells_how_it_ended(page, monkeypatch):
+    go_on = threading.Event()
+
+    def slowly(*_: Any) -> None:
+        go_on.wait(30)
+        raise SaveError("the disk is full")
+
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    monkeypatch.setattr("limnet.server.app.save", slowly)
+    page.expected += ["400", "500", "507"]
+    page.press("Control+s")
+    page.page.fill("#save-path", "late.nii.gz")
+    page.page.click("#save-write")
+    page.press("Escape")
+    page.press("Control+s")
+    go_on.set()
+    page.wait("document.querySelector('#toasts').innerText.includes('Not saved: the disk is full')")
+    assert page.evaluate("document.querySelector('#save').open")
+    assert not page.text("#save-error")
+    page.press("Escape")
 
 
 def test_reload_and_a_second_tab_lose_nothing(page, world):

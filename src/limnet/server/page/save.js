@@ -35,6 +35,7 @@ export class SaveDialog {
     $("#save-what").value = marked.length ? (marked.length > 1 ? "labels" : "object") : "session";
     for (const option of $("#save-what").options) option.disabled = !marked.length && option.value !== "session";
     this._formats();
+    this.asked = {}; // what is still being written belongs to an earlier one
     this.dialog.showModal();
     $("#save-path").focus();
   }
@@ -63,15 +64,16 @@ export class SaveDialog {
   async _write(overwrite) {
     const body = { path: $("#save-path").value.trim(), what: $("#save-what").value, object: $("#save-object").value || null, overwrite };
     if (!body.path) return;
+    const { asked } = this;
     $("#save-error").textContent = "";
     $("#save-write").disabled = true;
     try {
       const { written } = await post(`/api/cases/${this.viewer.key}/save`, body);
-      this.dialog.close();
+      this._close(asked);
       toast(`Saved ${written.join(", ")}`, { kind: "good" });
     } catch (error) {
       if (error.status === 409 && (await ask(`${error.message}. Replace it?`, "Replace"))) return this._write(true);
-      if (error.status !== 409) $("#save-error").textContent = error.message;
+      if (error.status !== 409) this._refused(error, asked);
     } finally {
       $("#save-write").disabled = false;
     }
@@ -80,15 +82,26 @@ export class SaveDialog {
   async _download() {
     const query = new URLSearchParams({ what: $("#save-what").value, suffix: $("#save-format").value });
     if (query.get("what") === "object") query.set("object", $("#save-object").value);
+    const { asked } = this;
     $("#save-error").textContent = "";
     try {
       const answer = await request(`/api/cases/${this.viewer.key}/download?${query}`);
       const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") || "")?.[1] || "mask";
       hand(await answer.blob(), name);
-      this.dialog.close();
+      this._close(asked);
     } catch (error) {
-      $("#save-error").textContent = error.message;
+      this._refused(error, asked);
     }
+  }
+
+  _close(asked) {
+    if (this.asked === asked) this.dialog.close();
+  }
+
+  /** Say why nothing was written, also where the dialog was closed meanwhile. */
+  _refused(error, asked) {
+    if (this.dialog.open && this.asked === asked) $("#save-error").textContent = error.message;
+    else toast(`Not saved: ${error.message}`, { kind: "error" });
   }
 }
 
