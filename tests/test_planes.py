@@ -112,6 +112,16 @@ def test_a_negative_stroke_on_one_slice_is_a_prompt_of_it() -> None:
     assert not case.mask[5, 20, 24:31].any()
 
 
+def test_negative_strokes_on_several_slices_in_one_mask_are_prompts_of_each() -> None:
+    case = fake_case(np.minimum(phantom(), 200))
+    case.click((6, 20, 24))
+    painted = sagittal({4: range(14, 19)}, 24) | sagittal({8: range(19, 23)}, 28)
+    mask = case.scribble(painted, positive=False)
+    assert not case.rounds[-1].marks
+    assert case.prompted == (4, 6, 8)
+    assert not (mask & painted).any()
+
+
 def test_a_start_mask_is_not_cut_by_what_was_taken_away_before() -> None:
     case = fake_case(np.minimum(phantom(), 200))
     case.click((6, 20, 24))

@@ -91,7 +91,7 @@ class CaseObject(ObjectResults):
         """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
 
         A positive stroke through several slices, as on a sagittal plane of an axial case, is a prompt on each of them.
-        A negative one is taken like a negative click in its middle, and its own voxels are taken away.
+        A negative one on such a plane is taken like a negative click in its middle, and its own voxels go.
 
         Raises:
             OutsideError: if a point is outside the volume.

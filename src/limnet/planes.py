@@ -149,7 +149,7 @@ def _longest_run(line: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def taken_away(prompt: Prompt, shape: Sequence[int], axis: int) -> NDArray[np.intp] | None:
-    """(N, 3) indices of the voxels under a negative stroke or lasso across the slices; None for every other prompt.
+    """(N, 3) indices of the voxels under a negative stroke or lasso on a plane across the slices; None for others.
 
     It is taken as a negative click in the middle (`negative_click`), and these voxels are no object (`without_taken`).
     As a prompt on every slice it crosses, a thin line tells the network too little: of 12 objects of training volumes,
@@ -164,7 +164,8 @@ def taken_away(prompt: Prompt, shape: Sequence[int], axis: int) -> NDArray[np.in
         return np.insert(pixels, plane.axis, plane.index, axis=1)
     if isinstance(prompt, Scribble) and not prompt.positive:
         voxels = prompt.voxels(shape)
-        return voxels if np.ptp(voxels[:, axis]) else None
+        width = np.ptp(voxels, axis=0)
+        return voxels if width[axis] and width.min() == 0 else None  # strokes on several slices stay prompts of each
     return None
 
 
@@ -191,7 +192,7 @@ def negative_click(voxels: NDArray[np.intp], mask: NDArray[np.bool_]) -> Click:
 
 def answered_later(state: ObjectState, placed: list[tuple[int, Prompt2D]]) -> set[int]:
     """Slices of a stroke through many, without a result so far, that wait for what is carried to them."""
-    fresh = [i for i, part in placed if part.kind == "scribble" and is_empty(state.slices[i])]
+    fresh = [i for i, part in placed if part.kind == "scribble" and part.positive and is_empty(state.slices[i])]
     fresh = [i for i in fresh if i not in state.known and i not in state.prompts]
     return set(fresh) - set(spread(sorted(fresh)))
 

@@ -190,8 +190,14 @@ def other_answers(bench: Bench, before: ObjectState, state: ObjectState, prompt:
 
 
 def _obeyed(previous: Slice | None, part: Prompt2D) -> bool:
-    """Whether the mask of a slice already holds what a positive stroke marks."""
-    return part.mask is not None and previous is not None and bool((previous[part.mask.array()] > 0.5).all())
+    """Whether the mask of a slice already says what a stroke says."""
+    if part.mask is None:
+        return False
+    marked = part.mask.array()
+    if previous is None:
+        return not part.positive
+    inside = previous[marked] > 0.5
+    return bool(inside.all() if part.positive else not inside.any())
 
 
 def accept_slice(bench: Bench, state: ObjectState, index: int) -> ObjectState:
