@@ -31,8 +31,6 @@ from limnet.slice_quality import with_quality
 from limnet.slice_view import SliceView
 from limnet.slices import SliceMask, Slices, dense_mask, is_empty, pack, unpack
 
-_BATCH = 16  # slices whose quality is asked for together
-
 
 @dataclass(frozen=True)
 class Bench:

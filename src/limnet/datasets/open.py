@@ -149,10 +149,15 @@ def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
 
 def read_painted(path: Path) -> Volume:
     """A label map without an image, in a random look that depends on the file's name."""
-    with np.load(path) as data:
-        spacing = [float(s) for s in data["spacing"]]
     rng = np.random.default_rng(zlib.crc32(path.name.encode()))
-    return Volume.from_array(paint(rng, read_label_file(path)), spacing)
+    return Volume.from_array(paint(rng, read_label_file(path)), _spacing(path))
+
+
+def _spacing(path: Path) -> tuple[float, float, float]:
+    """Of a label map without an image."""
+    with np.load(path) as data:
+        depth, row, column = (float(step) for step in data["spacing"])
+    return depth, row, column
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -263,11 +268,7 @@ def _source(root: Path, entry: Mapping[str, Any]) -> Source:
     bare, index = str(entry.get("kind", "")).startswith("label"), entry.get("index")
     labels = _read_labels(_files(root, entry, "label_file"), index)
     volume = None if bare else _read_image(_files(root, entry), index, "")
-    if volume is None:
-        with np.load(root / entry["file"]) as data:
-            depth, row, column = (float(step) for step in data["spacing"])
-    else:
-        depth, row, column = volume.spacing
+    depth, row, column = _spacing(root / entry["file"]) if volume is None else volume.spacing
     flat = "axis0" in entry or labels.shape[0] < 8 or depth > 2.2 * max(row, column)
     return Source(
         labels=labels,
