@@ -16,8 +16,8 @@ export PIP_DEFAULT_TIMEOUT ?= 120
 MODEL   ?= limnet-tiny
 RESULTS ?= benchmarks/results
 PICK    ?= --per-file 8 --per-group 16
-# Lighter ones last; cost.py is not among them, for it wants the machine to itself.
-ANALYSES := compare_peers robustness ablations mrf_rounds suggest calibration interaction2d
+# Lighter ones last; cost is not among them, for it wants the machine to itself.
+ANALYSES := compare-peers robustness ablations mrf-rounds suggest calibration interaction2d-slices
 
 .PHONY: demo test reproduce lint clean help analyses cost $(ANALYSES:%=analysis-%)
 
@@ -60,10 +60,10 @@ analyses: $(ANALYSES:%=analysis-%)
 
 $(ANALYSES:%=analysis-%): analysis-%: $(VENV)/.demo
 	@test -n "$(DATA)" || { echo "say where the data is: make analyses DATA=folder-with-manifest.json" >&2; exit 2; }
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) benchmarks/$*.py --data $(DATA) --model $(MODEL) --out $(RESULTS) $(PICK)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/limnet bench $* --data $(DATA) --model $(MODEL) --out $(RESULTS) $(PICK)
 
 cost: $(VENV)/.demo
-	$(PY) benchmarks/cost.py --model $(MODEL) --out $(RESULTS)
+	$(VENV)/bin/limnet bench cost --model $(MODEL) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,7 +157,7 @@ def _own() -> float:
     return float(re.search(r"^Pss:\s+(\d+)", own, re.MULTILINE).group(1)) / 1024  # type: ignore[union-attr]
 
 
-def scrolling(page, i: int) -> float | None:
+def scrolling(page: Any, i: int) -> float | None:
     """Frames a second drawn while slices are scrolled for half a second of a running round; None if it was over."""
     if page.evaluate("!limnet.state().busy"):
         return None
@@ -171,7 +172,7 @@ def scrolling(page, i: int) -> float | None:
     return (page.evaluate("limnet.state().frames") - before) / seconds
 
 
-def wait(page, expression: str, seconds: float = 300) -> None:
+def wait(page: Any, expression: str, seconds: float = 300) -> None:
     """Until it holds."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):

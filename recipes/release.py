@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 ANALYSES = {
@@ -40,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quality", help="the same of the quality part; left out: no fusion")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="such as scope=interval")
     parser.add_argument("--notes", type=Path, help="JSON with data and limits for the card")
-    parser.add_argument("--open", type=Path, help="result of benchmarks/open_volumes.py")
+    parser.add_argument("--open", type=Path, help="result of `limnet bench open`")
     parser.add_argument("--open-data", default="volumes never trained on", help="what --open was measured on")
-    parser.add_argument("--analyses", type=Path, help="folder with the .md files of the scripts in benchmarks/")
+    parser.add_argument("--analyses", type=Path, help="folder with the .md files of the analyses in benchmarks/")
     parser.add_argument("--demo", type=Path, help="result of `limnet demo`")
     parser.add_argument("--machine", default="two CPU cores of a server", help="where the numbers were measured")
     parser.add_argument("--out", type=Path, required=True)
@@ -71,21 +72,22 @@ def read_json(path: Path, option: str, keys: Sequence[str]) -> dict[str, Any]:
 
 def measurements(args: argparse.Namespace) -> list:
     """Rows of the card, each with the command that made it."""
-    from limnet.bench.results import read_results
     from limnet.hub.results import Measurement
 
     rows = []
     if args.open:
-        found = read_results(args.open)
-        command = str(found.header["command"])
-        for group in (*found.groups, None):
-            number = sum(group in (o["group"], None) for o in found.objects)
+        found = read_json(args.open, "--open", ("rows", "objects"))
+        command = found["header"]["command"]
+        for group in (*sorted({o["group"] for o in found["objects"]}), None):
+            number = sum(group in (o["group"], None) for o in found["objects"])
             data = f"{args.open_data}: {group or 'all'}, {number} objects"
-            curve = found.curve("dice", group)
             for turn in (1, 3, 6):
+                rows_so_far = (r for r in found["rows"] if r["round"] <= turn and group in (r["group"], None))
+                last = {(r["case"], r["object"]): r["dice"] for r in rows_so_far}  # an object may be finished earlier
                 measure = f"mean Dice after {turn} round{'s' * (turn > 1)}"
-                rows.append(Measurement(measure, round(curve[turn - 1], 3), command, "", data))
-        rows.append(Measurement("median time of a round", round(found.median_seconds(), 2), command, "s", "the same"))
+                rows.append(Measurement(measure, round(fmean(last.values()), 3), command, "", data))
+        seconds = [s for one in found["timing"]["seconds"] for s in one]
+        rows.append(Measurement("median time of a round", round(median(seconds), 2), command, "s", "the same"))
     if args.demo:
         report = read_json(args.demo, "--demo", ("mean_dice",))
         rows.append(

@@ -25,7 +25,7 @@ def git(folder: Path, *words: str) -> None:
 
 
 def test_changes_are_seen_from_any_folder(tmp_path: Path):
-    inner = tmp_path / "src/limnet/bench"
+    inner = tmp_path / "src/limnet/image"
     inner.mkdir(parents=True)
     (inner / "a.py").write_text("1")
     (tmp_path / "zoo").mkdir()

@@ -91,7 +91,7 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    if parts[1:2] in (["bench"], ["datasets"], ["training"], ["metrics"]):
+    if parts[1:2] in (["datasets"], ["training"], ["metrics"]):
         return True
     # LightningModules lie beside their networks
     return parts[-1] in ("module", "corruption_transforms") or parts[-1].endswith("_module")
@@ -101,9 +101,14 @@ def test_only_the_training_side_imports_the_training_side():
     wrong = []
     for path in SOURCE.rglob("*.py"):
         name = "limnet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.bench", "limnet.commands.data"):
+        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.data"):
             continue
         for used in imports_of(path):
             if used.split(".")[0] in TRAINING_ONLY or (used.startswith("limnet.") and is_training_side(used)):
                 wrong.append(f"{name} imports {used}")
     assert not wrong
+
+
+def test_library_and_recipes_run_without_the_benchmarks():
+    files = [*SOURCE.rglob("*.py"), *(SOURCE.parents[1] / "recipes").glob("*.py")]
+    assert not [f.name for f in files if any(name.split(".")[0] == "benchmarks" for name in imports_of(f))]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from limnet._version import __version__
-from limnet.commands.bench import bench_app
+from limnet.commands.bench import bench
 from limnet.commands.convert import convert_app
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
@@ -39,7 +39,7 @@ app.command()(serve)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")
-app.add_typer(bench_app, name="bench")
+app.command(cls=RawCommand, add_help_option=False)(bench)
 app.command(cls=RawCommand, add_help_option=False)(run)
 
 

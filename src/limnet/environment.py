@@ -51,7 +51,8 @@ def commit(folder: Path) -> str | None:
     if not top or not (Path(top) / "src" / "limnet").is_dir():
         return None  # installed in some other project's tree
     head = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/src/limnet", ":/zoo")
+    code = (":/src/limnet", ":/benchmarks/*.py", ":/zoo")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code)
     return None if not head else head + ("+changes" if changed else "")
 
 

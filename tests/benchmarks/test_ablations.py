@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablations
+from benchmarks.analyses import ablations
 from limnet.errors import InputError
 from limnet.settings import Settings
 from tests.helpers.open_root import ThresholdSegmenter

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks import border
+from benchmarks.analyses import border
 
 
 def test_probes_lie_as_far_from_the_border_as_they_say() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import calibration
+from benchmarks.analyses import calibration
 
 
 def test_error_by_hand() -> None:

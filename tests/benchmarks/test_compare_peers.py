@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare_peers
-from limnet.bench.registry import PEERS
+from benchmarks.analyses import compare_peers
+from benchmarks.core.registry import PEERS
 from limnet.segmenter import InteractiveSegmenter
 from limnet.volume import Volume
 

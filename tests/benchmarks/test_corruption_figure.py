@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("PIL")
 from PIL import Image
 
-from benchmarks import corruption_figure
+from benchmarks.analyses import corruption_figure
 from limnet.simulation.corruption_kinds import CORRUPTIONS
 from tests.helpers.blobs import disk
 

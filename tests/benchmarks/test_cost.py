@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost
+from benchmarks.analyses import cost
 from limnet import InteractiveSegmenter
 from tests.helpers.small_segmenter import small_segmenter
 

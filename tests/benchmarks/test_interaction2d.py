@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import interaction2d
-from limnet.bench.studies.objects import StudyObject
+from benchmarks.analyses import interaction2d
+from benchmarks.core.studies.objects import StudyObject
 from limnet.volume import Volume
 
 

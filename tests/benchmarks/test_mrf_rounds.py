@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import mrf_rounds
-from limnet.bench.studies.watchers import TrueAssessor, WatchedAssessor, step_of
+from benchmarks.analyses import mrf_rounds
+from benchmarks.core.studies.watchers import TrueAssessor, WatchedAssessor, step_of
 from tests.helpers.fake_engine import ConstantAssessor
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import robustness
-from limnet.bench.registry import build_suite
-from limnet.bench.studies.objects import StudyObject, study_objects
-from limnet.bench.suite import SuiteOptions
+from benchmarks.analyses import robustness
+from benchmarks.core.registry import build_suite
+from benchmarks.core.studies.objects import StudyObject, study_objects
+from benchmarks.core.suite import SuiteOptions
 from limnet.slice_view import SliceView
 
 

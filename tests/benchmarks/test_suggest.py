@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import suggest
+from benchmarks.analyses import suggest
 from limnet.case import Case
 from tests.helpers.fake_engine import fake_case, fake_engine
 

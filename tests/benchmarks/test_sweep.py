@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from limnet.bench.fingerprint import array_mark
-from limnet.bench.studies.objects import study_objects
-from limnet.bench.studies.record import Record
-from limnet.bench.studies.sweep import sweep
+from benchmarks.core.fingerprint import array_mark
+from benchmarks.core.studies.objects import study_objects
+from benchmarks.core.studies.record import Record
+from benchmarks.core.studies.sweep import sweep
 from tests.helpers.bench import fake_suite
 
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from limnet.bench.objects import ObjectChoice
-from limnet.bench.rounds import RobotRounds
-from limnet.bench.suite import Suite
+from benchmarks.core.rounds import RobotRounds
+from benchmarks.core.suite import Suite
 from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.objects import ObjectChoice
 from limnet.volume import Volume
 
 SHAPE = (6, 24, 24)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from limnet.bench.limnet_predictor import LimnetSession
-from limnet.bench.peers.prompt_masks import carried_session
-from limnet.bench.protocol import Session
+from benchmarks.baselines.prompt_masks import carried_session
+from benchmarks.core.limnet_predictor import LimnetSession
+from benchmarks.core.protocol import Session
 from limnet.engine import Engine, SlicePropagator
 from limnet.settings import Settings
 from limnet.simulation.clicks import RobotUser

@@ -14,11 +14,11 @@ import torch
 from lightning import Trainer
 from typer.testing import CliRunner
 
-from limnet.bench.registry import build_suite
-from limnet.bench.results import BenchResults, read_results
-from limnet.bench.runner import run_suite
-from limnet.bench.suite import SuiteOptions
-from limnet.bench.suites.dataset import kind_of
+from benchmarks.core.registry import build_suite
+from benchmarks.core.results import BenchResults, read_results
+from benchmarks.core.runner import run_suite
+from benchmarks.core.suite import SuiteOptions
+from benchmarks.suites.dataset import kind_of
 from limnet.cli import app, main
 from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
 from limnet.datasets.registry import DATASETS, data_module_class

@@ -14,8 +14,8 @@ pytest.importorskip("lightning")
 
 import torch
 
+from benchmarks.core.results import read_results
 from limnet import InteractiveSegmenter
-from limnet.bench.results import read_results
 from limnet.cli import main
 from limnet.datasets.base import CaseDataModule
 from limnet.datasets.clips import Source, draw_clip

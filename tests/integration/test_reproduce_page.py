@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from limnet.bench.published import published_table
-from limnet.bench.registry import build_peer
+from benchmarks.core.published import published_table
+from benchmarks.core.registry import build_peer
 from limnet.cli import app
 from limnet.datasets.counts import PAPER
 from limnet.datasets.registry import dataset_names

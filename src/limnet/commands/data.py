@@ -39,10 +39,9 @@ def count(name: Name, root: Root) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from limnet.bench.registry import parse_options
     from limnet.commands.guard import FAILED
     from limnet.datasets.counts import PAPER, count_slices
-    from limnet.datasets.registry import open_dataset
+    from limnet.datasets.registry import open_dataset, parse_options
 
     console = Console(soft_wrap=True, highlight=False)
     name, options = parse_options(name)
@@ -77,10 +76,9 @@ def check(
     """Read every file of a folder: counts, pairs, shapes, labels, affines. Exit code 1 if something is wrong."""
     from rich.console import Console
 
-    from limnet.bench.registry import parse_options
     from limnet.commands.guard import FAILED
     from limnet.datasets.base import Problem
-    from limnet.datasets.registry import dataset_class, open_dataset
+    from limnet.datasets.registry import dataset_class, open_dataset, parse_options
     from limnet.errors import FileFormatError, MissingFileError
 
     console = Console(soft_wrap=True, highlight=False)

@@ -22,7 +22,7 @@ PAPER: dict[tuple[str, str | None], dict[str, int]] = {
     ("kits19", None): {"train": 14_072, "val": 1_753},
     ("coco-lvis", None): {"train": 99_354, "val": 4_751},
     ("davis585", "paper"): {"train": 585, "test": 585},
-    ("btcv", "transunet"): {"train": 2_210},  # it tests on these, see `limnet.bench.suites.table4`
+    ("btcv", "transunet"): {"train": 2_210},  # it tests on these, see `benchmarks.suites.table4`
     ("endovis18", "scene"): {"test": 4_621},
 }
 """(data set, protocol) -> split here -> number in Table III, whatever the paper calls the split."""

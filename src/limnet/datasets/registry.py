@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Collection
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -112,6 +113,34 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset
         raise InputError(
             f"data set {name} cannot be opened with {json.dumps(options, default=str)}: {error}"
         ) from error
+
+
+def parse_options(text: str, texts: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Split "name:option=value,option=value"; values are JSON, anything else is text.
+
+    Args:
+        text: name and options.
+        texts: options that are text whatever it looks like: a folder may be called 501.
+
+    Raises:
+        InputError: an option without a value.
+    """
+    name, _, rest = text.partition(":")
+    given = {}
+    for part in filter(None, rest.split(",")):
+        field, equals, written = part.partition("=")
+        if not equals:
+            raise InputError(f"{text!r}: write options as name:option=value,option=value")
+        value = _value(written)
+        given[field] = written if field in texts and not isinstance(value, str) else value
+    return name, given
+
+
+def _value(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except ValueError:
+        return written
 
 
 def _entry(name: str) -> Entry:

@@ -1,0 +1,191 @@
+"""What each part brings: the model as released against itself with one setting changed, and against other weights.
+
+    limnet bench ablations --data ROOT --out benchmarks/results --model limnet-tiny
+    limnet bench ablations --data ROOT --out benchmarks/results --models with-corruption,without-corruption
+
+Settings: propagation scope (volume against interval), a window that follows the object, the early stop after empty
+slices, the disk around disobeyed clicks, fusion. With `--models A,B` the same objects are segmented by several models
+as they are instead, for example trained with and without the defective masks; with `--true-prompts` the model with
+itself where every clicked slice comes out right, as if corrected before it is propagated. "clicks obeyed" is
+the share of clicks that the interaction network obeys by itself, before the case makes every click hold; "compliance"
+is what is left after that, which must be 100 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.core.studies.objects import StudyObject
+from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
+from benchmarks.core.studies.play import open_case, play, scores, with_settings
+from benchmarks.core.studies.plots import bar_rows
+from benchmarks.core.studies.record import Record, Row
+from benchmarks.core.studies.sweep import Measure, sweep
+from benchmarks.core.studies.tables import (
+    checkpoints,
+    common_rows,
+    groups_of,
+    markdown,
+    mean_dice,
+    of_group,
+    of_variant,
+    pace,
+    share,
+)
+from benchmarks.core.studies.watchers import TruePredictor, WatchedPredictor
+from limnet.engine import Engine
+from limnet.errors import InputError
+from limnet.metrics.interaction import click_compliance
+from limnet.segmenter import InteractiveSegmenter
+
+RELEASED, TRUE = "as released", "clicked slices true"
+SURE = 0.65  # for models that do not end open sweeps where they are unsure
+GROWTH = 1.5  # for models that do not end open sweeps where they have grown
+BACK = 10  # slices, for models that do not look back
+
+
+def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
+    """Name -> settings to change; what would change nothing is left out."""
+    own = segmenter.settings
+    other = "volume" if own.scope == "interval" else "interval"
+    wanted: dict[str, dict[str, Any]] = {
+        RELEASED: {},
+        f"scope {other}": {"scope": other},
+        "window does not follow": {"follow_window": False},
+        "no early stop": {"stop_after_empty": 0},
+        f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
+        f"{'no ' if own.most_growth else ''}end where grown": {"most_growth": 0.0 if own.most_growth else GROWTH},
+        f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},
+        f"{'no ' if own.look_back else ''}look back": {"look_back": 0 if own.look_back else BACK},
+        f"{'not ' if own.one_sided else ''}one-sided": {"one_sided": not own.one_sided},
+        "no disk around disobeyed clicks": {"click_fallback": 0},
+        "no fusion": {"tau": 1.0},
+        f"scope {other}, no fusion": {"scope": other, "tau": 1.0},
+    }
+    names = own.to_json()
+    return {n: c for n, c in wanted.items() if not c or any(names[k] != v for k, v in c.items())}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write table and plot."""
+    parser = study_parser(__doc__ or "")
+    parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
+    parser.add_argument("--true-prompts", action="store_true", help="compare with clicked slices that are always right")
+    args = parser.parse_args(argv)
+    set_threads(args)
+    if args.models:
+        models = {name: InteractiveSegmenter.from_pretrained(where) for name, where in args.models}
+        if len(models) < len(args.models):
+            raise InputError(f"two models have one name among {', '.join(n for n, _ in args.models)}: give NAME=MODEL")
+        variants = {name: measured(model, {}, args.rounds) for name, model in models.items()}
+        fixed = {"models": {name: model.identity for name, model in models.items()}}
+    else:
+        model = InteractiveSegmenter.from_pretrained(args.model)
+        if args.true_prompts:
+            variants = {name: measured(model, {}, args.rounds, name == TRUE) for name in (RELEASED, TRUE)}
+        else:
+            variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
+        fixed = {"model": model.identity, "settings": model.settings.to_json()}
+    stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
+    fixed |= fixed_of(args, "rounds")
+    record = Record(args.out, stem, command_of("ablations", parser, args), fixed)
+    sweep(record, objects_of(args), variants)
+    report(record, list(variants), args.rounds)
+
+
+def measured(
+    segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int, true_prompts: bool = False
+) -> Measure:
+    """How to measure an object with some settings changed, or with clicked slices that are always right."""
+
+    def measure(thing: StudyObject) -> Row:
+        watched: list[WatchedPredictor] = []
+
+        def watch(engine: Engine) -> Engine:
+            inner = TruePredictor(engine.predictor, thing.truth) if true_prompts else engine.predictor
+            watched.append(WatchedPredictor(inner))
+            return replace(engine, predictor=watched[0])
+
+        case = open_case(segmenter, thing.volume, with_settings(segmenter, **changes), change=watch)
+        turns = list(play(case, thing.truth, rounds))
+        clicks = [(t.click.zyx, t.click.positive) for t in turns if t.click is not None]
+        seen = watched[0]
+        return {
+            **scores(turns),
+            "slices": [r.computed for r in case.rounds],
+            "compliance": click_compliance(turns[-1].mask, clicks),
+            "newest": [sum(seen.last), len(seen.last)],
+            "all": [sum(seen.every), len(seen.every)],
+        }
+
+    return measure
+
+
+def report(record: Record, variants: Sequence[str], rounds: int) -> None:
+    """Table, plot and summary of the objects that all variants have."""
+    rows = common_rows(record.rows, variants)
+    if not rows:
+        print("nothing to compare yet")
+        return
+    shown = checkpoints(rounds)
+    first, lines, summary = variants[0], [], {}
+    for variant in variants:
+        some = of_variant(rows, variant)
+        curve, base = mean_dice(some), mean_dice(of_variant(rows, first))
+        found = {
+            "objects": len(some),
+            "dice": curve,
+            "seconds": pace(some),
+            "newest": _ratio(some, "newest"),
+            "all": _ratio(some, "all"),
+            "compliance": sum(r["compliance"] for r in some) / len(some),
+        }
+        summary[variant] = found
+        change = "-" if variant == first else f"{curve[-1] - base[-1]:+.3f}"
+        cells = [*(curve[r - 1] for r in shown), change, f"{found['seconds']:.2f}"]
+        lines.append([variant, *cells, share(found["newest"]), share(found["all"]), share(found["compliance"])])
+    head = [
+        "variant",
+        *(f"round {r}" for r in shown),
+        "change",
+        "s / round",
+        "newest click obeyed",
+        "all clicks obeyed",
+    ]
+    tables = f"## Mean Dice of {len(of_variant(rows, first))} objects\n\n" + markdown([*head, "compliance"], lines)
+    tables += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
+    tables += f"\n## By group, round {rounds}\n\n"
+    groups = groups_of(rows)
+    by_group = [[g, *(mean_dice(of_variant(of_group(rows, g), v))[-1] for v in variants)] for g in groups]
+    tables += markdown(["group", *variants], by_group)
+    series = {f"round {r}": [summary[v]["dice"][r - 1] for v in variants] for r in shown}
+    bar_rows(record.plot, f"Mean Dice of {len(of_variant(rows, first))} objects", variants, series)
+    print(record.finish({"variants": summary}, tables).read_text(encoding="utf-8"))
+
+
+class Named(NamedTuple):
+    """A model and its name in the table."""
+
+    name: str
+    model: str
+
+    def __str__(self) -> str:
+        last = Path(self.model).name
+        return last if self.name == last else f"{self.name}={last}"
+
+
+def _models(text: str) -> list[Named]:
+    pairs = [part.rpartition("=") for part in text.split(",") if part]
+    return [Named(name or Path(model).name, model) for name, _, model in pairs]
+
+
+def _ratio(rows: Sequence[Row], name: str) -> float:
+    obeyed, of = (sum(row[name][i] for row in rows) for i in (0, 1))
+    return obeyed / of if of else float("nan")
+
+
+if __name__ == "__main__":
+    main()

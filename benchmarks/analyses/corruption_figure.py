@@ -1,0 +1,197 @@
+"""Picture of the defective masks on one real slice: the six kinds, superpixel damage and a neighbour slice.
+
+    limnet bench corruption-figure --data ROOT --out docs/images/corruptions.png
+
+The slice is enlarged by `--zoom` before masks are damaged, so that outlines are as fine as in a 480-pixel slice.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from limnet.simulation.corruption import PAPER, corrupt
+from limnet.simulation.corruption_kinds import Corruption
+from limnet.simulation.neighbour_slices import neighbour_slice
+from limnet.simulation.superpixel_damage import damage_superpixels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _SOFT = "#1f2933", "#52606d"
+_KEPT, _ADDED, _LOST = "#2BB58A", "#F0A03C", "#56B4E9"
+_TITLES = {
+    "add_shapes": "1  shapes added",
+    "dilate": "2  dilation",
+    "erode": "2  erosion",
+    "displace_boundary": "3  boundary displaced",
+    "smooth": "4  smoothed",
+    "remove_parts": "5  parts removed",
+    "merge_shapes": "6  shapes merged",
+}
+
+
+class Panel(NamedTuple):
+    """One defective mask: bool (H, W), its title and a line about it."""
+
+    mask: NDArray[np.bool_]
+    title: str
+    note: str
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the open volumes")
+    parser.add_argument("--file", default="train/ts_ct_abdomen.npz", help="npz with image, label and spacing")
+    parser.add_argument("--label", type=int, default=5, help="label id of the object (default: 5, the liver)")
+    parser.add_argument("--slice", type=int, default=96, help="slice index; -1 for the object's largest")
+    parser.add_argument("--window", type=float, nargs=2, default=(-130.0, 220.0), help="shown intensities")
+    parser.add_argument("--zoom", type=int, default=4, help="enlargement of the slice")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    return parser
+
+
+def enlarge(mask: NDArray[np.bool_], zoom: int) -> NDArray[np.bool_]:
+    """A mask (..., H, W) with its last two axes `zoom` times as large and the steps of its outline rounded."""
+    factors = [1] * (mask.ndim - 2) + [zoom, zoom]
+    sigma = [0.0] * (mask.ndim - 2) + [0.6, 0.6]
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    return ndimage.zoom(soft, factors, order=1, grid_mode=True, mode="nearest") > 0.5
+
+
+def paper_panel(truth: NDArray[np.bool_], name: str, seed: int) -> Panel:
+    """The first draw from `seed` on that is of the wanted kind (and operation)."""
+    kind = "morphology" if name in ("dilate", "erode") else name
+    while True:
+        mask, parameters = corrupt(truth, (seed, list(_TITLES).index(name)), {kind: 1.0})
+        if kind != "morphology" or getattr(parameters, "operation", "") == name:
+            title = f"{_TITLES[name]}   (p = {PAPER[kind]:g}{' for both' if kind == 'morphology' else ''})"
+            return Panel(mask, title, describe(parameters))
+        seed += 1
+
+
+def describe(parameters: Corruption) -> str:
+    """What was drawn, in a few words."""
+    words = {
+        "operation": lambda p: f"by {p.distance:.1f} px ({p.iterations} iterations)",
+        "cell": lambda p: f"by at most {p.distance:.1f} px",
+        "sigma": lambda p: f"sigma {p.sigma:.1f} px",
+        "pieces": lambda p: f"{len(p.shapes)} cut out" if p.shapes else f"{len(p.pieces)} pieces",
+        "shapes": lambda p: ", ".join(shape.kind for shape in p.shapes),
+    }
+    return next(say(parameters) for field, say in words.items() if hasattr(parameters, field))
+
+
+def panels(image: NDArray[Any], labels: NDArray[np.bool_], index: int, zoom: int, seed: int) -> list[Panel]:
+    """Truth, six kinds (dilation and erosion apart), superpixels and neighbour, for slice `index` (H, W) enlarged."""
+    truth = enlarge(labels[index], zoom)
+    out = [Panel(truth, "ground truth", f"{np.count_nonzero(truth)} px, slice {truth.shape[0]} x {truth.shape[1]}")]
+    out += [paper_panel(truth, name, seed) for name in _TITLES]
+    mask, damage = damage_superpixels(truth, image, np.random.default_rng(seed))
+    out.append(
+        Panel(mask, "superpixels   (IoU .75 to .85)", f"{len(damage.changes)} changed, about {damage.cell} px wide")
+    )
+    mask, taken = neighbour_slice(labels, index, 0, np.random.default_rng(seed), reach=6)
+    steps = abs(taken.offset)
+    note = f"{steps} slice{'s' if steps > 1 else ''} {'above' if taken.offset > 0 else 'below'}"
+    out.append(Panel(enlarge(mask, zoom), "neighbour slice", note))
+    return out
+
+
+def view_of(shown: Sequence[Panel], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of a window round everything that is drawn, a little wider."""
+    union = np.any([panel.mask for panel in shown], axis=0)
+    rows, columns = np.flatnonzero(union.any(1)), np.flatnonzero(union.any(0))
+    margin = round(0.05 * max(len(rows), len(columns)))
+    return (
+        max(rows[0] - margin, 0),
+        min(rows[-1] + margin, shape[0] - 1),
+        max(columns[0] - margin, 0),
+        min(columns[-1] + margin, shape[1] - 1),
+    )
+
+
+def draw_panel(axes: Axes, gray: NDArray[Any], truth: NDArray[np.bool_], panel: Panel, window: Sequence[float]) -> None:
+    """One defective mask over the slice, the outline of the truth in white."""
+    from matplotlib.colors import to_rgb
+
+    axes.imshow(gray, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
+    tint = np.zeros((*truth.shape, 4))
+    for region, colour, alpha in (
+        (panel.mask & truth, _KEPT, 0.42),
+        (panel.mask & ~truth, _ADDED, 0.62),
+        (truth & ~panel.mask, _LOST, 0.5),
+    ):
+        tint[region] = (*to_rgb(colour), alpha)
+    axes.imshow(tint, interpolation="nearest")
+    axes.contour(truth, levels=[0.5], colors=["white"], linewidths=1.3)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    overlap = np.count_nonzero(panel.mask & truth) / np.count_nonzero(panel.mask | truth)
+    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=_INK, pad=18)
+    axes.text(0, 1.025, panel.note, transform=axes.transAxes, fontsize=9, color=_SOFT)
+    if overlap < 1:
+        axes.text(1, 1.025, f"IoU {overlap:.2f}", transform=axes.transAxes, fontsize=9, color=_SOFT, ha="right")
+
+
+def save_small(figure: Figure, path: Path) -> None:
+    """Write a PNG of 255 colours, a third of the size of a full one."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).quantize(
+        255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
+    picture.save(path, optimize=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    options = build_parser().parse_args(argv)
+    with np.load(options.data / options.file) as volume:
+        labels, image = volume["label"] == options.label, volume["image"]
+    index = int(labels.sum((1, 2)).argmax()) if options.slice < 0 else options.slice
+    gray = ndimage.zoom(image[index].astype(np.float32), options.zoom, order=3, grid_mode=True, mode="nearest")
+    shown = panels(gray, labels, index, options.zoom, options.seed)
+    top, bottom, left, right = view_of(shown, gray.shape)
+    columns, rows = 5, -(-len(shown) // 5)
+    wide, tall = 3.1, 3.1 * (bottom - top) / (right - left)
+    figure = Figure(figsize=(columns * wide + 0.5, rows * tall + (rows - 1) * 0.52 + 1.0), facecolor="white", dpi=92)
+    FigureCanvasAgg(figure)
+    size = figure.get_figheight()
+    grid = figure.add_gridspec(
+        rows, columns, left=0.012, right=0.988, top=1 - 0.55 / size, bottom=0.42 / size, wspace=0.05, hspace=0.52 / tall
+    )
+    for k, panel in enumerate(shown):
+        axes = figure.add_subplot(grid[divmod(k, columns)])
+        draw_panel(axes, gray, shown[0].mask, panel, options.window)
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom, top)
+    keys = [Patch(color=_KEPT, label="kept"), Patch(color=_ADDED, label="added"), Patch(color=_LOST, label="lost")]
+    figure.legend(handles=keys, loc="lower left", ncols=3, frameon=False, fontsize=10, bbox_to_anchor=(0.005, 0.0))
+    source = f"{Path(options.file).stem}, slice {index}, {options.zoom}x enlarged"
+    foot = f"white: ground truth   ·   {source}   ·   seed {options.seed}"
+    figure.text(0.988, 0.13 / size, foot, ha="right", fontsize=9, color=_SOFT)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_small(figure, options.out)
+    print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""How much Dice is lost when clicks, window, grid or image are worse than they should be.
+
+    limnet bench robustness --data ROOT --out benchmarks/results --model limnet-tiny
+
+Every object is segmented as it is and under each disturbance: clicks moved inside the error they correct, clicks drawn
+from the inner half of the error, clicks on the wrong side of its border, errors overlooked; an intensity window shifted
+by a quarter, twice as wide or half as wide as the one limnet would choose; every second slice missing (the truth is
+then that of the slices left); noise of a given share of the window. Losses are means of differences per object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.core.studies.objects import StudyObject
+from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
+from benchmarks.core.studies.play import open_case, play, scores
+from benchmarks.core.studies.plots import bar_rows
+from benchmarks.core.studies.record import Record, Row
+from benchmarks.core.studies.sweep import Measure, sweep
+from benchmarks.core.studies.tables import (
+    checkpoints,
+    common_rows,
+    groups_of,
+    markdown,
+    mean_dice,
+    of_group,
+    of_variant,
+)
+from limnet.segmenter import InteractiveSegmenter
+from limnet.simulation.clicks import RobotUser
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+CLEAN = "as it is"
+Window = tuple[float, float]
+
+
+class Scene(NamedTuple):
+    """What a disturbance gives the robot and the model.
+
+    Attributes:
+        volume: the image.
+        truth: bool (D, H, W).
+        robot: the user.
+        window: intensity window, None for limnet's choice.
+    """
+
+    volume: Volume
+    truth: NDArray[np.bool_]
+    robot: RobotUser
+    window: Window | None = None
+
+
+Disturbance = Callable[[StudyObject, int], Scene]
+
+
+def clean(thing: StudyObject, seed: int) -> Scene:
+    """Nothing is wrong."""
+    return Scene(thing.volume, thing.truth, RobotUser(thing.volume.spacing))
+
+
+def clicking(**options: object) -> Disturbance:
+    """A robot with other options; see `RobotUser`."""
+
+    def disturb(thing: StudyObject, seed: int) -> Scene:
+        robot = RobotUser(thing.volume.spacing, seed=seed, case=thing.number, **options)  # type: ignore[arg-type]
+        return Scene(thing.volume, thing.truth, robot)
+
+    return disturb
+
+
+def windowing(change: Callable[[float, float], Window]) -> Disturbance:
+    """Another window: `change` gets centre and width of the one limnet would choose at the first click."""
+
+    def disturb(thing: StudyObject, seed: int) -> Scene:
+        low, high = chosen_window(thing)
+        scene = clean(thing, seed)
+        return scene._replace(window=change((low + high) / 2, high - low))
+
+    return disturb
+
+
+def every_second_slice(thing: StudyObject, seed: int) -> Scene:
+    """Half of the slices, twice as far apart."""
+    depth, *in_plane = thing.volume.spacing
+    volume = Volume.from_array(thing.volume.array[::2], (2 * depth, *in_plane))
+    return Scene(volume, thing.truth[::2], RobotUser(volume.spacing))
+
+
+def noise(sigma: float) -> Disturbance:
+    """Normal noise, `sigma` in shares of the window limnet would choose; values stay in the volume's range and type."""
+
+    def disturb(thing: StudyObject, seed: int) -> Scene:
+        low, high = chosen_window(thing)
+        array = thing.volume.array
+        rng = np.random.default_rng([seed, thing.number])
+        noisy = array + rng.normal(0.0, sigma * (high - low), array.shape).astype(np.float32)
+        noisy = np.clip(noisy, array.min(), array.max())
+        if array.dtype.kind in "iu":
+            noisy = noisy.round()
+        volume = Volume.from_array(noisy.astype(array.dtype), thing.volume.spacing)
+        return Scene(volume, thing.truth, RobotUser(volume.spacing))
+
+    return disturb
+
+
+def chosen_window(thing: StudyObject) -> Window:
+    """The window limnet chooses at the robot's first click."""
+    click = RobotUser(thing.volume.spacing).next_click(thing.truth, None, 1)
+    index, y, x = click.zyx if click is not None else (0, 0, 0)
+    return SliceView(thing.volume, 0).auto_window(index, (y, x))
+
+
+def disturbances(jitter: Sequence[float], sigmas: Sequence[float]) -> dict[str, Disturbance]:
+    """Name -> disturbance, the clean scene first."""
+    found: dict[str, Disturbance] = {CLEAN: clean}
+    found |= {f"clicks moved by up to {mm:g} mm": clicking(jitter=mm) for mm in jitter}
+    found["clicks anywhere in the inner half"] = clicking(off_centre=True)
+    found["one click in five on the wrong side"] = clicking(wrong_side=0.2)
+    found["one error in five overlooked"] = clicking(overlook=0.2)
+    found["window shifted up by a quarter"] = windowing(lambda c, w: (c - w / 4, c + 3 * w / 4))
+    found["window shifted down by a quarter"] = windowing(lambda c, w: (c - 3 * w / 4, c + w / 4))
+    found["window twice as wide"] = windowing(lambda c, w: (c - w, c + w))
+    found["window half as wide"] = windowing(lambda c, w: (c - w / 4, c + w / 4))
+    found["every second slice missing"] = every_second_slice
+    found |= {f"noise, {100 * sigma:g} % of the window": noise(sigma) for sigma in sigmas}
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write table and plot."""
+    parser = study_parser(__doc__ or "")
+    parser.add_argument("--jitter", type=_floats, default=(2.0, 5.0), help="mm, comma between (default: 2,5)")
+    parser.add_argument("--noise", type=_floats, default=(0.05, 0.1), help="shares of the window (default: 0.05,0.1)")
+    args = parser.parse_args(argv)
+    set_threads(args)
+    segmenter = InteractiveSegmenter.from_pretrained(args.model)
+    fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity, "settings": segmenter.settings.to_json()}
+    record = Record(args.out, "robustness", command_of("robustness", parser, args), fixed)
+    wanted = disturbances(args.jitter, args.noise)
+    sweep(record, objects_of(args), {n: measured(segmenter, d, args.rounds, args.seed) for n, d in wanted.items()})
+    report(record, list(wanted), args.rounds)
+
+
+def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> Measure:
+    """How to measure an object under a disturbance."""
+
+    def measure(thing: StudyObject) -> Row:
+        scene = disturb(thing, seed)
+        if not scene.truth.any():
+            return {"left_out": "no object left"}
+        case = open_case(segmenter, scene.volume, window=scene.window)
+        return dict(scores(list(play(case, scene.truth, rounds, scene.robot))))
+
+    return measure
+
+
+def report(record: Record, variants: Sequence[str], rounds: int) -> None:
+    """Table, plot and summary; every disturbance is compared on the objects it shares with the clean scene."""
+    shown = checkpoints(rounds)
+    lines, by_group = [], []
+    summary: dict[str, Any] = {}
+    for variant in variants:
+        pairs = common_rows(record.rows, list(dict.fromkeys((CLEAN, variant))))
+        if not pairs:
+            continue
+        curve, base = mean_dice(of_variant(pairs, variant)), mean_dice(of_variant(pairs, CLEAN))
+        lost = [b - c for b, c in zip(base, curve, strict=True)]
+        count = len(of_variant(pairs, variant))
+        summary[variant] = {"objects": count, "dice": curve, "lost": lost}
+        losses = ["-" if variant == CLEAN else f"{lost[r - 1]:+.3f}" for r in shown]
+        lines.append([variant, count, *(curve[r - 1] for r in shown), *losses])
+        for group in groups_of(pairs):
+            some = of_group(pairs, group)
+            loss = mean_dice(of_variant(some, CLEAN))[-1] - mean_dice(of_variant(some, variant))[-1]
+            by_group.append((variant, group, loss))
+    if not lines:
+        print("nothing to compare yet")
+        return
+    head = ["disturbance", "objects", *(f"round {r}" for r in shown), *(f"lost after {r}" for r in shown)]
+    tables = "## Mean Dice, and Dice lost to the disturbance\n\n" + markdown(head, lines)
+    groups = list(dict.fromkeys(group for _, group, _ in by_group))
+    table = {(v, g): loss for v, g, loss in by_group}
+    disturbed = [v for v in summary if v != CLEAN]
+    tables += f"\n## Dice lost after {rounds} rounds, by group\n\n"
+    tables += markdown(["disturbance", *groups], [[v, *(table.get((v, g)) for g in groups)] for v in disturbed])
+    if disturbed:
+        series = {f"round {r}": [summary[v]["lost"][r - 1] for v in disturbed] for r in shown}
+        bar_rows(record.plot, "Dice lost to a disturbance", disturbed, series, "mean Dice lost")
+    print(record.finish({"disturbances": summary}, tables).read_text(encoding="utf-8"))
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Is `case.suggest()` worth following? Dice when the robot corrects the slice it names, another one, or the worst one.
+
+    limnet bench suggest --data ROOT --out benchmarks/results --model limnet-tiny
+
+The first click is the customary one. From then on the robot corrects one slice a round, by a click in the middle of its
+largest 2-D error; which slice, that is the question:
+
+- "suggested": the one `case.suggest()` names. Where that slice has no error the robot says so and is given the next
+  suggestion; "slices looked at" counts these looks.
+- "random": any slice with an error.
+- "worst": the slice with most wrong pixels (an oracle: it takes the truth to know it).
+- "largest 3-D error": the customary robot of all other benchmarks, for comparison.
+
+The first three never go back to a slice that was prompted already, as suggestions do not. A slice is right if it is all
+right, or with `--right 0.95` from that Dice on, as a person would see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.core.studies.objects import StudyObject
+from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
+from benchmarks.core.studies.play import Mask, open_case, play, scores, slice_dice
+from benchmarks.core.studies.plots import line_panels
+from benchmarks.core.studies.record import Record, Row
+from benchmarks.core.studies.sweep import Measure, sweep
+from benchmarks.core.studies.tables import (
+    ALL,
+    checkpoints,
+    common_rows,
+    groups_of,
+    markdown,
+    mean_dice,
+    of_group,
+    of_variant,
+)
+from limnet.case import Case
+from limnet.errors import InputError
+from limnet.segmenter import InteractiveSegmenter
+from limnet.simulation.clicks import RobotClick, RobotUser
+
+SUGGESTED, RANDOM, WORST, CUSTOMARY = "suggested", "random", "worst", "largest 3-D error"
+VARIANTS = (SUGGESTED, RANDOM, WORST, CUSTOMARY)
+Pick = Callable[[Case, NDArray[np.bool_], Mask, Mask], "int | None"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write table and plot."""
+    parser = study_parser(__doc__ or "")
+    parser.add_argument("--right", type=float, default=1.0, help="Dice from which on a slice is right (default: 1)")
+    args = parser.parse_args(argv)
+    set_threads(args)
+    segmenter = InteractiveSegmenter.from_pretrained(args.model)
+    fixed = {**fixed_of(args, "rounds", "right"), "model": segmenter.identity}
+    fixed["settings"] = segmenter.settings.to_json()
+    record = Record(args.out, "suggest", command_of("suggest", parser, args), fixed)
+    sweep(record, objects_of(args), {name: measured(segmenter, name, args) for name in VARIANTS})
+    report(record, args.rounds)
+
+
+def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> Measure:
+    """How to measure an object under one way to choose the slice."""
+
+    def measure(thing: StudyObject) -> Row:
+        case = open_case(segmenter, thing.volume)
+        looked: list[int] = []
+        robot = RobotUser(thing.volume.spacing)
+        rng = np.random.default_rng([args.seed, thing.number])
+
+        def choose(mask: Mask | None, number: int) -> RobotClick | None:
+            if mask is None or variant == CUSTOMARY:
+                return robot.next_click(thing.truth, mask, number)
+            wrong = wrong_slices(mask, thing.truth, args.right)
+            wrong[list(case.prompted)] = False
+            if not wrong.any():
+                return None
+            if variant == SUGGESTED:
+                index, looks = suggested(case, wrong)
+                looked.append(looks)
+            elif variant == RANDOM:
+                index = int(rng.choice(np.flatnonzero(wrong)))
+            else:
+                index = int(np.argmax(np.where(wrong, (mask ^ thing.truth).sum((1, 2)), -1)))
+            click = robot.next_click(thing.truth[index : index + 1], mask[index : index + 1], number)
+            return None if click is None else click._replace(zyx=(index, *click.zyx[1:]))
+
+        turns = list(play(case, thing.truth, args.rounds, choose=choose))
+        return {**scores(turns), "slices": [t.click.zyx[0] for t in turns if t.click is not None], "looked": looked}
+
+    return measure
+
+
+def wrong_slices(mask: Mask, truth: Mask, right: float) -> NDArray[np.bool_]:
+    """(D,) slices with an error, and with a Dice below `right` where that is less than 1."""
+    found: NDArray[np.bool_] = np.asarray((mask ^ truth).any((1, 2)))
+    if right < 1:
+        found &= ~(np.nan_to_num(slice_dice(mask, truth), nan=1.0) >= right)
+    return found
+
+
+def suggested(case: Case, wrong: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first suggestion that has an error, and how many slices were looked at for it."""
+    skip: list[int] = []
+    while True:
+        try:
+            index = case.suggest(skip=skip).index
+        except InputError:  # cannot happen as long as a slice is wrong and not prompted
+            raise RuntimeError("suggestions ran out before the wrong slices did") from None
+        if wrong[index]:
+            return index, len(skip) + 1
+        skip.append(index)
+
+
+def report(record: Record, rounds: int) -> None:
+    """Table, plot and summary of the objects that all variants have."""
+    rows = common_rows(record.rows, VARIANTS)
+    if not rows:
+        print("nothing to compare yet")
+        return
+    shown = checkpoints(rounds)
+    panels, lines = {}, []
+    summary: dict[str, Any] = {}
+    for group in groups_of(rows):
+        some = of_group(rows, group)
+        curves = {v: mean_dice(of_variant(some, v)) for v in VARIANTS}
+        count = len(of_variant(some, SUGGESTED))
+        panels[f"{group} ({count})"] = curves
+        looked = [n for row in of_variant(some, SUGGESTED) for n in row["looked"]]
+        looks = float(np.mean(looked)) if looked else float("nan")
+        gain = {v: curves[v][-1] - curves[RANDOM][-1] for v in (SUGGESTED, WORST)}
+        summary[group] = {"objects": count, "dice": curves, "looks": looks, "above_random": gain}
+        for variant in VARIANTS:
+            own = f"{looks:.1f}" if variant == SUGGESTED else "-"
+            lines.append([group, count, variant, *(curves[variant][r - 1] for r in shown), own])
+    head = ["group", "objects", "slice corrected", *(f"round {r}" for r in shown), "slices looked at"]
+    total = summary[ALL]["above_random"]
+    text = f"After {rounds} rounds, against a random wrong slice: suggested {total[SUGGESTED]:+.3f}, "
+    text += f"worst slice (oracle) {total[WORST]:+.3f}.\n"
+    line_panels(record.plot, "Dice per round by the slice that is corrected", panels)
+    tables = "## Mean Dice by the slice that is corrected\n\n" + markdown(head, lines) + "\n" + text
+    print(record.finish({"groups": summary}, tables).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

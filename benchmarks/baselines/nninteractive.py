@@ -1,0 +1,117 @@
+"""Peer: nnInteractive, through its own package with the user's weights.
+
+F. Isensee et al., "nnInteractive: redefining 3D promptable segmentation", 2025. Its weights are licensed for
+non-commercial use (CC BY-NC-SA 4.0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.baselines.outside import needed, weights_folder, weights_hash
+from benchmarks.core.protocol import Voxel
+from limnet.errors import InputError
+from limnet.volume import Volume
+
+_PEER = "nninteractive"
+_WHAT = "nnInteractive's model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"
+_MODULE = "nnInteractive.inference.inference_session"
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class NnInteractivePeer:
+    """nnInteractive with point prompts, and boxes on one slice.
+
+    Attributes:
+        weights: its model folder.
+        device: where to compute; its authors call the CPU impractical.
+        threads: threads of torch for it.
+        autozoom: let it zoom out for large objects.
+        fold: fold of the checkpoint.
+    """
+
+    weights: str = ""
+    device: str = "cpu"
+    threads: int = 4
+    autozoom: bool = True
+    fold: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return "nnInteractive"
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights."""
+        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
+
+    def start(self, volume: Volume, axis: int) -> NnInteractiveSession:
+        """Begin one object; see `benchmarks.core.protocol.Predictor`. Ends the session before.
+
+        Raises:
+            InputError: nnInteractive is not installed.
+            MissingFileError: no weights.
+        """
+        needed(_MODULE, "nnInteractive", _PEER)
+        folder = weights_folder(self.weights, _PEER, _WHAT)
+        return NnInteractiveSession(
+            nninteractive_model(str(folder), self.device, self.threads, self.autozoom, self.fold), volume, axis
+        )
+
+
+@lru_cache(maxsize=1)
+def nninteractive_model(folder: str, device: str, threads: int, autozoom: bool, fold: int) -> Any:
+    """The package's session with weights loaded, kept for the following cases."""
+    import torch
+
+    package = needed(_MODULE, "nnInteractive", _PEER)
+    found = package.nnInteractiveInferenceSession(
+        device=torch.device(device),
+        use_torch_compile=False,
+        verbose=False,
+        torch_n_threads=threads,
+        do_autozoom=autozoom,
+    )
+    found.initialize_from_trained_model_folder(folder, fold, "checkpoint_final.pth")
+    return found
+
+
+class NnInteractiveSession:
+    """One object in the hands of a `NnInteractivePeer`."""
+
+    _owner: NnInteractiveSession | None = None  # the package's session is shared and holds one image at a time
+
+    def __init__(self, model: Any, volume: Volume, axis: int) -> None:
+        self.model, self.axis = model, axis
+        image = np.asarray(volume.array, dtype=np.float32)
+        if volume.is_color:
+            image = image @ _LUMINANCE
+        self.buffer = np.zeros(volume.shape, np.uint8)
+        model.set_image(np.nan_to_num(image)[None])
+        model.set_target_buffer(self.buffer)
+        NnInteractiveSession._owner = self
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One round; bool (D, H, W)."""
+        self._check()
+        self.model.add_point_interaction(tuple(int(v) for v in zyx), include_interaction=positive)
+        return self.buffer > 0
+
+    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+        """One round from a box, corners inclusive, on one slice; a thick box is used on its middle slice."""
+        self._check()
+        corners = [[int(a), int(b) + 1] for a, b in zip(lo, hi, strict=True)]
+        middle = (lo[self.axis] + hi[self.axis]) // 2
+        corners[self.axis] = [middle, middle + 1]
+        self.model.add_bbox_interaction(corners, include_interaction=True)
+        return self.buffer > 0
+
+    def _check(self) -> None:
+        if NnInteractiveSession._owner is not self:
+            raise InputError("this nnInteractive session ended when a later one began; use one at a time")

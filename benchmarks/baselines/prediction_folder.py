@@ -1,0 +1,190 @@
+"""Peer: finished predictions in a folder, of nnU-Net or any other automatic method. Clicks are ignored."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.core.fingerprint import folder_mark
+from benchmarks.core.protocol import Voxel
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.volume import Volume
+from limnet.volume_io.masks import on_grid
+
+_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_PLACED = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # formats that say where voxels lie
+_PEER = "predictions"
+
+
+@dataclass(frozen=True)
+class PredictionFolderPeer:
+    """A folder of predictions, found by the name of the case.
+
+    Looked for in this order, with the suffixes .nii.gz, .nii, .nrrd and .mha: `CASE/OBJECT` and `CASE_OBJECT` (anything
+    but 0 is the object), then `CASE` (a label map, or a mask). The label of an object in a label map is `label`, else
+    that of its name in `dataset.json` (as nnU-Net leaves it beside its predictions); with one label neither is needed.
+
+    A prediction is turned to the axes of the image by its affine, and must then lie on the image's grid. Images without
+    an affine (pictures, films, NumPy files) are compared by shape alone.
+
+    Attributes:
+        folder: the folder.
+        label: label of the object, 0 to look it up.
+        component: keep only the connected component at (or next to) the first click, for objects that are one of many.
+        title: name in tables.
+    """
+
+    folder: str = ""
+    label: int = 0
+    component: bool = False
+    title: str = "predictions"
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return self.title
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with a hash of names, sizes and times of the files: other predictions are another method."""
+        files = folder_mark(Path(self.folder).expanduser(), *_SUFFIXES, ".json") if self.folder else None
+        return {"class": type(self).__name__, **asdict(self), "files": files}
+
+    def start(self, volume: Volume, axis: int) -> PredictionSession:
+        """Begin with the case named as the file the volume was read from.
+
+        Raises:
+            InputError: the volume has no file, so that its case is not known.
+        """
+        if volume.source is None:
+            raise InputError(f"the peer {_PEER!r} finds predictions by the name of the case, and this volume has none")
+        return self.start_named(volume, axis, _stem(volume.source), "")
+
+    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> PredictionSession:
+        """Begin the object of a case; see `benchmarks.core.protocol.NamedPredictor`.
+
+        Raises:
+            MissingFileError: no folder, or no prediction of this case.
+            FileFormatError: a prediction that is no label map.
+            InputError: a prediction on another grid, or which label is the object cannot be told.
+        """
+        if not self.folder or not Path(self.folder).expanduser().is_dir():
+            raise MissingFileError(
+                f"the peer {_PEER!r} needs a folder of predictions, got {self.folder!r}; give {_PEER}:folder=FOLDER"
+            )
+        path, own = self._find(case, object)
+        labels = _read(path, volume)
+        mask = labels > 0 if own else labels == self._label(labels, object, path)
+        return PredictionSession(mask, self.component, volume.spacing)
+
+    def _find(self, case: str, object: str) -> tuple[Path, bool]:
+        folder = Path(self.folder).expanduser()
+        stems = [(case, False)]
+        if object:
+            stems = [(f"{case}/{object}", True), (f"{case}_{object}", True), *stems]
+        for stem, own in stems:
+            for suffix in _SUFFIXES:
+                path = folder / f"{stem}{suffix}"
+                if path.is_file():
+                    return path, own
+        wanted = " or ".join(f"{stem}.nii.gz" for stem, _ in stems)
+        raise MissingFileError(f"{folder} has no prediction of case {case!r}; expected {wanted} (or .nii, .nrrd, .mha)")
+
+    def _label(self, labels: NDArray[Any], object: str, path: Path) -> int:
+        if self.label:
+            return self.label
+        names = _names(Path(self.folder).expanduser())
+        for name in (object, re.sub(r"( \d+| \(id \d+\))$", "", object)):  # "lesion 3" is a lesion
+            if name in names:
+                return names[name]
+        present = np.unique(labels[labels > 0])
+        if len(present) > 1:
+            known = ", ".join(names) or "none (no dataset.json there)"
+            raise InputError(
+                f"{path} holds the labels {present.tolist()}, and which of them is {object!r} is not known; known are: "
+                f"{known}. Give {_PEER}:label=NUMBER, or put dataset.json with the labels into the folder"
+            )
+        return int(present[0]) if len(present) else 1
+
+
+class PredictionSession:
+    """A finished mask."""
+
+    def __init__(self, mask: NDArray[np.bool_], component: bool, spacing: tuple[float, float, float]) -> None:
+        self.mask, self.component, self.spacing = mask, component, spacing
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """The mask, whatever was clicked; the first click chooses a component where that is wanted."""
+        if self.component and self.mask.any():
+            labels, _ = ndimage.label(self.mask, np.ones((3, 3, 3)))
+            nearest = ndimage.distance_transform_edt(
+                ~self.mask, sampling=self.spacing, return_distances=False, return_indices=True
+            )
+            self.mask = labels == labels[tuple(nearest[:, zyx[0], zyx[1], zyx[2]])]
+            self.component = False
+        return self.mask
+
+    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+        """The mask, whatever the box."""
+        z, y, x = ((a + b) // 2 for a, b in zip(lo, hi, strict=True))
+        return self.click((z, y, x), True)
+
+
+def _stem(path: Path) -> str:
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def _read(path: Path, volume: Volume) -> NDArray[Any]:
+    """Labels of a prediction on the image's grid, int64 (D, H, W); raises as `start_named`."""
+    labels = _on_grid(path, volume)
+    whole = np.rint(labels)
+    if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
+        raise FileFormatError(f"{path} holds fractions, it is no label map; threshold probabilities first")
+    return whole.astype(np.int64)
+
+
+def _on_grid(path: Path, volume: Volume) -> NDArray[Any]:
+    """Voxels of a prediction, turned to the axes of the image and checked against its grid."""
+    found = Volume.read(path)
+    if _is_placed(volume):
+        return on_grid(found.array, found.affine_in(volume.convention), volume, str(path))
+    if found.shape != volume.shape:
+        raise InputError(
+            f"{path} has the shape {found.shape}, the image {volume.shape}; predictions must be on its grid"
+        )
+    return found.array
+
+
+def _is_placed(volume: Volume) -> bool:
+    """Whether the affine says where the volume lies; that of bare arrays, pictures and NumPy files does not."""
+    if volume.source is not None and volume.source.name.lower().endswith(_PLACED):
+        return True
+    bare = np.diag([*volume.spacing[::-1], 1.0])
+    return volume.convention != "LPS" or not np.allclose(volume.affine, bare)
+
+
+def _names(folder: Path) -> dict[str, int]:
+    """Label names of a `dataset.json`, in nnU-Net's layout (name -> id) or the older one (id -> name)."""
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return {}
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
+    except (ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path} is no dataset.json ({error}); copy it again, or delete it") from error
+    names: dict[str, int] = {}
+    for key, value in labels.items():
+        if isinstance(value, int):
+            names[str(key)] = value
+        elif str(key).isdigit():
+            names[str(value)] = int(key)
+    return names

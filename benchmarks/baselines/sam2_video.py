@@ -1,0 +1,153 @@
+"""Peer: SAM 2 on the slices as a video, through the transformers package with the user's weights.
+
+N. Ravi et al., "SAM 2: segment anything in images and videos", 2024. Clicks go to their slice, the memory network
+carries the object from the first clicked slice to both ends. Slices are prepared here as the package's own processor
+prepares frames (bilinear to the model's square, mean and deviation of ImageNet): that one also wants torchvision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.baselines.outside import needed, weights_folder, weights_hash
+from benchmarks.baselines.rgb_slices import rgb_slice
+from benchmarks.core.protocol import Voxel
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PEER = "sam2-video"
+_WHAT = "a SAM 2 video model in the transformers layout (config.json, model.safetensors)"
+_PACKAGE = "'transformers>=4.56'"
+_SESSIONS = "transformers.models.sam2_video.modeling_sam2_video"
+_OBJECT = 1
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all published SAM 2
+
+
+@dataclass(frozen=True)
+class Sam2VideoPeer:
+    """SAM 2 video predictor.
+
+    Attributes:
+        weights: folder with the model, such as a copy of the repository "facebook/sam2.1-hiera-tiny".
+        device: where to compute.
+        label: name in tables.
+    """
+
+    weights: str = ""
+    device: str = "cpu"
+    label: str = "SAM 2 video"
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return self.label
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights."""
+        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
+
+    def start(self, volume: Volume, axis: int) -> Sam2VideoSession:
+        """Begin one object; see `benchmarks.core.protocol.Predictor`.
+
+        Raises:
+            InputError: transformers is not installed.
+            MissingFileError: no weights.
+        """
+        needed("transformers", _PACKAGE, _PEER)
+        folder = weights_folder(self.weights, _PEER, _WHAT)
+        sessions = needed(_SESSIONS, _PACKAGE, _PEER)
+        return Sam2VideoSession(sam2_model(str(folder), self.device), sessions, self.device, volume, axis)
+
+
+@lru_cache(maxsize=1)
+def sam2_model(folder: str, device: str) -> Any:
+    """The model of a folder, kept for the following cases."""
+    transformers = needed("transformers", _PACKAGE, _PEER)
+    return transformers.Sam2VideoModel.from_pretrained(folder, local_files_only=True).to(device).eval()
+
+
+class Sam2VideoSession:
+    """One object in the hands of a `Sam2VideoPeer`.
+
+    The video session of the package lives as long as the object, so that later clicks refine what is remembered.
+    """
+
+    def __init__(self, model: Any, sessions: Any, device: str, volume: Volume, axis: int) -> None:
+        self.model, self.sessions, self.device = model, sessions, device
+        self.volume = volume
+        self.view = SliceView(volume, axis)
+        self.video: Any = None
+        self.points: dict[int, list[tuple[int, int, bool]]] = {}
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One round; bool (D, H, W)."""
+        torch = needed("torch", "torch", _PEER)
+        index, row, column = (int(v) for v in self.view.points_to_view(np.array(zyx)))
+        if self.video is None:
+            self.video = self._open(self.view.with_window(self.view.auto_window(index, (row, column))))
+        self.points.setdefault(index, []).append((row, column, positive))
+        mask = np.zeros(self.volume.shape, bool)
+        slices = self.view.to_view(mask)
+        with torch.inference_mode():
+            self._add_points(index)
+            slices[index] = self._mask(self.model(inference_session=self.video, frame_idx=index))
+            for reverse in (False, True):
+                for answer in self.model.propagate_in_video_iterator(
+                    self.video, start_frame_idx=min(self.points), reverse=reverse
+                ):
+                    slices[answer.frame_idx] = self._mask(answer)
+        return mask
+
+    def _open(self, view: SliceView) -> Any:
+        height, width = view.shape
+        frames = video_frames(view, self.model.config.image_size)
+        return self.sessions.Sam2VideoInferenceSession(
+            video=frames,
+            video_height=height,
+            video_width=width,
+            inference_device=self.device,
+            inference_state_device=self.device,
+            video_storage_device=self.device,
+            dtype=frames.dtype,
+        )
+
+    def _add_points(self, index: int) -> None:
+        """All points of a slice, in pixels of the model's square."""
+        torch = needed("torch", "torch", _PEER)
+        height, width = self.view.shape
+        side = self.model.config.image_size
+        places = [[x * (side / width), y * (side / height)] for y, x, _ in self.points[index]]
+        inputs = {
+            "point_coords": torch.tensor([[places]], dtype=torch.float32),
+            "point_labels": torch.tensor([[[int(positive) for _, _, positive in self.points[index]]]]),
+        }
+        self.video.add_point_inputs(self.video.obj_id_to_idx(_OBJECT), index, inputs)
+        self.video.obj_with_new_inputs = [_OBJECT]
+
+    def _mask(self, answer: Any) -> NDArray[np.bool_]:
+        torch = needed("torch", "torch", _PEER)
+        logits = answer.pred_masks.reshape(1, 1, *answer.pred_masks.shape[-2:]).float()
+        found = torch.nn.functional.interpolate(logits, self.view.shape, mode="bilinear", align_corners=False)
+        return np.asarray(found[0, 0].cpu() > 0)
+
+
+def video_frames(view: SliceView, side: int) -> Tensor:
+    """All slices as the model wants them, float32 (D, 3, side, side)."""
+    torch = needed("torch", "torch", _PEER)
+    frames = torch.empty(len(view), 3, side, side)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    for index in range(len(view)):
+        picture = torch.from_numpy(rgb_slice(view, index)).permute(2, 0, 1)[None].float()
+        square = torch.nn.functional.interpolate(
+            picture, (side, side), mode="bilinear", align_corners=False, antialias=True
+        )
+        frames[index] = (square[0].round().clamp(0, 255) / 255 - mean) / std
+    return frames

@@ -1,0 +1,128 @@
+"""LimnetPredictor: an InteractiveSegmenter as a method to benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.case import Case
+from limnet.errors import InputError
+from limnet.segmenter import InteractiveSegmenter
+from limnet.settings import Settings
+from limnet.volume import Volume
+
+if TYPE_CHECKING:
+    from benchmarks.core.protocol import Voxel
+
+METHODS = ("ours", "paper")
+
+
+class LimnetSession:
+    """One case of limnet; takes clicks, boxes and a mask to start from."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One round from a click; bool (D, H, W)."""
+        return self.case.click(zyx, positive)
+
+    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+        """One round from a box, corners inclusive; bool (D, H, W)."""
+        return self.case.box(lo, hi)
+
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """Begin with a mask, bool (D, H, W), that clicks may change; an empty one is nothing."""
+        if mask.any():
+            self.case.set_mask(mask, frozen=False)
+
+
+@dataclass(frozen=True)
+class LimnetPredictor:
+    """A model folder or zoo name with the settings of one run. The model is loaded at the first `start`.
+
+    Attributes:
+        model: zoo name, model folder or Hub id.
+        scope: propagation scope, "volume" or "interval"; None is the model's own.
+        tau: fusion threshold, 1 turns fusion off; None is the model's own.
+        settings: settings to override, by their names in `Settings`; they win over `scope` and `tau`, so that a
+            suite's variant (such as tau=1) stays what it is beside a tau for all.
+        threads: threads of torch in this process; 0 leaves them as they are.
+        device: where to compute.
+        precision: "auto", "fp32" or "bf16".
+        label: name in tables; the model's by default.
+        method: where settings start from: "ours", the model's own, or "paper", `Settings.paper()`.
+    """
+
+    model: str = "limnet-tiny"
+    scope: str | None = None
+    tau: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 0
+    device: str = "cpu"
+    precision: str = "auto"
+    label: str = ""
+    method: str = "ours"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"method is {self.method!r}; allowed are {' and '.join(METHODS)}")
+        unknown = set(self.settings) - set(Settings.__dataclass_fields__)
+        if unknown:
+            raise InputError(
+                f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(Settings.__dataclass_fields__)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Label, or the model with the method, where it is not its own, and what differs from that."""
+        method = [] if self.method == "ours" else [f"({self.method})"]
+        return self.label or " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self._overrides().items())])
+
+    @property
+    def chosen_settings(self) -> Settings:
+        """The settings of every case; loads the model where they are its own."""
+        start = Settings.paper() if self.method == "paper" else self.segmenter.settings
+        return replace(start, **self._overrides())
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights; threads do not belong to it."""
+        return {
+            "class": "LimnetPredictor",
+            **({} if self.method == "ours" else {"method": self.method}),
+            "model": self.segmenter.identity,
+            "settings": self.chosen_settings.to_json(),
+            "precision": self.precision,
+        }
+
+    def start(self, volume: Volume, axis: int) -> LimnetSession:
+        """Open a case; see `Predictor.start`."""
+        return LimnetSession(self.segmenter.open(volume, axis=axis, settings=self.chosen_settings))
+
+    @property
+    def segmenter(self) -> InteractiveSegmenter:
+        """The loaded model."""
+        found: InteractiveSegmenter | None = self.__dict__.get("_segmenter")
+        if found is None:
+            if self.threads:
+                import torch
+
+                torch.set_num_threads(self.threads)
+            found = InteractiveSegmenter.from_pretrained(self.model, device=self.device, precision=self.precision)
+            object.__setattr__(self, "_segmenter", found)
+        return found
+
+    def _overrides(self) -> dict[str, Any]:
+        given = {"scope": self.scope, "tau": self.tau}
+        rest = {name: value for name, value in given.items() if value is not None and name not in self.settings}
+        return {**self.settings, **rest}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_segmenter"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

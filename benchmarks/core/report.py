@@ -1,0 +1,317 @@
+"""Report of benchmark results: Markdown tables beside published rows, plots and a gallery of the worst cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.core.challenge_means import challenge_means
+from benchmarks.core.challenge_rounds import CLICKS
+from benchmarks.core.click_tables import click_tables
+from benchmarks.core.published import PublishedTable, published_table
+from benchmarks.core.results import BenchResults, read_results
+from limnet.errors import FileFormatError, InputError
+from limnet.volume_io.atomic import atomic_write
+
+
+def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]:
+    """Write `out`/report.md with its plots.
+
+    Args:
+        files: result files; several methods of one suite are put side by side. Views of objects are looked for beside
+            them.
+        out: folder, made if needed.
+        worst: number of objects in the gallery of every method.
+
+    Returns:
+        The files written. Of methods that finished no object the report holds their errors alone.
+
+    Raises:
+        InputError: neither results nor errors among the files; matplotlib is not installed.
+        FileFormatError: a damaged result file.
+        SaveError: `out` cannot be written.
+    """
+    from benchmarks.core.gallery import draw_gallery
+    from benchmarks.core.plots import draw_cases, draw_rounds
+
+    read = [(path, results) for path in files if (results := read_any(path)) is not None]
+    found = [(path, results) for path, results in read if results.objects or results.errors]
+    if not found:
+        raise InputError(
+            "none of the files is a result of limnet bench with finished objects or errors; give results/*.json"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    parts: list[str] = []
+    names: set[str] = set()
+    for suite, title in dict.fromkeys(_section(results) for _, results in found):
+        some = _told_apart([(path, results) for path, results in found if _section(results) == (suite, title)])
+        parts.append(markdown_tables([results for _, results in some]))
+        some = [(path, results) for path, results in some if results.objects]
+        if not some:
+            continue
+        stem = _free(suite, names)
+        pictures = [draw_rounds([r for _, r in some], out / f"{stem}_rounds.png")]
+        pictures.append(draw_cases([r for _, r in some], out / f"{stem}_cases.png"))
+        for path, results in some:
+            gallery = draw_gallery(results, path, out / f"{_free(path.stem, names)}_worst.png", worst)
+            pictures += [] if gallery is None else [gallery]
+        parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
+        written += pictures
+    text = "# Benchmarks\n\n" + "\n".join(parts)
+    return [atomic_write(out / "report.md", lambda p: _write(p, text)), *written]
+
+
+def _section(results: BenchResults) -> tuple[str, str]:
+    """Suite and title: a folder's name is in the title, so that two folders are not one table."""
+    return str(results.header["suite"]), str(results.header["title"])
+
+
+def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, BenchResults]]:
+    """Results with the folder of their file, or its name, added to names that occur more than once."""
+    folders: dict[str, list[Path]] = {}
+    for path, results in found:
+        folders.setdefault(results.name, []).append(path.parent)
+    told = []
+    for path, results in found:
+        same = folders[results.name]
+        if len(same) > 1:
+            where = (path.parent.name if len(set(same)) == len(same) else "") or path.stem
+            predictor = {**results.header["predictor"], "name": f"{results.name} ({where})"}
+            results = replace(results, header={**results.header, "predictor": predictor})
+        told.append((path, results))
+    return told
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """`stem`, or with a number if it is taken; adds it to `taken`."""
+    name = next(n for n in (stem, *(f"{stem}_{k}" for k in range(2, len(taken) + 3))) if n not in taken)
+    taken.add(name)
+    return name
+
+
+def read_any(path: Path) -> BenchResults | None:
+    """Results of a file; None for a JSON file of another kind, so that results/*.json may be given.
+
+    Raises:
+        MissingFileError: there is none.
+        FileFormatError: a damaged result file.
+    """
+    try:
+        return read_results(path)
+    except FileFormatError as error:
+        if "is no result" in str(error):
+            return None
+        raise
+
+
+def idle_note(results: BenchResults) -> str | None:
+    """One line on a method that finished no object, with the first error; None if it did finish some."""
+    if results.objects:
+        return None
+    if not results.errors:
+        return f"{results.name} had nothing to do: the cases hold no object that this benchmark takes (see --smallest)"
+    first = results.errors[0]
+    number = len(results.errors)
+    counted = f"all {number} attempts failed, the first" if number > 1 else "the only attempt failed"
+    where = f"{first['case']} {first['object']}".strip()
+    return f"{results.name} finished no object; {counted} at {where}: {first['error']}"
+
+
+def markdown_tables(found: Sequence[BenchResults]) -> str:
+    """Tables of several methods on one suite.
+
+    Args:
+        found: results of one suite.
+
+    Returns:
+        Markdown: final Dice by group beside published rows, Dice per round, further figures, failures. Where clicks are
+        counted: see `click_tables`. Methods that finished no object are in none of the tables.
+    """
+    first = found[0]
+    shown = [results for results in found if results.objects]
+    table = published_table(first.header["published"]) if shown and first.header.get("published") else None
+    parts = [f"## {first.header['title']}", ""]
+    if first.header.get("note"):
+        parts += [str(first.header["note"]), ""]
+    if len({frozenset((o["case"], o["object"], o["voxels"]) for o in results.objects) for results in shown}) > 1:
+        parts += ["**The methods did not finish the same objects: their means cannot be compared.**", ""]
+    if not shown:
+        parts += [f"No object was finished by {' or '.join(results.name for results in found)}.", ""]
+    elif first.header.get("scores") == "clicks":
+        parts += [click_tables(shown)]
+    else:
+        parts += _final_table(shown, table) + _round_tables(shown) + _figures(shown) + _challenge(found)
+    parts += _failures(found)
+    if table is not None:
+        parts += ["Published numbers are printed as they are, percent as shares of 1: " + table.source + ".", ""]
+        parts += [f"- {caveat}" for caveat in table.caveats] + [""]
+    parts += _settings(found)
+    # One command may have run several methods.
+    parts += dict.fromkeys(f"`{results.header['command']}` ({_origin(results)})  " for results in found)
+    return "\n".join(parts) + "\n"
+
+
+def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) -> list[str]:
+    present = sorted({group for results in found for group in results.groups})
+    known = list(table.columns) if table is not None else []
+    groups = known + [group for group in present if group not in known]
+    rounds = max(results.rounds for results in found)
+    rows = []
+    for results in found:
+        cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
+        rows.append([f"**{results.name}**", _prompts(results), *cells, _last(results.curve())])
+        if table is not None and all("dice_slices" in row for row in results.table.rows):  # older files have none
+            sliced = [_last(results.curve("dice_slices", g)) if g in results.groups else "–" for g in groups]
+            rows.append([f"{results.name}, per slice", _prompts(results), *sliced, _last(results.curve("dice_slices"))])
+    if table is not None:
+        for row in table.rows:
+            cells = [_share(row.values.get(group, math.nan)) for group in groups]
+            rows.append([row.title, row.prompts, *cells, "–"])
+    counts = [max(sum(o["group"] == g for o in results.objects) for results in found) for g in groups]
+    rows.append(["objects", "", *map(str, counts), str(max(map(_counted, found)))])
+    text = f"Mean Dice after the last round ({rounds})."
+    if table is not None and (more := [group for group in groups if group not in known]):
+        text += f" All: without {', '.join(more)}, which the published table does not have."
+    return [text, "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+
+
+def _counted(results: BenchResults) -> int:
+    """Number of objects of the figures over all."""
+    return sum(o["group"] in results.counted for o in results.objects)
+
+
+def _round_tables(found: Sequence[BenchResults]) -> list[str]:
+    parts = ["Mean Dice after every round.", ""]
+    for results in found:
+        rows = []
+        for group in [*results.groups, None]:
+            number = _counted(results) if group is None else sum(o["group"] == group for o in results.objects)
+            cells = [_share(value) for value in results.curve(group=group)]
+            rows.append([group or "all", str(number), *cells, _seconds(results.median_seconds(group))])
+        numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
+        parts += [f"**{results.name}**", "", *_table(["group", "objects", *numbers, "s/round"], rows), ""]
+    return parts
+
+
+def _figures(found: Sequence[BenchResults]) -> list[str]:
+    names = {
+        "noc@80": "NoC@80",
+        "noc@85": "NoC@85",
+        "noc@90": "NoC@90",
+        "failed@85": "never .85",
+        "dice_slices_final": "Dice per slice",
+        "dice_mean": "mean over rounds",
+        "rounds_lost": "rounds lost",
+        "compliance": "clicks obeyed",
+        "nsd_final": "NSD",
+    }
+    summaries = [results.summary().get("all", {}) for results in found]
+    kept = [name for name in names if any(name in summary for summary in summaries)]
+    rows = [
+        [results.name, *(_figure(name, summary.get(name, math.nan)) for name in kept)]
+        for results, summary in zip(found, summaries, strict=True)
+    ]
+    text = (
+        "NoC@q: mean number of rounds until Dice reaches q percent; an object that never does counts with all rounds. "
+        "Rounds lost: share of later rounds in which Dice fell by more than .02. Dice per slice: mean over the slices "
+        "that hold the object, after the last round; all other Dice are those of whole volumes."
+    )
+    return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
+
+
+def _settings(found: Sequence[BenchResults]) -> list[str]:
+    """What every method was told, by name; nested entries, such as the hashes of a model, stay in the result file."""
+    lines = []
+    for results in found:
+        told = dict(results.header["predictor"])
+        told |= told.pop("settings", {})
+        plain = {k: v for k, v in told.items() if k not in ("name", "class") and isinstance(v, (str, int, float))}
+        if plain:
+            lines.append(
+                f"- {results.name}: {', '.join(f'{key} {_plain(str(value))}' for key, value in plain.items())}"
+            )
+    return ["Settings:", "", *lines, ""] if lines else []
+
+
+def _challenge(found: Sequence[BenchResults]) -> list[str]:
+    found = [results for results in found if results.header.get("scores") == "challenge" and results.rounds == CLICKS]
+    if not found:
+        return []
+    parts = ["Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted).", ""]
+    head = ["method", "group", "cases", "DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final"]
+    rows = [
+        [results.name, group, str(number), *(_share(scores[name]) for name in head[3:])]
+        for results in found
+        for group, (number, scores) in challenge_means(results).items()
+    ]
+    return [*parts, *_table(head, rows), ""]
+
+
+def _failures(found: Sequence[BenchResults]) -> list[str]:
+    lines = [
+        f"- {results.name}: {error['case']} {error['object']}".rstrip() + f": {_plain(error['error'])}"
+        for results in found
+        for error in results.errors
+    ]
+    heading = "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):"
+    return [heading, "", *lines, ""] if lines else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+    return [line(head), "|" + "|".join("---" for _ in head) + "|", *(line(row) for row in rows)]
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")
+
+
+def _last(curve: Sequence[float]) -> str:
+    return _share(curve[-1]) if curve else "–"
+
+
+def _prompts(results: BenchResults) -> str:
+    number = results.rounds
+    if results.header.get("scores") == "challenge":
+        boxed = any(row["round"] == 0 for row in results.table.rows)
+        return f"{'box, ' if boxed else ''}{number} click{'s' * (number != 1)}"
+    if results.header.get("config", {}).get("rounds", {}).get("class") == "SlicePointRounds":
+        return "N points" if number == 1 else f"{number} N points"
+    return "1 round" if number == 1 else f"{number} rounds"
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.startswith("noc") and not math.isnan(value) else _share(value)
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _seconds(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _origin(results: BenchResults) -> str:
+    head = results.header
+    versions, commits = (_all(head.get(name)) for name in ("limnet", "commit"))
+    short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in commits]
+    machine = head.get("machine", {}).get("cpu", "")
+    parts = [f"limnet {' and '.join(versions) or '?'}", " and ".join(short), machine]
+    threads = " and ".join(_all(head.get("threads"))) or "?"
+    return ", ".join(part for part in [*parts, f"{threads} threads"] if part)
+
+
+def _all(value: Any) -> list[str]:
+    """A field of a header that is a list where there are several."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

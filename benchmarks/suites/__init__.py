@@ -1,0 +1,1 @@
+"""One file per benchmark; `benchmarks.core.registry.SUITES` names them."""

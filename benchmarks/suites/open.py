@@ -1,0 +1,102 @@
+"""The open volumes: small labelled CT, MR and microscopy volumes listed in a manifest.json.
+
+Objects of at least 300 voxels, lesions and nodules one by one, slices along axis 0. Images are handed over without
+their modality: methods see what a plain array would tell them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.core.rounds import RobotRounds
+from benchmarks.core.suite import Suite, SuiteOptions
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.objects import ObjectChoice
+from limnet.datasets.open import read_manifest
+from limnet.errors import FileFormatError, InputError
+from limnet.volume import Volume
+
+GROUPS = {
+    "organs and bones, CT": ("ts_ct", "dcmqi"),
+    "organs, MR": ("ts_mr", "spinegeneric", "sct_"),
+    "nodules, CT": ("lidc",),
+    "lesions, brain MR": ("openms",),
+    "structures, brain MR": ("vxm", "mni152", "ch2", "inia19"),
+    "microscopy": ("micro/", "2d/"),
+}
+SKIPPED = ("2d/",)
+
+
+def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> Suite:
+    """The validation volumes, or those of another split.
+
+    Args:
+        root: folder with manifest.json.
+        options: see there; the split is val by default.
+        skip: leave out files whose name holds one of these.
+    """
+    split = options.split or "val"
+    if split not in ("train", "val"):
+        raise InputError(f"the open volumes have the splits train and val; got {split!r}")
+    cases: list[LabelledCase] = []
+    groups: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for entry in read_manifest(root):
+        file = entry["file"]
+        if not file.startswith(split + "/") or any(part in file for part in skip) or entry["kind"] == "labels-only":
+            continue
+        case, group = _case(root, file, entry), group_of(file, entry.get("set"))
+        seen[group] = seen.get(group, 0) + 1
+        if options.per_group is None or seen[group] <= options.per_group:
+            cases.append(case)
+            groups[case.name] = group
+    return Suite(
+        name="open",
+        title=f"Open volumes, {split}",
+        cases=cases,
+        rounds=options.played(RobotRounds()),
+        choice=options.chosen(ObjectChoice()),
+        group=partial(_group, groups),
+    )
+
+
+def group_of(file: str, collection: str | None = None) -> str:
+    """Group of a file of the manifest; the set it comes from, where the manifest names one."""
+    return collection or next(
+        (group for group, parts in GROUPS.items() if any(part in file for part in parts)), "other"
+    )
+
+
+def _group(groups: dict[str, str], case: str, label: str) -> str:
+    return groups[case]
+
+
+def _case(root: Path, file: str, entry: dict[str, Any]) -> LabelledCase:
+    name = Path(file).stem
+    kind = str(entry.get("modality", "")).upper()
+    return LabelledCase(
+        name=name,
+        patient=name,
+        modality="ct" if kind.startswith("CT") else "mr" if kind.startswith("MR") else "other",
+        labels={int(i): n for i, n in (entry.get("labels") or {}).items()},
+        read_image=partial(_read_image, root / file),
+        read_labels=partial(_read_labels, root / file),
+    )
+
+
+def _read_image(path: Path) -> Volume:
+    with np.load(path) as data:
+        if "image" not in data.files:
+            raise FileFormatError(f"{path.name} has no image, only labels; leave it out")
+        return Volume.from_array(data["image"], [float(s) for s in data["spacing"]])
+
+
+def _read_labels(path: Path) -> NDArray[np.integer]:
+    with np.load(path) as data:
+        return data["label"]

@@ -1,1 +1,0 @@
-"""One file per benchmark; `limnet.bench.registry.SUITES` names them."""

@@ -1,0 +1,147 @@
+"""Predictions are scored where they lie in the patient, in whatever order their file stores the voxels."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from benchmarks.baselines.prediction_folder import PredictionFolderPeer
+from benchmarks.core.rounds import run_object
+from limnet.datasets.labelled import LabelledCase
+from limnet.datasets.nifti_pairs import read_image, read_labels
+from limnet.datasets.registry import dataset_class
+from limnet.errors import InputError
+from limnet.volume import Volume
+from tests.helpers import fake_totalsegmentator
+from tests.helpers.every_set import EVERY_SET
+from tests.helpers.fake_nifti import oriented_affine, write_nifti
+from tests.helpers.medical_sets import MEDICAL_SETS
+from tests.helpers.peer_scenes import ball
+
+CODES = ["".join(code) for axes in itertools.permutations(("RL", "AP", "SI")) for code in itertools.product(*axes)]
+STORED_AS_NPZ = ("cvpr25", "open")
+VOLUME_SETS = [*MEDICAL_SETS, "decathlon", "folder", "nnunet", "open"]
+FEW_FILES = {"totalsegmentator": partial(fake_totalsegmentator.build, structures=("liver",))}
+
+
+def corner(shape: tuple[int, ...]) -> np.ndarray:
+    """An object that no flip and no swap of axes leaves where it is."""
+    labels = np.zeros(shape, np.uint8)
+    labels[1 : 1 + max(1, shape[0] // 3), 1 : 1 + max(1, shape[1] // 4), : max(1, shape[2] // 5)] = 1
+    return labels
+
+
+def scan(folder: Path, codes: str, shape: tuple[int, int, int] = (9, 10, 11)) -> tuple[Path, Path]:
+    """Image and labels in an order, 1 x 1.5 x 2 mm."""
+    rng = np.random.default_rng(0)
+    affine = oriented_affine(codes, (1.0, 1.5, 2.0))
+    affine[:3, 3] = (-30.0, 12.0, 100.0)
+    image = write_nifti(folder / "images" / "case.nii.gz", rng.integers(0, 99, shape).astype(np.int16), affine)
+    return image, write_nifti(folder / "case.nii.gz", corner(shape), affine)
+
+
+def dice_of(folder: Path, volume: Volume, truth: np.ndarray, case: str = "case") -> float:
+    peer = PredictionFolderPeer(folder=str(folder), label=1)
+    return run_object(peer, volume, truth, 0, 1, case=case, object="thing")[0].dice
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_true_labels_are_a_perfect_prediction(tmp_path: Path, codes: str):
+    image, label = scan(tmp_path, codes)
+    truth = read_labels(label, image) > 0
+    assert all(not np.array_equal(truth, np.flip(truth, axis)) for axis in range(3))
+    assert dice_of(tmp_path, read_image(image, "ct"), truth) == 1
+    assert dice_of(tmp_path, Volume.read(image), Volume.read(label).array > 0) == 1
+
+
+@pytest.mark.parametrize(("codes", "suffix"), [("RAS", "nii"), ("LPS", "mha"), ("SPL", "nrrd"), ("IAR", "nii.gz")])
+def test_predictions_in_another_order_than_the_image(tmp_path: Path, codes: str, suffix: str):
+    image, label = scan(tmp_path, "LAS")
+    truth = read_labels(label, image) > 0
+    stored = nibabel.load(label)
+    order = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(stored.affine), nibabel.orientations.axcodes2ornt(codes)
+    )
+    turned = write_nifti(tmp_path / "turned.nii", *_parts(stored.as_reoriented(order)))
+    label.unlink()
+    other = Volume.read(turned)
+    other.write_mask(other.array, tmp_path / f"case.{suffix}")
+    assert dice_of(tmp_path, read_image(image, "ct"), truth) == 1
+
+
+def _parts(image: nibabel.Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(image.dataobj), image.affine
+
+
+def test_other_grids_are_refused(tmp_path: Path):
+    image, label = scan(tmp_path, "LAS")
+    volume, truth = read_image(image, "ct"), read_labels(label, image) > 0
+    stored = nibabel.load(label)
+    for change in (0.2, 0.5):
+        affine = stored.affine.copy()
+        affine[1, 3] += change
+        write_nifti(label, np.asarray(stored.dataobj), affine)
+        if change < 0.25:
+            assert dice_of(tmp_path, volume, truth) == 1
+        else:
+            with pytest.raises(InputError, match=r"not lie on the grid of the image: its middle is 0\.5 mm away"):
+                dice_of(tmp_path, volume, truth)
+    wide = stored.affine @ np.diag([1.1, 1.0, 1.0, 1.0])
+    write_nifti(label, np.asarray(stored.dataobj), wide)
+    with pytest.raises(InputError, match=r"spacing is \(2, 1\.5, 1\.1\) mm, the image's \(2, 1\.5, 1\) mm.*Resample"):
+        dice_of(tmp_path, volume, truth)
+    write_nifti(label, np.asarray(stored.dataobj)[1:], stored.affine)
+    with pytest.raises(InputError, match=r"shape is \(11, 10, 8\), the image's \(11, 10, 9\)"):
+        dice_of(tmp_path, volume, truth)
+
+
+def test_images_without_an_affine_are_compared_by_shape(tmp_path: Path):
+    volume, truth = ball((2.0, 1.0, 1.0))
+    truth[:10] = False
+    for codes in ("RAS", "LPS"):
+        write_nifti(tmp_path / "case.nii.gz", truth.T.astype(np.uint8), oriented_affine(codes, (0.7, 0.7, 3.0)))
+        assert dice_of(tmp_path, volume, truth) == 1
+    np.save(tmp_path / "image.npy", volume.array)
+    assert dice_of(tmp_path, Volume.read(tmp_path / "image.npy"), truth) == 1
+
+
+@pytest.mark.parametrize("name", VOLUME_SETS)
+def test_labels_of_a_data_set_are_perfect_predictions(name: str, tmp_path: Path):
+    """Of every orientation that the fake holds one case, with an object in a corner for its labels."""
+    dataset = dataset_class(name)(FEW_FILES.get(name, EVERY_SET[name])(tmp_path / "data"))
+    seen = set()
+    for case in dataset.all_cases():
+        folder = tmp_path / "predictions"
+        order = plant(case, folder) if name not in STORED_AS_NPZ else write_truth(case, folder)
+        if order in seen:
+            continue
+        seen.add(order)
+        volume, labels = case.read_image(), case.read_labels()
+        truth = np.asarray(labels) == (1 if name != "totalsegmentator" else labels.max())
+        assert truth.any()
+        if name not in STORED_AS_NPZ:
+            assert all(not np.array_equal(truth, np.flip(truth, axis)) for axis in range(3))
+        assert dice_of(folder, volume, truth, case.name) == 1
+    assert seen
+
+
+def plant(case: LabelledCase, folder: Path) -> tuple[str, ...]:
+    """Put a corner into the case's label file and copy the file to the predictions; returns its orientation."""
+    source = case.read_labels.args[0]  # type: ignore[attr-defined]
+    source = source / "liver.nii.gz" if source.is_dir() else source
+    stored = nibabel.load(source)
+    affine = stored.affine
+    for path in (source, folder / f"{case.name}.nii.gz"):
+        write_nifti(path, corner(stored.shape), affine)
+    return nibabel.aff2axcodes(affine)
+
+
+def write_truth(case: LabelledCase, folder: Path) -> str:
+    """Write the labels in the order of the array, with an affine of their own; returns the case."""
+    write_nifti(folder / f"{case.name}.nii.gz", np.asarray(case.read_labels()).T, oriented_affine("RAS"))
+    return case.name

@@ -1,0 +1,306 @@
+"""`limnet bench` from the command line: runs, reports, messages."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from benchmarks.core.naming import result_path
+from benchmarks.core.protocol import Predictor, config_hash, predictor_config
+from benchmarks.core.readiness import check_ready
+from benchmarks.core.registry import PEERS, PeerEntry, build_peer
+from benchmarks.core.report import write_report
+from benchmarks.core.runner import run_suite
+from benchmarks.core.views import LARGEST, make_view, read_view, view_path
+from limnet.cli import main
+from limnet.errors import InputError
+from limnet.volume import Volume
+from tests.helpers.bench import Disc, fake_suite, image, labels
+from tests.helpers.fake_folders import write_folder
+from tests.helpers.table_root import table_root
+
+
+def run(*words: object) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main([str(w) for w in words])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "disc", PeerEntry("tests.helpers.bench", "Disc", "a disc"))
+
+
+@pytest.mark.usefixtures("peer")
+def test_peers_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
+    words = (
+        "bench",
+        "folder",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--rounds",
+        2,
+        "--peer",
+        "disc",
+        "--peer",
+        "disc:radius=6",
+    )
+    assert run(*words) == 0
+    shown = capsys.readouterr()
+    assert "Mean Dice after every round" in shown.out
+    assert "case0 id 1:" in shown.err
+    first = json.loads((out / "folder_disc-4.json").read_text())
+    assert len(first["objects"]) == 4
+    assert {o["axis"] for o in first["objects"]} == {0}  # the thickest slices
+    assert json.loads((out / "folder_disc-6.json").read_text())["header"]["predictor"]["radius"] == 6
+    assert run(*words) == 0
+    assert "case0" not in capsys.readouterr().err  # finished before
+    assert run(*words, "--fresh") == 0
+    assert "case0 id 1:" in capsys.readouterr().err
+    assert run("bench", "report", *sorted(out.glob("*.json")), "--out", tmp_path / "report") == 0
+    text = (tmp_path / "report/report.md").read_text()
+    assert "| **disc 4** | 2 rounds |" in text
+    assert "| **disc 6** | 2 rounds |" in text
+    pictures = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert pictures == {"folder_rounds.png", "folder_cases.png", "folder_disc-4_worst.png", "folder_disc-6_worst.png"}
+    assert all(f"({name})" in text for name in pictures)
+
+
+@pytest.mark.usefixtures("peer")
+def test_messages(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data = write_folder(tmp_path / "data", 1)
+    assert run("bench", "folder", "--data", data, "--peer", "disk") == 2
+    assert "Did you mean disc" in " ".join(capsys.readouterr().err.split())
+    assert run("bench", "folder", "--data", tmp_path / "nowhere", "--peer", "disc") == 2
+    assert run("bench", "report", tmp_path / "nothing.json") == 2
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    assert run("bench", "report", tmp_path / "other.json") == 2
+    assert "none of the files" in " ".join(capsys.readouterr().err.split())
+    twice = ("--peer", "disc", "--peer", "disc:radius=4.0")
+    assert run("bench", "folder", "--data", data, "--out", tmp_path / "r", *twice) == 2
+    assert "two methods would write one file" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(InputError, match="options radius, fail_on"):
+        build_peer("disc:size=3")
+    with pytest.raises(InputError, match="option=value"):
+        build_peer("disc:3")
+    assert build_peer("disc:radius=2.5,fail_on=x") == Disc(2.5, "x")
+
+
+def test_failures_are_in_the_report(tmp_path: Path):
+    out = tmp_path / "fake_disc.json"
+    run_suite(fake_suite(2, broken=(0,)), Disc(), out)
+    (tmp_path / "foreign.json").write_text("[]")  # results/*.json may hold other things
+    written = write_report([out, tmp_path / "foreign.json"], tmp_path / "report", worst=2)
+    text = written[0].read_text()
+    assert "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):\n\n- disc 4: " in text
+    assert "- disc 4: case_00: OSError: disk on fire" in text
+    assert all(path.is_file() for path in written)
+
+
+@pytest.mark.usefixtures("peer")
+def test_a_run_in_which_everything_failed(tmp_path: Path, capsys: pytest.CaptureFixture):
+    data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
+    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 1, "--peer")
+    failing = (*words, "disc:radius=3,fail_on=case")
+    assert run(*failing) == 1
+    shown = capsys.readouterr()
+    message = "disc 3 finished no object; all 4 attempts failed, the first at case0 id 1: RuntimeError: this method has"
+    assert message in shown.err
+    assert "No object was finished by disc 3." in shown.out
+    assert "| method |" not in shown.out
+    assert run("bench", "report", out / "folder_disc-3.json", "--out", tmp_path / "report") == 0
+    shown = capsys.readouterr()
+    assert message in shown.err
+    text = (tmp_path / "report/report.md").read_text()
+    assert "- disc 3: case0 id 1: RuntimeError: this method has no idea" in text
+    assert not list((tmp_path / "report").glob("*.png"))
+    # Beside a method that works: tables of that one, errors of the other.
+    assert run(*failing, "--peer", "disc") == 1
+    shown = capsys.readouterr()
+    assert "| **disc 4** | 1 round |" in shown.out
+    assert "**disc 3**" not in shown.out
+    assert run("bench", "report", *sorted(out.glob("*.json")), "--out", tmp_path / "report") == 0
+    text = (tmp_path / "report/report.md").read_text()
+    assert "| **disc 4** | 1 round |" in text
+    assert "- disc 3: case0 id 1: RuntimeError" in text
+    assert run(*words, "disc:radius=5,fail_on=case0") == 0  # some objects are finished
+    capsys.readouterr()
+    assert run(*words, "disc:radius=6", "--smallest", 10**6) == 1
+    assert "disc 6 had nothing to do" in capsys.readouterr().err
+    assert run("bench", "report", out / "folder_disc-6.json", "--out", tmp_path / "report") == 2
+
+
+@pytest.mark.usefixtures("peer")
+def test_what_is_missing_is_said_before_the_first_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    data, out, weights = write_folder(tmp_path / "data", 1), tmp_path / "results", tmp_path / "weights"
+    weights.mkdir()
+    for module in ("transformers", "nnInteractive.inference.inference_session"):
+        monkeypatch.setitem(sys.modules, module, None)  # not installed
+
+    def said(*words: object) -> str:
+        assert run("bench", "folder", "--data", data, "--out", out, "--peer", "disc", *words) == 2
+        assert not out.exists()  # not even the method that could run
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "'sam' needs transformers" in said("--peer", f"sam:weights={weights}")
+    assert "'nninteractive' needs nnInteractive" in said("--peer", f"nninteractive:weights={weights}")
+    assert "no model" in said("--model", "limnet-tyni").lower()
+    assert "predictions:folder=FOLDER" in said("--peer", "predictions")
+    assert f"{tmp_path}/none" in said("--peer", f"predictions:folder={tmp_path}/none")
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    assert "'sam2-video' needs weights" in said("--peer", "sam2-video")
+    assert "is no folder" in said("--peer", "sam:weights=none")
+    check_ready(build_peer(f"sam:weights={weights}"))  # nothing is loaded yet
+    check_ready(build_peer(f"predictions:folder={weights}"))
+    check_ready(build_peer("random-walker"))
+
+
+def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Predictor] = []
+    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    run("bench", "table2", "--data", table_root(tmp_path / "data"), "--tau", 0.5)
+    assert [method.name for method in made] == ["limnet-tiny (paper) tau=1.0", "limnet-tiny (paper) tau=0.5"]
+    assert [predictor_config(method)["settings"]["tau"] for method in made] == [1.0, 0.5]
+
+
+def test_view_shows_the_worst_slice(tmp_path: Path):
+    truth = labels(0) == 1
+    mask = truth.copy()
+    mask[4, 3:9, 3:6] = False
+    mask[1, 3, 3] = False
+    view = make_view(image(0), 0, truth, mask)
+    assert view.slice == 4
+    assert (view.truth & ~view.mask).sum() == 18
+    assert view.image.shape == view.truth.shape == view.mask.shape
+    assert view.image.dtype == np.uint8
+    assert view.aspect == 1.0
+    side = make_view(image(0), 1, truth, mask)
+    assert side.aspect == 3.0  # slices 3 mm apart are rows here
+    path = view_path(tmp_path / "r.json", "key", "case", "a/b lesion")
+    from benchmarks.core.views import write_view
+
+    write_view(path, view)
+    again = read_view(path)
+    assert again is not None
+    assert all(np.array_equal(a, b) for a, b in zip(view, again, strict=True))
+    assert read_view(tmp_path / "none.npz") is None
+    large = np.zeros((1, 900, 600), np.int16)
+    all_of_it = np.ones(large.shape, bool)
+    colour = Volume.from_array(np.zeros((1, 900, 600, 3), np.uint8))
+    assert max(make_view(Volume.from_array(large), 0, all_of_it, all_of_it).image.shape) <= LARGEST
+    assert make_view(colour, 0, all_of_it, all_of_it).image.shape[2] == 3
+
+
+def test_names_of_result_files():
+    assert result_path(Path("r"), "open", "limnet-tiny tau=1.0") == Path("r/open_limnet-tiny-tau=1.0.json")
+    assert result_path(Path("r"), "open", "../my model") == Path("r/open_my-model.json")
+    assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")
+
+
+def test_model_and_device_reach_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Predictor] = []
+    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    peers = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
+    words = [word for peer in peers for word in ("--peer", peer)]
+    data = write_folder(tmp_path / "data", 1)
+    run("bench", "folder", "--data", data, *words, "--model", "mine", "--accelerator", "gpu", "--precision", "fp32")
+    first, copied, interpolated, sam, walker = made
+    assert first.model == copied.model == "mine"  # type: ignore[attr-defined]
+    assert (copied.device, copied.precision) == ("cuda", "fp32")  # type: ignore[attr-defined]
+    assert interpolated == build_peer("shape-interpolation:model=other,precision=bf16,device=cuda")
+    assert (sam, walker) == (build_peer("sam"), build_peer("random-walker"))  # its own word holds; nothing to give
+    made.clear()
+    run("bench", "folder", "--data", data, "--peer", "nearest-copy")
+    assert made == [build_peer("nearest-copy")]
+
+
+def test_every_peer_can_be_made():
+    for name in PEERS:
+        peer = build_peer(name)
+        assert isinstance(peer, Predictor)
+        assert pickle.loads(pickle.dumps(peer)) == peer
+        assert config_hash(predictor_config(peer)) == config_hash(predictor_config(build_peer(name)))
+
+
+@pytest.mark.usefixtures("peer")
+def test_reports_keep_data_and_folders_apart(tmp_path: Path):
+    for name, count in (("a", 1), ("b", 2)):
+        data = write_folder(tmp_path / name, count)
+        words = ("bench", "folder", "--data", data, "--rounds", 1, "--peer", "disc")
+        assert run(*words, "--out", tmp_path / f"r{name}") == 0
+    assert run(*words, "--out", tmp_path / "q") == 0  # b once more
+    files = [tmp_path / folder / "folder_disc-4.json" for folder in ("ra", "rb", "q")]
+    written = write_report(files, tmp_path / "report", worst=1)
+    assert len({path.name for path in written}) == len(written) == 1 + 2 * 2 + 3
+    text = written[0].read_text()
+    assert "## Folder a" in text
+    assert "## Folder b" in text
+    assert "| **disc 4 (rb)** | 1 round |" in text
+    assert "| **disc 4 (q)** | 1 round |" in text
+    assert "cannot be compared" not in text
+    words = ("bench", "folder", "--data", tmp_path / "b", "--rounds", 1, "--peer", "disc:radius=3", "--per-group", 1)
+    assert run(*words, "--out", tmp_path / "rb") == 0
+    assert len(json.loads((tmp_path / "rb/folder_disc-3.json").read_text())["objects"]) == 2  # of one case
+    write_report([tmp_path / "rb/folder_disc-3.json", files[1]], tmp_path / "other", worst=1)
+    text = (tmp_path / "other/report.md").read_text()
+    assert "The methods did not finish the same objects" in text
+    assert "| objects |  | 2 | 2 | 4 |" in text
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--accelerator", "tpu"), "allowed are cpu, gpu and auto"),
+        (("--accelerator", "auto", "--devices", "-1"), "on the CPU give a number of processes"),
+        (("--jitter", "inf"), "give a distance of 0 mm or more"),
+        (("--threads", "-1"), "equal to 0"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture, words, message):
+    data = write_folder(tmp_path / "data", 1)
+    assert run("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", *words) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_called_by_a_number():
+    assert build_peer("predictions:folder=501").folder == "501"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("peer")
+def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
+    data = write_folder(tmp_path / "data", 1)
+    words = ("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", "--rounds")
+    path = tmp_path / "out" / "folder_disc-4.json"
+    shown, seen = [], []
+    for rounds in (3, 1, 3):
+        assert run(*words, rounds) == 0
+        seen.append(path.read_bytes())
+        header = json.loads(path.read_text())["header"]
+        shown.append(read_view(view_path(path, header["key"], "case0", "id 1")))
+    assert all(view is not None for view in shown)
+    assert (shown[0].mask == shown[2].mask).all()
+    assert shown[0].mask.shape != shown[1].mask.shape or (shown[0].mask != shown[1].mask).any()
+    others = sorted((tmp_path / "out").glob("folder_disc-4.????????.json"))
+    assert sorted(file.read_bytes() for file in others) == sorted(seen[:2]), "nothing is lost"
+    assert all(file.with_suffix(".csv").is_file() for file in others)
+    text = write_report([path, *others], tmp_path / "report", worst=1)[0].read_text()
+    assert all(f"**disc 4 ({file.stem})**" in text for file in (path, *others))
+    journal = tmp_path / "out" / "folder_disc-4.part0.jsonl"
+    journal.write_text(re.sub(r'"threads": \d+', '"threads": 77', journal.read_text(), count=4))
+    assert run(*words, 3) == 0
+    assert 77 in np.ravel(json.loads(path.read_text())["header"]["threads"])

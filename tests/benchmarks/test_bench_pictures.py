@@ -1,0 +1,289 @@
+"""Clicks to an IoU on pictures: the click rule and its counts against a slow reference, the suite on fakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.core.click_rounds import ClickRounds
+from benchmarks.core.click_tables import click_tables, clicks_to
+from benchmarks.core.published import published_clicks
+from benchmarks.core.registry import PEERS, PeerEntry, build_suite
+from benchmarks.core.report import markdown_tables, write_report
+from benchmarks.core.results import BenchResults
+from benchmarks.core.rounds import RoundRow, run_object
+from benchmarks.core.runner import run_suite
+from benchmarks.core.suite import SuiteOptions
+from limnet.cli import main
+from limnet.errors import InputError, MissingFileError
+from limnet.metrics.table import Table
+from limnet.volume import Volume
+from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
+from tests.helpers.fake_pictures import disc
+from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
+
+GROUPS = ("GrabCut", "Berkeley", "SBD", "DAVIS", "DAVIS-585 zero", "DAVIS-585 sp", "DAVIS-585 stm")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return picture_root(tmp_path_factory.mktemp("pictures"))
+
+
+def same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def slow_depth(region: np.ndarray, row: int, column: int) -> float:
+    """Squared distance of a pixel to the nearest one that is not in the region, outside of the picture included."""
+    height, width = region.shape
+    return min(
+        (row - r) ** 2 + (column - c) ** 2
+        for r in range(-1, height + 1)
+        for c in range(-1, width + 1)
+        if not (0 <= r < height and 0 <= c < width and region[r, c])
+    )
+
+
+def slow_clicks(
+    truth: np.ndarray, void: np.ndarray, mask: np.ndarray, click: Callable[..., np.ndarray], clicks: int, target: float
+) -> list[tuple[int, int, bool, float]]:
+    """The protocol pixel by pixel."""
+    found: list[tuple[int, int, bool, float]] = []
+    for _ in range(clicks):
+        best: dict[bool, tuple[float, int, int]] = {True: (0, 0, 0), False: (0, 0, 0)}
+        for kind in best:
+            region = (truth & ~mask if kind else mask & ~truth) & ~void
+            for row, column in np.argwhere(region).tolist():
+                depth = slow_depth(region, row, column)
+                if depth > best[kind][0] and all((row, column) != (r, c) for r, c, _, _ in found):
+                    best[kind] = (depth, row, column)
+        positive = best[True][0] > best[False][0]
+        _, row, column = best[positive]
+        mask = click((0, row, column), positive)[0]
+        counted = [(bool(t), bool(m)) for t, m, v in zip(truth.flat, mask.flat, void.flat, strict=True) if not v]
+        score = sum(t and m for t, m in counted) / sum(t or m for t, m in counted)
+        found.append((row, column, positive, score))
+        if score >= target:
+            break
+    return found
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_clicks_equal_a_slow_reference(start: bool):
+    shape = (14, 18)
+    truth = disc(6, 8, 5, shape) | disc(9, 13, 3, shape)
+    truth[0:2, 0:5] = True  # on the border of the picture, which is an edge
+    void = disc(10, 4, 3, shape)  # most of what the flawed mask has too much, and a little of the object
+    flawed = disc(10, 4, 4, shape)
+    volume = Volume.from_array(np.zeros((1, *shape, 3), np.uint8))
+    rounds = ClickRounds(9, 0.95, {"c": partial(same, flawed[None])} if start else {}, {"c": partial(same, void[None])})
+    rows = run_object(StartDisc(2.0), volume, truth[None], 0, rounds, case="c")
+    session = StartDiscSession((1, *shape), 0, 2.0)
+    if start:
+        session.start_from(flawed[None])
+    empty = np.zeros(shape, bool)
+    expected = slow_clicks(truth, void, flawed if start else empty, session.click, 9, 0.95)
+    assert [(*row.zyx[1:], row.positive) for row in rows if row.zyx] == [found[:3] for found in expected]
+    assert [row.iou for row in rows] == pytest.approx([found[3] for found in expected])
+    assert len(rows) > 4
+    assert {row.positive for row in rows} == {True, False}
+    assert [row.dice for row in rows] == pytest.approx([2 * f[3] / (1 + f[3]) for f in expected])
+
+
+def test_an_object_ends_at_the_target():
+    truth = disc(20, 28, 9)[None]
+
+    class Growing(StartDiscSession):
+        def click(self, zyx, positive):
+            self.radius += 1
+            return disc(20, 28, self.radius)[None]
+
+    class Method:
+        name = "growing"
+
+        def start(self, volume, axis):
+            return Growing(volume.shape, axis, 5)
+
+    def played(rounds: ClickRounds) -> list[RoundRow]:
+        return run_object(Method(), Volume.from_array(np.zeros((1, 40, 56))), truth, 0, rounds)
+
+    scores = [disc(20, 28, r).sum() / truth.sum() for r in (6, 7, 8, 9)]
+    assert [row.iou for row in played(ClickRounds(target=1.0))] == pytest.approx(scores)
+    assert len(played(ClickRounds(20, 0.9))) == next(i for i, s in enumerate(scores, 1) if s >= 0.9)
+    assert len(played(ClickRounds(2))) == 2
+    with pytest.raises(InputError, match=r"from 0\.9 to 1"):
+        ClickRounds(target=0.8)
+    with pytest.raises(InputError, match="at least 1"):
+        ClickRounds(0)
+    deep = Volume.from_array(np.zeros((2, 40, 56)))
+    with pytest.raises(InputError, match="one picture"):
+        run_object(Method(), deep, np.repeat(truth, 2, 0), 0, ClickRounds())
+    with pytest.raises(InputError, match="empty"):
+        run_object(Method(), Volume.from_array(np.zeros((1, 40, 56))), truth & False, 0, ClickRounds())
+
+
+def test_all_sets_beside_published_rows(root: Path, tmp_path: Path):
+    suite = build_suite("interaction2d", root, SuiteOptions())
+    results = run_suite(suite, StartDisc(5.0), tmp_path / "x.json")
+    assert results is not None
+    assert not results.errors
+    counts = {g: len([o for o in results.objects if o["group"] == g]) for g in results.groups}
+    assert counts == dict(zip(GROUPS, (3, 3, 2, 3, 12, 12, 12), strict=True))
+    assert "files" not in json.dumps(results.header["config"])
+    assert set(results.header["config"]["rounds"]) == {"class", "clicks", "target"}
+    assert results.quality == "iou"
+    curves = results.table.curves("iou", "SBD")
+    wanted = [next((i for i, v in enumerate(c, 1) if v >= 0.9), 20) for c in curves.values()]
+    assert clicks_to(results, 0.9, "SBD") == (2, np.mean(wanted), sum(max(c) < 0.9 for c in curves.values()))
+    assert results.summary()["SBD"]["noc@90"] == pytest.approx(np.mean(wanted))  # by IoU, not by Dice
+    text = markdown_tables([results])
+    columns = " | ".join((*published_clicks().columns, "DAVIS-585 stm"))
+    assert f"| NoC@85 | {columns} |" in text
+    assert f"| NoC@90 | {columns} |" in text
+    for method, quality, values in published_clicks().rows:
+        part = text.split(f"| NoC@{quality} |")[1].split("\n\n")[0]
+        line = next(x for x in part.splitlines() if x.startswith(f"| {method} (published) |"))
+        assert all(f"| {value:.2f} |" in line for value in values.values())
+    assert all(f"- {caveat}" in text for caveat in published_clicks().caveats)
+    written = write_report([tmp_path / "x.json"], tmp_path / "report", worst=2)
+    assert "mean IoU" not in written[0].read_text()  # it stands on the plot
+    assert all(path.stat().st_size > 3000 for path in written)
+
+
+def test_counts_of_clicks():
+    def results(curves: dict[str, list[float]]) -> BenchResults:
+        rows = [
+            {"case": case, "object": "object", "group": "GrabCut", "round": n, "iou": v, "dice": v, "compliance": 1.0}
+            for case, curve in curves.items()
+            for n, v in enumerate(curve, 1)
+        ]
+        objects = [{"case": case, "object": "object", "group": "GrabCut"} for case in curves]
+        header = {"scores": "clicks", "predictor": {"name": "m"}, "config": {"rounds": {"clicks": 20}}}
+        return BenchResults(header, Table(rows), objects, seconds=[[0.5]] * len(curves))
+
+    found = results({"a": [0.8, 0.86, 0.91], "b": [0.5] * 19 + [0.9], "c": [0.88] + [0.6] * 19})
+    assert clicks_to(found, 0.85, "GrabCut") == (3, pytest.approx((2 + 20 + 1) / 3), 0)
+    # reached with click 20 is no failure; never reached counts as 20 too
+    assert clicks_to(found, 0.90, "GrabCut") == (3, pytest.approx((3 + 20 + 20) / 3), 1)
+    text = click_tables([found])
+    assert "| **m** | 14.33 (1) |" in text
+    curve = [(0.8 + 0.5 + 0.88) / 3, (0.86 + 0.5 + 0.6) / 3, (0.91 + 0.5 + 0.6) / 3]
+    assert "| m | GrabCut | " + " | ".join(f"{v:.3f}" for v in curve) in text
+
+
+def test_undecided_pixels_and_starting_masks(root: Path):
+    suite = build_suite("interaction2d", root, SuiteOptions())
+    rounds = suite.rounds
+    assert isinstance(rounds, ClickRounds)
+    assert set(rounds.voids) == {c.name for c in suite.cases if c.name.startswith(("grabcut_", "berkeley_"))}
+    void = rounds.voids["grabcut_flower"]()
+    np.testing.assert_array_equal(void[0], disc(20, 28, 12) & ~disc(20, 28, 9 + 0))
+    assert not rounds.voids["berkeley_113044"]().any()
+    assert len(rounds.starts) == 24
+    sp = rounds.starts["davis585-sp_breakdance_x_00060_object1"]()
+    np.testing.assert_array_equal(sp[0], disc(20, 18, 10) | disc(20, 28, 3))
+    stm = rounds.starts["davis585-stm_breakdance_x_00060_object1"]()
+    np.testing.assert_array_equal(stm[0], disc(20, 18, 10) & disc(16, 28, 20))
+    case = next(c for c in suite.cases if c.name == "grabcut_flower")
+
+    class Band:  # takes the whole band for object: right, since nobody decided
+        name = "band"
+
+        def start(self, volume, axis):
+            return self
+
+        def click(self, zyx, positive):
+            return disc(20, 28, 12)[None]
+
+    volume = case.read_image()
+    (row,) = run_object(Band(), volume, case.read_labels() == 1, 0, rounds, case=case.name)
+    assert row.iou == 1.0
+
+
+def test_parts_and_what_cannot_be_asked(root: Path, tmp_path: Path):
+    one = build_suite("interaction2d", root, SuiteOptions(parts=("davis585-sp", "sbd"), per_group=1))
+    assert one.name == "interaction2d-davis585-sp-sbd"
+    assert [c.name for c in one.cases] == ["sbd_2008_000008", "davis585-sp_bike-packing_00060_object1"]
+    assert build_suite("interaction2d", root / "GrabCut", SuiteOptions()).note.count("Berkeley") == 1
+    with pytest.raises(InputError, match="no part 'coco'; its parts are grabcut, berkeley"):
+        build_suite("interaction2d", root, SuiteOptions(parts=("coco",)))
+    with pytest.raises(InputError, match="leave --nsd"):
+        build_suite("interaction2d", root, SuiteOptions(jitter=2.0))
+    with pytest.raises(MissingFileError, match="grabcut in GrabCut"):
+        build_suite("interaction2d", tmp_path, SuiteOptions())
+    with pytest.raises(InputError, match="no split 'val2'"):
+        build_suite("interaction2d", root, SuiteOptions(split="val2"))
+    # a method that takes no mask to start from fails where there is one, and nowhere else
+    results = run_suite(one, Disc(), tmp_path / "x.json", views=False)
+    assert results is not None
+    assert results.groups == ["SBD"]
+    assert [e["case"] for e in results.errors] == ["davis585-sp_bike-packing_00060_object1"]
+    assert "no mask to start from" in results.errors[0]["error"]
+
+
+def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Path):
+    own = tmp_path / "own"
+    build_berkeley(own)
+    with pytest.raises(MissingFileError, match=r"The folder itself could be berkeley: .* --part berkeley"):
+        build_suite("interaction2d", own, SuiteOptions())
+    assert len(build_suite("interaction2d", own, SuiteOptions(parts=("berkeley",))).cases) == 3
+    assert len(build_suite("interaction2d", root / "Berkeley", SuiteOptions()).cases) == 3  # by its name
+    build_grabcut(own / "GrabCut")
+    beside = build_suite("interaction2d", own, SuiteOptions())
+    assert {case.name.split("_")[0] for case in beside.cases} == {"grabcut"}
+    assert "published: GrabCut 3 of 50. Not measured, for lack of data: Berkeley" in beside.note
+
+
+def test_from_the_command_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(PEERS, "disc", PeerEntry("tests.helpers.bench", "Disc", "a disc"))
+
+    def run(*words: object) -> int:
+        with pytest.raises(SystemExit) as end:
+            main([str(w) for w in ("bench", *words)])
+        return int(end.value.code or 0)
+
+    common = ("--data", root, "--peer", "disc:radius=6", "--out", tmp_path)
+    assert run("interaction2d", *common, "--part", "grabcut", "--rounds", 7, "--target", 1) == 0
+    shown = capsys.readouterr()
+    assert "| NoC@90 | GrabCut |" in shown.out
+    found = json.loads((tmp_path / "interaction2d-grabcut_disc-6.json").read_text())
+    assert found["header"]["config"]["rounds"] == {"class": "ClickRounds", "clicks": 7, "target": 1.0}
+    assert len(found["objects"][0]["clicks"]) == 7
+    assert f"grabcut_banana object: {found['rows'][0]['iou']:.3f}" in shown.err
+    assert run("folder", *common, "--way", "zoom") == 2
+    assert run("folder", *common, "--part", "grabcut") == 2
+
+
+def test_a_killed_run_goes_on(root: Path, tmp_path: Path):
+    def suite():
+        return build_suite("interaction2d", root, SuiteOptions(per_group=1, rounds=6))
+
+    def kill(record: dict) -> None:
+        if record["case"].startswith("sbd_"):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "x.json"
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite(), StartDisc(), out, views=False, progress=kill)
+    seen: list[dict] = []
+    run_suite(suite(), StartDisc(), out, views=False, progress=seen.append)
+    assert not any(r["case"].startswith(("grabcut_", "berkeley_")) for r in seen)
+    run_suite(suite(), StartDisc(), tmp_path / "fresh.json", views=False)
+    assert out.with_suffix(".csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_other_suites_stay_with_dice(tmp_path: Path):
+    results = run_suite(fake_suite(1), Disc(), tmp_path / "x.json", views=False)
+    assert results is not None
+    assert results.quality == "dice"
+    assert results.summary()["all"]["dice@1"] == results.curve()[0]
+    assert "iou" not in results.table.columns

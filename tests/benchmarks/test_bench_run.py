@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from benchmarks.core.distributed import patient
+from benchmarks.core.journal import read_journals
+from benchmarks.core.limnet_predictor import LimnetPredictor
+from benchmarks.core.protocol import predictor_config
+from benchmarks.core.registry import build_suite
+from benchmarks.core.results import read_results
+from benchmarks.core.rounds import RobotRounds, object_seed, run_object
+from benchmarks.core.runner import run_suite
+from benchmarks.core.suite import SuiteOptions
+from limnet.datasets.objects import ObjectChoice, evenly_spread, iter_objects
+from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.volume import Volume
+from tests.helpers import fake_coco_lvis, fake_cvpr25
+from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels
+from tests.helpers.picture_root import StartDisc, picture_root
+from tests.helpers.table_root import table_root
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_objects_of_a_case():
+    things = list(iter_objects(fake_case(0), smallest=20))
+    assert [(t.object, t.group, int(t.mask.sum())) for t in things] == [
+        ("organ", "organ", 6 * 8 * 10),
+        ("lesion 1", "lesion", 3 * 5 * 5),
+        ("lesion 2", "lesion", 4 * 6 * 6),
+    ]
+    assert [t.object for t in iter_objects(fake_case(0), smallest=1, components=())] == ["organ", "lesion", "speck"]
+    assert [t.object for t in iter_objects(fake_case(0), smallest=20, per_case=2)] == ["organ", "lesion 2"]
+    whole = next(iter_objects(fake_case(0), merge={"all": (1, 2, 9)}, axis=2, group="g"))
+    assert (whole.object, whole.group, whole.axis) == ("all", "g", 2)
+    assert np.array_equal(whole.mask, np.isin(labels(0), (1, 2)))
+    assert evenly_spread(10, 4) == [0, 3, 6, 9]
+    assert evenly_spread(2, 5) == [0, 1]
+    assert evenly_spread(0, 5) == []
+    with pytest.raises(InputError, match="per_case"):
+        list(iter_objects(fake_case(0), per_case=0))
+    thick = ObjectChoice(smallest=20, axis=None)
+    for shape, spacing, axis in (((6, 24, 24), (1.0, 3.0, 1.0), 1), ((1, 24, 24), (0.1, 1.0, 1.0), 0)):
+        volume = Volume.from_array(np.zeros(shape), spacing)
+        assert {t.axis for t in thick.objects(fake_case(0), volume)} == {axis}
+
+
+def test_rounds_follow_the_robot_user():
+    volume, truth = image(0), labels(0) == 1
+    rows = run_object(Disc(), volume, truth, 0, 4)
+    assert [row.round for row in rows] == [1, 2, 3, 4]
+    assert rows[0].zyx is not None
+    assert truth[rows[0].zyx]
+    assert rows[0].positive
+    session, mask = DiscSession(volume.shape, 0, 4.0), None
+    for row in rows:  # the clicks repeated by hand give the numbers of the rows
+        assert row.zyx is not None
+        if mask is not None:
+            assert truth[row.zyx] != mask[row.zyx]  # every later click corrects an error
+            assert row.positive == truth[row.zyx]
+        mask = session.click(row.zyx, bool(row.positive))
+        assert row.dice == pytest.approx(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    obeyed = [mask[row.zyx] == row.positive for row in rows if row.zyx is not None and mask is not None]
+    assert rows[-1].compliance == sum(obeyed) / 4  # a later disc may take an earlier click with it
+    dice = [row.dice for row in rows]
+    assert [row.lost for row in rows] == [False, *(b < a - 0.02 for a, b in itertools.pairwise(dice))]
+    assert any(row.lost for row in rows)
+    assert "nsd" not in rows[0].values()
+
+
+def test_surface_dice_at_a_tolerance(monkeypatch):
+    def stand_in(mask, truth, spacing, tolerance):
+        assert mask.shape == truth.shape
+        return sum(spacing) + tolerance
+
+    monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", stand_in)
+    rows = run_object(Disc(), image(0), labels(0) == 1, 0, RobotRounds(1, nsd_mm=1.5))
+    assert rows[0].values()["nsd"] == 6.5
+
+
+def test_an_object_that_is_right_takes_no_more_clicks():
+    class Perfect:
+        name = "perfect"
+
+        def start(self, volume: Volume, axis: int):
+            return self
+
+        def click(self, zyx, positive):
+            return labels(0) == 1
+
+    rows = run_object(Perfect(), image(0), labels(0) == 1, 0, 6)
+    assert [(row.round, row.dice) for row in rows] == [(1, 1.0)]
+
+
+def test_what_cannot_be_played():
+    with pytest.raises(InputError, match="nothing to click"):
+        run_object(Disc(), image(0), np.zeros((6, 24, 24), bool))
+    with pytest.raises(InputError, match="one grid"):
+        run_object(Disc(), image(0), np.ones((6, 24, 23), bool))
+
+    class Wrong:
+        name = "wrong"
+
+        def start(self, volume, axis):
+            return self
+
+        def click(self, zyx, positive):
+            return np.zeros((1, 2), bool)
+
+    with pytest.raises(InputError, match="bool mask of shape"):
+        run_object(Wrong(), image(0), labels(0) == 1)
+    with pytest.raises(InputError, match="at least 1"):
+        RobotRounds(0)
+
+
+def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "fake.json"
+    seen: list[dict] = []
+    first = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
+    assert first is not None
+    assert [(o["case"], o["object"]) for o in first.objects] == [
+        (c, o) for c in ("case_00", "case_01") for o in ("lesion 1", "lesion 2", "organ")
+    ]
+    assert [r["type"] for r in seen] == ["object"] * 3 + ["case"] + ["object"] * 3 + ["case"]
+    read = read_results(out)
+    assert read.table == first.table
+    assert read.header["suite"] == "fake"
+    for field in (
+        "command",
+        "key",
+        "commit",
+        "packages",
+        "machine",
+        "threads",
+        "predictor",
+        "config",
+        "limnet",
+        "data",
+    ):
+        assert field in read.header
+    assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,dice_slices,lost\n")
+    again: list[dict] = []
+    run_suite(fake_suite(3), Disc(), out, progress=again.append)  # one case more: only that one is run
+    assert {r["case"] for r in again} == {"case_02"}
+    other: list[dict] = []
+    run_suite(fake_suite(3), Disc(5.0), out, progress=other.append)  # another configuration: everything
+    assert len(other) == 12
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    out = tmp_path / "fake.json"
+
+    class Killed(Exception):
+        pass
+
+    def kill(record: dict) -> None:
+        if record["object"] == "lesion 1" and record["case"] == "case_01":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(fake_suite(2), Disc(), out, progress=kill)
+    assert not out.exists()
+    journal = tmp_path / "fake.part0.jsonl"
+    with open(journal, "ab") as file:
+        file.write(b'{"type": "object", "case": "case_01", "obj')  # cut short by the crash
+    seen: list[dict] = []
+    results = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
+    assert [(r["case"], r["object"]) for r in seen if r["type"] == "object"] == [("case_01", "lesion 2")]
+    fresh = run_suite(fake_suite(2), Disc(), tmp_path / "fresh.json")
+    assert results is not None
+    assert fresh is not None
+    assert results.table == fresh.table
+    assert (tmp_path / "fake.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_failures_are_recorded_and_tried_again(tmp_path):
+    out = tmp_path / "fake.json"
+    # The configuration is the same for the failing method, as after mending what made it fail.
+    failing, mended = Disc(fail_on="case_00 lesion 2"), Disc()
+    object.__setattr__(mended, "describe", lambda: {"disc": 1})
+    object.__setattr__(failing, "describe", lambda: {"disc": 1})
+    results = run_suite(fake_suite(3, broken=(1,)), failing, out)
+    assert results is not None
+    assert results.errors == [
+        {"case": "case_00", "object": "lesion 2", "error": "RuntimeError: this method has no idea"},
+        {"case": "case_01", "object": "", "error": "OSError: disk on fire"},
+    ]
+    assert len(results.objects) == 5
+    assert read_results(out).errors == results.errors
+    repaired = run_suite(fake_suite(3), mended, out)
+    assert repaired is not None
+    assert not repaired.errors
+    assert len(repaired.objects) == 9
+
+
+def test_unusable_suites(tmp_path):
+    with pytest.raises(InputError, match="no cases"):
+        run_suite(fake_suite(0), Disc(), tmp_path / "x.json")
+    twice = fake_suite(1)
+    with pytest.raises(InputError, match="unique"):
+        run_suite(type(twice)("f", "F", [*twice.cases, *twice.cases]), Disc(), tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"\.json"):
+        run_suite(twice, Disc(), tmp_path / "x.txt")
+    with pytest.raises(MissingFileError):
+        read_results(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(FileFormatError, match="no result"):
+        read_results(tmp_path / "other.json")
+
+
+def test_predictor_config_decides_the_key():
+    assert predictor_config(Disc()) == {"class": "Disc", "radius": 4.0, "fail_on": "", "name": "disc 4"}
+    assert predictor_config(Disc(3.0)) != predictor_config(Disc())
+    with pytest.raises(InputError, match="unknown settings"):
+        LimnetPredictor(settings={"tua": 1.0})
+    one = LimnetPredictor(tau=1.0, scope="volume")
+    assert one.name == "limnet-tiny scope=volume tau=1.0"
+    assert pickle.loads(pickle.dumps(one)) == one
+    for tau in (None, 0.5):  # a suite's variant stays what it is beside a tau for all
+        off = LimnetPredictor(tau=tau, settings={"tau": 1.0})
+        assert off.name == "limnet-tiny tau=1.0"
+        assert off.describe()["settings"]["tau"] == 1.0
+    assert object_seed("a", "b") != object_seed("b", "a")
+
+
+SCRIPT = """
+import atexit
+import json
+import os
+import sys
+from pathlib import Path
+from torch import distributed
+from benchmarks.core.registry import build_suite
+from benchmarks.core.runner import run_suite
+from benchmarks.core.suite import SuiteOptions
+from tests.helpers.bench import Boxer, Disc, fake_suite
+from tests.helpers.picture_root import StartDisc
+# registered first, so called last: what is left of the process group when the interpreter ends
+left = Path(sys.argv[2]).with_name(f"group_left_{os.environ['RANK']}")
+atexit.register(lambda: left.write_text(str(distributed.is_initialized())))
+trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
+run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.argv[1]), trainer=trainer)
+# more processes than cases: one of them has nothing to do
+run_suite(fake_suite(1), Disc(), Path(sys.argv[2]), trainer=trainer)
+# clicks on pictures, some from flawed masks
+suite = build_suite("interaction2d", Path(sys.argv[3]), SuiteOptions(per_group=3, rounds=8))
+run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[4]), trainer=trainer, views=False)
+# tables and data sets
+for out, name, data, options in json.loads(sys.argv[5]):
+    suite = build_suite(name, Path(data), SuiteOptions(**options))
+    method = Boxer() if name == "cvpr25" else Disc(3.0)
+    run_suite(suite, method, Path(out), trainer=trainer, views=False)
+"""
+TABLES = ("table1", "table2", "table4", "table5", "table6")
+
+
+def test_processes_wait_long_for_each_other(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def start(backend=None, **given):
+        asked.append({"backend": backend, **given})
+        raise Asked
+
+    asked: list[dict] = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", start)
+    trainer = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true"}
+    # Lightning's launcher leaves the place of this process in the environment, where later trainings would find it
+    with mock.patch.dict(os.environ), pytest.raises(Asked):
+        run_suite(fake_suite(1), Disc(), tmp_path / "x.json", trainer={**trainer, "strategy": "ddp"})
+    own = DDPStrategy(timeout=timedelta(seconds=7))
+    with mock.patch.dict(os.environ), pytest.raises(Asked):
+        run_suite(fake_suite(1), Disc(), tmp_path / "x.json", trainer={**trainer, "strategy": own})
+    assert [call["timeout"] for call in asked] == [timedelta(days=7), timedelta(seconds=7)]
+    assert {call["backend"] for call in asked} == {"gloo"}
+    assert patient("ddp_find_unused_parameters_true") == "ddp_find_unused_parameters_true"
+
+
+def test_two_processes_give_the_results_of_one(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    two, few = tmp_path / "two.json", tmp_path / "few.json"
+    seen: list[dict] = []
+    run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
+    assert len(seen) == 4
+    pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
+    root, coco = table_root(tmp_path / "tables"), fake_coco_lvis.build(tmp_path / "coco")
+    few_rounds = {"rounds": 2, "per_group": 3}
+    plan: list[tuple[str, Path, dict]] = [(name, root, few_rounds) for name in TABLES]
+    plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
+    plan.append(("cvpr25", fake_cvpr25.build(tmp_path / "cvpr25"), {}))
+    jobs = [(str(tmp_path / f"{name}_two.json"), name, str(data), options) for name, data, options in plan]
+    places = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    command += [*(str(path) for path in (two, few, pictures, clicks)), json.dumps(jobs)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(tmp_path / f"group_left_{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
+    one = tmp_path / "one.json"
+    run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), one)
+    run_suite(fake_suite(1), Disc(), tmp_path / "few1.json")
+    assert two.with_suffix(".csv").read_bytes() == one.with_suffix(".csv").read_bytes()
+    assert few.with_suffix(".csv").read_bytes() == (tmp_path / "few1.csv").read_bytes()
+    suite = build_suite("interaction2d", pictures, SuiteOptions(per_group=3, rounds=8))
+    run_suite(suite, StartDisc(fail_on="berkeley_113044"), tmp_path / "clicks1.json", views=False)
+    assert clicks.with_suffix(".csv").read_bytes() == (tmp_path / "clicks1.csv").read_bytes()
+    left, right = json.loads((tmp_path / "clicks1.json").read_text()), json.loads(clicks.read_text())
+    assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
+    assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
+    assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
+    for name, data, options in plan:
+        suite = build_suite(name, data, SuiteOptions(**options))
+        alone = run_suite(suite, Boxer() if name == "cvpr25" else Disc(3.0), tmp_path / f"{name}.json")
+        assert alone is not None
+        assert alone.objects
+        assert not alone.errors
+        assert (tmp_path / f"{name}_two.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
+        left, right = (json.loads((tmp_path / f"{stem}.json").read_text()) for stem in (name, f"{name}_two"))
+        assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
+        assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
+    left, right = json.loads(one.read_text()), json.loads(two.read_text())
+    assert right["header"].pop("processes") == 2
+    assert left["header"].pop("processes") == 1
+    for part in ("rows", "objects", "errors", "summary"):
+        assert left[part] == right[part]
+        assert left[part]
+    assert left["header"]["key"] == right["header"]["key"]
+    assert left["header"]["commit"] == right["header"]["commit"]
+    # every object was run by exactly one process
+    ran = [(r["case"], r["object"]) for r in read_journals(two, left["header"]["key"]) if r["type"] == "object"]
+    assert len(ran) == len(set(ran)) == 5
+    assert (tmp_path / "two.part1.jsonl").read_text()

@@ -1,0 +1,66 @@
+"""Suites over several data sets of which some are missing, incomplete or damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.core.registry import build_suite
+from benchmarks.core.suite import SuiteOptions
+from benchmarks.suites.parts import Part, find_part
+from limnet.errors import MissingFileError
+from tests.helpers import fake_kits19, fake_msd
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    fake_kits19.build(tmp_path / "KiTS19", (0, 2, 7))
+    fake_msd.build(tmp_path, "Task06_Lung")
+    fake_msd.build(tmp_path, "Task10_Colon")
+    return tmp_path
+
+
+def names(root: Path) -> list[str]:
+    return [case.name for case in build_suite("table1", root, SuiteOptions()).cases]
+
+
+def test_a_missing_file_costs_one_case(root: Path):
+    whole = names(root)
+    lost = next(name for name in whole if name.startswith("lung"))
+    (root / "Task06_Lung" / "labelsTr" / f"{lost}.nii.gz").unlink()
+    with pytest.warns(UserWarning, match=f"1 of 9 cases in .*Task06_Lung lack .* left out: {lost}"):
+        assert names(root) == [name for name in whole if name != lost]
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"training": []}'])
+def test_a_folder_that_cannot_be_used_stops_no_other(root: Path, text: str | None):
+    path = root / "Task06_Lung" / "dataset.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.warns(UserWarning, match=r"msd-lung is not measured, its folder cannot be used: .*dataset\.json"):
+        suite = build_suite("table1", root, SuiteOptions())
+    assert {case.name.split("_")[0] for case in suite.cases} == {"case", "colon"}
+    there = "Cases that are there, of those published: kits19 2 of 42, msd-colon 4 of 26."
+    assert suite.note == f"{there} Not measured, as their folders cannot be used: msd-lung."
+    with pytest.raises(
+        MissingFileError, match=r"(?s)expected msd-lung in Task06_Lung.*cannot be used: .*dataset\.json"
+    ):
+        build_suite("table1", root, SuiteOptions(parts=("msd-lung",)))
+    with pytest.warns(UserWarning, match="msd-lung is not measured"):
+        assert find_part(root, Part("msd-lung", ("Task06_Lung",), "val")) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_part_without_a_folder_is_absent(root: Path):
+    assert find_part(root, Part("btcv", ("BTCV", "btcv"), "val")) is None
+    assert find_part(root, Part("msd-lung", ("elsewhere", "Task06_Lung"), "val")) is not None
+    inside = find_part(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
+    assert inside is not None
+    assert inside.root == root / "Task06_Lung"
+    assert find_part(root / "Task06_Lung", Part("msd-colon", ("Task10_Colon",), "val")) is None
+
+
+def test_the_root_itself_is_the_damaged_folder(root: Path):
+    (root / "Task06_Lung" / "dataset.json").unlink()
+    with pytest.warns(UserWarning, match=r"there is no dataset\.json"):
+        assert find_part(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val")) is None
