@@ -17,6 +17,9 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _PATCH_MM = 6.0  # half width of the neighbourhood that chooses a CT window
 _PATCH_PIXELS = (2, 16)
 
+Part = tuple[slice, slice]
+WHOLE: Part = slice(None), slice(None)
+
 
 class SliceView:
     """One volume seen along an axis. View order is (slice, row, column): that axis in front, the other two in order.
@@ -79,13 +82,13 @@ class SliceView:
         """Slice in raw units, float32 (H, W) or (H, W, 3); a fresh array, NaN and infinities as they are."""
         return self._stack[self.checked_index(index)].astype(np.float32)
 
-    def image(self, index: int) -> NDArray[np.float32]:
-        """Windowed slice, float32 (C, H, W) in [0, 1], contiguous; C is 1 or 3.
+    def image(self, index: int, part: Part = WHOLE) -> NDArray[np.float32]:
+        """Windowed slice or the rows and columns `part` of it, float32 (C, H, W) in [0, 1], contiguous; C is 1 or 3.
 
         NaN and -inf become 0, +inf becomes 1; a constant volume becomes zeros under the automatic window.
         """
         low, high = self.window
-        slab = self._stack[self.checked_index(index)]
+        slab = self._stack[self.checked_index(index)][part]
         precise = slab.dtype.itemsize > 4 or (slab.dtype.kind in "iu" and slab.dtype.itemsize == 4)
         scaled = slab.astype(np.float64 if precise else np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -97,9 +100,9 @@ class SliceView:
         planes = np.moveaxis(scaled, -1, 0) if self.volume.is_color else scaled[None]
         return np.ascontiguousarray(planes, dtype=np.float32)
 
-    def gray(self, index: int) -> NDArray[np.float32]:
-        """Windowed slice as one channel, float32 (1, H, W) in [0, 1]; colours by luminance."""
-        image = self.image(index)
+    def gray(self, index: int, part: Part = WHOLE) -> NDArray[np.float32]:
+        """Windowed slice or part as one channel, float32 (1, H, W) in [0, 1]; colours by luminance."""
+        image = self.image(index, part)
         if image.shape[0] == 1:
             return image
         return np.clip(np.tensordot(_LUMINANCE, image, axes=1), 0.0, 1.0)[None]

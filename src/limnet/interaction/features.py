@@ -64,7 +64,8 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 
 def window_pixels(view: SliceView, index: int, window: Window, channels: int) -> Tensor:
     """A window of slice `index`, (1, channels, size, size) in [0, 1]; grey slices are repeated for 3 channels."""
-    pixels = window.crop(view.gray(index) if channels == 1 else view.image(index))
+    part, moved = window.seen(view.shape)
+    pixels = moved.crop(view.gray(index, part) if channels == 1 else view.image(index, part))
     return pixels if pixels.shape[1] == channels else pixels.expand(1, channels, -1, -1)
 
 
@@ -91,17 +92,21 @@ class WindowEncoder:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
-    def image(self, view: SliceView, index: int, window: Window) -> Tensor:
-        """The window's pixels, (1, image_channels, size, size) in [0, 1]."""
+    def image(self, view: SliceView, index: int, *windows: Window) -> Tensor:
+        """Pixels of n windows of one size, (n, image_channels, size, size) in [0, 1]."""
         wanted = int(getattr(self.network, "image_channels", 3))
-        return window_pixels(view, index, window, wanted).to(self.device)
+        return torch.cat([window_pixels(view, index, window, wanted) for window in windows]).to(self.device)
 
-    def features(self, view: SliceView, index: int, window: Window) -> Features:
-        """Image features of one window of slice `index`."""
-        key = (self.key, self.bf16, view.axis, view.window, index, window)
+    def features(self, view: SliceView, index: int, *windows: Window) -> Features:
+        """Image features of n windows of slice `index`, computed as one batch and kept as one.
+
+        Windows alone and in a batch differ in the last bits: they are not taken for each other, so that features do not
+        depend on what was computed before.
+        """
+        key = (self.key, self.bf16, view.axis, view.window, index, windows)
 
         def compute() -> Features:
             with self.running():
-                return tuple(self.network.encode_image(self.image(view, index, window)))  # type: ignore[operator]
+                return tuple(self.network.encode_image(self.image(view, index, *windows)))  # type: ignore[operator]
 
         return self.cache.get(key, compute)

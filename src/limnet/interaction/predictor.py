@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -92,7 +91,7 @@ class SlicePredictor:
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
-            logits = self._look(view, index, window, prompts, base)
+            logits = self._look(view, index, [window], prompts, previous)
         result = window.paste(logits, base)
         for _ in range(_LOOKS - 1):
             found = join(mask_box(result > 0.5), marked)
@@ -102,7 +101,7 @@ class SlicePredictor:
             if closer == window or _similar(closer, window, found):
                 break
             window = closer
-            result = window.paste(self._look(view, index, window, prompts, result), result)
+            result = window.paste(self._look(view, index, [window], prompts, result), result)
         if previous is None:
             return result
         return settle_negative_click(previous, result, prompts, nearest is not None and nearest.surely)
@@ -120,7 +119,8 @@ class SlicePredictor:
             return []
         base = np.zeros(view.shape, np.float32) if previous is None else previous
         windows = self._scales(view, marked)
-        return [window.paste(self._look(view, index, window, prompts, base), base) for window in windows]
+        answers = self._look(view, index, windows, prompts, previous)
+        return [window.paste(logits, base) for window, logits in zip(windows, answers.split(1), strict=True)]
 
     def _scales(self, view: SliceView, marked: tuple[int, int, int, int]) -> list[Window]:
         """Windows around what is marked, of `FIRST_SCALES`."""
@@ -132,22 +132,24 @@ class SlicePredictor:
         return windows[:1] + [w for w in windows[1:] if max(w.height, w.width) >= FINEST * w.size]
 
     def _look(
-        self, view: SliceView, index: int, window: Window, prompts: Sequence[Prompt2D], previous: NDArray[np.float32]
+        self,
+        view: SliceView,
+        index: int,
+        windows: Sequence[Window],
+        prompts: Sequence[Prompt2D],
+        previous: NDArray[np.float32] | None,
     ) -> Tensor:
-        """Logits (1, 1, size, size) of one window."""
-        transform = WindowTransform.of(window.bounds, (window.size, window.size))
-        maps = guidance_maps(
-            prompts,
-            (window.size, window.size),
-            self.channels,
-            self.click_radius,
-            transform,
-        )
-        tensor = torch.from_numpy(maps)[None]
-        tensor[:, self.channels.index("previous")] = window.crop(previous, edge=False)[:, 0]
-        features = self.encoder.features(view, index, window)
+        """Logits (n, 1, size, size) of n windows, computed as one batch."""
+        size = (self.size, self.size)
+        transforms = [WindowTransform.of(window.bounds, size) for window in windows]
+        drawn = [guidance_maps(prompts, size, self.channels, self.click_radius, t) for t in transforms]
+        maps = torch.from_numpy(np.stack(drawn))
+        if previous is not None:
+            shown = torch.cat([window.crop(previous, edge=False) for window in windows])
+            maps[:, self.channels.index("previous")] = shown[:, 0]
+        features = self.encoder.features(view, index, *windows)
         with self.encoder.running():
-            logits: Tensor = self.network.decode(features, tensor.to(self.encoder.device))["instances"]  # type: ignore[operator]
+            logits: Tensor = self.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
 
     def _look_at_scale(
@@ -163,7 +165,7 @@ class SlicePredictor:
         centre, least = _place(marked, view.spacing)
         side = max(suited.height * view.spacing[0], suited.width * view.spacing[1], least)
         window = window_of_side(side, centre, view.shape, view.spacing, self.size)
-        return window, self._look(view, index, window, prompts, np.zeros(view.shape, np.float32))
+        return window, self._look(view, index, [window], prompts, None)
 
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
@@ -188,13 +190,12 @@ class SlicePredictor:
     ) -> tuple[float, Window, Tensor]:
         """Contrast (0 to 1), window and logits of the answer that counts most among those of several windows."""
         nothing = np.zeros(view.shape, np.float32)
-        answers = [self._look(view, index, window, prompts, nothing) for window in windows]
-        masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers, strict=True)]
+        answers = self._look(view, index, windows, prompts, None)
+        masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers.split(1), strict=True)]
         support = [sum(agreement(mask, other) for other in masks) for mask in masks]
-        images = [self.encoder.image(view, index, window) for window in windows]
-        weight = [min(1.0, _contrast(*pair) / _CLEAR) for pair in zip(images, answers, strict=True)]
+        weight = np.minimum(1.0, _contrast(self.encoder.image(view, index, *windows), answers) / _CLEAR)
         best = int(np.argmax(np.multiply(support, weight)))
-        return weight[best], windows[best], answers[best]
+        return float(weight[best]), windows[best], answers[best : best + 1]
 
 
 def _place(marked: tuple[int, int, int, int], spacing: Sequence[float]) -> tuple[tuple[float, float], float]:
@@ -203,22 +204,32 @@ def _place(marked: tuple[int, int, int, int], spacing: Sequence[float]) -> tuple
     return centre, 2.0 * max(marked[1] - marked[0], marked[3] - marked[2]) * max(spacing)
 
 
-def _contrast(image: Tensor, logits: Tensor) -> float:
+def _contrast(images: Tensor, logits: Tensor) -> NDArray[np.float64]:
     """Difference of brightness between both sides of a mask's border, in standard deviations; 0 for an empty mask.
 
     Args:
-        image: (1, C, size, size) in [0, 1].
-        logits: (1, 1, size, size).
+        images: (n, C, size, size) in [0, 1].
+        logits: (n, 1, size, size).
+
+    Returns:
+        (n,), one for every mask.
     """
-    reach = max(1, image.shape[-1] // 40)
-    mask = (logits > 0).float()
-    grown, shrunk = (functional.max_pool2d(m, 2 * reach + 1, 1, reach) for m in (mask, 1 - mask))
-    gray = image.float().mean(1, keepdim=True)
-    outside, inside = gray[(grown > 0) & (mask == 0)], gray[(shrunk > 0) & (mask > 0)]
-    if not len(outside) or not len(inside):
-        return 0.0
-    spread = inside.std(correction=0) + outside.std(correction=0) + 0.02
-    return float((inside.mean() - outside.mean()).abs() / spread)
+    reach = max(1, images.shape[-1] // 40)
+    masks = (logits[:, 0] > 0).cpu().numpy()
+    grays = images.float().mean(1).cpu().numpy()
+    result = np.zeros(len(masks))
+    for i, (gray, mask) in enumerate(zip(grays, masks, strict=True)):
+        outside, inside = gray[_grown(mask, reach) & ~mask], gray[_grown(~mask, reach) & mask]
+        if len(outside) and len(inside):
+            result[i] = abs(inside.mean() - outside.mean()) / (inside.std() + outside.std() + 0.02)
+    return result
+
+
+def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Pixels (H, W) at most `reach` rows and columns from those of a mask."""
+    from scipy.ndimage import maximum_filter
+
+    return np.asarray(maximum_filter(mask, 2 * reach + 1, mode="constant"))
 
 
 def _similar(closer: Window, window: Window, focus: tuple[int, int, int, int]) -> bool:

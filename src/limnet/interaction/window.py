@@ -63,6 +63,15 @@ class Window:
             corner.append(max(min(low, first - margin), last + margin - extent) if fits else low)
         return replace(self, top=corner[0], left=corner[1])
 
+    def seen(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Window]:
+        """Rows and columns of a slice (H, W) that the window shows, and the window as it lies on that part alone."""
+        (top, bottom), (left, right) = (
+            (max(low, 0), min(low + extent, pixels))
+            for low, extent, pixels in zip(self.bounds[:2], self.bounds[2:], shape, strict=True)
+        )
+        part = slice(top, bottom), slice(left, right)
+        return part, replace(self, top=self.top - top, left=self.left - left)
+
     def crop(self, array: NDArray[np.float32], edge: bool = True) -> Tensor:
         """Cut out and resample.
 
