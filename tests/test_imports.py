@@ -97,11 +97,15 @@ def is_training_side(module: str) -> bool:
     return parts[-1] in ("module", "corruption_transforms") or parts[-1].endswith("_module")
 
 
+COMMANDS = [f"limnet.commands.{name}" for name in ("train", "data")]
+COMMANDS += ["limnet.evaluation", "limnet.evaluation_report"]  # what `limnet evaluate` runs, with metrics
+
+
 def test_only_the_training_side_imports_the_training_side():
     wrong = []
     for path in SOURCE.rglob("*.py"):
         name = "limnet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        if is_training_side(name) or name in ("limnet.commands.train", "limnet.commands.data"):
+        if is_training_side(name) or name in COMMANDS:
             continue
         for used in imports_of(path):
             if used.split(".")[0] in TRAINING_ONLY or (used.startswith("limnet.") and is_training_side(used)):

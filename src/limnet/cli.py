@@ -1,4 +1,4 @@
-"""The command line: `limnet segment | view | demo | zoo | convert | data | bench | run`.
+"""The command line: `limnet segment | view | serve | evaluate | demo | zoo | convert | data | bench | run`.
 
 Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
 2 something in the command or the input is wrong, 130 cancelled.
@@ -17,6 +17,7 @@ from limnet.commands.bench import bench
 from limnet.commands.convert import convert_app
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
+from limnet.commands.evaluate import evaluate
 from limnet.commands.guard import GuardedGroup
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
@@ -36,6 +37,7 @@ app.command(cls=OrderedCommand)(segment)
 app.command()(view)
 app.command()(demo)
 app.command()(serve)
+app.command()(evaluate)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")

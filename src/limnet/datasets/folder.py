@@ -32,7 +32,7 @@ from limnet.errors import FileFormatError, InputError, MissingFileError
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "annotations")
 _MASK_ENDING = re.compile(r"[-_. ](masks?|labels?|seg|segmentation|gt|annotation)$", re.IGNORECASE)
-_IMAGE_ENDING = re.compile(r"[-_. ](image|img)$", re.IGNORECASE)
+_IMAGE_ENDING = re.compile(r"([-_. ](image|img)|_0000)$", re.IGNORECASE)  # _0000: the first channel, in nnU-Net
 _SLICE_ENDING = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 
 
@@ -67,7 +67,7 @@ class FolderDataset(PairedDataset):
     def find(self) -> None:
         """Match images and masks by name."""
         images, masks = self._files(IMAGE_FOLDERS), self._files(MASK_FOLDERS)
-        matched = _match(images, masks, self.root)
+        matched = match_by_name(images, masks, self.root)
         blurred = [masks[mask].name for _, mask in matched if image_suffix(masks[mask]) in (".jpg", ".jpeg")]
         if blurred:
             raise FileFormatError(
@@ -172,8 +172,18 @@ class FolderDataModule(CaseDataModule):
     dataset_class = FolderDataset
 
 
-def _match(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[tuple[str, str]]:
-    """(stem of the image, stem of its mask) for every image."""
+def match_by_name(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[tuple[str, str]]:
+    """(name of the image, name of its mask) for every image; one of the two may carry an ending, see the module.
+
+    Args:
+        images: Files by name, the suffix left out.
+        masks: Likewise.
+        root: Where they are, for messages.
+
+    Raises:
+        MissingFileError: an image or mask without a partner; the message names it.
+        FileFormatError: an image with two masks.
+    """
     plain = {_IMAGE_ENDING.sub("", stem): stem for stem in images}
     found: dict[str, str] = {}
     lone = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,14 @@ def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: M
 
 
 def read_segments(path: Path, volume: Volume) -> list[Segment]:
+    """All objects in a file at once; see `iter_segments`."""
+    return list(iter_segments(path, volume))
+
+
+def iter_segments(path: Path, volume: Volume) -> Iterator[Segment]:
     """The objects in a file, on the grid of a volume: DICOM SEG, RTSTRUCT, or a label map of any format.
+
+    Masks of a label map are made one at a time: a map of a hundred organs would fill the memory.
 
     Names of a label map come from the JSON file that `case.save_labels` writes beside it.
 
@@ -109,10 +117,11 @@ def read_segments(path: Path, volume: Volume) -> list[Segment]:
 
     found = read_dicom_segments(path, volume)
     if found is not None:
-        return found
+        yield from found
+        return
     labels, names = read_labels(path, volume), _names(path)
-    numbers = [int(number) for number in np.unique(labels) if number != 0]
-    return [Segment(number, names.get(number, f"label {number}"), labels == number) for number in numbers]
+    for number in (int(number) for number in np.unique(labels) if number != 0):
+        yield Segment(number, names.get(number, f"label {number}"), labels == number)
 
 
 def read_dicom_segments(path: Path, volume: Volume) -> list[Segment] | None:
