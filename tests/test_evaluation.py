@@ -125,6 +125,8 @@ def test_tables(study: Path, model: StepModel, tmp_path: Path) -> None:
     report = (out / "report.md").read_text()
     assert "| block | 2 | 0.889 ± 0.000 |" in report
     assert "3.00 ± 0.00 (2 never) |" in report
+    assert "| b | block | 3 | 0.889 |" in report
+    assert " | 3 | 3 | >3 | " in report
     assert f"| all | 4 | {(16 / 18 + 1) / 2:.3f} ± 0.000 |" in report  # both images are alike: no error
     assert f"| cube | {2 / 3:.3f} ± 0.000 | {12 / 14:.3f} ± 0.000 | 1.000 ± 0.000 |" in report
 

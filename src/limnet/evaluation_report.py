@@ -108,6 +108,11 @@ def _report(
         missed = sum(max(curves[i]) < int(column[3:]) / 100 for i in group)
         return mean(group, values, 2) + (f" ({missed} never)" if missed else "")
 
+    def entry(i: int, column: str) -> str:
+        if not column.startswith("noc"):
+            return f"{objects[i][column]:.{2 if column == 'seconds' else 3}f}"
+        return f">{plan.rounds}" if max(curves[i]) < int(column[3:]) / 100 else f"{objects[i][column]:.0f}"
+
     seeds = f", {plan.seeds} seeds, clicks up to {plan.jitter:g} mm off the middle" if plan.jitter else ""
     parts = [
         "# limnet evaluate",
@@ -132,9 +137,8 @@ def _report(
         _table(
             ["image", "object", "clicks", *(titles[c] for c in columns)],
             [
-                [str(row["case"]), str(row["object"]), str(row["round"])]
-                + [f"{row[c]:.{0 if c.startswith('noc') else 2 if c == 'seconds' else 3}f}" for c in columns]
-                for row in objects
+                [str(row["case"]), str(row["object"]), str(row["round"])] + [entry(i, c) for c in columns]
+                for i, row in enumerate(objects)
             ],
         ),
     ]
