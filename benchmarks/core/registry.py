@@ -117,6 +117,7 @@ ANALYSES: dict[str, AnalysisEntry] = {
     "suggest": AnalysisEntry("benchmarks.analyses.suggest", "correcting the suggested slice"),
     "calibration": AnalysisEntry("benchmarks.analyses.calibration", "the quality network's values beside the truth"),
     "border": AnalysisEntry("benchmarks.analyses.border", "clicks near the border of the image"),
+    "tools": AnalysisEntry("benchmarks.analyses.tools", "every tool of the viewer before and after: which one hurts"),
     "corruption-figure": AnalysisEntry("benchmarks.analyses.corruption_figure", "picture of the six kinds of defects"),
     "cost": AnalysisEntry("benchmarks.analyses.cost", "operations, time and memory by size of the slices"),
     "speed": AnalysisEntry("benchmarks.analyses.speed", "time and memory beside the references"),

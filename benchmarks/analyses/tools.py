@@ -1,7 +1,7 @@
 """No tool may hurt: Dice before and after every tool of the viewer, used on the error it is meant for.
 
-    python benchmarks/tools.py --data ROOT --split val --out tools.json
-    python benchmarks/tools.py --data ROOT --split val --out tools_new.json --against tools.json
+    limnet bench tools --data ROOT --split val --out tools.json
+    limnet bench tools --data ROOT --split val --out tools_new.json --against tools.json
 
 Every object gets one click in its middle. Then each tool by itself corrects that mask, as a careful person would:
 
