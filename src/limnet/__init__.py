@@ -15,6 +15,7 @@ True
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from limnet._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from limnet.notebook import view
     from limnet.prompts import Box, Click, Lasso, MaskPrompt, Scribble
     from limnet.segmenter import InteractiveSegmenter
+    from limnet.threads import use_threads
     from limnet.volume import Volume
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "Box": "limnet.prompts",
     "Lasso": "limnet.prompts",
     "MaskPrompt": "limnet.prompts",
+    "use_threads": "limnet.threads",
     "view": "limnet.notebook",
 }
 
@@ -48,6 +51,7 @@ __all__ = [
     "Scribble",
     "Volume",
     "__version__",
+    "use_threads",
     "view",
 ]
 
@@ -57,5 +61,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
+        if "ipykernel" in sys.modules and "torch" not in sys.modules:  # a notebook
+            from limnet.threads import use_threads
+
+            use_threads()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'limnet' has no attribute {name!r}; public names: {', '.join(__all__)}")

@@ -24,7 +24,7 @@ from limnet.commands.serve import serve
 from limnet.commands.train import RawCommand, run
 from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
-from limnet.threads import wait_passively
+from limnet.threads import use_threads
 
 app = typer.Typer(
     cls=GuardedGroup,
@@ -65,5 +65,5 @@ def options(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
-    wait_passively()
+    use_threads()
     app(list(sys.argv[1:] if argv is None else argv), prog_name="limnet")

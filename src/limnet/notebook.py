@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.errors import InputTypeError
+from limnet.threads import warn_of_spinning
 
 if TYPE_CHECKING:
     from limnet.case import Case
@@ -55,6 +56,9 @@ def view(case: Case, *, height: int = 720) -> View:
     Raises:
         InputTypeError: if that is no case.
         InputError: if the volume is too large for a browser.
+
+    Warns:
+        UserWarning: if the threads of torch spin while they wait, since it was loaded before limnet.
     """
     from limnet.case import Case
 
@@ -63,6 +67,7 @@ def view(case: Case, *, height: int = 720) -> View:
             f"a case is shown, got {type(case).__name__}: open one with InteractiveSegmenter.from_pretrained(...)"
             ".open(volume)"
         )
+    warn_of_spinning()
     server, running = _server()
     opened = server.workspace.adopt(case)
     server.screen(opened)  # refuses what a browser cannot hold

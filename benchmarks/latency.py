@@ -1,0 +1,484 @@
+"""How long a person waits, on volumes of the size scanners give: first answer, rounds, corrections, memory.
+
+    python benchmarks/latency.py --volume ct --objects 2 --quick                 # under two minutes
+    python benchmarks/latency.py --volume ct,large,deep --against ../before/src  # beside another version of limnet
+    python benchmarks/latency.py --volume ct --threads 1,2 --precision fp32,bf16 --busy 0,1,2
+    python benchmarks/latency.py --peers                                         # networks of other tools
+
+Volumes are made from the demo's CT: `ct` 336 x 404 x 488 voxels of 1.0 x 0.75 x 0.75 mm, `large` 1000 x 512 x 512 of
+0.5 mm (mirrored where the body ends), `deep` the same kidney in 128 to 1024 slices. `head` and `thorax` are open
+volumes of `--data ROOT`, the thorax at 0.75 mm. A robot clicks: in the middle of the object on its largest slice, then
+in the middle of the largest error on the worst slice. The first answer is the first time `on_update` tells of the
+clicked slice. Every version, number of threads and precision has a process of its own; versions take turns object by
+object, the one that is not at work stopped. The first object of a process is the cold one. Rows are kept in
+latency.json: later runs add theirs, and replace those of the same measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+DEPTHS = (128, 256, 512, 1024)
+OPEN_VOLUMES = {  # file below the root, spacing to resample to, structures
+    "head": (
+        "val/vxm_brain_t1.npz",
+        (1.0, 1.0, 1.0),
+        ("left thalamus", "left putamen", "brain stem", "left hippocampus", "right cerebellum cortex"),
+    ),
+    "thorax": (
+        "train/ts_ct_thorax.npz",
+        (1.0, 0.75, 0.75),
+        ("heart", "pulmonary_artery", "vertebrae_T12", "aorta_true_lumen", "aorta_false_lumen"),
+    ),
+}
+CONFIG = ("version", "volume", "threads", "precision", "busy", "session")
+PARTS = (slice(0, 1), slice(1, None))  # of the rounds: the first, the corrections
+PEERS = ("nninteractive", "sam2-video", "ritm-h32", "xmem")
+DIE = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"  # with the process that started this one (Linux)
+SINGLE = 6  # first clicks on slices of the object in a fresh case, with a second click each
+
+
+# volumes
+
+
+def volume_names(text: str) -> list[str]:
+    """Names of a comma list; `deep` stands for all its depths."""
+    names = [n for name in text.split(",") for n in ([f"deep-{d}" for d in DEPTHS] if name == "deep" else [name])]
+    unknown = [n for n in names if n not in ("ct", "large", *OPEN_VOLUMES) and not n.startswith("deep-")]
+    if unknown:
+        raise SystemExit(f"volume {unknown[0]!r} is unknown; there are ct, large, deep, {', '.join(OPEN_VOLUMES)}")
+    return names
+
+
+def prepare(name: str, cache: Path, data: Path | None) -> Path:
+    """Folder with volume.npy, about.json and one file per structure (its box and voxels); made at the first call."""
+    folder = cache / name
+    if (folder / "about.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    image, masks, spacing = source(name, data)
+    wanted = OPEN_VOLUMES[name][1] if name in OPEN_VOLUMES else (0.5, 0.5, 0.5) if name == "large" else (1, 0.75, 0.75)
+    image = resampled(image, spacing, wanted)
+    masks = {key: resampled(255 * mask.astype(np.uint8), spacing, wanted) > 127 for key, mask in masks.items()}
+    if name == "large":
+        image, masks = fitted(image, (1000, 512, 512)), {k: fitted(m, (1000, 512, 512)) for k, m in masks.items()}
+    elif name.startswith("deep-"):
+        masks = {"left kidney": masks["left kidney"]}
+        depth, held = int(name[5:]), np.flatnonzero(masks["left kidney"].any((1, 2)))
+        first = int(held[0] + held[-1] + 1 - depth) // 2
+        indices = np.arange(first, first + depth)
+        mirrored = np.pad(np.arange(len(image)), len(image) * 2, mode="reflect")[indices + 2 * len(image)]
+        real = (indices >= 0) & (indices < len(image))
+        image, masks = image[mirrored], {"left kidney": masks["left kidney"][mirrored] & real[:, None, None]}
+    np.save(folder / "volume.npy", image.astype(np.int16))
+    for number, mask in enumerate(masks.values()):
+        corner, end = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))
+        box = tuple(slice(a, b + 1) for a, b in zip(corner, end, strict=True))
+        np.savez_compressed(folder / f"{number}.npz", corner=corner, voxels=mask[box])
+    modality = "MR" if name == "head" else "CT"
+    about = {"spacing": wanted, "shape": image.shape, "modality": modality, "objects": list(masks)}
+    (folder / "about.json").write_text(json.dumps(about))
+    return folder
+
+
+def source(name: str, data: Path | None) -> tuple[NDArray[Any], dict[str, NDArray[np.bool_]], Sequence[float]]:
+    """Image, masks and spacing that a volume is made from."""
+    if name in OPEN_VOLUMES:
+        if data is None:
+            raise SystemExit(f"volume {name} needs --data, the folder with {OPEN_VOLUMES[name][0]}")
+        file, _, structures = OPEN_VOLUMES[name]
+        entries = json.loads((data / "manifest.json").read_text(encoding="utf-8"))["volumes"]
+        numbers = {v: int(k) for k, v in next(e for e in entries if e["file"] == file)["labels"].items()}
+        stored = np.load(data / file)
+        return stored["image"], {s: stored["label"] == numbers[s] for s in structures}, stored["spacing"]
+    from limnet import Volume
+    from limnet.demo.data import fetch_ct
+
+    files = fetch_ct()
+    image, labels = Volume.read(files.image), Volume.read(files.labels).array
+    return image.array, {s: labels == number for s, number in files.structures.items()}, image.spacing
+
+
+def resampled(array: NDArray[Any], spacing: Sequence[float], wanted: Sequence[float]) -> NDArray[Any]:
+    """Linear interpolation to another spacing, one slice after the other to save memory."""
+    from scipy import ndimage
+
+    factors = [float(a / b) for a, b in zip(spacing, wanted, strict=True)]
+    if np.allclose(factors, 1):
+        return array
+    planes = np.stack([ndimage.zoom(p.astype(np.float32), factors[1:], order=1) for p in array])
+    count = round(len(array) * factors[0])
+    result = np.empty((count, *planes.shape[1:]), array.dtype)
+    for index, place in enumerate(np.linspace(0, len(array) - 1, count)):
+        low, share = int(place), place % 1
+        result[index] = np.rint(planes[low] * (1 - share) + planes[min(low + 1, len(array) - 1)] * share)
+    return result
+
+
+def fitted(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Cropped around the middle, or mirrored at the end, to a shape."""
+    for axis, size in enumerate(shape):
+        have = array.shape[axis]
+        if have > size:
+            array = array.take(range((have - size) // 2, (have - size) // 2 + size), axis)
+        elif have < size:
+            array = np.pad(array, [(0, size - have if a == axis else 0) for a in range(3)], mode="reflect")
+    return array
+
+
+# the process that is measured
+
+
+def work(job: Row) -> None:
+    """Open the volume, then for every object named on standard input write a row; nothing but limnet's public face."""
+    exec(DIE)
+    import limnet
+
+    if hasattr(limnet, "use_threads"):
+        limnet.use_threads(job["threads"])
+    start = time.perf_counter()
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    segmenter = limnet.InteractiveSegmenter.from_pretrained(job["model"], precision=job["precision"])
+    loaded = time.perf_counter() - start
+    folder = Path(job["folder"])
+    about, array = json.loads((folder / "about.json").read_text()), np.load(folder / "volume.npy")
+    volume = limnet.Volume.from_array(array, about["spacing"], modality=about["modality"])
+    with tempfile.TemporaryDirectory() as place:
+        session = Path(place) / "session.limnet" if job["session"] else None
+        start = time.perf_counter()
+        case = segmenter.open(volume, session=session)
+        opened = time.perf_counter() - start
+        for cold, name in zip([True] + [False] * 99, map(str.strip, sys.stdin), strict=False):
+            truth = np.load(folder / f"{about['objects'].index(name)}.npz")
+            forget_peak()
+            row = rounds(case, name, truth, 1 + job["corrections"])
+            row |= {"peak": peak() - array.nbytes, "volume_bytes": array.nbytes, "load": loaded, "open": opened}
+            row |= {"cold": cold, **single_clicks(segmenter.open(volume), truth, SINGLE if job["singles"] else 0)}
+            print(json.dumps(row), flush=True)
+
+
+def rounds(case: Any, name: str, truth: Any, count: int) -> Row:
+    """Rounds on one object: seconds to the first answer on the clicked slice and to the end, Dice."""
+    from scipy import ndimage
+
+    corner, voxels = truth["corner"], truth["voxels"]
+    box = tuple(slice(a, a + n) for a, n in zip(corner, voxels.shape, strict=True))
+    answered, whole, dices, origin = [], [], [], corner
+    wrong, positive = voxels, True
+    for _ in range(count):
+        areas = np.count_nonzero(wrong, axis=(1, 2))
+        z = int(areas.argmax())
+        pieces, number = ndimage.label(wrong[z], np.ones((3, 3)))
+        largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax() if number else pieces == 0
+        depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        point = (int(z + origin[0]), int(y + origin[1]), int(x + origin[2]))
+        inside = tuple(p - c for p, c in zip(point, corner, strict=True))
+        positive = all(0 <= p < n for p, n in zip(inside, voxels.shape, strict=True)) and bool(voxels[inside])
+        first: list[float] = []
+
+        def on_update(extent: Any, *_: object, index: int = point[0], first: list[float] = first) -> None:
+            if not first and extent[0][0] <= index < extent[0][1]:
+                first.append(time.perf_counter())
+
+        start = time.perf_counter()
+        mask = case.object(name).click(point, positive, on_update=on_update)
+        end = time.perf_counter()
+        whole.append(end - start)
+        answered.append((first[0] if first else end) - start)
+        dices.append(2 * np.count_nonzero(mask[box] & voxels) / (np.count_nonzero(mask) + np.count_nonzero(voxels)))
+        mask[box] ^= voxels
+        wrong, origin = mask, (0, 0, 0)
+    return {"object": name, "slices": len(voxels), "first": answered, "round": whole, "dice": dices}
+
+
+def single_clicks(case: Any, truth: Any, count: int) -> Row:
+    """Seconds of first clicks on single slices, each its own object, and of a second click beside the first."""
+    corner, voxels = truth["corner"], truth["voxels"]
+    found: dict[str, list[float]] = {"click": [], "click_again": []}
+    held = np.flatnonzero(voxels.any((1, 2)))
+    for number in range(count):
+        z = int(held[(2 * number + 1) * len(held) // (2 * count)])
+        points = np.argwhere(voxels[z])
+        y, x = points[len(points) // 2]
+        for key, (dy, dx) in (("click", (0, 0)), ("click_again", (3, 3))):
+            point = (int(z + corner[0]), int(y + dy + corner[1]), int(x + dx + corner[2]))
+            start = time.perf_counter()
+            case.object(str(number)).click(point, propagate=False)
+            found[key].append(time.perf_counter() - start)
+    return found
+
+
+def forget_peak() -> None:
+    """Count the most memory from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Most resident bytes of this process since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+# the run
+
+
+class Worker:
+    """A process of one version, stopped while it has nothing to do."""
+
+    def __init__(self, version: str, source: Path, job: Row) -> None:
+        self.version, self.job = version, job
+        ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # as it is for whoever starts Python
+        environment = {k: v for k, v in os.environ.items() if k not in ours}
+        environment |= {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(job["threads"])}
+        command = [sys.executable, __file__, "--work", json.dumps(job)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def measure(self, name: str) -> Row:
+        """Row of an object."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGCONT)
+        print(name, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the process of version {self.version} ended; see its message above")
+        self.process.send_signal(signal.SIGSTOP)
+        kept = {key: self.job[key] for key in ("volume", "threads", "precision", "busy", "session")}
+        return {"version": self.version, **kept, **json.loads(line)}
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def measured(args: argparse.Namespace) -> Iterator[Row]:
+    """Rows of everything the options ask for."""
+    versions = {"now": SOURCE} | ({"before": args.against} if args.against else {})
+    for name in args.volume:
+        folder = prepare(name, args.cache, args.data)
+        objects = json.loads((folder / "about.json").read_text())["objects"][: args.objects]
+        for threads in args.threads:
+            for precision in args.precision:
+                for busy in args.busy:
+                    job = {"volume": name, "folder": str(folder), "model": args.model, "busy": busy}
+                    job |= {"threads": threads, "precision": precision, "corrections": args.corrections}
+                    job |= {"session": args.session, "singles": not args.quick and not name.startswith("deep-")}
+                    others = [subprocess.Popen([sys.executable, "-c", f"{DIE}\nwhile True: pass"]) for _ in range(busy)]
+                    workers = [Worker(version, source, job) for version, source in versions.items()]
+                    try:
+                        for number, object_name in enumerate(objects):
+                            for worker in workers if number % 2 else workers[::-1]:
+                                yield worker.measure(object_name)
+                    finally:
+                        for worker in workers:
+                            worker.close()
+                        for other in others:
+                            other.kill()
+                            other.wait()
+
+
+def peers(args: argparse.Namespace) -> Iterator[Row]:
+    """Seconds of a click and a slice of other tools' networks at 480 x 480 pixels, of those that are installed."""
+    import torch
+
+    from benchmarks.timing.methods import FIRST, LATER, ROUND_FIRST, SLICE_FIRST, SLICE_LATER, build, missing
+    from benchmarks.timing.scene import scene
+
+    torch.set_num_threads(max(args.threads))
+    place = scene(480, 3)
+    for name in PEERS:
+        if missing(name) is not None:
+            continue
+        samples = build(name, 480, args.precision[0], device="cpu").lap(place)
+        parts = {"click": FIRST, "later": LATER, "slice": SLICE_FIRST, "later_slice": SLICE_LATER, "round": ROUND_FIRST}
+        medians = {key: statistics.median(samples[part]) for key, part in parts.items() if samples.get(part)}
+        yield {"peer": name, "threads": max(args.threads), "precision": args.precision[0], **medians}
+
+
+def key_of(row: Row) -> tuple[Any, ...]:
+    """What names a measurement."""
+    return tuple(row.get(k) for k in (*CONFIG, "object", "peer"))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of this benchmark."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(",")]
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--volume", type=volume_names, default=[], help="of ct, large, deep, head, thorax")
+    parser.add_argument("--objects", type=int, default=5, help="of every volume")
+    parser.add_argument("--corrections", type=int, default=3, help="of every object")
+    parser.add_argument("--threads", type=numbers, default=[2])
+    parser.add_argument("--precision", type=lambda text: text.split(","), default=["auto"], help="fp32, bf16, auto")
+    parser.add_argument("--busy", type=numbers, default=[0], help="numbers of other busy processes")
+    parser.add_argument("--session", action="store_true", help="keep a session file up to date meanwhile")
+    parser.add_argument("--against", type=Path, help="src folder of another version of limnet, measured in turns")
+    parser.add_argument("--peers", action="store_true", help="time networks of other tools, too")
+    parser.add_argument("--quick", action="store_true", help="one correction, no single clicks")
+    parser.add_argument("--model", default="limnet-tiny")
+    parser.add_argument("--data", type=Path, help="folder with the manifest.json of the open volumes")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "limnet-latency")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Measure, add the rows to those there, write tables and plot."""
+    args = build_parser().parse_args()
+    if args.work:
+        return work(args.work)
+    if args.quick:
+        args.corrections = 1
+    sys.path[:0] = [str(SOURCE), str(SOURCE.parent)]
+    from limnet.environment import command_line, environment
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "latency.json"
+    record = json.loads(file.read_text()) if file.exists() else {"commands": [], "rows": []}
+    record["environment"] = environment()
+    for make in (measured, peers) if args.peers else (measured,):
+        for row in make(args):
+            row["commit"] = record["environment"]["commit"]
+            record["rows"] = [r for r in record["rows"] if key_of(r) != key_of(row)] + [row]
+            print({k: np.round(v, 3).tolist() if isinstance(v, list) else v for k, v in row.items()}, flush=True)
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if command_line() not in record["commands"] and (args.volume or args.peers):
+        record["commands"].append(command_line())
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (args.out / "latency.md").write_text(tables(record), encoding="utf-8")
+    plot(record["rows"], args.out / "latency.png")
+
+
+# tables and plot
+
+
+def tables(record: Row) -> str:
+    """Markdown of a record."""
+    rows = [r for r in record["rows"] if "peer" not in r]
+    machine = record["environment"]["machine"]
+    text = f"""# Waiting on volumes of the size scanners give
+
+{machine["cpu"]}, {machine["cores"]} cores; made by
+
+{"".join(f"    python benchmarks/{command}{chr(10)}" for command in record["commands"])}
+Seconds, median / worst. An answer is the clicked slice; a round is the whole object. Memory is the most beyond the
+volume, Python and torch included. Before / now: median of the ratios of rounds, object by object. Dice after the last
+correction (a robot's; the CT is among the training data of limnet-tiny).
+
+"""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[k] for k in CONFIG), []).append(row)
+    lines = []
+    for config, mine in sorted(groups.items()):
+        times = [[t for r in mine for t in r[what][part]] for part in PARTS for what in ("first", "round")]
+        before = {r["object"]: r["round"] for r in groups.get(("before", *config[1:]), ())}
+        pairs = [(before[r["object"]], r["round"]) for r in mine if r["object"] in before and config[0] == "now"]
+        ratios = [statistics.median(sum(b[p]) / sum(n[p]) for b, n in pairs) for p in PARTS] if pairs else []
+        memory = max(r["peak"] for r in mine) / 2**20
+        dice = statistics.mean(r["dice"][-1] for r in mine)
+        singles = [
+            " / ".join(f"{1000 * np.percentile(t, q):.0f}" for q in (50, 95)) if t else ""
+            for t in ([t for r in mine for t in r[k]] for k in ("click", "click_again"))
+        ]
+        lines.append(
+            [
+                *config[1:],
+                config[0],
+                len(mine),
+                *map(pair, times),
+                f"{memory:.0f}",
+                f"{dice:.3f}",
+                ", ".join(f"{r:.2f}" for r in ratios),
+                *singles,
+            ]
+        )
+    head = (
+        "volume, threads, precision, busy, session, version, objects, first answer, first round, answer to a correction"
+    )
+    head += (
+        ", correction, memory (MB), Dice, before / now: first and corrections, click on a slice (ms p50 / p95), second"
+    )
+    text += markdown(head.split(", "), lines)
+    ours = {(r["threads"], r["precision"]): [] for r in rows}
+    for row in rows:
+        if (row["volume"], row["version"], row["busy"]) == ("ct", "now", 0):
+            ours[row["threads"], row["precision"]].append(row)
+    lines = []
+    for peer in (r for r in record["rows"] if "peer" in r):
+        beside = ours.get((peer["threads"], peer["precision"]), [])
+        slices = statistics.median(r["slices"] for r in beside) if beside else 100
+        took = peer.get("round") or peer.get("click", 0) + (slices - 1) * peer.get("slice", 0)
+        ratio = took / statistics.median(r["round"][0] for r in beside) if beside else float("nan")
+        lines.append(
+            [
+                peer["peer"],
+                peer["threads"],
+                peer["precision"],
+                f"{peer.get('click', 0):.2f}",
+                f"{took:.1f}",
+                f"{ratio:.0f}",
+            ]
+        )
+    if lines:
+        text += "\n## Networks of other tools\n\nRandom weights, slices of 480 x 480, a round of as many slices as "
+        text += "limnet's on the CT (XMem alone: without the click; RITM alone: without the slices).\n\n"
+        text += markdown(["method", "threads", "precision", "click", "round", "round / limnet's"], lines)
+    return text
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """A table."""
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in (head, ["---"] * len(head), *lines))
+
+
+def pair(values: list[float]) -> str:
+    """Median and worst."""
+    return f"{statistics.median(values):.2f} / {max(values):.2f}" if values else ""
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Seconds of rounds by the depth of the volume, the same object in it."""
+    deep = [r for r in rows if r.get("volume", "").startswith("deep-")]
+    if not deep:
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure((5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for number, version in enumerate(dict.fromkeys(r["version"] for r in deep)):
+        for part, style, what in zip(PARTS, ("-", "--"), ("first round", "corrections"), strict=True):
+            mine = [r for r in deep if r["version"] == version]
+            points = sorted((int(r["volume"][5:]), statistics.median(r["round"][part])) for r in mine)
+            axes.plot(*zip(*points, strict=True), style, marker="o", color=f"C{number}", label=f"{version}, {what}")
+    axes.set(xlabel="slices of the volume, the same kidney in it", ylabel="seconds", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
