@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import warnings
 from pathlib import Path
@@ -51,7 +52,7 @@ def from_file(image: Any, path: Path, index: int | None = None) -> Volume:
     with explained(path):
         check_voxels(image, path)
         volume = from_nibabel(image, path, index)
-        for file in _files(image):
+        for file in _files(image) - {Path(image.file_map["image"].filename)}:  # that one was read to its end
             check_gzip(file)
     return volume
 
@@ -86,7 +87,8 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
             f"{name} has {len(shape)} axes {shape}: at most one beyond the three of space can be chosen from"
         )
     number = chosen(name, more[0] if more else 1, index)
-    array = _voxels(image, tuple(number if n != 1 else 0 for n in shape[3:]))
+    file = None if path is None else Path(image.file_map["image"].filename)
+    array = _voxels(image, tuple(number if n != 1 else 0 for n in shape[3:]), file)
     if isinstance(image, nibabel.Nifti1Pair):
         affine, header = affine_of(image, name), bytes(image.header.binaryblock)
     else:
@@ -152,38 +154,85 @@ def check_voxels(image: Any, path: Path) -> None:
     check_room(path, needed, file.stat().st_size if packed else min(held, needed) if trailer else held, packed)
 
 
-def _files(image: Any) -> list[Path]:
+def _files(image: Any) -> set[Path]:
     """Files that make up the image; a pair may have a .mat or not."""
     paths = {Path(holder.filename) for holder in image.file_map.values() if holder.filename}
-    return sorted(path for path in paths if path.exists())
+    return {path for path in paths if path.exists()}
 
 
-def _voxels(image: Any, place: tuple[int, ...]) -> NDArray[Any]:
-    """Array in file order reversed; integers stay so where the scaling allows, other scaled ones become float32."""
+def _voxels(image: Any, place: tuple[int, ...], file: Path | None) -> NDArray[Any]:
+    """Array in file order reversed; integers stay so where the scaling allows, other scaled ones become float32.
+
+    Args:
+        image: of nibabel.
+        place: indices along the axes beyond the three of space.
+        file: file of the voxels, which is read to its end, where the checksum of gzip is; None to let nibabel read.
+    """
     proxy = image.dataobj
     stored = proxy.dtype if isinstance(proxy, np.ndarray) else image.header.get_data_dtype()
-    where = (Ellipsis, *place)
-    if stored.names:  # RGB24, RGBA32: colour as a record
-        record = np.asarray(proxy[where]).T
-        return np.stack([record[name] for name in stored.names[:3]], axis=-1)
     slope, intercept = (float(getattr(proxy, key, None) or neutral) for key, neutral in (("slope", 1), ("inter", 0)))
-    if place or (slope, intercept) == (1.0, 0.0):
-        array = np.asarray(proxy[where] if place else proxy)
+    if file is not None:
+        raw = _stored(proxy, place, file)
+    elif place or isinstance(proxy, np.ndarray) or (slope, intercept) == (1.0, 0.0):
+        raw, slope, intercept = np.asarray(proxy[(Ellipsis, *place)] if place else proxy), 1.0, 0.0
     else:
-        array = np.asarray(proxy, dtype=np.float32 if stored.itemsize <= 2 else np.float64)
-    array = array.T
-    if array.dtype.kind == "f" and stored.kind in "iu":
-        return _compact(array, slope.is_integer() and intercept.is_integer())
-    return array
+        raw = proxy.get_unscaled()
+    raw = raw.T
+    if stored.names:  # RGB24, RGBA32: colour as a record
+        return np.stack([raw[name] for name in stored.names[:3]], axis=-1)
+    if (slope, intercept) != (1.0, 0.0):
+        return _scaled(raw, slope, intercept, np.float64 if place or stored.itemsize > 2 else np.float32)
+    return _narrow(raw) if raw.dtype.kind == "f" and stored.kind in "iu" else raw
 
 
-def _compact(array: NDArray[Any], whole: bool) -> NDArray[Any]:
-    if whole and array.size:
-        low, high = array.min(), array.max()
-        for dtype in (np.int16, np.int32):
-            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-                return np.rint(array).astype(dtype)
-    return _narrow(array)
+def _stored(proxy: Any, place: tuple[int, ...], file: Path) -> NDArray[Any]:
+    """Voxels as they are in a file, in the byte order of this computer."""
+    from nibabel.fileslice import fileslice
+    from nibabel.volumeutils import array_from_file
+
+    about: tuple[Any, ...] = (proxy.shape, proxy.dtype)
+    with gzip.open(file) if is_gzip(file) else open(file, "rb") as stream:
+        if place:
+            raw = fileslice(stream, (Ellipsis, *place), *about, proxy.offset, proxy.order)
+        else:
+            raw = array_from_file(*about, stream, proxy.offset, proxy.order, mmap=False)
+        while isinstance(stream, gzip.GzipFile) and stream.read(1 << 20):
+            pass
+    if raw.dtype.isnative or not raw.flags.writeable:
+        return raw
+    return raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
+
+
+def _scaled(raw: NDArray[Any], slope: float, intercept: float, precise: type[np.floating[Any]]) -> NDArray[Any]:
+    """Stored values times slope plus intercept, slice by slice: no copy of all of them but the result.
+
+    Integers whose scaling is whole stay integers; other scaled ones become float32, where their values allow.
+
+    Args:
+        raw: Stored values, (D, H, W).
+        slope: Factor.
+        intercept: What is added.
+        precise: Type to compute in.
+    """
+    from nibabel.volumeutils import apply_read_scaling
+
+    def values(part: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = apply_read_scaling(part, precise(slope), precise(intercept))
+        return found.astype(precise, copy=False)
+
+    dtype: Any = precise
+    whole = raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
+    if raw.dtype.kind in "iu" and raw.size:
+        low, high = sorted(values(np.array([raw.min(), raw.max()], raw.dtype)).tolist())
+        fits = [t for t in (np.int16, np.int32) if whole and np.iinfo(t).min <= low and high <= np.iinfo(t).max]
+        dtype = fits[0] if fits else np.float32 if max(-low, high) <= np.finfo(np.float32).max else precise
+        whole = bool(fits)
+    in_place = raw.flags.writeable and np.dtype(dtype).itemsize == raw.dtype.itemsize
+    result = raw.view(dtype) if in_place else np.empty_like(raw, dtype)
+    for target, part in zip(result, raw, strict=True):
+        found = values(part)
+        target[...] = np.rint(found) if whole else found
+    return result
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:
