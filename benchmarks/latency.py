@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,10 @@ from numpy.typing import NDArray
 Row = dict[str, Any]
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 DEPTHS = (128, 256, 512, 1024)
-OPEN_VOLUMES = {  # file below the root, spacing to resample to, structures
-    "head": (
-        "val/vxm_brain_t1.npz",
-        (1.0, 1.0, 1.0),
-        ("left thalamus", "left putamen", "brain stem", "left hippocampus", "right cerebellum cortex"),
-    ),
-    "thorax": (
-        "train/ts_ct_thorax.npz",
-        (1.0, 0.75, 0.75),
-        ("heart", "pulmonary_artery", "vertebrae_T12", "aorta_true_lumen", "aorta_false_lumen"),
-    ),
-}
+BRAIN = "left thalamus, left putamen, brain stem, left hippocampus, right cerebellum cortex"
+CHEST = "heart, pulmonary_artery, vertebrae_T12, aorta_true_lumen, aorta_false_lumen"
+OPEN_VOLUMES = {"head": ("val/vxm_brain_t1.npz", BRAIN), "thorax": ("train/ts_ct_thorax.npz", CHEST)}
+SPACINGS = {"head": (1.0, 1.0, 1.0), "large": (0.5, 0.5, 0.5)}
 CONFIG = ("version", "volume", "threads", "precision", "busy", "session")
 PARTS = (slice(0, 1), slice(1, None))  # of the rounds: the first, the corrections
 PEERS = ("nninteractive", "sam2-video", "ritm-h32", "xmem")
@@ -73,19 +66,19 @@ def prepare(name: str, cache: Path, data: Path | None) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     image, masks, spacing = source(name, data)
-    wanted = OPEN_VOLUMES[name][1] if name in OPEN_VOLUMES else (0.5, 0.5, 0.5) if name == "large" else (1, 0.75, 0.75)
+    wanted = SPACINGS.get(name, (1.0, 0.75, 0.75))
     image = resampled(image, spacing, wanted)
     masks = {key: resampled(255 * mask.astype(np.uint8), spacing, wanted) > 127 for key, mask in masks.items()}
     if name == "large":
-        image, masks = fitted(image, (1000, 512, 512)), {k: fitted(m, (1000, 512, 512)) for k, m in masks.items()}
+        first, shape = (0, *((n - 512) // 2 for n in image.shape[1:])), (1000, 512, 512)
+        image, masks = mirrored(image, first, shape), {k: mirrored(m, first, shape) for k, m in masks.items()}
     elif name.startswith("deep-"):
-        masks = {"left kidney": masks["left kidney"]}
-        depth, held = int(name[5:]), np.flatnonzero(masks["left kidney"].any((1, 2)))
-        first = int(held[0] + held[-1] + 1 - depth) // 2
-        indices = np.arange(first, first + depth)
-        mirrored = np.pad(np.arange(len(image)), len(image) * 2, mode="reflect")[indices + 2 * len(image)]
-        real = (indices >= 0) & (indices < len(image))
-        image, masks = image[mirrored], {"left kidney": masks["left kidney"][mirrored] & real[:, None, None]}
+        kidney, depth = masks["left kidney"], int(name[5:])
+        first = (int(np.flatnonzero(kidney.any((1, 2))).mean()) - depth // 2, 0, 0)
+        shape = (depth, *image.shape[1:])
+        real = np.isin(np.arange(first[0], first[0] + depth), np.arange(len(image)))  # the kidney once
+        masks = {"left kidney": mirrored(kidney, first, shape) & real[:, None, None]}
+        image = mirrored(image, first, shape)
     np.save(folder / "volume.npy", image.astype(np.int16))
     for number, mask in enumerate(masks.values()):
         corner, end = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))
@@ -102,11 +95,11 @@ def source(name: str, data: Path | None) -> tuple[NDArray[Any], dict[str, NDArra
     if name in OPEN_VOLUMES:
         if data is None:
             raise SystemExit(f"volume {name} needs --data, the folder with {OPEN_VOLUMES[name][0]}")
-        file, _, structures = OPEN_VOLUMES[name]
+        file, structures = OPEN_VOLUMES[name]
         entries = json.loads((data / "manifest.json").read_text(encoding="utf-8"))["volumes"]
         numbers = {v: int(k) for k, v in next(e for e in entries if e["file"] == file)["labels"].items()}
         stored = np.load(data / file)
-        return stored["image"], {s: stored["label"] == numbers[s] for s in structures}, stored["spacing"]
+        return stored["image"], {s: stored["label"] == numbers[s] for s in structures.split(", ")}, stored["spacing"]
     from limnet import Volume
     from limnet.demo.data import fetch_ct
 
@@ -131,14 +124,12 @@ def resampled(array: NDArray[Any], spacing: Sequence[float], wanted: Sequence[fl
     return result
 
 
-def fitted(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Cropped around the middle, or mirrored at the end, to a shape."""
-    for axis, size in enumerate(shape):
-        have = array.shape[axis]
-        if have > size:
-            array = array.take(range((have - size) // 2, (have - size) // 2 + size), axis)
-        elif have < size:
-            array = np.pad(array, [(0, size - have if a == axis else 0) for a in range(3)], mode="reflect")
+def mirrored(array: NDArray[Any], first: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
+    """A part that begins at `first`; where it is larger than the array, that is mirrored at its ends."""
+    for axis, (start, size) in enumerate(zip(first, shape, strict=True)):
+        length = array.shape[axis]
+        places = np.arange(start, start + size) % (2 * length - 2)
+        array = array.take(np.minimum(places, 2 * length - 2 - places), axis)
     return array
 
 
@@ -207,6 +198,7 @@ def rounds(case: Any, name: str, truth: Any, count: int) -> Row:
         dices.append(2 * np.count_nonzero(mask[box] & voxels) / (np.count_nonzero(mask) + np.count_nonzero(voxels)))
         mask[box] ^= voxels
         wrong, origin = mask, (0, 0, 0)
+        del mask
     return {"object": name, "slices": len(voxels), "first": answered, "round": whole, "dice": dices}
 
 
@@ -266,59 +258,47 @@ class Worker:
         kept = {key: self.job[key] for key in ("volume", "threads", "precision", "busy", "session")}
         return {"version": self.version, **kept, **json.loads(line)}
 
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-
 
 def measured(args: argparse.Namespace) -> Iterator[Row]:
     """Rows of everything the options ask for."""
     versions = {"now": SOURCE} | ({"before": args.against} if args.against else {})
-    for name in args.volume:
+    for name, threads, precision, busy in product(args.volume, args.threads, args.precision, args.busy):
         folder = prepare(name, args.cache, args.data)
         objects = json.loads((folder / "about.json").read_text())["objects"][: args.objects]
-        for threads in args.threads:
-            for precision in args.precision:
-                for busy in args.busy:
-                    job = {"volume": name, "folder": str(folder), "model": args.model, "busy": busy}
-                    job |= {"threads": threads, "precision": precision, "corrections": args.corrections}
-                    job |= {"session": args.session, "singles": not args.quick and not name.startswith("deep-")}
-                    others = [subprocess.Popen([sys.executable, "-c", f"{DIE}\nwhile True: pass"]) for _ in range(busy)]
-                    workers = [Worker(version, source, job) for version, source in versions.items()]
-                    try:
-                        for number, object_name in enumerate(objects):
-                            for worker in workers if number % 2 else workers[::-1]:
-                                yield worker.measure(object_name)
-                    finally:
-                        for worker in workers:
-                            worker.close()
-                        for other in others:
-                            other.kill()
-                            other.wait()
+        job = {"volume": name, "folder": str(folder), "model": args.model, "busy": busy, "session": args.session}
+        job |= {"threads": threads, "precision": precision, "corrections": args.corrections}
+        job["singles"] = not args.quick and not name.startswith("deep-")
+        others = [subprocess.Popen([sys.executable, "-c", f"{DIE}\nwhile True: pass"]) for _ in range(busy)]
+        workers = [Worker(version, source, job) for version, source in versions.items()]
+        try:
+            for number, object_name in enumerate(objects):
+                for worker in workers if number % 2 else workers[::-1]:
+                    yield worker.measure(object_name)
+        finally:
+            for process in (*(w.process for w in workers), *others):
+                process.kill()
+                process.wait()
 
 
 def peers(args: argparse.Namespace) -> Iterator[Row]:
     """Seconds of a click and a slice of other tools' networks at 480 x 480 pixels, of those that are installed."""
     import torch
 
-    from benchmarks.timing.methods import FIRST, LATER, ROUND_FIRST, SLICE_FIRST, SLICE_LATER, build, missing
+    from benchmarks.timing.methods import FIRST, ROUND_FIRST, SLICE_FIRST, build, missing
     from benchmarks.timing.scene import scene
 
     torch.set_num_threads(max(args.threads))
-    place = scene(480, 3)
-    for name in PEERS:
-        if missing(name) is not None:
-            continue
-        samples = build(name, 480, args.precision[0], device="cpu").lap(place)
-        parts = {"click": FIRST, "later": LATER, "slice": SLICE_FIRST, "later_slice": SLICE_LATER, "round": ROUND_FIRST}
-        medians = {key: statistics.median(samples[part]) for key, part in parts.items() if samples.get(part)}
-        yield {"peer": name, "threads": max(args.threads), "precision": args.precision[0], **medians}
-
-
-def key_of(row: Row) -> tuple[Any, ...]:
-    """What names a measurement."""
-    return tuple(row.get(k) for k in (*CONFIG, "object", "peer"))
+    about = {"threads": max(args.threads), "precision": args.precision[0]}
+    names = {"click": FIRST, "slice": SLICE_FIRST, "round": ROUND_FIRST}
+    samples = {peer: build(peer, 480, args.precision[0]).lap(scene(480, 3)) for peer in PEERS if missing(peer) is None}
+    if "xmem" in samples:  # the method of the paper
+        samples["RITM and XMem"] = samples.pop("ritm-h32") | {SLICE_FIRST: samples.pop("xmem")[SLICE_FIRST]}
+    for peer, found in samples.items():
+        yield {
+            "peer": peer,
+            **about,
+            **{k: statistics.median(found[part]) for k, part in names.items() if part in found},
+        }
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -363,9 +343,12 @@ def main() -> None:
     for make in (measured, peers) if args.peers else (measured,):
         for row in make(args):
             row["commit"] = record["environment"]["commit"]
-            record["rows"] = [r for r in record["rows"] if key_of(r) != key_of(row)] + [row]
+            key = [row.get(k) for k in (*CONFIG, "object", "peer")]
+            record["rows"] = [r for r in record["rows"] if [r.get(k) for k in (*CONFIG, "object", "peer")] != key] + [
+                row
+            ]
             print({k: np.round(v, 3).tolist() if isinstance(v, list) else v for k, v in row.items()}, flush=True)
-            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(record) + "\n", encoding="utf-8")  # what is measured is kept
     if command_line() not in record["commands"] and (args.volume or args.peers):
         record["commands"].append(command_line())
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -378,82 +361,56 @@ def main() -> None:
 
 def tables(record: Row) -> str:
     """Markdown of a record."""
-    rows = [r for r in record["rows"] if "peer" not in r]
     machine = record["environment"]["machine"]
     text = f"""# Waiting on volumes of the size scanners give
 
 {machine["cpu"]}, {machine["cores"]} cores; made by
 
 {"".join(f"    python benchmarks/{command}{chr(10)}" for command in record["commands"])}
-Seconds, median / worst. An answer is the clicked slice; a round is the whole object. Memory is the most beyond the
-volume, Python and torch included. Before / now: median of the ratios of rounds, object by object. Dice after the last
-correction (a robot's; the CT is among the training data of limnet-tiny).
+Seconds, median / worst. An answer is the clicked slice, a round the whole object; single clicks are first and second
+ones on slices of a fresh case, milliseconds p50 / p95. Memory is the most beyond the volume, Python and torch included.
+Before / now: median of the ratios of first rounds and of corrections, object by object. Dice after the last correction
+of a robot (the CT is among the training data of limnet-tiny).
 
 """
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
+    for row in (r for r in record["rows"] if "peer" not in r):
         groups.setdefault(tuple(row[k] for k in CONFIG), []).append(row)
     lines = []
-    for config, mine in sorted(groups.items()):
-        times = [[t for r in mine for t in r[what][part]] for part in PARTS for what in ("first", "round")]
+    for config, mine in sorted(groups.items(), key=lambda item: (item[0][1:], item[0])):
+        times = [pair([t for r in mine for t in r[what][part]]) for part in PARTS for what in ("first", "round")]
         before = {r["object"]: r["round"] for r in groups.get(("before", *config[1:]), ())}
         pairs = [(before[r["object"]], r["round"]) for r in mine if r["object"] in before and config[0] == "now"]
         ratios = [statistics.median(sum(b[p]) / sum(n[p]) for b, n in pairs) for p in PARTS] if pairs else []
-        memory = max(r["peak"] for r in mine) / 2**20
-        dice = statistics.mean(r["dice"][-1] for r in mine)
-        singles = [
-            " / ".join(f"{1000 * np.percentile(t, q):.0f}" for q in (50, 95)) if t else ""
-            for t in ([t for r in mine for t in r[k]] for k in ("click", "click_again"))
-        ]
-        lines.append(
-            [
-                *config[1:],
-                config[0],
-                len(mine),
-                *map(pair, times),
-                f"{memory:.0f}",
-                f"{dice:.3f}",
-                ", ".join(f"{r:.2f}" for r in ratios),
-                *singles,
-            ]
-        )
-    head = (
-        "volume, threads, precision, busy, session, version, objects, first answer, first round, answer to a correction"
-    )
-    head += (
-        ", correction, memory (MB), Dice, before / now: first and corrections, click on a slice (ms p50 / p95), second"
-    )
-    text += markdown(head.split(", "), lines)
-    ours = {(r["threads"], r["precision"]): [] for r in rows}
-    for row in rows:
-        if (row["volume"], row["version"], row["busy"]) == ("ct", "now", 0):
-            ours[row["threads"], row["precision"]].append(row)
+        clicks = [[1000 * t for r in mine for t in r[k]] for k in ("click", "click_again")]
+        line = dict(zip(CONFIG, config, strict=True)) | {"objects": len(mine)}
+        line |= dict(zip(("first answer", "first round", "answer to a correction", "correction"), times, strict=True))
+        line["single clicks"] = ", ".join("{:.0f} / {:.0f}".format(*np.percentile(t, (50, 95))) for t in clicks if t)
+        line["memory, MB"] = round(max(r["peak"] for r in mine) / 2**20)
+        line["before / now"] = ", ".join(f"{r:.1f}" for r in ratios)
+        lines.append(line | {"Dice": f"{statistics.mean(r['dice'][-1] for r in mine):.3f}"})
+    text += markdown(lines)
     lines = []
     for peer in (r for r in record["rows"] if "peer" in r):
-        beside = ours.get((peer["threads"], peer["precision"]), [])
-        slices = statistics.median(r["slices"] for r in beside) if beside else 100
-        took = peer.get("round") or peer.get("click", 0) + (slices - 1) * peer.get("slice", 0)
-        ratio = took / statistics.median(r["round"][0] for r in beside) if beside else float("nan")
-        lines.append(
-            [
-                peer["peer"],
-                peer["threads"],
-                peer["precision"],
-                f"{peer.get('click', 0):.2f}",
-                f"{took:.1f}",
-                f"{ratio:.0f}",
-            ]
-        )
+        beside = groups.get(("now", "ct", peer["threads"], peer["precision"], 0, False))
+        if beside and (peer.get("round") or {"click", "slice"} <= set(peer)):
+            slices = statistics.median(r["slices"] for r in beside)
+            took = peer.get("round") or peer["click"] + (slices - 1) * peer["slice"]
+            line = {k: peer[k] for k in ("peer", "threads", "precision")} | {"first click": f"{peer['click']:.2f}"}
+            ratio = took / statistics.median(r["round"][0] for r in beside)
+            lines.append(line | {"first round": f"{took:.0f}", "limnet on the CT takes 1 /": f"{ratio:.0f}"})
     if lines:
-        text += "\n## Networks of other tools\n\nRandom weights, slices of 480 x 480, a round of as many slices as "
-        text += "limnet's on the CT (XMem alone: without the click; RITM alone: without the slices).\n\n"
-        text += markdown(["method", "threads", "precision", "click", "round", "round / limnet's"], lines)
-    return text
+        text += (
+            "\n## Networks of other tools\n\nRandom weights, 480 x 480 pixels, as many slices as limnet computes.\n\n"
+        )
+    return text + markdown(lines)
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+def markdown(lines: Sequence[Row]) -> str:
     """A table."""
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in (head, ["---"] * len(head), *lines))
+    head = list(lines[0]) if lines else []
+    cells = [head, ["---"] * len(head), *(line.values() for line in lines)] if lines else []
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in cells)
 
 
 def pair(values: list[float]) -> str:

@@ -60,7 +60,7 @@ class Settings:
     quality_batch: int = 16
     memory_min_frames: int = 5
     memory_max_frames: int = 10
-    cache_bytes: int = 1 << 30
+    cache_bytes: int = 1 << 27
 
     def __post_init__(self) -> None:
         check_scope(self.scope)

@@ -52,7 +52,7 @@ def from_file(image: Any, path: Path, index: int | None = None) -> Volume:
     with explained(path):
         check_voxels(image, path)
         volume = from_nibabel(image, path, index)
-        for file in _files(image) - {Path(image.file_map["image"].filename)}:  # that one was read to its end
+        for file in _files(image) - {_voxel_file(image)}:  # that one was read to its end
             check_gzip(file)
     return volume
 
@@ -87,7 +87,7 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
             f"{name} has {len(shape)} axes {shape}: at most one beyond the three of space can be chosen from"
         )
     number = chosen(name, more[0] if more else 1, index)
-    file = None if path is None else Path(image.file_map["image"].filename)
+    file = None if path is None else _voxel_file(image)
     array = _voxels(image, tuple(number if n != 1 else 0 for n in shape[3:]), file)
     if isinstance(image, nibabel.Nifti1Pair):
         affine, header = affine_of(image, name), bytes(image.header.binaryblock)
@@ -160,28 +160,35 @@ def _files(image: Any) -> set[Path]:
     return {path for path in paths if path.exists()}
 
 
+def _voxel_file(image: Any) -> Path | None:
+    """File of the voxels, if they lie there as an array; None for formats with a scaling of their own."""
+    from nibabel.arrayproxy import ArrayProxy
+
+    return Path(image.file_map["image"].filename) if type(image.dataobj) is ArrayProxy else None
+
+
 def _voxels(image: Any, place: tuple[int, ...], file: Path | None) -> NDArray[Any]:
     """Array in file order reversed; integers stay so where the scaling allows, other scaled ones become float32.
 
     Args:
         image: of nibabel.
         place: indices along the axes beyond the three of space.
-        file: file of the voxels, which is read to its end, where the checksum of gzip is; None to let nibabel read.
+        file: file to read the voxels from, to its end; None to let nibabel read.
     """
-    proxy = image.dataobj
+    from nibabel.arrayproxy import ArrayProxy
+
+    proxy, where, slope, intercept = image.dataobj, (Ellipsis, *place), 1.0, 0.0
     stored = proxy.dtype if isinstance(proxy, np.ndarray) else image.header.get_data_dtype()
-    slope, intercept = (float(getattr(proxy, key, None) or neutral) for key, neutral in (("slope", 1), ("inter", 0)))
-    if file is not None:
-        raw = _stored(proxy, place, file)
-    elif place or isinstance(proxy, np.ndarray) or (slope, intercept) == (1.0, 0.0):
-        raw, slope, intercept = np.asarray(proxy[(Ellipsis, *place)] if place else proxy), 1.0, 0.0
+    if type(proxy) is ArrayProxy:
+        slope, intercept = float(proxy.slope), float(proxy.inter)
+        raw = proxy.get_unscaled()[where] if file is None else _stored(proxy, place, file)
     else:
-        raw = proxy.get_unscaled()
+        raw = np.asarray(proxy[where] if place else proxy)
     raw = raw.T
     if stored.names:  # RGB24, RGBA32: colour as a record
         return np.stack([raw[name] for name in stored.names[:3]], axis=-1)
     if (slope, intercept) != (1.0, 0.0):
-        return _scaled(raw, slope, intercept, np.float64 if place or stored.itemsize > 2 else np.float32)
+        return _scaled(raw, slope, intercept)
     return _narrow(raw) if raw.dtype.kind == "f" and stored.kind in "iu" else raw
 
 
@@ -203,29 +210,22 @@ def _stored(proxy: Any, place: tuple[int, ...], file: Path) -> NDArray[Any]:
     return raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
 
 
-def _scaled(raw: NDArray[Any], slope: float, intercept: float, precise: type[np.floating[Any]]) -> NDArray[Any]:
+def _scaled(raw: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     """Stored values times slope plus intercept, slice by slice: no copy of all of them but the result.
 
     Integers whose scaling is whole stay integers; other scaled ones become float32, where their values allow.
-
-    Args:
-        raw: Stored values, (D, H, W).
-        slope: Factor.
-        intercept: What is added.
-        precise: Type to compute in.
     """
-    from nibabel.volumeutils import apply_read_scaling
 
     def values(part: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = apply_read_scaling(part, precise(slope), precise(intercept))
-        return found.astype(precise, copy=False)
+        found: NDArray[Any] = part.astype(np.float64) * slope + intercept
+        return found
 
-    dtype: Any = precise
+    dtype: Any = np.float64
     whole = raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
     if raw.dtype.kind in "iu" and raw.size:
         low, high = sorted(values(np.array([raw.min(), raw.max()], raw.dtype)).tolist())
         fits = [t for t in (np.int16, np.int32) if whole and np.iinfo(t).min <= low and high <= np.iinfo(t).max]
-        dtype = fits[0] if fits else np.float32 if max(-low, high) <= np.finfo(np.float32).max else precise
+        dtype = fits[0] if fits else np.float32 if max(-low, high) <= float(np.finfo(np.float32).max) else np.float64
         whole = bool(fits)
     in_place = raw.flags.writeable and np.dtype(dtype).itemsize == raw.dtype.itemsize
     result = raw.view(dtype) if in_place else np.empty_like(raw, dtype)
