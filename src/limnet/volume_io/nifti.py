@@ -18,6 +18,7 @@ from limnet.volume_io.reading import check_gzip, check_room, explained, is_gzip
 
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units: metre, millimetre, micrometre
 _NIFTI2_HEADER = 540  # bytes
+_PIECE = 1 << 20  # bytes read at once
 
 
 def read_nibabel(path: Path, index: int | None = None) -> Volume:
@@ -195,15 +196,20 @@ def _voxels(image: Any, place: tuple[int, ...], file: Path | None) -> NDArray[An
 def _stored(proxy: Any, place: tuple[int, ...], file: Path) -> NDArray[Any]:
     """Voxels as they are in a file, in the byte order of this computer."""
     from nibabel.fileslice import fileslice
-    from nibabel.volumeutils import array_from_file
 
-    about: tuple[Any, ...] = (proxy.shape, proxy.dtype)
     with gzip.open(file) if is_gzip(file) else open(file, "rb") as stream:
         if place:
-            raw = fileslice(stream, (Ellipsis, *place), *about, proxy.offset, proxy.order)
+            where = (Ellipsis, *place)
+            raw = fileslice(stream, where, proxy.shape, proxy.dtype, proxy.offset, proxy.order)
         else:
-            raw = array_from_file(*about, stream, proxy.offset, proxy.order, mmap=False)
-        while isinstance(stream, gzip.GzipFile) and stream.read(1 << 20):
+            raw = np.empty(proxy.shape, proxy.dtype, proxy.order)
+            left = memoryview(raw.reshape(-1, order=proxy.order).view(np.uint8))
+            stream.seek(proxy.offset)
+            while left:  # in pieces: gzip makes a copy of what it is asked for at once
+                if not (count := stream.readinto(left[:_PIECE])):
+                    raise OSError(f"{left.nbytes} bytes of voxels are missing")
+                left = left[count:]
+        while isinstance(stream, gzip.GzipFile) and stream.read(_PIECE):
             pass
     if raw.dtype.isnative or not raw.flags.writeable:
         return raw
