@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -183,6 +184,19 @@ def test_newer_format(tmp_path: Path) -> None:
     manifest["version"] = 99
     (tmp_path / "x").write_bytes(rewritten({**parts, "manifest.json": json.dumps(manifest).encode()}))
     with pytest.raises(SessionError, match="newer"):
+        read_session(tmp_path / "x")
+
+
+def test_a_setting_of_a_newer_limnet(tmp_path: Path) -> None:
+    parts = members(worked_on().save_session(tmp_path / "x"))
+    case, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
+    case["settings"]["look_around"] = True
+    content = json.dumps(case).encode()
+    manifest["sha256"]["case.json"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "x").write_bytes(
+        rewritten({**parts, "case.json": content, "manifest.json": json.dumps(manifest).encode()})
+    )
+    with pytest.raises(SessionError, match=r"written by a newer limnet.*setting look_around. Update limnet"):
         read_session(tmp_path / "x")
 
 

@@ -20,7 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +211,12 @@ def read_session(path: Path, volume: Any = None) -> Session:
             _array(members["quality.npy"], np.dtype(np.float32)),
         )
         book = unpack_book(packed, shape, axis)
+        given = about["settings"] if isinstance(about["settings"], dict) else {}
+        if unknown := sorted(given.keys() - {field.name for field in fields(Settings)}):
+            raise SessionError(
+                f"{path} was written by a newer limnet: this one, {__version__}, does not know its setting "
+                f"{', '.join(unknown)}. Update limnet (pip install --upgrade limnet) and open it again; it is intact"
+            )
         settings = Settings.from_json(about["settings"])
         if not isinstance(about["engine"], (dict, type(None))):
             raise ValueError(f"the model is {about['engine']!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from PIL import Image
+from PIL import Image, ImageOps
 
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
@@ -52,6 +53,21 @@ def test_jpeg_and_16_bit_colour(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(deep, isVector=True), str(tmp_path / name))
         np.testing.assert_array_equal(Volume.read(tmp_path / name).array[0], deep)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(GRAY).save(path, exif=exif)
+    with Image.open(path) as picture:
+        shown = np.array(ImageOps.exif_transpose(picture))
+    told = orientation > 1 and suffix != ".tif"  # Pillow turns TIFF by itself
+    with pytest.warns(UserWarning, match="turned") if told else contextlib.nullcontext():
+        volume = Volume.read(path)
+    np.testing.assert_array_equal(volume.array[0], shown)
 
 
 def test_a_stack_of_pages_and_its_mask(tmp_path: Path) -> None:

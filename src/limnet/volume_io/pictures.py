@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from limnet.volume_io.choice import chosen
 from limnet.volume_io.reading import explained
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_ORIENTATION = 274
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # EXIF 2.32, 4.6.5.1.6: from stored to shown
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
 _DEFLATE = (8, 32946)  # compression codes of TIFF
 _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _DESCRIPTION = 259, 273, 279, 324, 325, 270
 
@@ -24,8 +36,8 @@ _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _DESCRIPTION = 259
 def read_picture_volume(path: Path, index: int | None = None) -> Volume:
     """Read a picture as (1, H, W) or (1, H, W, 3), a TIFF of several pages as (D, H, W) or (D, H, W, 3).
 
-    Spacing is 1 mm, or what nnU-Net's .json beside a TIFF stack says. Rows and columns are as stored, whatever the
-    orientation tag of a camera says; transparency is dropped, palettes become colours.
+    Spacing is 1 mm, or what nnU-Net's .json beside a TIFF stack says. Transparency is dropped, palettes become
+    colours; what a camera says of its orientation: see `read_picture`.
 
     Raises:
         FileFormatError: damaged, no picture, or pages of several sizes.
@@ -37,9 +49,10 @@ def read_picture_volume(path: Path, index: int | None = None) -> Volume:
 
 
 def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
-    """Pixels of a picture as they are stored: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
+    """Pixels of a picture as it is shown: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
 
-    Transparency is dropped. One-bit pictures give 0 and 1.
+    Transparency is dropped. One-bit pictures give 0 and 1. A picture that carries the orientation of a camera (EXIF) is
+    turned by it, as every viewer and annotation tool does; a mask has the turned rows and columns.
 
     Args:
         path: the file.
@@ -49,6 +62,9 @@ def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
         MissingFileError: not there.
         FileFormatError: damaged, no picture, too large for Pillow, or pages of several sizes.
         InputError: a microscope's stack of several channels or times.
+
+    Warns:
+        UserWarning: the picture was turned.
     """
     from PIL import Image, ImageSequence
 
@@ -60,7 +76,7 @@ def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
                 with Image.open(path) as again:
                     again.verify()  # checksums, which loading passes over
             if picture.format != "TIFF":
-                return _pixels(picture, palette)[None]
+                return _turned(_pixels(picture, palette), picture, path)[None]
             _check_axes(picture, path)
             pages = []
             for page in ImageSequence.Iterator(picture):
@@ -109,6 +125,17 @@ def _pixels(picture: Any, palette: bool) -> NDArray[Any]:
         picture = picture.convert("L" if picture.mode in ("LA", "La") else "P" if picture.mode == "PA" else "RGB")
     array = np.array(picture)
     return array.astype(np.uint8) if array.dtype == bool else array
+
+
+def _turned(pixels: NDArray[Any], picture: Any, path: Path) -> NDArray[Any]:
+    """Pixels (H, W, ...) as the camera's orientation says; Pillow does so for TIFF by itself."""
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    if orientation not in _TURNS:
+        return pixels
+    warnings.warn(
+        f"{path} is turned as its orientation (EXIF {orientation}) says: so is the mask, not the stored pixels"
+    )
+    return np.ascontiguousarray(_TURNS[orientation](pixels))
 
 
 def _deep_color(path: Path, picture: Any) -> NDArray[Any]:

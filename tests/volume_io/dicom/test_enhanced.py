@@ -12,7 +12,7 @@ from pydicom.uid import JPEGLSLossless, RLELossless
 
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume
-from tests.helpers.dicom_files import enhanced, item, picture, save, stored
+from tests.helpers.dicom_files import enhanced, item, picture, save, stored, write_slices
 
 _OBLIQUE = [0.8, 0.6, 0.0, -0.6, 0.8, 0.0]
 
@@ -178,6 +178,9 @@ def test_tiles_of_a_slide_are_refused(tmp_path: Path) -> None:
     data = picture(np.zeros((4, 8, 8, 3), np.uint8), "US cine", TotalPixelMatrixColumns=16, TotalPixelMatrixRows=16)
     with pytest.raises(InputError, match="4 tiles of a whole-slide image"):
         Volume.read(save(data, tmp_path / "slide.dcm"))
+    write_slices(tmp_path, stored())
+    with pytest.warns(UserWarning, match=r"slide.dcm left out: tiles of a whole-slide image"):
+        assert Volume.read(tmp_path).shape == stored().shape
 
 
 @pytest.mark.parametrize("step", [4.0, -4.0])

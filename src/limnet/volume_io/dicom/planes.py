@@ -187,7 +187,7 @@ def planes_of(path: Path, header: Dataset) -> list[Plane]:
     """
     count = count_frames(header)
     with explained(path, ADVICE), quiet():
-        if "TotalPixelMatrixColumns" in header and count > 1:
+        if is_tiled(header):
             raise InputError(
                 f"{path} holds {count} tiles of a whole-slide image, not slices of a volume. Export the region of "
                 "interest as one picture (PNG, TIFF) and give that"
@@ -203,6 +203,11 @@ def planes_of(path: Path, header: Dataset) -> list[Plane]:
         else:
             flat = [header]
     return [Plane(path, i, part, header) for i, part in enumerate(flat)]
+
+
+def is_tiled(header: Dataset) -> bool:
+    """Whether the frames of a file are tiles of a whole-slide image."""
+    return "TotalPixelMatrixColumns" in header and count_frames(header) > 1
 
 
 def count_frames(header: Dataset) -> int:

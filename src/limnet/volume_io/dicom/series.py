@@ -14,7 +14,7 @@ from limnet.volume import DicomSlices, Selection, Volume
 from limnet.volume_io.choice import chosen
 from limnet.volume_io.dicom.grids import make_grid, resampled
 from limnet.volume_io.dicom.pixels import read_pixels
-from limnet.volume_io.dicom.planes import Plane, is_dicom, planes_of, quiet, read_header, text
+from limnet.volume_io.dicom.planes import Plane, is_dicom, is_tiled, planes_of, quiet, read_header, text
 from limnet.volume_io.dicom.stacks import Stack, find_stacks
 from limnet.volume_io.frames import visible
 from limnet.volume_io.reading import explained
@@ -168,6 +168,13 @@ def _series(paths: Iterable[Path]) -> list[Series]:
     if damaged:
         more = " ..." if len(damaged) > 3 else ""
         raise FileFormatError(f"{len(damaged)} of {total} DICOM files: {'; '.join(map(str, damaged[:3]))}{more}")
+    slides = [path for path, header in headers if is_tiled(header)]
+    if slides and len(slides) < len(headers):
+        warnings.warn(
+            f"{', '.join(map(str, slides[:3]))}{' ...' if len(slides) > 3 else ''} left out: tiles of a whole-slide "
+            "image, not slices of a volume"
+        )
+        headers = [(path, header) for path, header in headers if path not in slides]
     series: dict[str, list[Plane]] = {}
     for path, header in headers:
         series.setdefault(text(header, "SeriesInstanceUID"), []).extend(planes_of(path, header))
