@@ -16,7 +16,7 @@ from limnet.commands.train import RawCommand
 from limnet.errors import InputError, LimnetError
 
 if TYPE_CHECKING:
-    from benchmarks.core.protocol import Predictor
+    from benchmarks.core.method import Predictor
 
 bench_app = typer.Typer(
     help="Benchmarks: the same cases and the same robot user for limnet and its peers.", no_args_is_help=True
@@ -181,10 +181,9 @@ def run_all(
 
     from rich.console import Console
 
-    from benchmarks.core.naming import result_path
-    from benchmarks.core.readiness import check_measures, check_ready
     from benchmarks.core.report import idle_note, markdown_tables
-    from benchmarks.core.runner import run_suite, start_afresh
+    from benchmarks.core.results import result_path
+    from benchmarks.core.run import check_ready, journals, run_suite
     from limnet.training.launch import trainer_kwargs
 
     place = argparse.Namespace(
@@ -201,12 +200,11 @@ def run_all(
             f"two methods would write one file: {', '.join(p.name for p in paths)}. Give models of different names, a "
             "folder to --out, or run them one after the other with different --out"
         )
-    check_measures(suite)
-    for predictor in predictors:
-        check_ready(predictor)
+    check_ready(suite, predictors)
     for predictor, path in zip(predictors, paths, strict=True):
         if fresh and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            start_afresh(path)
+            for journal in journals(path):
+                journal.unlink(missing_ok=True)
         results = run_suite(suite, predictor, path, trainer=trainer, views=views, progress=lambda r: _show(errors, r))
         if results is not None:
             found.append(results)
@@ -245,40 +243,13 @@ def report(
             Console(stderr=True, soft_wrap=True).print(note, style="red", markup=False, highlight=False)
 
 
-@bench_app.command()
-def runtime(
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method", help="tiny (the model as it works), tiny-whole (whole slices), base; may be repeated."
-        ),
-    ] = None,
-    model: Annotated[str, typer.Option("--model", help="Zoo name, model folder or Hub id.")] = "limnet-tiny",
-    out: Annotated[Path, typer.Option("--out", help="Folder of the result files.")] = Path("results"),
-    size: Annotated[int, typer.Option("--size", help="Side of a slice in pixels.", min=32)] = 480,
-    slices: Annotated[int, typer.Option("--slices", help="Slices of the volume.", min=3)] = 100,
-    repeats: Annotated[int, typer.Option("--repeats", help="Fresh processes per method.", min=1)] = 3,
-    threads: Annotated[int, typer.Option("--threads", help="Threads; 0 takes all cores.", min=0)] = 0,
-    precision: Precision = "auto",
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Slices per second and peak memory at 480 x 480 and 100 slices, beside the paper's; needs no data."""
-    from rich.console import Console
-
-    from benchmarks.suites.runtime import run_runtime
-
-    chosen = tuple(method or ("tiny", "tiny-whole"))
-    path = run_runtime(out, chosen, model, size, slices, repeats, threads or os.cpu_count() or 1, precision, device)
-    Console(soft_wrap=True).print(path.read_text(encoding="utf-8"), markup=False, highlight=False)
-
-
 for _name, _entry in SUITES.items():
     bench_app.command(_name, help=f"Run the benchmark: {_entry.title}.")(_command(_name))
 
 
 def _analysis(name: str) -> Callable[..., None]:
     def analysis(ctx: typer.Context) -> None:
-        import_module(ANALYSES[name].module).main(ctx.args)
+        import_module(ANALYSES[name].module).main([*ANALYSES[name].words, *ctx.args])
 
     return analysis
 

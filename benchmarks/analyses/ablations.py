@@ -18,24 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.play import open_case, play, scores, with_settings
-from benchmarks.core.studies.plots import bar_rows
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import (
-    checkpoints,
-    common_rows,
-    groups_of,
-    markdown,
-    mean_dice,
-    of_group,
-    of_variant,
-    pace,
-    share,
-)
-from benchmarks.core.studies.watchers import TruePredictor, WatchedPredictor
+from benchmarks.analyses.watchers import TruePredictor, WatchedPredictor
+from benchmarks.core import study, tables
+from benchmarks.core.plots import bar_rows
+from benchmarks.core.record import Record, Row
 from limnet.engine import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
@@ -71,11 +57,10 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "")
+    parser = study.study_parser(__doc__ or "")
     parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
     parser.add_argument("--true-prompts", action="store_true", help="compare with clicked slices that are always right")
     args = parser.parse_args(argv)
-    set_threads(args)
     if args.models:
         models = {name: InteractiveSegmenter.from_pretrained(where) for name, where in args.models}
         if len(models) < len(args.models):
@@ -90,18 +75,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
         fixed = {"model": model.identity, "settings": model.settings.to_json()}
     stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
-    fixed |= fixed_of(args, "rounds")
-    record = Record(args.out, stem, command_of("ablations", parser, args), fixed)
-    sweep(record, objects_of(args), variants)
+    record = study.begin(parser, args, "ablations", fixed, stem)
+    study.sweep(record, study.objects_of(args), variants)
     report(record, list(variants), args.rounds)
 
 
 def measured(
     segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int, true_prompts: bool = False
-) -> Measure:
+) -> study.Measure:
     """How to measure an object with some settings changed, or with clicked slices that are always right."""
 
-    def measure(thing: StudyObject) -> Row:
+    def measure(thing: study.StudyObject) -> Row:
         watched: list[WatchedPredictor] = []
 
         def watch(engine: Engine) -> Engine:
@@ -109,12 +93,12 @@ def measured(
             watched.append(WatchedPredictor(inner))
             return replace(engine, predictor=watched[0])
 
-        case = open_case(segmenter, thing.volume, with_settings(segmenter, **changes), change=watch)
-        turns = list(play(case, thing.truth, rounds))
-        clicks = [(t.click.zyx, t.click.positive) for t in turns if t.click is not None]
+        case = study.open_case(segmenter, thing.volume, replace(segmenter.settings, **changes), change=watch)
+        turns = list(study.play(case, thing.truth, rounds))
+        clicks = [(t.row.zyx, t.row.positive) for t in turns if t.row.zyx is not None]
         seen = watched[0]
         return {
-            **scores(turns),
+            **study.scores(turns),
             "slices": [r.computed for r in case.rounds],
             "compliance": click_compliance(turns[-1].mask, clicks),
             "newest": [sum(seen.last), len(seen.last)],
@@ -126,19 +110,19 @@ def measured(
 
 def report(record: Record, variants: Sequence[str], rounds: int) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    rows = common_rows(record.rows, variants)
+    rows = tables.common_rows(record.rows, variants)
     if not rows:
         print("nothing to compare yet")
         return
-    shown = checkpoints(rounds)
+    shown = tables.checkpoints(rounds)
     first, lines, summary = variants[0], [], {}
     for variant in variants:
-        some = of_variant(rows, variant)
-        curve, base = mean_dice(some), mean_dice(of_variant(rows, first))
+        some = tables.of_variant(rows, variant)
+        curve, base = tables.mean_dice(some), tables.mean_dice(tables.of_variant(rows, first))
         found = {
             "objects": len(some),
             "dice": curve,
-            "seconds": pace(some),
+            "seconds": tables.pace(some),
             "newest": _ratio(some, "newest"),
             "all": _ratio(some, "all"),
             "compliance": sum(r["compliance"] for r in some) / len(some),
@@ -146,7 +130,15 @@ def report(record: Record, variants: Sequence[str], rounds: int) -> None:
         summary[variant] = found
         change = "-" if variant == first else f"{curve[-1] - base[-1]:+.3f}"
         cells = [*(curve[r - 1] for r in shown), change, f"{found['seconds']:.2f}"]
-        lines.append([variant, *cells, share(found["newest"]), share(found["all"]), share(found["compliance"])])
+        lines.append(
+            [
+                variant,
+                *cells,
+                tables.share(found["newest"]),
+                tables.share(found["all"]),
+                tables.share(found["compliance"]),
+            ]
+        )
     head = [
         "variant",
         *(f"round {r}" for r in shown),
@@ -155,15 +147,19 @@ def report(record: Record, variants: Sequence[str], rounds: int) -> None:
         "newest click obeyed",
         "all clicks obeyed",
     ]
-    tables = f"## Mean Dice of {len(of_variant(rows, first))} objects\n\n" + markdown([*head, "compliance"], lines)
-    tables += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
-    tables += f"\n## By group, round {rounds}\n\n"
-    groups = groups_of(rows)
-    by_group = [[g, *(mean_dice(of_variant(of_group(rows, g), v))[-1] for v in variants)] for g in groups]
-    tables += markdown(["group", *variants], by_group)
+    page = f"## Mean Dice of {len(tables.of_variant(rows, first))} objects\n\n" + tables.markdown(
+        [*head, "compliance"], lines
+    )
+    page += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
+    page += f"\n## By group, round {rounds}\n\n"
+    groups = tables.groups_of(rows)
+    by_group = [
+        [g, *(tables.mean_dice(tables.of_variant(tables.of_group(rows, g), v))[-1] for v in variants)] for g in groups
+    ]
+    page += tables.markdown(["group", *variants], by_group)
     series = {f"round {r}": [summary[v]["dice"][r - 1] for v in variants] for r in shown}
-    bar_rows(record.plot, f"Mean Dice of {len(of_variant(rows, first))} objects", variants, series)
-    print(record.finish({"variants": summary}, tables).read_text(encoding="utf-8"))
+    bar_rows(record.plot, f"Mean Dice of {len(tables.of_variant(rows, first))} objects", variants, series)
+    print(record.finish({"variants": summary}, page).read_text(encoding="utf-8"))
 
 
 class Named(NamedTuple):

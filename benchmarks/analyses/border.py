@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.studies.play import open_case, play
+from benchmarks.core import study
 from limnet import InteractiveSegmenter
 from limnet.environment import command_line, environment
 from limnet.metrics import dice
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         key = f"{scene.kind}: {scene.name}"
         if key in kept["objects"]:
             continue
-        case = open_case(segmenter, Volume.from_array(scene.image, scene.spacing))
+        case = study.open_case(segmenter, Volume.from_array(scene.image, scene.spacing))
         if scene.click is None:
-            found = [turn.dice for turn in play(case, scene.truth, args.rounds)]
+            found = [turn.row.dice for turn in study.play(case, scene.truth, args.rounds)]
         else:
             index = scene.click[0]
             found = [dice(case.click(scene.click, propagate=False)[index], scene.truth[index])]

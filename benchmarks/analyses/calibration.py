@@ -18,14 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.core.plots import FAINT, INK, colour_of, new_figure, save_figure
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.play import open_case, play, scores, slice_dice
-from benchmarks.core.studies.plots import plain
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import groups_of, markdown, of_group
+from benchmarks.core import study, tables
+from benchmarks.core.plots import FAINT, INK, colour_of, new_figure, plain, save_figure
+from benchmarks.core.record import Record, Row
 from limnet.segmenter import InteractiveSegmenter
 
 BINS = 10
@@ -42,32 +37,31 @@ class Bin(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "")
+    parser = study.study_parser(__doc__ or "")
     args = parser.parse_args(argv)
-    set_threads(args)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity, "settings": segmenter.settings.to_json()}
-    record = Record(args.out, "calibration", command_of("calibration", parser, args), fixed)
-    sweep(record, objects_of(args), {"quality": measured(segmenter, args.rounds)})
+    fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
+    record = study.begin(parser, args, "calibration", fixed)
+    study.sweep(record, study.objects_of(args), {"quality": measured(segmenter, args.rounds)})
     report(record)
 
 
-def measured(segmenter: InteractiveSegmenter, rounds: int) -> Measure:
+def measured(segmenter: InteractiveSegmenter, rounds: int) -> study.Measure:
     """How to measure an object: per round the predicted quality and the Dice of its slices."""
 
-    def measure(thing: StudyObject) -> Row:
-        case = open_case(segmenter, thing.volume)
+    def measure(thing: study.StudyObject) -> Row:
+        case = study.open_case(segmenter, thing.volume)
         turns, predicted, true, empty = [], [], [], []
-        for turn in play(case, thing.truth, rounds):
+        for turn in study.play(case, thing.truth, rounds):
             turns.append(turn)
-            actual = slice_dice(turn.mask, thing.truth)
+            actual = study.dice_by_slice(turn.mask, thing.truth)
             actual[list(case.prompted)] = np.nan
-            found = np.isfinite(actual) & (turn.click is not None)
+            found = np.isfinite(actual) & (turn.row.zyx is not None)
             used = np.flatnonzero(found)
             predicted.append([round(float(q), 4) for q in case.quality[used]])
             true.append([round(float(d), 4) for d in actual[used]])
             empty.append([int(not turn.mask[i].any()) for i in used])
-        return {**scores(turns), "predicted": predicted, "true": true, "empty": empty}
+        return {**study.scores(turns), "predicted": predicted, "true": true, "empty": empty}
 
     return measure
 
@@ -123,7 +117,7 @@ def report(record: Record) -> None:
     if not any(values for row in rows for values in row["true"]):
         print("no slice to judge yet")
         return
-    summary = {group: judged(of_group(rows, group)) for group in groups_of(rows)}
+    summary = {group: judged(tables.of_group(rows, group)) for group in tables.groups_of(rows)}
     summary["all, mask not empty"] = judged(rows, filled=True)
     head = ["group", "slices", "ECE", "mean error", "predicted - true", "Spearman", "Spearman within an object"]
     lines = [
@@ -131,13 +125,13 @@ def report(record: Record) -> None:
         for group, s in summary.items()
     ]
     bins = [Bin(**b) for b in summary["all"]["bins"]]
-    tables = "## Predicted quality against true Dice\n\n" + markdown(head, lines) + "\n## Bins, all slices\n\n"
+    page = "## Predicted quality against true Dice\n\n" + tables.markdown(head, lines) + "\n## Bins, all slices\n\n"
     spans = [f"{k / BINS:.1f} - {(k + 1) / BINS:.1f}" for k in range(BINS)]
-    tables += markdown(
+    page += tables.markdown(
         ["predicted", "slices", "mean predicted", "mean true"], [[s, *b] for s, b in zip(spans, bins, strict=True)]
     )
     draw(record.plot, rows, bins, summary["all"])
-    print(record.finish({"groups": summary}, tables).read_text(encoding="utf-8"))
+    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
 
 
 def draw(path: Path, rows: Sequence[Row], bins: Sequence[Bin], found: dict[str, Any]) -> Path:

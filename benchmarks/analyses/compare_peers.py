@@ -16,27 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core.limnet_predictor import LimnetPredictor
-from benchmarks.core.protocol import Predictor, config_hash, predictor_config
+from benchmarks.core import study, tables
+from benchmarks.core.method import LimnetPredictor, Predictor, config_hash, predictor_config
+from benchmarks.core.plots import line_panels
+from benchmarks.core.record import Record, Row
 from benchmarks.core.registry import build_peer
 from benchmarks.core.rounds import run_object
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.plots import line_panels
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import (
-    ALL,
-    checkpoints,
-    common_rows,
-    groups_of,
-    markdown,
-    mean_dice,
-    of_group,
-    of_variant,
-    pace,
-    signed,
-)
 from limnet.segmenter import InteractiveSegmenter
 
 WEIGHT_FREE = (
@@ -54,17 +39,16 @@ MARGIN = 0.20
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "")
+    parser = study.study_parser(__doc__ or "")
     parser.add_argument("--peers", default=",".join(WEIGHT_FREE), help="comma between (default: all without weights)")
     args = parser.parse_args(argv)
-    set_threads(args)
     own = LimnetPredictor(args.model, threads=args.threads, label="limnet")
     methods: list[Predictor] = [own, *(peer(name, args.model) for name in args.peers.split(",") if name)]
     configs = {method.name: config_hash(predictor_config(method)) for method in methods}
-    fixed = {**fixed_of(args, "rounds"), "model": InteractiveSegmenter.from_pretrained(args.model).identity}
-    record = Record(args.out, "compare_peers", command_of("compare-peers", parser, args), fixed)
+    fixed = {"model": InteractiveSegmenter.from_pretrained(args.model).identity}
+    record = study.begin(parser, args, "compare-peers", fixed)
     record.keep(lambda row: row["config"] == configs.get(row["variant"], row["config"]))
-    sweep(record, objects_of(args), {m.name: measured(m, args.rounds, configs[m.name]) for m in methods})
+    study.sweep(record, study.objects_of(args), {m.name: measured(m, args.rounds, configs[m.name]) for m in methods})
     report(record, list(configs), args.rounds)
 
 
@@ -73,10 +57,10 @@ def peer(name: str, model: str) -> Predictor:
     return build_peer(f"{name}:model={json.dumps(model)}" if name in OF_LIMNET else name)
 
 
-def measured(method: Predictor, rounds: int, config: str) -> Measure:
+def measured(method: Predictor, rounds: int, config: str) -> study.Measure:
     """How to measure an object with a method."""
 
-    def measure(thing: StudyObject) -> Row:
+    def measure(thing: study.StudyObject) -> Row:
         try:
             found = run_object(method, thing.volume, thing.truth, 0, rounds, case=thing.case, object=thing.object)
         except Exception as error:  # whatever a method raises is its result
@@ -91,30 +75,30 @@ def measured(method: Predictor, rounds: int, config: str) -> Measure:
 
 def report(record: Record, methods: Sequence[str], rounds: int) -> None:
     """Table, plot and summary of the objects that all methods have seen."""
-    rows = common_rows(record.rows, methods)
+    rows = tables.common_rows(record.rows, methods)
     if not rows:
         print("nothing to compare yet")
         return
-    shown, own = checkpoints(rounds), methods[0]
+    shown, own = tables.checkpoints(rounds), methods[0]
     panels, lines = {}, []
     summary: dict[str, Any] = {}
-    for group in groups_of(rows):
-        some = of_group(rows, group)
-        curves = {m: mean_dice(of_variant(some, m)) for m in methods}
-        count = len(of_variant(some, own))
+    for group in tables.groups_of(rows):
+        some = tables.of_group(rows, group)
+        curves = {m: tables.mean_dice(tables.of_variant(some, m)) for m in methods}
+        count = len(tables.of_variant(some, own))
         panels[f"{group} ({count})"] = curves
         margins = {m: [float(v) for v in np.subtract(curves[own], curves[m])] for m in methods[1:]}
         summary[group] = {"objects": count, "dice": curves, "margins": margins}
         for method in methods:
-            of = of_variant(some, method)
+            of = tables.of_variant(some, method)
             failed = sum("failed" in row for row in of)
-            ahead = [signed(margins[method][r - 1]) if method != own else "-" for r in shown]
-            cells = [*(curves[method][r - 1] for r in shown), *ahead, f"{pace(of):.2f}", failed or "-"]
+            ahead = [tables.signed(margins[method][r - 1]) if method != own else "-" for r in shown]
+            cells = [*(curves[method][r - 1] for r in shown), *ahead, f"{tables.pace(of):.2f}", failed or "-"]
             lines.append([group, count, method, *cells])
     head = ["group", "objects", "method", *(f"round {r}" for r in shown)]
     head += [*(f"limnet ahead, round {r}" for r in shown), "s / round", "failed"]
-    tables = "## Mean Dice\n\n" + markdown(head, lines) + "\n## Targets\n\n"
-    total = summary[ALL]
+    page = "## Mean Dice\n\n" + tables.markdown(head, lines) + "\n## Targets\n\n"
+    total = summary[tables.ALL]
     met = {
         f"mean Dice >= {value:.2f} after {r} round{'s' if r > 1 else ''}": total["dice"][own][r - 1] >= value
         for r, value in WANTED.items()
@@ -124,9 +108,9 @@ def report(record: Record, methods: Sequence[str], rounds: int) -> None:
         f"at least {MARGIN:.2f} above {m} after {rounds} rounds": margin[-1] >= MARGIN
         for m, margin in total["margins"].items()
     }
-    tables += "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
+    page += "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
     line_panels(record.plot, "limnet and methods without weights, same robot", panels)
-    print(record.finish({"groups": summary, "met": met}, tables).read_text(encoding="utf-8"))
+    print(record.finish({"groups": summary, "met": met}, page).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

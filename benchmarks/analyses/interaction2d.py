@@ -16,23 +16,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.play import open_case, play, scores
-from benchmarks.core.studies.plots import line_panels
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import (
-    common_rows,
-    groups_of,
-    markdown,
-    mean_dice,
-    of_group,
-    of_variant,
-    pace,
-    share,
-)
-from benchmarks.core.studies.watchers import WatchedPredictor
+from benchmarks.analyses.watchers import WatchedPredictor
+from benchmarks.core import study, tables
+from benchmarks.core.plots import line_panels
+from benchmarks.core.record import Record, Row
 from limnet.engine import Engine
 from limnet.metrics.interaction import clicks_to_quality
 from limnet.segmenter import InteractiveSegmenter
@@ -52,21 +39,24 @@ Cut = tuple[slice, slice]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "", rounds=20)
+    parser = study.study_parser(__doc__ or "", rounds=20)
     args = parser.parse_args(argv)
-    set_threads(args)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity}
-    record = Record(args.out, "interaction2d", command_of("interaction2d-slices", parser, args), fixed)
-    cuts: dict[str, Callable[[StudyObject, int], Cut]] = {WHOLE: whole, WINDOW: true_scale}
-    sweep(record, objects_of(args), {name: measured(segmenter, cut, args.rounds) for name, cut in cuts.items()})
+    fixed = {"model": segmenter.identity}
+    record = study.begin(parser, args, "interaction2d-slices", fixed, "interaction2d")
+    cuts: dict[str, Callable[[study.StudyObject, int], Cut]] = {WHOLE: whole, WINDOW: true_scale}
+    study.sweep(
+        record, study.objects_of(args), {name: measured(segmenter, cut, args.rounds) for name, cut in cuts.items()}
+    )
     report(record, args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, cut: Callable[[StudyObject, int], Cut], rounds: int) -> Measure:
+def measured(
+    segmenter: InteractiveSegmenter, cut: Callable[[study.StudyObject, int], Cut], rounds: int
+) -> study.Measure:
     """How to measure an object on its largest slice, cut to a window."""
 
-    def measure(thing: StudyObject) -> Row:
+    def measure(thing: study.StudyObject) -> Row:
         click = RobotUser(thing.volume.spacing).next_click(thing.truth, None, 1)
         if click is None:
             return {"left_out": "no object"}
@@ -80,20 +70,20 @@ def measured(segmenter: InteractiveSegmenter, cut: Callable[[StudyObject, int], 
             watched.append(WatchedPredictor(engine.predictor))
             return replace(engine, predictor=watched[0])
 
-        case = open_case(segmenter, volume, window=window, change=watch)
-        turns = list(play(case, thing.truth[here], rounds))
+        case = study.open_case(segmenter, volume, window=window, change=watch)
+        turns = list(study.play(case, thing.truth[here], rounds))
         obeyed = [sum(watched[0].last), len(watched[0].last)]
-        return {**scores(turns), "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
+        return {**study.scores(turns), "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
 
     return measure
 
 
-def whole(thing: StudyObject, index: int) -> Cut:
+def whole(thing: study.StudyObject, index: int) -> Cut:
     """The whole slice."""
     return slice(None), slice(None)
 
 
-def true_scale(thing: StudyObject, index: int) -> Cut:
+def true_scale(thing: study.StudyObject, index: int) -> Cut:
     """A window, square in mm, in which the object on slice `index` takes `SHARE`; moved to lie on the slice."""
     truth, steps = thing.truth[index], thing.volume.spacing[1:]
     ends = [_ends(truth.any(axis)) for axis in (1, 0)]
@@ -108,37 +98,37 @@ def true_scale(thing: StudyObject, index: int) -> Cut:
 
 def report(record: Record, rounds: int) -> None:
     """Table, plot and summary of the objects that both variants have."""
-    rows = common_rows(record.rows, VARIANTS)
+    rows = tables.common_rows(record.rows, VARIANTS)
     if not rows:
         print("nothing to compare yet")
         return
     shown = sorted({r for r in (*SHOWN, rounds) if r <= rounds})
     panels, summary, lines, needs = {}, {}, [], []
-    for group in groups_of(rows):
-        some = of_group(rows, group)
-        curves = {v: mean_dice(of_variant(some, v)) for v in VARIANTS}
-        count = len(of_variant(some, WHOLE))
+    for group in tables.groups_of(rows):
+        some = tables.of_group(rows, group)
+        curves = {v: tables.mean_dice(tables.of_variant(some, v)) for v in VARIANTS}
+        count = len(tables.of_variant(some, WHOLE))
         panels[f"{group} ({count})"] = curves
         summary[group] = {"objects": count, "dice": curves}
         for variant in VARIANTS:
-            of = of_variant(some, variant)
+            of = tables.of_variant(some, variant)
             lines.append([group, count, variant, *(curves[variant][r - 1] for r in shown)])
             clicks = {q: [clicks_to_quality(row["dice"], q, rounds) for row in of] for q in QUALITIES}
             failed = {q: sum(max(row["dice"]) < q for row in of) for q in QUALITIES}
             newest, total = (sum(row["newest"][i] for row in of) for i in (0, 1))
             found = {f"NoC@{100 * q:.0f}": float(np.mean(clicks[q])) for q in QUALITIES}
             found |= {f"failed@{100 * q:.0f}": failed[q] for q in QUALITIES}
-            found |= {"obeyed": newest / total if total else float("nan"), "seconds": pace(of)}
+            found |= {"obeyed": newest / total if total else float("nan"), "seconds": tables.pace(of)}
             summary[group][variant] = found
             cells = [f"{found[f'NoC@{100 * q:.0f}']:.2f} ({failed[q]} failed)" for q in QUALITIES]
-            needs.append([group, variant, *cells, share(found["obeyed"]), f"{1000 * found['seconds']:.0f}"])
+            needs.append([group, variant, *cells, tables.share(found["obeyed"]), f"{1000 * found['seconds']:.0f}"])
     head = ["group", "objects", "image", *(f"click {r}" for r in shown)]
-    tables = "## Mean 2-D Dice of the largest slice\n\n" + markdown(head, lines)
-    tables += f"\n## Clicks needed, at most {rounds}\n\n"
+    page = "## Mean 2-D Dice of the largest slice\n\n" + tables.markdown(head, lines)
+    page += f"\n## Clicks needed, at most {rounds}\n\n"
     names = [f"NoC@{100 * q:.0f}" for q in QUALITIES]
-    tables += markdown(["group", "image", *names, "newest click obeyed by the network", "ms / click"], needs)
+    page += tables.markdown(["group", "image", *names, "newest click obeyed by the network", "ms / click"], needs)
     line_panels(record.plot, "2-D Dice per click, largest slice of every object", panels, "mean 2-D Dice", "click")
-    print(record.finish({"groups": summary}, tables).read_text(encoding="utf-8"))
+    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
 
 
 def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:

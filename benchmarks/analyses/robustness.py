@@ -16,21 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.play import open_case, play, scores
-from benchmarks.core.studies.plots import bar_rows
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import (
-    checkpoints,
-    common_rows,
-    groups_of,
-    markdown,
-    mean_dice,
-    of_group,
-    of_variant,
-)
+from benchmarks.core import study, tables
+from benchmarks.core.plots import bar_rows
+from benchmarks.core.record import Record, Row
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotUser
 from limnet.slice_view import SliceView
@@ -56,10 +44,10 @@ class Scene(NamedTuple):
     window: Window | None = None
 
 
-Disturbance = Callable[[StudyObject, int], Scene]
+Disturbance = Callable[[study.StudyObject, int], Scene]
 
 
-def clean(thing: StudyObject, seed: int) -> Scene:
+def clean(thing: study.StudyObject, seed: int) -> Scene:
     """Nothing is wrong."""
     return Scene(thing.volume, thing.truth, RobotUser(thing.volume.spacing))
 
@@ -67,7 +55,7 @@ def clean(thing: StudyObject, seed: int) -> Scene:
 def clicking(**options: object) -> Disturbance:
     """A robot with other options; see `RobotUser`."""
 
-    def disturb(thing: StudyObject, seed: int) -> Scene:
+    def disturb(thing: study.StudyObject, seed: int) -> Scene:
         robot = RobotUser(thing.volume.spacing, seed=seed, case=thing.number, **options)  # type: ignore[arg-type]
         return Scene(thing.volume, thing.truth, robot)
 
@@ -77,7 +65,7 @@ def clicking(**options: object) -> Disturbance:
 def windowing(change: Callable[[float, float], Window]) -> Disturbance:
     """Another window: `change` gets centre and width of the one limnet would choose at the first click."""
 
-    def disturb(thing: StudyObject, seed: int) -> Scene:
+    def disturb(thing: study.StudyObject, seed: int) -> Scene:
         low, high = chosen_window(thing)
         scene = clean(thing, seed)
         return scene._replace(window=change((low + high) / 2, high - low))
@@ -85,7 +73,7 @@ def windowing(change: Callable[[float, float], Window]) -> Disturbance:
     return disturb
 
 
-def every_second_slice(thing: StudyObject, seed: int) -> Scene:
+def every_second_slice(thing: study.StudyObject, seed: int) -> Scene:
     """Half of the slices, twice as far apart."""
     depth, *in_plane = thing.volume.spacing
     volume = Volume.from_array(thing.volume.array[::2], (2 * depth, *in_plane))
@@ -95,7 +83,7 @@ def every_second_slice(thing: StudyObject, seed: int) -> Scene:
 def noise(sigma: float) -> Disturbance:
     """Normal noise, `sigma` in shares of the window limnet would choose; values stay in the volume's range and type."""
 
-    def disturb(thing: StudyObject, seed: int) -> Scene:
+    def disturb(thing: study.StudyObject, seed: int) -> Scene:
         low, high = chosen_window(thing)
         array = thing.volume.array
         rng = np.random.default_rng([seed, thing.number])
@@ -109,7 +97,7 @@ def noise(sigma: float) -> Disturbance:
     return disturb
 
 
-def chosen_window(thing: StudyObject) -> Window:
+def chosen_window(thing: study.StudyObject) -> Window:
     """The window limnet chooses at the robot's first click."""
     click = RobotUser(thing.volume.spacing).next_click(thing.truth, None, 1)
     index, y, x = click.zyx if click is not None else (0, 0, 0)
@@ -134,65 +122,72 @@ def disturbances(jitter: Sequence[float], sigmas: Sequence[float]) -> dict[str, 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "")
+    parser = study.study_parser(__doc__ or "")
     parser.add_argument("--jitter", type=_floats, default=(2.0, 5.0), help="mm, comma between (default: 2,5)")
     parser.add_argument("--noise", type=_floats, default=(0.05, 0.1), help="shares of the window (default: 0.05,0.1)")
     args = parser.parse_args(argv)
-    set_threads(args)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {**fixed_of(args, "rounds"), "model": segmenter.identity, "settings": segmenter.settings.to_json()}
-    record = Record(args.out, "robustness", command_of("robustness", parser, args), fixed)
+    fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
+    record = study.begin(parser, args, "robustness", fixed)
     wanted = disturbances(args.jitter, args.noise)
-    sweep(record, objects_of(args), {n: measured(segmenter, d, args.rounds, args.seed) for n, d in wanted.items()})
+    study.sweep(
+        record, study.objects_of(args), {n: measured(segmenter, d, args.rounds, args.seed) for n, d in wanted.items()}
+    )
     report(record, list(wanted), args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> Measure:
+def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> study.Measure:
     """How to measure an object under a disturbance."""
 
-    def measure(thing: StudyObject) -> Row:
+    def measure(thing: study.StudyObject) -> Row:
         scene = disturb(thing, seed)
         if not scene.truth.any():
             return {"left_out": "no object left"}
-        case = open_case(segmenter, scene.volume, window=scene.window)
-        return dict(scores(list(play(case, scene.truth, rounds, scene.robot))))
+        case = study.open_case(segmenter, scene.volume, window=scene.window)
+        return dict(study.scores(list(study.play(case, scene.truth, rounds, scene.robot))))
 
     return measure
 
 
 def report(record: Record, variants: Sequence[str], rounds: int) -> None:
     """Table, plot and summary; every disturbance is compared on the objects it shares with the clean scene."""
-    shown = checkpoints(rounds)
+    shown = tables.checkpoints(rounds)
     lines, by_group = [], []
     summary: dict[str, Any] = {}
     for variant in variants:
-        pairs = common_rows(record.rows, list(dict.fromkeys((CLEAN, variant))))
+        pairs = tables.common_rows(record.rows, list(dict.fromkeys((CLEAN, variant))))
         if not pairs:
             continue
-        curve, base = mean_dice(of_variant(pairs, variant)), mean_dice(of_variant(pairs, CLEAN))
+        curve, base = (
+            tables.mean_dice(tables.of_variant(pairs, variant)),
+            tables.mean_dice(tables.of_variant(pairs, CLEAN)),
+        )
         lost = [b - c for b, c in zip(base, curve, strict=True)]
-        count = len(of_variant(pairs, variant))
+        count = len(tables.of_variant(pairs, variant))
         summary[variant] = {"objects": count, "dice": curve, "lost": lost}
         losses = ["-" if variant == CLEAN else f"{lost[r - 1]:+.3f}" for r in shown]
         lines.append([variant, count, *(curve[r - 1] for r in shown), *losses])
-        for group in groups_of(pairs):
-            some = of_group(pairs, group)
-            loss = mean_dice(of_variant(some, CLEAN))[-1] - mean_dice(of_variant(some, variant))[-1]
+        for group in tables.groups_of(pairs):
+            some = tables.of_group(pairs, group)
+            loss = (
+                tables.mean_dice(tables.of_variant(some, CLEAN))[-1]
+                - tables.mean_dice(tables.of_variant(some, variant))[-1]
+            )
             by_group.append((variant, group, loss))
     if not lines:
         print("nothing to compare yet")
         return
     head = ["disturbance", "objects", *(f"round {r}" for r in shown), *(f"lost after {r}" for r in shown)]
-    tables = "## Mean Dice, and Dice lost to the disturbance\n\n" + markdown(head, lines)
+    page = "## Mean Dice, and Dice lost to the disturbance\n\n" + tables.markdown(head, lines)
     groups = list(dict.fromkeys(group for _, group, _ in by_group))
     table = {(v, g): loss for v, g, loss in by_group}
     disturbed = [v for v in summary if v != CLEAN]
-    tables += f"\n## Dice lost after {rounds} rounds, by group\n\n"
-    tables += markdown(["disturbance", *groups], [[v, *(table.get((v, g)) for g in groups)] for v in disturbed])
+    page += f"\n## Dice lost after {rounds} rounds, by group\n\n"
+    page += tables.markdown(["disturbance", *groups], [[v, *(table.get((v, g)) for g in groups)] for v in disturbed])
     if disturbed:
         series = {f"round {r}": [summary[v]["lost"][r - 1] for v in disturbed] for r in shown}
         bar_rows(record.plot, "Dice lost to a disturbance", disturbed, series, "mean Dice lost")
-    print(record.finish({"disturbances": summary}, tables).read_text(encoding="utf-8"))
+    print(record.finish({"disturbances": summary}, page).read_text(encoding="utf-8"))
 
 
 def _floats(text: str) -> tuple[float, ...]:

@@ -23,22 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.studies.objects import StudyObject
-from benchmarks.core.studies.options import command_of, fixed_of, objects_of, set_threads, study_parser
-from benchmarks.core.studies.play import Mask, open_case, play, scores, slice_dice
-from benchmarks.core.studies.plots import line_panels
-from benchmarks.core.studies.record import Record, Row
-from benchmarks.core.studies.sweep import Measure, sweep
-from benchmarks.core.studies.tables import (
-    ALL,
-    checkpoints,
-    common_rows,
-    groups_of,
-    markdown,
-    mean_dice,
-    of_group,
-    of_variant,
-)
+from benchmarks.core import study, tables
+from benchmarks.core.plots import line_panels
+from benchmarks.core.record import Record, Row
 from limnet.case import Case
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
@@ -46,33 +33,32 @@ from limnet.simulation.clicks import RobotClick, RobotUser
 
 SUGGESTED, RANDOM, WORST, CUSTOMARY = "suggested", "random", "worst", "largest 3-D error"
 VARIANTS = (SUGGESTED, RANDOM, WORST, CUSTOMARY)
-Pick = Callable[[Case, NDArray[np.bool_], Mask, Mask], "int | None"]
+Pick = Callable[[Case, NDArray[np.bool_], study.Mask, study.Mask], "int | None"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study_parser(__doc__ or "")
+    parser = study.study_parser(__doc__ or "")
     parser.add_argument("--right", type=float, default=1.0, help="Dice from which on a slice is right (default: 1)")
     args = parser.parse_args(argv)
-    set_threads(args)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {**fixed_of(args, "rounds", "right"), "model": segmenter.identity}
+    fixed = {"right": args.right, "model": segmenter.identity}
     fixed["settings"] = segmenter.settings.to_json()
-    record = Record(args.out, "suggest", command_of("suggest", parser, args), fixed)
-    sweep(record, objects_of(args), {name: measured(segmenter, name, args) for name in VARIANTS})
+    record = study.begin(parser, args, "suggest", fixed)
+    study.sweep(record, study.objects_of(args), {name: measured(segmenter, name, args) for name in VARIANTS})
     report(record, args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> Measure:
+def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> study.Measure:
     """How to measure an object under one way to choose the slice."""
 
-    def measure(thing: StudyObject) -> Row:
-        case = open_case(segmenter, thing.volume)
+    def measure(thing: study.StudyObject) -> Row:
+        case = study.open_case(segmenter, thing.volume)
         looked: list[int] = []
         robot = RobotUser(thing.volume.spacing)
         rng = np.random.default_rng([args.seed, thing.number])
 
-        def choose(mask: Mask | None, number: int) -> RobotClick | None:
+        def choose(mask: study.Mask | None, number: int) -> RobotClick | None:
             if mask is None or variant == CUSTOMARY:
                 return robot.next_click(thing.truth, mask, number)
             wrong = wrong_slices(mask, thing.truth, args.right)
@@ -89,17 +75,21 @@ def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> Measur
             click = robot.next_click(thing.truth[index : index + 1], mask[index : index + 1], number)
             return None if click is None else click._replace(zyx=(index, *click.zyx[1:]))
 
-        turns = list(play(case, thing.truth, args.rounds, choose=choose))
-        return {**scores(turns), "slices": [t.click.zyx[0] for t in turns if t.click is not None], "looked": looked}
+        turns = list(study.play(case, thing.truth, args.rounds, choose=choose))
+        return {
+            **study.scores(turns),
+            "slices": [t.row.zyx[0] for t in turns if t.row.zyx is not None],
+            "looked": looked,
+        }
 
     return measure
 
 
-def wrong_slices(mask: Mask, truth: Mask, right: float) -> NDArray[np.bool_]:
+def wrong_slices(mask: study.Mask, truth: study.Mask, right: float) -> NDArray[np.bool_]:
     """(D,) slices with an error, and with a Dice below `right` where that is less than 1."""
     found: NDArray[np.bool_] = np.asarray((mask ^ truth).any((1, 2)))
     if right < 1:
-        found &= ~(np.nan_to_num(slice_dice(mask, truth), nan=1.0) >= right)
+        found &= ~(np.nan_to_num(study.dice_by_slice(mask, truth), nan=1.0) >= right)
     return found
 
 
@@ -118,19 +108,19 @@ def suggested(case: Case, wrong: NDArray[np.bool_]) -> tuple[int, int]:
 
 def report(record: Record, rounds: int) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    rows = common_rows(record.rows, VARIANTS)
+    rows = tables.common_rows(record.rows, VARIANTS)
     if not rows:
         print("nothing to compare yet")
         return
-    shown = checkpoints(rounds)
+    shown = tables.checkpoints(rounds)
     panels, lines = {}, []
     summary: dict[str, Any] = {}
-    for group in groups_of(rows):
-        some = of_group(rows, group)
-        curves = {v: mean_dice(of_variant(some, v)) for v in VARIANTS}
-        count = len(of_variant(some, SUGGESTED))
+    for group in tables.groups_of(rows):
+        some = tables.of_group(rows, group)
+        curves = {v: tables.mean_dice(tables.of_variant(some, v)) for v in VARIANTS}
+        count = len(tables.of_variant(some, SUGGESTED))
         panels[f"{group} ({count})"] = curves
-        looked = [n for row in of_variant(some, SUGGESTED) for n in row["looked"]]
+        looked = [n for row in tables.of_variant(some, SUGGESTED) for n in row["looked"]]
         looks = float(np.mean(looked)) if looked else float("nan")
         gain = {v: curves[v][-1] - curves[RANDOM][-1] for v in (SUGGESTED, WORST)}
         summary[group] = {"objects": count, "dice": curves, "looks": looks, "above_random": gain}
@@ -138,12 +128,12 @@ def report(record: Record, rounds: int) -> None:
             own = f"{looks:.1f}" if variant == SUGGESTED else "-"
             lines.append([group, count, variant, *(curves[variant][r - 1] for r in shown), own])
     head = ["group", "objects", "slice corrected", *(f"round {r}" for r in shown), "slices looked at"]
-    total = summary[ALL]["above_random"]
+    total = summary[tables.ALL]["above_random"]
     text = f"After {rounds} rounds, against a random wrong slice: suggested {total[SUGGESTED]:+.3f}, "
     text += f"worst slice (oracle) {total[WORST]:+.3f}.\n"
     line_panels(record.plot, "Dice per round by the slice that is corrected", panels)
-    tables = "## Mean Dice by the slice that is corrected\n\n" + markdown(head, lines) + "\n" + text
-    print(record.finish({"groups": summary}, tables).read_text(encoding="utf-8"))
+    page = "## Mean Dice by the slice that is corrected\n\n" + tables.markdown(head, lines) + "\n" + text
+    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

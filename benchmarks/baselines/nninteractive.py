@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.outside import needed, weights_folder, weights_hash
-from benchmarks.core.protocol import Voxel
+from benchmarks.core.method import Voxel
 from limnet.errors import InputError
 from limnet.volume import Volume
 
@@ -51,18 +51,20 @@ class NnInteractivePeer:
         """Configuration with the hash of the weights."""
         return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
 
-    def start(self, volume: Volume, axis: int) -> NnInteractiveSession:
-        """Begin one object; see `benchmarks.core.protocol.Predictor`. Ends the session before.
+    def check(self) -> str:
+        """The folder of the weights.
 
         Raises:
             InputError: nnInteractive is not installed.
             MissingFileError: no weights.
         """
         needed(_MODULE, "nnInteractive", _PEER)
-        folder = weights_folder(self.weights, _PEER, _WHAT)
-        return NnInteractiveSession(
-            nninteractive_model(str(folder), self.device, self.threads, self.autozoom, self.fold), volume, axis
-        )
+        return str(weights_folder(self.weights, _PEER, _WHAT))
+
+    def start(self, volume: Volume, axis: int) -> NnInteractiveSession:
+        """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`. Ends the session before."""
+        model = nninteractive_model(self.check(), self.device, self.threads, self.autozoom, self.fold)
+        return NnInteractiveSession(model, volume, axis)
 
 
 @lru_cache(maxsize=1)

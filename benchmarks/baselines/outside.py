@@ -1,4 +1,4 @@
-"""Packages and weights that are not limnet's: taken where the user has them, never downloaded."""
+"""Packages and weights that are not limnet's: taken where the user has them, never downloaded; slices for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from limnet.errors import InputError, MissingFileError
+from limnet.slice_view import SliceView
 
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
@@ -66,3 +70,10 @@ def weights_hash(weights: str) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16] if files else ""
+
+
+def rgb_slice(view: SliceView, index: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 picture of a slice through the view's window; gray values in all three channels."""
+    image = view.image(index)
+    planes = np.broadcast_to(image, (3, *image.shape[1:])) if image.shape[0] == 1 else image
+    return np.ascontiguousarray(np.moveaxis(np.round(planes * 255).astype(np.uint8), 0, -1))

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.fingerprint import folder_mark
-from benchmarks.core.protocol import Voxel
+from benchmarks.core.method import Voxel, config_hash
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.masks import on_grid
@@ -53,8 +52,18 @@ class PredictionFolderPeer:
 
     def describe(self) -> dict[str, Any]:
         """Configuration with a hash of names, sizes and times of the files: other predictions are another method."""
-        files = folder_mark(Path(self.folder).expanduser(), *_SUFFIXES, ".json") if self.folder else None
-        return {"class": type(self).__name__, **asdict(self), "files": files}
+        return {"class": type(self).__name__, **asdict(self), "files": _files(self.folder)}
+
+    def check(self) -> None:
+        """Raise what is missing.
+
+        Raises:
+            MissingFileError: no folder.
+        """
+        if not self.folder or not Path(self.folder).expanduser().is_dir():
+            raise MissingFileError(
+                f"the peer {_PEER!r} needs a folder of predictions, got {self.folder!r}; give {_PEER}:folder=FOLDER"
+            )
 
     def start(self, volume: Volume, axis: int) -> PredictionSession:
         """Begin with the case named as the file the volume was read from.
@@ -67,17 +76,14 @@ class PredictionFolderPeer:
         return self.start_named(volume, axis, _stem(volume.source), "")
 
     def start_named(self, volume: Volume, axis: int, case: str, object: str) -> PredictionSession:
-        """Begin the object of a case; see `benchmarks.core.protocol.NamedPredictor`.
+        """Begin the object of a case; see `benchmarks.core.method.NamedPredictor`.
 
         Raises:
             MissingFileError: no folder, or no prediction of this case.
             FileFormatError: a prediction that is no label map.
             InputError: a prediction on another grid, or which label is the object cannot be told.
         """
-        if not self.folder or not Path(self.folder).expanduser().is_dir():
-            raise MissingFileError(
-                f"the peer {_PEER!r} needs a folder of predictions, got {self.folder!r}; give {_PEER}:folder=FOLDER"
-            )
+        self.check()
         path, own = self._find(case, object)
         labels = _read(path, volume)
         mask = labels > 0 if own else labels == self._label(labels, object, path)
@@ -134,6 +140,16 @@ class PredictionSession:
         """The mask, whatever the box."""
         z, y, x = ((a + b) // 2 for a, b in zip(lo, hi, strict=True))
         return self.click((z, y, x), True)
+
+
+def _files(name: str) -> str | None:
+    """Hash of names, sizes and times of the predictions in a folder; None without one."""
+    folder = Path(name).expanduser()
+    if not name or not folder.is_dir():
+        return None
+    files = [(p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")
+             if p.name.endswith((*_SUFFIXES, ".json")) and p.is_file()]  # fmt: skip
+    return config_hash({"files": sorted(files)})
 
 
 def _stem(path: Path) -> str:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import needed, weights_folder, weights_hash
-from benchmarks.baselines.rgb_slices import rgb_slice
-from benchmarks.core.protocol import Voxel
+from benchmarks.baselines.outside import needed, rgb_slice, weights_folder, weights_hash
+from benchmarks.core.method import Voxel
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
@@ -54,17 +53,20 @@ class Sam2VideoPeer:
         """Configuration with the hash of the weights."""
         return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
 
-    def start(self, volume: Volume, axis: int) -> Sam2VideoSession:
-        """Begin one object; see `benchmarks.core.protocol.Predictor`.
+    def check(self) -> str:
+        """The folder of the weights.
 
         Raises:
             InputError: transformers is not installed.
             MissingFileError: no weights.
         """
         needed("transformers", _PACKAGE, _PEER)
-        folder = weights_folder(self.weights, _PEER, _WHAT)
-        sessions = needed(_SESSIONS, _PACKAGE, _PEER)
-        return Sam2VideoSession(sam2_model(str(folder), self.device), sessions, self.device, volume, axis)
+        return str(weights_folder(self.weights, _PEER, _WHAT))
+
+    def start(self, volume: Volume, axis: int) -> Sam2VideoSession:
+        """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""
+        model = sam2_model(self.check(), self.device)
+        return Sam2VideoSession(model, needed(_SESSIONS, _PACKAGE, _PEER), self.device, volume, axis)
 
 
 @lru_cache(maxsize=1)

@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import needed, weights_folder, weights_hash
-from benchmarks.baselines.rgb_slices import rgb_slice
-from benchmarks.baselines.slice_rounds import SlicePointRounds
-from benchmarks.core.protocol import Voxel
-from benchmarks.core.rounds import RobotRounds, Rounds
+from benchmarks.baselines.outside import needed, rgb_slice, weights_folder, weights_hash
+from benchmarks.core.method import Voxel
+from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds
 from limnet.errors import InputError
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
@@ -80,22 +78,25 @@ class SamPointsPeer:
                 f"the peer {_PEER!r} with points={self.points} clicks on every slice of an object, which a benchmark "
                 f"played by {type(played).__name__} leaves no room for; leave points out, or take another benchmark"
             )
-        return SlicePointRounds(self.points, played.seed, played.nsd_mm, played.off_centre, played.jitter)
+        return SlicePointRounds(self.points, played.off_centre, played.jitter, played.seed, played.nsd_mm)
 
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the weights."""
         return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
 
-    def start(self, volume: Volume, axis: int) -> SamPointsSession:
-        """Begin one object; see `benchmarks.core.protocol.Predictor`.
+    def check(self) -> str:
+        """The folder of the weights.
 
         Raises:
             InputError: transformers is not installed.
             MissingFileError: no weights.
         """
         needed("transformers", "transformers", _PEER)
-        folder = weights_folder(self.weights, _PEER, _WHAT)
-        return SamPointsSession(*sam_model(str(folder), self.device), self.device, volume, axis)
+        return str(weights_folder(self.weights, _PEER, _WHAT))
+
+    def start(self, volume: Volume, axis: int) -> SamPointsSession:
+        """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""
+        return SamPointsSession(*sam_model(self.check(), self.device), self.device, volume, axis)
 
 
 @lru_cache(maxsize=8)

@@ -1,9 +1,9 @@
-"""Plots of benchmark results; matplotlib is imported when one is drawn."""
+"""Plots of results and analyses, in one style; matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A7A00", "#5B5BD6")
 INK, GRID, FAINT = "#1f2933", "#d9dee4", "#52606d"
-_COLUMNS = 3
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -49,39 +49,13 @@ def colour_of(index: int) -> str:
 
 
 def draw_rounds(found: Sequence[BenchResults], path: Path) -> Path:
-    """Mean Dice (or IoU) after every round, one panel for all objects and one for each group, one line per method.
-
-    Args:
-        found: results of one suite.
-        path: PNG to write.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Mean Dice (or IoU) after every round, one panel for all objects and one for each group, one line per method."""
     groups: list[str | None] = [None, *sorted({g for results in found for g in results.groups})]
-    if len(groups) == 2:
-        groups = [None]
-    columns = min(_COLUMNS, len(groups))
-    rows = -(-len(groups) // columns)
-    figure = new_figure(4.2 * columns, 3.1 * rows + 0.5)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    last = max(results.rounds for results in found)
-    for axes, group in zip(panels, groups, strict=False):
-        _plain(axes)
-        for k, results in enumerate(found):
-            curve = results.curve(group=group)
-            axes.plot(range(1, len(curve) + 1), curve, "-o", color=colour_of(k), markersize=4, label=results.name)
+    panels = {}
+    for group in groups if len(groups) > 2 else [None]:
         number = max(sum(group in (o["group"], None) for o in results.objects) for results in found)
-        axes.set_title(f"{group or 'all'} ({number})", loc="left", fontsize=10, color=INK)
-        axes.set_ylim(0, 1)
-        axes.set_xlim(0.7, last + 0.3)
-        axes.set_xticks(range(1, last + 1))
-    for axes in panels[len(groups) :]:
-        axes.axis("off")
-    panels[0].set_ylabel(f"mean {shown_quality(found)}", color=FAINT)
-    panels[0].set_xlabel("round", color=FAINT)
-    _legend(figure, panels[0])
-    return save_figure(figure, path)
+        panels[f"{group or 'all'} ({number})"] = {results.name: results.curve(group=group) for results in found}
+    return line_panels(path, str(found[0].header["title"]), panels, f"mean {found[0].quality_name}", columns=3)
 
 
 def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
@@ -97,7 +71,7 @@ def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
     groups = sorted({g for results in found for g in results.groups})
     figure = new_figure(max(5.0, 1.0 + 0.55 * len(groups) * (len(found) + 1)), 4.2)
     axes = figure.subplots()
-    _plain(axes)
+    plain(axes)
     step = 0.8 / len(found)
     for k, results in enumerate(found):
         curves = results.table.curves(results.quality)
@@ -113,24 +87,9 @@ def draw_cases(found: Sequence[BenchResults], path: Path) -> Path:
             axes.hlines(float(np.median(scores)), middle - step * 0.4, middle + step * 0.4, color=INK, linewidth=1.4)
     axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
     axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel(f"{shown_quality(found)} after the last round", color=FAINT)
+    axes.set_ylabel(f"{found[0].quality_name} after the last round", color=FAINT)
     _legend(figure, axes)
     return save_figure(figure, path)
-
-
-def shown_quality(found: Sequence[BenchResults]) -> str:
-    """Name of what the results of one suite are measured by."""
-    return "IoU" if found[0].quality == "iou" else "Dice"
-
-
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)
-    axes.tick_params(colors=FAINT, labelsize=9, length=0)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -143,3 +102,120 @@ def _legend(figure: Figure, axes: Axes) -> None:
 def _spread(case: str, object: str) -> float:
     """A number in 0..1 that belongs to an object: dots lie at the same place for every method."""
     return zlib.crc32(f"{case}/{object}".encode()) / 0xFFFFFFFF
+
+
+def plain(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
+    """Axes in the common style."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GRID)
+    axes.tick_params(colors=FAINT, labelsize=9, length=0)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel(xlabel, fontsize=9.5, color=FAINT)
+    axes.set_ylabel(ylabel, fontsize=9.5, color=FAINT)
+    return axes
+
+
+def line_panels(
+    path: Path,
+    title: str,
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    ylabel: str = "mean Dice",
+    xlabel: str = "round",
+    columns: int = 4,
+) -> Path:
+    """Curves over rounds, one panel per group, one colour per name throughout.
+
+    Args:
+        path: PNG file.
+        title: of the whole.
+        panels: title of a panel -> name of a curve -> values of rounds 1, 2, ...
+        ylabel: of the left panels.
+        xlabel: of all panels.
+        columns: panels side by side at most.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    wide = max(1, min(columns, len(panels)))
+    high = max(1, -(-len(panels) // wide))
+    figure = new_figure(max(3.3 * wide, 6.5), 2.9 * high + 0.9)
+    grid = figure.subplots(high, wide, squeeze=False)
+    for k, axes in enumerate(grid.ravel()):
+        if k >= len(panels):
+            axes.axis("off")
+            continue
+        panel, curves = list(panels.items())[k]
+        plain(axes, panel, xlabel if k + wide >= len(panels) else "", ylabel if k % wide == 0 else "")
+        for name, values in curves.items():
+            place = names.index(name)
+            axes.plot(
+                range(1, len(values) + 1),
+                values,
+                marker=MARKERS[place % len(MARKERS)],
+                color=colour_of(place),
+                linewidth=1.8,
+                markersize=4.5,
+                alpha=0.9,
+            )
+        longest = max((len(values) for values in curves.values()), default=1)
+        axes.set_xticks(range(1, longest + 1, 1 if longest <= 10 else 3))
+    _names_below(figure, names)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    return save_figure(figure, path)
+
+
+def bar_rows(
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str = "mean Dice",
+    digits: int = 3,
+) -> Path:
+    """Horizontal bars: one row per name, one bar per series, the value at its end.
+
+    Args:
+        path: PNG file.
+        title: of the plot.
+        names: of the rows, top to bottom.
+        series: name -> one value per row; NaN leaves a gap.
+        xlabel: of the values.
+        digits: of the values at the bars' ends.
+    """
+    figure = new_figure(
+        8.5, (0.3 if len(series) < 3 else 0.17) * len(names) * max(len(series), 1) + 0.12 * len(names) + 1.5
+    )
+    axes = plain(figure.subplots(), "", xlabel)
+    step = 0.8 / max(len(series), 1)
+    finite = [v for values in series.values() for v in values if np.isfinite(v)]
+    reach = max([*map(abs, finite), 1e-9])
+    for k, (name, values) in enumerate(series.items()):
+        places = np.arange(len(names)) + (k - (len(series) - 1) / 2) * step
+        axes.barh(places, np.nan_to_num(values), step * 0.9, color=colour_of(k), label=name)
+        for place, value in zip(places, values, strict=True):
+            if np.isfinite(value):
+                side = 1 if value >= 0 else -1
+                where = value + side * 0.01 * reach
+                axes.text(
+                    where, place, f"{value:.{digits}f}", va="center", ha=("right", "", "left")[side + 1], fontsize=8
+                )
+    axes.set_yticks(range(len(names)), names, fontsize=9.5, color=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.1)
+    if len(series) > 1:
+        figure.legend(loc="outside lower center", ncols=len(series), fontsize=9, frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    return save_figure(figure, path)
+
+
+def _names_below(figure: Figure, names: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour_of(k), marker=MARKERS[k % len(MARKERS)], linewidth=1.8, label=name)
+        for k, name in enumerate(names)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 4), fontsize=9, frameon=False)

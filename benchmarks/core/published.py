@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from limnet.errors import InputError
@@ -76,56 +77,16 @@ def published_names() -> list[str]:
     return list(_content()["tables"])
 
 
-@dataclass(frozen=True)
-class PublishedRuntime:
-    """Run time a paper states.
+def published_runtime() -> SimpleNamespace:
+    """The run time the LIM-Net paper states; its attributes are those of "runtime" in `published.json`."""
+    return SimpleNamespace(**_content()["runtime"])
 
-    Attributes:
-        method: as the paper names it.
-        device: it was measured on.
-        size: height and width of a slice in pixels.
-        slices: how many were processed.
-        slices_per_second: stated rate.
-        memory: stated memory, with its unit.
-        source: the paper.
-        caveats: what keeps the numbers from being compared.
+
+def published_clicks() -> SimpleNamespace:
+    """Clicks to an IoU that papers state: source, columns (data sets), caveats, and rows.
+
+    A row is (method, quality in percent, "85" or "90", column -> mean clicks; columns may be missing).
     """
-
-    method: str
-    device: str
-    size: int
-    slices: int
-    slices_per_second: float
-    memory: str
-    source: str
-    caveats: tuple[str, ...]
-
-
-def published_runtime() -> PublishedRuntime:
-    """The run time the LIM-Net paper states."""
-    found = dict(_content()["runtime"])
-    return PublishedRuntime(**{**found, "caveats": tuple(found["caveats"])})
-
-
-@dataclass(frozen=True)
-class PublishedClicks:
-    """Clicks to an IoU that papers state.
-
-    Attributes:
-        source: the papers.
-        columns: data sets; groups of the suite interaction2d bear the same names.
-        rows: (method, quality in percent, "85" or "90", column -> mean clicks; columns may be missing).
-        caveats: what keeps the numbers from being compared.
-    """
-
-    source: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, str, Mapping[str, float]], ...]
-    caveats: tuple[str, ...]
-
-
-def published_clicks() -> PublishedClicks:
-    """Clicks to an IoU of other methods."""
     found = _content()["clicks"]
     rows = [
         (row["method"], quality, {c: v for c, v in zip(found["columns"], values, strict=True) if v is not None})
@@ -133,7 +94,7 @@ def published_clicks() -> PublishedClicks:
         for quality in ("85", "90")
         if (values := row.get(f"noc{quality}")) is not None
     ]
-    return PublishedClicks(found["source"], tuple(found["columns"]), tuple(rows), tuple(found["caveats"]))
+    return SimpleNamespace(**{**found, "rows": rows})
 
 
 def _values(row: Mapping[str, Any], columns: list[str]) -> dict[str, float]:
@@ -143,4 +104,4 @@ def _values(row: Mapping[str, Any], columns: list[str]) -> dict[str, float]:
 
 @cache
 def _content() -> dict[str, Any]:
-    return json.loads((files("benchmarks.core") / "published.json").read_text(encoding="utf-8"))
+    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.core.protocol import Predictor
+    from benchmarks.core.method import Predictor
     from benchmarks.core.suite import Suite, SuiteOptions
 
 
@@ -38,13 +38,11 @@ class PeerEntry(NamedTuple):
         module: holds the class.
         cls: its name; a dataclass with the methods of `Predictor`.
         title: one line for the help.
-        needs: module it imports that limnet does not bring; a package may be there in part (nnInteractive's client).
     """
 
     module: str
     cls: str
     title: str
-    needs: str = ""
 
 
 class AnalysisEntry(NamedTuple):
@@ -53,10 +51,12 @@ class AnalysisEntry(NamedTuple):
     Attributes:
         module: holds `main(argv)`.
         title: one line for the help.
+        words: what `main` is told before the options.
     """
 
     module: str
     title: str
+    words: tuple[str, ...] = ()
 
 
 SUITES: dict[str, SuiteEntry] = {
@@ -76,31 +76,28 @@ SUITES: dict[str, SuiteEntry] = {
 }
 
 PEERS: dict[str, PeerEntry] = {
-    "random-walker": PeerEntry("benchmarks.baselines.random_walker", "RandomWalkerPeer", "random walker, no weights"),
-    "geodesic": PeerEntry("benchmarks.baselines.geodesic", "GeodesicPeer", "geodesic distance, no weights"),
+    "random-walker": PeerEntry("benchmarks.baselines.classical", "RandomWalkerPeer", "random walker, no weights"),
+    "geodesic": PeerEntry("benchmarks.baselines.classical", "GeodesicPeer", "geodesic distance, no weights"),
     "confidence-connected": PeerEntry(
-        "benchmarks.baselines.confidence_connected", "ConfidenceConnectedPeer", "SimpleITK's region growing, no weights"
+        "benchmarks.baselines.classical", "ConfidenceConnectedPeer", "SimpleITK's region growing, no weights"
     ),
     "nearest-copy": PeerEntry(
-        "benchmarks.baselines.nearest_copy", "NearestCopyPeer", "prompt masks of limnet, copied from the nearest slice"
+        "benchmarks.baselines.carried", "NearestCopyPeer", "prompt masks of limnet, copied from the nearest slice"
     ),
     "shape-interpolation": PeerEntry(
-        "benchmarks.baselines.shape_interpolation", "ShapeInterpolationPeer", "prompt masks of limnet, interpolated"
+        "benchmarks.baselines.carried", "ShapeInterpolationPeer", "prompt masks of limnet, interpolated"
     ),
     "optical-flow": PeerEntry(
-        "benchmarks.baselines.optical_flow", "OpticalFlowPeer", "prompt masks of limnet, moved by optical flow"
+        "benchmarks.baselines.carried", "OpticalFlowPeer", "prompt masks of limnet, moved by optical flow"
     ),
-    "sam": PeerEntry(
-        "benchmarks.baselines.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights", "transformers"
-    ),
+    "sam": PeerEntry("benchmarks.baselines.sam_points", "SamPointsPeer", "SAM, points slice by slice; own weights"),
     "sam2-video": PeerEntry(
-        "benchmarks.baselines.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights", "transformers"
+        "benchmarks.baselines.sam2_video", "Sam2VideoPeer", "SAM 2 on slices as a video; own weights"
     ),
     "nninteractive": PeerEntry(
         "benchmarks.baselines.nninteractive",
         "NnInteractivePeer",
         "nnInteractive; own weights",
-        "nnInteractive.inference.inference_session",
     ),
     "predictions": PeerEntry(
         "benchmarks.baselines.prediction_folder", "PredictionFolderPeer", "finished predictions of an automatic method"
@@ -119,8 +116,9 @@ ANALYSES: dict[str, AnalysisEntry] = {
     "border": AnalysisEntry("benchmarks.analyses.border", "clicks near the border of the image"),
     "tools": AnalysisEntry("benchmarks.analyses.tools", "every tool of the viewer before and after: which one hurts"),
     "corruption-figure": AnalysisEntry("benchmarks.analyses.corruption_figure", "picture of the six kinds of defects"),
-    "cost": AnalysisEntry("benchmarks.analyses.cost", "operations, time and memory by size of the slices"),
-    "speed": AnalysisEntry("benchmarks.analyses.speed", "time and memory beside the references"),
+    "speed": AnalysisEntry("benchmarks.speed", "time beside references and other tools", ("speed",)),
+    "runtime": AnalysisEntry("benchmarks.speed", "slices per second and peak memory beside the paper's", ("runtime",)),
+    "cost": AnalysisEntry("benchmarks.speed", "parameters, GFLOP and time part by part", ("cost",)),
 }
 
 

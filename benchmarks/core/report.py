@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from benchmarks.core.challenge_means import challenge_means
-from benchmarks.core.challenge_rounds import CLICKS
-from benchmarks.core.click_tables import click_tables
+from benchmarks.core.plots import draw_cases, draw_rounds
 from benchmarks.core.published import PublishedTable, published_table
 from benchmarks.core.results import BenchResults, read_results
+from benchmarks.core.tables import markdown, write_text
+from benchmarks.core.views import draw_gallery
 from limnet.errors import FileFormatError, InputError
-from limnet.volume_io.atomic import atomic_write
 
 
 def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]:
@@ -34,9 +31,6 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
         FileFormatError: a damaged result file.
         SaveError: `out` cannot be written.
     """
-    from benchmarks.core.gallery import draw_gallery
-    from benchmarks.core.plots import draw_cases, draw_rounds
-
     read = [(path, results) for path in files if (results := read_any(path)) is not None]
     found = [(path, results) for path, results in read if results.objects or results.errors]
     if not found:
@@ -62,7 +56,7 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
         parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
         written += pictures
     text = "# Benchmarks\n\n" + "\n".join(parts)
-    return [atomic_write(out / "report.md", lambda p: _write(p, text)), *written]
+    return [write_text(out / "report.md", text), *written]
 
 
 def _section(results: BenchResults) -> tuple[str, str]:
@@ -142,6 +136,8 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
     if not shown:
         parts += [f"No object was finished by {' or '.join(results.name for results in found)}.", ""]
     elif first.header.get("scores") == "clicks":
+        from benchmarks.suites.interaction2d import click_tables
+
         parts += [click_tables(shown)]
     else:
         parts += _final_table(shown, table) + _round_tables(shown) + _figures(shown) + _challenge(found)
@@ -159,24 +155,23 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
     present = sorted({group for results in found for group in results.groups})
     known = list(table.columns) if table is not None else []
     groups = known + [group for group in present if group not in known]
-    rounds = max(results.rounds for results in found)
-    rows = []
+    lines: list[list[object]] = []
     for results in found:
-        cells = [_last(results.curve(group=group)) if group in results.groups else "–" for group in groups]
-        rows.append([f"**{results.name}**", _prompts(results), *cells, _last(results.curve())])
+        means = {"": "dice"}
         if table is not None and all("dice_slices" in row for row in results.table.rows):  # older files have none
-            sliced = [_last(results.curve("dice_slices", g)) if g in results.groups else "–" for g in groups]
-            rows.append([f"{results.name}, per slice", _prompts(results), *sliced, _last(results.curve("dice_slices"))])
-    if table is not None:
-        for row in table.rows:
-            cells = [_share(row.values.get(group, math.nan)) for group in groups]
-            rows.append([row.title, row.prompts, *cells, "–"])
+            means[", per slice"] = "dice_slices"
+        for what, column in means.items():
+            name = results.name + what if what else f"**{results.name}**"
+            cells = [_last(results.curve(column, g)) if g in results.groups else None for g in groups]
+            lines.append([name, _prompts(results), *cells, _last(results.curve(column))])
+    for row in table.rows if table is not None else ():
+        lines.append([row.title, row.prompts, *(row.values.get(group) for group in groups), None])
     counts = [max(sum(o["group"] == g for o in results.objects) for results in found) for g in groups]
-    rows.append(["objects", "", *map(str, counts), str(max(map(_counted, found)))])
-    text = f"Mean Dice after the last round ({rounds})."
+    lines.append(["objects", "", *counts, max(map(_counted, found))])
+    text = f"Mean Dice after the last round ({max(results.rounds for results in found)})."
     if table is not None and (more := [group for group in groups if group not in known]):
         text += f" All: without {', '.join(more)}, which the published table does not have."
-    return [text, "", *_table(["method", "prompts", *groups, "all"], rows), ""]
+    return [text, "", markdown(["method", "prompts", *groups, "all"], lines)]
 
 
 def _counted(results: BenchResults) -> int:
@@ -187,13 +182,13 @@ def _counted(results: BenchResults) -> int:
 def _round_tables(found: Sequence[BenchResults]) -> list[str]:
     parts = ["Mean Dice after every round.", ""]
     for results in found:
-        rows = []
+        lines: list[list[object]] = []
         for group in [*results.groups, None]:
             number = _counted(results) if group is None else sum(o["group"] == group for o in results.objects)
-            cells = [_share(value) for value in results.curve(group=group)]
-            rows.append([group or "all", str(number), *cells, _seconds(results.median_seconds(group))])
+            seconds = f"{results.median_seconds(group):.2f}".replace("nan", "-")
+            lines.append([group or "all", number, *results.curve(group=group), seconds])
         numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
-        parts += [f"**{results.name}**", "", *_table(["group", "objects", *numbers, "s/round"], rows), ""]
+        parts += [f"**{results.name}**", "", markdown(["group", "objects", *numbers, "s/round"], lines)]
     return parts
 
 
@@ -211,16 +206,16 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
     }
     summaries = [results.summary().get("all", {}) for results in found]
     kept = [name for name in names if any(name in summary for summary in summaries)]
-    rows = [
-        [results.name, *(_figure(name, summary.get(name, math.nan)) for name in kept)]
-        for results, summary in zip(found, summaries, strict=True)
+    lines = [
+        [r.name, *(f"{s[n]:.2f}" if n.startswith("noc") and n in s else s.get(n) for n in kept)]
+        for r, s in zip(found, summaries, strict=True)
     ]
     text = (
         "NoC@q: mean number of rounds until Dice reaches q percent; an object that never does counts with all rounds. "
         "Rounds lost: share of later rounds in which Dice fell by more than .02. Dice per slice: mean over the slices "
         "that hold the object, after the last round; all other Dice are those of whole volumes."
     )
-    return [text, "", *_table(["method", *(names[name] for name in kept)], rows), ""]
+    return [text, "", markdown(["method", *(names[name] for name in kept)], lines)]
 
 
 def _settings(found: Sequence[BenchResults]) -> list[str]:
@@ -231,24 +226,21 @@ def _settings(found: Sequence[BenchResults]) -> list[str]:
         told |= told.pop("settings", {})
         plain = {k: v for k, v in told.items() if k not in ("name", "class") and isinstance(v, (str, int, float))}
         if plain:
-            lines.append(
-                f"- {results.name}: {', '.join(f'{key} {_plain(str(value))}' for key, value in plain.items())}"
-            )
+            lines.append(f"- {results.name}: {', '.join(f'{key} {_plain(value)}' for key, value in plain.items())}")
     return ["Settings:", "", *lines, ""] if lines else []
 
 
 def _challenge(found: Sequence[BenchResults]) -> list[str]:
+    from benchmarks.suites.cvpr25 import CLICKS, NAMES, challenge_means
+
     found = [results for results in found if results.header.get("scores") == "challenge" and results.rounds == CLICKS]
-    if not found:
-        return []
-    parts = ["Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted).", ""]
-    head = ["method", "group", "cases", "DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final"]
-    rows = [
-        [results.name, group, str(number), *(_share(scores[name]) for name in head[3:])]
+    lines = [
+        [results.name, group, number, *(scores[name] for name in NAMES)]
         for results in found
         for group, (number, scores) in challenge_means(results).items()
     ]
-    return [*parts, *_table(head, rows), ""]
+    text = "Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted)."
+    return [text, "", markdown(["method", "group", "cases", *NAMES], lines)] if lines else []
 
 
 def _failures(found: Sequence[BenchResults]) -> list[str]:
@@ -261,19 +253,12 @@ def _failures(found: Sequence[BenchResults]) -> list[str]:
     return [heading, "", *lines, ""] if lines else []
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
-
-    return [line(head), "|" + "|".join("---" for _ in head) + "|", *(line(row) for row in rows)]
+def _plain(text: object) -> str:
+    return str(text).replace("|", "/").replace("\n", " ")
 
 
-def _plain(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")
-
-
-def _last(curve: Sequence[float]) -> str:
-    return _share(curve[-1]) if curve else "–"
+def _last(curve: Sequence[float]) -> float | None:
+    return curve[-1] if curve else None
 
 
 def _prompts(results: BenchResults) -> str:
@@ -286,32 +271,12 @@ def _prompts(results: BenchResults) -> str:
     return "1 round" if number == 1 else f"{number} rounds"
 
 
-def _figure(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.startswith("noc") and not math.isnan(value) else _share(value)
-
-
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _seconds(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
-
-
 def _origin(results: BenchResults) -> str:
-    head = results.header
-    versions, commits = (_all(head.get(name)) for name in ("limnet", "commit"))
-    short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in commits]
-    machine = head.get("machine", {}).get("cpu", "")
-    parts = [f"limnet {' and '.join(versions) or '?'}", " and ".join(short), machine]
-    threads = " and ".join(_all(head.get("threads"))) or "?"
-    return ", ".join(part for part in [*parts, f"{threads} threads"] if part)
+    def every(name: str) -> list[str]:  # a field of a header is a list where there are several
+        value = results.header.get(name)
+        return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
 
-
-def _all(value: Any) -> list[str]:
-    """A field of a header that is a list where there are several."""
-    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in every("commit")]
+    parts = [f"limnet {' and '.join(every('limnet')) or '?'}", " and ".join(short)]
+    parts.append(results.header.get("machine", {}).get("cpu", ""))
+    return ", ".join(part for part in [*parts, f"{' and '.join(every('threads')) or '?'} threads"] if part)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.core.published import published_table
+from benchmarks.core.tables import write_text
 from limnet.errors import FileFormatError, LimnetError, MissingFileError
 from limnet.metrics.table import Table
-from limnet.volume_io.atomic import atomic_write
 
 FORMAT = "limnet-bench"
 VERSION = 1
@@ -29,7 +30,7 @@ class BenchResults:
     """Content of a result file.
 
     Attributes:
-        header: suite, configuration, command, versions, machine; see `benchmarks.core.runner`.
+        header: suite, configuration, command, versions, machine; see `benchmarks.core.run`.
         table: one row per case, object and round: dice, compliance, lost and where asked for nsd or iou.
         objects: one entry per object, sorted by case and object: case, object, group, axis, voxels, clicks
             ([z, y, x, 1 or 0] each, None for a box).
@@ -52,6 +53,11 @@ class BenchResults:
     def quality(self) -> str:
         """Column that tables and curves are about: "dice", or "iou" where clicks are counted."""
         return "iou" if self.header.get("scores") == "clicks" else "dice"
+
+    @property
+    def quality_name(self) -> str:
+        """The same as readers know it."""
+        return {"iou": "IoU", "dice": "Dice"}[self.quality]
 
     @property
     def groups(self) -> list[str]:
@@ -121,32 +127,36 @@ class BenchResults:
         text = "{\n" + ",\n".join(parts) + "\n}\n"
         _put_aside(path, self.header)
         self.table.to_csv(path.with_suffix(".csv"))
-        atomic_write(path, lambda p: _write(p, text))
+        write_text(path, text)
 
 
-def from_records(
-    header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], table: Table | None = None
-) -> BenchResults:
-    """Results out of the records of all processes, in any order.
-
-    Args:
-        header: of the file.
-        records: of several for one object a finished one holds, else the last error.
-        table: the rows, if they were gathered already.
-    """
+def from_records(header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> BenchResults:
+    """Results out of the records of all processes, in any order; of several for one object a finished one holds."""
     found = list(records)
     kept = finished_objects(found)
     whole = {record["case"] for record in found if record["type"] == "case"}
     done = {(record["case"], record["object"]) for record in kept}
     errors = {(r["case"], r["object"]): r for r in found if r["type"] == "error" and r["case"] not in whole}
-    failed = [errors[name] for name in sorted(errors) if name not in done]
+    rows = [
+        {**{k: o[k] for k in ("case", "object", "group")}, "round": n, **values}
+        for o in kept
+        for n, values in zip(o["rounds"], o["values"], strict=True)
+    ]
     return BenchResults(
         header,
-        Table(row for record in kept for row in table_rows(record)) if table is None else table,
+        Table(rows),
         [{k: o[k] for k in _DETAILS} for o in kept],
-        [{k: e[k] for k in ("case", "object", "error")} for e in failed],
+        [{k: errors[n][k] for k in ("case", "object", "error")} for n in sorted(errors) if n not in done],
         [list(o["seconds"]) for o in kept],
     )
+
+
+def result_path(out: Path, suite: str, predictor: str) -> Path:
+    """`out` itself if it ends in .json, else `out`/SUITE_METHOD.json with a method's name fit for a file name."""
+    if out.suffix == ".json":
+        return out
+    method = re.sub(r"[^A-Za-z0-9.=-]+", "-", predictor).strip("-.")
+    return out / f"{suite}_{method or 'method'}.json"
 
 
 def finished_objects(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -156,12 +166,6 @@ def finished_objects(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
         if record["type"] == "object":
             found.setdefault((record["case"], record["object"]), record)
     return [found[name] for name in sorted(found)]
-
-
-def table_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a `Table` out of the record of an object."""
-    fields = {k: record[k] for k in ("case", "object", "group")}
-    return [{**fields, "round": n, **v} for n, v in zip(record["rounds"], record["values"], strict=True)]
 
 
 def read_results(path: Path) -> BenchResults:
@@ -206,7 +210,3 @@ def _lines(value: Any) -> str:
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(json.dumps(v, allow_nan=False) for v in value) + "\n]"
     return json.dumps(value, allow_nan=False, indent=1) if isinstance(value, dict) else json.dumps(value)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,27 +1,31 @@
-"""The robot loop: one object, click after click, a row of measurements after every round."""
+"""The loop over the rounds of one object: prompts by a rule, the method's answer, a row of measurements."""
 
 from __future__ import annotations
 
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.protocol import NamedPredictor, PacedPredictor, Predictor, Session, Voxel
-from benchmarks.core.watched import watched
+from benchmarks.core.method import BoxSession, NamedPredictor, PacedPredictor, Predictor, Session, StartSession, Voxel
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
-from limnet.metrics.overlap import dice, slice_dice
+from limnet.metrics.overlap import dice, iou, slice_dice
 from limnet.simulation.clicks import RobotUser
 from limnet.volume import Volume
 
-LOSS = 0.02
-"""A round lost quality when Dice fell by more than this (and rounding, 1e-9)."""
+Mask = NDArray[np.bool_]
+LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
+Prompt = tuple[Voxel, bool] | tuple[Voxel, Voxel]
+"""A click, (zyx, positive), or a box, (lo, hi) with both corners inside."""
+
+Prompts = Generator[Sequence[Prompt], Mask, None]
+"""Gives the prompts of a round, gets the mask after it, and so on; no prompts at all repeat the round before."""
 
 
 class RoundRow(NamedTuple):
@@ -30,10 +34,10 @@ class RoundRow(NamedTuple):
     Attributes:
         round: counted from 1; 0 is a box before the first click.
         dice: of the whole volume, 0..1.
-        zyx: the voxel clicked, None for a box or where nothing was left to correct.
+        zyx: the voxel clicked, None for a box, several clicks, or where nothing was left to correct.
         positive: the click's label, None without a click.
         compliance: share of all clicked voxels so far that have their label in the mask; None where none was clicked.
-        lost: whether Dice fell by more than `LOSS` against the round before.
+        lost: whether the quality, Dice or IoU, fell by more than `LOSS` against the round before.
         seconds: time of the round, of the method only.
         nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
         iou: intersection over union, None if the protocol does not count in it.
@@ -51,6 +55,11 @@ class RoundRow(NamedTuple):
     iou: float | None = None
     dice_slices: float | None = None
 
+    @property
+    def quality(self) -> float:
+        """IoU where it counts, else Dice."""
+        return self.dice if self.iou is None else self.iou
+
     def values(self) -> dict[str, float]:
         """The numbers for a table, those that there are; lost is 0 or 1. No times."""
         found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost), "nsd": self.nsd}
@@ -58,26 +67,47 @@ class RoundRow(NamedTuple):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class Rounds(Protocol):
-    """How an object is played: a frozen dataclass whose fields are recorded with the results.
+@dataclass(frozen=True)
+class Rounds:
+    """How an object is played; the fields are recorded with the results.
 
     A field with the metadata {"config": False} is not: what says where data lies, not what is done with it.
     """
 
-    @property
-    def rounds(self) -> int:
-        """Greatest number of rounds."""
-        ...
+    counts_iou = False  # clicks are counted to an IoU: no Dice per slice
+    per_slice = True  # the mean Dice of slices is measured
 
-    def play(
-        self, session: Session, volume: Volume, truth: NDArray[np.bool_], axis: int, case: str, object: str
-    ) -> list[RoundRow]:
-        """Prompt the session against the truth and measure; one row per round. Names are for seeds and look-ups."""
-        ...
+    def prompts(
+        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
+    ) -> Prompts:
+        """The rule: prompts of one round after the other. Names are for seeds and look-ups.
+
+        Args:
+            truth: bool (D, H, W).
+            mask: before the first round.
+            volume: the image.
+            axis: slice axis.
+            case: its name.
+            object: its name.
+            boxes: whether the method takes boxes.
+        """
+        raise NotImplementedError
+
+    def start(self, case: str) -> Mask | None:
+        """The mask an object starts from, if it starts from one."""
+        return None
+
+    def scored(self, case: str) -> Mask | None:
+        """The voxels that count; None where all do."""
+        return None
+
+    def done(self, quality: float) -> bool:
+        """Whether an object ends at this Dice or IoU."""
+        return False
 
 
 @dataclass(frozen=True)
-class RobotRounds:
+class RobotRounds(Rounds):
     """One click a round by the robot user: first the middle of the object, then the middle of the largest error.
 
     Attributes:
@@ -100,56 +130,71 @@ class RobotRounds:
         if not (math.isfinite(self.jitter) and self.jitter >= 0):
             raise InputError(f"jitter is {self.jitter}; give a distance of 0 mm or more")
 
-    def play(
-        self,
-        session: Session,
-        volume: Volume,
-        truth: NDArray[np.bool_],
-        axis: int,
-        case: str = "",
-        object: str = "",
-    ) -> list[RoundRow]:
-        """Play all rounds; see `Rounds.play`."""
+    def robot(self, volume: Volume, axis: int, case: str, object: str) -> RobotUser:
+        """The robot user of an object."""
         seed = object_seed(case, object)
-        robot = RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
-        mask: NDArray[np.bool_] | None = None
-        clicks: list[tuple[Voxel, bool]] = []
-        rows: list[RoundRow] = []
+        return RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
+
+    def prompts(
+        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
+    ) -> Prompts:
+        """See `Rounds.prompts`."""
+        robot = self.robot(volume, axis, case, object)
         for number in range(1, self.rounds + 1):
-            click = robot.next_click(truth, mask, number)
+            click = robot.next_click(truth, mask if number > 1 else None, number)
             if click is None:
-                break
-            mask, seconds = timed_mask(truth.shape, session.click, click.zyx, click.positive)
-            clicks.append((click.zyx, click.positive))
-            score = dice(mask, truth)
-            rows.append(
-                RoundRow(
-                    round=number,
-                    dice=score,
-                    zyx=click.zyx,
-                    positive=click.positive,
-                    compliance=click_compliance(mask, clicks),
-                    lost=fell(rows[-1].dice if rows else None, score),
-                    seconds=seconds,
-                    nsd=surface_score(mask, truth, volume.spacing, self.nsd_mm),
-                    dice_slices=slice_dice(mask, truth, axis),
-                )
-            )
-        if not rows:
-            raise InputError("the object is empty: there is nothing to click on")
-        return rows
+                return
+            mask = yield [(click.zyx, click.positive)]
+
+
+@dataclass(frozen=True)
+class SlicePointRounds(RobotRounds):
+    """N points a round, N being the number of slices that hold the object: 6 rounds are "6 N points".
+
+    So SAM-B is prompted in the tables of the LIM-Net paper: "N points" (Tables IV and VI), "6 N points" (Table IV) and
+    "10 N points" (Table V). The first point of a slice is the middle of the object there, every later one the middle of
+    the largest error of that slice. Slices without object get none.
+    """
+
+    def prompts(
+        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
+    ) -> Prompts:
+        """See `Rounds.prompts`."""
+        robot = self.robot(volume, axis, case, object)
+        indices = np.flatnonzero(truth.any(axis=tuple(a for a in range(3) if a != axis)))
+        for number in range(1, self.rounds + 1):
+            clicks: list[Prompt] = []
+            for index in indices:
+                here = tuple(slice(int(index), int(index) + 1) if a == axis else slice(None) for a in range(3))
+                click = robot.next_click(truth[here], None if number == 1 else mask[here], number)
+                if click is not None:
+                    z, y, x = (int(index) if a == axis else click.zyx[a] for a in range(3))
+                    clicks.append(((z, y, x), click.positive))
+            mask = yield clicks
+
+
+class Turn(NamedTuple):
+    """One round of an object.
+
+    Attributes:
+        row: what was measured.
+        mask: bool (D, H, W) after it.
+    """
+
+    row: RoundRow
+    mask: Mask
 
 
 def run_object(
     predictor: Predictor,
     volume: Volume,
-    truth: NDArray[np.bool_],
+    truth: Mask,
     axis: int = 0,
     rounds: int | Rounds = 6,
     *,
     case: str = "",
     object: str = "",
-    on_end: Callable[[NDArray[np.bool_]], None] | None = None,
+    on_end: Callable[[Mask], None] | None = None,
 ) -> list[RoundRow]:
     """Segment one object with the robot user and return a row per round.
 
@@ -173,11 +218,69 @@ def run_object(
         session = predictor.start_named(volume, axis, case, object)
     else:
         session = predictor.start(volume, axis)
-    seen = watched(session)
-    rows = how.play(seen, volume, truth, axis, case, object)
-    if on_end is not None and seen.mask is not None:
-        on_end(checked_mask(seen.mask, truth.shape))
-    return rows
+    turns = list(play(how, session, volume, truth, axis, case, object))
+    if on_end is not None:
+        on_end(turns[-1].mask)
+    return [turn.row for turn in turns]
+
+
+def play(
+    rounds: Rounds, session: Session, volume: Volume, truth: Mask, axis: int = 0, case: str = "", object: str = ""
+) -> Iterator[Turn]:
+    """Prompt a session against the truth and measure, round after round.
+
+    Raises:
+        InputError: the object is empty, or the session cannot do what the protocol asks, or returns no mask.
+    """
+    counted = rounds.scored(case)
+    wanted = truth if counted is None else truth & counted
+    if not wanted.any():
+        raise InputError("the object is empty: there is nothing to click on")
+    mask = np.zeros(truth.shape, bool)
+    if (begin := rounds.start(case)) is not None:
+        if not isinstance(session, StartSession):
+            raise InputError("this method takes no mask to start from; leave that part out with --part")
+        mask = checked_mask(begin, truth.shape)
+        session.start_from(mask)
+    clicks: list[tuple[Voxel, bool]] = []
+    row: RoundRow | None = None
+    asked = rounds.prompts(truth, mask, volume, axis, case, object, isinstance(session, BoxSession))
+    prompts = next(asked, None)
+    while prompts is not None:
+        box = any(not isinstance(second, bool) for _, second in prompts)
+        number, seconds = 0 if box else row.round + 1 if row else 1, 0.0
+        for first, second in prompts:
+            ask: Any = session.box if box else session.click  # type: ignore[attr-defined]
+            begun = time.perf_counter()
+            answer = ask(first, second)
+            seconds += time.perf_counter() - begun
+            mask = checked_mask(answer, truth.shape)
+        clicks += [] if box else prompts  # type: ignore[arg-type]
+        if row and not prompts:  # nothing is left to correct: the round repeats the one before
+            row = row._replace(round=number, zyx=None, positive=None, lost=False, seconds=0.0)
+        else:
+            before, scored = row, mask if counted is None else mask & counted
+            one = prompts[0] if len(prompts) == 1 and not box else None
+            row = RoundRow(
+                round=number,
+                dice=dice(scored, wanted),
+                zyx=None if one is None else one[0],
+                positive=None if one is None else bool(one[1]),
+                compliance=click_compliance(mask, clicks) if clicks else None,
+                lost=False,
+                seconds=seconds,
+                nsd=surface_score(scored, wanted, volume.spacing, getattr(rounds, "nsd_mm", None)),
+                iou=iou(scored, wanted) if rounds.counts_iou else None,
+                dice_slices=slice_dice(scored, wanted, axis) if rounds.per_slice else None,
+            )
+            row = row._replace(lost=before is not None and before.quality - row.quality > LOSS + 1e-9)
+        yield Turn(row, mask)
+        if rounds.done(row.quality):
+            return
+        try:
+            prompts = asked.send(mask)
+        except StopIteration:
+            return
 
 
 def rounds_of(predictor: Predictor, played: Rounds) -> Rounds:
@@ -194,26 +297,7 @@ def object_seed(case: str, object: str) -> int:
     return zlib.crc32(f"{case}\0{object}".encode())
 
 
-def timed_mask(shape: tuple[int, ...], ask: Callable[..., Any], *prompt: Any) -> tuple[NDArray[np.bool_], float]:
-    """What a session answers to a prompt, as `checked_mask` gives it, and the seconds it took.
-
-    Args:
-        shape: of the volume.
-        ask: method of the session, such as `session.click`.
-        prompt: its arguments.
-    """
-    start = time.perf_counter()
-    answer = ask(*prompt)
-    seconds = time.perf_counter() - start
-    return checked_mask(answer, shape), seconds
-
-
-def fell(before: float | None, after: float) -> bool:
-    """Whether a round lost quality (`LOSS`); None before the first one."""
-    return before is not None and before - after > LOSS + 1e-9
-
-
-def checked_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def checked_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
     """What a session returned as a bool array of the volume's shape.
 
     Raises:
@@ -225,9 +309,7 @@ def checked_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.asarray(found, dtype=bool)
 
 
-def surface_score(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: tuple[float, ...], nsd_mm: float | None
-) -> float | None:
+def surface_score(mask: Mask, truth: Mask, spacing: tuple[float, ...], nsd_mm: float | None) -> float | None:
     """Surface Dice at a tolerance in mm; None without one."""
     if nsd_mm is None:
         return None

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.core.limnet_predictor import LimnetPredictor
+from benchmarks.core.method import LimnetPredictor
 from benchmarks.core.rounds import RobotRounds, Rounds, rounds_of
 from limnet.datasets.objects import ObjectChoice
 
 if TYPE_CHECKING:
-    from benchmarks.core.protocol import Predictor
+    from benchmarks.core.method import Predictor
     from limnet.datasets.labelled import LabelledCase
 
 Grouping = Callable[[str, str], str]
@@ -104,7 +104,7 @@ class SuiteOptions:
         dataset: which data set, for the suite `dataset`.
         parts: names of the data sets to take, of those that a suite joins.
         target: IoU at which an object ends, where clicks are counted.
-        way: how a click network alone is asked, see `benchmarks.core.click_predictor.ClickPredictor`.
+        way: how a click network alone is asked, see `benchmarks.suites.interaction2d.ClickPredictor`.
         method: settings that limnet models start from, see `LimnetPredictor.method`.
     """
 

@@ -1,4 +1,4 @@
-"""Views: one small picture per object, the slice with most errors at the end, for the gallery of a report."""
+"""Views: one small picture per object, the slice with most errors at the end; the gallery of the worst of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.core.plots import INK, new_figure, save_figure
+from benchmarks.core.results import BenchResults
 from limnet.volume import Volume
 from limnet.volume_io.atomic import atomic_write
 
 MARGIN = 0.4  # of the object's size, on each side
+_COLUMNS = 3
 LARGEST = 256  # pixels of a side; larger views are thinned out
 
 
@@ -53,7 +56,7 @@ def make_view(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray
     low, high = (
         volume.intensity.default_window
         if volume.is_color
-        else volume.intensity.window_around(_inside(picture, flat[cut]))
+        else volume.intensity.window_around(picture[flat[cut]] if flat[cut].any() else picture)
     )
     shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9))
     steps = [volume.spacing[a] for a in others]
@@ -77,7 +80,12 @@ def write_view(path: Path, view: View) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = view._asdict()
-    atomic_write(path, lambda p: _save(p, content))
+
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **content)
+
+    atomic_write(path, save)
 
 
 def read_view(path: Path) -> View | None:
@@ -100,10 +108,44 @@ def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def _inside(picture: NDArray[Any], truth: NDArray[np.bool_]) -> NDArray[Any]:
-    return picture[truth] if truth.any() else picture
+def draw_gallery(results: BenchResults, source: Path, path: Path, number: int = 6) -> Path | None:
+    """The objects with the lowest Dice (or IoU) after their last round, each on its worst slice.
 
+    Args:
+        results: of one method.
+        source: their result file; views lie in the folder beside it.
+        path: PNG to write.
+        number: how many objects.
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **content)
+    Returns:
+        `path`, or None where no views were kept.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    curves = results.table.curves(results.quality)
+    scores = {(o["case"], o["object"]): curves[o["case"], o["object"]][-1] for o in results.objects}
+    chosen = []
+    for name in sorted(scores, key=lambda n: (scores[n], n)):
+        view = read_view(view_path(source, results.header["key"], *name))
+        if view is not None:
+            chosen.append((name, view))
+        if len(chosen) == number:
+            break
+    if not chosen:
+        return None
+    columns = min(_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure = new_figure(3.4 * columns, 3.5 * rows + 0.5)
+    figure.suptitle(f"{results.name}: worst objects. Blue dashes: truth, orange: result", fontsize=10, color=INK)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, ((case, thing), view) in zip(panels, chosen, strict=False):
+        axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect=view.aspect, interpolation="nearest")
+        for mask, colour, style in ((view.truth, "#56B4E9", "--"), (view.mask, "#E69F00", "-")):
+            if mask.any() and not mask.all() and min(mask.shape) > 1:
+                axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style)
+        title = f"{case}\n{thing}, slice {view.slice}: {results.quality_name} {scores[case, thing]:.2f}"
+        axes.set_title(title, fontsize=8, color=INK)
+    return save_figure(figure, path)

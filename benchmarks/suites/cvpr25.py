@@ -1,18 +1,35 @@
-"""The CVPR 2025 challenge on interactive 3D segmentation: a box, then five clicks for every object."""
+"""The CVPR 2025 challenge on interactive 3D segmentation: a box, then five clicks for every object; its scores."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from benchmarks.core.challenge_rounds import CLICKS, ChallengeRounds
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.core.method import Voxel
+from benchmarks.core.results import BenchResults
+from benchmarks.core.rounds import Mask, Prompts, Rounds
 from benchmarks.core.suite import Suite, SuiteOptions
-from limnet.datasets.cvpr25 import Cvpr25Dataset
+from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.datasets.objects import ObjectChoice
 from limnet.datasets.registry import open_dataset, parse_options
 from limnet.errors import InputError
+from limnet.metrics.challenge import COUNTED, challenge_scores
+from limnet.simulation.clicks import RobotClick
+from limnet.volume import Volume
 
+CLICKS = 5
+SEED = 42
+LARGE = 60_000_000  # voxels of a crop from which distances are taken at half resolution
+NAMES = ("DSC_AUC", "NSD_AUC", "DSC_Final", "NSD_Final")
 NOTE = (
     "Boxes are those of the files; a method that takes no box begins with the first click. Clicks follow the rule of "
     "the challenge's evaluation script. Its limit of 90 s per object "
@@ -66,3 +83,123 @@ def build(root: Path, options: SuiteOptions) -> Suite:
 
 def _group(groups: dict[str, str], case: str, label: str) -> str:
     return groups[case]
+
+
+@dataclass(frozen=True)
+class ChallengeRounds(Rounds):
+    """Round 0 is the box stored with the case, rounds 1 to `clicks` are one click each.
+
+    A case without a box, or a method that takes none, begins with the first click. All rounds are reported: where
+    nothing is left to correct a round repeats the one before.
+
+    Attributes:
+        clicks: number of clicks.
+        nsd_mm: tolerance of the surface Dice in mm.
+        rule: version of `challenge_click`; objects played by another one are played again.
+        files: case -> file with its boxes, one for each id; objects are called "id 1", "id 2", ...
+    """
+
+    clicks: int = CLICKS
+    nsd_mm: float = 2.0
+    rule: int = 2
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False, metadata={"config": False})
+
+    per_slice = False
+
+    def prompts(
+        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
+    ) -> Prompts:
+        """See `Rounds.prompts`."""
+        corners = self._corners(case, object) if boxes else None
+        if corners is not None:
+            mask = yield [corners]
+        for _ in range(self.clicks):
+            click = challenge_click(truth, mask)
+            mask = yield [] if click is None else [(click.zyx, click.positive)]
+
+    def _corners(self, case: str, object: str) -> tuple[Voxel, Voxel] | None:
+        boxes = read_boxes(self.files[case]) if case in self.files else None
+        number = int(object.removeprefix("id ")) if object.removeprefix("id ").isdigit() else 0
+        if boxes is None or not 1 <= number <= len(boxes):
+            return None
+        box = boxes[number - 1]
+        lo = (box["z_min"], box["z_mid_y_min"], box["z_mid_x_min"])
+        return lo, (box["z_max"], box["z_mid_y_max"], box["z_mid_x_max"])
+
+
+def challenge_click(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> RobotClick | None:
+    """The challenge's next click: the deepest voxel of the largest error, whatever its kind; None without errors.
+
+    The error is one mask, missed and surplus voxels together; its largest 26-connected component is taken. Distances
+    are in voxels, on the component's box with a quarter of its size (at least 1) of nothing around it, so that the
+    border of the volume is a border of the error, too. Of equally deep voxels one is drawn as the challenge's script
+    does, with the same seed at every call.
+
+    Args:
+        truth: bool (D, H, W).
+        mask: bool (D, H, W), the segmentation so far.
+    """
+    error = truth ^ mask
+    if not error.any():
+        return None
+    parts, _ = ndimage.label(error, np.ones((3, 3, 3), bool))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    best = int(np.argmax(sizes))
+    found = ndimage.find_objects(parts, max_label=best)[best - 1]
+    pads = [max(1, int((s.stop - s.start) * 0.25)) for s in found]
+    inside = np.asarray(parts[found] == best)
+    distance = _distance(np.pad(inside, [(pad, pad) for pad in pads]))
+    distance = distance[tuple(slice(pad, pad + n) for pad, n in zip(pads, inside.shape, strict=True))] * inside
+    deepest = np.argwhere(distance == distance.max())
+    voxel = deepest[np.random.RandomState(SEED).choice(len(deepest))]
+    z, y, x = (int(v) + s.start for v, s in zip(voxel, found, strict=True))
+    return RobotClick((z, y, x), bool(truth[z, y, x]), int(sizes[best]))
+
+
+def _distance(region: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance in voxels to the nearest voxel off the region; at half resolution for large regions."""
+    if region.size <= LARGE:
+        return ndimage.distance_transform_edt(region)
+    even = np.pad(region, [(0, n % 2) for n in region.shape])
+    d, h, w = (n // 2 for n in even.shape)
+    pooled: NDArray[np.bool_] = np.asarray(even.reshape(d, 2, h, 2, w, 2).any(axis=(1, 3, 5)))
+    half = ndimage.distance_transform_edt(pooled)
+    whole = half.repeat(2, 0).repeat(2, 1).repeat(2, 2)[tuple(slice(n) for n in region.shape)]
+    return np.where(region, whole, 0.0)
+
+
+def challenge_means(results: BenchResults) -> dict[str, tuple[int, dict[str, float]]]:
+    """Number of cases and mean scores over them, by group and for "all".
+
+    A case's scores are those of the mean over its objects. As in the challenge whatever failed counts with 0 in all
+    steps: an object, a case of which every object failed, and a case that could not be read at all.
+
+    Args:
+        results: with Dice and NSD of every round.
+    """
+    measured = bool(results.table.rows)
+    dice, nsd = (results.table.curves(column) if measured else {} for column in ("dice", "nsd"))
+    zeros = [0.0] * max((len(curve) for curve in dice.values()), default=COUNTED)
+    failed = Counter(str(error["case"]) for error in results.errors if error["object"])
+    # The error of a whole case counts where nothing else is known of the case.
+    unread = {str(error["case"]) for error in results.errors} - failed.keys() - {case for case, _ in dice}
+    failed.update(unread)
+    group_of = {case: modality_of(case) for case in failed} | {str(o["case"]): str(o["group"]) for o in results.objects}
+    scores: dict[str, list[dict[str, float]]] = {}
+    for case, group in sorted(group_of.items()):
+        names = [name for name in dice if name[0] == case]
+        lost = [zeros] * failed[case]
+        found = challenge_scores([*(dice[n] for n in names), *lost], [*(nsd[n] for n in names), *lost])
+        scores.setdefault(group, []).append(found)
+    every = [found for group in sorted(scores) for found in scores[group]]
+    return {name: (len(some), _mean(some)) for name, some in [*sorted(scores.items()), ("all", every)] if some}
+
+
+def modality_of(case: str) -> str:
+    """The group of a case of the challenge: the modality that its file name begins with."""
+    return case.split("_")[0]
+
+
+def _mean(some: list[dict[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(found[name] for found in some) / len(some) for name in NAMES}

@@ -8,6 +8,9 @@ undecided (128) are neither clicked nor scored.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.click_predictor import ClickPredictor
-from benchmarks.core.click_rounds import ClickRounds, Read
+from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
+from benchmarks.core.published import published_clicks
+from benchmarks.core.results import BenchResults
+from benchmarks.core.rounds import Mask, Prompts, Rounds
 from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
 from limnet.datasets import berkeley, davis345, davis585, grabcut
 from limnet.datasets.base import LabelledDataset
@@ -27,6 +33,21 @@ from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.objects import ObjectChoice
 from limnet.datasets.pictures import PictureSet, brightness
 from limnet.errors import InputError
+from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.zoom import ZoomPredictor
+from limnet.metrics.interaction import clicks_to_quality
+from limnet.simulation.reference_clicker import IGNORE, ReferenceClicker
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+QUALITIES = (0.85, 0.90)
+"""IoU at which clicks are counted."""
+
+WAYS = ("auto", "window", "zoom")
+THRESHOLD = 0.49  # of RITM's evaluation
+ZOOM = 400  # longer side of the crop in network pixels
+SHOWN = (1, 2, 3, 5, 10, 15, 20)  # clicks of the table of IoU
+Read = Callable[[], NDArray[Any]]
 
 NAME = "interaction2d"
 BANDED = ("grabcut", "berkeley")  # data sets with undecided pixels
@@ -138,3 +159,246 @@ def read_start(dataset: Davis585Dataset, case: LabelledCase, mode: str) -> NDArr
 def _bands(dataset: LabelledDataset) -> dict[str, Any]:
     pictures = dataset.pictures() if isinstance(dataset, PictureSet) else []
     return {picture.name: partial(read_band, picture.masks[0]) for picture in pictures}
+
+
+@dataclass(frozen=True)
+class ClickRounds(Rounds):
+    """One click a round by RITM's robot: the deepest pixel of the missed or of the surplus pixels, whichever is deeper.
+
+    Distances are exact and Euclidean, the border of the picture is an edge, no pixel is clicked twice. Nothing is
+    drawn, so there is no seed. An object ends at `target`. Some start from a flawed mask: the first click corrects it,
+    and it is not measured. `RoundRow.lost` looks at IoU here.
+
+    Attributes:
+        clicks: greatest number of clicks.
+        target: IoU at which an object ends, `QUALITIES`' largest up to 1 (all clicks, until the mask is perfect).
+        starts: case -> reads the mask to start from, (1, H, W); others start from nothing.
+        voids: case -> reads the pixels that are not scored, bool (1, H, W).
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    clicks: int = 20
+    target: float = QUALITIES[-1]
+    starts: Mapping[str, Read] = field(default_factory=dict, repr=False, metadata={"config": False})
+    voids: Mapping[str, Read] = field(default_factory=dict, repr=False, metadata={"config": False})
+
+    def __post_init__(self) -> None:
+        if self.clicks < 1:
+            raise InputError(f"{self.clicks} clicks came; give at least 1")
+        if not QUALITIES[-1] <= self.target <= 1:
+            raise InputError(
+                f"target is {self.target}; give an IoU from {QUALITIES[-1]} to 1: clicks to it are counted"
+            )
+
+    counts_iou = True
+    per_slice = False
+
+    def prompts(
+        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
+    ) -> Prompts:
+        """See `Rounds.prompts`."""
+        if truth.shape[0] != 1 or axis != 0:
+            raise InputError(
+                f"an object of shape {truth.shape} on axis {axis} came; clicks go on one picture, (1, H, W)"
+            )
+        counted = self.scored(case)
+        clicker = ReferenceClicker((truth if counted is None else np.where(counted, truth, IGNORE))[0])
+        for _ in range(self.clicks):
+            row, column, positive = clicker.click(mask[0])
+            mask = yield [((0, row, column), positive)]
+
+    def start(self, case: str) -> Mask | None:
+        """See `Rounds.start`."""
+        return self.starts[case]() if case in self.starts else None
+
+    def scored(self, case: str) -> Mask | None:
+        """See `Rounds.scored`."""
+        return ~np.asarray(self.voids[case](), bool) if case in self.voids else None
+
+    def done(self, quality: float) -> bool:
+        """See `Rounds.done`."""
+        return quality >= self.target
+
+
+class ZoomSession:
+    """One object on one picture, segmented as RITM's evaluation does.
+
+    Args:
+        predictor: used for this object alone.
+        image: float (C, H, W) in [0, 1].
+    """
+
+    def __init__(self, predictor: ZoomPredictor, image: NDArray[np.float32]) -> None:
+        self.predictor = predictor
+        self.predictor.set_image(image)
+        self._start: NDArray[np.float32] | None = None
+
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """The first click sees this mask, (1, H, W), as the result so far; later clicks see results."""
+        self._start = mask[0].astype(np.float32)
+
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One click; bool (1, H, W)."""
+        start, self._start = self._start, None
+        return (self.predictor.add_click(zyx[1], zyx[2], positive, previous=start) > THRESHOLD)[None]
+
+
+@dataclass(frozen=True)
+class ClickPredictor(LimnetPredictor):
+    """A model of which only the click network is asked, on pictures (volumes of one slice).
+
+    Attributes:
+        way: "window": as limnet works, in windows at the object's scale, with its click rules; "zoom": as RITM is
+            evaluated (`limnet.interaction.zoom`: mirrored second look, crops from the second click on, fp32), for
+            networks with RITM's prompts; "auto": "zoom" for HRNet, else "window".
+        zooms: longer side of a zoomed crop by the first part of case names (up to "_"); 400 for all others.
+
+    Raises:
+        InputError: another way.
+    """
+
+    way: str = "auto"
+    zooms: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.way not in WAYS:
+            raise InputError(f"way is {self.way!r}; allowed are {', '.join(WAYS)}")
+
+    @property
+    def name(self) -> str:
+        """Label, or the model with what differs from its own settings."""
+        return super().name if self.label or self.way == "auto" else f"{super().name} {self.way}"
+
+    @property
+    def chosen_way(self) -> str:
+        """The way the network is asked, "window" or "zoom"; loads the model."""
+        if self.way != "auto":
+            return self.way
+        return "zoom" if isinstance(self.segmenter.interaction, HRNetOCR) else "window"
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights."""
+        found = {**super().describe(), "class": "ClickPredictor", "way": self.chosen_way}
+        if self.chosen_way == "zoom":
+            zoom = {"size": ZOOM, "sizes": dict(self.zooms), "flip": True, "threshold": THRESHOLD}
+            found |= {"zoom": zoom, "precision": "fp32"}
+        return found
+
+    def start(self, volume: Volume, axis: int) -> LimnetSession:
+        """Open a picture; see `Predictor.start`."""
+        return self.start_named(volume, axis, "", "")  # type: ignore[return-value]
+
+    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> LimnetSession | ZoomSession:
+        """Open a picture; see `NamedPredictor.start_named`.
+
+        Raises:
+            InputError: more than one slice, or a network that cannot be asked this way.
+        """
+        if volume.shape[axis] != 1:
+            raise InputError(
+                f"a volume of shape {volume.shape} came; the click network alone takes pictures, (1, H, W)"
+            )
+        if self.chosen_way == "window":
+            return super().start(volume, axis)
+        network: Any = self.segmenter.interaction
+        size = self.zooms.get(case.split("_")[0], ZOOM)
+        return ZoomSession(ZoomPredictor.cvpr(network, size), _picture(volume, axis, network.image_channels))
+
+
+def _picture(volume: Volume, axis: int, channels: int) -> NDArray[np.float32]:
+    """(channels, H, W) in [0, 1]; bytes by 255, anything else by the automatic window."""
+    view = SliceView(volume, axis, (0.0, 255.0) if volume.array.dtype == np.uint8 else None)
+    image = view.gray(0) if channels == 1 else view.image(0)
+    return np.repeat(image, channels, axis=0) if image.shape[0] < channels else image
+
+
+class Clicks(NamedTuple):
+    """Clicks to an IoU over the objects of a group.
+
+    Attributes:
+        objects: how many.
+        noc: mean number of clicks; an object that never gets there counts as the limit.
+        failed: number of objects that never get there.
+    """
+
+    objects: int
+    noc: float
+    failed: int
+
+
+def clicks_to(results: BenchResults, quality: float, group: str) -> Clicks:
+    """NoC and NoF of a group.
+
+    Args:
+        results: of a suite that counts clicks.
+        quality: IoU to reach, not above the IoU at which objects ended.
+        group: a data set.
+    """
+    limit = int(results.header["config"]["rounds"]["clicks"])
+    curves = list(results.table.curves("iou", group).values()) if results.table.rows else []
+    if not curves:
+        return Clicks(0, math.nan, 0)
+    counts = [clicks_to_quality(curve, quality, limit) for curve in curves]
+    return Clicks(len(curves), math.fsum(counts) / len(counts), sum(max(curve) < quality for curve in curves))
+
+
+def click_tables(found: Sequence[BenchResults]) -> str:
+    """Markdown: NoC and NoF by data set beside published rows, IoU after clicks, clicks obeyed, times.
+
+    Args:
+        found: results of one suite that counts clicks.
+    """
+    published = published_clicks()
+    present = {group for results in found for group in results.groups}
+    known = [column for column in published.columns if column in present]
+    groups = known + sorted(present - set(known))
+    limit = max(int(results.header["config"]["rounds"]["clicks"]) for results in found)
+    parts = [
+        f"NoC@q: mean number of clicks until IoU reaches q percent. An object that never does counts as {limit}; in "
+        "brackets how many those are (NoF).\n"
+    ]
+    for quality in QUALITIES:
+        percent = f"{100 * quality:.0f}"
+        lines: list[list[object]] = []
+        for results in found:
+            lines.append([f"**{results.name}**", *(_cell(clicks_to(results, quality, group)) for group in groups)])
+        for method, at, values in published.rows:
+            if at == percent and any(group in values for group in groups):
+                cells = [f"{values[group]:.2f}" if group in values else "-" for group in groups]
+                lines.append([f"{method} (published)", *cells])
+        lines.append(["objects", *(max(clicks_to(r, quality, group).objects for r in found) for group in groups)])
+        parts.append(markdown([f"NoC@{percent}", *groups], lines))
+    parts.append("Mean IoU after so many clicks; an object that ended keeps its last value.\n")
+    parts.append(markdown(["method", "data set", *map(str, _shown(limit))], _curves(found, groups, limit)))
+    head = ["method", "clicks obeyed", "clicks that lost more than .02", "s/click"]
+    parts.append(markdown(head, [_figures(results) for results in found]))
+    parts.append(f"Published: {published.source}. They are printed as they are:\n")
+    parts.append("".join(f"- {caveat}\n" for caveat in published.caveats))
+    return "\n".join(parts)
+
+
+def _cell(clicks: Clicks) -> str:
+    return f"{clicks.noc:.2f} ({clicks.failed})" if clicks.objects else "-"
+
+
+def _shown(limit: int) -> list[int]:
+    return sorted({n for n in (*SHOWN, limit) if n <= limit})
+
+
+def _curves(found: Sequence[BenchResults], groups: Sequence[str], limit: int) -> list[list[object]]:
+    lines: list[list[object]] = []
+    for results in found:
+        for group in groups:
+            curve = results.curve(group=group)
+            if curve:
+                lines.append([results.name, group, *(curve[min(n, len(curve)) - 1] for n in _shown(limit))])
+    return lines
+
+
+def _figures(results: BenchResults) -> list[object]:
+    every = results.summary().get("all", {})
+    shares = [share(every.get(name, math.nan)) for name in ("compliance", "rounds_lost")]
+    return [results.name, *shares, results.median_seconds()]

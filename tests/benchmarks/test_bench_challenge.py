@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.core.challenge_means import NAMES, challenge_means
-from benchmarks.core.challenge_rounds import challenge_click
 from benchmarks.core.registry import build_suite
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.results import read_results
-from benchmarks.core.runner import run_suite
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions
+from benchmarks.suites.cvpr25 import NAMES, challenge_click, challenge_means
 from limnet.errors import InputError
 from tests.helpers import fake_cvpr25
 from tests.helpers.bench import Boxer, Disc
@@ -66,7 +65,7 @@ def test_large_regions_at_half_resolution(monkeypatch):
     truth = np.zeros((33, 41, 41), bool)
     truth[8:27, 10:31, 10:31] = True
     exact = challenge_click(truth, np.zeros_like(truth))
-    monkeypatch.setattr("benchmarks.core.challenge_rounds.LARGE", 10)
+    monkeypatch.setattr("benchmarks.suites.cvpr25.LARGE", 10)
     rough = challenge_click(truth, np.zeros_like(truth))
     assert exact is not None
     assert rough is not None

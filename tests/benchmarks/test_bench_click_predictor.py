@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.core.click_predictor import THRESHOLD, ClickPredictor, ZoomSession
-from benchmarks.core.limnet_predictor import LimnetSession
-from benchmarks.core.protocol import BoxSession, StartSession, config_hash, predictor_config
-from benchmarks.core.watched import watched
+from benchmarks.core.method import LimnetSession, config_hash, predictor_config
+from benchmarks.suites.interaction2d import THRESHOLD, ClickPredictor, ZoomSession
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError
 from limnet.interaction.hrnet import HRNetOCR
@@ -105,14 +103,3 @@ def test_configuration(hrnet: InteractiveSegmenter):
         window.start(Volume.from_array(np.zeros((2, 40, 56))), 0)
     with pytest.raises(InputError, match="prompt channels"):
         predictor(small_segmenter(3), way="zoom").start(PICTURE, 0)
-
-
-def test_watched_sessions_keep_their_abilities(hrnet: InteractiveSegmenter):
-    both, start = watched(predictor(small_segmenter(3)).start(PICTURE, 0)), watched(predictor(hrnet).start(PICTURE, 0))
-    assert isinstance(both, StartSession)
-    assert isinstance(both, BoxSession)
-    assert isinstance(start, StartSession)
-    assert not isinstance(start, BoxSession)
-    start.start_from(OBJECT[None])
-    assert start.mask is not None
-    np.testing.assert_array_equal(start.mask, OBJECT[None])

@@ -12,12 +12,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from benchmarks.core.naming import result_path
-from benchmarks.core.protocol import Predictor, config_hash, predictor_config
-from benchmarks.core.readiness import check_ready
+from benchmarks.core.method import Predictor, config_hash, predictor_config
 from benchmarks.core.registry import PEERS, PeerEntry, build_peer
 from benchmarks.core.report import write_report
-from benchmarks.core.runner import run_suite
+from benchmarks.core.results import result_path
+from benchmarks.core.run import check_ready, run_suite
 from benchmarks.core.views import LARGEST, make_view, read_view, view_path
 from limnet.cli import main
 from limnet.errors import InputError
@@ -163,9 +162,8 @@ def test_what_is_missing_is_said_before_the_first_case(
     monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
     assert "'sam2-video' needs weights" in said("--peer", "sam2-video")
     assert "is no folder" in said("--peer", "sam:weights=none")
-    check_ready(build_peer(f"sam:weights={weights}"))  # nothing is loaded yet
-    check_ready(build_peer(f"predictions:folder={weights}"))
-    check_ready(build_peer("random-walker"))
+    ready = [build_peer(f"sam:weights={weights}"), build_peer(f"predictions:folder={weights}")]
+    check_ready(fake_suite(1), [*ready, build_peer("random-walker")])  # nothing is loaded yet
 
 
 def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

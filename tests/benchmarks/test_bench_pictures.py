@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.core.click_rounds import ClickRounds
-from benchmarks.core.click_tables import click_tables, clicks_to
 from benchmarks.core.published import published_clicks
 from benchmarks.core.registry import PEERS, PeerEntry, build_suite
 from benchmarks.core.report import markdown_tables, write_report
 from benchmarks.core.results import BenchResults
 from benchmarks.core.rounds import RoundRow, run_object
-from benchmarks.core.runner import run_suite
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions
+from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.metrics.table import Table

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -16,19 +18,20 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
-from benchmarks.core.journal import read_journals
-from benchmarks.core.limnet_predictor import LimnetPredictor
-from benchmarks.core.protocol import predictor_config
-from benchmarks.core.registry import build_suite
-from benchmarks.core.results import read_results
+from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
+from benchmarks.core.registry import build_peer, build_suite
+from benchmarks.core.report import markdown_tables
+from benchmarks.core.results import BenchResults, read_results
 from benchmarks.core.rounds import RobotRounds, object_seed, run_object
-from benchmarks.core.runner import run_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.run import read_journals, run_suite
+from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.datasets.objects import ObjectChoice, evenly_spread, iter_objects
+from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
 from tests.helpers import fake_coco_lvis, fake_cvpr25
 from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels
+from tests.helpers.fake_folders import write_folder
 from tests.helpers.picture_root import StartDisc, picture_root
 from tests.helpers.table_root import table_root
 
@@ -186,6 +189,69 @@ def test_a_killed_run_goes_on(tmp_path):
     assert (tmp_path / "fake.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
 
 
+def test_other_folders_are_other_data(tmp_path: Path) -> None:
+    seen: list[dict] = []
+
+    def ran(data: Path) -> list[str]:
+        seen.clear()
+        suite = build_suite("folder", data, SuiteOptions(rounds=1))
+        run_suite(suite, Disc(), tmp_path / "x.json", views=False, progress=seen.append)
+        return [record["case"] for record in seen if record["type"] == "object"]
+
+    first, second = write_folder(tmp_path / "a", 2), write_folder(tmp_path / "b", 1)
+    assert ran(first) == ["case0"] * 2 + ["case1"] * 2
+    assert ran(second) == ["case0"] * 2, "the same names in another folder"
+    assert ran(first) == []
+    (first / "masks" / "case1.nii.gz").write_bytes(b"no NIfTI")
+    assert ran(first) == [], "nothing is read where all is finished"
+    assert len(list(tmp_path.glob("x.????????.json"))) == 1, "results of another folder are kept"
+
+
+def test_nothing_is_read_twice(tmp_path: Path):
+    counts = {"image": 0, "labels": 0}
+
+    def read(what: str) -> Any:
+        counts[what] += 1
+        return image(0) if what == "image" else labels(0)
+
+    case = dataclasses.replace(fake_case(0), read_image=lambda: read("image"), read_labels=lambda: read("labels"))
+    results = run_suite(Suite("f", "F", [case], RobotRounds(2), ObjectChoice(smallest=20)), Disc(), tmp_path / "x.json")
+    assert results is not None
+    assert len(results.objects) == 3
+    assert counts == {"image": 1, "labels": 1}
+
+
+def test_other_predictions_in_the_same_folder_are_another_method(tmp_path: Path):
+    data = write_folder(tmp_path / "data", 1)
+    peer = build_peer(f"predictions:folder={data / 'masks'}")
+    before = config_hash(predictor_config(peer))
+    assert before == config_hash(predictor_config(peer))
+    assert predictor_config(peer)["folder"] == str(data / "masks")
+    (data / "masks" / "case0.nii.gz").write_bytes(b"other labels")
+    assert config_hash(predictor_config(peer)) != before
+    assert predictor_config(build_peer("predictions"))["files"] is None
+
+
+def test_commits_are_those_that_finished_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "x.json"
+
+    def ran(number: int, head: str, method: Disc | None = None) -> BenchResults:
+        monkeypatch.setattr("limnet.environment.commit", lambda folder: head)
+        results = run_suite(fake_suite(number), method or Disc(), out, views=False)
+        assert results is not None
+        return results
+
+    version = origin()["limnet"]
+    assert ran(1, "a" * 40).header["commit"] == "a" * 40
+    kept = ran(1, "b" * 40).header  # nothing was run
+    assert (kept["commit"], kept["limnet"]) == ("a" * 40, version)
+    both = ran(2, "c" * 40 + "+changes")
+    assert both.header["commit"] == ["a" * 40, "c" * 40 + "+changes"]
+    assert both.header["limnet"] == version
+    assert f"limnet {version}, aaaaaaaaaa and cccccccccc+, " in markdown_tables([both])
+    assert ran(2, "d" * 40, Disc(fail_on="case")).header["commit"] == "d" * 40  # nothing finished
+
+
 def test_failures_are_recorded_and_tried_again(tmp_path):
     out = tmp_path / "fake.json"
     # The configuration is the same for the failing method, as after mending what made it fail.
@@ -244,7 +310,7 @@ import sys
 from pathlib import Path
 from torch import distributed
 from benchmarks.core.registry import build_suite
-from benchmarks.core.runner import run_suite
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions
 from tests.helpers.bench import Boxer, Disc, fake_suite
 from tests.helpers.picture_root import StartDisc

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.core.published import published_names, published_table
 from benchmarks.core.registry import SUITES, build_suite
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.runner import run_suite
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions
 from benchmarks.suites.table6 import sequence_and_class
 from limnet.errors import InputError, MissingFileError
@@ -52,7 +52,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     head = next(line for line in lines if line.startswith("| method | prompts |"))
     assert head == "| method | prompts | " + " | ".join([*published.columns, *more]) + " | all |"
     ours = next(line for line in lines if line.startswith("| **disc 2**"))
-    cells = [f"{results.curve(group=c)[-1]:.3f}" if c in cases else "–" for c in (*published.columns, *more)]
+    cells = [f"{results.curve(group=c)[-1]:.3f}" if c in cases else "-" for c in (*published.columns, *more)]
     counted = [o for o in results.objects if o["group"] in published.columns]  # no class that the table lacks
     last = {(r["case"], r["object"]): r["dice"] for r in results.table.rows}
     mean = np.mean([last[o["case"], o["object"]] for o in counted])
@@ -64,7 +64,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     for row in published.rows:
         note = f" [{row.note}]" if row.note else ""
         line = next(x for x in lines if x.startswith(f"| {row.method} (published){note} | {row.prompts} |"))
-        assert line.endswith(f"| {row.values[published.columns[-1]]:.3f} |{' – |' * (len(more) + 1)}")
+        assert line.endswith(f"| {row.values[published.columns[-1]]:.3f} |{' - |' * (len(more) + 1)}")
     assert all(f"- {caveat}" in lines for caveat in published.caveats)
 
 

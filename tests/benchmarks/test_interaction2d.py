@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.analyses import interaction2d
-from benchmarks.core.studies.objects import StudyObject
+from benchmarks.core.study import StudyObject
 from limnet.volume import Volume
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.analyses import mrf_rounds
-from benchmarks.core.studies.watchers import TrueAssessor, WatchedAssessor, step_of
+from benchmarks.analyses.watchers import TrueAssessor, WatchedAssessor, step_of
 from tests.helpers.fake_engine import ConstantAssessor
 
 
@@ -48,7 +48,7 @@ def test_a_step_by_hand() -> None:
     assessor = WatchedAssessor(ConstantAssessor(p={0: 0.9, 1: 0.6, 2: 0.1}), truth)
     previous, current = [good, wrong, half], [half, good, wrong]
     assessor.compare(None, [0, 1, 2], previous, current)  # type: ignore[arg-type]
-    oracle = TrueAssessor(truth).compare(None, [0, 1, 2], previous, current)  # type: ignore[arg-type]
+    oracle = TrueAssessor(None, truth).compare(None, [0, 1, 2], previous, current)  # type: ignore[arg-type]
     assert oracle.tolist() == [1, 0, 1]
     mask = np.stack([good, wrong, wrong]) > 0.5  # as tau 0.5 chooses
     step, (strict,) = step_of(mask, truth, assessor.drain(), 0.5, [0.8])
@@ -64,7 +64,7 @@ def test_oracle_prefers_less_where_there_is_no_object() -> None:
     truth = np.zeros((1, 4, 4), bool)
     more, less = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
     less[0, 0] = 1
-    oracle = TrueAssessor(truth)
+    oracle = TrueAssessor(None, truth)
     assert oracle.compare(None, [0], [less], [more]).tolist() == [1]  # type: ignore[arg-type]
     assert oracle.compare(None, [0], [more], [less]).tolist() == [0]  # type: ignore[arg-type]
     assert oracle.compare(None, [0], [less], [less]).tolist() == [0]  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.analyses import robustness
 from benchmarks.core.registry import build_suite
-from benchmarks.core.studies.objects import StudyObject, study_objects
+from benchmarks.core.study import StudyObject, study_objects
 from benchmarks.core.suite import SuiteOptions
 from limnet.slice_view import SliceView
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import importlib
 import shlex
 from pathlib import Path
 
 import pytest
 
-from benchmarks.core.studies.options import command_of, study_parser
+from benchmarks.core.record import Record
+from benchmarks.core.study import command_of, study_objects, study_parser, sweep
+from limnet.errors import InputError
+from tests.helpers.bench import fake_suite
 
 BASE = ["--data", "/somewhere/data", "--out", "/somewhere/out"]
 
@@ -30,10 +32,21 @@ def test_command_repeats_the_run(given: list[str]) -> None:
     assert vars(again) == {**vars(args), "data": Path("ROOT")}
 
 
-@pytest.mark.parametrize("script", ["speed", "cost"])
-def test_numbers_of_threads_are_named_once(script: str) -> None:
-    parser = importlib.import_module(f"benchmarks.analyses.{script}").build_parser()
-    args = parser.parse_args(["--out", "/somewhere/out", "--threads", "2,4"])
-    command = shlex.split(command_of(script, parser, args))
-    assert command.count("--threads") == 1
-    assert vars(parser.parse_args([*command[3:], "--out", "/somewhere/out"])) == vars(args)
+def test_rows_are_measured_once(tmp_path: Path) -> None:
+    things = list(study_objects(fake_suite(1)))
+    seen = []
+
+    def measure(thing):
+        seen.append(thing.object)
+        return {"dice": [0.5]}
+
+    def record(**options) -> Record:
+        return Record(tmp_path, "study", "limnet bench study", {"rounds": 1}, **options)
+
+    for _ in range(2):
+        sweep(record(), things, {"a": measure})
+        assert seen == [thing.object for thing in things]
+    sweep(record(fresh=True), things, {"a": measure})
+    assert len(seen) == 2 * len(things)
+    with pytest.raises(InputError, match="another rounds: give another --out, or --fresh"):
+        Record(tmp_path, "study", "", {"rounds": 2})

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines.prompt_masks import carried_session
-from benchmarks.core.limnet_predictor import LimnetSession
-from benchmarks.core.protocol import Session
+from benchmarks.baselines.carried import carried_session
+from benchmarks.core.method import LimnetSession, Session
 from limnet.engine import Engine, SlicePropagator
 from limnet.settings import Settings
 from limnet.simulation.clicks import RobotUser

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.core.registry import build_suite
 from benchmarks.core.results import BenchResults, read_results
-from benchmarks.core.runner import run_suite
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions
 from benchmarks.suites.dataset import kind_of
 from limnet.cli import app, main

@@ -19,7 +19,7 @@ from limnet.errors import (
 FAILED, WRONG_INPUT, CANCELLED = 1, 2, 130
 EXTRAS = {
     **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
-    "matplotlib": "report",
+    **dict.fromkeys(("matplotlib", "pandas", "skimage"), "report"),
     "highdicom": "dicom",
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "platformdirs"), "view"),
     **dict.fromkeys(("blosc2", "python_multipart", "multipart"), "serve"),

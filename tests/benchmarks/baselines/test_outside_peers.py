@@ -15,11 +15,10 @@ from benchmarks.baselines import nninteractive, sam2_video, sam_points
 from benchmarks.baselines.nninteractive import NnInteractivePeer
 from benchmarks.baselines.sam2_video import Sam2VideoPeer
 from benchmarks.baselines.sam_points import SamPointsPeer
-from benchmarks.baselines.slice_rounds import SlicePointRounds
-from benchmarks.core.challenge_rounds import ChallengeRounds
-from benchmarks.core.protocol import BoxSession, PacedPredictor, Predictor, predictor_config
+from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, predictor_config
 from benchmarks.core.registry import build_peer
-from benchmarks.core.rounds import RobotRounds, run_object
+from benchmarks.core.rounds import RobotRounds, SlicePointRounds, run_object
+from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from tests.helpers import fake_btcv

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolderPeer
-from benchmarks.core.protocol import BoxSession, NamedPredictor
+from benchmarks.core.method import BoxSession, NamedPredictor
 from benchmarks.core.rounds import run_object
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume

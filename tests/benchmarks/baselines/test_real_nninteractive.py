@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.baselines import nninteractive
 from benchmarks.baselines.nninteractive import NnInteractivePeer
-from benchmarks.core.protocol import predictor_config
+from benchmarks.core.method import predictor_config
 from benchmarks.core.rounds import run_object
 from tests.helpers.peer_scenes import ball
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.baselines import sam_points
 from benchmarks.baselines.sam_points import SamPointsPeer
-from benchmarks.core.protocol import predictor_config
+from benchmarks.core.method import predictor_config
 from benchmarks.core.rounds import run_object
 from tests.helpers.peer_scenes import ball
 

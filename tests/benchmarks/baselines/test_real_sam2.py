@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.baselines import sam2_video
 from benchmarks.baselines.sam2_video import Sam2VideoPeer, video_frames
-from benchmarks.core.protocol import predictor_config
+from benchmarks.core.method import predictor_config
 from benchmarks.core.rounds import run_object
 from limnet.slice_view import SliceView
 from limnet.volume import Volume

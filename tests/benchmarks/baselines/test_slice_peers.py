@@ -7,17 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.baselines.nearest_copy import NearestCopy, NearestCopyPeer
-from benchmarks.baselines.optical_flow import FlowCarrier, OpticalFlowPeer, displacement, warped, window
-from benchmarks.baselines.prompt_masks import prompt_model
-from benchmarks.baselines.shape_interpolation import (
+from benchmarks.baselines.carried import (
+    FlowCarrier,
+    NearestCopy,
+    NearestCopyPeer,
+    OpticalFlowPeer,
     ShapeInterpolation,
     ShapeInterpolationPeer,
+    area_radius,
     between_shapes,
+    displacement,
+    prompt_model,
     signed_distance,
+    spans,
+    warped,
+    window,
 )
-from benchmarks.baselines.spans import area_radius, spans
-from benchmarks.core.protocol import predictor_config
+from benchmarks.core.method import predictor_config
 from limnet.engine import SlicePropagator
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
@@ -25,7 +31,7 @@ from tests.helpers.peer_scenes import ball, knowing_session, painted, played, ro
 from tests.helpers.scenes import dice
 from tests.helpers.small_segmenter import small_segmenter
 
-CARRIERS = [NearestCopy(0.6), ShapeInterpolation(1.2, True), FlowCarrier(0.8, 40, 1.0)]
+CARRIERS = [NearestCopy(0.6), ShapeInterpolation(1.2, True), FlowCarrier(0.8, 7)]
 carriers = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda c: type(c).__name__)
 
 
@@ -176,12 +182,12 @@ def test_flow_finds_a_shift():
     rng = np.random.default_rng(0)
     scene = np.clip(0.3 + 0.5 * disk(30, 30, 12) + rng.normal(0, 0.01, (60, 60)), 0, 1).astype(np.float32)
     moved = np.roll(scene, (2, -3), (0, 1))
-    field = displacement(scene, moved, 40, 1.0)
+    field = displacement(scene, moved, 7)
     start, goal = disk(30, 30, 12) > 0, disk(32, 27, 12) > 0
     carried = warped(signed_distance(start, (1.0, 1.0)), field) > 0
     assert dice(start, goal) < 0.85
     assert dice(carried, goal) > 0.97
-    assert not displacement(scene[:5], moved[:5], 5, 1.5).any()
+    assert not displacement(scene[:5], moved[:5], 7).any()
 
 
 def test_flow_follows_what_drifts():
@@ -197,7 +203,7 @@ def test_flow_follows_what_drifts():
     assert scores[NearestCopy] < 0.6
     # From one side only, through everything up to an empty slice.
     view = SliceView(painted(truth, (1.0, 1.0, 1.0)), 0)
-    found = FlowCarrier(9.0, 40, 1.0).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
+    found = FlowCarrier(9.0, 7).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
     assert np.mean([dice(found[i] > 0.5, truth[i]) for i in range(1, 12)]) > 0.9
 
 
@@ -211,7 +217,7 @@ def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.Mo
     segmenter = small_segmenter()
     asked = []
     monkeypatch.setattr(
-        "benchmarks.baselines.prompt_masks.InteractiveSegmenter.from_pretrained",
+        "benchmarks.baselines.carried.InteractiveSegmenter.from_pretrained",
         lambda *names, **options: asked.append((names, options)) or segmenter,
     )
     prompt_model.cache_clear()

@@ -3,11 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.baselines.confidence_connected import ConfidenceConnectedPeer
-from benchmarks.baselines.geodesic import GeodesicPeer, distances
-from benchmarks.baselines.grid import Grid
-from benchmarks.baselines.random_walker import RandomWalkerPeer, walk
-from benchmarks.core.protocol import Predictor, config_hash, predictor_config
+from benchmarks.baselines.classical import ConfidenceConnectedPeer, GeodesicPeer, RandomWalkerPeer
+from benchmarks.core.method import Predictor, config_hash, predictor_config
 from limnet.volume import Volume
 from tests.helpers.peer_scenes import ball, painted, played, rod
 from tests.helpers.scenes import dice
@@ -71,65 +68,3 @@ def test_colours_nan_and_flat_volumes(peer: Predictor):
 def test_configurations_are_told_apart():
     hashes = [config_hash(predictor_config(peer)) for peer in [*PEERS, RandomWalkerPeer(beta=1.0)]]
     assert len(set(hashes)) == 4
-
-
-def test_a_walker_goes_by_millimetres():
-    values = np.full((9, 9, 9), 0.5, np.float32)
-    fixed = np.full(values.shape, np.nan, np.float32)
-    for face in (fixed[0], fixed[-1], fixed[:, 0], fixed[:, -1], fixed[:, :, 0], fixed[:, :, -1]):
-        face[...] = 0
-    fixed[4, 4, 4] = 1
-    found = walk(values, (3.0, 1.0, 1.0), fixed, values, values, 100.0, 0.0)
-    assert found[4, 5, 4] == pytest.approx(found[4, 4, 5], rel=1e-3)
-    assert found[5, 4, 4] < 0.6 * found[4, 5, 4]
-
-
-def test_a_walker_against_a_dense_solution():
-    rng = np.random.default_rng(1)
-    values = rng.random((3, 4, 5)).astype(np.float32)
-    fixed = np.full(values.shape, np.nan, np.float32)
-    fixed[0, 0, 0], fixed[2, 3, 4] = 1, 0
-    prior = rng.random(values.shape).astype(np.float32)
-    spacing, beta, gamma = (2.0, 1.0, 0.5), 3.0, 0.2
-    scale = np.mean([s**-2 for s in spacing])
-    matrix, right = np.zeros((60, 60)), np.zeros(60)
-    nodes = list(np.ndindex(values.shape))
-    for i, a in enumerate(nodes):
-        if not np.isnan(fixed[a]):
-            matrix[i, i], right[i] = 1, fixed[a]
-            continue
-        matrix[i, i] += gamma
-        right[i] += gamma * prior[a]
-        for j, b in enumerate(nodes):
-            step = np.abs(np.subtract(a, b))
-            if step.sum() == 1:
-                distance = spacing[int(step.argmax())]
-                weight = (np.exp(-beta * (values[a] - values[b]) ** 2) + 1e-4) / distance**2 / scale
-                matrix[i, i] += weight
-                matrix[i, j] -= weight
-    expected = np.linalg.solve(matrix, right).reshape(values.shape)
-    assert np.allclose(walk(values, spacing, fixed, prior, prior, beta, gamma), expected, atol=2e-3)
-
-
-def test_distances_are_in_millimetres():
-    grid = Grid.on([(0, 12), (0, 30), (0, 20)], (3.0, 1.0, 1.5), 10**6)
-    flat, start = np.zeros(grid.shape), [(6, 10, 10)]
-    found = distances(np.ones(grid.shape), flat, grid, start)
-    z, y, x = np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij")
-    expected = np.sqrt(((z - 6) * 3.0) ** 2 + (y - 10.0) ** 2 + ((x - 10) * 1.5) ** 2)
-    assert (found >= expected - 1e-4).all()  # no short cuts
-    assert (found <= 1.28 * expected + 1e-4).all()  # 1.13 where nodes lie evenly
-    assert found[6, 20, 10] == pytest.approx(10.0)
-    assert found[9, 10, 10] == pytest.approx(9.0)
-    assert distances(2 * np.ones(grid.shape), flat, grid, start)[9, 10, 10] == pytest.approx(18.0)
-    wall = flat.copy()
-    wall[:, 15:] = 50.0
-    over = distances(np.ones(grid.shape), wall, grid, start)
-    assert over[6, 20, 10] == pytest.approx(60.0)  # height counts once, at the step
-    assert np.allclose(over[:, :15], found[:, :15])
-    assert np.allclose(distances(np.ones(grid.shape), wall, grid, [*start, (6, 20, 10)])[6, 20, 10], 0)
-    assert (distances(np.ones(grid.shape), flat, grid, []) == 1e6).all()
-    single = Grid.on([(0, 1), (0, 4), (0, 5)], (1.0, 1.0, 1.0), 10**6)
-    assert distances(np.ones(single.shape), np.zeros(single.shape), single, [(0, 0, 0)])[0, 3, 3] == pytest.approx(
-        3 * np.sqrt(2)
-    )

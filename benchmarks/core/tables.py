@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.core.studies.record import Row
+from limnet.volume_io.atomic import atomic_write
 
+Row = dict[str, Any]
 ALL = "all"
 
 
@@ -71,3 +74,12 @@ def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    return atomic_write(path, write)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.engine import Predictor, QualityAssessor, Slice
+from limnet.engine import Slice
 from limnet.fusion import keep_previous
-from limnet.neighbour import Neighbour
+from limnet.metrics.overlap import dice
 from limnet.prompts import Prompt2D
-from limnet.quality.prompted import Prompted
 from limnet.slice_view import SliceView
 
 
@@ -53,56 +52,40 @@ class Comparison(NamedTuple):
         return _wrong(self.previous, self.truth) < _wrong(self.current, self.truth)
 
 
-class TruePredictor:
+class Around:
+    """Stands before a part of an engine: what a subclass does not define is the part's own.
+
+    Args:
+        inner: the part.
+        truth: bool (D, H, W), slices along axis 0, where a subclass needs it.
+    """
+
+    def __init__(self, inner: Any, truth: NDArray[np.bool_] | None = None) -> None:
+        self.inner, self.truth = inner, np.zeros(0, bool) if truth is None else truth
+        self.seen: list[Comparison] = []
+        self.last: list[bool] = []
+        self.every: list[bool] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class TruePredictor(Around):
     """A predictor whose slices are always right: the robot as a person who corrects a slice before propagating it.
 
-    Looks at planes across the slices (`limnet.across`) still go to the network.
-
-    Args:
-        predictor: the network's.
-        truth: bool (D, H, W), slices along axis 0.
+    Predictions in planes across the slices (`limnet.across`) are still the network's.
     """
 
-    def __init__(self, predictor: Predictor, truth: NDArray[np.bool_]):
-        self.predictor, self.truth = predictor, truth
-
-    def predict(
-        self,
-        view: SliceView,
-        index: int,
-        prompts: Sequence[Prompt2D],
-        previous: Slice | None,
-        nearest: Neighbour | None = None,
-    ) -> Slice:
+    def predict(self, view: SliceView, index: int, *rest: Any) -> Slice:
         """The true mask of the slice."""
-        if view.axis != 0:
-            return self.predictor.predict(view, index, prompts, previous, nearest)
-        return self.truth[index].astype(np.float32)
-
-    def looks(
-        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None
-    ) -> Sequence[Slice]:
-        """Other answers of the network."""
-        return self.predictor.looks(view, index, prompts, previous)
+        return self.inner.predict(view, index, *rest) if view.axis else self.truth[index].astype(np.float32)
 
 
-class TrueAssessor:
-    """An assessor that knows the truth: it keeps the previous mask exactly where that is better (oracle fusion).
-
-    Args:
-        truth: bool (D, H, W), slices along axis 0.
-    """
-
-    def __init__(self, truth: NDArray[np.bool_]) -> None:
-        self.truth = truth
+class TrueAssessor(Around):
+    """An assessor that knows the truth: it keeps the previous mask exactly where that is better (oracle fusion)."""
 
     def compare(
-        self,
-        view: SliceView,
-        indices: Sequence[int],
-        previous: Sequence[Slice],
-        current: Sequence[Slice],
-        prompted: Prompted | None = None,
+        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice], *rest: Any
     ) -> NDArray[np.float32]:
         """(n,) 1 where the previous mask is better, 0 where it is not."""
         found = [_comparison(self.truth, *item) for item in zip(indices, previous, current, strict=True)]
@@ -110,40 +93,20 @@ class TrueAssessor:
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
         """(n,) true Dice of each mask."""
-        truths = [self.truth[i] for i in indices]
-        found = [_dice(_counts(mask > 0.5, here), int(here.sum())) for mask, here in zip(masks, truths, strict=True)]
-        return np.array(found, dtype=np.float32)
+        return np.array([dice(m > 0.5, self.truth[i]) for m, i in zip(masks, indices, strict=True)], dtype=np.float32)
 
 
-class WatchedAssessor:
-    """Passes everything on and notes every comparison together with what the truth says about it.
-
-    Args:
-        inner: the assessor at work.
-        truth: bool (D, H, W), slices along axis 0.
-    """
-
-    def __init__(self, inner: QualityAssessor, truth: NDArray[np.bool_]) -> None:
-        self.inner, self.truth = inner, truth
-        self.seen: list[Comparison] = []
+class WatchedAssessor(Around):
+    """Passes everything on and notes every comparison together with what the truth says about it."""
 
     def compare(
-        self,
-        view: SliceView,
-        indices: Sequence[int],
-        previous: Sequence[Slice],
-        current: Sequence[Slice],
-        prompted: Prompted | None = None,
+        self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice], *rest: Any
     ) -> NDArray[np.float32]:
         """What the inner assessor says."""
-        answers = self.inner.compare(view, indices, previous, current, prompted)
+        answers = self.inner.compare(view, indices, previous, current, *rest)
         for item, p in zip(zip(indices, previous, current, strict=True), answers, strict=True):
             self.seen.append(_comparison(self.truth, *item, p=float(p)))
         return answers
-
-    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
-        """What the inner assessor says."""
-        return self.inner.quality(view, indices, masks)
 
     def drain(self) -> list[Comparison]:
         """The comparisons since the last call."""
@@ -151,42 +114,21 @@ class WatchedAssessor:
         return seen
 
 
-class WatchedPredictor:
+class WatchedPredictor(Around):
     """Passes everything on and notes whether the answer obeys its clicks, before the case makes it obey.
-
-    Args:
-        inner: the predictor at work.
 
     Attributes:
         last: for every prediction, whether it gave the newest click its label.
         every: for every click of every prediction, whether it got its label.
     """
 
-    def __init__(self, inner: Predictor) -> None:
-        self.inner = inner
-        self.last: list[bool] = []
-        self.every: list[bool] = []
-
-    def predict(
-        self,
-        view: SliceView,
-        index: int,
-        prompts: Sequence[Prompt2D],
-        previous: Slice | None,
-        nearest: Neighbour | None = None,
-    ) -> Slice:
+    def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], *rest: Any) -> Slice:
         """What the inner predictor says."""
-        answer = self.inner.predict(view, index, prompts, previous, nearest)
+        answer = self.inner.predict(view, index, prompts, *rest)
         obeyed = [bool(answer[p.points[0]] > 0.5) == p.positive for p in prompts if p.kind == "click"]
         self.every += obeyed
         self.last += obeyed[-1:]
         return answer
-
-    def looks(
-        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None
-    ) -> Sequence[Slice]:
-        """Other answers of the inner predictor."""
-        return self.inner.looks(view, index, prompts, previous)
 
 
 class Step(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.core.tables import write_text
 from limnet.environment import environment
 from limnet.errors import FileFormatError, InputError
-from limnet.volume_io.atomic import atomic_write
 
 Row = dict[str, Any]
 
@@ -22,20 +22,21 @@ class Record:
         name: stem of the files.
         command: the command that makes them, for the record.
         fixed: what must be the same for all rows (model, rounds, split ...), JSON types.
+        fresh: begin again, whatever is there.
 
     Raises:
         InputError: the file there was made with another `fixed`.
         FileFormatError: the file there is no record.
     """
 
-    def __init__(self, folder: Path, name: str, command: str, fixed: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str, command: str, fixed: Mapping[str, Any], fresh: bool = False) -> None:
         self.folder, self.name, self.command = Path(folder), name, command
         self.fixed: dict[str, Any] = json.loads(json.dumps(dict(fixed)))
         self.rows: list[Row] = []
         self.summary: dict[str, Any] = {}
         self.environment = environment()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
+        if self.path.exists() and not fresh:
             self._read()
 
     @property
@@ -61,16 +62,12 @@ class Record:
         """Forget the rows that are not wanted, such as those of a method whose configuration has changed."""
         self.rows = [row for row in self.rows if wanted(row)]
 
-    def forget(self, key: Mapping[str, Any]) -> None:
-        """Forget the rows with these entries."""
-        self.keep(lambda row: any(row.get(name) != value for name, value in key.items()))
-
     def finish(self, summary: Mapping[str, Any], tables: str) -> Path:
         """Write the summary into the JSON file and the tables (Markdown) beside it; returns the path of the latter."""
         self.summary = dict(summary)
         self._write()
         text = f"Made by `{self.command}`.\n\n{tables.strip()}\n"
-        return atomic_write(self.folder / f"{self.name}.md", lambda path: _write_text(path, text))
+        return write_text(self.folder / f"{self.name}.md", text)
 
     def _read(self) -> None:
         try:
@@ -81,7 +78,7 @@ class Record:
         if fixed != self.fixed:
             differs = [k for k in sorted({*fixed, *self.fixed}) if fixed.get(k) != self.fixed.get(k)]
             raise InputError(
-                f"{self.path} was measured with another {', '.join(differs)}: give another --out, or delete it"
+                f"{self.path} was measured with another {', '.join(differs)}: give another --out, or --fresh"
             )
         self.rows = rows
 
@@ -94,8 +91,4 @@ class Record:
             "rows": self.rows,
         }
         text = json.dumps(content, indent=1, ensure_ascii=False, default=float)
-        atomic_write(self.path, lambda path: _write_text(path, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(self.path, text)

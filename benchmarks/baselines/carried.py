@@ -1,0 +1,365 @@
+"""Baselines that carry limnet's own prompt masks to the other slices without a network: copy, shapes, optical flow.
+
+Everything but propagation stays as in a real case: the interaction network, click rules, slices that end the object,
+prompted slices that no later round touches. Fusion is off, as there is nothing random to choose from.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.core.method import LimnetSession
+from limnet.case import Case
+from limnet.engine import Progress, SlicePropagator
+from limnet.propagation.propagator import end_before_empty
+from limnet.reach import between
+from limnet.segmenter import InteractiveSegmenter
+from limnet.settings import Scope
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+Slice = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_SIDE = 96  # most pixels of the longer side of a window of optical flow
+_MARGIN = 0.5  # of the object's size, on each side of such a window
+
+
+class Span(NamedTuple):
+    """Slices to fill on one side of a prompted slice.
+
+    Attributes:
+        start: prompted slice that holds object.
+        other: the next prompted slice with object on that side, or None.
+        slices: the slices to fill, going away from `start`; without `other` those the object may reach at all.
+        limited: whether `slices` was cut short by a prompted slice without object.
+    """
+
+    start: int
+    other: int | None
+    slices: range
+    limited: bool
+
+
+def spans(prompts: Mapping[int, Slice], origin: int, depth: int, known: Callable[[int], Slice]) -> Iterator[Span]:
+    """Yield what has to be filled anew after slice `origin` was prompted (scope "interval").
+
+    Args:
+        prompts: prompted slices with their (H, W) probabilities.
+        origin: the slice prompted last.
+        depth: number of slices.
+        known: gives the current result of a slice; tells where the object ended so far.
+    """
+    filled = {i: bool((p > 0.5).any()) for i, p in prompts.items()}
+    reach = between(filled, origin, depth)
+    for low, high in ((reach.start - 1, origin), (origin, reach.stop)):
+        inside = range(low + 1, high)
+        if not inside:
+            continue
+        if filled.get(low, False) and filled.get(high, False):
+            yield Span(low, high, inside, False)
+            continue
+        for start, stop in ((low, high), (high, low)):
+            if filled.get(start, False):
+                step = 1 if stop > start else -1
+                limited = stop in filled
+                last = end_before_empty(known, start, stop, depth) + step if limited else stop
+                yield Span(start, None, range(start + step, last, step), limited)
+
+
+def area_radius(view: SliceView, mask: Mask) -> float:
+    """Radius in mm of the disk with the area of an (H, W) mask."""
+    return float(np.sqrt(np.count_nonzero(mask) * np.prod(view.spacing) / np.pi))
+
+
+class Carrier(SlicePropagator):
+    """A propagator that fills the slices between two prompted ones, and those beyond the outermost."""
+
+    reach: float
+
+    def propagate(
+        self,
+        view: SliceView,
+        prompts: Mapping[int, Slice],
+        origin: int,
+        scope: Scope,
+        known: Callable[[int], Slice],
+        progress: Progress | None,
+        within: tuple[int, int] | None = None,
+        found: Callable[[int, Slice], None] | None = None,
+    ) -> dict[int, Slice]:
+        """Masks of the slices around `origin`; see `limnet.engine.SlicePropagator`."""
+        result: dict[int, Slice] = {}
+        for span in spans(prompts, origin, len(view), known):
+            mask = prompts[span.start] > 0.5
+            if span.other is None:
+                masks = self.beyond(view, span, mask)
+            else:
+                masks = self.between(view, span, mask, prompts[span.other] > 0.5)
+            result |= {index: one.astype(np.float32) for index, one in masks.items()}
+        return result
+
+    @abstractmethod
+    def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
+        """Masks of the slices between two prompted ones."""
+
+    @abstractmethod
+    def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
+        """Masks of the slices beyond the outermost prompted one."""
+
+    def within_reach(self, view: SliceView, span: Span, mask: Mask) -> list[int]:
+        """The slices up to `reach` times the radius of the disk with the mask's area; all where the span is limited."""
+        limit = np.inf if span.limited else self.reach * area_radius(view, mask)
+        return [index for index in span.slices if abs(index - span.start) * view.gap <= limit]
+
+
+@dataclass(frozen=True)
+class NearestCopy(Carrier):
+    """Copies the mask of the nearest prompted slice.
+
+    Attributes:
+        reach: see `Carrier.within_reach`.
+    """
+
+    reach: float
+
+    def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
+        """See `Carrier.between`."""
+        assert span.other is not None
+        return {i: mask if abs(i - span.start) <= abs(span.other - i) else other for i in span.slices}
+
+    def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
+        """See `Carrier.beyond`."""
+        return dict.fromkeys(self.within_reach(view, span, mask), mask)
+
+
+@dataclass(frozen=True)
+class ShapeInterpolation(Carrier):
+    """Blends the signed distances of two shapes (S. Raya and J. Udupa 1990); beyond them an ellipsoid's cap.
+
+    Attributes:
+        reach: half height of the cap beyond the outermost prompted slice, in radii of the disk with the mask's area;
+            1 continues a ball cut through its middle.
+        centred: move both shapes onto the line between their centres before blending.
+    """
+
+    reach: float
+    centred: bool
+
+    def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
+        """See `Carrier.between`."""
+        assert span.other is not None
+        parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
+        rows, columns = view.spacing
+        return {i: between_shapes(mask, other, part, (rows, columns), self.centred) for i, part in parts.items()}
+
+    def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
+        """See `Carrier.beyond`."""
+        height = self.reach * area_radius(view, mask)
+        if span.limited:
+            height = (len(span.slices) + 0.5) * view.gap
+        distance, found = signed_distance(mask, view.spacing), {}
+        for index in span.slices:
+            away = abs(index - span.start) * view.gap / height
+            if away >= 1:
+                break
+            found[index] = (distance > distance.max() * (1 - np.sqrt(1 - away**2))) & mask
+        return found
+
+
+def signed_distance(mask: Mask, spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """(H, W) distance in mm to the border of a non-empty mask, positive inside; beyond the slice is outside."""
+    inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1]
+    return inside - ndimage.distance_transform_edt(~mask, sampling=spacing)
+
+
+def between_shapes(first: Mask, second: Mask, part: float, spacing: tuple[float, float], centred: bool = False) -> Mask:
+    """Shape between two (H, W) masks, neither empty.
+
+    Args:
+        first: mask at `part` 0.
+        second: mask at `part` 1.
+        part: where between them, 0..1.
+        spacing: (row, column) mm.
+        centred: bring the centres together before blending, by whole pixels.
+    """
+    if centred:
+        centres = [np.array(ndimage.center_of_mass(mask)) for mask in (first, second)]
+        aim = (1 - part) * centres[0] + part * centres[1]
+        shifts = [np.round(aim - centre) for centre in centres]
+        first, second = (ndimage.shift(m, s, order=0) for m, s in zip((first, second), shifts, strict=True))
+        if not first.any() or not second.any():
+            return first | second
+    return (1 - part) * signed_distance(first, spacing) + part * signed_distance(second, spacing) > 0
+
+
+@dataclass(frozen=True)
+class FlowCarrier(Carrier):
+    """Moves a mask with the image by dense optical flow (iterative Lucas-Kanade, scikit-image), in a window around it.
+
+    Attributes:
+        reach: see `Carrier.within_reach`.
+        radius: of the neighbourhood in which the flow is one, in pixels of the window.
+    """
+
+    reach: float
+    radius: int
+
+    def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
+        """See `Carrier.between`."""
+        assert span.other is not None
+        there = self._carry(view, mask, span.start, span.slices)
+        back = self._carry(view, other, span.other, reversed(span.slices))
+        parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
+        return {i: (1 - part) * there[i] + part * back[i] > 0 for i, part in parts.items()}
+
+    def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
+        """See `Carrier.beyond`."""
+        slices = self.within_reach(view, span, mask)
+        return {i: distance > 0 for i, distance in self._carry(view, mask, span.start, slices).items()}
+
+    def _carry(self, view: SliceView, mask: Mask, start: int, slices: Iterable[int]) -> dict[int, NDArray[np.float64]]:
+        """Signed distance (H, W) of the mask on each slice, in mm at the start; constant below once it has vanished."""
+        rows, columns = view.spacing
+        distance, here, found = signed_distance(mask, (rows, columns)), start, {}
+        for index in slices:
+            if (distance > 0).any():
+                box = window(distance > 0, (rows, columns))
+                moved = warped(distance[box], self._flow(view, here, index, box))
+                distance = np.minimum(distance, 0.0)  # beside the window there is nothing
+                distance[box] = moved
+            found[index] = distance
+            here = index
+        return found
+
+    def _flow(self, view: SliceView, here: int, there: int, box: tuple[slice, slice]) -> NDArray[np.float64]:
+        """(2, h, w) pixels from each pixel of slice `there` to where it came from on slice `here`, in a window."""
+        images = [view.gray(i)[0][box] for i in (here, there)]
+        factor = max(1.0, max(images[0].shape) / _SIDE)
+        small = [ndimage.zoom(i, 1 / factor, order=1) if factor > 1 else i for i in images]
+        field = displacement(small[0], small[1], self.radius)
+        if factor == 1:
+            return field
+        ratio = [n / m for n, m in zip(images[0].shape, field.shape[1:], strict=True)]
+        return np.stack([ndimage.zoom(f, ratio, order=1) for f in field]) * factor
+
+
+def window(mask: Mask, spacing: tuple[float, float]) -> tuple[slice, slice]:
+    """Rows and columns around a mask with a margin."""
+    filled = [np.flatnonzero(mask.any(1 - axis)) for axis in range(2)]
+    size = max(float(along[-1] - along[0] + 1) * step for along, step in zip(filled, spacing, strict=True))
+    found = []
+    for along, step, length in zip(filled, spacing, mask.shape, strict=True):
+        away = max(8, int(np.ceil(_MARGIN * size / step)))
+        found.append(slice(max(int(along[0]) - away, 0), min(int(along[-1]) + away + 1, length)))
+    return found[0], found[1]
+
+
+def displacement(moving: Slice, fixed: Slice, radius: int) -> NDArray[np.float64]:
+    """Displacement (2, h, w) in pixels (rows, columns) such that moving[x + displacement(x)] looks like fixed[x]."""
+    from skimage.registration import optical_flow_ilk
+
+    if min(fixed.shape) < 2 * radius:
+        return np.zeros((2, *fixed.shape))
+    return np.asarray(optical_flow_ilk(fixed, moving, radius=radius, gaussian=True), np.float64)
+
+
+def warped(values: NDArray[np.float64], field: NDArray[np.float64]) -> NDArray[np.float64]:
+    """values[x + field(x)], linear, continued beyond the border."""
+    return ndimage.map_coordinates(values, np.indices(values.shape) + field, order=1, mode="nearest")
+
+
+@lru_cache(maxsize=1)
+def prompt_model(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
+    """The model whose interaction network gives the prompt masks; kept for the following cases."""
+    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
+
+
+def carried_session(
+    segmenter: InteractiveSegmenter, volume: Volume, axis: int, propagator: SlicePropagator
+) -> LimnetSession:
+    """A session on `volume` with another propagator, scope "interval" and no fusion."""
+    engine = replace(segmenter.engine(), propagator=propagator, assessor=None)
+    settings = replace(segmenter.settings, scope="interval")
+    return LimnetSession(Case(engine, volume, axis=axis, settings=settings))
+
+
+@dataclass(frozen=True)
+class CarriedPeer:
+    """Prompt masks of a limnet model, carried to the other slices. An empty prompted slice ends the object.
+
+    Attributes:
+        model: whose interaction network gives the prompt masks.
+        precision: "auto", "fp32" or "bf16".
+        device: where to compute; not part of the recorded configuration.
+    """
+
+    model: str = "limnet-tiny"
+    precision: str = "auto"
+    device: str = "cpu"
+
+    name = ""
+
+    def carrier(self) -> Carrier:
+        """What carries the masks."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the model's weights."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "device")}
+        identity = prompt_model(self.model, self.precision, self.device).identity
+        return {"class": type(self).__name__, **own, "model": identity}
+
+    def start(self, volume: Volume, axis: int) -> LimnetSession:
+        """Open a case; see `benchmarks.core.method.Predictor`."""
+        segmenter = prompt_model(self.model, self.precision, self.device)
+        return carried_session(segmenter, volume, axis, self.carrier())
+
+
+@dataclass(frozen=True)
+class NearestCopyPeer(CarriedPeer):
+    """See `NearestCopy`; the default was chosen on training volumes."""
+
+    reach: float = 0.6
+
+    name = "nearest copy"
+
+    def carrier(self) -> NearestCopy:
+        """See `CarriedPeer.carrier`."""
+        return NearestCopy(self.reach)
+
+
+@dataclass(frozen=True)
+class ShapeInterpolationPeer(CarriedPeer):
+    """See `ShapeInterpolation`; the defaults were chosen on training volumes."""
+
+    reach: float = 1.5
+    centred: bool = True
+
+    name = "shape interpolation"
+
+    def carrier(self) -> ShapeInterpolation:
+        """See `CarriedPeer.carrier`."""
+        return ShapeInterpolation(self.reach, self.centred)
+
+
+@dataclass(frozen=True)
+class OpticalFlowPeer(CarriedPeer):
+    """See `FlowCarrier`; the reach was chosen on training volumes."""
+
+    reach: float = 0.8
+    radius: int = 7
+
+    name = "optical flow"
+
+    def carrier(self) -> FlowCarrier:
+        """See `CarriedPeer.carrier`."""
+        return FlowCarrier(self.reach, self.radius)

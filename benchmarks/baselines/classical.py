@@ -1,0 +1,363 @@
+"""Baselines without weights: random walker and geodesic distance (scikit-image), region growing (SimpleITK).
+
+None of them is told how large the object is. Each is therefore tried on crops of several sizes around the positive
+clicks, on a coarse grid, and the crop is taken whose result has the border that follows edges best; there it is run
+again on a finer grid. Every click segments anew from all clicks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.core.method import Voxel
+from limnet.metrics.overlap import dice
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Node = tuple[int, int, int]
+
+SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)  # sides of the crops as shares of the longest side of the volume in mm
+STEP = 0.07  # difference in gray value (0..1 in the window) over a border that counts for 1 - 1/e of a full edge
+NOISE = 0.05  # least standard deviation of a tissue, in window units
+FINE = 4  # times as many nodes in the final run as in a trial
+_THIN = 3  # voxels: crops thinner than that along an axis are not tried
+
+
+class Grid(NamedTuple):
+    """Nodes that each cover a block of voxels of a crop.
+
+    Attributes:
+        crop: the voxels covered, per axis.
+        block: voxels of a node, per axis.
+        values: mean gray value of each node, (d, h, w) in [0, 1].
+        spacing: mm between nodes.
+        sides: bool (d, h, w), outermost nodes on those sides of the crop that are not sides of the volume.
+    """
+
+    crop: tuple[slice, slice, slice]
+    block: Node
+    values: Values
+    spacing: tuple[float, float, float]
+    sides: Mask
+
+    def nodes_of(self, voxels: Sequence[Voxel]) -> list[Node]:
+        """Nodes of voxels; those outside the crop are left out."""
+        inside = [v for v in voxels if all(c.start <= i < c.stop for i, c in zip(v, self.crop, strict=True))]
+        places = [[(i - c.start) // b for i, c, b in zip(v, self.crop, self.block, strict=True)] for v in inside]
+        return [(z, y, x) for z, y, x in places]
+
+
+class ClassicalSession(ABC):
+    """One object. Without a positive click the mask is empty.
+
+    Args:
+        peer: settings.
+        volume: the image.
+        axis: slice axis; it only chooses where the display window is looked up.
+    """
+
+    def __init__(self, peer: Any, volume: Volume, axis: int) -> None:
+        self.peer, self.volume, self.axis = peer, volume, axis
+        self.positive: list[Voxel] = []
+        self.negative: list[Voxel] = []
+        self.mask = np.zeros(volume.shape, bool)
+
+    @abstractmethod
+    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
+        """Results on a grid to choose from: a parameter, and values that are positive where the object is.
+
+        Args:
+            grid: the nodes.
+            chosen: only the result of this parameter.
+        """
+
+    def click(self, zyx: Voxel, positive: bool) -> Mask:
+        """One round; bool (D, H, W)."""
+        z, y, x = (int(v) for v in zyx)
+        (self.positive if positive else self.negative).append((z, y, x))
+        if not self.positive:
+            return self.mask
+        best: tuple[float, tuple[slice, slice, slice], float] | None = None
+        for scale, crop in self._crops():
+            grid = self._grid(crop, self.peer.coarse)
+            before = _means(self.mask[crop].astype(np.float32), grid.block) > 0.5 if self.mask.any() else None
+            for parameter, found in self.candidates(grid):
+                inside = (found > 0) & ~grid.sides
+                score = border_strength(inside, grid) - self.peer.small * float(np.log2(scale))
+                score += 0.0 if before is None else self.peer.keep * dice(inside, before)
+                if best is None or score > best[0]:
+                    best = score, crop, parameter
+        assert best is not None  # the whole volume is always tried
+        grid = self._grid(best[1], FINE * self.peer.coarse)
+        _, found = next(self.candidates(grid, best[2]))
+        grown = ndimage.zoom(found, grid.block, order=1, mode="nearest", grid_mode=True)
+        self.mask = np.zeros(self.volume.shape, bool)
+        shape = self.mask[best[1]].shape
+        self.mask[best[1]] = grown[: shape[0], : shape[1], : shape[2]] > 0
+        self.mask[tuple(np.transpose(self.positive))] = True
+        labels, _ = ndimage.label(self.mask)
+        self.mask = np.isin(labels, [labels[voxel] for voxel in self.positive])
+        return self.mask
+
+    @cached_property
+    def image(self) -> Values:
+        """(D, H, W) gray values in [0, 1] in the window of the first positive click; colours as their mean."""
+        view = SliceView(self.volume, self.axis)
+        index, row, column = (int(v) for v in view.points_to_view(np.array(self.positive[0])))
+        low, high = view.auto_window(index, (float(row), float(column)))
+        array = np.nan_to_num(np.asarray(self.volume.array, np.float32), nan=low, posinf=high, neginf=low)
+        array = array.mean(-1) if array.ndim == 4 else array
+        return np.clip((array - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
+
+    def _crops(self) -> Iterator[tuple[float, tuple[slice, slice, slice]]]:
+        """(scale, crop) from the whole volume to close around the positive clicks; equal crops once."""
+        spacing, shape = self.volume.spacing, self.volume.shape
+        longest = max(n * s for n, s in zip(shape, spacing, strict=True))
+        seen: list[tuple[slice, slice, slice]] = []
+        for scale in SCALES:
+            ends = []
+            for axis in range(3):
+                away, along = round(scale * longest / 2 / spacing[axis]), [v[axis] for v in self.positive]
+                ends.append(slice(max(min(along) - away, 0), min(max(along) + away + 1, shape[axis])))
+            crop = (
+                (ends[0], ends[1], ends[2])
+                if scale < 1
+                else (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+            )
+            thin = any(e.stop - e.start < min(_THIN, n) for e, n in zip(crop, shape, strict=True))
+            if crop not in seen and not thin:
+                seen.append(crop)
+                yield scale, crop
+
+    def _grid(self, crop: tuple[slice, slice, slice], nodes: int) -> Grid:
+        """A grid of about `nodes` nodes at most, as even in mm as blocks of voxels allow."""
+        sizes = [c.stop - c.start for c in crop]
+        spacing, side = self.volume.spacing, float(min(self.volume.spacing))
+        block = (1, 1, 1)
+        while np.prod([-(-n // b) for n, b in zip(sizes, block, strict=True)]) > nodes:
+            side *= 1.1
+            z, y, x = (max(1, min(round(side / s), n)) for s, n in zip(spacing, sizes, strict=True))
+            block = (z, y, x)
+        values = _means(self.image[crop], block)
+        sides = np.zeros(values.shape, bool)
+        for axis, (ends, length) in enumerate(zip(crop, self.volume.shape, strict=True)):
+            view = np.moveaxis(sides, axis, 0)
+            view[:1] |= ends.start > 0
+            view[-1:] |= ends.stop < length
+        z, y, x = (b * s for b, s in zip(block, spacing, strict=True))
+        return Grid(crop, block, values, (z, y, x), sides)
+
+    def alike(self, values: Values, voxels: Sequence[Voxel]) -> Values:
+        """How much gray values are like those around some voxels, 0..1: a bell curve around each, the best counts."""
+        found = np.zeros_like(values)
+        for z, y, x in voxels:
+            near = self.image[max(z - 1, 0) : z + 2, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+            distance = (values - near.mean()) / max(float(near.std()), NOISE)
+            found = np.maximum(found, np.exp(-0.5 * distance**2))
+        return found
+
+
+def border_strength(mask: Mask, grid: Grid) -> float:
+    """Mean strength of the edges under the border of a mask, 0 (no edge anywhere) to 1; 0 for an empty mask.
+
+    Borders at the sides of the crop, which are background by decree, have no strength.
+    """
+    total = strong = 0.0
+    for axis in range(3):
+        m, c = np.moveaxis(mask, axis, 0), np.moveaxis(grid.sides, axis, 0)
+        v = np.moveaxis(grid.values, axis, 0)
+        border = m[1:] != m[:-1]
+        area = float(np.prod(grid.spacing)) / grid.spacing[axis]
+        strength = 1.0 - np.exp(-(((v[1:] - v[:-1])[border] / STEP) ** 2))
+        strength[(c[1:] | c[:-1])[border]] = 0.0
+        total += area * int(np.count_nonzero(border))
+        strong += area * float(strength.sum())
+    return strong / total if total else 0.0
+
+
+def _means(values: Values, block: Node) -> Values:
+    """Means over blocks; a block that sticks out of the array continues its border."""
+    from skimage.measure import block_reduce
+
+    padded = np.pad(values, [(0, -n % b) for n, b in zip(values.shape, block, strict=True)], mode="edge")
+    return block_reduce(padded, block, np.mean).astype(np.float32)
+
+
+def _distance_to(nodes: Sequence[Node], shape: tuple[int, ...], spacing: Sequence[float]) -> NDArray[np.float64]:
+    """Distance in mm of every node to the nearest of some."""
+    away = np.ones(shape, bool)
+    away[tuple(np.transpose(nodes))] = False
+    return ndimage.distance_transform_edt(away, sampling=spacing)
+
+
+@dataclass(frozen=True)
+class ClassicalPeer:
+    """What all of them have.
+
+    Attributes:
+        coarse: nodes of the grid of a trial.
+        small: bonus in border strength for every halving of the crop.
+        keep: bonus for agreement (Dice) with the mask of the round before.
+    """
+
+    coarse: int = 20_000
+    small: float = 0.06
+    keep: float = 0.3
+
+    name = ""
+    session = ClassicalSession
+
+    def start(self, volume: Volume, axis: int) -> ClassicalSession:
+        """Begin one object; see `benchmarks.core.method.Predictor`."""
+        return self.session(self, volume, axis)
+
+
+class RandomWalkerSession(ClassicalSession):
+    """One object segmented by a `RandomWalkerPeer`."""
+
+    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
+        """Probability of the object against that of the background."""
+        from skimage.segmentation import random_walker
+
+        labels = np.where(grid.sides | (self.alike(grid.values, self.positive) < self.peer.unlike), 2, 0)
+        for nodes, label in ((self.negative, 2), (self.positive, 1)):
+            for node in grid.nodes_of(nodes):
+                labels[node] = label
+        if not (labels == 2).any() or not (labels == 0).any():
+            yield 0.0, np.where(labels == 2, -1.0, 1.0).astype(np.float32)
+            return
+        found = random_walker(
+            grid.values, labels, self.peer.beta, mode="cg_j", tol=1e-3, spacing=grid.spacing, return_full_prob=True
+        )
+        yield 0.0, (found[0] - found[1]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RandomWalkerPeer(ClassicalPeer):
+    """Random walker from click seeds (L. Grady, "Random walks for image segmentation", PAMI 2006).
+
+    Sides of the crop that are no sides of the volume are background, and so are nodes unlike all positive clicks.
+
+    Attributes:
+        beta: how much a step in gray value hinders the walker, see `skimage.segmentation.random_walker`.
+        unlike: nodes less alike the positive clicks than this are background.
+    """
+
+    beta: float = 1000.0
+    unlike: float = 0.001
+    coarse: int = 12_000
+    small: float = 0.06
+    keep: float = 0.3
+
+    name = "random walker"
+    session = RandomWalkerSession
+
+
+class GeodesicSession(ClassicalSession):
+    """One object segmented by a `GeodesicPeer`."""
+
+    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
+        """By how much a node is within each of the distances, and nearer to positive clicks than to negative ones."""
+        like = self.alike(grid.values, self.positive)
+        near = self._distance(grid, 1.0 + self.peer.tissue * (1.0 - like) ** 2, self.positive)
+        unlike = self.alike(grid.values, self.negative) if self.negative else 1.0 - like
+        far = self._distance(grid, 1.0 + self.peer.tissue * (1.0 - unlike) ** 2, self.negative)
+        inside = np.sort(near[(near < far) & ~grid.sides])
+        sizes = np.geomspace(min(8, max(len(inside), 1)), max(len(inside), 1), self.peer.cuts).astype(int)
+        cuts = [float(inside[size - 1]) if len(inside) else 0.0 for size in sizes]
+        for cut in cuts if chosen is None else [chosen]:
+            yield cut, np.minimum(np.minimum(far, 2 * cut + 1) - near, cut - near + 1e-6)
+
+    def _distance(self, grid: Grid, cost: Values, voxels: Sequence[Voxel]) -> Values:
+        from skimage.graph import MCP_Geometric
+
+        starts = grid.nodes_of(voxels)
+        if not starts:
+            return np.full(grid.values.shape, 1e6, np.float32)
+        steps = ndimage.gaussian_gradient_magnitude(grid.values, 0.7) / STEP
+        paths = MCP_Geometric(cost + self.peer.edge * steps, sampling=grid.spacing, fully_connected=True)
+        return np.minimum(paths.find_costs(starts)[0], 1e6).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class GeodesicPeer(ClassicalPeer):
+    """Geodesic distance: a voxel belongs to the nearer kind of click, up to a distance.
+
+    The length of a path counts millimetres, tissue unlike the clicks and edges crossed (A. Criminisi, T. Sharp,
+    A. Blake, "GeoS: geodesic image segmentation", ECCV 2008). Of several distances the one is taken at which the border
+    follows edges best.
+
+    Attributes:
+        tissue: extra cost of tissue unlike the clicks, against open tissue.
+        edge: cost of an edge of one `STEP` in gray value, against open tissue.
+        cuts: distances tried, evenly in the logarithm of the object's size.
+    """
+
+    tissue: float = 10.0
+    edge: float = 5.0
+    cuts: int = 24
+    coarse: int = 20_000
+    small: float = 0.03
+    keep: float = 0.6
+
+    name = "geodesic distance"
+    session = GeodesicSession
+
+
+class ConfidenceConnectedSession(ClassicalSession):
+    """One object segmented by a `ConfidenceConnectedPeer`."""
+
+    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
+        """1 in the region of each multiplier, -1 outside."""
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(ndimage.gaussian_filter(grid.values, self.peer.smooth))
+        positive, negative = grid.nodes_of(self.positive), grid.nodes_of(self.negative)
+        for multiplier in self.peer.multipliers if chosen is None else [chosen]:
+            grower = sitk.ConfidenceConnectedImageFilter()
+            grower.SetNumberOfThreads(1)  # threads cost more than they bring on so few voxels
+            grower.SetSeedList([tuple(reversed(node)) for node in positive])
+            grower.SetNumberOfIterations(self.peer.iterations)
+            grower.SetMultiplier(multiplier)
+            grower.SetInitialNeighborhoodRadius(self.peer.radius)
+            found = sitk.GetArrayFromImage(grower.Execute(image)) > 0
+            found = ndimage.binary_closing(np.pad(found, 2, mode="edge"))[2:-2, 2:-2, 2:-2] | found
+            if any(found[node] for node in negative):
+                apart = [_distance_to(nodes, found.shape, grid.spacing) for nodes in (positive, negative)]
+                found &= apart[0] < apart[1]
+            yield multiplier, np.where(found, 1.0, -1.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ConfidenceConnectedPeer(ClassicalPeer):
+    """Region growing from the clicks within a confidence interval of their gray values.
+
+    Of a region that holds a negative click everything nearer to it than to a positive click is taken away.
+
+    Attributes:
+        multipliers: half widths of the interval tried, in standard deviations.
+        iterations: how often the interval is measured again in the region found.
+        radius: neighbourhood of a click in which the interval is measured first, in nodes.
+        smooth: standard deviation of the smoothing before, in nodes.
+    """
+
+    multipliers: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+    iterations: int = 2
+    radius: int = 1
+    smooth: float = 0.7
+    coarse: int = 20_000
+    small: float = 0.06
+    keep: float = 0.3
+
+    name = "confidence connected"
+    session = ConfidenceConnectedSession

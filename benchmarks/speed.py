@@ -1,0 +1,504 @@
+"""How fast limnet is: beside its references and other tools, beside the paper's figure, and part by part.
+
+    limnet bench speed --out benchmarks/results              # in ratios to the small model; 6 minutes on two cores
+    limnet bench speed --out benchmarks/results --full       # 480 and 512 pixels, 12 minutes
+    limnet bench speed --out out/speed --quick               # small images, to see that it works, 1 minute
+    limnet bench runtime --out benchmarks/results            # slices/s and peak memory beside the paper's, 1 minute
+    limnet bench cost --out benchmarks/results               # parameters, GFLOP and time per click and slice
+
+Wants a machine that does nothing else, and no data: an ellipsoid in noise. Methods take turns, lap by lap; a ratio
+divides what was measured in the same lap, so that what slows the machine for a while drops out. Finished laps are kept:
+the same command goes on where it was stopped. A method whose package is missing is left out, and the result says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import speed_methods as methods
+from benchmarks.core.plots import bar_rows
+from benchmarks.core.published import published_runtime
+from benchmarks.core.record import Record
+from benchmarks.core.tables import markdown
+from benchmarks.speed_methods import (
+    FIRST,
+    LATER,
+    METHODS,
+    OPEN,
+    OTHER,
+    ROUND_FIRST,
+    ROUND_LATER,
+    SEED,
+    SLICE_FIRST,
+    SLICE_LATER,
+    LimnetMethod,
+    scene,
+)
+from limnet.environment import cpu_model
+from limnet.errors import InputError, LimnetError
+from limnet.segmenter import InteractiveSegmenter
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+HEAVY_SLICES = 7  # depth of the volume for slow methods: a pass over it shows the time of a slice
+COMBINED = {"ritm-h32 + xmem": ("ritm-h32", "xmem")}  # clicks of one, slices of the other: the paper's way
+CONFIG = ["size", "slices", "threads", "precision"]
+RATIOS = (FIRST, LATER, SLICE_FIRST, SLICE_LATER, ROUND_FIRST, ROUND_LATER)
+HALVES = ("encode_image", "decode", "remember", "read", "encode_value", "segment")  # as far as networks have them
+_WARM = 3  # slices of the scene that is used before the first lap
+
+
+@dataclass(frozen=True)
+class Job:
+    """Laps in a process of their own: every method once in every configuration, again and again.
+
+    Attributes:
+        methods: keys of `METHODS`, in the order of a lap.
+        size: side of a slice in pixels.
+        slices: depth of the volume; heavy methods get at most `heavy`.
+        threads: numbers of threads; heavy methods get the largest one only.
+        precisions: of "fp32", "bf16" and "auto".
+        laps: the last one's number.
+        first: number of the first lap.
+        heavy: see `slices`.
+        model: zoo name, model folder or Hub id behind "tiny".
+        device: where to compute.
+        gflop: count the operations of every part, and of the halves of the networks.
+        minutes: after so many no lap begins any more, but there are two at least; 0 sets no limit.
+    """
+
+    methods: tuple[str, ...]
+    size: int = 480
+    slices: int = 24
+    threads: tuple[int, ...] = (1, 2)
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+    laps: int = 5
+    first: int = 0
+    heavy: int = HEAVY_SLICES
+    model: str = "limnet-tiny"
+    device: str = "cpu"
+    gflop: bool = False
+    minutes: float = 0.0
+
+
+def run(job: Job) -> Iterator[Row]:
+    """The rows of a job, measured in this process.
+
+    Yields:
+        Of every turn: configuration, "method", "lap", "samples" (part -> seconds), "peak" (most resident bytes of the
+        process so far), "device_peak" (of torch on a GPU, else None); or "left_out", why a method cannot be used.
+    """
+    start, made, left_out = time.monotonic(), {}, set()
+    on_gpu = torch.device(job.device).type == "cuda"
+    for lap in range(job.first, job.laps):
+        if job.minutes and lap >= 2 and time.monotonic() - start > 60 * job.minutes:
+            return
+        for threads in job.threads:
+            for precision in job.precisions:
+                for name in job.methods:
+                    if name in left_out or (METHODS[name].heavy and threads < max(job.threads)):
+                        continue
+                    depth = min(job.slices, job.heavy) if METHODS[name].heavy else job.slices
+                    row = {"size": job.size, "slices": depth, "threads": threads, "precision": precision}
+                    row |= {"method": name, "lap": lap}
+                    torch.set_num_threads(threads)
+                    try:
+                        if (name, precision) not in made:
+                            method = METHODS[name].make(job.size, precision, job.model, job.device)
+                            method.lap(scene(job.size, min(_WARM, depth)))
+                            made[name, precision] = method
+                        if on_gpu:
+                            torch.cuda.reset_peak_memory_stats(job.device)
+                        row |= measured(made[name, precision], scene(job.size, depth), job.gflop)
+                    except Exception as error:  # whatever an outside package raises, the others go on
+                        left_out.add(name)
+                        yield {**row, "left_out": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+                        continue
+                    on_device = int(torch.cuda.max_memory_allocated(job.device)) if on_gpu else None
+                    yield {**row, "peak": peak_memory(), "device_peak": on_device}
+
+
+def measured(method: Any, where: methods.Scene, gflop: bool = False) -> Row:
+    """Samples of one lap; with `gflop` of limnet's own methods also the halves of the networks and operations."""
+    if not gflop or not isinstance(method, LimnetMethod):
+        return {"samples": method.lap(where)}
+    networks = {"interaction": method.segmenter.interaction, "propagation": method.segmenter.propagation}
+    with halves(networks, methods.seconds) as seen:
+        samples = {**method.lap(where), **seen}
+    with FlopCounterMode(display=False) as counter:
+
+        def operations(work: Callable[[], object], device: str = "") -> float:
+            before = counter.get_total_flops()
+            work()
+            return float(counter.get_total_flops() - before) / 1e9
+
+        counting = LimnetMethod(method.segmenter, method.whole, operations)
+        with halves(networks, operations) as seen:
+            found = {**counting.lap(where), **seen}
+    return {"samples": samples, "gflop": {part: float(np.mean(values)) for part, values in found.items()}}
+
+
+@contextmanager
+def halves(networks: dict[str, Any], clock: Callable[..., float]) -> Iterator[dict[str, list[float]]]:
+    """Measure the calls of the halves of networks meanwhile: "interaction: decode" -> one number a call."""
+    found: dict[str, list[float]] = {}
+
+    def watched(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            results: list[Any] = []
+            found.setdefault(name, []).append(clock(lambda: results.append(work(*arguments, **options))))
+            return results[0]
+
+        return call
+
+    with ExitStack() as stack:
+        for role, network in networks.items():
+            for half in HALVES:
+                if hasattr(network, half):
+                    setattr(network, half, watched(f"{role}: {half}", getattr(network, half)))
+                    stack.callback(delattr, network, half)
+        yield found
+
+
+def peak_memory() -> int:
+    """Most memory this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_own_process(job: Job) -> Iterator[Row]:
+    """Rows of a job, measured in a fresh process; they come as they are measured.
+
+    Raises:
+        LimnetError: the process failed.
+    """
+    threads, root = str(max(job.threads)), str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "benchmarks.speed", json.dumps(asdict(job))]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise LimnetError(
+            f"the measuring process ended with status {process.returncode}; see its message above. "
+            "What was finished is kept: the same command goes on from there"
+        )
+
+
+def laps_of(rows: Iterable[Row]) -> DataFrame:
+    """One line per configuration, method, lap and part with the median of its samples; combinations and rounds added.
+
+    A round of 100 slices is put together from a click and 99 slices, except where a method answers with a volume.
+    """
+    from pandas import DataFrame, concat
+
+    lines = [
+        {**{k: row[k] for k in (*CONFIG, "method", "lap")}, "part": part, "seconds": float(np.median(values))}
+        for row in rows
+        for part, values in row.get("samples", {}).items()
+    ]
+    frame = DataFrame(lines, columns=[*CONFIG, "method", "lap", "part", "seconds"])
+    for name, (clicks, slices) in COMBINED.items():
+        both = [
+            frame[(frame.method == clicks) & frame.part.isin([FIRST, LATER])],
+            frame[(frame.method == slices) & frame.part.isin([SLICE_FIRST, SLICE_LATER])],
+        ]
+        if all(len(some) for some in both):
+            frame = concat([frame, concat(both).assign(method=name)])
+    wide = frame.pivot_table(index=[*CONFIG, "method", "lap"], columns="part", values="seconds")
+    wide = wide.reindex(columns=list(dict.fromkeys([*wide.columns, *RATIOS, OPEN, OTHER])))
+    again = wide[OTHER].fillna(wide[LATER])
+    wide[ROUND_FIRST] = wide[ROUND_FIRST].fillna(wide[FIRST] + 99 * wide[SLICE_FIRST])
+    wide[ROUND_LATER] = wide[ROUND_LATER].fillna(again + 99 * wide[SLICE_LATER])
+    return wide.stack().dropna().rename("seconds").reset_index()
+
+
+def ratios(frame: DataFrame, base: DataFrame, on: Sequence[str]) -> DataFrame:
+    """How many times as long something takes as a base measured in the same laps.
+
+    Args:
+        frame: of `laps_of`.
+        base: likewise, what is divided by.
+        on: columns that agree in both, besides lap and part.
+
+    Returns:
+        Quartiles (0.25, 0.5, 0.75) over the laps, by configuration, method and part of `frame`.
+    """
+    pairs = frame.merge(base, on=[*on, "lap", "part"], suffixes=("", "_base"))
+    return (pairs.seconds / pairs.seconds_base).groupby([pairs[c] for c in (*CONFIG, "method", "part")]).quantile(
+        [0.25, 0.5, 0.75]
+    ).unstack()  # fmt: skip
+
+
+def speed_tables(rows: Sequence[Row], base: str = "tiny") -> str:
+    """Markdown of the rows of several methods: times, and ratios to the base by laps."""
+    frame = laps_of(rows)
+    parts = [
+        "Methods took turns, lap by lap, in one process per size. In brackets, quartiles over the laps. A ratio "
+        f"divides what was measured in the same lap: above 1 is slower than {base}.\n"
+    ]
+    same = [name for name in CONFIG if name != "slices"]  # heavy methods run on fewer
+    compared = ratios(frame[frame.method != base], frame[frame.method == base], same)
+    order = [name for name in (*METHODS, *COMBINED) if name in set(frame.method)]
+    for (size, threads, precision), some in frame.groupby(same, sort=False):
+        parts.append(f"## {size} x {size} pixels, {threads} thread{'s' * (threads > 1)}, {precision}\n")
+        spread = some.groupby(["method", "part"]).seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        here = [name for name in order if name in set(some.method)]
+        shown = (OPEN, FIRST, LATER, OTHER)
+        lines = [
+            [
+                name,
+                some[some.method == name].lap.nunique(),
+                *(_quartiles(spread, (name, part), 1000) for part in shown),
+                *(_rate(spread, (name, part)) for part in (SLICE_FIRST, SLICE_LATER)),
+            ]
+            for name in here
+        ]
+        head = ["method", "laps", *(f"{part}, ms" for part in shown), "slices/s, first round", "slices/s, later round"]
+        parts.append(markdown(head, lines))
+        found = {(k[4], k[5]): v for k, v in compared.iterrows() if (k[0], k[2], k[3]) == (size, threads, precision)}
+        lines = [[n, *(_quartiles(found, (n, p), 1, 2) for p in RATIOS)] for n in here if n != base]
+        if found:
+            parts += [f"Times as long as {base}:\n", markdown(["method", *RATIOS], lines)]
+    slow = {"fp32 / bf16": ("precision", "fp32", "bf16"), "1 thread / 2 threads": ("threads", 1, 2)}
+    lines = []
+    for what, (column, above, below) in slow.items():
+        rest = [name for name in (*CONFIG, "method") if name != column]
+        found = ratios(frame[frame[column] == above], frame[frame[column] == below], rest)
+        for key in dict.fromkeys(k[:5] for k in found.index):
+            name = f"{key[4]}, {key[0]}, {'threads ' + str(key[2]) if column == 'precision' else key[3]}"
+            lines.append([name, what, *(_quartiles(found, (*key, part), 1, 2) for part in RATIOS[:4])])
+    if lines:
+        parts += ["## Threads and precision: times as long\n", markdown(["method", "ratio of", *RATIOS[:4]], lines)]
+    left_out = {row["method"]: row["left_out"] for row in rows if "left_out" in row}
+    parts.append("## Methods\n")
+    parts += [
+        f"- `{name}`: {METHODS[name].title}" + (f". Left out: {left_out[name]}" if name in left_out else "")
+        for name in METHODS
+        if name in order or name in left_out
+    ]
+    parts += [f"- `{name}`: clicks of {a}, slices of {b}" for name, (a, b) in COMBINED.items() if name in order]
+    parts.append("\nHeavy methods run on few slices, and with the largest number of threads only.")
+    return "\n".join(parts) + "\n"
+
+
+def runtime_table(rows: Sequence[Row], machine: str) -> str:
+    """Markdown: rounds of limnet's own methods beside the published figure."""
+    theirs, frame = published_runtime(), laps_of(rows)
+    lines: list[list[object]] = []
+    for key, some in frame.groupby([*CONFIG, "method"], sort=False):
+        size, slices, threads, precision, name = key
+        spread = some.groupby("part").seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        click = {SLICE_FIRST: FIRST, SLICE_LATER: OTHER}
+        rate = {  # a round is its click and all other slices
+            part: [
+                slices / (spread.loc[click[part], q] + (slices - 1) * spread.loc[part, q]) for q in (0.5, 0.75, 0.25)
+            ]
+            for part in click
+        }
+        own = [row for row in rows if [row[k] for k in (*CONFIG, "method")] == list(key) and "peak" in row]
+        memory = f"{np.median([row['peak'] for row in own]) / 1e9:.2f} GB (process)"
+        if all(row["device_peak"] is not None for row in own):
+            memory = f"{np.median([row['device_peak'] for row in own]) / 1e9:.2f} GB (GPU), {memory}"
+        comparable = (size, slices) == (theirs.size, theirs.slices)
+        lines.append(
+            [
+                f"**{name}**",
+                f"{slices} x {size} x {size}",
+                f"{machine}, {threads} thread{'s' * (threads > 1)}, {precision}",
+                *(f"{middle:.2f} ({low:.2f}-{high:.2f})" for middle, low, high in rate.values()),
+                memory,
+                f"{rate[SLICE_FIRST][0] / theirs.slices_per_second:.2f}" if comparable else None,
+            ]
+        )
+    slices = f"{theirs.slices} x {theirs.size} x {theirs.size}"
+    rate_there = f"{theirs.slices_per_second:.2f}"
+    lines.append([f"{theirs.method} (published)", slices, theirs.device, rate_there, None, theirs.memory, "1.00"])
+    head = ["method", "slices", "on", "slices/s, first round", "slices/s, later round", "peak memory"]
+    notes = "\n".join(f"- {caveat}" for caveat in theirs.caveats)
+    text = "## Run time\n\nMedians over fresh processes, quartiles in brackets; a round includes its click.\n\n"
+    return f"{text}{markdown([*head, 'first round / published'], lines)}\nPublished: {theirs.source}.\n\n{notes}\n"
+
+
+def cost_tables(rows: Sequence[Row], parameters: dict[str, int]) -> str:
+    """Markdown: parameters, then GFLOP and milliseconds of every part, with crops and on whole slices."""
+    lines: list[list[object]] = [[role, f"{number / 1e6:.2f} M"] for role, number in parameters.items()]
+    lines.append(["all", f"{sum(parameters.values()) / 1e6:.2f} M"])
+    text = "## Parameters\n\n" + markdown(["network", "parameters"], lines)
+    frame = laps_of(rows)
+    for method, some in frame.groupby("method", sort=False):
+        configs = list(dict.fromkeys(zip(some.threads, some.precision, strict=True)))
+        spread = some.groupby(["part", "threads", "precision"]).seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        own = [row for row in rows if row["method"] == method and "samples" in row]
+        lines = [
+            [
+                part,
+                f"{gflop:.2f}" if (gflop := own[0]["gflop"].get(part)) is not None else "",
+                *(_quartiles(spread, (part, *config), 1000) for config in configs),
+            ]
+            for part in own[0]["samples"]
+        ]
+        peaks = [max(r["peak"] for r in own if (r["threads"], r["precision"]) == config) for config in configs]
+        lines.append(["peak memory of the process, MiB", "", *(f"{peak / 2**20:.0f}" for peak in peaks)])
+        text += f"\n## {METHODS[str(method)].title.capitalize()}: ms (quartiles)\n\n"
+        heads = [f"{precision}, {threads} thread{'s' * (threads > 1)}" for threads, precision in configs]
+        text += markdown(["per", "GFLOP", *heads], lines)
+    return text
+
+
+def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] = in_own_process) -> None:
+    """Measure what is missing in the record of a command (its first word), then write tables and plot.
+
+    Raises:
+        InputError: a method that there is not.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if unknown := [name for name in args.methods or () if name not in METHODS]:
+        raise InputError(f"method {unknown[0]!r} is unknown; there are {', '.join(METHODS)}")
+    segmenter = InteractiveSegmenter.from_pretrained(args.model)
+    where = torch.cuda.get_device_name(args.device) if torch.device(args.device).type == "cuda" else cpu_model()
+    fixed = {"model": segmenter.identity, "machine": where, "device": args.device, "seed": SEED}
+    told = {k: v for k, v in vars(args).items() if k not in ("command", "out", "quick", "full", "fresh")}
+    told = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in told.items()}
+    given = [f"--{k} {v}" for k, v in told.items() if v is not None and v != parser.get_default(k)]
+    given += [f"--{name}" for name in ("quick", "full") if getattr(args, name)]
+    record = Record(args.out, args.command, " ".join(["limnet bench", args.command, *given]), fixed, args.fresh)
+    record.rows = [row for row in record.rows if "left_out" not in row]  # a package may be there now
+    for job in jobs_of(args):
+        wanted = {"size": job.size, "threads": max(job.threads), "method": job.methods[0]}
+        wanted |= {"precision": job.precisions[-1]} | ({"slices": job.slices} if args.command == "runtime" else {})
+        done = [row["lap"] for row in record.rows if all(row.get(k) == v for k, v in wanted.items())]
+        job = replace(job, first=max(job.first, 1 + max(done, default=-1)))
+        for row in run(job) if job.first < job.laps else ():
+            record.add(row)
+            print(f"{row['method']}, lap {row['lap'] + 1}, threads: {row['threads']}, {row['precision']}"
+                  + (f": {row['left_out']}" if "left_out" in row else ""), file=sys.stderr, flush=True)  # fmt: skip
+    if args.command == "runtime":
+        tables, summary = runtime_table(record.rows, where), {}
+    elif args.command == "cost":
+        networks = {name: getattr(segmenter, name) for name in ("interaction", "propagation", "quality")}
+        summary = {n: sum(p.numel() for p in network.parameters()) for n, network in networks.items() if network}
+        tables = cost_tables(record.rows, summary)
+    else:
+        tables, summary = speed_tables(record.rows), {}
+        frame = laps_of(record.rows)
+        found = ratios(frame, frame[frame.method == "tiny"], ["size", "threads", "precision"])[0.5].groupby(
+            ["method", "part"]
+        ).median().unstack()  # fmt: skip
+        series = {part: [float(v) for v in found[part]] for part in RATIOS[:4] if part in found}
+        bar_rows(record.plot, "Time against limnet's small model", list(found.index), series, "times as long", 1)
+    print(record.finish(summary, tables).read_text(encoding="utf-8"))
+
+
+def jobs_of(args: argparse.Namespace) -> list[Job]:
+    """What a command measures, by its options."""
+    job = Job(args.methods or tuple(METHODS), model=args.model, device=args.device, minutes=args.minutes or 0)
+    if args.slices:
+        job = replace(job, slices=args.slices)
+    threads, precisions, sizes = args.threads, args.precisions, args.sizes or (480,)
+    if args.command == "speed":
+        job = replace(job, minutes=6.0 if args.minutes is None else args.minutes)
+        if args.quick:
+            job, sizes = replace(job, slices=5, heavy=3, threads=(1,), precisions=("fp32",), laps=2), (128,)
+        if args.full:
+            job, sizes = replace(job, minutes=12.0 if args.minutes is None else args.minutes), (480, 512)
+        job = replace(job, threads=threads or job.threads, precisions=precisions or job.precisions)
+        job = replace(job, laps=args.repeats or job.laps)
+        return [replace(job, size=size, minutes=job.minutes / len(sizes)) for size in sizes]
+    if args.command == "runtime":
+        depth, cores = args.slices or 100, (max(threads or (os.cpu_count() or 1,)),)
+        job = replace(job, slices=depth, heavy=depth, threads=cores, precisions=precisions or ("auto",))
+        return [
+            replace(job, methods=(name,), size=size, first=lap, laps=lap + 1)
+            for size in sizes
+            for lap in range(args.repeats or 3)
+            for name in args.methods or ("tiny", "tiny-whole")
+        ]
+    job = replace(job, gflop=True, slices=args.slices or 40, heavy=args.slices or 40, laps=args.repeats or 5)
+    return [
+        replace(job, methods=(name,), size=size, threads=(number,), precisions=(precision,))
+        for size in sizes[:1]
+        for name in ("tiny", "tiny-whole")
+        for precision in precisions or ("fp32", "bf16")
+        for number in threads or (1, 2)
+    ]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the three commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("speed", "runtime", "cost"))
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for JSON, tables and plot")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="speed: small images, one thread, fp32")
+    much.add_argument("--full", action="store_true", help="speed: two sizes")
+    parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id behind 'tiny'")
+    names = f"of {', '.join(METHODS)}; comma between, or repeated"
+    parser.add_argument("--methods", "--method", action=_Words, help=names)
+    parser.add_argument("--sizes", "--size", type=_numbers, help="sides of a slice in pixels, comma between")
+    parser.add_argument("--slices", type=int, help="slices of the volume (speed 24, runtime 100, cost 40)")
+    parser.add_argument("--threads", type=_numbers, help="numbers of threads, comma between")
+    parser.add_argument("--precisions", "--precision", action=_Words, help="of fp32, bf16 and auto, comma between")
+    parser.add_argument("--repeats", type=int, help="laps at most (speed and cost 5, runtime 3)")
+    parser.add_argument("--minutes", type=float, help="speed: time for all; 0 sets no limit (6; --full 12)")
+    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    return parser
+
+
+class _Words(argparse.Action):
+    """Words with commas between; the option may be repeated."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        found = (*(getattr(namespace, self.dest) or ()), *values.split(","))
+        setattr(namespace, self.dest, found)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} came; give numbers of at least 1, comma between")
+    return found
+
+
+def _quartiles(found: Any, key: Any, scale: float, digits: int = 1) -> str | None:
+    """Median and quartiles of a row of a frame or mapping; None where there is none."""
+    rows = found if isinstance(found, dict) else found.T
+    if key not in rows:
+        return None
+    low, middle, high = (f"{scale * rows[key][q]:.{digits}f}" for q in (0.25, 0.5, 0.75))
+    return f"{middle} ({low}-{high})"
+
+
+def _rate(found: DataFrame, key: tuple[str, str]) -> str | None:
+    rows = found.T
+    return f"{1 / rows[key][0.5]:.2f} ({1 / rows[key][0.75]:.2f}-{1 / rows[key][0.25]:.2f})" if key in rows else None
+
+
+if __name__ == "__main__":
+    content: Row = json.loads(sys.argv[1])
+    given: Row = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    for line in run(Job(**given)):
+        print(json.dumps(line), flush=True)

@@ -1,0 +1,441 @@
+"""What `benchmarks.speed` times: limnet itself, its references run the reference way, and shapes of other tools.
+
+A method is made once a process and precision; its `lap` uses it once on a scene, from opening the volume on, and gives
+the seconds of everything it did, by part. All weights but those of the model that is asked about are random.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limnet.interaction.click_maps import draw_disks
+from limnet.interaction.hrnet import HRNetOCR
+from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.stream import Stream
+from limnet.propagation.xmem import XMem
+from limnet.quality.resnet import ResNetQuality
+from limnet.segmenter import InteractiveSegmenter
+from limnet.slice_view import SliceView
+from limnet.volume import Volume
+
+OPEN, FIRST, LATER, OTHER = "open a volume", "first click", "later click", "click on another slice"
+SLICE_FIRST, SLICE_LATER = "slice, first round", "slice, later round"
+ROUND_FIRST, ROUND_LATER = "100 slices, first round", "100 slices, later round"
+SEED = 0  # of everything random in what is timed: noise of the image, weights that were not trained
+
+Samples = dict[str, list[float]]
+
+
+class Scene(NamedTuple):
+    """An image, int16 like HU, and its only object, bool (D, H, W)."""
+
+    volume: Volume
+    truth: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=4)
+def scene(size: int, slices: int) -> Scene:
+    """An ellipsoid a quarter of the slice wide, on every slice, in a noisy body; (slices, size, size) voxels."""
+    y, x = np.ogrid[:size, :size]
+    right, down = (x - size / 2) / size, (y - size / 2) / size
+    body = np.where((right / 0.45) ** 2 + (down / 0.4) ** 2 < 1, -20.0, -900.0)
+    ring = (right / 0.13) ** 2 + (down / 0.11) ** 2
+    random = np.random.default_rng(SEED)
+    image, truth = np.empty((slices, size, size), np.int16), np.empty((slices, size, size), bool)
+    for z in range(slices):
+        truth[z] = ring < 1 - ((z - (slices - 1) / 2) / slices / 0.6) ** 2
+        image[z] = body + 120.0 * truth[z] + random.normal(0, 12, (size, size))
+    return Scene(Volume.from_array(image, (3.0, 0.8, 0.8)), truth)
+
+
+def seconds(work: Callable[[], object], device: str = "cpu") -> float:
+    """Wall time of one call, everything it started on the device included.
+
+    `torch.utils.benchmark.Timer` runs its work several times; a click is one of its kind: the next one finds caches.
+    """
+    for_device = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    for_device()
+    start = time.perf_counter()
+    work()
+    for_device()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def running(precision: str, device: str = "cpu") -> Iterator[None]:
+    """Inference mode; "bf16" computes in bfloat16 where torch's autocast does."""
+    kind = torch.device(device).type
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+class Timed(Protocol):
+    """A method to time."""
+
+    def lap(self, scene: Scene) -> Samples:
+        """Use the method once: part -> seconds of everything that was timed."""
+        ...
+
+
+class LimnetMethod:
+    """limnet through its public face: two rounds on a fresh case; no pass ends early.
+
+    Args:
+        segmenter: the model.
+        whole: side of the slices in pixels, for networks that see whole ones; 0 leaves crops that follow the object.
+        clock: seconds of a piece of work, or what else there is to measure of it.
+    """
+
+    def __init__(self, segmenter: InteractiveSegmenter, whole: int = 0, clock: Callable[..., float] = seconds) -> None:
+        self.segmenter, self.whole, self.clock = segmenter, whole, clock
+
+    def lap(self, scene: Scene) -> Samples:
+        """See `Timed`; the first click in the middle, later ones two pixels inside the object's borders."""
+        volume, truth = scene
+        depth, middle, other = len(truth), len(truth) // 2, len(truth) // 4
+        found: Samples = {}
+        cases: list[Any] = []
+
+        def timed(part: str, work: Callable[[], object], share: int = 1) -> None:
+            found.setdefault(part, []).append(self.clock(work, str(self.segmenter.device)) / max(share, 1))
+
+        y, x = _centre(truth[middle])
+        row, column = np.flatnonzero(truth[middle, y]), np.flatnonzero(truth[middle, :, x])
+        with whole_slices(self.segmenter, self.whole) as settings:
+            timed(OPEN, lambda: cases.append(self.segmenter.open(volume, settings=settings)))
+            case = cases[0]
+            timed(FIRST, lambda: case.click((middle, y, x), propagate=False))
+            for place in ((y, int(row[0]) + 2), (int(column[0]) + 2, x), (y, int(row[-1]) - 2)):
+                timed(LATER, lambda p=place: case.click((middle, *p), propagate=False))  # type: ignore[misc]
+            timed(SLICE_FIRST, case.propagate, depth - 1)
+            timed(OTHER, lambda: case.click((other, *_centre(truth[other])), propagate=False))
+            timed(SLICE_LATER, case.propagate, depth - 2)
+        self.mask = case.mask
+        return found
+
+
+@contextmanager
+def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Any]:
+    """Settings of passes over all slices; with a size, networks see whole slices of that many pixels meanwhile."""
+    from dataclasses import replace
+
+    settings = replace(segmenter.settings, scope="volume", stop_after_empty=0, follow_window=not size, short_side=0)
+    networks = (segmenter.interaction, segmenter.propagation) if size else ()
+    before = [network.__dict__.get("window_size") for network in networks]
+    for network in networks:
+        network.window_size = size  # type: ignore[assignment]
+    try:
+        yield settings
+    finally:
+        for network, value in zip(networks, before, strict=True):
+            del network.window_size
+            if value is not None:
+                network.window_size = value
+
+
+class RitmReference:
+    """RITM as its evaluation runs it: the whole network on the whole slice at every click, without a mirrored pass."""
+
+    def __init__(self, network: HRNetOCR, precision: str, device: str = "cpu") -> None:
+        self.network, self.precision, self.device = network.to(device), precision, device
+
+    def lap(self, scene: Scene) -> Samples:
+        """See `Timed`."""
+        view = SliceView(scene.volume)
+        middle, size = len(view) // 2, view.shape
+        points: list[tuple[float, float, float]] = []
+        previous = torch.zeros(1, 1, *size, device=self.device)
+        times = []
+        for number in range(4):
+            points.append((size[0] / 2 + 2 * number, size[1] / 2, number))
+
+            def click() -> None:
+                nonlocal previous
+                unused = [(-1.0, -1.0, -1.0)] * len(points)
+                disks = draw_disks(torch.tensor([[*points, *unused]]), size, self.network.click_radius)
+                image = _three_channels(view.image(middle)).to(self.device)
+                with running(self.precision, self.device):
+                    logits = self.network(image, torch.cat([previous, disks.to(self.device)], 1))["instances"]
+                    previous = torch.sigmoid(logits.float())
+
+            times.append(seconds(click, self.device))
+        return {FIRST: times[:1], LATER: times[1:]}
+
+
+class XMemReference:
+    """XMem as its evaluation runs it: both directions from the middle slice, every image encoded in every pass.
+
+    Every fifth slice is remembered, the 30 nearest elements are read; a later round is the same work again.
+    """
+
+    def __init__(self, network: XMem, precision: str, device: str = "cpu") -> None:
+        self.network, self.precision, self.device = network.to(device), precision, device
+
+    def lap(self, scene: Scene) -> Samples:
+        """See `Timed`."""
+        took = seconds(lambda: self.both_ways(scene), self.device) / max(len(scene.truth) - 1, 1)
+        return {SLICE_FIRST: [took], SLICE_LATER: [took]}
+
+    def both_ways(self, scene: Scene) -> list[Tensor]:
+        """Probabilities of every slice but the middle one, (2, H, W) each."""
+        view, middle, results = SliceView(scene.volume), len(scene.truth) // 2, []
+        mask = torch.from_numpy(scene.truth[middle].astype(np.float32))[None].to(self.device)
+        for indices in (range(middle + 1, len(view)), range(middle - 1, -1, -1)):
+            stream = Stream(self.network, 5, MemoryConfig(top_k=30), permanent_prompts=False)
+            with running(self.precision, self.device):
+                stream.step(_three_channels(view.image(middle))[0].to(self.device), mask)
+                for index in indices:
+                    results.append(stream.step(_three_channels(view.image(index))[0].to(self.device)).cpu())
+        return results
+
+
+class PassMethod:
+    """One pass of a network on random input for every click.
+
+    Args:
+        network: gets a tensor.
+        shape: of the tensor.
+        precision: "fp32" or "bf16".
+        device: where to compute.
+        times: passes that one click stands for.
+        whole: the answer is a whole volume, so that a click is a round.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        precision: str,
+        device: str = "cpu",
+        times: float = 1.0,
+        whole: bool = False,
+    ) -> None:
+        self.network, self.precision, self.device = network.eval().to(device), precision, device
+        self.shape, self.times, self.whole = shape, times, whole
+
+    def lap(self, scene: Scene) -> Samples:
+        """See `Timed`; the scene is not looked at."""
+        taken = [self.times * seconds(self._pass, self.device) for _ in range(1 if self.whole else 4)]
+        found = {FIRST: taken[:1], LATER: taken[1:] or taken}
+        return {**found, ROUND_FIRST: found[FIRST], ROUND_LATER: found[LATER]} if self.whole else found
+
+    def _pass(self) -> None:
+        with running(self.precision, self.device):
+            self.network(torch.rand(self.shape, device=self.device))
+
+
+class ScribblePromptShape(nn.Module):
+    """U-Net of the size of ScribblePrompt-UNet: five levels, 192 channels, one convolution a block, no normalisation.
+
+    H. Wong et al., "ScribblePrompt", ECCV 2024: 4.0 M parameters, 128 x 128 pixels; image, box, positive and negative
+    clicks, logits so far.
+    """
+
+    def __init__(self, channels: int = 192, levels: int = 5, inputs: int = 5) -> None:
+        super().__init__()
+
+        def block(before: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(before, channels, 3, padding=1), nn.PReLU())
+
+        self.down = nn.ModuleList(block(width) for width in (inputs, *[channels] * (levels - 1)))
+        self.up = nn.ModuleList(block(2 * channels) for _ in range(levels - 1))
+        self.head = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> logits (B, 1, H, W); H and W divisible by 2 ** (levels - 1)."""
+        kept: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(functional.max_pool2d(x, 2) if level else x)
+            kept.append(x)
+        kept.pop()
+        for block in self.up:
+            x = functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+            x = block(torch.cat([x, kept.pop()], 1))
+        return self.head(x)
+
+
+class Sam2Method:
+    """SAM 2 on slices as a video, 1024 x 1024: points on the middle slice, then both directions."""
+
+    def __init__(self, size: int, precision: str, device: str = "cpu", config: Any = None) -> None:
+        package = import_module("transformers")
+        self.sessions = import_module("transformers.models.sam2_video.modeling_sam2_video")
+        self.model = _seeded(lambda: package.Sam2VideoModel(config or package.Sam2VideoConfig())).eval().to(device)
+        self.size, self.precision, self.device = size, precision, device
+
+    def lap(self, scene: Scene) -> Samples:
+        """See `Timed`."""
+        opened: list[Any] = []
+        found: Samples = {OPEN: [seconds(lambda: opened.append(self._open(scene)), self.device)]}
+        session, middle, points = opened[0], len(scene.truth) // 2, []
+        times = []
+        for number in range(4):
+            points.append([512.0 + 8 * number, 512.0])
+            times.append(seconds(lambda: self._click(session, middle, points), self.device))
+        found |= {FIRST: times[:1], LATER: times[1:]}
+        for part in (SLICE_FIRST, SLICE_LATER):
+            took = seconds(lambda: self._propagate(session, middle), self.device)
+            found[part] = [took / max(len(scene.truth) - 1, 1)]
+        return found
+
+    def _open(self, scene: Scene) -> Any:
+        view = SliceView(scene.volume)
+        images = torch.cat([_three_channels(view.image(index)) for index in range(len(view))])
+        video = (functional.interpolate(images, (1024, 1024), mode="bilinear") - 0.45) / 0.225
+        session = self.sessions.Sam2VideoInferenceSession(
+            video=video,
+            video_height=self.size,
+            video_width=self.size,
+            inference_device=self.device,
+            dtype=video.dtype,
+        )
+        session.obj_id_to_idx(1)
+        return session
+
+    def _click(self, session: Any, index: int, points: list[list[float]]) -> None:
+        labels = torch.ones(1, 1, len(points), dtype=torch.int32)
+        session.add_point_inputs(0, index, {"point_coords": torch.tensor([[points]]), "point_labels": labels})
+        session.obj_with_new_inputs = [1]
+        with running(self.precision, self.device):
+            self.model(inference_session=session, frame_idx=index)
+
+    def _propagate(self, session: Any, index: int) -> None:
+        with running(self.precision, self.device):
+            for reverse in (False, True):
+                for _ in self.model.propagate_in_video_iterator(session, start_frame_idx=index, reverse=reverse):
+                    pass
+
+
+def nninteractive(precision: str, device: str) -> PassMethod:
+    """The network of nnInteractive, one pass over 192^3 voxels (zooming out and refining cost more), timed on 96^3."""
+    unet = import_module("dynamic_network_architectures.architectures.unet")
+    network = _seeded(
+        lambda: unet.ResidualEncoderUNet(
+            input_channels=8,
+            n_stages=6,
+            features_per_stage=(32, 64, 128, 256, 320, 320),
+            conv_op=nn.Conv3d,
+            kernel_sizes=3,
+            strides=(1, 2, 2, 2, 2, 2),
+            n_blocks_per_stage=(1, 3, 4, 6, 6, 6),
+            num_classes=2,
+            n_conv_per_stage_decoder=(1, 1, 1, 1, 1),
+            conv_bias=True,
+            norm_op=nn.InstanceNorm3d,
+            norm_op_kwargs={"eps": 1e-5, "affine": True},
+            nonlin=nn.LeakyReLU,
+            nonlin_kwargs={"inplace": True},
+        )
+    )
+    return PassMethod(network, (1, 8, 96, 96, 96), precision, device, times=8.0, whole=True)
+
+
+def base_segmenter(precision: str, device: str = "cpu") -> InteractiveSegmenter:
+    """The networks of the paper in limnet, with random weights."""
+    parts = (_hrnet("w32"), _xmem(), _seeded(ResNetQuality).eval())
+    return InteractiveSegmenter(*parts, device=device, precision=precision, name="limnet-base, random")
+
+
+@lru_cache(maxsize=4)
+def _hrnet(preset: str) -> HRNetOCR:
+    return _seeded(lambda: HRNetOCR.preset(preset)).eval()
+
+
+@lru_cache(maxsize=1)
+def _xmem() -> XMem:
+    return _seeded(XMem).eval()
+
+
+@lru_cache(maxsize=4)
+def _model(model: str, precision: str, device: str) -> InteractiveSegmenter:
+    return InteractiveSegmenter.from_pretrained(model, precision=precision, device=device)
+
+
+def _seeded(make: Callable[[], Any]) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return make()
+
+
+def _three_channels(image: NDArray[np.float32]) -> Tensor:
+    """(1, 3, H, W) of a slice (1 or 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image))[None].expand(1, 3, -1, -1)
+
+
+def _centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    y, x = np.argwhere(mask).mean(0).round()
+    return int(y), int(x)
+
+
+class Method(NamedTuple):
+    """How a method is made.
+
+    Attributes:
+        make: from (size, precision, model, device).
+        title: what it is, for reports.
+        heavy: slow, so that it runs on few slices and with the largest number of threads only.
+    """
+
+    make: Callable[[int, str, str, str], Timed]
+    title: str
+    heavy: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "tiny": Method(
+        lambda size, precision, model, device: LimnetMethod(_model(model, precision, device)),
+        "the model as it works: crops that follow the object",
+    ),
+    "tiny-whole": Method(
+        lambda size, precision, model, device: LimnetMethod(_model(model, precision, device), size),
+        "the same networks on whole slices",
+        heavy=True,
+    ),
+    "base": Method(
+        lambda size, precision, model, device: LimnetMethod(base_segmenter(precision, device)),
+        "HRNet-W32 and XMem in limnet, image halves kept; random weights",
+        heavy=True,
+    ),
+    "ritm-h18s": Method(
+        lambda size, precision, model, device: RitmReference(_hrnet("w18-small"), precision, device),
+        "RITM HRNet-18s, everything computed at every click",
+    ),
+    "ritm-h32": Method(
+        lambda size, precision, model, device: RitmReference(_hrnet("w32"), precision, device),
+        "RITM HRNet-32, everything computed at every click",
+        heavy=True,
+    ),
+    "xmem": Method(
+        lambda size, precision, model, device: XMemReference(_xmem(), precision, device),
+        "XMem, everything computed in every pass",
+        heavy=True,
+    ),
+    "scribbleprompt": Method(
+        lambda size, precision, model, device: PassMethod(
+            _seeded(ScribblePromptShape), (1, 5, 128, 128), precision, device
+        ),
+        "shape of ScribblePrompt-UNet, 128 x 128 pixels",
+    ),
+    "sam2-video": Method(
+        lambda size, precision, model, device: Sam2Method(size, precision, device),
+        "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers",
+        heavy=True,
+    ),
+    "nninteractive": Method(
+        lambda size, precision, model, device: nninteractive(precision, device),
+        "network of nnInteractive, one pass over 192 x 192 x 192 voxels; needs dynamic-network-architectures",
+        heavy=True,
+    ),
+}
+"""name -> method; the first one is what others are compared with."""
