@@ -219,6 +219,8 @@ def laps_of(rows: Iterable[Row]) -> DataFrame:
         for part, values in row.get("samples", {}).items()
     ]
     frame = DataFrame(lines, columns=[*CONFIG, "method", "lap", "part", "seconds"])
+    if frame.empty:
+        return frame
     for name, (clicks, slices) in COMBINED.items():
         both = [
             frame[(frame.method == clicks) & frame.part.isin([FIRST, LATER])],
@@ -372,6 +374,7 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
 
     Raises:
         InputError: a method that there is not.
+        LimnetError: a method of `runtime` or `cost` failed.
     """
     parser = build_parser()
     args = parser.parse_args(argv)
@@ -392,6 +395,8 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
         done = [row["lap"] for row in record.rows if all(row.get(k) == v for k, v in wanted.items())]
         job = replace(job, first=max(job.first, 1 + max(done, default=-1)))
         for row in run(job) if job.first < job.laps else ():
+            if "left_out" in row and args.command != "speed":
+                raise LimnetError(f"{row['method']} cannot be measured: {row['left_out']}")
             record.add(row)
             print(f"{row['method']}, lap {row['lap'] + 1}, threads: {row['threads']}, {row['precision']}"
                   + (f": {row['left_out']}" if "left_out" in row else ""), file=sys.stderr, flush=True)  # fmt: skip
@@ -448,7 +453,9 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of the three commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "limnet bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=("speed", "runtime", "cost"))
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder for JSON, tables and plot")
     much = parser.add_mutually_exclusive_group()

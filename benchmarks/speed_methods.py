@@ -392,48 +392,26 @@ class Method(NamedTuple):
     heavy: bool = False
 
 
-METHODS: dict[str, Method] = {
-    "tiny": Method(
-        lambda size, precision, model, device: LimnetMethod(_model(model, precision, device)),
-        "the model as it works: crops that follow the object",
-    ),
-    "tiny-whole": Method(
-        lambda size, precision, model, device: LimnetMethod(_model(model, precision, device), size),
-        "the same networks on whole slices",
-        heavy=True,
-    ),
+METHODS: dict[str, Method] = {  # s, p, m, d: size, precision, model, device
+    "tiny": Method(lambda s, p, m, d: LimnetMethod(_model(m, p, d)), "the model as it works, crops follow the object"),
+    "tiny-whole": Method(lambda s, p, m, d: LimnetMethod(_model(m, p, d), s), "its networks on whole slices", True),
     "base": Method(
-        lambda size, precision, model, device: LimnetMethod(base_segmenter(precision, device)),
+        lambda s, p, m, d: LimnetMethod(base_segmenter(p, d)),
         "HRNet-W32 and XMem in limnet, image halves kept; random weights",
         heavy=True,
     ),
-    "ritm-h18s": Method(
-        lambda size, precision, model, device: RitmReference(_hrnet("w18-small"), precision, device),
-        "RITM HRNet-18s, everything computed at every click",
-    ),
-    "ritm-h32": Method(
-        lambda size, precision, model, device: RitmReference(_hrnet("w32"), precision, device),
-        "RITM HRNet-32, everything computed at every click",
-        heavy=True,
-    ),
-    "xmem": Method(
-        lambda size, precision, model, device: XMemReference(_xmem(), precision, device),
-        "XMem, everything computed in every pass",
-        heavy=True,
-    ),
+    "ritm-h18s": Method(lambda s, p, m, d: RitmReference(_hrnet("w18-small"), p, d), "RITM HRNet-18s, nothing is kept"),
+    "ritm-h32": Method(lambda s, p, m, d: RitmReference(_hrnet("w32"), p, d), "RITM HRNet-32, nothing is kept", True),
+    "xmem": Method(lambda s, p, m, d: XMemReference(_xmem(), p, d), "XMem, everything computed in every pass", True),
     "scribbleprompt": Method(
-        lambda size, precision, model, device: PassMethod(
-            _seeded(ScribblePromptShape), (1, 5, 128, 128), precision, device
-        ),
+        lambda s, p, m, d: PassMethod(_seeded(ScribblePromptShape), (1, 5, 128, 128), p, d),
         "shape of ScribblePrompt-UNet, 128 x 128 pixels",
     ),
     "sam2-video": Method(
-        lambda size, precision, model, device: Sam2Method(size, precision, device),
-        "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers",
-        heavy=True,
+        lambda s, p, m, d: Sam2Method(s, p, d), "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers", heavy=True
     ),
     "nninteractive": Method(
-        lambda size, precision, model, device: nninteractive(precision, device),
+        lambda s, p, m, d: nninteractive(p, d),
         "network of nnInteractive, one pass over 192 x 192 x 192 voxels; needs dynamic-network-architectures",
         heavy=True,
     ),

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ Node = tuple[int, int, int]
 SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)  # sides of the crops as shares of the longest side of the volume in mm
 STEP = 0.07  # difference in gray value (0..1 in the window) over a border that counts for 1 - 1/e of a full edge
 NOISE = 0.05  # least standard deviation of a tissue, in window units
-FINE = 4  # times as many nodes in the final run as in a trial
+LEAST = 20  # nodes: smaller regions are voxels that stand out of the noise
 _THIN = 3  # voxels: crops thinner than that along an axis are not tried
 
 
@@ -40,6 +40,7 @@ class Grid(NamedTuple):
         crop: the voxels covered, per axis.
         block: voxels of a node, per axis.
         values: mean gray value of each node, (d, h, w) in [0, 1].
+        smooth: the same, smoothed: noise is no edge.
         spacing: mm between nodes.
         sides: bool (d, h, w), outermost nodes on those sides of the crop that are not sides of the volume.
     """
@@ -47,6 +48,7 @@ class Grid(NamedTuple):
     crop: tuple[slice, slice, slice]
     block: Node
     values: Values
+    smooth: Values
     spacing: tuple[float, float, float]
     sides: Mask
 
@@ -93,12 +95,14 @@ class ClassicalSession(ABC):
             before = _means(self.mask[crop].astype(np.float32), grid.block) > 0.5 if self.mask.any() else None
             for parameter, found in self.candidates(grid):
                 inside = (found > 0) & ~grid.sides
+                if best is not None and np.count_nonzero(inside) < LEAST:
+                    continue
                 score = border_strength(inside, grid) - self.peer.small * float(np.log2(scale))
                 score += 0.0 if before is None else self.peer.keep * dice(inside, before)
                 if best is None or score > best[0]:
                     best = score, crop, parameter
         assert best is not None  # the whole volume is always tried
-        grid = self._grid(best[1], FINE * self.peer.coarse)
+        grid = self._grid(best[1], self.peer.fine * self.peer.coarse)
         _, found = next(self.candidates(grid, best[2]))
         grown = ndimage.zoom(found, grid.block, order=1, mode="nearest", grid_mode=True)
         self.mask = np.zeros(self.volume.shape, bool)
@@ -155,7 +159,7 @@ class ClassicalSession(ABC):
             view[:1] |= ends.start > 0
             view[-1:] |= ends.stop < length
         z, y, x = (b * s for b, s in zip(block, spacing, strict=True))
-        return Grid(crop, block, values, (z, y, x), sides)
+        return Grid(crop, block, values, ndimage.gaussian_filter(values, 0.7), (z, y, x), sides)
 
     def alike(self, values: Values, voxels: Sequence[Voxel]) -> Values:
         """How much gray values are like those around some voxels, 0..1: a bell curve around each, the best counts."""
@@ -175,7 +179,7 @@ def border_strength(mask: Mask, grid: Grid) -> float:
     total = strong = 0.0
     for axis in range(3):
         m, c = np.moveaxis(mask, axis, 0), np.moveaxis(grid.sides, axis, 0)
-        v = np.moveaxis(grid.values, axis, 0)
+        v = np.moveaxis(grid.smooth, axis, 0)
         border = m[1:] != m[:-1]
         area = float(np.prod(grid.spacing)) / grid.spacing[axis]
         strength = 1.0 - np.exp(-(((v[1:] - v[:-1])[border] / STEP) ** 2))
@@ -206,16 +210,18 @@ class ClassicalPeer:
 
     Attributes:
         coarse: nodes of the grid of a trial.
+        fine: times as many nodes in the final run.
         small: bonus in border strength for every halving of the crop.
         keep: bonus for agreement (Dice) with the mask of the round before.
     """
 
     coarse: int = 20_000
+    fine: int = 4
     small: float = 0.06
     keep: float = 0.3
 
     name = ""
-    session = ClassicalSession
+    session: ClassVar[Any] = ClassicalSession
 
     def start(self, volume: Volume, axis: int) -> ClassicalSession:
         """Begin one object; see `benchmarks.core.method.Predictor`."""
@@ -303,7 +309,7 @@ class GeodesicPeer(ClassicalPeer):
         cuts: distances tried, evenly in the logarithm of the object's size.
     """
 
-    tissue: float = 10.0
+    tissue: float = 30.0
     edge: float = 5.0
     cuts: int = 24
     coarse: int = 20_000
@@ -321,7 +327,7 @@ class ConfidenceConnectedSession(ClassicalSession):
         """1 in the region of each multiplier, -1 outside."""
         import SimpleITK as sitk
 
-        image = sitk.GetImageFromArray(ndimage.gaussian_filter(grid.values, self.peer.smooth))
+        image = sitk.GetImageFromArray(grid.smooth)
         positive, negative = grid.nodes_of(self.positive), grid.nodes_of(self.negative)
         for multiplier in self.peer.multipliers if chosen is None else [chosen]:
             grower = sitk.ConfidenceConnectedImageFilter()
@@ -348,14 +354,13 @@ class ConfidenceConnectedPeer(ClassicalPeer):
         multipliers: half widths of the interval tried, in standard deviations.
         iterations: how often the interval is measured again in the region found.
         radius: neighbourhood of a click in which the interval is measured first, in nodes.
-        smooth: standard deviation of the smoothing before, in nodes.
     """
 
     multipliers: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
     iterations: int = 2
     radius: int = 1
-    smooth: float = 0.7
-    coarse: int = 20_000
+    coarse: int = 40_000
+    fine: int = 1  # noise is another one on another grid, and so is the interval
     small: float = 0.06
     keep: float = 0.3
 

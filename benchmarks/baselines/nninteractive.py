@@ -6,14 +6,14 @@ non-commercial use (CC BY-NC-SA 4.0).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import needed, weights_folder, weights_hash
+from benchmarks.baselines.outside import OutsidePeer, needed
 from benchmarks.core.method import Voxel
 from limnet.errors import InputError
 from limnet.volume import Volume
@@ -25,41 +25,28 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class NnInteractivePeer:
-    """nnInteractive with point prompts, and boxes on one slice.
+class NnInteractivePeer(OutsidePeer):
+    """nnInteractive with point prompts, and boxes on one slice; its authors call the CPU impractical.
 
     Attributes:
-        weights: its model folder.
-        device: where to compute; its authors call the CPU impractical.
         threads: threads of torch for it.
         autozoom: let it zoom out for large objects.
         fold: fold of the checkpoint.
     """
 
-    weights: str = ""
-    device: str = "cpu"
     threads: int = 4
     autozoom: bool = True
     fold: int = 0
+
+    peer = _PEER
+    what = _WHAT
+    module = _MODULE
+    package = "nnInteractive"
 
     @property
     def name(self) -> str:
         """Name in tables."""
         return "nnInteractive"
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration with the hash of the weights."""
-        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
-
-    def check(self) -> str:
-        """The folder of the weights.
-
-        Raises:
-            InputError: nnInteractive is not installed.
-            MissingFileError: no weights.
-        """
-        needed(_MODULE, "nnInteractive", _PEER)
-        return str(weights_folder(self.weights, _PEER, _WHAT))
 
     def start(self, volume: Volume, axis: int) -> NnInteractiveSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`. Ends the session before."""

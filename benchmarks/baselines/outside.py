@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,42 @@ def weights_folder(weights: str, peer: str, what: str) -> Path:
     if not folder.is_dir():
         raise MissingFileError(f"the peer {peer!r} needs weights, but {folder} is no folder. {advice}")
     return folder
+
+
+@dataclass(frozen=True)
+class OutsidePeer:
+    """A method of another package with the user's weights.
+
+    Attributes:
+        weights: folder with the model.
+        device: where to compute.
+        peer: its name in the registry.
+        what: what has to lie in the folder, and where it can be had.
+        module: what must be importable.
+        package: what to give to pip.
+    """
+
+    weights: str = ""
+    device: str = "cpu"
+
+    peer: ClassVar[str] = ""
+    what: ClassVar[str] = ""
+    module: ClassVar[str] = ""
+    package: ClassVar[str] = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights."""
+        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
+
+    def check(self) -> str:
+        """The folder of the weights.
+
+        Raises:
+            InputError: the package is not installed.
+            MissingFileError: no weights.
+        """
+        needed(self.module, self.package, self.peer)
+        return str(weights_folder(self.weights, self.peer, self.what))
 
 
 @lru_cache(maxsize=8)

@@ -7,14 +7,14 @@ prepares frames (bilinear to the model's square, mean and deviation of ImageNet)
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import needed, rgb_slice, weights_folder, weights_hash
+from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
 from benchmarks.core.method import Voxel
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
@@ -31,37 +31,24 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all published S
 
 
 @dataclass(frozen=True)
-class Sam2VideoPeer:
+class Sam2VideoPeer(OutsidePeer):
     """SAM 2 video predictor.
 
     Attributes:
-        weights: folder with the model, such as a copy of the repository "facebook/sam2.1-hiera-tiny".
-        device: where to compute.
         label: name in tables.
     """
 
-    weights: str = ""
-    device: str = "cpu"
     label: str = "SAM 2 video"
+
+    peer = _PEER
+    what = _WHAT
+    module = "transformers"
+    package = _PACKAGE
 
     @property
     def name(self) -> str:
         """Name in tables."""
         return self.label
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration with the hash of the weights."""
-        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
-
-    def check(self) -> str:
-        """The folder of the weights.
-
-        Raises:
-            InputError: transformers is not installed.
-            MissingFileError: no weights.
-        """
-        needed("transformers", _PACKAGE, _PEER)
-        return str(weights_folder(self.weights, _PEER, _WHAT))
 
     def start(self, volume: Volume, axis: int) -> Sam2VideoSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""

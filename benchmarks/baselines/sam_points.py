@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import needed, rgb_slice, weights_folder, weights_hash
+from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
 from benchmarks.core.method import Voxel
 from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds
 from limnet.errors import InputError
@@ -31,12 +31,10 @@ _WIDTHS = {768: "SAM-B", 1024: "SAM-L", 1280: "SAM-H"}  # of the image encoder
 
 
 @dataclass(frozen=True)
-class SamPointsPeer:
+class SamPointsPeer(OutsidePeer):
     """SAM with the points of each slice.
 
     Attributes:
-        weights: folder with the model, such as a copy of the repository "facebook/sam-vit-base".
-        device: where to compute.
         label: name in tables, without the number of points; by default "SAM-B", "SAM-L" or "SAM-H" by the weights.
         points: points on every slice of the object; 0 plays the benchmark's own rounds.
 
@@ -44,10 +42,13 @@ class SamPointsPeer:
         InputError: `points` is no number of at least 0.
     """
 
-    weights: str = ""
-    device: str = "cpu"
     label: str = ""
     points: int = 0
+
+    peer = _PEER
+    what = _WHAT
+    module = "transformers"
+    package = "transformers"
 
     def __post_init__(self) -> None:
         if not isinstance(self.points, int) or isinstance(self.points, bool) or self.points < 0:
@@ -79,20 +80,6 @@ class SamPointsPeer:
                 f"played by {type(played).__name__} leaves no room for; leave points out, or take another benchmark"
             )
         return SlicePointRounds(self.points, played.off_centre, played.jitter, played.seed, played.nsd_mm)
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration with the hash of the weights."""
-        return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
-
-    def check(self) -> str:
-        """The folder of the weights.
-
-        Raises:
-            InputError: transformers is not installed.
-            MissingFileError: no weights.
-        """
-        needed("transformers", "transformers", _PEER)
-        return str(weights_folder(self.weights, _PEER, _WHAT))
 
     def start(self, volume: Volume, axis: int) -> SamPointsSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""

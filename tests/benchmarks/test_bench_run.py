@@ -204,7 +204,7 @@ def test_other_folders_are_other_data(tmp_path: Path) -> None:
     assert ran(first) == []
     (first / "masks" / "case1.nii.gz").write_bytes(b"no NIfTI")
     assert ran(first) == [], "nothing is read where all is finished"
-    assert len(list(tmp_path.glob("x.????????.json"))) == 1, "results of another folder are kept"
+    assert len(list(tmp_path.glob("x.????????.json"))) == 2, "results of other folders are kept"
 
 
 def test_nothing_is_read_twice(tmp_path: Path):

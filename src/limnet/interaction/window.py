@@ -18,7 +18,7 @@ from torch import Tensor
 SHARE = 0.38  # the object's larger side as a share of the window
 SMALLEST = 20.0  # a window shows at least this many pixels of the finer in-plane axis
 _STEP = 1.25  # ratio of neighbouring window sides
-_MARGIN = 16  # clicks closer to a window's border than side / 16 are answered worse (benchmarks/border.py)
+_MARGIN = 16  # clicks closer to a window's border than side / 16 are answered worse (limnet bench border)
 _GRID = 8  # corners lie on multiples of side / 8
 _WIDEST = 8  # no window has more pixels than this many slices beside each other, however unequal the spacing
 
