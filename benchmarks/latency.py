@@ -275,22 +275,21 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
                 for worker in workers if number % 2 else workers[::-1]:
                     yield worker.measure(object_name)
         finally:
-            for process in (*(w.process for w in workers), *others):
+            started: list[subprocess.Popen[Any]] = [*(w.process for w in workers), *others]
+            for process in started:
                 process.kill()
                 process.wait()
 
 
 def peers(args: argparse.Namespace) -> Iterator[Row]:
     """Seconds of a click and a slice of other tools' networks at 480 x 480 pixels, of those that are installed."""
-    import torch
+    from benchmarks.speed import Job, run
+    from benchmarks.speed_methods import FIRST, ROUND_FIRST, SLICE_FIRST
 
-    from benchmarks.timing.methods import FIRST, ROUND_FIRST, SLICE_FIRST, build, missing
-    from benchmarks.timing.scene import scene
-
-    torch.set_num_threads(max(args.threads))
     about = {"threads": max(args.threads), "precision": args.precision[0]}
     names = {"click": FIRST, "slice": SLICE_FIRST, "round": ROUND_FIRST}
-    samples = {peer: build(peer, 480, args.precision[0]).lap(scene(480, 3)) for peer in PEERS if missing(peer) is None}
+    job = Job(tuple(PEERS), 480, 3, (max(args.threads),), (args.precision[0],), laps=1)
+    samples = {row["method"]: row["samples"] for row in run(job) if "samples" in row}  # of those that can be used here
     if "xmem" in samples:  # the method of the paper
         samples["RITM and XMem"] = samples.pop("ritm-h32") | {SLICE_FIRST: samples.pop("xmem")[SLICE_FIRST]}
     for peer, found in samples.items():
