@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,13 @@ from limnet.live import Live, Update
 from limnet.object_results import ObjectResults
 from limnet.planes import without_taken
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
-from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts
+from limnet.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts, start_from
 from limnet.settings import check_scope
 from limnet.slices import pack, unpack
 from limnet.volume_io.masks import chosen_label, read_mask
 
 if TYPE_CHECKING:
-    pass
+    from limnet.learning.samples import Example
 
 
 class CaseObject(ObjectResults):
@@ -311,6 +312,57 @@ class CaseObject(ObjectResults):
             new = propagate_prompts(bench, before, new, done.scope, progress)
         new = replace(accept_slice(bench, new, index), name=state.name)  # it may have been renamed since
         return self._done(bench, new, state)
+
+    # learned tasks
+
+    def propose(self, name: str, *, folder: str | os.PathLike[str] | None = None) -> NDArray[np.bool_]:
+        """First mask without a click, from what `InteractiveSegmenter.learn` learned under a name; one step.
+
+        Later prompts correct it; a first click that contradicts the proposal replaces it. `quality` and `suggest()`
+        tell where to look.
+
+        Args:
+            name: Of the task, or the path of a file that somebody shared.
+            folder: Where it is kept; the user's own adapters by default.
+
+        Returns:
+            The mask; empty, and no step, if the object was not found.
+
+        Raises:
+            InputError: if the object is marked already, or the task was learned with another model or modality.
+            MissingFileError: if nothing was learned under this name.
+            ModelFormatError: if the file is damaged or newer than this limnet.
+
+        Warns:
+            UserWarning: if the object was not found.
+        """
+        from limnet.learning.adapter import read_adapter
+        from limnet.learning.proposal import propose
+
+        before = self._check_open()
+        if before.rounds:
+            raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
+        bench, adapter = self._case._bench(self._key), read_adapter(name, folder)
+        encoder, modality = bench.engine.predictor.encoder, self._case.volume.modality
+        adapter.check(encoder.network)
+        if None not in (modality, adapter.modality) and modality != adapter.modality:
+            raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
+        window = None if bench.fixed_window else adapter.window
+        view = bench.view if window is None else bench.view.with_window(window)
+        probability = propose(adapter, encoder, view)
+        if not (probability > 0.5).any():
+            warnings.warn(f"no {adapter.name} was found in this volume: click on it if it is there", stacklevel=2)
+            return self.mask
+        state = start_from(bench, replace(before, window=window), probability)
+        return self._done(bench, state, before)
+
+    def _example(self) -> Example:
+        """The object as an example to learn from."""
+        from limnet.learning.samples import Example
+
+        case, state = self._case, self._check_there()
+        mask = np.moveaxis(self.mask, case.axis, 0)
+        return Example(case._bench(self._key).view_of(state), mask, case.volume.modality)
 
     # steps
 

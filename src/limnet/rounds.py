@@ -380,12 +380,27 @@ def _fused(
 
 
 def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectState:
-    array = np.moveaxis(prompt.mask.array(), bench.view.axis, 0)
+    return start_from(bench, state, np.moveaxis(prompt.mask.array(), bench.view.axis, 0), prompt)
+
+
+def start_from(
+    bench: Bench, state: ObjectState, result: NDArray[Any], prompt: MaskPrompt | None = None
+) -> ObjectState:
+    """State with a result that later rounds may change; prompted slices stay.
+
+    Args:
+        bench: What to work with.
+        state: State before.
+        result: (slices, H, W) bool, or probabilities, in view order, with a voxel of the object at least.
+        prompt: What the user gave; its mask by default.
+    """
+    if prompt is None:
+        prompt = MaskPrompt(BitMask.of(np.moveaxis(result > 0.5, 0, bench.view.axis)), frozen=False)
     slices: Slices = tuple(
-        state.slices[i] if i in state.prompts else bench.packed(i, array[i].astype(np.float32))
-        for i in range(len(array))
+        state.slices[i] if i in state.prompts else bench.packed(i, result[i].astype(np.float32))
+        for i in range(len(result))
     )
-    largest = int(array.reshape(len(array), -1).sum(axis=1).argmax())
+    largest = int((result > 0.5).reshape(len(result), -1).sum(axis=1).argmax())
     new = replace(
         state,
         slices=slices,

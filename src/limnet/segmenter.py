@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,6 +20,10 @@ from limnet.errors import InputError, InputTypeError, ModelFormatError
 from limnet.session import read_session, restore
 from limnet.settings import Settings
 from limnet.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
+
+if TYPE_CHECKING:
+    from limnet.case_object import CaseObject
+    from limnet.learning.adapter import Adapter
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
@@ -176,6 +180,48 @@ class InteractiveSegmenter:
         with tempfile.TemporaryDirectory() as folder:
             target = self.save_pretrained(Path(folder) / str(repo_id).split("/")[-1], card=card, half=half)
             return push_model(target, repo_id, token, private, revision, commit_message)
+
+    # tasks
+
+    def learn(
+        self,
+        cases: Sequence[CaseObject],
+        name: str,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Adapter:
+        """Learn a task from finished cases, so that `case.propose(name)` gives the first mask of the next one.
+
+        Takes 20 to 60 seconds on two cores (80 training steps for one case, 40 for each further one, at most 320). The
+        model itself stays as it is; what is learned is one file of a few megabytes, which may be shared.
+
+        Args:
+            cases: 1 to 20 cases, or objects of cases (`case.object("liver")`), whose masks are right.
+            name: Of the task, such as "hippocampus"; what was learned under this name before is replaced.
+            folder: Where to keep it; the user's own adapters by default.
+            progress: Told (done, total) steps; returning False cancels.
+
+        Raises:
+            InputError: if there are no or too many cases, a case without a mask, or modalities differ.
+            Cancelled: if `progress` returned False.
+            SaveError: if the file cannot be written.
+
+        Warns:
+            UserWarning: if the cases seem to contradict each other.
+        """
+        from limnet.learning.training import learn
+
+        adapter = learn(
+            self.interaction,
+            [one._example() for one in cases],
+            name,
+            device=self.device,
+            precision=self.precision,
+            progress=progress,
+        )
+        adapter.save(folder)
+        return adapter
 
     # cases
 

@@ -111,12 +111,15 @@ class TinyInteraction(nn.Module):
         image = pad_to_stride(image)
         return (image, *self.encoder(image))
 
-    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
+    def decode(
+        self, features: tuple[Tensor, ...], prompts: Tensor, decoder: nn.Module | None = None
+    ) -> dict[str, Tensor]:
         """Prompt half.
 
         Args:
             features: result of `encode_image`.
             prompts: (B, 4, H, W) maps in [0, 1]: previous mask, positive, negative, bounds (inside of a box or lasso).
+            decoder: Another one of the same shape in place of the network's own (`limnet.learning`).
 
         Returns:
             {"instances": logits (B, 1, H, W)}.
@@ -138,7 +141,7 @@ class TinyInteraction(nn.Module):
             maps = torch.cat([maps, geodesic_closeness(image, prompts[:, 1:3])], 1)
         coarse = functional.avg_pool2d(prompts, 8)
         weights = torch.cat([coarse[:, :3], functional.relu(coarse[:, 0:1] - coarse[:, 2:3] * 4)], 1)
-        logits = self.decoder((f4, f8, f16, f32), maps, similarity(embedding, weights))
+        logits = (decoder or self.decoder)((f4, f8, f16, f32), maps, similarity(embedding, weights))
         return {"instances": logits[..., :height, :width]}
 
     def forward(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:

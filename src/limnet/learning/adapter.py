@@ -1,0 +1,185 @@
+"""Adapters: what was learned from finished cases, one small file each; the released weights stay as they are."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limnet.blocks.fingerprint import fingerprint
+from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFormatError
+from limnet.volume_io.atomic import atomic_write
+
+FORMAT = 1
+_NAME = re.compile(r"[^\W_][\w .-]{0,63}")
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A learned task.
+
+    Attributes:
+        name: Name of the task, such as "hippocampus".
+        network: Fingerprint of the click network it was learned on; it fits no other.
+        cases: Number of cases it was learned from.
+        modality: Modality of their volumes ("CT", "MR"), None where they did not say or differed.
+        window: Intensity window (lo, hi) in raw units for volumes in fixed units (CT), None: the volume's own.
+        side: Typical side in mm of the windows that show the object at its scale.
+        single: Whether the object was one connected piece in the cases.
+        fit: Mean Dice, 0 to 1, of what it proposes on the slices it was learned from: low where cases contradict.
+        weights: Prompt half of the click network, by name.
+    """
+
+    name: str
+    network: str
+    cases: int
+    modality: str | None
+    window: tuple[float, float] | None
+    side: float
+    single: bool
+    fit: float
+    weights: dict[str, Tensor] = field(repr=False)
+
+    def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
+        """Write `NAME.safetensors`, in place of an earlier one of that name; half precision.
+
+        Args:
+            folder: Where; the user's own adapters by default (`adapters_folder`).
+
+        Raises:
+            SaveError: if the file cannot be written; an earlier one stays.
+        """
+        target = path_of(self.name, folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        facts = {k: v for k, v in asdict(self).items() if k != "weights"}
+        half = {name: value.detach().cpu().half().contiguous() for name, value in self.weights.items()}
+        about = {"limnet_adapter": json.dumps({"format": FORMAT, **facts})}
+        return atomic_write(target, lambda path: save_file(half, path, metadata=about))
+
+    def check(self, network: nn.Module) -> None:
+        """Refuse another click network than the one it was learned on.
+
+        Raises:
+            InputError: if it is another one.
+        """
+        if (found := fingerprint(network)) != self.network:
+            raise InputError(
+                f"{self.name!r} was learned on another click network ({self.network}, this one is {found}): "
+                "open the case with that model, or learn the task anew from its sessions"
+            )
+
+    def prompt_half(self, network: nn.Module) -> nn.Module:
+        """A copy of the network's prompt half (its `decoder`) with the learned weights.
+
+        Raises:
+            ModelFormatError: if names or shapes do not fit the network.
+        """
+        import copy
+
+        half = copy.deepcopy(network.decoder)
+        assert isinstance(half, nn.Module)
+        expected = {name: value.shape for name, value in half.state_dict().items()}
+        if {name: value.shape for name, value in self.weights.items()} != expected:
+            raise ModelFormatError(f"the weights of {self.name!r} do not fit the click network: learn the task anew")
+        half.load_state_dict({name: value.float() for name, value in self.weights.items()})
+        return half.eval()
+
+
+def adapters_folder() -> Path:
+    """Folder of the user's adapters: LIMNET_ADAPTERS, or `limnet/adapters` among the user's own data."""
+    if chosen := os.environ.get("LIMNET_ADAPTERS"):
+        return Path(chosen).absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("limnet", appauthor=False) / "adapters"
+
+
+def checked_name(name: str) -> str:
+    """The name of a task; it is a file name, too.
+
+    Raises:
+        InputTypeError: if it is no string.
+        InputError: if it holds other characters than letters, digits, space, `_`, `-` and `.`, or is too long.
+    """
+    if not isinstance(name, str):
+        raise InputTypeError(f"the name of a task is a string, got {type(name).__name__}")
+    if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
+        raise InputError(
+            f"the name of a task is up to 64 letters, digits, spaces, '_', '-' and '.', begins with a letter or digit "
+            f"and ends with neither space nor '.'; got {name!r}"
+        )
+    return name
+
+
+def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """File of the adapter of that name."""
+    return (adapters_folder() if folder is None else Path(folder)) / f"{checked_name(name)}{_SUFFIX}"
+
+
+def list_adapters(folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """Names of the adapters in a folder, in alphabetical order; the user's own by default."""
+    place = adapters_folder() if folder is None else Path(folder)
+    return sorted(p.name[: -len(_SUFFIX)] for p in place.glob(f"*{_SUFFIX}") if _NAME.fullmatch(p.stem))
+
+
+def remove_adapter(name: str, folder: str | os.PathLike[str] | None = None) -> None:
+    """Delete an adapter's file.
+
+    Raises:
+        MissingFileError: if there is none of that name.
+    """
+    _existing(name, folder).unlink()
+
+
+def read_adapter(name: str, folder: str | os.PathLike[str] | None = None) -> Adapter:
+    """Read an adapter by name, or from a file that somebody shared (a path ending in .safetensors).
+
+    Raises:
+        MissingFileError: if there is none.
+        ModelFormatError: if the file is damaged, no adapter, or of a newer limnet.
+    """
+    path = Path(name) if str(name).endswith(_SUFFIX) else _existing(name, folder)
+    if not path.is_file():
+        raise MissingFileError(f"there is no file {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {})["limnet_adapter"])
+            if about.pop("format") > FORMAT:
+                raise ModelFormatError(f"{path} is of a newer limnet: update limnet, or learn the task anew")
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        return _checked(about, weights)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ModelFormatError):
+            raise
+        raise ModelFormatError(
+            f"{path} is damaged or no adapter of limnet ({error}): copy it again, or learn the task anew"
+        ) from error
+
+
+def _checked(about: dict[str, Any], weights: dict[str, Tensor]) -> Adapter:
+    window = about["window"]
+    adapter = Adapter(**{**about, "window": None if window is None else tuple(map(float, window)), "weights": weights})
+    checked_name(adapter.name)
+    if not (math.isfinite(adapter.side) and adapter.side > 0 and isinstance(adapter.cases, int)):
+        raise ValueError("its facts are out of range")
+    if not all(value.is_floating_point() and bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise ValueError("its weights are not finite numbers")
+    return adapter
+
+
+def _existing(name: str, folder: str | os.PathLike[str] | None) -> Path:
+    path = path_of(name, folder)
+    if not path.is_file():
+        known = ", ".join(map(repr, list_adapters(folder))) or "none"
+        raise MissingFileError(f"nothing was learned under the name {name!r} in {path.parent}; there: {known}")
+    return path
