@@ -1,11 +1,11 @@
 """What learning from finished cases brings: sessions of patients, replayed with and without it.
 
-    python benchmarks/learning.py --data ROOT --set msd_hippocampus --known 1 3 7 15 --out benchmarks/results/learning.json
+    python benchmarks/learning.py --data ROOT --set msd_hippocampus --known 1 3 7 15 --out results/learning.json
 
 A person finishes the cases of `known` patients (their true masks), learns the task, and meets further patients. For
 each of those: Dice of the proposal, and after clicks of the robot user with and without it; the mean number of clicks
-to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, patients of the training split in an order drawn by seed 0; the last
-`--tests` of them are met. The model must not have been trained on them.
+to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, patients of the training split
+in an order drawn by seed 0; the last `--tests` of them are met. The model must not have been trained on them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def patients(root: Path, group: str, label: int | None) -> list[tuple[Volume, ND
             mask = file["label"] > 0 if label is None else file["label"] == label
             modality = "CT" if entry["modality"].startswith("CT") else None
             if mask.any():
-                found.append((Volume.from_array(file["image"], tuple(map(float, file["spacing"])), modality=modality), mask))
+                found.append(
+                    (Volume.from_array(file["image"], tuple(map(float, file["spacing"])), modality=modality), mask)
+                )
     return found
 
 
@@ -61,7 +63,7 @@ def play(
     for number in range(1, rounds + 1):
         click = robot.next_click(truth, case.mask, number)
         if click is not None:
-            case.click(click.point, positive=click.positive)
+            case.click(click.zyx, positive=click.positive)
         scores.append(dice(case.mask, truth))
     return [float(score) for score in scores]
 

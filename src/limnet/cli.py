@@ -1,4 +1,4 @@
-"""The command line: `limnet segment | view | serve | evaluate | demo | zoo | convert | data | bench | run`.
+"""The command line: `limnet segment | view | serve | learn | evaluate | demo | zoo | convert | data | bench | run`.
 
 Commands import what they need when they run, so that `limnet --help` answers at once. Exit codes: 0 done, 1 failure,
 2 something in the command or the input is wrong, 130 cancelled.
@@ -19,6 +19,7 @@ from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.evaluate import evaluate
 from limnet.commands.guard import GuardedGroup
+from limnet.commands.learn import learn_app
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
 from limnet.commands.train import RawCommand, run
@@ -38,6 +39,7 @@ app.command()(view)
 app.command()(demo)
 app.command()(serve)
 app.command()(evaluate)
+app.add_typer(learn_app, name="learn")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")

@@ -383,9 +383,7 @@ def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectS
     return start_from(bench, state, np.moveaxis(prompt.mask.array(), bench.view.axis, 0), prompt)
 
 
-def start_from(
-    bench: Bench, state: ObjectState, result: NDArray[Any], prompt: MaskPrompt | None = None
-) -> ObjectState:
+def start_from(bench: Bench, state: ObjectState, result: NDArray[Any], prompt: MaskPrompt | None = None) -> ObjectState:
     """State with a result that later rounds may change; prompted slices stay.
 
     Args:

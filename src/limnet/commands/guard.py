@@ -21,7 +21,7 @@ EXTRAS = {
     **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
     **dict.fromkeys(("matplotlib", "pandas", "skimage"), "report"),
     "highdicom": "dicom",
-    **dict.fromkeys(("starlette", "uvicorn", "websockets", "platformdirs"), "view"),
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "view"),
     **dict.fromkeys(("blosc2", "python_multipart", "multipart"), "serve"),
 }
 """Package that limnet imports where it is needed -> the extra that brings it."""

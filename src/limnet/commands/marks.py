@@ -38,6 +38,7 @@ class Job:
         label: which label of `start`.
         together: propagate all prompts at once, in place of one round each.
         modality: "CT", "MR", ..., None for what the file says.
+        propose: name of the learned task whose proposal to start from.
     """
 
     volume: Path
@@ -53,6 +54,7 @@ class Job:
     label: int | None = None
     together: bool = False
     modality: str | None = None
+    propose: str | None = None
 
 
 def parse_click(text: str) -> tuple[Numbers, bool]:
@@ -223,6 +225,7 @@ def read_jobs(path: Path) -> list[Job]:
                 label=entry.get("label"),
                 together=entry.get("together", False),
                 modality=entry.get("modality"),
+                propose=entry.get("propose"),
             )
         )
     _check_outputs(jobs, path)
@@ -230,7 +233,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 
 _REQUIRED = {"volume": str, "out": str, "prompts": list}
-_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together", "modality")
+_OPTIONAL = ("axis", "window", "index", "series", "gaps", "scope", "start", "label", "together", "modality", "propose")
 
 
 def _check_outputs(jobs: Sequence[Job], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,9 @@ def segment(
         typer.Option(metavar="MASK", help="Mask to start from, on the grid of the volume; prompts correct it."),
     ] = None,
     label: Annotated[int | None, typer.Option(help="Which label of --start.")] = None,
+    propose: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Start from what was learned under this name (limnet learn).")
+    ] = None,
     together: Annotated[
         bool, typer.Option("--together", help="Propagate all prompts at once, in place of one round each.")
     ] = False,
@@ -102,7 +106,7 @@ def segment(
             )
         own: dict[str, Any] = {"axis": axis, "window": window, "index": index, "series": series}
         own |= {"gaps": gaps, "scope": scope, "start": start, "label": label, "together": together or None}
-        for name, given in {**own, "modality": modality}.items():
+        for name, given in {**own, "modality": modality, "propose": propose}.items():
             if given is not None:
                 raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
@@ -116,7 +120,10 @@ def segment(
         if label is not None and start is None:
             raise InputError("--label says which label of --start is meant; give --start, or leave it out")
         chosen = check_gaps(gaps or "refuse")
-        jobs = [Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together, modality)]
+        if start is not None and propose is not None:
+            raise InputError("--start and --propose both give a first mask: leave one of them out")
+        job = Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together, modality)
+        jobs = [replace(job, propose=propose)]
 
     from limnet.segmenter import InteractiveSegmenter
 
@@ -155,7 +162,7 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     volume = Volume.read(job.volume, job.index, job.series, job.gaps, modality=job.modality)
     check_output_for(volume, job.out)
     marked = job.prompts(volume)
-    if job.start is None and not marks_object(marked):
+    if job.start is None and job.propose is None and not marks_object(marked):
         raise InputError(
             "every prompt marks background, so the mask would be empty: click on the object too, --click z,y,x without "
             "the last ,- (or give --start, a mask to correct)"
@@ -164,6 +171,8 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     begun = time.perf_counter()
     if job.start is not None:
         case.set_mask(job.start, frozen=False, label=job.label)
+    elif job.propose is not None:
+        case.propose(job.propose)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.volume.name, total=None)

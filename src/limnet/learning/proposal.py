@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,7 +80,7 @@ def _look(encoder: WindowEncoder, half: nn.Module, view: SliceView, index: int, 
 
 def _interpolate(found: NDArray[np.float32], looked: list[int]) -> None:
     """Fill the slices between those looked at, linearly."""
-    for low, high in zip(looked, looked[1:], strict=False):
+    for low, high in itertools.pairwise(looked):
         for index in range(low + 1, high):
             part = np.float32((index - low) / (high - low))
             found[index] = (1 - part) * found[low] + part * found[high]

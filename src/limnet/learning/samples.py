@@ -57,8 +57,9 @@ class Example:
 def draw_batch(examples: Sequence[Example], count: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Windows of slices with and without the object.
 
-    Their side lies between the object's scale and the whole slice (a proposal looks from wide to near); place, brightness,
-    contrast and gamma vary, for the next patient differs in them. Nothing is mirrored: left and right may matter.
+    Their side lies between the object's scale and the whole slice (a proposal looks from wide to near); place,
+    brightness, contrast and gamma vary, for the next patient differs in them. Nothing is mirrored: left and
+    right may matter.
 
     Args:
         examples: Cases, drawn alike.

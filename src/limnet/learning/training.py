@@ -46,7 +46,7 @@ def learn(
     """Learn a task from finished cases; the network itself is not changed.
 
     Args:
-        network: Click network with `encode_image`, `decode` and a `decoder`, for gray images (`TinyInteraction`).
+        network: Click network with `encode_image`, `decode` and a `decoder` (`TinyInteraction`).
         examples: 1 to 20 finished cases of one task.
         name: Name of the task.
         device: Where to compute.
@@ -117,9 +117,10 @@ def learn(
 
 
 def _logits(network: nn.Module, image: Tensor, bf16: bool) -> Tensor:
+    channels = int(getattr(network, "image_channels", 1))
     with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
         with torch.no_grad():
-            features = network.encode_image(image)  # type: ignore[operator]
+            features = network.encode_image(image.expand(-1, channels, -1, -1))  # type: ignore[operator]
         prompts = image.new_zeros(len(image), len(network.prompt_channels), *image.shape[-2:])  # type: ignore[arg-type]
         logits: Tensor = network.decode(features, prompts)["instances"]  # type: ignore[operator]
     return logits.float()
