@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ NAME = "task"
 
 def patients(root: Path, group: str, label: int | None) -> list[tuple[Volume, NDArray[np.bool_]]]:
     """A volume and the mask of its object for each patient of a set, in an order drawn by seed 0."""
-    first = {}
+    first: dict[str, dict[str, Any]] = {}
     for entry in json.loads((root / "manifest.json").read_text())["volumes"]:
         if entry["set"] == group and entry["split"] == "train":
             first.setdefault(entry["patient"], entry)

@@ -343,7 +343,9 @@ class CaseObject(ObjectResults):
         if before.rounds:
             raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
         bench, adapter = self._case._bench(self._key), read_adapter(name, folder)
-        encoder, modality = bench.engine.predictor.encoder, self._case.volume.modality
+        encoder, modality = getattr(bench.engine.predictor, "encoder", None), self._case.volume.modality
+        if encoder is None:
+            raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
         adapter.check(encoder.network)
         if None not in (modality, adapter.modality) and modality != adapter.modality:
             raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")

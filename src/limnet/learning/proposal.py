@@ -43,7 +43,7 @@ def propose(adapter: Adapter, encoder: WindowEncoder, view: SliceView) -> NDArra
         near = np.zeros_like(found)
         for index in looked:
             around = main[max(index - stride, 0) : index + stride + 1]
-            box = mask_box(around.any(0))
+            box = mask_box(np.asarray(around.any(axis=0)))
             if box is not None:
                 centre = ((box[0] + box[1]) / 2, (box[2] + box[3]) / 2)
                 window = window_of_side(adapter.side, centre, shape, spacing, _size(encoder))

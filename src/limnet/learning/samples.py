@@ -41,7 +41,7 @@ class Example:
     @property
     def side(self) -> float:
         """Side in mm of a window that shows the whole object at its scale."""
-        box = mask_box(self.mask.any(0))
+        box = mask_box(np.asarray(self.mask.any(axis=0)))
         assert box is not None
         rows, columns = self.view.spacing
         return max((box[1] - box[0]) * rows, (box[3] - box[2]) * columns) / SHARE
@@ -79,14 +79,14 @@ def _draw(example: Example, size: int, rng: np.random.Generator) -> tuple[Tensor
     view, mask = example.view, example.mask
     holding = np.flatnonzero(mask.any((1, 2)))
     if rng.random() < _WITHOUT:
-        low, high = max(int(holding[0]) - _BEYOND, 0), min(int(holding[-1]) + _BEYOND + 1, len(view))
-        index = int(rng.integers(low, high))
+        first, end = max(int(holding[0]) - _BEYOND, 0), min(int(holding[-1]) + _BEYOND + 1, len(view))
+        index = int(rng.integers(first, end))
     else:
         index = int(rng.choice(holding))
     low, high = view.window
     width = high - low
     view = view.with_window((low + width * rng.normal(0, 0.05), high + width * rng.normal(0, 0.08)))
-    box = mask_box(mask[index]) or mask_box(mask.any(0))
+    box = mask_box(mask[index]) or mask_box(np.asarray(mask.any(axis=0)))
     assert box is not None
     window = _window(box, view.shape, view.spacing, size, rng)
     image = window.crop(view.gray(index)).clamp(1e-4, 1.0) ** float(np.exp(rng.normal(0, 0.2)))
