@@ -115,6 +115,7 @@ ANALYSES: dict[str, AnalysisEntry] = {
     "calibration": AnalysisEntry("benchmarks.analyses.calibration", "the quality network's values beside the truth"),
     "border": AnalysisEntry("benchmarks.analyses.border", "clicks near the border of the image"),
     "tools": AnalysisEntry("benchmarks.analyses.tools", "every tool of the viewer before and after: which one hurts"),
+    "learning": AnalysisEntry("benchmarks.analyses.learning", "patients of one task, with and without learning"),
     "corruption-figure": AnalysisEntry("benchmarks.analyses.corruption_figure", "picture of the six kinds of defects"),
     "speed": AnalysisEntry("benchmarks.speed", "time beside references and other tools", ("speed",)),
     "runtime": AnalysisEntry("benchmarks.speed", "slices per second and peak memory beside the paper's", ("runtime",)),

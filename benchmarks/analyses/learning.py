@@ -1,6 +1,6 @@
 """What learning from finished cases brings: sessions of patients, replayed with and without it.
 
-    python benchmarks/learning.py --data ROOT --set msd_hippocampus --known 1 3 7 15 --out results/learning.json
+    limnet bench learning --data ROOT --set msd_hippocampus --known 1 3 7 15 --out results/learning.json
 
 A person finishes the cases of `known` patients (their true masks), learns the task, and meets further patients. For
 each of those: Dice of the proposal, and after clicks of the robot user with and without it; the mean number of clicks
