@@ -45,6 +45,9 @@ def one_sided(
     """
     chosen = dict(found)
     for index in chosen.keys() & set(known):
+        if before[index] is None or (found[index] is None and not positive):
+            chosen[index] = found[index] if positive else None
+            continue
         old, new = (unpack(mask, shape) for mask in (before[index], found[index]))
         chosen[index] = pack(index, np.maximum(old, new) if positive else np.minimum(old, new))
     return chosen

@@ -24,12 +24,13 @@ from limnet.neighbour import neighbour
 from limnet.one_sided import one_sided, sign_of
 from limnet.planes import answer_on, answered_later, clicks_from, middle, negative_click, plane_of, taken_away
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
+from limnet.propagation.stride import longest_stride, spread
 from limnet.quality.prompted import Prompted
 from limnet.reach import between, separated, supported
 from limnet.settings import Scope, Settings
 from limnet.slice_quality import with_quality
 from limnet.slice_view import SliceView
-from limnet.slices import SliceMask, Slices, dense_mask, is_empty, pack, unpack
+from limnet.slices import SliceMask, Slices, area, dense_mask, is_empty, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -366,16 +367,24 @@ def _fused(
         return found, 0
     shape, chosen, kept = view.shape, dict(found), 0
     prompted = _prompted(before, state, shape)
-    size = bench.settings.quality_batch
-    for start in range(0, len(rivals), size):
-        batch = rivals[start : start + size]
-        old, new = [before.slices[i] for i in batch], [found[i] for i in batch]
-        p = assessor.compare(view, batch, [unpack(s, shape) for s in old], [unpack(s, shape) for s in new], prompted)
-        for i, was, choice in zip(batch, old, fuse(old, new, p, bench.settings.tau), strict=True):
-            # a kept mask may hold pixels of an object that was finished in the meantime
-            clash = choice is was and bench.excluded(i) is not None
-            chosen[i] = bench.packed(i, unpack(choice, shape)) if clash else choice
-            kept += choice is was
+    stride = longest_stride(bench.settings.stride_mm, view, max(area(s) for s in found.values()))
+    judged, size = spread(rivals, stride), bench.settings.quality_batch
+    p: list[float] = []
+    for start in range(0, len(judged), size):
+        batch = judged[start : start + size]
+        old, new = ([unpack(slices[i], shape) for i in batch] for slices in (before.slices, found))
+        p += assessor.compare(view, batch, old, new, prompted).tolist()
+    choices = fuse(
+        [before.slices[i] for i in rivals],
+        [found[i] for i in rivals],
+        p if judged == rivals else np.interp(rivals, judged, p),
+        bench.settings.tau,
+    )
+    for i, choice in zip(rivals, choices, strict=True):
+        # a kept mask may hold pixels of an object that was finished in the meantime
+        clash = choice is before.slices[i] and bench.excluded(i) is not None
+        chosen[i] = bench.packed(i, unpack(choice, shape)) if clash else choice
+        kept += choice is before.slices[i]
     return chosen, kept
 
 

@@ -29,6 +29,8 @@ class Settings:
             this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
         most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times
             (at least once) the area of the largest prompted slice: it leaks. 0 turns it off.
+        stride_mm: Slices are propagated at most so many mm apart, closer where the mask changes quickly, and those
+            between are interpolated (`limnet.propagation.stride`). 0 propagates every slice.
         look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
             where they show its ends. For volumes; films have nothing across.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
@@ -51,6 +53,7 @@ class Settings:
     stop_after_empty: int = 3
     least_sure: float = 0.0
     most_growth: float = 0.0
+    stride_mm: float = 3.0
     look_across: bool = False
     look_back: int = 0
     one_sided: bool = False
@@ -74,6 +77,9 @@ class Settings:
         most = self.most_growth
         if isinstance(most, bool) or not isinstance(most, (int, float)) or not (most == 0 or 1 <= most < math.inf):
             raise InputError(f"most_growth is {most!r}; it is a factor of at least 1, or 0 to turn it off")
+        stride = self.stride_mm
+        if isinstance(stride, bool) or not isinstance(stride, (int, float)) or not 0 <= stride < math.inf:
+            raise InputError(f"stride_mm is {stride!r}; it is a distance of at least 0 mm (0 propagates every slice)")
         for name in ("follow_window", "look_across", "one_sided"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
@@ -108,6 +114,7 @@ class Settings:
             stop_after_empty=0,
             least_sure=0.0,
             most_growth=0.0,
+            stride_mm=0.0,
             look_across=False,
             look_back=0,
             one_sided=False,

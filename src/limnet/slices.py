@@ -56,24 +56,26 @@ def pack(probability: ArrayLike) -> SliceMask | None:
         InputError: if a value is NaN or outside [0, 1].
     """
     array = np.asarray(probability, dtype=np.float32)
-    if array.ndim != 2 or not bool(((array >= 0) & (array <= 1)).all()):
+    low, high = array.min(initial=np.inf), array.max(initial=-np.inf)
+    if array.ndim != 2 or (array.size and not (low >= 0 and high <= 1)):
         raise InputError(
             f"a slice needs (H, W) probabilities in [0, 1] without NaN; got shape {array.shape}, "
-            f"range {array.min(initial=np.inf)}..{array.max(initial=-np.inf)}. Check the network"
+            f"range {low}..{high}. Check the network"
         )
-    # 0.5 itself is not object: it has to round down
-    levels = np.ceil(array * np.float32(255) - np.float32(0.5)).astype(np.uint8)
-    levels[levels < _FLOOR] = 0
-    rows = np.flatnonzero(levels.any(axis=1))
+    stored = array > np.float32((_FLOOR - 0.5) / 255)
+    rows = np.flatnonzero(stored.any(axis=1))
     if not rows.size:
         return None
-    columns = np.flatnonzero(levels.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    part = levels[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(stored[top:bottom].any(axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    # 0.5 itself is not object: it has to round down
+    part = np.ceil(array[top:bottom, left:right] * np.float32(255) - np.float32(0.5)).astype(np.uint8)
+    part[part < _FLOOR] = 0
     return SliceMask(
         shape=(int(array.shape[0]), int(array.shape[1])),
         box=(top, left, int(part.shape[0]), int(part.shape[1])),
-        packed=zlib.compress(np.ascontiguousarray(part).tobytes(), 1),
+        packed=zlib.compress(part.tobytes(), 1),
         area=int((part >= 128).sum()),
     )
 

@@ -15,6 +15,7 @@ from limnet.interaction.predictor import SlicePredictor
 from limnet.prompts import Prompt2D
 from limnet.propagation import propagator as module
 from limnet.propagation.propagator import Propagator, end_before_empty
+from limnet.propagation.steps import Step
 from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
 from limnet.slice_view import SliceView
@@ -48,9 +49,10 @@ class FakeCarrier:
     def place(self, index: int, mask: np.ndarray) -> None:
         self.placed.append(index)
 
-    def step(self, index: int) -> np.ndarray:
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
         self.steps.append(index)
         return EMPTY.copy() if index in self.gone else filled(0.5 + (1 + self.placed[0]) / 100)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def view() -> SliceView:
 
 
 def make(**options: Any) -> Propagator:
-    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**options))
+    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**{"stride_mm": 0.0, **options}))
 
 
 def run(prompts: dict[int, np.ndarray], origin: int, scope: str = "volume", **options: Any) -> dict[int, np.ndarray]:

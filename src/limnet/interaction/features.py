@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +35,20 @@ class FeatureCache:
             return self._items[key]
         self.misses += 1
         features = compute()
+        self.put(key, features)
+        return features
+
+    def put(self, key: Hashable, features: Features) -> None:
+        """Keep features that are not there yet, unless they alone are too large."""
         size = _size(features)
         if size <= self.max_bytes:
             self._items[key] = features
             self.bytes += size
             while self.bytes > self.max_bytes:
                 self.bytes -= _size(self._items.popitem(last=False)[1])
-        return features
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._items
 
     def clear(self) -> None:
         """Forget everything."""
@@ -110,3 +117,31 @@ class WindowEncoder:
                 return tuple(self.network.encode_image(self.image(view, index, *windows)))  # type: ignore[operator]
 
         return self.cache.get(key, compute)
+
+    def in_turn(self, view: SliceView, index: int, window: Window, ahead: Sequence[int] = ()) -> Features:
+        """Image features of one window of slice `index`, and in the same batch those of slices that will be next.
+
+        Batches have two images at least: from there on the last bits no longer depend on how many there are, so that
+        features do not depend on what was known before.
+
+        Args:
+            view: volume along the case's axis.
+            index: slice.
+            window: part of it.
+            ahead: slices that will be looked at next through the same window.
+        """
+
+        def key(number: int) -> Hashable:
+            return self.key, self.bf16, view.axis, view.window, number, window
+
+        def compute() -> Features:
+            wanted = [index, *(i for i in ahead if self.cache.max_bytes and key(i) not in self.cache)]
+            images = [self.image(view, i, window) for i in wanted]
+            with self.running():
+                found = self.network.encode_image(torch.cat(images if len(images) > 1 else images * 2))  # type: ignore[operator]
+            own, *others = list(zip(*(part.split(1) for part in found), strict=True))[: len(wanted)]
+            for i, features in zip(wanted[1:], others, strict=True):
+                self.cache.put(key(i), features)
+            return own
+
+        return self.cache.get(key(index), compute)

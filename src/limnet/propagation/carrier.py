@@ -10,14 +10,15 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from limnet.errors import InputError
 from limnet.interaction.features import WindowEncoder
 from limnet.interaction.window import Window, join, mask_box, window_around
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.steps import Question, Step
 from limnet.propagation.stream_carrier import StreamCarrier
-from limnet.propagation.tiny import Remembered, TinyPropagation
+from limnet.propagation.tiny import Look, Remembered, TinyPropagation, summed
 from limnet.propagation.xmem import XMem
 from limnet.slice_view import SliceView
 
@@ -28,18 +29,19 @@ EMPTY_IN_MEMORY = 2  # nearest empty prompted slices: what does not belong to th
 RECENT_IN_MEMORY = 4  # predicted slices it remembers besides
 MEMORY_EVERY = 3  # slices between two remembered predicted slices
 TOP_K = 30  # memory places a query listens to
+ENCODED_TOGETHER = 4  # slices whose image half is computed in one batch; more are hardly faster, and may be in vain
 _MARGIN = 0.14  # the window moves on when the object comes closer to its border
 
 
 class Carrier(Protocol):
-    """State of one sweep."""
+    """State of one sweep. A copy (`copy.copy`) goes its own way."""
 
     def place(self, index: int, mask: Slice) -> None:
         """Stand on a slice whose mask is given: a prompted one."""
         ...
 
-    def step(self, index: int) -> Slice:
-        """Go to the neighbouring slice `index` and return its (H, W) float32 probabilities."""
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
+        """Go to slice `index`, on from there probably to those `ahead`."""
         ...
 
 
@@ -70,15 +72,17 @@ class WindowCarrier:
         self.permanent: list[Remembered] = []
         self.recent: list[Remembered] = []
         self.steps = 0
-        self._last: dict[Window, tuple[Remembered, Tensor]] = {}  # the slice just done, seen through windows
+        self._due = False  # whether memory is to have the slice just done
+        self._seen: dict[Window, Look] = {}  # the slice just done, seen through windows: its look
         first: Window | None = None
         for index, mask in prompts:
             box = mask_box(mask > 0.5)
             if box is not None and len(self.permanent) < PROMPTS_IN_MEMORY:
-                self.permanent.append(self._remember(index, mask, self._window(box))[0])
+                self.permanent.append(self._remember(index, mask, self._window(box)))
                 first = first or self._window(box)
         empty = [(i, m) for i, m in prompts if not (m > 0.5).any()][:EMPTY_IN_MEMORY]
-        self.refused = [self._remember(i, m, first)[0] for i, m in empty] if first is not None else []
+        self.refused = [self._remember(i, m, first) for i, m in empty] if first is not None else []
+        self.looks = [summed(self.permanent)] if self.permanent else []
 
     def _window(self, box: tuple[int, int, int, int]) -> Window:
         shape = self.view.shape
@@ -86,40 +90,36 @@ class WindowCarrier:
             box = (0, shape[0], 0, shape[1])
         return window_around(box, shape, self.view.spacing, self.size, share=0.38 if self.follow else 1.0)
 
-    def _remember(self, index: int, mask: Slice, window: Window) -> tuple[Remembered, Tensor]:
-        """What memory makes of a slice in a window, and the window's pixels."""
-        features = self.encoder.features(self.view, index, window)
+    def _remember(self, index: int, mask: Slice, window: Window) -> Remembered:
+        """What memory makes of a slice in a window."""
+        features = self.encoder.in_turn(self.view, index, window)
         with self.encoder.running():
-            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device)), features[0]
-
-    def _remember_last(self, window: Window) -> tuple[Remembered, Tensor]:
-        if window not in self._last:
-            self._last[window] = self._remember(self.index, self.mask, window)
-        return self._last[window]
+            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device))
 
     def place(self, index: int, mask: Slice) -> None:
         """Stand on a prompted slice; see `Carrier`."""
-        self.index, self.mask, self.steps, self._last = index, mask, 0, {}
+        self.index, self.mask, self.steps, self._due, self._seen = index, mask, 0, False, {}
         box = mask_box(mask > 0.5)
         if box is not None:
             self.window = self._window(box)
 
-    def step(self, index: int) -> Slice:
-        """Predict the neighbouring slice; see `Carrier`."""
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
+        """Predict slice `index`; see `Carrier`."""
         if self.window is None or not self.permanent:
             return np.zeros(self.view.shape, np.float32)
-        result = self._predict(index, self.window)
+        if self._due:
+            memory = [*self.recent, self._remember(self.index, self.mask, self.window)]
+            self.recent, self._due = memory[-RECENT_IN_MEMORY:], False
+        result = yield from self._predict(index, self.window, ahead)
         box = mask_box(result > 0.5)
         if box is not None and self.follow and not self._fits(join(box, mask_box(self.mask > 0.5)) or box):
             # the object has outgrown the window or left its middle: look again in a better one
             self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
-            result = self._predict(index, self.window)
+            result = yield from self._predict(index, self.window, ahead)
             box = mask_box(result > 0.5)
-        self.index, self.mask, self._last = index, result, {}
+        self.index, self.mask, self._seen = index, result, {}
         self.steps += 1
-        if box is not None and self.steps % MEMORY_EVERY == 0:
-            self.recent.append(self._remember_last(self.window)[0])
-            del self.recent[:-RECENT_IN_MEMORY]
+        self._due = box is not None and self.steps % MEMORY_EVERY == 0
         return result
 
     def _fits(self, box: tuple[int, int, int, int]) -> bool:
@@ -131,20 +131,16 @@ class WindowCarrier:
         inside = window.holds(_kept_on_slice(box, self.view.shape, window), _MARGIN)
         return (inside or whole) and (share > 0.2 or window == self._window(box))
 
-    def _predict(self, index: int, window: Window) -> Slice:
+    def _predict(self, index: int, window: Window, ahead: Sequence[int]) -> Step:
         view, encoder, network = self.view, self.encoder, self.network
-        features = encoder.features(view, index, window)
-        last, pixels = self._remember_last(window)
+        features = encoder.in_turn(view, index, window, ahead[: ENCODED_TOGETHER - 1])
+        seen = encoder.in_turn(view, self.index, window)
+        mask = window.crop(self.mask, edge=False).to(encoder.device)
         with encoder.running():
+            if window not in self._seen:
+                self._seen[window] = network.look(seen, mask)
             readout = network.read(features, [*self.permanent, *self.refused, *self.recent], TOP_K)
-            logits = network.segment(
-                features,
-                readout,
-                self.permanent,
-                last,
-                pixels,
-                window.crop(self.mask, edge=False).to(encoder.device),
-            )
+        logits = yield Question(features, readout, self.looks, self._seen[window], seen[0], mask)
         return window.paste(logits, np.zeros(view.shape, np.float32))
 
 

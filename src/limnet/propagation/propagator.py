@@ -6,17 +6,20 @@ slices, where the sweeps of both prompts are blended by distance.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from limnet.errors import Cancelled, InputError
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.carrier import make_carrier, nearest_prompts
+from limnet.propagation.steps import Question, together
+from limnet.propagation.stride import Stride, interpolate
 from limnet.slice_view import SliceView
 
 SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
@@ -35,8 +38,9 @@ class Propagator:
         cache: features of the case; a private one when None.
         settings: has `stop_after_empty` (a sweep ends after so many empty slices; 3 by default, 0 turns it off),
             `least_sure` (an open sweep ends at a slice whose mask is less sure; 0, off, by default) and `most_growth`
-            (or that is larger than the largest prompted one by more than this factor; 0, off, by default), and what
-            `make_carrier` asks for. None for the defaults.
+            (or that is larger than the largest prompted one by more than this factor; 0, off, by default), `stride_mm`
+            (at most so far apart slices are propagated, see `limnet.propagation.stride`; 0, every slice, by default),
+            and what `make_carrier` asks for. None for the defaults.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Propagator:
         self.stop_after_empty = int(getattr(settings, "stop_after_empty", 3))
         self.least_sure = float(getattr(settings, "least_sure", 0.0))
         self.most_growth = float(getattr(settings, "most_growth", 0.0))
+        self.stride_mm = float(getattr(settings, "stride_mm", 0.0))
 
     def propagate(
         self,
@@ -108,9 +113,9 @@ class Propagator:
                 sweeps.append((other, origin, -direction))
         total = sum(abs(end - start) - 1 for start, end, _ in sweeps)
         count = _Count(progress, max(total, 1))
-        results = []
-        for start, end, direction in sweeps:
-            results.append(self._sweep(view, prompts, start, end, direction, count, within, found))
+        results = together(
+            [self._sweep(view, prompts, *sweep, count, within, found) for sweep in sweeps], self.network, self.encoder
+        )
         count.finish()
         merged = _merge(sweeps, results)
         if known is not None and scope == "interval":
@@ -141,7 +146,8 @@ class Propagator:
             )
         direction = 1 if target > origin else -1
         hard = _hard(prompts)
-        return self._sweep(view, hard, origin, target + direction, direction, _Count(None, 1), None).get(target)
+        sweep = self._sweep(view, hard, origin, target + direction, direction, _Count(None, 1), None)
+        return together([sweep], self.network, self.encoder)[0].get(target)
 
     def _sweep(
         self,
@@ -153,7 +159,7 @@ class Propagator:
         count: _Count,
         within: tuple[int, int] | None,
         found: Callable[[int, Slice], None] | None = None,
-    ) -> dict[int, Slice]:
+    ) -> Generator[Question, Tensor, dict[int, Slice]]:
         """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
         results: dict[int, Slice] = {}
         free = any(index not in prompts for index in range(start + direction, end, direction))
@@ -161,32 +167,45 @@ class Propagator:
             count.skip(abs(end - start) - 1)  # nothing to carry, or nowhere to carry it
             return results
         carrier = make_carrier(self.network, self.encoder, view, nearest_prompts(prompts, start), self.settings)
-        carrier.place(start, prompts[start])
-        empty = 0
         last = max(i * direction for i, mask in prompts.items() if (mask > 0.5).any()) * direction
         most = self.most_growth * max(_area(mask) for mask in prompts.values()) or math.inf
-        for index in range(start + direction, end, direction):
-            if index in prompts:
-                empty = 0 if (prompts[index] > 0.5).any() else empty + 1
-                carrier.place(index, prompts[index])
-                if empty:  # the user said that the object ends here
-                    count.skip(abs(end - index))
+        stride = Stride(self.stride_mm, view)
+        index, mask, empty = start, prompts[start], 0
+        carrier.place(index, mask)
+        stride.start(mask)
+        while index + direction != end:
+            if index + direction in prompts:
+                index, empty = index + direction, 0
+                mask = prompts[index]
+                carrier.place(index, mask)
+                stride.start(mask)
+                count.skip(1)
+                if not (mask > 0.5).any():  # the user said that the object ends here
                     break
-            else:
-                result = carrier.step(index)
-                beyond = within is not None and not within[0] <= index <= within[1]
-                least = max(self.least_sure, SURE_BEYOND) if beyond else self.least_sure
-                if (index - last) * direction > 0 and (_sureness(result) < least or _area(result) > most):
-                    count.skip(abs(end - index))
-                    break
-                results[index] = result
+                continue
+            stop = min([end * direction, *(i * direction for i in prompts if (i - index) * direction > 0)]) * direction
+            steps = min(stride.slices, abs(stop - index) - 1)
+            target = index + steps * direction
+            onward = copy.copy(carrier)
+            result = yield from onward.step(target, range(target + steps * direction, stop, steps * direction))
+            beyond = within is not None and not within[0] <= target <= within[1]
+            least = max(self.least_sure, SURE_BEYOND) if beyond else self.least_sure
+            ends = (target - last) * direction > 0 and (_sureness(result) < least or _area(result) > most)
+            if not stride.accepts(mask, result, steps, ends):
+                continue
+            if ends:
+                break
+            passed = range(index + direction, target + direction, direction)
+            for i, one in zip(passed, [*interpolate(mask, result, steps - 1), result], strict=True):
+                results[i] = one
                 if found is not None:
-                    found(index, result)
-                empty = 0 if (results[index] > 0.5).any() else empty + 1
-                if 0 < self.stop_after_empty <= empty:
-                    count.skip(abs(end - index))
-                    break
-            count.add()
+                    found(i, one)
+            carrier, index, mask = onward, target, result
+            count.skip(steps)
+            empty = 0 if (result > 0.5).any() else empty + steps
+            if 0 < self.stop_after_empty <= empty:
+                break
+        count.skip(abs(end - index) - 1)
         return results
 
 
@@ -254,12 +273,10 @@ class _Count:
     def __init__(self, progress: Progress | None, total: int):
         self.progress, self.total, self.done = progress, total, 0
 
-    def add(self) -> None:
-        self.skip(1)
-
     def skip(self, slices: int) -> None:
-        self.done = min(self.done + slices, self.total)
-        self._tell()
+        if slices:
+            self.done = min(self.done + slices, self.total)
+            self._tell()
 
     def finish(self) -> None:
         if self.done < self.total:

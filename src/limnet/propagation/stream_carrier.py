@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from limnet.interaction.features import WindowEncoder
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.steps import Step
 from limnet.propagation.stream import Stream
 from limnet.propagation.xmem import ImageFeatures, XMem
 from limnet.slice_view import SliceView
@@ -93,6 +95,13 @@ class StreamCarrier:
                     features.key, features.shrinkage, features.selection, value, self.stream.labels, True
                 )
 
-    def step(self, index: int) -> Slice:
-        """Predict the neighbouring slice (H, W) float32."""
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
+        """Predict slice `index`; see `Carrier`. Whole slices fill a processor one by one, so nothing is asked."""
         return self._step(index, None)
+        yield
+
+    def __copy__(self) -> StreamCarrier:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__, stream=copy.copy(self.stream))
+        twin.stream.bank = self.stream.bank.clone()
+        return twin

@@ -7,6 +7,7 @@ similarity to its mean embedding and a likelihood of its grey levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,14 @@ from limnet.errors import InputError
 from limnet.propagation.attention import dense_readout, similarity, sparse_readout, top_affinity
 
 BINS = 32
+
+
+class Look(NamedTuple):
+    """How the object looks on a slice: what `look` makes of its features and mask; attributes as in `Remembered`."""
+
+    prototypes: Tensor
+    masses: Tensor
+    histograms: Tensor
 
 
 class Remembered(NamedTuple):
@@ -43,8 +52,14 @@ class Remembered(NamedTuple):
 
 def surroundings(mask: Tensor, reach: int) -> Tensor:
     """Ring around a soft mask: dilated by `reach` pixels, minus the mask. (B, 1, h, w) in [0, 1]."""
-    grown = functional.max_pool2d(mask, (2 * reach + 1, 1), 1, (reach, 0))
-    grown = functional.max_pool2d(grown, (1, 2 * reach + 1), 1, (0, reach))
+    grown = functional.pad(mask, (reach, reach, reach, reach))
+    for axis in (2, 3):
+        size = 1  # of the stretch whose maximum every place holds; doubled, for long pooling kernels are slow
+        while size <= 2 * reach:
+            step = min(size, 2 * reach + 1 - size)
+            length = grown.shape[axis] - step
+            grown = torch.maximum(grown.narrow(axis, 0, length), grown.narrow(axis, step, length))
+            size += step
     return (grown - mask).clamp_min(0)
 
 
@@ -150,18 +165,28 @@ class TinyPropagation(nn.Module):
             features: result of `encode_image`.
             mask: (B, 1, H, W) probabilities.
         """
-        image, _, _, f16, _, embedding = features
-        mask = functional.pad(mask.float(), (0, image.shape[-1] - mask.shape[-1], 0, image.shape[-2] - mask.shape[-2]))
-        dtype = f16.dtype
-        value = self.mask_in(functional.pixel_unshuffle((mask * 2 - 1).to(dtype), 16)) + self.image_in(f16)
+        image, f16 = features[0], features[3]
+        padded = functional.pad(mask.float(), _missing(image, mask))
+        value = self.mask_in(functional.pixel_unshuffle((padded * 2 - 1).to(f16.dtype), 16)) + self.image_in(f16)
         value = self.value(value)
+        shrinkage = self.shrink(f16).float() ** 2 + 1
+        return Remembered(self.key(f16).float(), shrinkage, value.float(), *self.look(features, mask))
+
+    def look(self, features: tuple[Tensor, ...], mask: Tensor) -> Look:
+        """How the object looks on a slice; the part of `remember` that `segment` wants of the slice just done.
+
+        Args:
+            features: result of `encode_image`.
+            mask: (B, 1, H, W) probabilities.
+        """
+        image, embedding = features[0], features[5]
+        mask = functional.pad(mask.float(), _missing(image, mask))
         coarse = functional.avg_pool2d(mask, 8)
         both8 = torch.cat([coarse, surroundings(coarse, 4)], 1)
         prototypes = product(both8.flatten(2), embedding.flatten(2).transpose(1, 2))
         hard = (mask > 0.5).float()
         histograms = torch.stack([histogram(image, hard), histogram(image, surroundings(hard, 16))], 1)
-        shrinkage = self.shrink(f16).float() ** 2 + 1
-        return Remembered(self.key(f16).float(), shrinkage, value.float(), prototypes, both8.sum((2, 3)), histograms)
+        return Look(prototypes, both8.sum((2, 3)), histograms)
 
     def read(self, features: tuple[Tensor, ...], memory: list[Remembered], top_k: int | None = None) -> Tensor:
         """Working-memory readout for a slice.
@@ -196,8 +221,8 @@ class TinyPropagation(nn.Module):
         self,
         features: tuple[Tensor, ...],
         readout: Tensor,
-        memory: list[Remembered],
-        last: Remembered,
+        memory: Sequence[Look | Remembered],
+        last: Look | Remembered,
         last_image: Tensor,
         last_mask: Tensor,
     ) -> Tensor:
@@ -213,27 +238,36 @@ class TinyPropagation(nn.Module):
         """
         height, width = last_mask.shape[-2:]
         image, f4, f8, f16, f32, embedding = features
-        extra = (0, image.shape[-1] - width, 0, image.shape[-2] - height)
-        last_mask = functional.pad(last_mask.float(), extra)
+        last_mask = functional.pad(last_mask.float(), _missing(image, last_mask))
         last_grey = pad_to_stride(last_image).float().mean(1, keepdim=True)
         grey = image.float().mean(1, keepdim=True)
-        histograms = torch.stack([m.histograms for m in memory]).sum(0)
+        known = summed(memory)
         maps = torch.cat(
             [
                 last_mask * 2 - 1,
                 last_grey * 2 - 1,
                 grey * 2 - 1,
                 (grey - last_grey) * 2,
-                likelihood(image, histograms),
+                likelihood(image, known.histograms),
                 likelihood(image, last.histograms),
             ],
             1,
         )
-        summed = torch.stack([m.prototypes for m in memory]).sum(0)
-        looks = functional.normalize(torch.cat([summed, last.prototypes], 1), dim=2)
+        looks = functional.normalize(torch.cat([known.prototypes, last.prototypes], 1), dim=2)
         similar = product(looks, embedding.flatten(2)).reshape(len(image), 4, *embedding.shape[-2:])
         logits = self.decoder((f4, f8, f16, f32), maps, similar, readout) + self.copy_gain * maps[:, :1]
         return logits[..., :height, :width]
+
+
+def summed(memory: Sequence[Look | Remembered]) -> Look:
+    """How the object looks on several slices together."""
+    parts = ((m.prototypes, m.masses, m.histograms) for m in memory)
+    return Look(*(torch.stack(values).sum(0) for values in zip(*parts, strict=True)))
+
+
+def _missing(image: Tensor, mask: Tensor) -> tuple[int, int, int, int]:
+    """Padding that gives a mask the size of a padded image."""
+    return 0, image.shape[-1] - mask.shape[-1], 0, image.shape[-2] - mask.shape[-2]
 
 
 def _rows(x: Tensor) -> Tensor:

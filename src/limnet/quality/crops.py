@@ -115,7 +115,8 @@ def _window(view: SliceView, masks: Sequence[NDArray[np.float32]], size: int) ->
 
 
 def _hard(window: Window, mask: NDArray[np.float32]) -> Tensor:
-    return window.crop((mask > 0.5).astype(np.float32), edge=False)
+    part, moved = window.seen((mask.shape[0], mask.shape[1]))
+    return moved.crop((mask[part] > 0.5).astype(np.float32), edge=False)
 
 
 def _nearness(slices: int, gap: float, side: float) -> float:
