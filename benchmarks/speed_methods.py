@@ -130,7 +130,8 @@ def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Any]:
     """Settings of passes over all slices; with a size, networks see whole slices of that many pixels meanwhile."""
     from dataclasses import replace
 
-    settings = replace(segmenter.settings, scope="volume", stop_after_empty=0, follow_window=not size, short_side=0)
+    every = {"scope": "volume", "stop_after_empty": 0, "stride_mm": 0.0}
+    settings = replace(segmenter.settings, **every, follow_window=not size, short_side=0)
     networks = (segmenter.interaction, segmenter.propagation) if size else ()
     before = [network.__dict__.get("window_size") for network in networks]
     for network in networks:

@@ -53,7 +53,7 @@ class Settings:
     stop_after_empty: int = 3
     least_sure: float = 0.0
     most_growth: float = 0.0
-    stride_mm: float = 3.0
+    stride_mm: float = 0.0
     look_across: bool = False
     look_back: int = 0
     one_sided: bool = False

@@ -67,7 +67,7 @@ def view() -> SliceView:
 
 
 def make(**options: Any) -> Propagator:
-    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**{"stride_mm": 0.0, **options}))
+    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**options))
 
 
 def run(prompts: dict[int, np.ndarray], origin: int, scope: str = "volume", **options: Any) -> dict[int, np.ndarray]:

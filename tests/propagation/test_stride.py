@@ -159,7 +159,7 @@ def test_every_slice_is_shown_once_and_progress_ends(monkeypatch: pytest.MonkeyP
 def test_carry_steps_to_the_slice_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     carry(monkeypatch, pillar(0, DEPTH), 30)
     Knowing.steps = []
-    propagator = Propagator(torch.nn.Identity(), precision="fp32", settings=Settings())
+    propagator = Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(stride_mm=3.0))
     view = SliceView(Volume.from_array(np.zeros((DEPTH, 80, 80), np.int16)))
     found = propagator.carry(view, {30: Knowing.masks[30].astype(np.float32)}, 30, 35)
     assert Knowing.steps == [33, 35]

@@ -117,9 +117,9 @@ class WindowCarrier:
             self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
             result = yield from self._predict(index, self.window, ahead)
             box = mask_box(result > 0.5)
+        before, self.steps = self.steps, self.steps + abs(index - self.index)
+        self._due = box is not None and self.steps // MEMORY_EVERY > before // MEMORY_EVERY
         self.index, self.mask, self._seen = index, result, {}
-        self.steps += 1
-        self._due = box is not None and self.steps % MEMORY_EVERY == 0
         return result
 
     def _fits(self, box: tuple[int, int, int, int]) -> bool:

@@ -59,4 +59,4 @@ def _stacked(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], Tensor):
         return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
     nested = [_stacked(column) for column in zip(*parts, strict=True)]
-    return type(parts[0])(*nested) if hasattr(parts[0], "_fields") else nested
+    return type(parts[0])(*nested) if hasattr(parts[0], "_fields") else type(parts[0])(nested)

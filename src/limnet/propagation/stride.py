@@ -8,7 +8,6 @@ object are always propagated slice by slice.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,9 +18,8 @@ from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 
-MOST_CHANGE = float(os.environ.get("TOL", "0.15"))  # 1 - Dice of two propagated slices between which to interpolate
-SHARE = float(os.environ.get("SHARE", "0.125"))  # of the side of a square of the mask's area that a step may span
-HOW = os.environ.get("HOW", "p")
+MOST_CHANGE = 0.15  # 1 - Dice of two propagated slices between which to interpolate
+SHARE = 0.125  # of the object's width, as the side of a square of its area, that a step may span
 
 
 def longest_stride(limit_mm: float, view: SliceView, area: int) -> int:
@@ -100,25 +98,8 @@ def interpolate(first: Slice, last: Slice, slices: int) -> Iterator[Slice]:
         yield from (np.zeros_like(first) for _ in range(slices))
         return
     part = slice(box[0], box[1]), slice(box[2], box[3])
-    a, b = first[part], last[part]
-    if HOW == "logit":
-        la, lb = (np.log(np.clip(x, 2e-3, 1 - 2e-3) / (1 - np.clip(x, 2e-3, 1 - 2e-3))) for x in (a, b))
-    elif HOW == "sdf":
-        from scipy import ndimage
-
-        def sdf(x):
-            return np.where(
-                x > 0.5,
-                ndimage.distance_transform_edt(np.pad(x > 0.5, 1))[1:-1, 1:-1] - 0.5,
-                0.5 - ndimage.distance_transform_edt(x <= 0.5),
-            )
-
-        la, lb = sdf(a), sdf(b)
+    step = (last[part] - first[part]) / np.float32(slices + 1)
     for number in range(1, slices + 1):
-        share = np.float32(number / (slices + 1))
         between = np.zeros_like(first)
-        if HOW == "p":
-            between[part] = a + share * (b - a)
-        else:
-            between[part] = 1 / (1 + np.exp(-((1 - share) * la + share * lb)))
+        between[part] = first[part] + number * step
         yield between
