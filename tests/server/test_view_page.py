@@ -166,6 +166,7 @@ def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key):
     page.press(key)
     for plane in PLANES:
         check_tool(page, key, plane)
+        assert ("wide stroke" in page.text("#toasts")) == (key == "d" and plane != "axial")
         page.press("Control+z")
         page.settled(0)
         assert shown(page) == 0
@@ -268,6 +269,16 @@ def test_two_objects_with_names_colours_and_locks(page):
     page.wait("limnet.state().objects.length === 2")
     page.page.fill("#objects li:first-child input[type=color]", "#00ff00")
     page.wait("limnet.state().objects[0].color === '#00ff00'")
+    page.press("1")
+    page.press("Delete")
+    page.wait("limnet.state().objects.length === 1")
+    page.press("2")  # keys are labels: the nodule keeps its own, wherever it stands in the list
+    assert page.state["active"] == "nodule"
+    assert page.page.inner_text("#objects li .name small") == "2"
+    page.press("1")
+    page.wait("document.querySelector('#toasts').innerText.includes('no object with the label 1')")
+    page.press("e")
+    assert page.state["active"] == "object 3"
 
 
 def test_suggestion_acceptance_and_marked_slices(page):
@@ -279,6 +290,7 @@ def test_suggestion_acceptance_and_marked_slices(page):
     page.press("n")
     page.wait(f"limnet.state().cross[0] === {hint['index']}")
     assert "quality" in page.text("#hint")
+    assert "Accept the slice (A)" in page.text("#hint")
     page.press("a")
     state = page.settled(2)
     assert state["objects"][0]["accepted"] == [hint["index"]]

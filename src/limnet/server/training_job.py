@@ -26,6 +26,10 @@ STEPS = 300  # a first try of docs/training-on-your-data.md: about 10 minutes of
 _LEAST = 2  # labelled images: one to learn from, one to measure on
 _TAIL = 20  # lines of its output that are told
 _STEP = re.compile(r"step (\d+) of (\d+)")  # as StepProgress prints them
+_NOISE = re.compile(  # what Lightning says of itself: hardware, tips, its table of parts, warnings
+    r"^(GPU|TPU|HPU) available|^\W*Tip: |Automatic Mixed Precision|^[┏┡└┃│├]|^(Non-t|T)(rainable|otal) |"
+    r"^Modules in |^Total |^`Trainer|^\S+\.py:\d+: |^(rank_zero_warn|warnings\.warn)\("
+)
 
 
 def recipe() -> Path | None:
@@ -45,6 +49,8 @@ class TrainingJob:
         started: Seconds since 1970.
         id: Names it for clients.
         stopped: Whether it was told to stop.
+        taken: Whether its model was tried for the images to come.
+        fault: Why that failed; None otherwise.
     """
 
     folder: Path
@@ -53,6 +59,8 @@ class TrainingJob:
     started: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     stopped: bool = False
+    taken: bool = False
+    fault: str | None = None
     _ended: int | None = None
 
     @classmethod
@@ -114,7 +122,8 @@ class TrainingJob:
         lines = self._log()[-_TAIL:]
         if self.status == "DONE":
             better = self.better_model is not None
-            lines.append("images opened from now on use the new model" if better else "the model in use stays")
+            told = "images opened from now on use the new model" if better else "the model in use stays"
+            lines.append(self.fault or told)
         now = int(time.time())
         if self._ended is None and not self.running:
             self._ended = now
@@ -139,7 +148,8 @@ class TrainingJob:
             text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return []
-        return [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+        return [line for line in lines if line and not _NOISE.search(line)]
 
     def measured(self) -> tuple[float, float] | None:
         """Dice of one click on held-out slices before and after; None if nothing was measured, or not yet."""

@@ -169,6 +169,7 @@ names = [sorted(p.name for p in (Path(options.root) / kind).iterdir()) for kind 
 print("trains on", names, "from", options.init, flush=True)
 if (Path(options.root).parents[2] / "broken").exists():
     sys.exit("stage3: this label map is broken")
+print("GPU available: False, used: False\\n┏━━━┓\\n│ 0 │\\n/lib/x.py:242: Precision ...", file=sys.stderr, flush=True)
 print(f"step 7 of {options.steps}, 1 min left", file=sys.stderr, flush=True)
 if (Path(options.root).parents[2] / "slow").exists():
     time.sleep(60)
@@ -209,13 +210,21 @@ def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         state = httpx.get(f"{url}/train/").json()
         assert state["status"] == "DONE", state
         assert "['a.nii.gz', 'b.nii.gz'], ['a.nii.gz', 'b.nii.gz']" in state["details"][0]["message"]
+        assert [line["message"].split(" ")[0] for line in state["details"]] == ["trains", "step", "images"]
         assert state["details"][-1]["message"] == "images opened from now on use the new model"
         assert httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]["best_metric"] == 0.6
         assert serve.workspace.segmenter is not before, "the better model is used"
         assert serve.monailabel.base.endswith("model")
+        assert f"fine-tuned {serve.monailabel.job.folder.name}" in httpx.get(f"{url}/info/").json()["name"]
         stats = httpx.get(f"{url}/info/").json()["train_stats"]["limnet"]
         assert (stats["epoch"], stats["total_epochs"]) == (7, serve.monailabel.job.steps)
-        kept = serve.workspace.segmenter
+        kept, base = serve.workspace.segmenter, serve.monailabel.base
+        (serve.monailabel.job.better_model / "model_index.json").write_text("{")
+        serve.monailabel.job.taken = False  # as if its model was to be read only now
+        told = httpx.get(f"{url}/train/").json()["details"][-1]["message"]
+        assert told.startswith("the new model could not be loaded")
+        assert (serve.workspace.segmenter, serve.monailabel.base) == (kept, base)
+        serve.monailabel.base = "limnet-tiny"
         (store / "broken").touch()
         httpx.post(f"{url}/train/", json={})
         serve.monailabel.job.process.wait(120)

@@ -14,7 +14,7 @@ const LIST = [
     ["Shift + move", "all planes follow the pointer"], ["C", "crosshair"], ["K", "ruler"], ["O  G  H", "outline, markers, crosshair on or off"],
   ]],
   ["Objects", [
-    ["E or M", "next object"], ["1 – 9", "choose an object"], ["Alt + click", "choose the object under the pointer"], ["R", "reset the object"], ["Delete", "delete the object"], ["Double click", "rename it, in the list"],
+    ["E or M", "next object"], ["1 – 9", "choose the object with that label"], ["Alt + click", "choose the object under the pointer"], ["R", "reset the object"], ["Delete", "delete the object"], ["Double click", "rename it, in the list"],
     ["V", "show or hide masks"], ["Shift + V", "show or hide this object"],
   ]],
   ["Steps", [["Ctrl + Z", "undo"], ["Ctrl + Shift + Z, Ctrl + Y", "redo"], ["Ctrl + S", "save"], ["?", "this list"]]],

@@ -45,7 +45,7 @@ export class Panel {
     const { viewer } = this;
     return el("li", { class: "active", "data-object": viewer.active },
       el("span", { class: "swatch", style: { background: viewer.colorOf(viewer.state.next) } }),
-      el("span", { class: "name" }, el("small", {}, String(viewer.state.objects.length + 1)), viewer.active),
+      el("span", { class: "name" }, el("small", {}, String(viewer.state.next)), viewer.active),
       el("span", { class: "ml" }, "new"),
     );
   }
@@ -61,7 +61,7 @@ export class Panel {
       "li",
       { class: `${active ? "active" : ""} ${hidden ? "hidden-object" : ""}`, "data-object": name, onclick: () => viewer.choose(name), ondblclick: () => this.rename(name) },
       el("input", { class: "swatch", type: "color", value: object.color, title: "Colour", "aria-label": `Colour of ${name}`, onclick: (event) => event.stopPropagation(), onchange: (event) => viewer.edit("color", name, { color: event.target.value }) }),
-      el("span", { class: "name", title: `${name}${object.finished ? " (locked)" : ""}` }, el("small", {}, String(i + 1)), name),
+      el("span", { class: "name", title: `${name}${object.finished ? " (locked)" : ""}` }, el("small", {}, String(object.label)), name),
       el("span", { class: "ml" },
         object.finished && el("span", { class: "flag", title: "Locked" }, icon("lock")),
         hidden && el("span", { class: "flag", title: "Hidden" }, icon("eye-off")),
@@ -122,12 +122,15 @@ export class Panel {
     $("#accept").disabled = !object || !object.rounds || object.finished;
     $("#alternatives").hidden = !object?.alternatives;
     if (object?.finished) text.replaceChildren("This object is locked. Unlock it to change it.");
-    else if (!object?.rounds) text.replaceChildren("Click on the structure, on a slice where it is large.");
+    else if (!object?.rounds) text.replaceChildren("Scroll to a slice where the structure is large, and click in its middle.");
     else if (!hint) text.replaceChildren(el("b", {}, "Every slice was looked at."), " Save when you are done.");
     else if (hint.good && !told) {
       text.className = "good";
       text.replaceChildren(el("b", {}, "No slice is rated doubtful."), " Look through them once more. If they are right, you can stop and save.");
-    } else text.replaceChildren(el("b", {}, `Slice ${hint.index}: `), hint.reason);
+    } else {
+      text.replaceChildren(el("b", {}, `Slice ${hint.index}: `), hint.reason);
+      if (told) text.append(el("span", { class: "todo" }, "Something missing? Click it. Too much? Shift-click it. All right? Accept the slice (A). Then N again."));
+    }
   }
 
   _history() {

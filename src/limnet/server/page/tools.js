@@ -411,6 +411,7 @@ export class Tools {
     }
     const voxels = new Set(draft.points);
     if (!voxels.size) return;
+    toast(`On this plane the brush is taken as a wide stroke. To draw a mask exactly, use ${viewer.main.title} slices.`);
     viewer.prompt({ type: "scribble", mask: runsOfVoxels(viewer.volume, voxels), positive: !draft.erase }, draft.tile);
   }
 

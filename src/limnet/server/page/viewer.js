@@ -256,9 +256,9 @@ export class Viewer {
   }
 
   chooseNumber(number) {
-    const object = this.state.objects[number - 1];
+    const object = this.byLabel(number);
     if (object) this.choose(object.name);
-    else toast(`There is no object ${number} yet. E makes the next one.`);
+    else toast(`There is no object with the label ${number}. E makes the next one.`);
   }
 
   nextObject() {
@@ -267,7 +267,7 @@ export class Viewer {
       return;
     }
     const names = new Set(this.state.objects.map((object) => object.name));
-    let number = this.state.objects.length + 1;
+    let number = this.state.next;
     while (names.has(`object ${number}`)) number++;
     this.choose(`object ${number}`);
   }
@@ -601,7 +601,7 @@ export class Viewer {
   _coach() {
     $(".coach")?.remove();
     if (!this.main || this.state.objects.some((object) => object.rounds) || this.state.done.length) return;
-    this.main.node.append(el("div", { class: "coach" }, "Click on the structure you want", el("small", {}, "Then shift-click, or right-click, where the mask is too large, and click where it is too small. ? lists all keys.")));
+    this.main.node.append(el("div", { class: "coach" }, "Scroll to a slice where the structure is large, and click in its middle", el("small", {}, "The mask appears here and spreads to the other slices. Then press N for the most doubtful one: click where something is missing, Shift-click (or right-click) where the mask is too large. ? lists all keys.")));
   }
 
   _bar() {

@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from limnet._version import __version__
-from limnet.errors import InputError
+from limnet.errors import InputError, LimnetError
 from limnet.prompts import Click, Scribble
 from limnet.server.open_case import OpenCase
 from limnet.server.protocols.annotation import finished
@@ -98,6 +98,7 @@ class MonaiLabel:
         self.clock = clock
         self.script = recipe()
         self.base = base
+        self._first = model
         self.job: TrainingJob | None = None
         self.sessions: dict[str, Volume] = {}
         self.images: dict[tuple[str, str], _Image] = {}
@@ -213,17 +214,22 @@ class MonaiLabel:
     async def _take_model(self) -> None:
         """Use a better model for images opened from now on."""
         job = self.job
-        found = None if job is None or job.running else job.better_model
-        if found is None or str(found) == self.base:
+        found = None if job is None or job.running or job.taken else job.better_model
+        if job is None or found is None:
             return
+        job.taken = True  # once: another request may come while it loads
 
         def load() -> None:
             from limnet.segmenter import InteractiveSegmenter
 
             self.workspace.use(InteractiveSegmenter.from_pretrained(found, device=self.workspace.segmenter.device))
 
-        self.base = str(found)
-        await run_in_threadpool(load)
+        try:
+            await run_in_threadpool(load)
+        except (LimnetError, OSError) as error:
+            job.fault = f"the new model could not be loaded ({error}): the model in use stays"
+            return
+        self.base, self.model = str(found), f"{self._first}, fine-tuned {job.folder.name}"
 
     async def _next(self, request: Request) -> Response:
         if request.path_params["strategy"] != STRATEGY:
