@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
 from limnet.errors import InputError
-from limnet.slices import area, dense_mask, dense_probability, is_empty, overlap, pack, unpack
+from limnet.slices import SliceStore, area, dense_mask, dense_probability, is_empty, overlap, pack, unpack
 
 probabilities = hnp.arrays(np.float32, (7, 9), elements={"min_value": 0, "max_value": 1})
 
@@ -53,3 +53,21 @@ def test_overlap() -> None:
     assert overlap(pack(a), pack(b), (4, 4)) == pytest.approx(0.5)
     assert overlap(None, None, (4, 4)) == 1.0
     assert overlap(pack(a), None, (4, 4)) == 0.0
+
+
+def test_a_store_of_slices_gives_what_packing_gives():
+    store = SliceStore()
+    slices = {
+        3: np.random.default_rng(0).random((900, 700), dtype=np.float32),
+        1: np.zeros((9, 7), np.float32),
+        2: np.zeros((9, 7), np.float32),
+    }
+    slices[2][4:6, 1:5] = [0.5, 0.5000001, 0.01, 1]
+    for index, probability in slices.items():
+        store[index] = probability
+    for index, probability in slices.items():
+        assert pack(store[index]) == pack(probability)
+    other = SliceStore()
+    other.take(store)
+    del store[3]
+    assert (list(store), list(other), len(other)) == ([1, 2], [3, 1, 2], 3)

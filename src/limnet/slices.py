@@ -7,7 +7,7 @@ Everything the library computes starts from the stored values, which makes undo,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,3 +140,42 @@ def overlap(first: SliceMask | None, second: SliceMask | None, shape: tuple[int,
 
 def _filled(slices: Slices) -> Iterable[tuple[int, SliceMask]]:
     return ((index, stored) for index, stored in enumerate(slices) if stored is not None)
+
+
+_FINE = np.float32(65535)  # 257 * 255: no pixel is rounded over the middle between two stored levels
+
+
+class SliceStore(MutableMapping[int, NDArray[np.float32]]):
+    """Probabilities of many slices (H, W) by their numbers, in a fraction of their memory.
+
+    Only the box with what `pack` keeps is held, in 65535ths: packing gives the same as of the slices themselves.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[tuple[int, ...], tuple[slice, ...], NDArray[np.uint16]]] = {}
+
+    def __setitem__(self, index: int, probability: NDArray[np.float32]) -> None:
+        seen = probability > np.float32((_FLOOR - 0.5) / 255)
+        lines = [np.flatnonzero(seen.any(axis)) for axis in (1, 0)]
+        box = tuple(slice(int(n[0]), int(n[-1]) + 1) if n.size else slice(0) for n in lines)
+        levels = np.ceil(probability[box] * _FINE - np.float32(0.5)).astype(np.uint16)
+        self._held[index] = probability.shape, box, levels
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        shape, box, levels = self._held[index]
+        result = np.zeros(shape, dtype=np.float32)
+        result[box] = levels / _FINE
+        return result
+
+    def take(self, other: SliceStore) -> None:
+        """Hold all slices of another store, too."""
+        self._held |= other._held
+
+    def __delitem__(self, index: int) -> None:
+        del self._held[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -21,6 +21,7 @@ from limnet.propagation.carrier import make_carrier, nearest_prompts
 from limnet.propagation.steps import Question, together
 from limnet.propagation.stride import Stride, interpolate
 from limnet.slice_view import SliceView
+from limnet.slices import SliceStore
 
 SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
 
@@ -69,7 +70,7 @@ class Propagator:
         progress: Progress | None = None,
         within: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
-    ) -> dict[int, Slice]:
+    ) -> Mapping[int, Slice]:
         """Carry the mask of the prompted slice `origin` to both sides.
 
         Args:
@@ -86,7 +87,8 @@ class Propagator:
                 their blend is in the result only.
 
         Returns:
-            Slice index to (H, W) float32 probabilities; prompted slices and slices behind an early stop are left out.
+            Slice index to (H, W) float32 probabilities, to 1/65535; prompted slices and
+            slices behind an early stop are left out.
 
         Raises:
             InputError: unknown scope or an origin that is not prompted.
@@ -159,9 +161,9 @@ class Propagator:
         count: _Count,
         within: tuple[int, int] | None,
         found: Callable[[int, Slice], None] | None = None,
-    ) -> Generator[Question, Tensor, dict[int, Slice]]:
+    ) -> Generator[Question, Tensor, SliceStore]:
         """Slices strictly between `start` and `end`, up to the early stop; passes over prompted slices."""
-        results: dict[int, Slice] = {}
+        results = SliceStore()
         free = any(index not in prompts for index in range(start + direction, end, direction))
         if not free or not (prompts[start] > 0.5).any():
             count.skip(abs(end - start) - 1)  # nothing to carry, or nowhere to carry it
@@ -288,19 +290,19 @@ class _Count:
             raise Cancelled("cancelled by the progress callback; nothing was changed")
 
 
-def _merge(sweeps: list[tuple[int, int, int]], results: list[dict[int, Slice]]) -> dict[int, Slice]:
+def _merge(sweeps: list[tuple[int, int, int]], results: list[SliceStore]) -> SliceStore:
     """Blend sweeps that met in one interval; a slice nearer to a prompt trusts that prompt's sweep more."""
-    merged: dict[int, Slice] = {}
+    merged = SliceStore()
     for number, ((start, end, _), result) in enumerate(zip(sweeps, results, strict=True)):
         partner = next((j for j, (a, b, _) in enumerate(sweeps) if j != number and a == end and b == start), None)
         if partner is None:
-            merged.update(result)
+            merged.take(result)
             continue
         if partner < number:
             continue
         back = results[partner]
         if not result or not back:  # one of the two prompts is empty: the other one's sweep is all there is
-            merged.update(result or back)
+            merged.take(result or back)
             continue
         for index in sorted(set(result) | set(back)):
             weight = abs(index - end) / abs(end - start)  # 1 at start, 0 at end
