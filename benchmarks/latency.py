@@ -185,6 +185,7 @@ def rounds(case: Any, name: str, truth: Any, count: int) -> Row:
         inside = tuple(p - c for p, c in zip(point, corner, strict=True))
         positive = all(0 <= p < n for p, n in zip(inside, voxels.shape, strict=True)) and bool(voxels[inside])
         first: list[float] = []
+        wrong = mask = None  # a person's program need not hold the last answer, either
 
         def on_update(extent: Any, *_: object, index: int = point[0], first: list[float] = first) -> None:
             if not first and extent[0][0] <= index < extent[0][1]:
@@ -198,7 +199,6 @@ def rounds(case: Any, name: str, truth: Any, count: int) -> Row:
         dices.append(2 * np.count_nonzero(mask[box] & voxels) / (np.count_nonzero(mask) + np.count_nonzero(voxels)))
         mask[box] ^= voxels
         wrong, origin = mask, (0, 0, 0)
-        del mask
     return {"object": name, "slices": len(voxels), "first": answered, "round": whole, "dice": dices}
 
 
