@@ -203,7 +203,7 @@ def _stored(proxy: Any, place: tuple[int, ...], file: Path) -> NDArray[Any]:
             raw = fileslice(stream, where, proxy.shape, proxy.dtype, proxy.offset, proxy.order)
         else:
             raw = np.empty(proxy.shape, proxy.dtype, proxy.order)
-            left = memoryview(raw.reshape(-1, order=proxy.order).view(np.uint8))
+            left = memoryview(raw.reshape(-1, order=proxy.order).view(np.uint8).data)
             stream.seek(proxy.offset)
             while left:  # in pieces: gzip makes a copy of what it is asked for at once
                 if not (count := stream.readinto(left[:_PIECE])):
