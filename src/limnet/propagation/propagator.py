@@ -87,8 +87,8 @@ class Propagator:
                 their blend is in the result only.
 
         Returns:
-            Slice index to (H, W) float32 probabilities, to 1/65535; prompted slices and
-            slices behind an early stop are left out.
+            Slice index to (H, W) float32 probabilities, to 1/65535; prompted slices and slices behind an early stop are
+            left out.
 
         Raises:
             InputError: unknown scope or an origin that is not prompted.
