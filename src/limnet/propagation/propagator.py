@@ -24,6 +24,7 @@ from limnet.slice_view import SliceView
 from limnet.slices import SliceStore
 
 SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
+DOUBT = 0.15  # masks that are surer than needed by less than this are carried slice by slice
 
 Slice = NDArray[np.float32]
 Progress = Callable[[int, int], object]
@@ -192,8 +193,11 @@ class Propagator:
             result = yield from onward.step(target, range(target + steps * direction, stop, steps * direction))
             beyond = within is not None and not within[0] <= target <= within[1]
             least = max(self.least_sure, SURE_BEYOND) if beyond else self.least_sure
-            ends = (target - last) * direction > 0 and (_sureness(result) < least or _area(result) > most)
-            if not stride.accepts(mask, result, steps, ends):
+            is_open = (target - last) * direction > 0
+            sureness = _sureness(result)
+            ends = is_open and (sureness < least or _area(result) > most)
+            doubtful = is_open and sureness < least + DOUBT  # the slices between may be those that end the sweep
+            if not stride.accepts(mask, result, steps, ends or doubtful):
                 continue
             if ends:
                 break
