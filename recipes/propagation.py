@@ -6,7 +6,7 @@ On clips drawn ahead (recipes/make_shards.py), or on data sets as their owners s
     python recipes/propagation.py --preset paper --mix paper-propagation --root kits19=PATH --init xmem/propagation
 
 `--init` takes a propagation network, or, for the small one, an interaction network, from whose halves it starts
-(`limnet.propagation.warm_start`); with its image half frozen, the two share their cached features. Stop it at any time:
+(`limnet.tasks.warm_start`); with its image half frozen, the two share their cached features. Stop it at any time:
 `--resume` goes on from OUT/last.ckpt. OUT/propagation/ holds the averaged network as a model folder part.
 docs/training.md explains.
 """
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_recipe(parser, "propagation", argv)
     from limnet.errors import LimnetError
     from limnet.hub.folder import load_component
-    from limnet.propagation.warm_start import warm_start
+    from limnet.tasks.warm_start import warm_start
     from limnet.training.data import make_data
     from limnet.training.fit import fit, prepare
     from limnet.training.start import choose_network, find_part, make_module

@@ -121,7 +121,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     from limnet import InteractiveSegmenter
     from limnet.hub.model import check_target
     from limnet.hub.registry import name_of
-    from limnet.interaction.module import InteractionModule
+    from limnet.tasks.interaction import InteractionModule
     from limnet.training.callbacks import ExportAverage
     from limnet.training.log_images import LogImages
     from limnet.training.resume import checkpoint_to_resume
@@ -171,7 +171,7 @@ def fine_tune(args: argparse.Namespace) -> None:
 
 def from_nothing(args: argparse.Namespace) -> None:
     """Train a network on synthetic slices."""
-    from limnet.interaction.module import InteractionModule
+    from limnet.tasks.interaction import InteractionModule
 
     prepare(args)
     trainer = make_trainer(args, enable_checkpointing=False, limit_val_batches=0)

@@ -23,8 +23,8 @@ from limnet.cli import app, main
 from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
 from limnet.datasets.registry import DATASETS, data_module_class
 from limnet.errors import InputError
-from limnet.interaction.module import InteractionModule
-from limnet.propagation.module import PropagationModule
+from limnet.tasks.interaction import InteractionModule
+from limnet.tasks.propagation import PropagationModule
 from tests.helpers import fake_benchmarks_2d, fake_davis585, fake_endovis18
 from tests.helpers.bench import Disc
 from tests.helpers.every_set import CLIP_SETS, EVERY_SET, TRAINED_SETS

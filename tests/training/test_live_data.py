@@ -11,9 +11,9 @@ pytest.importorskip("lightning")
 
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
+from limnet.tasks.base import warmup_cosine
 from limnet.training.callbacks import EndAfter
 from limnet.training.live_data import LiveDataModule
-from limnet.training.schedule import warmup_cosine
 from tests.helpers.recipes import recipe
 from tests.training.test_recipes import write_volumes
 
@@ -52,7 +52,7 @@ def test_a_training_ends_when_its_time_is_over(root: Path, tmp_path: Path) -> No
 
 def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("limnet.training.schedule.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("limnet.tasks.base.time.monotonic", lambda: now[0])
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = warmup_cosine(optimizer, 1, 1000, minutes=2)
     rates = []

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +12,20 @@ pytest.importorskip("lightning")
 from limnet.errors import InputError
 from limnet.hub.folder import save_component
 from limnet.hub.registry import TABLE, resolve
+from limnet.tasks.interaction import RITM
+from limnet.tasks.xmem import XMemClips
 from limnet.training.data import make_data
-from limnet.training.presets import MODULES, PRESETS, SMOKE, preset
+from limnet.training.presets import PRESETS, SMOKE, TASKS, preset
 from limnet.training.recipe_options import add_data_arguments, add_recipe_arguments, parse_recipe
-from limnet.training.start import choose_network, find_part, make_module, role_of
+from limnet.training.start import choose_network, find_part, make_module, role_of, task_of
 from tests.helpers.every_set import EVERY_SET
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 
-def module_class(network: str) -> Any:
-    place, _, attribute = MODULES[network].partition(":")
-    return getattr(import_module(place), attribute)
-
-
-def defaults(network: str) -> dict[str, Any]:
-    return {k: p.default for k, p in inspect.signature(module_class(network)).parameters.items()}
+def taken(network: str) -> set[str]:
+    """Arguments of the module that trains a network."""
+    module, arguments = task_of(network)
+    return module.options(arguments.get("schedule"))
 
 
 def options(*words: str, role: str = "interaction") -> argparse.Namespace:
@@ -40,10 +37,10 @@ def options(*words: str, role: str = "interaction") -> argparse.Namespace:
 
 def test_every_network_of_the_table_can_be_trained() -> None:
     names = {name for known in TABLE.values() for name in known}
-    assert set(MODULES) == set(SMOKE) == names
+    assert set(TASKS) == set(SMOKE) == names
     for role, known in TABLE.items():
         for name in known:
-            assert {"network", "network_config", "learning_rate", "max_steps", "seed"} <= set(defaults(name))
+            assert {"network", "network_config", "learning_rate", "max_steps", "seed"} <= taken(name)
             assert set(SMOKE[name]) <= set(inspect.signature(resolve(role, name)).parameters)
 
 
@@ -51,17 +48,19 @@ def test_presets_fit_their_modules() -> None:
     for role, presets in PRESETS.items():
         for settings in presets.values():
             assert settings.network in TABLE[role]
-            assert set(settings.options) <= set(defaults(settings.network))
+            assert set(settings.options) <= taken(settings.network)
 
 
 def test_settings_of_the_papers() -> None:
     """RITM: 230 epochs of 30,000 samples, batch 32, drops at 200 and 220; XMem stage 3: 110k, batch 8, drop at 80k."""
     ritm, xmem = preset("interaction", "paper"), preset("propagation", "paper")
-    assert ritm.steps == 230 * 30_000 // 32 == defaults("HRNetOCR")["max_steps"]
-    assert defaults("HRNetOCR")["drops"] == (200 * 30_000 // 32, 220 * 30_000 // 32)
+    assert ritm.steps == 230 * 30_000 // 32 == RITM["max_steps"]
+    assert [round(share * ritm.steps) for share in RITM["drops"]] == [200 * 30_000 // 32, 220 * 30_000 // 32]
     assert (ritm.batch_size, ritm.learning_rate) == (32, 5e-4)
     assert (xmem.steps, xmem.batch_size, xmem.learning_rate, xmem.size) == (110_000, 8, 1e-5, 384)
-    assert (defaults("XMem")["frames"], defaults("XMem")["references"], defaults("XMem")["objects"]) == (8, 3, 3)
+    clips = XMemClips()
+    assert (clips.frames, clips.references, clips.objects) == (8, 3, 3)
+    assert [round(share * xmem.steps) for share in (*clips.drops, *clips.bootstrap)] == [80_000, 20_000, 70_000]
     assert preset("quality", "paper").network == "ResNetQuality"
     with pytest.raises(InputError, match="there are tiny-cpu, paper"):
         preset("quality", "big")
@@ -136,7 +135,7 @@ def test_a_network_to_start_from_decides_over_the_preset(tmp_path: Path) -> None
     assert make_module(drawn, "interaction", {}, None).network.window_size == 48
     with pytest.raises(InputError, match="holds a TinyInteraction, --network is HRNetOCR"):
         choose_network(options("--network", "HRNetOCR"), "interaction", tmp_path / "interaction")
-    with pytest.raises(InputError, match=r"^--minutes: the training of HRNetOCR"):
+    with pytest.raises(InputError, match="falls after fixed steps, whatever the clock says; leave --minutes out"):
         make_module(options("--preset", "paper"), "interaction", {"max_minutes": 3.0}, None)
     with pytest.raises(InputError, match="--no-such: the training of TinyInteraction"):
         make_module(args, "interaction", {"no_such": 1}, None)

@@ -18,7 +18,7 @@ import torch
 from limnet.datasets.shards import ShardDataset
 from limnet.errors import FileFormatError, InputError
 from limnet.hub.folder import load_component
-from limnet.propagation.module import PropagationModule
+from limnet.tasks.propagation import PropagationModule
 from limnet.training.callbacks import ExportAverage
 from limnet.training.resume import checkpoint_to_resume
 from tests.helpers.recipes import recipe
@@ -232,13 +232,17 @@ def test_mistakes_of_a_release(words: list[str], message: str, tmp_path: Path, m
         ("stage2", ["--mix", "paper-stage2", "--root", "ishape=."], "ishape is no part of the mix"),
         ("stage2", ["--mix", "paper-stage2", "--root", "kits19"], "give the data set and its folder"),
         ("stage2", ["--shards", "x", "--init", "limnet-tiny", "--network", "HRNetOCR"], "TinyInteraction"),
-        ("stage1", ["--smoke", "--preset", "paper", "--freeze-encoder"], "--freeze-encoder: the training of HRNetOCR"),
+        ("stage1", ["--smoke", "--preset", "paper", "--freeze-encoder"], "freeze_encoder: HRNetOCR has no image half"),
         ("propagation", ["--shards", "x", "--init", "limnet-tiny", "--network", "XMem"], "TinyPropagation"),
-        ("stage1", ["--smoke", "--defects", ".5"], "--defects: the training of TinyInteraction has no such option"),
+        (
+            "propagation",
+            ["--smoke", "--network", "XMem", "--optimizer", "muon"],
+            "--optimizer: the training of XMem",
+        ),
         ("stage3", ["--mix=paper-stage3"], "needs a folder"),
         ("stage1", ["--smoke", "--clicks", "1"], "clicks is 1; "),
         ("stage1", ["--smoke", "--loss-weights", "1", "1", "nan"], "loss_weights are [1.0, 1.0, nan]"),
-        ("stage1", ["--smoke", "--preset", "paper", "--minutes", "3"], "--minutes: the training of HRNetOCR"),
+        ("stage1", ["--smoke", "--preset", "paper", "--minutes", "3"], "leave --minutes out"),
         ("quality", ["train"], "--defects and --held"),
     ],
 )

@@ -17,11 +17,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from limnet.datasets.defects import DefectDataModule
 from limnet.hub.registry import TABLE
-from limnet.interaction.module import InteractionModule
-from limnet.interaction.ritm_module import RITMModule
-from limnet.propagation.module import PropagationModule
-from limnet.propagation.xmem_module import XMemModule
-from limnet.quality.module import QualityModule
+from limnet.tasks.interaction import RITM, InteractionModule
+from limnet.tasks.propagation import PropagationModule
+from limnet.tasks.quality import QualityModule
 from limnet.training.data import ShardDataModule
 from tests.helpers.small_xmem import PLACE
 from tests.helpers.tiny_networks import ENCODER, MEMORY
@@ -49,12 +47,19 @@ class Journal(Callback):
 
 def modules() -> dict[str, tuple[type[LightningModule], dict[str, Any]]]:
     common = {"max_steps": 6, "seed": 3, "learning_rate": 1e-3}
-    small = {"width": 4, "ocr_width": 8, "small": True}
+    small, drops = {"width": 4, "ocr_width": 8, "small": True}, (1 / 3, 2 / 3)
+    xmem = {"network": "SmallXMem", "schedule": "xmem"}
     return {
         "interaction": (InteractionModule, {"network_config": ENCODER, "warmup_steps": 2, "clicks": 3, **common}),
-        "ritm": (RITMModule, {"network_config": small, "drops": (2, 4), "validation_clicks": 6, **common}),
+        "ritm": (
+            InteractionModule,
+            {**RITM, "network_config": small, "drops": drops, "validation_clicks": 6, **common},
+        ),
         "propagation": (PropagationModule, {"network_config": {**ENCODER, **MEMORY}, "warmup_steps": 2, **common}),
-        "xmem": (XMemModule, {"network": "SmallXMem", "frames": 3, "drops": (2, 4), "bootstrap": (1, 4), **common}),
+        "xmem": (
+            PropagationModule,
+            {**xmem, "frames": 3, "drops": drops, "bootstrap": (1 / 6, 4 / 6), **common},
+        ),
         "quality": (QualityModule, {"network_config": {"widths": (16, 16, 16)}, **common}),
     }
 

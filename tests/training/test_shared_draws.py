@@ -10,11 +10,9 @@ import torch
 
 pytest.importorskip("lightning")
 
-from limnet.interaction import module as interaction
-from limnet.propagation import module as propagation
-from limnet.quality.module import QualityModule
-from limnet.training import averaged_module
-from limnet.training.augment import augment_clips
+from limnet.tasks import base, interaction, propagation
+from limnet.tasks.augment import augment_clips
+from limnet.tasks.quality import QualityModule
 from tests.helpers.tiny_networks import small_interaction, small_propagation, small_quality
 
 BATCH, PROCESSES = 6, 2
@@ -44,7 +42,7 @@ def test_augmentation_is_shared_out() -> None:
 
 
 def at(monkeypatch: pytest.MonkeyPatch, rank: int, processes: int) -> None:
-    for place in (averaged_module, interaction, propagation):
+    for place in (base, interaction, propagation):
         monkeypatch.setattr(place, "process_place", lambda: (rank, processes))
 
 

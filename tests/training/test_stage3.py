@@ -76,7 +76,7 @@ def test_a_finished_training_is_found_again(stage3, start, tmp_path):
 
 
 def test_batch_norm_learns_after_the_first_measurement(stage3, start, tmp_path, monkeypatch):
-    from limnet.interaction.module import InteractionModule
+    from limnet.tasks.interaction import InteractionModule
 
     seen = []
     step = InteractionModule.training_step

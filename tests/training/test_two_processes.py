@@ -29,11 +29,11 @@ time.monotonic = lambda: now[0]
 from limnet.datasets.loading import ClipLoader
 from limnet.datasets.synthetic import SyntheticDataModule
 from limnet.errors import InputError
-from limnet.quality.module import QualityModule
+from limnet.tasks.quality import QualityModule
 from limnet.training.callbacks import EndAfter
 from limnet.training.launch import leave_group_at_exit
-from limnet.training.log_mean import log_mean
-from limnet.training.schedule import warmup_cosine
+from limnet.tasks.base import log_mean
+from limnet.tasks.base import warmup_cosine
 
 told = {"rates": []}
 leave_group_at_exit()

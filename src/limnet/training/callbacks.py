@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from limnet.errors import InputError
-from limnet.training.schedule import seconds_since
+from limnet.tasks.base import seconds_since
 
 _LINE_EVERY = 30.0  # seconds between two lines in a log: two hours make 240
 

@@ -21,15 +21,15 @@ def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None
     )
     parser.add_argument("--carried", type=float, default=0.2, help="share of the samples they are (default: .2)")
     parser.add_argument(
-        "--started", type=float, help="share of samples with a mask or box to begin with (default: .65)"
+        "--started",
+        "--defects",
+        type=float,
+        help="share of samples with a mask or box to begin with (default: .65; HRNetOCR: defective masks, .25)",
     )
     parser.add_argument(
         "--own", type=float, help="share of samples that begin with the network's own mask (default: .2)"
     )
     parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
-    parser.add_argument(
-        "--defects", type=float, help="share of samples of HRNetOCR that start from a defective mask (default: .25)"
-    )
     parser.add_argument(
         "--erase",
         type=float,
@@ -71,7 +71,6 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
             "started": args.started,
             "own": args.own,
             "corruption": args.corruption,
-            "defects": args.defects,
             "erase": args.erase,
             "literal_pixels": args.literal_pixels,
             "carried": args.carried if args.carrier else None,

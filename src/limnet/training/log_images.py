@@ -9,14 +9,15 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from limnet.training.pictures import Pictures, draw_grid
+from limnet.tasks.base import Pictures
+from limnet.training.pictures import draw_grid
 from limnet.volume_io.atomic import atomic_write
 
 
 class LogImages(Callback):
     """Draw the first validation batch: slices with the contours of mask and truth and the robot's clicks.
 
-    The module's `validation_step` returns {"pictures": `limnet.training.pictures.Pictures`}. The picture goes to
+    The module's `validation_step` returns {"pictures": `limnet.tasks.base.Pictures`}. The picture goes to
     FOLDER/step_NNNNNN.png, and to every logger of the Trainer that takes images (Weights & Biases does).
 
     Args:

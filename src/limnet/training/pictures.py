@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+from limnet.tasks.base import Pictures
 
 TRUTH, MASK, BOTH = (70, 220, 90), (255, 80, 60), (255, 230, 60)
 POSITIVE, NEGATIVE = (80, 170, 255), (255, 90, 230)
 GAP = 2
-
-
-class Pictures(NamedTuple):
-    """What a `validation_step` returns under "pictures", so that `LogImages` can draw it.
-
-    Attributes:
-        image: (N, H, W) in [0, 1].
-        truth: bool (N, H, W).
-        mask: bool (N, H, W).
-        clicks: for each picture (row, column, positive); () for no clicks at all.
-    """
-
-    image: Tensor
-    truth: Tensor
-    mask: Tensor
-    clicks: Sequence[Sequence[tuple[int, int, bool]]] = ()
 
 
 def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -63,15 +63,16 @@ PRESETS: dict[str, dict[str, Preset]] = {
 }
 """role -> name -> settings."""
 
-MODULES: dict[str, str] = {
-    "TinyInteraction": "limnet.interaction.module:InteractionModule",
-    "HRNetOCR": "limnet.interaction.ritm_module:RITMModule",
-    "TinyPropagation": "limnet.propagation.module:PropagationModule",
-    "XMem": "limnet.propagation.xmem_module:XMemModule",
-    "TinyQuality": "limnet.quality.module:QualityModule",
-    "ResNetQuality": "limnet.quality.module:QualityModule",
+TASKS: dict[str, tuple[str, str]] = {
+    "TinyInteraction": ("limnet.tasks.interaction:InteractionModule", ""),
+    "HRNetOCR": ("limnet.tasks.interaction:InteractionModule", "RITM"),
+    "TinyPropagation": ("limnet.tasks.propagation:PropagationModule", ""),
+    "XMem": ("limnet.tasks.propagation:PropagationModule", "XMEM"),
+    "TinyQuality": ("limnet.tasks.quality:QualityModule", ""),
+    "ResNetQuality": ("limnet.tasks.quality:QualityModule", ""),
 }
-"""Name of a network -> the LightningModule that trains it."""
+"""Name of a network -> the LightningModule that trains it, and the name of the arguments beside it ("": none)."""
+
 
 SMOKE: dict[str, dict[str, Any]] = {
     "TinyInteraction": {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding": 8},

@@ -137,7 +137,7 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
 
 
 def add_loss_weights(parser: argparse.ArgumentParser) -> None:
-    """Add --loss-weights, of `limnet.training.objective.mask_loss`."""
+    """Add --loss-weights, of `limnet.tasks.losses.mask_loss`."""
     parser.add_argument(
         "--loss-weights",
         type=float,

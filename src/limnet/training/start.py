@@ -14,7 +14,7 @@ from torch import nn
 from limnet.errors import InputError
 from limnet.hub.folder import CONFIG, load_component, read_config
 from limnet.hub.registry import TABLE, resolve
-from limnet.training.presets import MODULES, preset
+from limnet.training.presets import TASKS, preset
 
 OPTIONS = {"max_minutes": "minutes"}
 """Argument of a module -> option of the recipes, where the two differ."""
@@ -76,13 +76,12 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
     Raises:
         InputError: an option that this module does not have.
     """
-    place, _, attribute = MODULES[args.network].partition(":")
-    module_class = getattr(import_module(place), attribute)
+    module_class, own = task_of(args.network)
     chosen = preset(role, args.preset)
-    own = dict(chosen.options) if chosen.network == args.network else {}
+    if chosen.network == args.network:
+        own.update(chosen.options)
     own.update({key: value for key, value in options.items() if value is not None})
-    foreign = sorted(set(own) - set(inspect.signature(module_class).parameters))
-    if foreign:
+    if foreign := sorted(set(own) - module_class.options(own.get("schedule"))):
         words = ", ".join(f"--{OPTIONS.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
     config = args.network_config
@@ -90,17 +89,18 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
 
     if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
         config = {**(config or {}), "window_size": drawn_size(args)}  # in use it sees windows as large as here
-    module = module_class(
-        network_config=config,
-        network=args.network,
-        learning_rate=args.learning_rate,
-        max_steps=args.steps,
-        seed=args.seed,
-        **own,
-    )
+    given = {"network": args.network, "learning_rate": args.learning_rate, "max_steps": args.steps, "seed": args.seed}
+    module = module_class(network_config=config, **{**own, **given})
     if start is not None:
         load_into(module, start)
     return module
+
+
+def task_of(network: str) -> tuple[Any, dict[str, Any]]:
+    """The LightningModule that trains a network, and the arguments with which it does."""
+    (place, _, attribute), arguments = TASKS[network][0].partition(":"), TASKS[network][1]
+    found = import_module(place)
+    return getattr(found, attribute), dict(getattr(found, arguments)) if arguments else {}
 
 
 def load_into(module: Any, network: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -13,12 +12,10 @@ from limnet.datasets.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.quality.crops import split_references
-from limnet.training.averaged_module import AveragedModule
-from limnet.training.log_mean import log_mean
-from limnet.training.pictures import Pictures
+from limnet.tasks.base import Pictures, Task
 
 
-class QualityModule(AveragedModule):
+class QualityModule(Task):
     """Which mask is better, weighted by how much better, and, for networks with a `score`, how good each one is.
 
     A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)) and, for
@@ -33,7 +30,7 @@ class QualityModule(AveragedModule):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
         network: name of a quality network in `limnet.hub.registry.TABLE`, such as "ResNetQuality".
-        max_minutes: see `AveragedModule`.
+        max_minutes: see `Task`.
     """
 
     network: Any
@@ -53,8 +50,7 @@ class QualityModule(AveragedModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.network = resolve("quality", network)(**(network_config or {}))
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.hold(resolve("quality", network)(**(network_config or {})))
         self._chosen = torch.zeros(2, dtype=torch.int64)  # pairs that are no tie: chosen well, all
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
@@ -124,11 +120,11 @@ class QualityModule(AveragedModule):
         gain = dice[:, 0] - dice[:, 1]
         clear = gain.abs() > self.hparams["tie"]
         self._chosen += torch.stack([((keep == (gain > 0)) & clear).sum(), clear.sum()]).cpu()
-        log_mean(self, "val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), len(image), prog_bar=True)
-        log_mean(self, "val/oracle_gain", gain.clamp_min(0).mean(), len(image))
+        self.log_mean("val/gain", torch.where(keep, gain, torch.zeros_like(gain)).mean(), len(image), prog_bar=True)
+        self.log_mean("val/oracle_gain", gain.clamp_min(0).mean(), len(image))
         if hasattr(self.average, "score"):
             error = (torch.sigmoid(self.average.score(image, current, *references).float()) - dice[:, 1]).abs().mean()
-            log_mean(self, "val/quality_error", error, len(image))
+            self.log_mean("val/quality_error", error, len(image))
         better, chosen = (torch.where(c[:, None, None], previous[:, 0], current[:, 0]) > 0.5 for c in (gain > 0, keep))
         return {"pictures": Pictures(image[:, 0], better, chosen)}
 
@@ -142,4 +138,4 @@ class QualityModule(AveragedModule):
         if process_place()[1] > 1:
             torch.distributed.all_reduce(chosen)
         if chosen[1] > 0:
-            log_mean(self, "val/accuracy", chosen[0] / chosen[1], 1, prog_bar=True)
+            self.log_mean("val/accuracy", chosen[0] / chosen[1], 1, prog_bar=True)

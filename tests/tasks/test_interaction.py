@@ -11,8 +11,8 @@ pytest.importorskip("lightning")
 
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
-from limnet.interaction.module import InteractionModule
 from limnet.simulation.click_batch import draw_clicks
+from limnet.tasks.interaction import InteractionModule
 from limnet.training.callbacks import ExportAverage
 from tests.helpers.tiny_networks import ENCODER, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
@@ -51,7 +51,7 @@ def test_fewer_clicks_than_any_batch_draws() -> None:
 
 
 def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pytest.MonkeyPatch) -> None:
-    import limnet.interaction.module as place
+    import limnet.tasks.interaction as place
 
     seen: list[torch.Tensor] = []
 
@@ -59,7 +59,7 @@ def test_a_recorded_start_mask_is_what_the_first_click_corrects(monkeypatch: pyt
         seen.append(predicted.clone())
         return draw_clicks(target, predicted, *rest, first=first)
 
-    monkeypatch.setattr(place, "augment_clips", lambda image, mask, generator, share: (image.float() / 255, mask > 0))
+    monkeypatch.setattr(place, "augment_clips", lambda image, mask, *_: (image.float() / 255, mask > 0))
     monkeypatch.setattr(place, "draw_clicks", watched)
     image, mask = batch(2)
     start = mask.roll(5, -1)
@@ -199,3 +199,11 @@ def test_carried_masks_as_start() -> None:
     assert bool((prompts[:, 0] > 0.5).flatten(1).any(1).all())
     assert not prompts[:, 1:].any()
     assert module.training_step(batch(3, 2), 0).isfinite()
+
+
+def test_the_old_place_of_the_module_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match=r"limnet\.tasks\.interaction\.InteractionModule now"):
+        from limnet.interaction.module import InteractionModule as old  # type: ignore[attr-defined]
+    assert old is InteractionModule
+    with pytest.raises(ImportError):
+        from limnet.interaction.module import Nothing  # type: ignore[attr-defined]  # noqa: F401

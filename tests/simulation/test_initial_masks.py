@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from limnet.interaction.start_masks import damage, loose_boxes, poor_masks, shifted, start_prompts, wrong_objects
+from limnet.simulation.initial_masks import damage, loose_boxes, poor_masks, shifted, start_prompts, wrong_objects
 from tests.helpers.tiny_networks import disk
 
 

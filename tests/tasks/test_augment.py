@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from limnet.training.augment import augment_clips
+from limnet.tasks.augment import augment_clips
 from tests.helpers.tiny_networks import disk
 
 

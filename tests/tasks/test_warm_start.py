@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as functional
 
 from limnet.errors import InputError
-from limnet.propagation.warm_start import warm_start
+from limnet.tasks.warm_start import warm_start
 from tests.helpers.tiny_networks import disk, small_interaction, small_propagation
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.propagation.clip_objects import draw_frames, draw_references, largest_skip, split_objects
+from limnet.tasks.xmem import draw_frames, draw_references, largest_skip, split_objects
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""What a training sample's first click meets: nothing, a damaged or poor mask, a loose box, a mask of something else.
+"""Initial masks, which a training sample's first click meets: none, a damaged or poor one, a loose box, a wrong object.
 
 All functions treat a whole batch at once on the tensors' own device; what is random comes from a generator of the CPU.
 """
@@ -6,6 +6,7 @@ All functions treat a whole batch at once on the tensors' own device; what is ra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -13,11 +14,17 @@ from torch import Tensor
 
 from limnet.simulation.corruption_batch import corrupt_batch
 
-DAMAGED, BOXED, GROWN, POOR = 0.25, 0.35, 0.50, 0.65  # a uniform draw below the first one damages, and so on
+KINDS = (0.25, 0.10, 0.15, 0.15)  # damaged, boxed, grown together with another object, poor
+POOR = 0.65  # their sum: the share of samples that start from anything
 
 
 def start_prompts(
-    target: Tensor, generator: torch.Generator, corruption: float = 0.5, share: float = POOR, literal: bool = False
+    target: Tensor,
+    generator: torch.Generator,
+    corruption: float = 0.5,
+    share: float = POOR,
+    literal: bool = False,
+    kinds: Sequence[float] = KINDS,
 ) -> Tensor:
     """Prompt maps before the first click: empty, a damaged or poor mask, a loose box, or a mask with another object.
 
@@ -26,28 +33,29 @@ def start_prompts(
         generator: source of randomness.
         corruption: share of the paper's six kinds among the damaged masks (drawn on the CPU one by one); the rest is
             `damage`.
-        share: of samples that start from anything, in the proportions of 25 damaged masks to 10 boxes, 15 masks with
-            another object and 15 poor masks.
+        share: of samples that start from anything.
         literal: see `limnet.simulation.corruption.draw_corruption`.
+        kinds: odds of damaged masks, boxes, masks with another object, and poor masks.
 
     Returns:
         float (B, 4, H, W): previous, positive, negative, bounds.
     """
     batch, _, height, width = target.shape
-    draw = torch.rand(batch, generator=generator) * (POOR / max(share, 1e-9))
+    damaging, boxing, growing, last = (sum(kinds[: i + 1]) for i in range(4))
+    draw = torch.rand(batch, generator=generator) * (last / max(share, 1e-9))
     damaged = damage(target, generator)
-    paper = torch.nonzero(draw < DAMAGED * corruption)[:, 0].to(target.device)
+    paper = torch.nonzero(draw < damaging * corruption)[:, 0].to(target.device)
     if len(paper):
         damaged[paper] = corrupt_batch(target[paper], generator, literal=literal)
     here = draw.view(-1, 1, 1, 1).to(target.device)
     foreign = target.roll(-1, 0)
     slack, away = torch.rand((batch, 4), generator=generator), torch.rand((batch, 2), generator=generator) - 0.5
-    previous = torch.where(here < DAMAGED, damaged, torch.zeros_like(damaged))
+    previous = torch.where(here < damaging, damaged, torch.zeros_like(damaged))
     grown = target | shifted(foreign, away * 0.6 * height)  # a negative click must cut off that part only
-    previous = torch.where((here >= BOXED) & (here < GROWN), grown.float(), previous)
+    previous = torch.where((here >= boxing) & (here < growing), grown.float(), previous)
     poor = poor_masks(target, foreign, generator)
-    previous = torch.where((here >= GROWN) & (here < POOR), poor, previous)
-    boxes = loose_boxes(target, slack) & (here >= DAMAGED) & (here < BOXED)
+    previous = torch.where((here >= growing) & (here < last), poor, previous)
+    boxes = loose_boxes(target, slack) & (here >= damaging) & (here < boxing)
     clicks = previous.new_zeros((batch, 2, height, width))
     return torch.cat([previous, clicks, boxes.float()], 1)
 
@@ -104,9 +112,13 @@ def poor_masks(target: Tensor, foreign: Tensor, generator: torch.Generator) -> T
 
 
 def wrong_objects(target: Tensor, prompts: Tensor, generator: torch.Generator, chance: float) -> Tensor:
-    """Targets (B, 1, H, W) of which some are emptied, their masks moved to the start mask in `prompts`, in place."""
+    """Targets (B, 1, H, W) of which some are emptied, their masks moved to the start mask in `prompts`, in place.
+
+    Positive clicks that were drawn for them go.
+    """
     chosen = (torch.rand(len(target), generator=generator) < chance).to(target.device)
     start_at(prompts, target.float(), chosen)
+    prompts[chosen, 1] = 0.0
     return target & ~chosen.view(-1, 1, 1, 1)
 
 

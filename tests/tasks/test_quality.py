@@ -11,7 +11,7 @@ pytest.importorskip("lightning")
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.quality.module import QualityModule
+from limnet.tasks.quality import QualityModule
 from tests.helpers.tiny_networks import disk, scramble
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limnet.interaction.robot_clicks import clicks_to_reach, robot_clicks
 from limnet.simulation.clicks import RobotUser
+from limnet.simulation.robot_clicks import clicks_to_reach, robot_clicks
 from tests.helpers.tiny_networks import disk, small_interaction
 
 

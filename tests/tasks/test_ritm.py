@@ -12,18 +12,17 @@ pytest.importorskip("lightning")
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.interaction.module import InteractionModule
-from limnet.interaction.ritm_module import RITMModule
+from limnet.tasks.interaction import RITM, InteractionModule
 from tests.helpers.tiny_networks import ENCODER, disk
 from tests.helpers.training import fit, same, snapshot, write_shard
 
 SMALL = {"width": 4, "ocr_width": 8, "small": True, "dropout": 0.0}
 
 
-def make(**options: Any) -> RITMModule:
+def make(**options: Any) -> InteractionModule:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"network_config": SMALL, "max_steps": 10, "seed": 3}
-    return RITMModule(**{**settings, **options})
+    settings: dict[str, Any] = {**RITM, "network_config": SMALL, "max_steps": 10, "seed": 3}
+    return InteractionModule(**{**settings, **options})
 
 
 def batch(count: int = 3, size: int = 48) -> tuple[Tensor, Tensor]:
@@ -31,17 +30,17 @@ def batch(count: int = 3, size: int = 48) -> tuple[Tensor, Tensor]:
     return (60 + 120 * mask).to(torch.uint8), mask.to(torch.uint8)
 
 
-@pytest.mark.parametrize("iterations", [0, 3])
-def test_a_training_step(iterations: int) -> None:
-    loss = make(iterations=iterations).training_step(batch(), 0)
+@pytest.mark.parametrize("clicks", [1, 4])
+def test_a_training_step(clicks: int) -> None:
+    loss = make(clicks=clicks).training_step(batch(), 0)
     assert bool(loss.isfinite())
     assert loss.requires_grad
-    assert torch.equal(loss, make(iterations=iterations).training_step(batch(), 0))
-    assert not torch.equal(loss, make(iterations=iterations).training_step(batch(), 1))
+    assert torch.equal(loss, make(clicks=clicks).training_step(batch(), 0))
+    assert not torch.equal(loss, make(clicks=clicks).training_step(batch(), 1))
 
 
 def test_rounds_without_gradient_leave_statistics_alone() -> None:
-    module = make(iterations=3)
+    module = make(clicks=4, least_clicks=4)
     counts = {int(v) for k, v in module.network.named_buffers() if k.endswith("num_batches_tracked")}
     module.training_step(batch(), 0)
     after = {int(v) for k, v in module.network.named_buffers() if k.endswith("num_batches_tracked")}
@@ -56,16 +55,16 @@ def test_gradients_reach_every_weight_through_both_outputs() -> None:
 
 def test_some_samples_start_from_defective_masks() -> None:
     target = (disk(48, 48, (22, 26), 11) > 0).expand(100, -1, -1, -1)
-    prompts = make(defects=0.4).first_prompts(target, torch.Generator().manual_seed(0))
+    prompts = make(started=0.4).first_prompts(target, torch.Generator().manual_seed(0))
     started = prompts[:, 0].flatten(1).any(1)
     assert 0.25 < float(started.float().mean()) < 0.55
     assert bool((prompts[started, 0] != target[started, 0]).flatten(1).any(1).all())
     assert bool(prompts[:, 1].flatten(1).any(1).all())
-    assert not make(defects=0.0).first_prompts(target, torch.Generator())[:, 0].any()
+    assert not make(started=0.0).first_prompts(target, torch.Generator())[:, 0].any()
 
 
 def test_backbone_learns_slower_and_rates_fall() -> None:
-    module = make(learning_rate=1.0, drops=(1, 3))
+    module = make(learning_rate=1.0, drops=(0.1, 0.3))
     config: Any = module.configure_optimizers()
     head, rest = config["optimizer"].param_groups
     ids = {id(p) for p in rest["params"]}
@@ -84,9 +83,9 @@ def test_backbone_learns_slower_and_rates_fall() -> None:
 def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
     data = write_shard(tmp_path, 7)
     (tmp_path / "whole").mkdir()
-    whole = make(drops=(3,))
+    whole = make(drops=(0.3,))
     curve = fit(whole, data, tmp_path / "whole", 4, batch=2)
-    resumed = make(drops=(3,))
+    resumed = make(drops=(0.3,))
     rest = fit(resumed, data, tmp_path / "rest", 4, tmp_path / "whole" / "step=2.ckpt", batch=2)
     assert rest.losses == {s: v for s, v in curve.losses.items() if s > 2}
     assert same(snapshot(resumed.network), snapshot(whole.network))

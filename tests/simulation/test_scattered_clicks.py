@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from limnet.interaction.scattered_clicks import scatter_clicks
+from limnet.simulation.click_batch import scatter_clicks
 from tests.helpers.tiny_networks import disk
 
 

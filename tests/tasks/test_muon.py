@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from limnet.errors import InputError
-from limnet.interaction.module import InteractionModule
-from limnet.training.muon import MuonAdam, orthogonalized
+from limnet.tasks.interaction import InteractionModule
+from limnet.tasks.muon import MuonAdam, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (16, 16)])
@@ -63,5 +63,5 @@ def test_kernels_count_as_matrices_and_heads_do_not() -> None:
 
 def test_unknown_optimizer_is_named() -> None:
     small = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding": 8}
-    with pytest.raises(InputError, match="'sgd'; allowed are 'adamw' and 'muon'"):
+    with pytest.raises(InputError, match="'sgd'; allowed are 'adamw', 'adam' and 'muon'"):
         InteractionModule(network_config=small, optimizer="sgd").configure_optimizers()

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("lightning")
 
 from limnet.errors import InputError
-from limnet.propagation.module import PropagationModule, drift
+from limnet.tasks.propagation import PropagationModule, drift
 from tests.helpers.tiny_networks import ENCODER, MEMORY, disk, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
 
@@ -63,10 +63,10 @@ def test_carry_predicts_every_later_slice() -> None:
     module = make()
     image, mask = (x.float() for x in batch())
     with torch.no_grad():
-        outputs = module.carry(module.network, image / 255, mask[:, :1])
-        again = module.carry(module.network, image / 255, mask[:, :1])
-        helped = module.carry(module.network, image / 255, mask[:, :1], second=mask[:, -1:])
-        forced = module.carry(
+        outputs = module.clips.carry(module.network, image / 255, mask[:, :1])
+        again = module.clips.carry(module.network, image / 255, mask[:, :1])
+        helped = module.clips.carry(module.network, image / 255, mask[:, :1], second=mask[:, -1:])
+        forced = module.clips.carry(
             module.network, image / 255, mask[:, :1], mask.bool(), 1.0, generator=torch.Generator().manual_seed(0)
         )
     assert len(outputs) == 3
@@ -84,8 +84,8 @@ def test_slices_look_back_and_never_ahead() -> None:
     changed = image.clone()
     changed[:, 3] = 0
     with torch.no_grad():
-        outputs = module.carry(module.network, image / 255, mask[:, :1])
-        others = module.carry(module.network, changed / 255, mask[:, :1])
+        outputs = module.clips.carry(module.network, image / 255, mask[:, :1])
+        others = module.clips.carry(module.network, changed / 255, mask[:, :1])
     torch.testing.assert_close(outputs[1], others[1])
     assert not torch.equal(outputs[2], others[2])
 
@@ -150,16 +150,29 @@ def test_prompts_answered_by_a_click_network() -> None:
     module = make(prompted=1.0)
     image, mask = batch(4)
     image, target = image[:, :1].float() / 255, mask[:, :1] > 0
-    plain = module._prompts(image, target, torch.Generator().manual_seed(1))
+
+    def prompts() -> torch.Tensor:
+        return module.clips.prompts(image, target, torch.Generator().manual_seed(1), module.prompter)
+
+    plain = prompts()
     keys = set(module.state_dict())
     prompter = TinyInteraction(**ENCODER)
     with torch.no_grad():
         prompter.decoder.head.bias.fill_(5.0)  # says yes everywhere
     module.prompt_by(prompter)
     assert set(module.state_dict()) == keys
-    answered = module._prompts(image, target, torch.Generator().manual_seed(1))
+    answered = prompts()
     assert bool((answered == 1).all())
     assert not bool((plain == 1).all())
     with torch.no_grad():
         prompter.decoder.head.bias.fill_(-9.0)  # an empty answer is no prompt
-    assert torch.equal(module._prompts(image, target, torch.Generator().manual_seed(1)), plain)
+    assert torch.equal(prompts(), plain)
+
+
+def test_schedules_have_their_own_options_and_networks() -> None:
+    with pytest.raises(InputError, match="frames: no such option; schedule limnet has"):
+        make(frames=4)
+    with pytest.raises(InputError, match="allowed are limnet, xmem"):
+        make(schedule="none")
+    with pytest.raises(InputError, match="schedule xmem trains XMem, and the network is a TinyPropagation"):
+        PropagationModule({**ENCODER, **MEMORY}, schedule="xmem")

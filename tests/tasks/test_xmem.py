@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.hub.registry import TABLE
-from limnet.propagation.xmem_module import XMemModule
+from limnet.tasks.propagation import XMEM, PropagationModule
 from tests.helpers.small_xmem import PLACE
 from tests.helpers.tiny_networks import disk
 from tests.helpers.training import fit, same, snapshot, write_shard
@@ -24,10 +24,10 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLE["propagation"], "SmallXMem", PLACE)
 
 
-def make(**options: Any) -> XMemModule:
+def make(**options: Any) -> PropagationModule:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"network": "SmallXMem", "frames": 4, "max_steps": 10, "seed": 3}
-    return XMemModule(**{**settings, **options})
+    settings: dict[str, Any] = {"network": "SmallXMem", "schedule": "xmem", "frames": 4, "max_steps": 10, "seed": 3}
+    return PropagationModule(**{**settings, **options})
 
 
 def batch(count: int = 2, length: int = 6, size: int = 64) -> tuple[Tensor, Tensor]:
@@ -61,7 +61,8 @@ def test_gradients_reach_every_weight_and_statistics_stay() -> None:
 def test_gradients_run_through_the_predictions_of_earlier_slices() -> None:
     module = make(references=3)
     image, labels = batch(1)
-    outputs, present = module.carry(
+    outputs, present = module.clips.carry(
+        module.network,
         image[:, :4].float() / 255,
         torch.stack([labels[:, 0] == 1, labels[:, 0] == 2], 1),
         torch.Generator().manual_seed(0),
@@ -88,7 +89,9 @@ def test_first_step_equals_the_stream() -> None:
     stream.step(image[0, :1].float() / 255, prompt.float())
     expected = stream.step(image[0, 1:2].float() / 255)
     with torch.no_grad():
-        outputs, _ = module.carry(image[:, :3].float() / 255, prompt[None], torch.Generator().manual_seed(0))
+        outputs, _ = module.clips.carry(
+            module.network, image[:, :3].float() / 255, prompt[None], torch.Generator().manual_seed(0)
+        )
         # the stream reads the 30 best elements, training reads all 16
     torch.testing.assert_close(outputs[0][1][0], expected, atol=1e-5, rtol=1e-4)
 
@@ -99,11 +102,13 @@ def test_objects_that_are_not_there_stay_empty() -> None:
     image, labels = batch(2)
     prompt = torch.stack([labels[:, 0] == 1, labels[:, 0] == 2], 1)
     prompt[1, 1] = False
-    outputs, present = module.carry(image.float() / 255, prompt, torch.Generator().manual_seed(0))
+    outputs, present = module.clips.carry(module.network, image.float() / 255, prompt, torch.Generator().manual_seed(0))
     assert present.tolist() == [[True, True], [True, False]]
     assert all(bool((p[1, 2] < 1e-5).all()) for _, p in outputs)
     assert bool((outputs[0][1][0, 2] > 1e-3).any())
-    alone, _ = module.carry(image[1:].float() / 255, prompt[1:, :1], torch.Generator().manual_seed(0))
+    alone, _ = module.clips.carry(
+        module.network, image[1:].float() / 255, prompt[1:, :1], torch.Generator().manual_seed(0)
+    )
     torch.testing.assert_close(alone[0][1][0, 1], outputs[0][1][1, 1], atol=1e-5, rtol=1e-4)
 
 
@@ -121,7 +126,7 @@ def test_clips_without_objects_and_short_clips_pass() -> None:
 def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
     data = write_shard(tmp_path, 7, 5)
     (tmp_path / "whole").mkdir()
-    options: dict[str, Any] = {"drops": (3,), "learning_rate": 1e-3, "bootstrap": (1, 4), "average_decay": 0.9}
+    options: dict[str, Any] = {"drops": (0.3,), "learning_rate": 1e-3, "bootstrap": (0.1, 0.4), "average_decay": 0.9}
     whole = make(**options)
     curve = fit(whole, data, tmp_path / "whole", 4, batch=2)
     resumed = make(**options)
@@ -133,7 +138,7 @@ def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("known")
 def test_learning_rate_falls_at_its_steps() -> None:
-    module = make(drops=(2, 4), learning_rate=1.0)
+    module = make(drops=(0.2, 0.4), learning_rate=1.0)
     config: Any = module.configure_optimizers()
     rates = []
     for _ in range(6):
@@ -153,7 +158,7 @@ def test_validation_logs_like_the_small_network(monkeypatch: pytest.MonkeyPatch)
     labels[1] = 0
     pictures = module.validation_step((image, labels), 0)["pictures"]
     assert pictures.mask.shape == pictures.truth.shape == (4, 64, 64)
-    assert torch.equal(pictures.mask[0], labels[0, 0] > 0), "the prompt itself"
+    assert torch.equal(pictures.mask[0], labels[0, 0] == 1), "the prompt itself, of the first object"
     assert sorted(logged) == ["val/dice_carried", "val/dice_copied", "val/dice_copied_each_step", "val/dice_per_slice"]
     assert logged["val/dice_copied"] < logged["val/dice_copied_each_step"] < 1
 
@@ -173,7 +178,7 @@ def test_bad_settings() -> None:
 def test_one_step_of_xmem_itself_lowers_its_loss() -> None:
     """The paper's network, all 62 million weights, on a clip of 64 x 64 pixels."""
     torch.manual_seed(0)
-    module = XMemModule(frames=3, objects=2, learning_rate=1e-4)
+    module = PropagationModule(**XMEM, frames=3, objects=2, learning_rate=1e-4)
     del module.average
     config: Any = module.configure_optimizers()
     losses = []

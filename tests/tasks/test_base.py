@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from limnet.training.average import follow
-from limnet.training.schedule import warmup_cosine
+from limnet.tasks.base import follow, warmup_cosine
 
 
 def network() -> nn.Module:

@@ -1,0 +1,1 @@
+"""LightningModules that train the three networks, and their losses."""
