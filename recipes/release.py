@@ -72,7 +72,7 @@ def read_json(path: Path, option: str, keys: Sequence[str]) -> dict[str, Any]:
 
 def measurements(args: argparse.Namespace) -> list:
     """Rows of the card, each with the command that made it."""
-    from limnet.hub.results import Measurement
+    from limnet.hub.card import Measurement
 
     rows = []
     if args.open:
@@ -129,11 +129,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def release(args: argparse.Namespace) -> None:
     """Write weights if there are new ones, then results and card."""
-    from limnet.hub.card import make_card, write_card
+    from limnet.hub.card import Results, make_card, write_card, write_results
     from limnet.hub.folder import load_component
     from limnet.hub.golden import write_golden
     from limnet.hub.model import save_model
-    from limnet.hub.results import Results, write_results
     from limnet.hub.verify import verify_model
     from limnet.settings import parse_settings
     from limnet.training.start import find_part

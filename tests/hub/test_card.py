@@ -7,10 +7,17 @@ import pytest
 from huggingface_hub import ModelCard
 
 from limnet.errors import ModelFormatError
-from limnet.hub.card import make_card, write_card
-from limnet.hub.describe import describe_model, license_of
+from limnet.hub.card import (
+    Measurement,
+    Results,
+    describe_model,
+    license_of,
+    make_card,
+    read_results,
+    write_card,
+    write_results,
+)
 from limnet.hub.model import save_model
-from limnet.hub.results import Measurement, Results, read_results, write_results
 from tests.helpers import standins
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from limnet.errors import MissingFileError, ModelFormatError
-from limnet.hub.checkpoint import misfits, read_pth, some
+from limnet.hub.convert import read_pth
+from limnet.hub.folder import misfits, some
 
 
 class _Evil:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limnet.blocks.resnet import ResNetTrunk
 from limnet.errors import ModelFormatError
-from limnet.hub.convert_imagenet_resnet import convert_imagenet_resnet, quality_from_state
+from limnet.hub.convert import convert_imagenet_resnet, quality_from_state
 from limnet.hub.folder import load_component
 from limnet.interaction.hrnet import IMAGENET_MEAN, IMAGENET_STD
 from limnet.quality.resnet import ResNetQuality

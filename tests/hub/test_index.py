@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError
-from limnet.hub.index import read_index, write_index
+from limnet.hub.model import read_index, write_index
 
 NAMES = {"interaction": "interaction", "propagation": "propagation", "quality": "quality"}
 

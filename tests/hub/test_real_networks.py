@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from limnet.hub import registry
-from limnet.hub.arguments import fit_arguments
-from limnet.hub.describe import describe_model
+from limnet.hub.card import describe_model
+from limnet.hub.folder import fit_arguments
 from limnet.hub.golden import compare_golden, read_golden, write_golden
 from limnet.hub.locate import list_zoo, locate
 from limnet.hub.model import load_model, save_model

@@ -19,7 +19,7 @@ Half = Annotated[
 @convert_app.command()
 def ritm(source: Source, out: Target, half: Half = False) -> None:
     """RITM (HRNet + OCR) to an interaction network."""
-    from limnet.hub.convert_ritm import convert_ritm
+    from limnet.hub.convert import convert_ritm
 
     convert_ritm(source, out, half=half)
     _report(out)
@@ -28,7 +28,7 @@ def ritm(source: Source, out: Target, half: Half = False) -> None:
 @convert_app.command()
 def xmem(source: Source, out: Target, half: Half = False) -> None:
     """XMem to a propagation network."""
-    from limnet.hub.convert_xmem import convert_xmem
+    from limnet.hub.convert import convert_xmem
 
     convert_xmem(source, out, half=half)
     _report(out)
@@ -37,14 +37,14 @@ def xmem(source: Source, out: Target, half: Half = False) -> None:
 @convert_app.command(name="imagenet-resnet")
 def imagenet_resnet(source: Source, out: Target, half: Half = False) -> None:
     """ResNet-18, 34 or 50 of torchvision to the start of a quality network (`quality.py train --init`)."""
-    from limnet.hub.convert_imagenet_resnet import convert_imagenet_resnet
+    from limnet.hub.convert import convert_imagenet_resnet
 
     convert_imagenet_resnet(source, out, half=half)
     _report(out)
 
 
 def _report(out: Path) -> None:
-    from limnet.hub.describe import describe_component
+    from limnet.hub.card import describe_component
 
     found = describe_component(out)
     typer.echo(f"{found['class']}, {found['parameters'] / 1e6:.1f} million parameters: wrote {out}")

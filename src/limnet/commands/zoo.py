@@ -21,7 +21,7 @@ def list_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from limnet.hub.describe import describe_model
+    from limnet.hub.card import describe_model
     from limnet.hub.locate import list_zoo, locate
 
     names = list_zoo()
@@ -44,7 +44,7 @@ def show(model: Model) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from limnet.hub.describe import describe_model
+    from limnet.hub.card import describe_model
     from limnet.hub.locate import locate
     from limnet.hub.model import read_card
 

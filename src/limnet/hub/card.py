@@ -1,17 +1,180 @@
-"""The model card: README.md of a model, made from what the folder holds."""
+"""What is in a model folder, in plain values; its `results.json`; and its card, made from both.
+
+`results.json` holds the training data, the limits, and measured numbers, each with the command behind it.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from limnet.hub.describe import describe_model
-from limnet.hub.model import CARD
-from limnet.hub.results import read_results
+from limnet.errors import MissingFileError, ModelFormatError
+from limnet.hub.folder import (
+    FORMAT_VERSION,
+    WEIGHTS,
+    check_version,
+    read_config,
+    read_object,
+    read_shapes,
+    write_object,
+)
+from limnet.hub.model import CARD, GOLDEN, read_card, read_index
 from limnet.volume_io.atomic import atomic_write
 
+RESULTS = "results.json"
 LICENSE = "apache-2.0"
+_NO_PARAMETER = re.compile(r"(running_mean|running_var|num_batches_tracked)$")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number.
+
+    Attributes:
+        measure: What was measured, such as "Dice after 6 rounds".
+        value: The number, or text such as "0.81 ± 0.05".
+        command: The command line that made it.
+        unit: Such as "s"; empty for ratios.
+        dataset: On which data; empty where it does not matter.
+    """
+
+    measure: str
+    value: float | int | str
+    command: str
+    unit: str = ""
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Content of a results.json.
+
+    Attributes:
+        rows: The measurements.
+        data: What the model was trained on, one sentence or name each.
+        limits: What it cannot do, one sentence each.
+        machine: Where the numbers were measured.
+    """
+
+    rows: tuple[Measurement, ...] = ()
+    data: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    machine: str = ""
+
+
+def read_results(folder: Path) -> Results:
+    """Read results.json of a model folder; an empty `Results` when there is none.
+
+    Raises:
+        ModelFormatError: If it is damaged, or a number comes without its command.
+    """
+    path = folder / RESULTS
+    try:
+        found = read_object(path, "")
+    except MissingFileError:
+        return Results()
+    check_version(found, path)
+    rows = found.get("results", [])
+    if not isinstance(rows, list):
+        raise ModelFormatError(f'{path}: "results" is a {type(rows).__name__}; a list of rows is expected')
+    return Results(
+        tuple(_row(row, path) for row in rows),
+        _texts(found, "data", path),
+        _texts(found, "limits", path),
+        str(found.get("machine", "")),
+    )
+
+
+def write_results(folder: str | Path, results: Results) -> None:
+    """Write results.json of a model folder atomically."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "machine": results.machine,
+        "data": list(results.data),
+        "limits": list(results.limits),
+        "results": [vars(row) for row in results.rows],
+    }
+    write_object(Path(folder) / RESULTS, content)
+
+
+def _row(row: Any, path: Path) -> Measurement:
+    fields = Measurement.__dataclass_fields__
+    if not isinstance(row, dict) or set(row) - set(fields):
+        raise ModelFormatError(f"{path}: {str(row)[:80]} is no result; a result has the entries {', '.join(fields)}")
+    for name in fields:
+        value = row.get(name, "")
+        number = name == "value" and isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number and not isinstance(value, str):
+            raise ModelFormatError(f"{path}: {name} of a result is {str(value)[:80]!r}; text is expected")
+        if name in ("measure", "value", "command") and value == "":
+            raise ModelFormatError(f"{path}: a result lacks {name!r}: {str(row)[:80]}. Every number names its command")
+    return Measurement(**row)
+
+
+def _texts(found: dict[str, Any], name: str, path: Path) -> tuple[str, ...]:
+    texts = found.get(name, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ModelFormatError(f"{path}: {name!r} is {str(texts)[:80]!r}; a list of sentences is expected")
+    return tuple(texts)
+
+
+def describe_model(folder: str | Path) -> dict[str, Any]:
+    """Describe a model folder in plain values (for `limnet zoo list` and the card).
+
+    Args:
+        folder: A model folder, such as `locate(name)` gives.
+
+    Returns:
+        name, folder, limnet_version, settings, bytes (of the whole folder), parameters (of all networks), license (of
+        the card, or None), card and golden (whether there is one), results (rows, see `Measurement`), and
+        components: role -> None or a dict of class, config, parameters, bytes and dtypes.
+
+    Raises:
+        MissingFileError: If the index, a configuration or weights are missing.
+        ModelFormatError: If one of them is damaged or newer.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    components = {role: describe_component(path) if path else None for role, path in index.components.items()}
+    card = read_card(folder)
+    return {
+        "name": folder.resolve().name,
+        "folder": str(folder),
+        "limnet_version": index.limnet_version,
+        "settings": index.settings,
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "parameters": sum(found["parameters"] for found in components.values() if found),
+        "license": license_of(card),
+        "card": (folder / CARD).is_file(),
+        "golden": (folder / GOLDEN).is_file(),
+        "results": [vars(row) for row in read_results(folder).rows],
+        "components": components,
+    }
+
+
+def describe_component(folder: Path) -> dict[str, Any]:
+    """Describe one network folder; parameters are all stored numbers but running statistics."""
+    config = read_config(folder)
+    shapes = read_shapes(folder)
+    return {
+        "class": config["class"],
+        "config": config["config"],
+        "parameters": sum(math.prod(shape) for key, (_, shape) in shapes.items() if not _NO_PARAMETER.search(key)),
+        "bytes": (folder / WEIGHTS).stat().st_size,
+        "dtypes": sorted({dtype for dtype, _ in shapes.values()}),
+    }
+
+
+def license_of(card: str | None) -> str | None:
+    """The `license:` entry of the YAML head of a card, or None."""
+    head = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", card or "", re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.-]+)", head.group(1), re.MULTILINE) if head else None
+    return found.group(1) if found else None
 
 
 def make_card(
@@ -70,11 +233,11 @@ def make_card(
 
 def write_card(folder: str | Path, text: str) -> Path:
     """Write README.md of a model folder atomically and return its path."""
-    return atomic_write(Path(folder) / CARD, lambda path: _write(path, text))
 
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    return atomic_write(Path(folder) / CARD, write)
 
 
 def _head(title: str, folder: Path, license_id: str) -> str:

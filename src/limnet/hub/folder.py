@@ -2,15 +2,20 @@
 
 The configuration holds the constructor arguments, the weights are a safetensors file: plain numbers, no code. Loading
 is strict: every key, every shape, every value finite, or a message that says what is wrong. A pickle is recognised by
-its first bytes and never opened.
+its first bytes and never opened. Small JSON files are read with every doubt checked and written atomically; arguments
+are fitted to the annotations of the constructor before anything is built.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
+import inspect
 import json
 import math
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +25,18 @@ from torch.overrides import TorchFunctionMode
 
 from limnet._version import __version__
 from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
-from limnet.hub.arguments import fit_arguments
-from limnet.hub.jsonfile import FORMAT_VERSION, check_version, read_object, write_object
 from limnet.hub.registry import check_role, name_of, resolve
 from limnet.volume_io.atomic import atomic_write
 
+FORMAT_VERSION = 1
+"""Version of the folder layout this library writes; it reads this one and older ones."""
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _RANDOM = ("normal_", "uniform_", "random_", "bernoulli_", "exponential_")
 _USUAL = 4096  # no option that is not the size of a tensor is larger: pixels of a window, steps
 _PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl")
 _AGAIN = "the folder is incomplete or no limnet model; download or save the model again"
+_LIMIT = 1 << 20  # bytes; a config or an index is a few hundred
 
 
 def save_component(module: nn.Module, folder: str | Path, half: bool = False) -> None:
@@ -251,34 +257,39 @@ def _at(path: Path, offset: int) -> bytes:
         return file.read(5)
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    wanted = module.state_dict()
-    problems = []
-    missing = sorted(set(wanted) - set(tensors))
-    unknown = sorted(set(tensors) - set(wanted))
-    if missing:
-        problems.append(f"{len(missing)} tensors missing ({_few(missing)})")
-    if unknown:
-        problems.append(f"{len(unknown)} tensors too many ({_few(unknown)})")
-    for key in sorted(set(wanted) & set(tensors)):
-        have, want = tensors[key], wanted[key]
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being loaded into a network, in words; empty when they fit.
+
+    Args:
+        expected: state dict of the network, also one without values (device "meta").
+        found: state dict of a file.
+    """
+    problems = [f"{key} is missing" for key in expected if key not in found]
+    problems += [f"{key} is unknown" for key in found if key not in expected]
+    for key in (k for k in expected if k in found):
+        want, have = expected[key], found[key]
         if have.shape != want.shape:
-            problems.append(f"{key} has shape {tuple(have.shape)}, expected {tuple(want.shape)}")
+            problems.append(f"{key} has shape {tuple(have.shape)} instead of {tuple(want.shape)}")
         elif have.is_floating_point() != want.is_floating_point():
-            problems.append(f"{key} is {have.dtype}, expected {want.dtype}")
-        elif not bool(torch.isfinite(have).all()):
+            problems.append(f"{key} has dtype {have.dtype} instead of {want.dtype}")
+        elif have.is_floating_point() and not bool(torch.isfinite(have).all()):
             problems.append(f"{key} holds NaN or infinite values")
-    if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return problems
+
+
+def some(items: Any) -> str:
+    """The first few of some names or problems, and how many more there are."""
+    names = [str(item) for item in items]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    if problems := misfits(module.state_dict(), tensors):
         raise ModelFormatError(
-            f"{path} does not fit {type(module).__name__} as {CONFIG} describes it: {'; '.join(problems[:3])}{more}. "
-            "Weights and configuration must come from the same save"
+            f"{path} does not fit {type(module).__name__} as {CONFIG} describes it: {some(problems)}. Weights and "
+            "configuration must come from the same save"
         )
     module.load_state_dict(tensors, strict=True)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _stored(key: str, value: Tensor, half: bool) -> Tensor:
@@ -293,3 +304,161 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
     if half and value.ndim >= 2 and float(value.abs().max() if value.numel() else 0.0) < torch.finfo(torch.float16).max:
         value = value.half()
     return value.contiguous().clone()
+
+
+def read_object(path: Path, hint: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        hint: What to do when it is missing; ends the message.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        ModelFormatError: If it is too large, not UTF-8, not JSON or not an object.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LIMIT:
+            raise ModelFormatError(f"{path} is {size} bytes; at most {_LIMIT} are expected. Not a limnet file")
+        text = path.read_bytes().decode("utf-8")
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{path} is missing; {hint}") from error
+    except IsADirectoryError as error:
+        raise ModelFormatError(f"{path} is a folder; a JSON file is expected") from error
+    except ModelFormatError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is not readable as JSON ({error}); get the model again") from error
+    if not isinstance(found, dict):
+        raise ModelFormatError(f"{path} holds a JSON {type(found).__name__}; an object {{...}} is expected")
+    return found
+
+
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, indented, with a line end."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    atomic_write(path, write)
+
+
+def check_version(found: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file of an unknown or newer format version.
+
+    Raises:
+        ModelFormatError: If `format_version` is missing, no positive integer, or newer than `FORMAT_VERSION`.
+    """
+    version = found.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelFormatError(
+            f"{path} has format_version {version!r}; a whole number from 1 to {FORMAT_VERSION} is expected. "
+            "Not written by limnet, or damaged"
+        )
+    if version > FORMAT_VERSION:
+        raise ModelFormatError(
+            f"{path} has format version {version}, written by limnet {found.get('limnet_version', 'unknown')}; "
+            f"limnet {__version__} reads up to version {FORMAT_VERSION}. Upgrade: pip install --upgrade limnet"
+        )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not allowed")
+
+
+def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
+    """Check and convert the JSON arguments of a constructor.
+
+    JSON lists become tuples where the annotation says tuple. Numbers must be numbers (true is not 1), and whole where
+    an int is wanted.
+
+    Args:
+        cls: The class to be built.
+        config: The value found in the file; should be a dict.
+        where: Name of the file, for messages.
+
+    Returns:
+        Keyword arguments for `cls`.
+
+    Raises:
+        ModelFormatError: If `config` is no dict, or has unknown or missing keys, or a value of the wrong type.
+    """
+    if not isinstance(config, dict):
+        raise ModelFormatError(f'{where}: "config" is a {type(config).__name__}; an object of arguments is expected')
+    parameters = {
+        name: parameter
+        for name, parameter in list(inspect.signature(cls).parameters.items())
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    unknown = sorted(set(config) - set(parameters))
+    if unknown:
+        raise ModelFormatError(
+            f"{where}: {cls.__name__} has no argument {', '.join(map(repr, unknown))}; allowed: "
+            f"{', '.join(parameters) or 'none'}. The model may need a newer limnet: pip install --upgrade limnet"
+        )
+    missing = [name for name, p in parameters.items() if p.default is p.empty and name not in config]
+    if missing:
+        raise ModelFormatError(f"{where}: {cls.__name__} needs the argument {', '.join(map(repr, missing))}")
+    try:
+        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError:  # annotations that exist for type checkers only: nothing to hold the values to
+        hints = {}
+    return {
+        name: _fit(value, hints.get(name, Any), f"{where}: {cls.__name__} {name}") for name, value in config.items()
+    }
+
+
+def _fit(value: Any, hint: Any, what: str) -> Any:
+    origin = typing.get_origin(hint)
+    parts = typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for part in parts:
+            try:
+                return _fit(value, part, what)
+            except ModelFormatError:
+                continue
+        raise _wrong(value, hint, what)
+    if origin is typing.Literal:
+        if any(value == part and type(value) is type(part) for part in parts):
+            return value
+        raise _wrong(value, hint, what)
+    kind = origin or hint
+    if kind is None or kind is type(None):
+        fits = value is None
+    elif kind is bool:
+        fits = isinstance(value, bool)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif kind is float:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    elif kind is str:
+        fits = isinstance(value, str)
+    elif kind in (tuple, list, collections.abc.Sequence):
+        return _fit_sequence(value, kind, parts, hint, what)
+    elif kind in (dict, collections.abc.Mapping):
+        fits = isinstance(value, dict)
+    else:
+        return value
+    if not fits:
+        raise _wrong(value, hint, what)
+    return value
+
+
+def _fit_sequence(value: Any, kind: Any, parts: tuple[Any, ...], hint: Any, what: str) -> Any:
+    if not isinstance(value, list):
+        raise _wrong(value, hint, what)
+    if kind is tuple and parts and parts[-1] is not Ellipsis:
+        if len(parts) != len(value):
+            raise _wrong(value, hint, what)
+        return tuple(_fit(item, part, what) for item, part in zip(value, parts, strict=True))
+    part = parts[0] if parts else Any
+    items = [_fit(item, part, what) for item in value]
+    return items if kind is list else tuple(items)
+
+
+def _wrong(value: Any, hint: Any, what: str) -> ModelFormatError:
+    name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    return ModelFormatError(f"{what} is {str(value)[:80]!r} ({type(value).__name__}); expected {name}")

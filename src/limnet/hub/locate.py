@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError
-from limnet.hub.index import INDEX
+from limnet.hub.model import INDEX
 
 FILES = [INDEX, "README.md", "results.json", "golden.npz", "*/config.json", "*/model.safetensors"]
 """Patterns of the files that make a model; nothing else of a repository is downloaded or uploaded."""

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limnet.errors import LimnetError, MissingFileError
-from limnet.hub.describe import license_of
+from limnet.hub.card import RESULTS, license_of, read_results
 from limnet.hub.folder import CONFIG, WEIGHTS
 from limnet.hub.golden import compare_golden, read_golden
-from limnet.hub.index import INDEX, read_index
 from limnet.hub.locate import zoo_folder
-from limnet.hub.model import CARD, GOLDEN, load_model, read_card
+from limnet.hub.model import CARD, GOLDEN, INDEX, load_model, read_card, read_index
 from limnet.hub.registry import ROLES
-from limnet.hub.results import RESULTS, read_results
 
 MAX_BYTES = 20_000_000
 """Largest file of a bundled model: it lies in git and travels with every installation."""

@@ -1,7 +1,7 @@
 """XMem as a stateless network: image encoding, value encoding and segmentation.
 
 Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-Shiffrin Memory Model", ECCV 2022.
-Numerically equal to the public implementation and loads its weights (see `limnet.hub.convert_xmem`). Memory and
+Numerically equal to the public implementation and loads its weights (see `limnet.hub.convert`). Memory and
 sensory state are kept by the caller (`limnet.propagation.memory.MemoryBank`, `limnet.propagation.stream.Stream`).
 """
 
