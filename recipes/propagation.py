@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.training.recipe_options import add_data_arguments, add_loss_weights, add_recipe_arguments, parse_recipe
+from limnet.training.options import add_data_arguments, add_loss_weights, add_recipe_arguments, parse_recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 def find_start(init: str | None) -> tuple[Path | None, nn.Module | None]:
     """What --init names: a propagation network's folder, or an interaction network."""
     from limnet.hub.folder import CONFIG, load_component
-    from limnet.training.start import find_part, role_of
+    from limnet.training.train import find_part, role_of
 
     if init is None:
         return None, None
@@ -65,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from limnet.hub.folder import load_component
     from limnet.tasks.warm_start import warm_start
     from limnet.training.data import make_data
-    from limnet.training.fit import fit, prepare
-    from limnet.training.start import choose_network, find_part, make_module
+    from limnet.training.train import choose_network, find_part, fit, make_module, prepare
 
     try:
         prepare(args)

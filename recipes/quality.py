@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limnet.training.option_types import seed, whole
-from limnet.training.recipe_options import add_recipe_arguments, settle, use_preset
+from limnet.training.options import add_recipe_arguments, seed, settle, use_preset, whole
 
 STARTS = 4  # wrong slices of every round that `--starts` keeps, besides the clicked one
 
@@ -250,8 +249,7 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Train and write the averaged network."""
     from limnet.datasets.defects import DefectDataModule
     from limnet.errors import InputError, LimnetError
-    from limnet.training.fit import fit, prepare
-    from limnet.training.start import choose_network, find_part, make_module
+    from limnet.training.train import choose_network, find_part, fit, make_module, prepare
 
     def data(processes: int) -> DefectDataModule:
         if args.batch_size % processes:

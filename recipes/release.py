@@ -135,7 +135,7 @@ def release(args: argparse.Namespace) -> None:
     from limnet.hub.model import save_model
     from limnet.hub.verify import verify_model
     from limnet.settings import parse_settings
-    from limnet.training.start import find_part
+    from limnet.training.train import find_part
 
     def part(name: str, role: str) -> Any:
         return load_component(find_part(name, role), role)

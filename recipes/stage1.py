@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from limnet.training.interaction_recipe import add_interaction_arguments, train_interaction
+from limnet.training.options import add_interaction_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, validate, and write the averaged network."""
+    from limnet.training.train import train_interaction
+
     train_interaction(build_parser(), argv)
 
 

@@ -32,11 +32,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.training.fit import prepare
-from limnet.training.interaction_recipe import add_interaction_arguments, train_interaction
 from limnet.training.launch import add_trainer_arguments, trainer_kwargs
-from limnet.training.loggers import add_logger_arguments, make_loggers
-from limnet.training.option_types import positive, seed, whole
+from limnet.training.options import add_interaction_arguments, add_logger_arguments, positive, seed, whole
+from limnet.training.train import make_loggers, prepare, train_interaction
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, Trainer
@@ -122,9 +120,8 @@ def fine_tune(args: argparse.Namespace) -> None:
     from limnet.hub.model import check_target
     from limnet.hub.registry import name_of
     from limnet.tasks.interaction import InteractionModule
-    from limnet.training.callbacks import ExportAverage
-    from limnet.training.log_images import LogImages
-    from limnet.training.resume import checkpoint_to_resume
+    from limnet.training.callbacks import ExportAverage, LogImages
+    from limnet.training.train import checkpoint_to_resume
 
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")

@@ -15,8 +15,9 @@ import pytest
 from torch import distributed
 
 from limnet.errors import InputError
-from limnet.training import fit, launch
+from limnet.training import launch
 from limnet.training.launch import add_trainer_arguments, fabric_arguments, free_port, lightning_main, trainer_kwargs
+from limnet.training.train import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "stage3.py"
@@ -178,9 +179,7 @@ def test_the_process_group_is_left_when_the_interpreter_ends(monkeypatch, tmp_pa
     monkeypatch.setattr("atexit.unregister", lambda known: at_exit[:] and at_exit.remove(known))
     monkeypatch.setattr("lightning.seed_everything", lambda *_, **__: None)
     for _ in range(2):
-        fit.prepare(
-            argparse.Namespace(smoke=False, threads=0, seed=0, out=Path("nowhere"), resume=False, overwrite=False)
-        )
+        prepare(argparse.Namespace(smoke=False, threads=0, seed=0, out=Path("nowhere"), resume=False, overwrite=False))
     (leave,) = at_exit
     leave()  # nothing to leave
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)

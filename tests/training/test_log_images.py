@@ -11,9 +11,19 @@ import torch
 
 pytest.importorskip("lightning")
 
-from limnet.training.log_images import LogImages
-from limnet.training.loggers import keep_metrics
-from limnet.training.pictures import BOTH, GAP, MASK, NEGATIVE, POSITIVE, TRUTH, Pictures, contour, draw_grid
+from limnet.training.callbacks import (
+    BOTH,
+    GAP,
+    MASK,
+    NEGATIVE,
+    POSITIVE,
+    TRUTH,
+    LogImages,
+    Pictures,
+    contour,
+    draw_grid,
+)
+from limnet.training.train import keep_metrics
 from tests.helpers.recipes import recipe
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 
 from limnet.errors import InputError
 from limnet.training.callbacks import StepProgress, in_words
-from limnet.training.resume import check_out
+from limnet.training.train import check_out
 from tests.helpers.recipes import recipe
 
 

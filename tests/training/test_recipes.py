@@ -20,7 +20,7 @@ from limnet.errors import FileFormatError, InputError
 from limnet.hub.folder import load_component
 from limnet.tasks.propagation import PropagationModule
 from limnet.training.callbacks import ExportAverage
-from limnet.training.resume import checkpoint_to_resume
+from limnet.training.train import checkpoint_to_resume
 from tests.helpers.recipes import recipe
 from tests.helpers.tiny_networks import ENCODER, MEMORY
 

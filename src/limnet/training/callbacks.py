@@ -1,19 +1,26 @@
-"""Callbacks of the recipes."""
+"""Callbacks of the recipes: export, progress, the end by the clock, and pictures of masks."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import nn
 
 from limnet.errors import InputError
-from limnet.tasks.base import seconds_since
+from limnet.tasks.base import Pictures, seconds_since
+from limnet.volume_io.atomic import atomic_write
 
 _LINE_EVERY = 30.0  # seconds between two lines in a log: two hours make 240
+TRUTH, MASK, BOTH = (70, 220, 90), (255, 80, 60), (255, 230, 60)
+POSITIVE, NEGATIVE = (80, 170, 255), (255, 90, 230)
+GAP = 2  # pixels between two pictures
 
 
 class ExportAverage(Callback):
@@ -135,3 +142,102 @@ class EndAfter(Callback):
         self._started = self._started or time.monotonic()
         if seconds_since(self._started) >= 60 * self.minutes:
             trainer.should_stop = True
+
+
+class LogImages(Callback):
+    """Draw the first validation batch: slices with the contours of mask and truth and the robot's clicks.
+
+    The module's `validation_step` returns {"pictures": `limnet.tasks.base.Pictures`}. The picture goes to
+    FOLDER/step_NNNNNN.png, and to every logger of the Trainer that takes images (Weights & Biases does).
+
+    Args:
+        folder: made when needed.
+        count: slices in the picture.
+    """
+
+    def __init__(self, folder: Path | str, count: int = 8):
+        self.folder, self.count = Path(folder), count
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw batch 0 of process 0."""
+        pictures = outputs.get("pictures") if isinstance(outputs, dict) else None
+        if batch_idx or dataloader_idx or not trainer.is_global_zero or not isinstance(pictures, Pictures):
+            return
+        grid = draw_grid(pictures, self.count)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.folder / f"step_{trainer.global_step:06d}.png", lambda path: _write_png(grid, path))
+        for logger in trainer.loggers:
+            log_image = getattr(logger, "log_image", None)
+            if log_image is not None:
+                log_image(key="val/masks", images=[grid])
+
+
+def _write_png(grid: NDArray[np.uint8], path: Path) -> None:
+    import SimpleITK
+
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetImageIO("PNGImageIO")
+    writer.SetFileName(str(path))
+    writer.Execute(SimpleITK.GetImageFromArray(grid, isVector=True))
+
+
+def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Inner border of a mask (H, W), one pixel wide."""
+    from scipy.ndimage import binary_erosion
+
+    return mask & ~binary_erosion(mask)
+
+
+def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
+    """Draw the first pictures side by side.
+
+    Truth is green, the mask red, yellow where both contours meet; positive clicks are blue, negative ones pink.
+
+    Args:
+        pictures: what to draw.
+        count: at most so many.
+        columns: pictures in a row.
+        scale: enlargement; by default what makes a picture about 256 pixels wide.
+
+    Returns:
+        uint8 (rows, columns, 3).
+    """
+    scale = scale or max(1, 256 // pictures.image.shape[-1])
+    tiles = []
+    for i in range(min(count, len(pictures.image))):
+        clicks = pictures.clicks[i] if len(pictures.clicks) else ()
+        arrays = (x[i].detach().cpu().float().numpy() for x in (pictures.image, pictures.truth, pictures.mask))
+        grey, truth, mask = (a.repeat(scale, 0).repeat(scale, 1) for a in arrays)
+        tiles.append(_draw(grey, truth > 0.5, mask > 0.5, clicks, scale))
+    columns = min(columns, len(tiles))
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    grid = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
+        grid[top : top + height, left : left + width] = tile
+    return grid
+
+
+def _draw(
+    grey: NDArray[np.float32],
+    truth: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+    clicks: Sequence[tuple[int, int, bool]],
+    scale: int,
+) -> NDArray[np.uint8]:
+    tile = np.repeat((grey.clip(0, 1) * 255).astype(np.uint8)[..., None], 3, 2)
+    true, found = contour(truth), contour(mask)
+    tile[true], tile[found], tile[true & found] = TRUTH, MASK, BOTH
+    for row, column, positive in clicks:
+        y, x = (int((v + 0.5) * scale) for v in (row, column))
+        tile[max(y - scale, 0) : y + scale + 1, max(x - scale, 0) : x + scale + 1] = POSITIVE if positive else NEGATIVE
+    return tile

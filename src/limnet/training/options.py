@@ -1,16 +1,48 @@
-"""Options that the recipes share, with defaults from a preset."""
+"""Options of the recipes, with defaults from a preset; numbers are checked, so that a wrong one ends in one line."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limnet.hub.registry import TABLE
 from limnet.training.launch import add_trainer_arguments
-from limnet.training.loggers import add_logger_arguments
-from limnet.training.option_types import positive, seed, whole
 from limnet.training.presets import PRESETS, SMOKE, preset
+
+LARGEST_SEED = 2**32 - 1
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type for whole numbers from `least` to `most` (None: without end)."""
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{text} came; give a whole number {allowed}")
+        return value
+
+    return number
+
+
+def positive(text: str) -> float:
+    """A type for numbers above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} came; give a number above 0")
+    return value
+
+
+seed = whole(0, LARGEST_SEED)
+"""A type for seeds."""
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -> None:
@@ -41,6 +73,22 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -
     group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
     add_logger_arguments(parser)
     add_trainer_arguments(parser)
+
+
+def add_logger_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --wandb, --wandb-project and --images."""
+    group = parser.add_argument_group("logging", "OUT/metrics.csv is always written, OUT/images at every validation")
+    group.add_argument(
+        "--wandb",
+        nargs="?",
+        const="online",
+        choices=("online", "offline"),
+        help="log to Weights & Biases too; `--wandb offline` writes to OUT/wandb and needs no network or account",
+    )
+    group.add_argument("--wandb-project", default="limnet", help="project there (default: limnet)")
+    group.add_argument(
+        "--images", type=whole(0), default=8, help="slices in the picture of a validation, 0 for none (default: 8)"
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: str) -> None:
@@ -85,6 +133,52 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument("--val-samples", type=int, default=64, help="clips of a validation on a mix (default: 64)")
     group.add_argument("--workers", type=int, default=0, help="processes that draw for --mix or --live (default: 0)")
     group.add_argument("--cache", type=Path, help="decoded images of a mix (default: the user's cache folder)")
+
+
+def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the options of a training of the click network; `out` is the default of --out."""
+    add_recipe_arguments(parser, "interaction", out)
+    add_data_arguments(parser, "d2", "val2d")
+    parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
+    parser.add_argument("--clicks", type=int, help="most clicks of a sample (default: 4)")
+    parser.add_argument(
+        "--carrier", help="propagation network whose carried masks are start masks: a model, its part or a zoo name"
+    )
+    parser.add_argument("--carried", type=float, default=0.2, help="share of the samples they are (default: .2)")
+    parser.add_argument(
+        "--started",
+        "--defects",
+        type=float,
+        help="share of samples with a mask or box to begin with (default: .65; HRNetOCR: defective masks, .25)",
+    )
+    parser.add_argument(
+        "--own", type=float, help="share of samples that begin with the network's own mask (default: .2)"
+    )
+    parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
+    parser.add_argument(
+        "--erase",
+        type=float,
+        help="share of samples whose start mask lies on a wrong object (default: .08, HRNetOCR .05; RITM has none)",
+    )
+    parser.add_argument(
+        "--literal-pixels",
+        action="store_true",
+        default=None,
+        help="defects of 10 to 30 pixels as the paper prints them, whatever the object's size",
+    )
+    add_loss_weights(parser)
+
+
+def add_loss_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --loss-weights, of `limnet.tasks.losses.mask_loss`."""
+    parser.add_argument(
+        "--loss-weights",
+        type=float,
+        nargs=3,
+        metavar=("FOCAL", "DICE", "ENTROPY"),
+        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
+    )
 
 
 def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -134,14 +228,3 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
         if args.network == "XMem":
             args.size, args.batch_size = 64, 2
     return args
-
-
-def add_loss_weights(parser: argparse.ArgumentParser) -> None:
-    """Add --loss-weights, of `limnet.tasks.losses.mask_loss`."""
-    parser.add_argument(
-        "--loss-weights",
-        type=float,
-        nargs=3,
-        metavar=("FOCAL", "DICE", "ENTROPY"),
-        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
-    )

@@ -1,0 +1,368 @@
+"""One training from parsed options: the module and the network it starts from, the Trainer, checkpoints, logs, exports.
+
+`--resume` goes on from OUT/last.ckpt, only with the network and the optimizer that it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import pickle
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from limnet.errors import FileFormatError, InputError, LimnetError
+from limnet.hub.folder import CONFIG, load_component, read_config
+from limnet.hub.registry import TABLE, resolve
+from limnet.training.launch import leave_group_at_exit, trainer_kwargs
+from limnet.training.options import parse_recipe
+from limnet.training.presets import TASKS, preset
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
+    from torch import nn
+
+METRICS = "metrics.csv"
+RENAMED = {"max_minutes": "minutes"}
+"""Argument of a module -> option of the recipes, where the two differ."""
+FIXED = {"network": "--network", "optimizer": "--optimizer", "freeze_encoder": "--freeze-encoder"}
+"""Argument of a module that decides which parameters an optimizer has -> option of the recipes."""
+_OF_ROLE = {"propagation": {"freeze_encoder": "--train-encoder"}}
+_ADVICE = "--resume goes on with the same options"
+
+
+_LAST = "last.ckpt"
+_TRAINED = (
+    _LAST,
+    "network.safetensors",
+    *(f"{part}/config.json" for part in ("interaction", "propagation", "quality")),
+)
+"""What a training leaves in OUT."""
+
+
+def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
+    """Parse, train, validate, and write the averaged network to OUT/interaction.
+
+    Args:
+        parser: with `add_interaction_arguments`.
+        argv: arguments; those of the process by default.
+
+    Raises:
+        SystemExit: with one line, for everything the user can mend.
+    """
+    args = parse_recipe(parser, "interaction", argv)
+    from limnet.training.data import make_data
+
+    try:
+        prepare(args)
+        start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
+        options = {
+            "freeze_encoder": args.freeze_encoder,
+            "optimizer": args.optimizer,
+            "loss_weights": args.loss_weights,
+            "clicks": args.clicks,
+            "started": args.started,
+            "own": args.own,
+            "corruption": args.corruption,
+            "erase": args.erase,
+            "literal_pixels": args.literal_pixels,
+            "carried": args.carried if args.carrier else None,
+            "max_minutes": args.minutes,
+        }
+        module = make_module(args, "interaction", options, start)
+        if args.carrier:
+            module.start_from(load_component(find_part(args.carrier, "propagation"), "propagation"))
+        fit(args, "interaction", module, lambda processes: make_data(args, "interaction", processes))
+    except LimnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from error
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Set threads and seeds, before the module is built; a smoke run is quiet, several processes end in order.
+
+    Raises:
+        InputError: OUT holds a training already, and neither --resume nor --overwrite is given.
+    """
+    from lightning import seed_everything
+
+    check_out(args.out, args.resume, args.overwrite)
+    leave_group_at_exit()
+    if args.smoke:
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    seed_everything(args.seed, workers=True, verbose=False)
+
+
+def fit(
+    args: argparse.Namespace, role: str, module: LightningModule, data: Callable[[int], LightningDataModule]
+) -> Trainer:
+    """Train, validate, keep OUT/last.ckpt, and export the averaged network to OUT/<role>.
+
+    Args:
+        args: options of `add_recipe_arguments`.
+        role: "interaction", "propagation" or "quality".
+        module: has `network` and `average`.
+        data: called with the number of processes.
+
+    Returns:
+        The Trainer, after training.
+
+    Raises:
+        InputError: --resume with options that OUT/last.ckpt was not trained with.
+    """
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+
+    from limnet.training.callbacks import EndAfter, ExportAverage, LogImages, StepProgress
+
+    last = checkpoint_to_resume(args.out, module, role, args.resume)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    every = min(args.save_every, args.steps)
+    callbacks = [
+        ModelCheckpoint(
+            args.out, save_last=True, every_n_train_steps=every, save_top_k=0, enable_version_counter=False
+        ),
+        ExportAverage(args.out / role, every=every),
+        LearningRateMonitor("step"),
+    ]
+    if not args.smoke:
+        callbacks.append(StepProgress(args.steps, args.minutes))
+    if args.minutes is not None:
+        callbacks.append(EndAfter(args.minutes))
+    if args.images:
+        callbacks.append(LogImages(args.out / "images", args.images))
+    trainer = Trainer(
+        **trainer_kwargs(args),
+        max_steps=args.steps,
+        logger=make_loggers(args),
+        callbacks=callbacks,
+        gradient_clip_val=args.gradient_clip or None,
+        val_check_interval=min(args.validate_every, args.steps),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(25, args.steps),
+        enable_progress_bar=False,
+        enable_model_summary=not args.smoke,
+    )
+    trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
+    return trainer
+
+
+def make_loggers(args: argparse.Namespace) -> list[Logger]:
+    """Loggers for the Trainer; wandb is imported only if it was asked for.
+
+    A training that is resumed keeps the metrics before: they move to OUT/metrics.1.csv, .2 and so on.
+
+    Args:
+        args: options of `add_logger_arguments`, and out and resume.
+
+    Raises:
+        InputError: --wandb without the wandb package.
+    """
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+
+    if args.resume:
+        rank_zero_only(keep_metrics)(args.out)
+    loggers: list[Logger] = [CSVLogger(args.out, name="", version="")]
+    if args.wandb:
+        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            import_module("wandb")
+            loggers.append(
+                WandbLogger(
+                    project=args.wandb_project, name=args.out.name, save_dir=args.out, offline=args.wandb == "offline"
+                )
+            )
+        except ModuleNotFoundError as error:
+            raise InputError("--wandb needs the wandb package: pip install 'limnet[train]'") from error
+    return loggers
+
+
+def keep_metrics(folder: Path) -> Path | None:
+    """Move metrics.csv out of the way, to metrics.1.csv or the next free number; None where there is none."""
+    current = folder / METRICS
+    if not current.is_file():
+        return None
+    number = 1
+    while (kept := current.with_suffix(f".{number}.csv")).exists():
+        number += 1
+    return current.rename(kept)
+
+
+def find_part(name: str, role: str) -> Path:
+    """Folder of one network (it holds config.json) for `--init`.
+
+    Args:
+        name: that folder itself, a model folder, a zoo name or a Hub repository.
+        role: which part of a whole model.
+
+    Raises:
+        ModelNotFoundError: nothing of that name.
+    """
+    folder = Path(name)
+    if (folder / CONFIG).is_file():
+        return folder
+    from limnet.hub.locate import locate
+
+    return locate(name) / role
+
+
+def choose_network(args: argparse.Namespace, role: str, folder: Path | None) -> nn.Module | None:
+    """Settle which network is trained: that of `folder` if there is one, else --network, else the preset's.
+
+    Sets `args.network` and `args.network_config`.
+
+    Args:
+        args: from `parse_recipe`.
+        role: of the network.
+        folder: part of a model folder, see `find_part`.
+
+    Returns:
+        The network in `folder`.
+
+    Raises:
+        InputError: --network is another network than the folder's.
+        ModelFormatError: a folder that cannot be read.
+    """
+    if folder is None:
+        return None
+    loaded, found = load_component(folder, role), read_config(folder)["class"]
+    if args.network_given and found != args.network:
+        raise InputError(f"--init holds a {found}, --network is {args.network}; leave one of them out")
+    args.network, args.network_config = found, dict(loaded.config)  # type: ignore[arg-type, call-overload]
+    return loaded
+
+
+def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any], start: nn.Module | None) -> Any:
+    """The LightningModule of `args.network`.
+
+    Args:
+        args: after `choose_network`.
+        role: of the network.
+        options: arguments of the module besides those every recipe has; None where the user gave nothing.
+        start: network whose weights both copies get.
+
+    Raises:
+        InputError: an option that this module does not have.
+    """
+    module_class, own = task_of(args.network)
+    chosen = preset(role, args.preset)
+    if chosen.network == args.network:
+        own.update(chosen.options)
+    own.update({key: value for key, value in options.items() if value is not None})
+    if foreign := sorted(set(own) - module_class.options(own.get("schedule"))):
+        words = ", ".join(f"--{RENAMED.get(name, name).replace('_', '-')}" for name in foreign)
+        raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
+    config = args.network_config
+    from limnet.training.data import drawn_size
+
+    if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
+        config = {**(config or {}), "window_size": drawn_size(args)}  # in use it sees windows as large as here
+    given = {"network": args.network, "learning_rate": args.learning_rate, "max_steps": args.steps, "seed": args.seed}
+    module = module_class(network_config=config, **{**own, **given})
+    if start is not None:
+        load_into(module, start)
+    return module
+
+
+def task_of(network: str) -> tuple[Any, dict[str, Any]]:
+    """The LightningModule that trains a network, and the arguments with which it does."""
+    (place, _, attribute), arguments = TASKS[network][0].partition(":"), TASKS[network][1]
+    found = import_module(place)
+    return getattr(found, attribute), dict(getattr(found, arguments)) if arguments else {}
+
+
+def load_into(module: Any, network: nn.Module) -> None:
+    """Give both copies of a module's weights those of `network`."""
+    for copy in (module.network, module.average):
+        copy.load_state_dict(network.state_dict())
+
+
+def role_of(folder: Path) -> str:
+    """Role of the network in a folder.
+
+    Raises:
+        InputError: a class that is in no table.
+    """
+    found = read_config(folder)["class"]
+    for role, known in TABLE.items():
+        if found in known:
+            return role
+    raise InputError(f"{folder} holds a {found}, which limnet does not know")
+
+
+def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to train over the outcome of an earlier training.
+
+    Args:
+        folder: OUT of the recipe.
+        resume: whether --resume was given; it needs a checkpoint to go on from.
+        overwrite: whether --overwrite was given.
+
+    Raises:
+        InputError: there is one.
+    """
+    there = [name for name in _TRAINED if (folder / name).exists()]
+    if not there or overwrite or (resume and _LAST in there):
+        return
+    way = "go on with --resume, " if _LAST in there else ""
+    raise InputError(
+        f"{folder} holds a trained network already ({', '.join(there)}), which would be lost: {way}"
+        "give another --out, or --overwrite"
+    )
+
+
+def checkpoint_to_resume(folder: Path, module: LightningModule, role: str, resume: bool = True) -> Path | None:
+    """The checkpoint to go on from; None without `resume`, or where there is none yet.
+
+    Args:
+        folder: OUT of the recipe.
+        module: that goes on.
+        role: "interaction", "propagation" or "quality".
+        resume: whether --resume was given.
+
+    Raises:
+        InputError: a checkpoint of another network, or of other parameters that learn.
+        FileFormatError: a damaged checkpoint.
+    """
+    path = folder / _LAST
+    if not resume or not path.exists():
+        return None
+    saved = _read(path)
+    before, now = saved["hyper_parameters"], module.hparams
+    for name, option in {**FIXED, **_OF_ROLE.get(role, {})}.items():
+        if name in before and name in now and before[name] != now[name]:
+            raise InputError(
+                f"{path} was trained with {name} {before[name]}, now it is {now[name]}; {_ADVICE}: "
+                f"set {option} as before, or leave --resume out"
+            )
+    shapes = [
+        {key: value.shape for key, value in state.items()} for state in (saved["state_dict"], module.state_dict())
+    ]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{path} holds a network of another size than the one to train; {_ADVICE}: "
+            "set --init, --preset and --network as before, or leave --resume out"
+        )
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint; tensors stay in the file."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if isinstance(saved, dict) and {"hyper_parameters", "state_dict"} <= set(saved):
+            return saved
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise FileFormatError(f"{path} cannot be read ({error}); leave --resume out to begin anew") from error
+    raise FileFormatError(f"{path} is no checkpoint of a recipe; leave --resume out to begin anew")
