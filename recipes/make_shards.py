@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tissues",
         nargs="+",
         metavar="NAME",
-        help="draw whole tissues (three classes of gray values, see limnet.datasets.tissues) of the files with these "
+        help="draw whole tissues (three classes of gray values, see limnet.data.tissues) of the files with these "
         "words in their name, and of no others; each starts from a part of its target",
     )
     parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
@@ -74,11 +74,11 @@ def write_shards(args: argparse.Namespace) -> None:
     import torch
     from rich.progress import track
 
-    from limnet.datasets.clip_drawer import ClipDrawer
+    from limnet.data.drawing import ClipDrawer
+    from limnet.data.shards import write_shard
+    from limnet.data.tissues import part_of, tissue_source
     from limnet.datasets.open import load_sources, read_weights
-    from limnet.datasets.tissues import part_of, tissue_source
     from limnet.errors import InputError
-    from limnet.volume_io.atomic import atomic_write
 
     torch.set_num_threads(1)
     length, span = KINDS[args.kind]
@@ -90,7 +90,6 @@ def write_shards(args: argparse.Namespace) -> None:
             raise InputError(f"no image of --data has {' or '.join(args.tissues)} in its name")
         sources = [tissue_source(source) for source in named]
     paint, synthetic = (args.paint, args.synthetic) if training else (0.0, 0.0)
-    args.out.mkdir(parents=True, exist_ok=True)
     for number in range(args.first, args.first + args.shards):
         rng = np.random.default_rng([args.seed, number, length])
         images = np.zeros((args.count, length, args.size, args.size), np.uint8)
@@ -104,9 +103,7 @@ def write_shards(args: argparse.Namespace) -> None:
                 parts = [part_of(part, rng) if part.any() else part for part in mask]
                 starts[row] = np.packbits(np.reshape(parts, (length, -1)), axis=1)
         arrays = {"mask": masks, **({"start": starts} if args.tissues else {}), "image": images}
-        for name, array in arrays.items():  # the image comes last: without it there is no shard
-            target = args.out / f"{args.prefix}{args.kind}_{number}_{name}.npy"
-            atomic_write(target, lambda path, array=array: np.save(path, array))
+        write_shard(args.out / f"{args.prefix}{args.kind}_{number}", arrays)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from limnet.errors import LimnetError
     from limnet.hub.folder import load_component
     from limnet.tasks.warm_start import warm_start
-    from limnet.training.data import make_data
-    from limnet.training.train import choose_network, find_part, fit, make_module, prepare
+    from limnet.training.train import choose_network, find_part, fit, make_data, make_module, prepare
 
     try:
         prepare(args)

@@ -108,8 +108,8 @@ def collect(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from limnet import InteractiveSegmenter
-    from limnet.interaction.start_rows import StartRows
-    from limnet.quality.defect_rows import DefectRows
+    from limnet.data.defects import DefectRows
+    from limnet.data.shards import StartRows
     from limnet.quality.prompted import Prompted
     from limnet.settings import Settings, parse_settings
     from limnet.simulation.clicks import RobotUser
@@ -163,7 +163,7 @@ def collect(args: argparse.Namespace) -> None:
 
 def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
     """Random objects of at least `--smallest` voxels of the volumes of --split, each with its own randomness."""
-    from limnet.datasets.clips import Source
+    from limnet.data.clips import Source
     from limnet.datasets.open import load_sources, read_weights
     from limnet.errors import InputError
     from limnet.simulation.volumes import paint, synthetic_labels
@@ -209,7 +209,7 @@ def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray
     from limnet.datasets.mixes import load_mix
     from limnet.datasets.objects import iter_objects
     from limnet.errors import InputError
-    from limnet.training.data import parse_roots
+    from limnet.training.train import parse_roots
 
     found = [
         (d, weight) for d, weight in load_mix(args.mix, parse_roots(args.root), args.weights) if args.split in d.splits
@@ -229,8 +229,8 @@ def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray
 
 def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
     """Write a small defect set of damaged masks on synthetic slices."""
+    from limnet.data.defects import DefectRows
     from limnet.datasets.synthetic import SyntheticDataset
-    from limnet.quality.defect_rows import DefectRows
     from limnet.slice_view import SliceView
     from limnet.volume import Volume
 
@@ -247,14 +247,17 @@ def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
 
 def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Train and write the averaged network."""
-    from limnet.datasets.defects import DefectDataModule
+    from limnet.data.defects import DefectDataset
+    from limnet.data.module import SampleDataModule
     from limnet.errors import InputError, LimnetError
     from limnet.training.train import choose_network, find_part, fit, make_module, prepare
 
-    def data(processes: int) -> DefectDataModule:
+    def data(processes: int) -> SampleDataModule:
         if args.batch_size % processes:
             raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
-        return DefectDataModule(args.defects, args.held, args.batch_size // processes, args.workers, args.seed)
+        share = args.batch_size // processes
+        training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
+        return SampleDataModule(training, held, share, 2 * share, args.workers)
 
     try:
         prepare(args)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset
+from limnet.data.dataset import LabelledDataset
+from limnet.data.module import CaseDataModule
 from limnet.datasets.cvpr25 import Cvpr25Dataset
 from limnet.datasets.kits19 import Kits19Dataset
 from limnet.datasets.registry import data_module_class, dataset_class

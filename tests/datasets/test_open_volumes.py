@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limnet.datasets.clips import draw_clip
+from limnet.data.clips import draw_clip
 from limnet.datasets.open import OpenDataModule, OpenDataset, load_sources, read_manifest, read_weights
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers import fake_open

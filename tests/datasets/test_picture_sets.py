@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 from limnet.cli import app
+from limnet.data.module import CaseDataModule
 from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
-from limnet.datasets.base import CaseDataModule
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.ishape import IShapeDataset
 from limnet.datasets.mixes import MIXES, load_mix

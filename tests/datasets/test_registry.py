@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset
+from limnet.data.dataset import LabelledDataset
+from limnet.data.module import CaseDataModule
 from limnet.datasets.registry import (
     DATASETS,
     data_module_class,

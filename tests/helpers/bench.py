@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Suite
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase
 from limnet.datasets.objects import ObjectChoice
 from limnet.volume import Volume
 

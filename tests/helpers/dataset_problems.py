@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 
-from limnet.datasets.base import LabelledDataset
+from limnet.data.dataset import LabelledDataset
 
 
 def problems(dataset: LabelledDataset) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase
 from limnet.volume import Volume
 from tests.helpers.fake_nifti import oriented_affine, write_nifti, write_side_file
 

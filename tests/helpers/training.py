@@ -12,7 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from limnet.datasets.shards import ShardDataset
+from limnet.data.loading import ClipLoader
+from limnet.data.shards import ShardDataset
 
 
 def write_shard(folder: Path, count: int = 11, length: int = 1, size: int = 32) -> ShardDataset:
@@ -57,7 +58,9 @@ def fit(
         default_root_dir=folder,
         callbacks=[curve, ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1)],
     )
-    trainer.fit(module, data.loader(batch), data.loader(batch, shuffle=False), ckpt_path=resume)
+    trainer.fit(
+        module, ClipLoader(data, batch, len(data)), ClipLoader(data, batch, len(data), fixed=True), ckpt_path=resume
+    )
     return curve
 
 

@@ -17,11 +17,11 @@ import torch
 from benchmarks.core.results import read_results
 from limnet import InteractiveSegmenter
 from limnet.cli import main
-from limnet.datasets.base import CaseDataModule
-from limnet.datasets.clips import Source, draw_clip
-from limnet.datasets.defects import DefectDataset
+from limnet.data.clips import Source, draw_clip
+from limnet.data.dataset import LabelledCase
+from limnet.data.defects import DefectDataset
+from limnet.data.module import CaseDataModule
 from limnet.datasets.kits19 import Kits19Dataset
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.mixes import MIXES, load_mix
 from limnet.datasets.msd import MsdLungDataset
 from limnet.hub.folder import load_component, save_component

@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.data.loading import ClipLoader
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.simulation.click_batch import draw_clicks
@@ -167,7 +168,7 @@ def test_export_of_the_average(tmp_path: Path) -> None:
         callbacks=[ExportAverage(tmp_path / "interaction", every=100)],
         **quiet,
     )
-    trainer.fit(module, data.loader(3))
+    trainer.fit(module, ClipLoader(data, 3, len(data)))
     loaded = load_component(tmp_path / "interaction", "interaction")
     for name, value in module.average.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
@@ -199,11 +200,3 @@ def test_carried_masks_as_start() -> None:
     assert bool((prompts[:, 0] > 0.5).flatten(1).any(1).all())
     assert not prompts[:, 1:].any()
     assert module.training_step(batch(3, 2), 0).isfinite()
-
-
-def test_the_old_place_of_the_module_is_deprecated() -> None:
-    with pytest.warns(DeprecationWarning, match=r"limnet\.tasks\.interaction\.InteractionModule now"):
-        from limnet.interaction.module import InteractionModule as old  # type: ignore[attr-defined]
-    assert old is InteractionModule
-    with pytest.raises(ImportError):
-        from limnet.interaction.module import Nothing  # type: ignore[attr-defined]  # noqa: F401

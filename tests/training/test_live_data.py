@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.data.pool import LiveDataModule
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.tasks.base import warmup_cosine
 from limnet.training.callbacks import EndAfter
-from limnet.training.live_data import LiveDataModule
 from tests.helpers.recipes import recipe
 from tests.training.test_recipes import write_volumes
 

@@ -14,10 +14,9 @@ from limnet.hub.folder import save_component
 from limnet.hub.registry import TABLE, resolve
 from limnet.tasks.interaction import RITM
 from limnet.tasks.xmem import XMemClips
-from limnet.training.data import make_data
 from limnet.training.options import add_data_arguments, add_recipe_arguments, parse_recipe
 from limnet.training.presets import PRESETS, SMOKE, TASKS, preset
-from limnet.training.train import choose_network, find_part, make_module, role_of, task_of
+from limnet.training.train import choose_network, find_part, make_data, make_module, role_of, task_of
 from tests.helpers.every_set import EVERY_SET
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 

@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 
 import torch
 
-from limnet.datasets.shards import ShardDataset
+from limnet.data.shards import ShardDataset
 from limnet.errors import FileFormatError, InputError
 from limnet.hub.folder import load_component
 from limnet.tasks.propagation import PropagationModule
@@ -50,8 +50,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shards_depend_on_their_seed_and_number(shards: Path, tmp_path: Path) -> None:
     data = ShardDataset(shards, "clip_*")
     assert len(data) == 4
-    assert data[0][0].shape == (8, 32, 32)
-    assert all(bool(data[i][1][0].any()) for i in range(4))
+    assert data.read(0)[0].shape == (8, 32, 32)
+    assert all(bool(data.read(i)[1][0].any()) for i in range(4))
     again = ["--data", str(shards.parent), "--out", str(tmp_path), "--size", "32", "--synthetic", "0"]
     recipe("make_shards").main([*again, "--kind", "d2", "--count", "4", "--shards", "2"])
     first, second = (np.load(tmp_path / f"d2_{i}_image.npy") for i in (1, 2))
@@ -63,7 +63,7 @@ def test_shards_of_whole_tissues(shards: Path, tmp_path: Path) -> None:
     words = ["--data", str(shards.parent), "--out", str(tmp_path), "--size", "32", "--synthetic", "0", "--count", "6"]
     recipe("make_shards").main([*words, "--kind", "d2", "--paint", "0", "--tissues", "train"])
     data = ShardDataset(tmp_path, "d2_*")
-    drawn = [data[i] for i in range(6)]
+    drawn = [data.read(i) for i in range(6)]
     spreads = [float(image[mask > 0].float().std()) for image, mask, _ in drawn]
     assert all(bool(mask.any()) and bool(start.any()) for _, mask, start in drawn)
     assert np.median(spreads) < 40, "a tissue is of one gray value"

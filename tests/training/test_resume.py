@@ -15,12 +15,13 @@ pytest.importorskip("lightning")
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from limnet.datasets.defects import DefectDataModule
+from limnet.data.defects import DefectDataset
+from limnet.data.module import SampleDataModule
+from limnet.data.shards import ShardDataset
 from limnet.hub.registry import TABLE
 from limnet.tasks.interaction import RITM, InteractionModule
 from limnet.tasks.propagation import PropagationModule
 from limnet.tasks.quality import QualityModule
-from limnet.training.data import ShardDataModule
 from tests.helpers.small_xmem import PLACE
 from tests.helpers.tiny_networks import ENCODER, MEMORY
 from tests.helpers.training import same, snapshot, write_shard
@@ -75,9 +76,9 @@ def write_defects(path: Path, count: int = 9) -> Path:
 def data(kind: str, folder: Path) -> LightningDataModule:
     if kind == "quality":
         path = write_defects(folder / "defects.npz")
-        return DefectDataModule(path, path, batch_size=4, seed=1)
+        return SampleDataModule(DefectDataset(path, 1), DefectDataset(path), 4, 8)
     write_shard(folder, 5, {"propagation": 3, "xmem": 4}.get(kind, 1))
-    return ShardDataModule(folder, "a", "a", batch_size=2, validation_batch=3, seed=1)  # two batches an epoch
+    return SampleDataModule(ShardDataset(folder, "a", 1), ShardDataset(folder, "a"), 2, 3)  # two batches an epoch
 
 
 def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningModule, Journal]:

@@ -51,12 +51,12 @@ def test_every_recipe(name: str, words: list[str], role: str, network: str, metr
 def test_collecting_defects(tmp_path: Path) -> None:
     words = ["collect", "--smoke", "--scope", "interval", "--starts", str(tmp_path / "d2_1")]
     recipe("quality").main([*words, "--out", str(tmp_path / "a.npz")])
-    from limnet.datasets.defects import DefectDataset
-    from limnet.datasets.shards import ShardDataset
+    from limnet.data.defects import DefectDataset
+    from limnet.data.shards import ShardDataset
 
     starts = ShardDataset(tmp_path, "d2_*")
     assert len(starts) >= 4
-    pixels, truth, before = starts[0]
+    pixels, truth, before = starts.read(0)
     assert pixels.shape == (1, 160, 160)
     assert bool((truth != before).any())
     data = DefectDataset(tmp_path / "a.npz")
@@ -71,7 +71,7 @@ def test_collecting_defects(tmp_path: Path) -> None:
 
 
 def test_defects_on_synthetic_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from limnet.datasets.clips import Source
+    from limnet.data.clips import Source
 
     real = Source(np.ones((8, 20, 20), np.uint8), (1.0, 1.0, 1.0), np.zeros((8, 20, 20), np.float32)).with_ids(300)
     monkeypatch.setattr("limnet.datasets.open.load_sources", lambda *_: [real])

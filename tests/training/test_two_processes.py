@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 rank, now = int(os.environ["RANK"]), [0.0]
 time.monotonic = lambda: now[0]
 
-from limnet.datasets.loading import ClipLoader
+from limnet.data.loading import ClipLoader
 from limnet.datasets.synthetic import SyntheticDataModule
 from limnet.errors import InputError
 from limnet.tasks.quality import QualityModule

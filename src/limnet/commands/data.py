@@ -77,7 +77,7 @@ def check(
     from rich.console import Console
 
     from limnet.commands.guard import FAILED
-    from limnet.datasets.base import Problem
+    from limnet.data.dataset import Problem
     from limnet.datasets.registry import dataset_class, open_dataset, parse_options
     from limnet.errors import FileFormatError, MissingFileError
 

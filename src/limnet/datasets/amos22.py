@@ -19,9 +19,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent, listed_in_json
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, either, nifti_files
 from limnet.datasets.orientation import Plane
 

@@ -28,9 +28,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.bids_names import BidsName
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, check_pair, compare_grids, read_image, read_labels
 from limnet.datasets.walk import files_below
 from limnet.errors import LimnetError

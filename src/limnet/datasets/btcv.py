@@ -20,9 +20,9 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, nifti_files
 from limnet.errors import InputError
 

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.data.cache import smallest_unsigned
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.array_pickle import load_arrays
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
 from limnet.datasets.expected import absent
-from limnet.datasets.files import smallest_unsigned
 from limnet.datasets.instances import InstanceNames
-from limnet.datasets.labelled import LabelledCase
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.pictures import read_picture

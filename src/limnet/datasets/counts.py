@@ -11,8 +11,7 @@ from limnet.datasets.instances import InstanceNames
 from limnet.errors import LimnetError
 
 if TYPE_CHECKING:
-    from limnet.datasets.base import LabelledDataset
-    from limnet.datasets.labelled import LabelledCase
+    from limnet.data.dataset import LabelledCase, LabelledDataset
 
 PAPER: dict[tuple[str, str | None], dict[str, int]] = {
     ("ishape", None): {"train": 10_185, "val": 2_685},

@@ -28,9 +28,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.array_pickle import load_arrays
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import ids_in, whole_numbers
 from limnet.datasets.walk import files_below
 from limnet.errors import FileFormatError, InputError, LimnetError

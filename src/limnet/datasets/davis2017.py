@@ -21,11 +21,11 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent, read_text
 from limnet.datasets.films import Film, FilmSet, read_palette_masks
 from limnet.datasets.instances import InstanceNames
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import case_name, picture_files
 from limnet.errors import InputError
 

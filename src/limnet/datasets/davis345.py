@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import count
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 
 OBJECTS = 345

@@ -26,10 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, Problem
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase, Problem, split_patients
+from limnet.data.module import CaseDataModule
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files, read_objects
-from limnet.datasets.splits import split_patients
 from limnet.errors import InputError
 
 OBJECTS = 585

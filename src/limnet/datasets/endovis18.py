@@ -26,10 +26,10 @@ from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.class_colours import Colour, read_colour_masks, read_colour_table
 from limnet.datasets.films import Film, FilmSet
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import picture_files
 from limnet.datasets.walk import walk
 from limnet.errors import InputError

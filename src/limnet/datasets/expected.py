@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from limnet.datasets.base import Problem
+from limnet.data.dataset import Problem
 from limnet.errors import FileFormatError
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.data.cache import smallest_unsigned
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.formats import known_suffix
@@ -85,17 +86,6 @@ def read_label_file(path: Path, channel: int | None = None) -> NDArray[Any]:
     if array.size and int(array.min()) < 0:
         raise FileFormatError(f"{path} has negative labels, down to {int(array.min())}. Labels are 0 and above")
     return smallest_unsigned(array)
-
-
-def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
-    """Labels (>= 0) in the smallest unsigned dtype that holds them."""
-    if labels.dtype == bool:
-        return labels.astype(np.uint8)
-    highest = int(labels.max()) if labels.size else 0
-    for dtype in (np.uint8, np.uint16, np.uint32):
-        if highest <= np.iinfo(dtype).max:
-            return labels.astype(dtype, copy=False)
-    return labels.astype(np.uint64, copy=False)
 
 
 def _npz_labels(path: Path) -> NDArray[Any]:

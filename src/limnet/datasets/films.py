@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import LabelledDataset, Problem
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.datasets.paired import shortened
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume

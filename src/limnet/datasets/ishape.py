@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
 from limnet.datasets.instances import InstanceNames
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files, read_instances
 from limnet.errors import LimnetError
 

@@ -22,9 +22,9 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, either
 from limnet.errors import LimnetError
 from limnet.volume_io.nifti_slices import read_nifti_grid

@@ -16,7 +16,7 @@ from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError
 
 if TYPE_CHECKING:
-    from limnet.datasets.base import LabelledDataset
+    from limnet.data.dataset import LabelledDataset
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem, patient_share
+from limnet.data.module import CaseDataModule
 from limnet.datasets.decathlon import DecathlonDataset
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import NiftiPair, check_pair, nifti_files
-from limnet.datasets.splits import patient_share
 from limnet.errors import InputError
 
 Lists = Mapping[str | None, frozenset[int]]

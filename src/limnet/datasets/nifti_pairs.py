@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import LabelledDataset, Problem, doubled
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem, doubled
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError, LimnetError

@@ -20,12 +20,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import LabelledCase, Problem, split_patients
+from limnet.data.module import CaseDataModule
 from limnet.datasets.datalist import label_names, modality_of, read_datalist
 from limnet.datasets.files import image_stem, image_suffix
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import Pair, PairedDataset, fit_name, shortened
-from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")

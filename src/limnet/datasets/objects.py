@@ -13,7 +13,7 @@ from scipy import ndimage
 from limnet.errors import InputError
 
 if TYPE_CHECKING:
-    from limnet.datasets.labelled import LabelledCase
+    from limnet.data.dataset import LabelledCase
     from limnet.volume import Volume
 
 SMALLEST = 300

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
-from limnet.datasets.clips import Source
+from limnet.data.clips import Source
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.gray import GRAYS, read_gray
+from limnet.data.module import CaseDataModule
 from limnet.datasets.files import PICTURES, image_suffix, read_image_file, read_label_file, read_picture
-from limnet.datasets.gray import GRAYS, read_gray
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.paired import require_files
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.simulation.volumes import paint

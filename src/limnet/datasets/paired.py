@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import LabelledDataset, Problem
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.datasets.files import image_suffix, read_image_file, read_label_file
-from limnet.datasets.labelled import LabelledCase
 from limnet.errors import LimnetError, MissingFileError
 from limnet.volume import Volume
 from limnet.volume_io.pictures import PICTURES
@@ -30,7 +29,7 @@ class Pair:
         patient: id for splits.
         image: image file.
         label: label file.
-        modality: one of `limnet.datasets.labelled.MODALITIES`.
+        modality: one of `limnet.data.dataset.MODALITIES`.
         channel: which volume of a 4-D image file, if it is one.
         labels: ids -> names.
         ignored: ids to read as background.

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import LabelledDataset, Problem
-from limnet.datasets.files import image_suffix, smallest_unsigned
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.cache import smallest_unsigned
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.datasets.files import image_suffix
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError
 from limnet.volume import Volume
@@ -35,7 +35,7 @@ class Picture:
         image: the picture.
         masks: its mask files, whether there or not.
         labels: ids -> names.
-        modality: one of `limnet.datasets.labelled.MODALITIES`.
+        modality: one of `limnet.data.dataset.MODALITIES`.
     """
 
     name: str

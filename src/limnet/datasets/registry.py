@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from limnet.errors import InputError
 
 if TYPE_CHECKING:
-    from limnet.datasets.base import CaseDataModule, LabelledDataset
+    from limnet.data.dataset import LabelledDataset
+    from limnet.data.module import CaseDataModule
 
 
 class Entry(NamedTuple):

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.cache import smallest_unsigned
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent, read_text
-from limnet.datasets.files import smallest_unsigned
 from limnet.datasets.instances import InstanceNames
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 from limnet.errors import FileFormatError, MissingFileError
 

@@ -20,10 +20,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from limnet.datasets.base import CaseDataModule
+from limnet.data.dataset import MODALITIES
+from limnet.data.module import CaseDataModule
 from limnet.datasets.files import image_suffix
 from limnet.datasets.instances import InstanceNames
-from limnet.datasets.labelled import MODALITIES
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 from limnet.errors import FileFormatError, InputError
 from limnet.volume_io.pictures import PICTURES

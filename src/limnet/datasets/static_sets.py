@@ -27,8 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase, LabelledDataset
+from limnet.data.module import CaseDataModule
 from limnet.datasets.moved_picture import moved_labels, moved_picture
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 from limnet.datasets.walk import walk

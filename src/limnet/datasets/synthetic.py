@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from limnet.datasets.loading import ClipLoader, process_place
+from limnet.data.loading import ClipLoader, process_place
+from limnet.data.module import SampleDataModule
 from limnet.errors import InputError
 from limnet.simulation.volumes import paint, synthetic_labels
 
@@ -64,7 +64,7 @@ class SyntheticDataset(Dataset[Any]):
         return torch.from_numpy(scaled.astype(np.uint8)), torch.from_numpy(mask.astype(np.uint8))
 
 
-class SyntheticDataModule(LightningDataModule):
+class SyntheticDataModule(SampleDataModule):
     """Batches of synthetic slices for training and validation.
 
     Slices are painted one by one, never cut out of volumes: so this is no `CaseDataModule`, but it has the same loader.
@@ -73,7 +73,7 @@ class SyntheticDataModule(LightningDataModule):
         batch_size: samples per process and step.
         size: side of the slices in pixels.
         seed: source of all randomness.
-        length: samples per epoch over all processes.
+        length: samples per epoch over all processes; validation has a tenth, at least one batch of every process.
         slices: slices per sample; 1 trains the interaction network, more train propagation.
         workers: processes that draw samples.
     """
@@ -81,19 +81,12 @@ class SyntheticDataModule(LightningDataModule):
     def __init__(
         self, batch_size: int = 8, size: int = 96, seed: int = 0, length: int = 1000, slices: int = 1, workers: int = 0
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.training = SyntheticDataset(length, size, seed, slices)
-
-    def train_dataloader(self) -> ClipLoader:
-        """Samples in order (they are random already); the loader's state can be saved and restored."""
-        return ClipLoader(self.training, self.hparams["batch_size"], len(self.training), self.hparams["workers"])
+        training = SyntheticDataset(length, size, seed, slices)
+        super().__init__(training, training, batch_size, batch_size, workers)
 
     def val_dataloader(self) -> ClipLoader:
-        """Samples of other seeds: a tenth of an epoch, at least one batch of every process."""
-        batch = self.hparams["batch_size"]
-        samples = max(self.hparams["length"] // 10, batch * process_place()[1])
-        held = SyntheticDataset(
-            samples, self.hparams["size"], self.hparams["seed"] + _LATER_EPOCHS, self.training.slices
-        )
-        return ClipLoader(held, batch, samples, self.hparams["workers"], fixed=True)
+        """Samples of other seeds."""
+        one: SyntheticDataset = self.training
+        samples = max(len(one) // 10, self.held_batch * process_place()[1])
+        held = SyntheticDataset(samples, one.size, one.seed + _LATER_EPOCHS, one.slices)
+        return ClipLoader(held, self.held_batch, samples, self.workers, fixed=True)

@@ -25,12 +25,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem, split_patients
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
-from limnet.datasets.labelled import LabelledCase
 from limnet.datasets.nifti_pairs import check_intensities, compare_grids, either, nifti_files, read_image, whole_numbers
 from limnet.datasets.orientation import display_axes, reorient
-from limnet.datasets.splits import split_patients
 from limnet.errors import FileFormatError, InputError, LimnetError
 from limnet.volume_io.nifti_slices import nifti_slabs, read_nifti_grid
 

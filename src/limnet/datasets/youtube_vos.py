@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limnet.datasets.base import CaseDataModule, Problem
+from limnet.data.dataset import Problem
+from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
 from limnet.datasets.films import Film, FilmSet
 from limnet.datasets.instances import InstanceNames

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from limnet.datasets.loading import process_place
+from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.tasks.muon import MuonAdam
 

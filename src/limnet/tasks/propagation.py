@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limnet.datasets.loading import process_place
+from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.click_maps import add_disks

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.datasets.loading import process_place
+from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.quality.crops import split_references

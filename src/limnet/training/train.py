@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from limnet.data.module import CaseDataModule, SampleDataModule
+from limnet.data.shards import ShardDataset
 from limnet.errors import FileFormatError, InputError, LimnetError
 from limnet.hub.folder import CONFIG, load_component, read_config
 from limnet.hub.registry import TABLE, resolve
@@ -58,8 +60,6 @@ def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
         SystemExit: with one line, for everything the user can mend.
     """
     args = parse_recipe(parser, "interaction", argv)
-    from limnet.training.data import make_data
-
     try:
         prepare(args)
         start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
@@ -264,8 +264,6 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
         words = ", ".join(f"--{RENAMED.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
     config = args.network_config
-    from limnet.training.data import drawn_size
-
     if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
         config = {**(config or {}), "window_size": drawn_size(args)}  # in use it sees windows as large as here
     given = {"network": args.network, "learning_rate": args.learning_rate, "max_steps": args.steps, "seed": args.seed}
@@ -366,3 +364,80 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise FileFormatError(f"{path} cannot be read ({error}); leave --resume out to begin anew") from error
     raise FileFormatError(f"{path} is no checkpoint of a recipe; leave --resume out to begin anew")
+
+
+def parse_roots(texts: list[str]) -> list[tuple[str, Path]]:
+    """["kits19=/data/kits"] to [("kits19", Path("/data/kits"))].
+
+    Raises:
+        InputError: no "=".
+    """
+    pairs = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f"--root is {text!r}; give the data set and its folder, such as kits19=/data/kits19")
+        pairs.append((name, Path(path)))
+    return pairs
+
+
+def drawn_size(args: argparse.Namespace) -> int:
+    """Side in pixels of the windows that are trained on: of the shards, or --size.
+
+    Raises:
+        MissingFileError: no shards where they were said to be.
+        FileFormatError: shards that cannot be used.
+    """
+    if args.shards is None or args.smoke or args.mix is not None or args.live is not None:
+        return int(args.size)  # two kinds of data are refused by `make_data`
+    return int(ShardDataset(args.shards, args.pattern).images[0].shape[-1])
+
+
+def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningDataModule:
+    """Data module for the options of `add_data_arguments`.
+
+    Args:
+        args: parsed options.
+        task: "interaction" or "propagation".
+        processes: batches are shared among so many.
+
+    Raises:
+        InputError: no data, two kinds of it, or a batch that does not divide over the processes.
+        MissingFileError: shards or a data set that are not where they were said to be.
+    """
+    if args.batch_size % processes:
+        raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
+    share = args.batch_size // processes
+    clips = args.length if task == "propagation" else 1
+    if args.smoke:
+        from limnet.datasets.synthetic import SyntheticDataModule
+
+        return SyntheticDataModule(share, args.size, args.seed, args.batch_size * args.steps, clips)
+    if sum(given is not None for given in (args.shards, args.mix, args.live)) != 1:
+        raise InputError("say what to train on: --shards FOLDER, --live FOLDER, or --mix NAME with --root NAME=PATH")
+    if args.live is not None:
+        from limnet.data.pool import LiveDataModule
+
+        return LiveDataModule(
+            args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
+        )
+    if args.shards is not None:
+        training = ShardDataset(args.shards, args.pattern, args.seed)
+        held = ShardDataset(args.shards, args.validation)
+        return SampleDataModule(training, held, share, 40 if task == "interaction" else 16)
+    from limnet.datasets.mixes import MIXES, load_mix
+
+    return CaseDataModule(
+        load_mix(args.mix, parse_roots(args.root), args.weights),
+        task=task,
+        batch_size=share,
+        samples_per_epoch=args.samples_per_epoch,
+        size=args.size,
+        length=args.length,
+        workers=args.workers,
+        seed=args.seed,
+        cache_dir=args.cache,
+        paint_probability=MIXES[args.mix].paint,
+        val_samples=args.val_samples,
+        whole_slices=args.whole_slices,
+    )

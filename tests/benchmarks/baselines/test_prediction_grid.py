@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolderPeer
 from benchmarks.core.rounds import run_object
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase
 from limnet.datasets.nifti_pairs import read_image, read_labels
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError

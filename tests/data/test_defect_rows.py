@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.datasets.defects import DefectDataset
+from limnet.data.defects import DefectDataset, DefectRows
 from limnet.errors import InputError
-from limnet.quality.defect_rows import DefectRows
 from tests.helpers.scenes import disks_view
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.datasets.cache import CaseCache, case_key, default_cache
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.cache import CaseCache, case_key, default_cache
+from limnet.data.dataset import LabelledCase
 from limnet.errors import FileFormatError, InputError, SaveError
 from tests.helpers.fake_folders import body, load_image, saved_case
 
@@ -35,7 +35,7 @@ def test_entries_are_read_through_memory_maps(tmp_path):
 
 def test_interrupted_build_goes_on(tmp_path, monkeypatch):
     cases, cache = three(tmp_path / "data"), CaseCache(tmp_path / "cache")
-    import limnet.datasets.cache as module
+    import limnet.data.cache as module
 
     decode, calls = module.decode_case, []
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from limnet.datasets.clip_drawer import ClipDrawer
-from limnet.datasets.clips import Source
+from limnet.data.clips import Source
+from limnet.data.drawing import ClipDrawer
 from limnet.errors import InputError
 
 

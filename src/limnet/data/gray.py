@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase
 from limnet.errors import InputError
 from limnet.volume import Volume
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.datasets.clips import MIN_PIXELS, Source, draw_clip, random_window, whole_slice_crop
+from limnet.data.clips import MIN_PIXELS, Source, draw_clip, random_window, whole_slice_crop
 
 
 def source(shape: tuple[int, int, int] = (20, 60, 70), image: bool = True, **options: Any) -> Source:

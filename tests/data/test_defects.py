@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.datasets.defects import DefectDataModule, DefectDataset
+from limnet.data.defects import DefectDataset
+from limnet.data.module import SampleDataModule
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 
@@ -21,22 +22,27 @@ def write(path, count=7, size=8, seed=0, **changes):
     return arrays
 
 
+def module(paths, seed=0, workers=0):
+    data = DefectDataset(paths, seed)
+    return SampleDataModule(data, data, 2, 4, workers)
+
+
 def test_every_pair_once_an_epoch_and_the_same_again(tmp_path):
     first, second = write(tmp_path / "a.npz", 5), write(tmp_path / "b.npz", 3, seed=1)
     paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
-    loader = DefectDataModule(paths, paths[1], batch_size=2, seed=4).train_dataloader()
+    loader = module(paths, 4).train_dataloader()
     one, two = (list(loader), list(loader))
     wanted = sorted(np.concatenate([first["dice"], second["dice"]])[:, 0].tolist())
     for epoch in (one, two):
         assert sorted(torch.cat([b[3][:, 0] for b in epoch]).tolist()) == wanted
     assert not torch.equal(one[0][0], two[0][0])
-    again = list(DefectDataModule(paths, paths[1], batch_size=2, seed=4, workers=1).train_dataloader())
+    again = list(module(paths, 4, workers=1).train_dataloader())
     assert all(torch.equal(a, b) for x, y in zip(one, again, strict=True) for a, b in zip(x, y, strict=True))
 
 
 def test_held_pairs_keep_their_order(tmp_path):
     arrays = write(tmp_path / "a.npz", 7)
-    batches = list(DefectDataModule(tmp_path / "a.npz", tmp_path / "a.npz", batch_size=2).val_dataloader())
+    batches = list(module(tmp_path / "a.npz").val_dataloader())
     assert [len(b[0]) for b in batches] == [4, 3]
     for number, key in enumerate(("image", "previous", "current", "dice")):
         found = torch.cat([b[number] for b in batches]).numpy()
@@ -65,7 +71,7 @@ def test_files_that_are_none(tmp_path):
 def test_references_come_last_and_in_all_files_or_none(tmp_path):
     seen = np.random.default_rng(0).integers(0, 255, (7, 7, 8, 8)).astype(np.uint8)
     write(tmp_path / "a.npz", references=seen)
-    batches = list(DefectDataModule(tmp_path / "a.npz", tmp_path / "a.npz", batch_size=2).val_dataloader())
+    batches = list(module(tmp_path / "a.npz").val_dataloader())
     assert np.array_equal(torch.cat([b[4] for b in batches]).numpy(), seen)
     write(tmp_path / "b.npz")
     with pytest.raises(FileFormatError, match="collect both again"):

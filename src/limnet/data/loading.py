@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limnet.datasets.labelled import LabelledCase
+from limnet.data.dataset import LabelledCase
 from limnet.errors import InputError
 
 FIXED_EPOCH = 2**31  # training never gets there
@@ -79,6 +81,35 @@ class ClipLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on with the batch a `state_dict` named."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+
+
+class ShuffledDataset(Dataset[Any], ABC):
+    """Samples that lie in a fixed order, found by (epoch, number): each epoch has its own order, validation that one.
+
+    A subclass has a `seed` and a length, and reads a sample.
+    """
+
+    seed: int
+    _order: tuple[int, np.ndarray] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Samples."""
+
+    @abstractmethod
+    def read(self, index: int) -> tuple[Tensor, ...]:
+        """The sample at a place."""
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Sample `number` of an epoch."""
+        epoch, number = key
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if epoch == FIXED_EPOCH:
+            return self.read(number)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return self.read(int(self._order[1][number]))
 
 
 class CaseLoader:

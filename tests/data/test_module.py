@@ -9,11 +9,11 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from limnet.datasets.base import CaseDataModule, LabelledDataset, Problem
-from limnet.datasets.cache import CaseCache
-from limnet.datasets.clip_dataset import ClipDataset
-from limnet.datasets.labelled import LabelledCase
-from limnet.datasets.loading import CaseLoader, ClipLoader
+from limnet.data.cache import CaseCache
+from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.drawing import ClipDataset
+from limnet.data.loading import CaseLoader, ClipLoader
+from limnet.data.module import CaseDataModule
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.fake_folders import array_case, body, saved_case
 
@@ -156,7 +156,7 @@ def test_two_processes_share_the_batches_of_one(root, cache, monkeypatch):
     whole = list(module(root, batch_size=4).train_dataloader())
     parts = []
     for rank in range(2):
-        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 2))
         parts.append(list(module(root, batch_size=2).train_dataloader()))
     for batch, first, second in zip(whole, *parts, strict=True):
         for together, one, two in zip(batch, first, second, strict=True):
@@ -167,7 +167,7 @@ def test_uneven_validation_and_cases_are_all_there_once(root, cache, monkeypatch
     seen: list[list[int]] = [[], []]
     names: list[str] = []
     for rank in range(2):
-        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 2))
         keys: list[tuple[int, int]] = []
 
         class Keys(torch.utils.data.Dataset):
@@ -206,8 +206,8 @@ def test_data_sets_are_mixed_by_weight(root, cache, tmp_path):
     data.prepare_data()
     data.setup("fit")
     assert data.training is not None
-    mine = [Path(c.read_image.args[0]).parent == root for c in data.training.cases]
-    assert data.training.weights[mine].sum() == pytest.approx(0.75)
+    mine = [Path(c.read_image.args[0]).parent == root for c in data.training.sources.cases]
+    assert data.training.drawer.odds[mine].sum() == pytest.approx(0.75)
     assert len(data.cases("val")) == len(Small(root).cases("val")) + len(other.cases("val"))
 
 
@@ -344,7 +344,7 @@ def test_training_cases_without_an_object_are_an_error(tmp_path):
 
 def test_fewer_validation_samples_than_processes_end_alike(monkeypatch):
     for rank in range(3):
-        monkeypatch.setattr("limnet.datasets.loading.process_place", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 3))
         with pytest.raises(InputError, match=r"2 validation sample\(s\) cannot be shared among 3 processes"):
             ClipLoader(torch.utils.data.Dataset(), 4, 2, fixed=True)
         assert len(ClipLoader(torch.utils.data.Dataset(), 4, 3, fixed=True)) == 1

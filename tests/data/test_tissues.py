@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limnet.datasets.clips import Source
-from limnet.datasets.tissues import gray_classes, part_of, tissue_source
+from limnet.data.clips import Source
+from limnet.data.tissues import gray_classes, part_of, tissue_source
 from limnet.errors import InputError
 
 

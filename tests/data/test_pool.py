@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.datasets.clip_pool import ClipPool, DrawnBlocks
+from limnet.data.pool import ClipPool, DrawnBlocks
 from limnet.errors import InputError
 
 

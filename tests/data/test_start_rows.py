@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.datasets.shards import ShardDataset
+from limnet.data.shards import ShardDataset, StartRows
 from limnet.errors import InputError
-from limnet.interaction.start_rows import StartRows
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
 
@@ -25,7 +24,7 @@ def test_rows_become_a_shard_with_start_masks(tmp_path: Path) -> None:
     assert len(rows) == 2
     rows.save(tmp_path / "deep" / "d2_7")
     data = ShardDataset(tmp_path / "deep", "d2_*")
-    pixels, mask, start = (part.numpy()[0] for part in data[0])
+    pixels, mask, start = (part.numpy()[0] for part in data.read(0))
     assert pixels.shape == mask.shape == start.shape == (64, 64)
     overlap = 2 * (mask & start).sum() / (mask.sum() + start.sum())
     assert overlap == pytest.approx(2 * (truth & before).sum() / (truth.sum() + before.sum()), abs=0.02)

@@ -8,34 +8,40 @@ pixels a byte in C order. Any number of stems may lie in one folder; a glob patt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from limnet.datasets.loading import process_place
+from limnet.data.loading import ShuffledDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.interaction.features import window_pixels
+from limnet.interaction.window import join, mask_box, window_around
+from limnet.slice_view import SliceView
+from limnet.volume_io.atomic import atomic_write
 
 
-class ShardDataset(Dataset[Any]):
-    """Clips of several shards, one after the other.
+class ShardDataset(ShuffledDataset):
+    """Clips of several shards, one after the other; found by (epoch, number), each epoch in its own order.
 
     If any of them has start masks, every item has one; clips without have an empty one.
 
     Args:
         root: folder.
         pattern: glob for the stems, for example "d2_*".
+        seed: of the orders.
 
     Raises:
         MissingFileError: no shard matches, or one has no masks.
         FileFormatError: images and masks of a shard do not belong together, or shards hold clips of other sizes.
     """
 
-    def __init__(self, root: Path | str, pattern: str = "*"):
+    def __init__(self, root: Path | str, pattern: str = "*", seed: int = 0):
+        self.seed = seed
         paths = sorted(Path(root).glob(pattern + "_image.npy"))
         if not paths:
             raise MissingFileError(
@@ -71,12 +77,8 @@ class ShardDataset(Dataset[Any]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, ...]:
-        """Image, mask and, where there are any, start mask, each uint8 (T, S, S); a list gives a leading batch axis."""
-        if isinstance(index, list):
-            return tuple(torch.stack(parts) for parts in zip(*(self[i] for i in index), strict=True))
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def read(self, index: int) -> tuple[Tensor, ...]:
+        """Image, mask and, where there are any, start mask, each uint8 (T, S, S)."""
         shard = int(np.searchsorted(self.ends, index, side="right"))
         row = index - (int(self.ends[shard - 1]) if shard else 0)
         image = np.array(self.images[shard][row])
@@ -86,16 +88,6 @@ class ShardDataset(Dataset[Any]):
         start = self.starts[shard]
         return torch.from_numpy(image), mask, torch.zeros_like(mask) if start is None else _unpacked(start[row], image)
 
-    def loader(self, batch_size: int, shuffle: bool = True, seed: int = 0) -> ShardLoader:
-        """Batches drawn by the training process itself: reading is a memory copy.
-
-        Args:
-            batch_size: clips in a batch and process.
-            shuffle: for training: another order every epoch, incomplete batches left out.
-            seed: of the orders.
-        """
-        return ShardLoader(self, batch_size, shuffle, seed)
-
 
 def _unpacked(packed: np.ndarray, image: np.ndarray) -> Tensor:
     """Bits of a clip's masks to uint8 in the shape of its image (T, S, S)."""
@@ -103,58 +95,56 @@ def _unpacked(packed: np.ndarray, image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.unpackbits(packed, axis=-1, count=pixels).reshape(image.shape))
 
 
-class ShardLoader:
-    """Iterable over batches that can go on where a checkpoint was made; every process takes its share.
-
-    The order of an epoch depends on the seed and the epoch alone.
+def write_shard(stem: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write STEM_mask.npy, STEM_start.npy if given, and STEM_image.npy, each in one go.
 
     Args:
-        dataset: clips.
-        batch_size: clips in a batch and process, at least 1.
-        shuffle: see `ShardDataset.loader`.
-        seed: of the orders.
+        stem: its folder is made when needed.
+        arrays: "image" uint8 (N, T, S, S), "mask" and, if wanted, "start" packed (N, T, ceil(S * S / 8)).
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for name in sorted(arrays, key=lambda name: name == "image"):  # it comes last: without it there is no shard
+        target = stem.with_name(f"{stem.name}_{name}.npy")
+        atomic_write(target, lambda path, array=arrays[name]: np.save(path, array))  # type: ignore[misc]
 
-    Raises:
-        InputError: a batch size below 1, a shuffled batch larger than the data, or fewer clips than processes. Every
-            process raises it.
+
+class StartRows:
+    """Rows of a shard with start masks (`limnet.data.shards`), in the order they were added.
+
+    Args:
+        size: side of the windows in network pixels.
+
+    Attributes:
+        rows: image uint8 (S, S), truth bool (S, S) and start mask bool (S, S) of every slice.
     """
 
-    def __init__(self, dataset: ShardDataset, batch_size: int, shuffle: bool = True, seed: int = 0):
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it must be at least 1")
-        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
-        self.epoch, self.batch = 0, 0  # the batch that comes next
-        world = process_place()[1]
-        if not shuffle and len(dataset) < world:  # on every process alike, so that none waits for another
-            raise InputError(f"{len(dataset)} clip(s) cannot be shared among {world} processes, each needs one")
-        if not len(self):
-            raise InputError(f"batch_size is {batch_size}, but there are only {len(dataset)} clips; take a smaller one")
+    def __init__(self, size: int = 160) -> None:
+        self.size = size
+        self.rows: dict[str, list[NDArray[Any]]] = {"image": [], "mask": [], "start": []}
 
     def __len__(self) -> int:
-        """Batches in an epoch, for each process."""
-        rank, world = process_place()
-        if self.shuffle:
-            return len(self.dataset) // world // self.batch_size
-        return -(-len(range(rank, len(self.dataset), world)) // self.batch_size)
+        return len(self.rows["image"])
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        rank, world = process_place()
-        order = np.arange(len(self.dataset))
-        first = 0
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-            first = self.batch
-        order = order[rank::world]
-        for batch in range(first, len(self)):
-            last = batch + 1 == len(self)
-            if self.shuffle:
-                self.epoch, self.batch = self.epoch + last, 0 if last else batch + 1
-            yield self.dataset[order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()]
+    def add(self, view: SliceView, index: int, truth: NDArray[np.bool_], before: NDArray[np.bool_]) -> None:
+        """Add a slice in a window around both masks, bool (H, W); where they are equal there is nothing to learn."""
+        box = join(mask_box(truth), mask_box(before))
+        if box is None or not (truth != before).any():
+            return
+        window = window_around(box, view.shape, view.spacing, self.size)
+        pixels = window_pixels(view, index, window, 1)[0, 0].numpy()
+        self.rows["image"].append((pixels * 255 + 0.5).astype(np.uint8))
+        for name, mask in (("mask", truth), ("start", before)):
+            self.rows[name].append(window.crop(mask.astype(np.float32), edge=False)[0, 0].numpy() > 0.5)
 
-    def state_dict(self) -> dict[str, int]:
-        """Which batch comes next."""
-        return {"epoch": self.epoch, "batch": self.batch}
+    def save(self, stem: Path) -> None:
+        """Write STEM_image.npy, STEM_mask.npy and STEM_start.npy; the image comes last, without it there is no shard.
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on with the batch a `state_dict` named."""
-        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+        Raises:
+            InputError: there are no rows.
+        """
+        if not len(self):
+            raise InputError("no round has left a wrong mask; collect more cases")
+        arrays = {name: np.stack(rows)[:, None] for name, rows in self.rows.items()}
+        for name in ("mask", "start"):
+            arrays[name] = np.packbits(arrays[name].reshape(len(self), 1, -1), axis=-1)
+        write_shard(stem, arrays)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.datasets.clips import draw_clip
-from limnet.datasets.decoding import decode_case, few_bits, object_odds, objects_of, read_source, slice_axes
+from limnet.data.cache import decode_case, few_bits, object_odds, objects_of, read_source, slice_axes
+from limnet.data.clips import draw_clip
 from limnet.errors import FileFormatError
 from tests.helpers.fake_folders import body, saved_case
 

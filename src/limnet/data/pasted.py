@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from limnet.datasets.clips import MIN_PIXELS, Source, random_window, resize_stack
+from limnet.data.clips import MIN_PIXELS, Source, random_window, resize_stack
 from limnet.simulation.volumes import smooth_noise
 
 SMALLEST, LARGEST = 5.0, 0.4  # extent of a body: least pixels of the finer in-plane axis, largest share of the slice

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.datasets.clips import Source
+from limnet.data.clips import Source
 from limnet.errors import InputError
 
 CLASSES = 3

@@ -1,0 +1,1 @@
+"""From labelled images to batches: cases, their cache, clips drawn from them, loaders."""

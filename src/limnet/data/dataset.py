@@ -1,0 +1,232 @@
+"""LabelledCase, an image with its labels, read when asked; LabelledDataset, a data set as its owner ships it.
+
+Splits go by patient, from a stable hash: the same on every machine, whatever else lies in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from limnet.errors import InputError, LimnetError, MissingFileError
+from limnet.volume import Volume
+
+MODALITIES = ("ct", "mr", "us", "photo", "endoscopy", "video", "microscopy", "other")
+FEW = 40  # patients; with fewer the sizes of the splits are exact
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """One labelled image, read lazily: nothing big is held, both callables read from disk each time.
+
+    The callables are `functools.partial` of module-level functions over paths and plain values, so that a case can be
+    sent to another process and its cached copy be found again (`limnet.data.cache` keys by the function, its
+    arguments, and size and time of every file among them).
+
+    Attributes:
+        name: unique within the data set and fit for a file name, such as "case_00012".
+        patient: splits never separate slices or series of one patient.
+        modality: one of `MODALITIES`.
+        labels: label ids -> names; background (0) left out. Empty where the data set does not name them.
+        read_image: returns the image, (D, H, W) or (D, H, W, 3).
+        read_labels: returns integers (D, H, W) on the image's grid.
+        window: customary display window (lo, hi) in raw units, if there is one.
+        cached: whether training keeps a decoded copy on disk; False where a case is one small picture.
+        includes: label -> other labels that are part of its object, such as a tumour of its kidney.
+
+    Raises:
+        InputError: a name that is no file name, an unknown modality, or a label 0.
+    """
+
+    name: str
+    patient: str
+    modality: str
+    labels: Mapping[int, str]
+    read_image: Callable[[], Volume]
+    read_labels: Callable[[], np.ndarray]
+    window: tuple[float, float] | None = None
+    cached: bool = True
+    includes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w.+=@-]*", self.name):
+            raise InputError(f"case name {self.name!r}: use letters, digits and . _ - + = @ only, such as case_00012")
+        if self.modality not in MODALITIES:
+            raise InputError(f"case {self.name} has modality {self.modality!r}; allowed are {', '.join(MODALITIES)}")
+        if 0 in self.labels:
+            raise InputError(f"case {self.name} names label 0; that is the background and has no entry")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a data set on disk.
+
+    Attributes:
+        case: name of the case or file, or "" for the whole.
+        what: what is wrong.
+        advice: what to do.
+    """
+
+    case: str
+    what: str
+    advice: str
+
+
+def doubled(names: Iterable[str]) -> list[Problem]:
+    """A problem for every name that occurs more than once."""
+    found = sorted(name for name, number in Counter(names).items() if number > 1)
+    return [Problem(name, "two cases have this name", "rename one of their files") for name in found]
+
+
+class LabelledDataset(ABC):
+    """A folder of labelled images, read where it lies and never changed.
+
+    A subclass sets the five class attributes, looks for its files in `find` and lists them in `all_cases`. Where a
+    split has been published it overrides `split_of`; otherwise patients are assigned by a stable hash.
+
+    Args:
+        root: the folder.
+        fraction: share of patients held out for each split but "train", where no split is published.
+        seed: of that assignment.
+
+    Raises:
+        MissingFileError: the folder does not look like this data set; the message shows the expected layout.
+    """
+
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    access: ClassVar[str]
+    layout: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    layered: ClassVar[bool] = False
+    """Whether a case repeats one picture, once for each layer of objects: no volume to propagate through."""
+
+    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0) -> None:
+        self.root, self.fraction, self.seed = Path(root), fraction, seed
+        if not self.root.is_dir():
+            raise self.missing(f"{self.root} is no folder")
+        self.find()
+
+    @abstractmethod
+    def find(self) -> None:
+        """Look whether the folder is this data set, without reading images; called once by the constructor.
+
+        Raises:
+            MissingFileError: it is not: `raise self.missing("there is no imagesTr in ...")`.
+        """
+
+    @abstractmethod
+    def all_cases(self) -> list[LabelledCase]:
+        """Every labelled case in a fixed order, without reading images."""
+
+    def split_of(self, case: LabelledCase) -> str | None:
+        """Name of the published split of a case, None to leave it out. Not called unless a subclass overrides it."""
+        raise NotImplementedError
+
+    def cases(self, split: str) -> list[LabelledCase]:
+        """Cases of a split: the published one where there is one, else by a stable hash of the patient's id.
+
+        Raises:
+            InputError: no split of that name.
+        """
+        if split not in self.splits:
+            raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
+        found = self.all_cases()
+        if type(self).split_of is not LabelledDataset.split_of:
+            return [case for case in found if self.split_of(case) == split]
+        place = split_patients((case.patient for case in found), self.splits, self.fraction, self.seed)
+        return [case for case in found if place[case.patient] == split]
+
+    def check(self) -> list[Problem]:
+        """Read everything and tell what is wrong; empty when all is well. A subclass adds to it: counts, affines."""
+        problems = []
+        found = self.all_cases()
+        if not found:
+            problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
+        problems += doubled(case.name for case in found)
+        for case in found:
+            problems += self.check_case(case)
+        return problems
+
+    def check_case(self, case: LabelledCase) -> list[Problem]:
+        """Read one case: shapes, dtype and ids of its labels."""
+        try:
+            volume, labels = case.read_image(), np.asarray(case.read_labels())
+        except (LimnetError, OSError, ValueError) as error:
+            return [Problem(case.name, f"could not be read: {error}", "copy or download it again")]
+        if labels.shape != volume.shape:
+            what = f"the image is {volume.shape}, its labels {labels.shape}"
+            return [Problem(case.name, what, "image and labels must lie on one grid")]
+        if labels.dtype.kind not in "iu":
+            return [Problem(case.name, f"labels have dtype {labels.dtype}", "save whole numbers")]
+        ids = set(np.unique(labels).tolist()) - {0}
+        problems = []
+        if not ids:
+            problems.append(Problem(case.name, "no voxel is labelled", "label it or take it out"))
+        if case.labels and (unknown := sorted(i for i in ids if i not in case.labels)):
+            known = list(islice(case.labels, 200))
+            advice = f"known are {sorted(known)}" if len(known) < 200 else "the file is damaged or of another data set"
+            problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
+        return problems
+
+    def missing(self, what: str) -> MissingFileError:
+        """The error to raise when the folder is not as expected: what is missing, the layout, how to get the data."""
+        return MissingFileError(f"{what}. {self.title} is expected as\n{self.layout}\nAccess: {self.access}")
+
+
+def patient_share(patient: str, seed: int = 0) -> float:
+    """A number in [0, 1) that depends on the patient's id and the seed alone (SHA-256)."""
+    digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_patients(
+    patients: Iterable[str], splits: tuple[str, ...] = ("train", "val"), fraction: float = 0.2, seed: int = 0
+) -> dict[str, str]:
+    """Assign every patient to a split.
+
+    A patient belongs where the hash falls, so it keeps its split when others are added. Below `FEW` patients that would
+    give very uneven splits: there each held-out split gets its share in whole patients, at least one, in the order of
+    the hash, and one patient at least is left to train.
+
+    Args:
+        patients: ids; repeated ones count once.
+        splits: "train" first, then "val" and possibly "test".
+        fraction: expected share of each split but the first.
+        seed: another seed, another split.
+
+    Returns:
+        patient -> name of its split.
+
+    Raises:
+        InputError: a fraction that leaves nothing for training.
+    """
+    held = splits[1:]
+    if not 0 < fraction * max(len(held), 1) < 1:
+        raise InputError(f"fraction is {fraction}; the {len(held)} split(s) {', '.join(held)} must leave some to train")
+    order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
+    counts = dict.fromkeys(splits, 0)
+    if len(order) < FEW:
+        counts[splits[0]] = len(order)
+        for name in held:
+            counts[name] = max(min(max(round(fraction * len(order)), 1), counts[splits[0]] - 1), 0)
+            counts[splits[0]] -= counts[name]
+    else:
+        for patient in order:
+            counts[_place(patient_share(patient, seed), splits, fraction)] += 1
+    sequence = [name for name in (*held, splits[0]) for _ in range(counts[name])]
+    return dict(zip(order, sequence, strict=True))
+
+
+def _place(share: float, splits: tuple[str, ...], fraction: float) -> str:
+    number = int(share / fraction)
+    return splits[number + 1] if number < len(splits) - 1 else splits[0]

@@ -1,0 +1,283 @@
+"""Drawing clips: ClipDrawer, one after the other from any sources; ClipDataset, from cases, by epoch and number."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from limnet.data.cache import CaseCache, read_source
+from limnet.data.clips import MIN_PIXELS, Source, draw_clip
+from limnet.data.dataset import LabelledCase
+from limnet.data.pasted import draw_pasted
+from limnet.errors import InputError
+from limnet.simulation.corruption import corrupt
+from limnet.simulation.volumes import synthetic_labels
+
+SLICE_SPAN, CLIP_SPAN = (0.08, 0.75), (0.12, 0.6)  # share of the window that the object spans
+GAPS = (1, 1, 1, 2, 3)
+_POOL = 40  # synthetic volumes kept for more than one draw
+_RENEW = 0.1  # how often a synthetic draw brings a new volume
+_ATTEMPTS = 1000
+_OPEN = 32  # memory maps kept open
+
+Clip = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass
+class ClipDrawer:
+    """Draws clips; what comes depends on the generator alone, and on what this drawer drew before.
+
+    Args:
+        sources: labelled volumes, drawn by their `weight`.
+        length: slices of a clip.
+        size: side of the windows in network pixels.
+        span: an object's larger side as a share of the window.
+        paint: how often an image is painted anew from its label map.
+        parts: how often a target in several pieces is cut down to one of them.
+        synthetic: share of clips of synthetic volumes.
+        pasted: share of clips of bodies blended into real images (`draw_pasted`).
+        defects: share of clips that come with a defective mask to start from (`limnet.simulation.corruption`).
+        gaps: slice steps to draw from, see `draw_clip`.
+        odds: how often each source is drawn, in place of their weights.
+        whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
+        stills: whether a single picture makes a clip that stands still; without it, no clip of several slices.
+
+    Raises:
+        InputError: no source and not everything synthetic, or shares that are none.
+    """
+
+    sources: Sequence[Source]
+    length: int = 1
+    size: int = 160
+    span: tuple[float, float] = (0.08, 0.75)
+    paint: float = 0.3
+    parts: float = 0.2
+    synthetic: float = 0.15
+    pasted: float = 0.0
+    defects: float = 0.0
+    gaps: tuple[int, ...] = (1, 1, 1, 2)
+    stills: bool = True
+    odds: np.ndarray | None = None
+    whole_slices: bool = False
+    _synthetic: list[Source] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shares = (self.paint, self.parts, self.synthetic, self.pasted, self.defects)
+        if min(shares) < 0 or max(shares) > 1 or self.synthetic + self.pasted > 1:
+            raise InputError(f"paint, parts, synthetic, pasted and defects are {shares}; each is a share from 0 to 1")
+        if not self.sources and self.synthetic < 1:
+            raise InputError("no volumes to draw from; give some, or draw synthetic ones only (synthetic=1)")
+        if self.odds is None:
+            self.odds = _odds(self.sources)
+        self._with_image = [source for source in self.sources if source.image is not None] if self.pasted else []
+        if self.pasted and not self._with_image:
+            raise InputError("no volume has an image to paste into; give some, or leave out pasted")
+        self._image_odds = _odds(self._with_image)
+
+    def draw(self, rng: np.random.Generator) -> Clip:
+        """One clip.
+
+        Returns:
+            image uint8 (length, size, size), mask bool and start bool of the same shape; start is empty where nothing
+            is started from.
+
+        Raises:
+            InputError: nothing could be drawn in many attempts.
+        """
+        for _ in range(_ATTEMPTS):
+            if (drawn := self.attempt(rng)) is not None:
+                return (*drawn, self._start(rng, drawn[1]))
+        raise InputError(
+            f"no clip of {self.length} slices could be drawn in {_ATTEMPTS} attempts; the objects are too small or "
+            "have too few slices"
+        )
+
+    def attempt(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+        """Image and mask of a clip, or None where a source had nothing to draw."""
+        kind = rng.random() if self.pasted + self.synthetic else 1.0
+        if kind < self.pasted:
+            source = self._with_image[int(rng.choice(len(self._with_image), p=self._image_odds))]
+            return draw_pasted(rng, source, self.length, self.size, self.span)
+        if kind < self.pasted + self.synthetic:
+            return self._clip(rng, self._synthetic_source(rng), 0.0)
+        return self._clip(rng, self.sources[int(rng.choice(len(self.sources), p=self.odds))], self.paint)
+
+    def _clip(self, rng: np.random.Generator, source: Source, paint: float) -> tuple[np.ndarray, np.ndarray] | None:
+        single = self.stills and source.labels.shape[0] == 1
+        length = 1 if single else self.length
+        drawn = draw_clip(rng, source, length, self.size, self.span, paint, self.parts, self.gaps, self.whole_slices)
+        if drawn is None or not single:
+            return drawn
+        image, mask = (np.repeat(part, self.length, 0) for part in drawn)
+        return image, mask
+
+    def _synthetic_source(self, rng: np.random.Generator) -> Source:
+        if len(self._synthetic) < 12 or rng.random() < _RENEW:
+            labels = synthetic_labels(rng, (max(2 * self.length, 24), 128, 128))
+            self._synthetic = [*self._synthetic[1 - _POOL :], Source(labels, (1.0, 1.0, 1.0)).with_ids()]
+        return self._synthetic[int(rng.integers(len(self._synthetic)))]
+
+    def _start(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+        start = np.zeros_like(mask)
+        if self.defects and rng.random() < self.defects:
+            for i, truth in enumerate(mask):
+                if truth.any() and not truth.all():
+                    start[i] = corrupt(truth, int(rng.integers(2**62)))[0]
+        return start
+
+
+def _odds(sources: Sequence[Source]) -> np.ndarray | None:
+    weights = np.array([source.weight for source in sources], float)
+    return weights / weights.sum() if len(weights) else None
+
+
+class OpenedCases(Sequence[Source]):
+    """Cases as sources, opened when asked for; few stay open, none in another process."""
+
+    def __init__(self, cases: Sequence[LabelledCase], cache: CaseCache | None) -> None:
+        self.cases, self.cache = cases, cache
+        self._opened: OrderedDict[int, Source] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @overload
+    def __getitem__(self, number: int) -> Source: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Source]: ...
+    def __getitem__(self, number: int | slice) -> Source | Sequence[Source]:
+        """The case of that number."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        case = self.cases[number]
+        if self.cache is None or not case.cached:
+            return read_source(case)
+        if number not in self._opened:
+            self._opened[number] = self.cache.open(case)
+            if len(self._opened) > _OPEN:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(number)
+        return self._opened[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": OrderedDict()}
+
+
+class NoClipError(InputError):
+    """Cases that no clip can be drawn from."""
+
+
+class ClipDataset(Dataset[Any]):
+    """Clips (image uint8 (T, H, W) 0..255, mask uint8 (T, H, W) 0 or 1), found by (epoch, number).
+
+    Args:
+        cases: cases with the weight each is drawn with.
+        length: slices per clip.
+        size: side of the windows in network pixels, at least 32.
+        seed: source of all randomness.
+        cache: holds the decoded cases; None reads a case's own files at every draw, as do cases that say so.
+        paint_probability: how often an image is painted anew from its label map.
+        transform: called with {"image": float32 tensor (T, H, W) 0..255, "mask": float32 tensor (T, H, W)} and must
+            return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
+            slices alike. Before every sample it is seeded through `set_random_state` if it has that.
+        name: of the whole, for messages.
+        whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
+
+    Raises:
+        NoClipError: no case that a clip of this length could be drawn from.
+        InputError: arguments out of range.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[tuple[LabelledCase, float]],
+        length: int = 1,
+        size: int = 160,
+        seed: int = 0,
+        cache: CaseCache | None = None,
+        paint_probability: float = 0.0,
+        transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        name: str = "the data set",
+        whole_slices: bool = False,
+    ) -> None:
+        if size < 32 or length < 1:
+            raise InputError(f"size is {size} and length {length}; at least 32 pixels and 1 slice are needed")
+        self.length, self.seed, self.name, self.transform = length, seed, name, transform
+        self.whole_slices = whole_slices
+        usable = [
+            (case, weight) for case, weight in cases if cache is None or not case.cached or self._fits(cache.open(case))
+        ]
+        if not usable:
+            few = ", ".join(case.name for case, _ in cases[:5]) + (", ..." if len(cases) > 5 else "")
+            shown = f"{len(cases)} case(s)" + (f" ({few})" if few else "")
+            raise NoClipError(
+                f"{name} has {shown}, but none with a labelled object of 40 voxels or more in "
+                f"{length} neighbouring slices; take other data" + (" or shorter clips" if length > 1 else "")
+            )
+        self.sources = OpenedCases([case for case, _ in usable], cache)
+        weights = np.array([weight for _, weight in usable], float)
+        self.drawer = ClipDrawer(
+            self.sources,
+            length,
+            size,
+            SLICE_SPAN if length == 1 else CLIP_SPAN,
+            paint_probability,
+            synthetic=0.0,
+            gaps=GAPS,
+            stills=False,
+            odds=weights / weights.sum(),
+            whole_slices=whole_slices,
+        )
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Sample `number` of an epoch.
+
+        Raises:
+            InputError: nothing could be drawn in many attempts.
+        """
+        rng = np.random.default_rng([self.seed, *key])
+        for _ in range(_ATTEMPTS):
+            clip = self.drawer.attempt(rng)
+            if clip is None:
+                continue
+            image, mask = clip[0], clip[1].astype(np.uint8)
+            if self.transform is None:
+                return torch.from_numpy(image), torch.from_numpy(mask)
+            changed = self._transformed(image, mask, rng)
+            if changed is not None:
+                return changed
+        raise InputError(
+            f"no clip of {self.length} slices could be drawn from {self.name} in {_ATTEMPTS} attempts; "
+            "its objects are too small or too short, or the transform moves them out of the window"
+        )
+
+    def _fits(self, source: Source) -> bool:
+        axes = source.axes[:1] if self.whole_slices else source.axes
+        return bool(source.ids) and any(source.labels.shape[axis] >= self.length for axis in axes)
+
+    def _transformed(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor] | None:
+        """After the transform; None if that left too little of the object on the first slice."""
+        transform: Any = self.transform
+        if hasattr(transform, "set_random_state"):
+            transform.set_random_state(seed=int(rng.integers(2**31)))
+        given = {"image": torch.from_numpy(image).float(), "mask": torch.from_numpy(mask).float()}
+        done = transform(given)
+        found = {key: torch.as_tensor(np.asarray(done[key])) for key in given}
+        for key, value in found.items():
+            if value.shape != given[key].shape:
+                raise InputError(
+                    f"the transform made {key} {tuple(value.shape)} of {tuple(given[key].shape)}; it must keep the "
+                    "shape (T, H, W)"
+                )
+        pixels = found["image"].float().nan_to_num().clamp(0, 255).round().to(torch.uint8)
+        inside = (found["mask"] > 0.5).to(torch.uint8)
+        return (pixels, inside) if int(inside[0].sum()) >= MIN_PIXELS else None
