@@ -8,20 +8,21 @@ import os
 import socket
 import subprocess
 import sys
-from importlib.metadata import EntryPoint, PackageNotFoundError
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from pathlib import Path
 
 import pytest
+import torch
 from torch import distributed
 
 from limnet.errors import InputError
+from limnet.hub.folder import load_component
 from limnet.training import launch
 from limnet.training.launch import add_trainer_arguments, fabric_arguments, free_port, lightning_main, trainer_kwargs
 from limnet.training.train import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "stage3.py"
-BIN = Path(sys.executable).parent
 
 pytest.importorskip("lightning")
 
@@ -187,59 +188,90 @@ def test_the_process_group_is_left_when_the_interpreter_ends(monkeypatch, tmp_pa
     assert not distributed.is_initialized()
 
 
-def command(launcher: str, processes: int) -> list[str]:
-    """What a person would type, with ports that do not collide with a neighbouring test."""
-    devices = ["--devices", str(processes)]
-    ours = f"--nproc_per_node={processes}", f"--master_port={free_port()}"
-    return {
-        "python": [sys.executable, str(RECIPE), *devices],
-        "torchrun": [str(BIN / "torchrun"), *ours, str(RECIPE)],
-        "fabric run": [str(BIN / "fabric"), "run", f"--main-port={free_port()}", str(RECIPE), *devices],
-        "limnet run": [str(BIN / "limnet"), "run", str(RECIPE), *devices],
-        "lightning run": [str(BIN / "lightning"), "run", "model", str(RECIPE), *devices],
-    }[launcher]
+# What a recipe sees of its launcher, and what it would tell the Trainer; nothing heavy is imported.
+SEEN = """
+import argparse, json, os
+from pathlib import Path
+from limnet.training.launch import add_trainer_arguments, trainer_kwargs
+parser = argparse.ArgumentParser()
+parser.add_argument("command")
+parser.add_argument("--out", type=Path)
+add_trainer_arguments(parser)
+args = parser.parse_args()
+args.out.mkdir(parents=True, exist_ok=True)
+told = {"command": args.command, "trainer": trainer_kwargs(args)}
+(args.out / (os.environ["RANK"] + ".json")).write_text(json.dumps(told))
+"""
 
-
-def train(words: list[str], out: Path) -> dict:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LT_", "PYTEST_XDIST"))}
-    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    full = [*words, "--smoke", "--accelerator", "cpu", "--out", str(out)]
-    done = subprocess.run(full, capture_output=True, text=True, timeout=300, env=env, cwd=ROOT, check=False)
-    assert done.returncode == 0, f"{full}\n{done.stdout}\n{done.stderr[-4000:]}"
-    return json.loads((out / "result.json").read_text())
-
-
-@pytest.mark.slow
-def test_every_launcher_trains_the_same_on_two_processes(tmp_path: Path):
-    names = ["python", "torchrun", "fabric run", "limnet run", "lightning run"]
-    results = {name: train(command(name, 2), tmp_path / name.replace(" ", "-")) for name in names}
-    assert results["python"]["world_size"] == 2
-    assert results["python"]["steps"] == 2
-    assert all(r == results["python"] for r in results.values()), results
-
-
-# One process: four launchers run in one interpreter, one after the other, which saves importing torch four times.
+# All launchers in one interpreter, which imports torch once.
 DRIVER = """
 import sys
 from lightning.fabric.cli import _main
 from torch.distributed.run import main as torchrun
-from limnet.training.launch import free_port, lightning_main, limnet_run
-recipe, out = sys.argv[1:3]
-rest = lambda name: ["--smoke", "--accelerator", "cpu", "--out", f"{out}/{name}"]
-torchrun(["--nproc_per_node=1", f"--master_port={free_port()}", recipe, *rest("torchrun")])
-_main(["run", f"--main-port={free_port()}", recipe, *rest("fabric")], standalone_mode=False)
-assert limnet_run([recipe, *rest("limnet")]) == 0
-try:
-    lightning_main(["run", recipe, *rest("lightning")])
-except SystemExit as end:
-    assert not end.code
+from limnet.cli import main as limnet
+from limnet.training.launch import free_port, lightning_main
+
+def ends_well(call, *arguments):
+    try:
+        call(*arguments)
+    except SystemExit as end:
+        assert not end.code, end.code
+
+script, out = sys.argv[1:]
+for n in "12":
+    def rest(name):
+        return ["train", "--out", f"{out}/{name}{n}"]
+    where = ["--accelerator", "cpu", "--devices", n]
+    ends_well(torchrun, [f"--nproc_per_node={n}", f"--master_port={free_port()}", script, *rest("torchrun"), *where])
+    ends_well(lambda words: _main(words, standalone_mode=False),
+              ["run", f"--main-port={free_port()}", script, *where, *rest("fabric")])
+    ends_well(limnet, ["run", script, *where, *rest("limnet")])
+    ends_well(lightning_main, ["run", "model", script, *where, "--", *rest("lightning")])
+"""
+
+
+def run(words: list[str]) -> None:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LT_", "PYTEST_XDIST"))}
+    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env, cwd=ROOT, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.slow
+def test_every_launcher_starts_the_same_processes(tmp_path: Path) -> None:
+    (tmp_path / "seen.py").write_text(SEEN)
+    run([sys.executable, "-c", DRIVER, str(tmp_path / "seen.py"), str(tmp_path)])
+    for number in (1, 2):
+        options = parsed("--accelerator", "cpu", "--devices", str(number))
+        for name in ("torchrun", "fabric", "limnet", "lightning"):
+            told = [json.loads(path.read_text()) for path in sorted((tmp_path / f"{name}{number}").glob("*.json"))]
+            assert told == [{"command": "train", "trainer": trainer_kwargs(options, {})}] * number, name
+    scripts = {(e.name, e.value) for e in entry_points(group="console_scripts")}
+    assert {("limnet", "limnet.cli:main"), ("lightning", "limnet.training.launch:lightning_main")} <= scripts
+
+
+# Two recipes in one pair of processes.
+PAIR = """
+import runpy, sys
+recipes, out = sys.argv[1:]
+for name in ("stage3", "propagation"):
+    sys.argv = [name, "--smoke", "--accelerator", "cpu", "--out", f"{out}/{name}"]
+    runpy.run_path(f"{recipes}/{name}.py", run_name="__main__")
 """
 
 
 @pytest.mark.slow
-def test_every_launcher_trains_the_same_on_one_process(tmp_path: Path):
-    alone = train(command("python", 1), tmp_path / "python")
-    train([sys.executable, "-c", DRIVER, str(RECIPE), str(tmp_path)], tmp_path / "python")
-    assert alone["world_size"] == 1
-    for name in ("torchrun", "fabric", "limnet", "lightning"):
-        assert json.loads((tmp_path / name / "result.json").read_text()) == alone, name
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """Those that the Trainer starts as those that a launcher has started."""
+    (tmp_path / "pair.py").write_text(PAIR)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
+    run([*torchrun, str(tmp_path / "pair.py"), str(RECIPE.parent), str(tmp_path)])
+    words = ["--devices", "2", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path / "python")]
+    run([sys.executable, str(RECIPE), *words])
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("stage3", "python")]
+    assert (results[0]["world_size"], results[0]["steps"]) == (2, 2)
+    assert results[0] == results[1]
+    assert load_component(tmp_path / "propagation" / "propagation", "propagation") is not None
+    state = torch.load(tmp_path / "propagation" / "last.ckpt", map_location="cpu", weights_only=True)
+    assert state["global_step"] == 3
+    assert json.loads(json.dumps(state["hyper_parameters"])) == state["hyper_parameters"]

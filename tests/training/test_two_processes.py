@@ -32,8 +32,7 @@ from limnet.errors import InputError
 from limnet.tasks.quality import QualityModule
 from limnet.training.callbacks import EndAfter
 from limnet.training.launch import leave_group_at_exit
-from limnet.tasks.base import log_mean
-from limnet.tasks.base import warmup_cosine
+from limnet.tasks.base import Task, warmup_cosine
 
 told = {"rates": []}
 leave_group_at_exit()
@@ -54,7 +53,7 @@ class Small(LightningModule):
         told["rates"].append(self.trainer.optimizers[0].param_groups[0]["lr"])
         return self.layer(batch[0]).sum()
     def validation_step(self, batch, index):
-        log_mean(self, "val/mean", batch[0].mean(), len(batch[0]))
+        Task.log_mean(self, "val/mean", batch[0].mean(), len(batch[0]))
     def configure_optimizers(self):
         groups = [{"params": [p]} for p in self.parameters()]
         optimizer = torch.optim.SGD(groups, lr=1e-3)
