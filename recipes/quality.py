@@ -250,12 +250,10 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from limnet.data.defects import DefectDataset
     from limnet.data.module import SampleDataModule
     from limnet.errors import InputError, LimnetError
-    from limnet.training.train import choose_network, find_part, fit, make_module, prepare
+    from limnet.training.train import choose_network, find_part, fit, make_module, prepare, share_of
 
     def data(processes: int) -> SampleDataModule:
-        if args.batch_size % processes:
-            raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
-        share = args.batch_size // processes
+        share = share_of(args, processes)
         training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
         return SampleDataModule(training, held, share, 2 * share, args.workers)
 

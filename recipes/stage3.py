@@ -32,15 +32,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.training.launch import add_trainer_arguments, trainer_kwargs
+from limnet.training.launch import add_trainer_arguments
 from limnet.training.options import add_interaction_arguments, add_logger_arguments, positive, seed, whole
-from limnet.training.train import make_loggers, prepare, train_interaction
+from limnet.training.train import checkpoint_to_resume, make_trainer, prepare, share_of, train_interaction
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, Trainer
     from torch import nn
 
 SYNTHETIC = "synthetic"
+REPEATED: dict[str, Any] = {"deterministic": "warn"}  # every launcher gives the same weights
 DEFAULTS = {  # of training from nothing on synthetic slices, and of fine-tuning
     "steps": (200, 1000),
     "batch_size": (8, 16),
@@ -73,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="train anew where OUT holds a trained network")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/stage3"), help="output folder (default: runs/stage3)")
+    parser.set_defaults(save_every=100, gradient_clip=1.0, minutes=None)
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny windows, to check the installation")
     add_logger_arguments(parser)
     add_trainer_arguments(parser)
@@ -114,14 +116,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def fine_tune(args: argparse.Namespace) -> None:
     """Train on a data set, starting from the click network of a model, and write a whole model."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
     from limnet import InteractiveSegmenter
     from limnet.hub.model import check_target
     from limnet.hub.registry import name_of
     from limnet.tasks.interaction import InteractionModule
-    from limnet.training.callbacks import ExportAverage, LogImages
-    from limnet.training.train import checkpoint_to_resume
 
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")
     check_target(args.out / "model")
@@ -140,18 +138,7 @@ def fine_tune(args: argparse.Namespace) -> None:
     for copy in (module.network, module.average):
         copy.load_state_dict(network.state_dict())
     last = checkpoint_to_resume(args.out, module, "interaction", args.resume)
-    callbacks = [
-        ModelCheckpoint(args.out, save_last=True, every_n_train_steps=100, save_top_k=0, enable_version_counter=False),
-        ExportAverage(args.out / "interaction", every=100),
-        *([LogImages(args.out / "images", args.images)] if args.images else []),
-    ]
-    trainer = make_trainer(
-        args,
-        callbacks=callbacks,
-        gradient_clip_val=1.0,
-        val_check_interval=min(args.validate_every, args.steps),
-        check_val_every_n_epoch=None,
-    )
+    trainer = make_trainer(args, "interaction", **REPEATED)
     data = data_module(args, trainer.world_size)
     before = validated(trainer, module, data)
     module.train()  # batch norm learns, too; the Trainer leaves a module in the mode it comes in
@@ -171,7 +158,9 @@ def from_nothing(args: argparse.Namespace) -> None:
     from limnet.tasks.interaction import InteractionModule
 
     prepare(args)
-    trainer = make_trainer(args, enable_checkpointing=False, limit_val_batches=0)
+    trainer = make_trainer(
+        args, "", enable_checkpointing=False, limit_val_batches=0, gradient_clip_val=None, **REPEATED
+    )
     small = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding": 8} if args.smoke else None
     module = InteractionModule(small, learning_rate=args.learning_rate, max_steps=args.steps, seed=args.seed)
     trainer.fit(module, datamodule=data_module(args, trainer.world_size))
@@ -179,33 +168,9 @@ def from_nothing(args: argparse.Namespace) -> None:
         write_result(args, trainer, module.network, {})
 
 
-def make_trainer(args: argparse.Namespace, **own: Any) -> Trainer:
-    """Trainer of this recipe with the options of one way to train."""
-    from lightning import Trainer
-
-    from limnet.training.callbacks import StepProgress
-
-    shown = [] if args.smoke else [StepProgress(args.steps)]
-    trainer = Trainer(
-        **trainer_kwargs(args),
-        max_steps=args.steps,
-        logger=make_loggers(args),
-        log_every_n_steps=min(20, args.steps),
-        callbacks=[*own.pop("callbacks", []), *shown],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic="warn",
-        **own,
-    )
-    if args.batch_size % trainer.world_size:
-        raise SystemExit(f"--batch-size {args.batch_size} does not divide over {trainer.world_size} processes")
-    return trainer
-
-
 def data_module(args: argparse.Namespace, processes: int) -> LightningDataModule:
     """The data module of --data; each process gets its share of the batch."""
-    share = args.batch_size // processes
+    share = share_of(args, processes)
     if args.data == SYNTHETIC:
         from limnet.datasets.synthetic import SyntheticDataModule
 

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("lightning")
 
-from limnet.data.pool import LiveDataModule
+from limnet.datasets.open import LiveDataModule
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.tasks.base import warmup_cosine

@@ -119,42 +119,47 @@ def fit(
     Raises:
         InputError: --resume with options that OUT/last.ckpt was not trained with.
     """
+    last = checkpoint_to_resume(args.out, module, role, args.resume)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer = make_trainer(args, role)
+    trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
+    return trainer
+
+
+def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
+    """The Trainer of a recipe.
+
+    Args:
+        args: options of `add_recipe_arguments`.
+        role: of the network that is exported, with checkpoints, to OUT/<role>; "" for neither.
+        **own: further arguments of the Trainer, or others than those here.
+    """
     from lightning import Trainer
-    from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+    from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 
     from limnet.training.callbacks import EndAfter, ExportAverage, LogImages, StepProgress
 
-    last = checkpoint_to_resume(args.out, module, role, args.resume)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     every = min(args.save_every, args.steps)
-    callbacks = [
-        ModelCheckpoint(
-            args.out, save_last=True, every_n_train_steps=every, save_top_k=0, enable_version_counter=False
-        ),
-        ExportAverage(args.out / role, every=every),
-        LearningRateMonitor("step"),
-    ]
-    if not args.smoke:
-        callbacks.append(StepProgress(args.steps, args.minutes))
-    if args.minutes is not None:
-        callbacks.append(EndAfter(args.minutes))
-    if args.images:
-        callbacks.append(LogImages(args.out / "images", args.images))
-    trainer = Trainer(
-        **trainer_kwargs(args),
-        max_steps=args.steps,
-        logger=make_loggers(args),
-        callbacks=callbacks,
-        gradient_clip_val=args.gradient_clip or None,
-        val_check_interval=min(args.validate_every, args.steps),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=min(25, args.steps),
-        enable_progress_bar=False,
-        enable_model_summary=not args.smoke,
-    )
-    trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
-    return trainer
+    callbacks: list[Callback] = [LearningRateMonitor("step")]
+    if role:
+        kept = {"save_last": True, "every_n_train_steps": every, "save_top_k": 0, "enable_version_counter": False}
+        callbacks += [ModelCheckpoint(args.out, **kept), ExportAverage(args.out / role, every=every)]
+        callbacks += [LogImages(args.out / "images", args.images)] if args.images else []
+    callbacks += [] if args.smoke else [StepProgress(args.steps, args.minutes)]
+    callbacks += [] if args.minutes is None else [EndAfter(args.minutes)]
+    settings = {
+        "max_steps": args.steps,
+        "logger": make_loggers(args),
+        "callbacks": callbacks,
+        "gradient_clip_val": args.gradient_clip or None,
+        "val_check_interval": min(args.validate_every, args.steps),
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": min(25, args.steps),
+        "enable_progress_bar": False,
+        "enable_model_summary": not args.smoke,
+    }
+    return Trainer(**trainer_kwargs(args), **{**settings, **own})
 
 
 def make_loggers(args: argparse.Namespace) -> list[Logger]:
@@ -393,6 +398,17 @@ def drawn_size(args: argparse.Namespace) -> int:
     return int(ShardDataset(args.shards, args.pattern).images[0].shape[-1])
 
 
+def share_of(args: argparse.Namespace, processes: int) -> int:
+    """Samples of a step for each process.
+
+    Raises:
+        InputError: a batch that does not divide over the processes.
+    """
+    if args.batch_size % processes:
+        raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
+    return int(args.batch_size // processes)
+
+
 def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningDataModule:
     """Data module for the options of `add_data_arguments`.
 
@@ -405,9 +421,7 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         InputError: no data, two kinds of it, or a batch that does not divide over the processes.
         MissingFileError: shards or a data set that are not where they were said to be.
     """
-    if args.batch_size % processes:
-        raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
-    share = args.batch_size // processes
+    share = share_of(args, processes)
     clips = args.length if task == "propagation" else 1
     if args.smoke:
         from limnet.datasets.synthetic import SyntheticDataModule
@@ -416,7 +430,7 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
     if sum(given is not None for given in (args.shards, args.mix, args.live)) != 1:
         raise InputError("say what to train on: --shards FOLDER, --live FOLDER, or --mix NAME with --root NAME=PATH")
     if args.live is not None:
-        from limnet.data.pool import LiveDataModule
+        from limnet.datasets.open import LiveDataModule
 
         return LiveDataModule(
             args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
