@@ -206,8 +206,8 @@ def randomness(args: argparse.Namespace, number: int) -> np.random.Generator:
 
 def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
     """Random objects of the --split cases of data sets as their owners ship them, read when they are drawn."""
+    from limnet.data.objects import iter_objects
     from limnet.datasets.mixes import load_mix
-    from limnet.datasets.objects import iter_objects
     from limnet.errors import InputError
     from limnet.training.train import parse_roots
 

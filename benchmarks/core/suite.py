@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.core.method import LimnetPredictor
 from benchmarks.core.rounds import RobotRounds, Rounds, rounds_of
-from limnet.datasets.objects import ObjectChoice
+from limnet.data.objects import ObjectChoice
 
 if TYPE_CHECKING:
     from benchmarks.core.method import Predictor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Suite, SuiteOptions
-from limnet.datasets.objects import ObjectChoice
+from limnet.data.objects import ObjectChoice
 from limnet.datasets.registry import open_dataset
 
 

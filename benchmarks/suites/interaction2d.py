@@ -26,10 +26,10 @@ from benchmarks.core.suite import Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
 from limnet.data.dataset import LabelledCase, LabelledDataset
+from limnet.data.objects import ObjectChoice
 from limnet.datasets import berkeley, davis345, davis585, grabcut
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.grabcut import BAND
-from limnet.datasets.objects import ObjectChoice
 from limnet.datasets.pictures import PictureSet, brightness
 from limnet.errors import InputError
 from limnet.interaction.hrnet import HRNetOCR

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase
-from limnet.datasets.objects import ObjectChoice
+from limnet.data.objects import ObjectChoice
 from limnet.datasets.open import read_manifest
 from limnet.errors import FileFormatError, InputError
 from limnet.volume import Volume

@@ -13,7 +13,7 @@ from benchmarks.core.published import published_names
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Grouping, Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase, LabelledDataset
-from limnet.datasets.objects import ObjectChoice
+from limnet.data.objects import ObjectChoice
 from limnet.datasets.registry import dataset_class
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
 

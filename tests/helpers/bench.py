@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Suite
 from limnet.data.dataset import LabelledCase
-from limnet.datasets.objects import ObjectChoice
+from limnet.data.objects import ObjectChoice
 from limnet.volume import Volume
 
 SHAPE = (6, 24, 24)

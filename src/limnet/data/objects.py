@@ -1,4 +1,4 @@
-"""The objects of a labelled case that are segmented in a benchmark, in a fixed order."""
+"""The objects of a labelled case, in a fixed order: what a benchmark segments and a defect set is collected from."""
 
 from __future__ import annotations
 
