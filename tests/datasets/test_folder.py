@@ -216,7 +216,7 @@ def test_volumes_with_hounsfield_units_are_ct(tmp_path):
     module.prepare_data()
     module.setup("fit")
     assert module.training is not None
-    assert module.training.source(0).modality == "ct"
+    assert module.training.sources[0].modality == "ct"
     assert isinstance(module.cases("train")[0].read_image(), Volume)
     assert SHAPE == (40, 36, 12)
 

@@ -83,7 +83,7 @@ def test_data_module_draws_every_file_alike(tmp_path: Path) -> None:
     module.prepare_data()
     module.setup("fit")
     assert module.training is not None
-    weights = {c.name: w for c, w in zip(module.training.cases, module.training.weights, strict=True)}
+    weights = {c.name: w for c, w in zip(module.training.sources.cases, module.training.drawer.odds, strict=True)}
     assert len(weights) == 6
     assert weights["openms_1"] == pytest.approx(weights["ts_ct_abdomen_1"])
     image, _ = next(iter(module.train_dataloader()))

@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("lightning")
 
-from limnet.datasets import loading
+from limnet.data import loading
 from limnet.datasets.synthetic import SyntheticDataModule, SyntheticDataset
 from limnet.errors import InputError
 
