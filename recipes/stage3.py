@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 SYNTHETIC = "synthetic"
-REPEATED: dict[str, Any] = {"deterministic": "warn"}  # every launcher gives the same weights
+REPEATED: dict[str, Any] = {
+    "deterministic": "warn",
+    "enable_model_summary": False,
+}  # every launcher gives the same weights
 DEFAULTS = {  # of training from nothing on synthetic slices, and of fine-tuning
     "steps": (200, 1000),
     "batch_size": (8, 16),
