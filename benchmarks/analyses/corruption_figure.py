@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from benchmarks.analyses.neighbour_slices import neighbour_slice
+from benchmarks.analyses.superpixel_damage import damage_superpixels
 from limnet.simulation.corruption import PAPER, corrupt
 from limnet.simulation.corruption_kinds import Corruption
-from limnet.simulation.neighbour_slices import neighbour_slice
-from limnet.simulation.superpixel_damage import damage_superpixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.analyses.superpixel_damage import apply_superpixels, damage_superpixels, superpixels
 from limnet.errors import InputError
-from limnet.simulation.superpixel_damage import apply_superpixels, damage_superpixels, superpixels
 from tests.helpers.blobs import blob, disk, iou
 
 

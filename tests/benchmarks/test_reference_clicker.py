@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.core.reference_clicker import ReferenceClicker, next_click
 from limnet.errors import InputError
-from limnet.simulation.reference_clicker import ReferenceClicker, next_click
 from tests.helpers.golden import golden_arrays
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.analyses.neighbour_slices import NeighbourSlice, neighbour_slice
 from limnet.errors import InputError, OutsideError
-from limnet.simulation.neighbour_slices import NeighbourSlice, neighbour_slice
 
 
 def cone() -> np.ndarray:
