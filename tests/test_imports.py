@@ -90,10 +90,7 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    if parts[1:2] in (["datasets"], ["training"], ["metrics"]):
-        return True
-    # LightningModules lie beside their networks
-    return parts[-1] in ("module", "corruption_transforms") or parts[-1].endswith("_module")
+    return parts[1] in ("data", "datasets", "tasks", "training", "metrics") or parts[-1] == "corruption_transforms"
 
 
 COMMANDS = [f"limnet.commands.{name}" for name in ("train", "data")]
