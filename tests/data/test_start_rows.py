@@ -29,7 +29,7 @@ def test_rows_become_a_shard_with_start_masks(tmp_path: Path) -> None:
     overlap = 2 * (mask & start).sum() / (mask.sum() + start.sum())
     assert overlap == pytest.approx(2 * (truth & before).sum() / (truth.sum() + before.sum()), abs=0.02)
     assert pixels[mask > 0].mean() == pytest.approx(255 * image[1][truth].mean(), abs=6)
-    assert not data[1][1].any()
+    assert not data.read(1)[1].any()
     assert data[1][2].any()
 
 

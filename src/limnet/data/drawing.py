@@ -24,7 +24,8 @@ SLICE_SPAN, CLIP_SPAN = (0.08, 0.75), (0.12, 0.6)  # share of the window that th
 GAPS = (1, 1, 1, 2, 3)
 _POOL = 40  # synthetic volumes kept for more than one draw
 _RENEW = 0.1  # how often a synthetic draw brings a new volume
-_ATTEMPTS = 1000
+_ATTEMPTS = 1000  # of a drawer
+_TRANSFORMED = 300  # of a sample, each with its transform
 _OPEN = 32  # memory maps kept open
 
 Clip = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -243,7 +244,7 @@ class ClipDataset(Dataset[Any]):
             InputError: nothing could be drawn in many attempts.
         """
         rng = np.random.default_rng([self.seed, *key])
-        for _ in range(_ATTEMPTS):
+        for _ in range(_TRANSFORMED):
             clip = self.drawer.attempt(rng)
             if clip is None:
                 continue
@@ -254,7 +255,7 @@ class ClipDataset(Dataset[Any]):
             if changed is not None:
                 return changed
         raise InputError(
-            f"no clip of {self.length} slices could be drawn from {self.name} in {_ATTEMPTS} attempts; "
+            f"no clip of {self.length} slices could be drawn from {self.name} in {_TRANSFORMED} attempts; "
             "its objects are too small or too short, or the transform moves them out of the window"
         )
 
