@@ -24,7 +24,7 @@ from benchmarks.core.results import BenchResults, finished_objects, from_records
 from benchmarks.core.rounds import Mask, run_object
 from benchmarks.core.suite import Suite
 from benchmarks.core.views import make_view, view_path, write_view
-from limnet.datasets.objects import BenchObject
+from limnet.data.objects import BenchObject
 from limnet.environment import command_line, environment, origin
 from limnet.errors import InputError, SaveError
 from limnet.hub.locate import locate

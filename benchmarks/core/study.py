@@ -25,7 +25,7 @@ from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
 from limnet.simulation.clicks import RobotClick, RobotUser
-from limnet.training.option_types import whole
+from limnet.training.options import whole
 from limnet.volume import Volume
 
 Chooser = Callable[["Mask | None", int], "RobotClick | None"]

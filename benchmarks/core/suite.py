@@ -14,7 +14,7 @@ from limnet.data.objects import ObjectChoice
 
 if TYPE_CHECKING:
     from benchmarks.core.method import Predictor
-    from limnet.datasets.labelled import LabelledCase
+    from limnet.data.dataset import LabelledCase
 
 Grouping = Callable[[str, str], str]
 

@@ -18,8 +18,8 @@ from benchmarks.core.method import Voxel
 from benchmarks.core.results import BenchResults
 from benchmarks.core.rounds import Mask, Prompts, Rounds
 from benchmarks.core.suite import Suite, SuiteOptions
+from limnet.data.objects import ObjectChoice
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
-from limnet.datasets.objects import ObjectChoice
 from limnet.datasets.registry import open_dataset, parse_options
 from limnet.errors import InputError
 from limnet.metrics.challenge import COUNTED, challenge_scores

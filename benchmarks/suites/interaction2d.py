@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
 from benchmarks.core.published import published_clicks
+from benchmarks.core.reference_clicker import IGNORE, ReferenceClicker
 from benchmarks.core.results import BenchResults
 from benchmarks.core.rounds import Mask, Prompts, Rounds
 from benchmarks.core.suite import Suite, SuiteOptions
@@ -35,7 +36,6 @@ from limnet.errors import InputError
 from limnet.interaction.hrnet import HRNetOCR
 from limnet.interaction.zoom import ZoomPredictor
 from limnet.metrics.interaction import clicks_to_quality
-from limnet.simulation.reference_clicker import IGNORE, ReferenceClicker
 from limnet.slice_view import SliceView
 from limnet.volume import Volume
 

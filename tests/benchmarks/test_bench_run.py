@@ -25,7 +25,7 @@ from benchmarks.core.results import BenchResults, read_results
 from benchmarks.core.rounds import RobotRounds, object_seed, run_object
 from benchmarks.core.run import read_journals, run_suite
 from benchmarks.core.suite import Suite, SuiteOptions
-from limnet.datasets.objects import ObjectChoice, evenly_spread, iter_objects
+from limnet.data.objects import ObjectChoice, evenly_spread, iter_objects
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.volume import Volume
