@@ -426,9 +426,10 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     if args.command == "speed":
         job = replace(job, minutes=6.0 if args.minutes is None else args.minutes)
         if args.quick:
-            job, sizes = replace(job, slices=5, heavy=3, threads=(1,), precisions=("fp32",), laps=2), (128,)
+            sizes, job = args.sizes or (128,), replace(job, threads=(1,), precisions=("fp32",), laps=2)
+            job = replace(job, slices=args.slices or 5, heavy=3)
         if args.full:
-            job, sizes = replace(job, minutes=12.0 if args.minutes is None else args.minutes), (480, 512)
+            sizes, job = args.sizes or (480, 512), replace(job, minutes=12.0 if args.minutes is None else args.minutes)
         job = replace(job, threads=threads or job.threads, precisions=precisions or job.precisions)
         job = replace(job, laps=args.repeats or job.laps)
         return [replace(job, size=size, minutes=job.minutes / len(sizes)) for size in sizes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -64,11 +65,11 @@ def seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
     `torch.utils.benchmark.Timer` runs its work several times; a click is one of its kind: the next one finds caches.
     """
-    for_device = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
-    for_device()
+    finish = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    finish()
     start = time.perf_counter()
     work()
-    for_device()
+    finish()
     return time.perf_counter() - start
 
 
@@ -128,10 +129,8 @@ class LimnetMethod:
 @contextmanager
 def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Any]:
     """Settings of passes over all slices; with a size, networks see whole slices of that many pixels meanwhile."""
-    from dataclasses import replace
-
-    every = {"scope": "volume", "stop_after_empty": 0, "stride_mm": 0.0}
-    settings = replace(segmenter.settings, **every, follow_window=not size, short_side=0)
+    settings = replace(segmenter.settings, scope="volume", stop_after_empty=0, stride_mm=0.0)
+    settings = replace(settings, follow_window=not size, short_side=0)
     networks = (segmenter.interaction, segmenter.propagation) if size else ()
     before = [network.__dict__.get("window_size") for network in networks]
     for network in networks:

@@ -67,6 +67,26 @@ class RoundRow(NamedTuple):
         return {name: value for name, value in found.items() if value is not None}
 
 
+class Scene(NamedTuple):
+    """One object to be played.
+
+    Attributes:
+        volume: the image.
+        truth: bool (D, H, W).
+        axis: slice axis.
+        case: name of the case; names are for seeds and look-ups.
+        object: name of the object.
+        boxes: whether the method takes boxes.
+    """
+
+    volume: Volume
+    truth: Mask
+    axis: int
+    case: str
+    object: str
+    boxes: bool
+
+
 @dataclass(frozen=True)
 class Rounds:
     """How an object is played; the fields are recorded with the results.
@@ -77,20 +97,8 @@ class Rounds:
     counts_iou = False  # clicks are counted to an IoU: no Dice per slice
     per_slice = True  # the mean Dice of slices is measured
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
-        """The rule: prompts of one round after the other. Names are for seeds and look-ups.
-
-        Args:
-            truth: bool (D, H, W).
-            mask: before the first round.
-            volume: the image.
-            axis: slice axis.
-            case: its name.
-            object: its name.
-            boxes: whether the method takes boxes.
-        """
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+        """The rule: prompts of one round after the other, from the mask before the first one, bool (D, H, W), on."""
         raise NotImplementedError
 
     def start(self, case: str) -> Mask | None:
@@ -130,18 +138,16 @@ class RobotRounds(Rounds):
         if not (math.isfinite(self.jitter) and self.jitter >= 0):
             raise InputError(f"jitter is {self.jitter}; give a distance of 0 mm or more")
 
-    def robot(self, volume: Volume, axis: int, case: str, object: str) -> RobotUser:
+    def robot(self, scene: Scene) -> RobotUser:
         """The robot user of an object."""
-        seed = object_seed(case, object)
-        return RobotUser(volume.spacing, axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
+        spacing, seed = scene.volume.spacing, object_seed(scene.case, scene.object)
+        return RobotUser(spacing, scene.axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
-        robot = self.robot(volume, axis, case, object)
+        robot = self.robot(scene)
         for number in range(1, self.rounds + 1):
-            click = robot.next_click(truth, mask if number > 1 else None, number)
+            click = robot.next_click(scene.truth, mask if number > 1 else None, number)
             if click is None:
                 return
             mask = yield [(click.zyx, click.positive)]
@@ -156,11 +162,10 @@ class SlicePointRounds(RobotRounds):
     the largest error of that slice. Slices without object get none.
     """
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
-        robot = self.robot(volume, axis, case, object)
+        robot = self.robot(scene)
+        truth, axis = scene.truth, scene.axis
         indices = np.flatnonzero(truth.any(axis=tuple(a for a in range(3) if a != axis)))
         for number in range(1, self.rounds + 1):
             clicks: list[Prompt] = []
@@ -244,7 +249,7 @@ def play(
         session.start_from(mask)
     clicks: list[tuple[Voxel, bool]] = []
     row: RoundRow | None = None
-    asked = rounds.prompts(truth, mask, volume, axis, case, object, isinstance(session, BoxSession))
+    asked = rounds.prompts(Scene(volume, truth, axis, case, object, isinstance(session, BoxSession)), mask)
     prompts = next(asked, None)
     while prompts is not None:
         box = any(not isinstance(second, bool) for _, second in prompts)

@@ -17,7 +17,7 @@ from benchmarks.core import rounds
 from benchmarks.core.method import LimnetSession
 from benchmarks.core.record import Record, Row
 from benchmarks.core.registry import SUITES, build_suite
-from benchmarks.core.rounds import Mask, Prompts, Rounds, Turn, object_seed
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene, Turn, object_seed
 from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.case import Case
 from limnet.engine import Engine
@@ -130,9 +130,7 @@ class ChosenClicks(Rounds):
 
     per_slice = False
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
         so_far: Mask | None = None
         for number in range(1, self.rounds + 1):

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from benchmarks.core.method import Voxel
 from benchmarks.core.results import BenchResults
-from benchmarks.core.rounds import Mask, Prompts, Rounds
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
 from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.objects import ObjectChoice
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
@@ -24,7 +24,6 @@ from limnet.datasets.registry import open_dataset, parse_options
 from limnet.errors import InputError
 from limnet.metrics.challenge import COUNTED, challenge_scores
 from limnet.simulation.clicks import RobotClick
-from limnet.volume import Volume
 
 CLICKS = 5
 SEED = 42
@@ -106,15 +105,13 @@ class ChallengeRounds(Rounds):
 
     per_slice = False
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
-        corners = self._corners(case, object) if boxes else None
+        corners = self._corners(scene.case, scene.object) if scene.boxes else None
         if corners is not None:
             mask = yield [corners]
         for _ in range(self.clicks):
-            click = challenge_click(truth, mask)
+            click = challenge_click(scene.truth, mask)
             mask = yield [] if click is None else [(click.zyx, click.positive)]
 
     def _corners(self, case: str, object: str) -> tuple[Voxel, Voxel] | None:

@@ -22,7 +22,7 @@ from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
 from benchmarks.core.published import published_clicks
 from benchmarks.core.reference_clicker import IGNORE, ReferenceClicker
 from benchmarks.core.results import BenchResults
-from benchmarks.core.rounds import Mask, Prompts, Rounds
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
 from benchmarks.core.suite import Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
@@ -194,15 +194,14 @@ class ClickRounds(Rounds):
     counts_iou = True
     per_slice = False
 
-    def prompts(
-        self, truth: Mask, mask: Mask, volume: Volume, axis: int, case: str, object: str, boxes: bool
-    ) -> Prompts:
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
-        if truth.shape[0] != 1 or axis != 0:
+        truth = scene.truth
+        if truth.shape[0] != 1 or scene.axis != 0:
             raise InputError(
-                f"an object of shape {truth.shape} on axis {axis} came; clicks go on one picture, (1, H, W)"
+                f"an object of shape {truth.shape} on axis {scene.axis} came; clicks go on one picture, (1, H, W)"
             )
-        counted = self.scored(case)
+        counted = self.scored(scene.case)
         clicker = ReferenceClicker((truth if counted is None else np.where(counted, truth, IGNORE))[0])
         for _ in range(self.clicks):
             row, column, positive = clicker.click(mask[0])
