@@ -50,9 +50,9 @@ def test_dense(axis: int) -> None:
 def test_overlap() -> None:
     a, b = np.zeros((4, 4)), np.zeros((4, 4))
     a[:2], b[1:3] = 1, 1
-    assert overlap(pack(a), pack(b), (4, 4)) == pytest.approx(0.5)
-    assert overlap(None, None, (4, 4)) == 1.0
-    assert overlap(pack(a), None, (4, 4)) == 0.0
+    assert overlap(pack(a), pack(b)) == pytest.approx(0.5)
+    assert overlap(None, None) == 1.0
+    assert overlap(pack(a), None) == 0.0
 
 
 def test_a_store_of_slices_gives_what_packing_gives():

@@ -111,7 +111,7 @@ class ObjectResults:
             >>> case.suggest().reason
             'nothing is marked yet: start on a slice where the object is large'
         """
-        return suggest(self._state, self._case.view.shape, self._case.axis, frozenset(skip))
+        return suggest(self._state, self._case.axis, frozenset(skip))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.

@@ -125,17 +125,22 @@ def dense_probability(slices: Slices, shape: Sequence[int], axis: int) -> NDArra
     return result
 
 
-def overlap(first: SliceMask | None, second: SliceMask | None, shape: tuple[int, int]) -> float:
+def overlap(first: SliceMask | None, second: SliceMask | None) -> float:
     """Dice overlap of the masks of two slices, 1.0 when both are empty."""
     total = area(first) + area(second)
-    if not total:
+    if not total or first is second:
         return 1.0
-    if first is second:
-        return 1.0
-    if is_empty(first) or is_empty(second):
+    if first is None or second is None or is_empty(first) or is_empty(second):
         return 0.0
-    common = (unpack(first, shape) > 0.5) & (unpack(second, shape) > 0.5)
-    return 2.0 * float(common.sum()) / total
+    top, left = (max(first.box[i], second.box[i]) for i in (0, 1))
+    bottom, right = (min(first.box[i] + first.box[i + 2], second.box[i] + second.box[i + 2]) for i in (0, 1))
+    if top >= bottom or left >= right:
+        return 0.0
+    parts = [
+        stored.levels()[top - stored.box[0] : bottom - stored.box[0], left - stored.box[1] : right - stored.box[1]]
+        for stored in (first, second)
+    ]
+    return 2.0 * float(np.count_nonzero((parts[0] >= 128) & (parts[1] >= 128))) / total
 
 
 def _filled(slices: Slices) -> Iterable[tuple[int, SliceMask]]:

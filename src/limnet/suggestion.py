@@ -30,7 +30,7 @@ class Suggestion:
     reason: str
 
 
-def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collection[int] = ()) -> Suggestion:
+def suggest(state: ObjectState, axis: int, skip: Collection[int] = ()) -> Suggestion:
     """The slice most in need of a prompt; never one that is prompted already or to be skipped.
 
     The score of a slice is 3/4 of its lack of quality (averaged with its filled neighbours, weights 1-2-1; an empty
@@ -40,7 +40,6 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
 
     Args:
         state: State of the object.
-        shape: (H, W) of a slice.
         axis: Axis of the case.
         skip: Slices that were looked at and found right.
 
@@ -69,7 +68,7 @@ def suggest(state: ObjectState, shape: tuple[int, int], axis: int, skip: Collect
         )
     near = sorted({j for i in filled for j in (i - 1, i, i + 1)} & set(free)) or free
     lack = _lack(state, filled)
-    jumps = {i: _jump(state, i, shape) for i in near}
+    jumps = {i: _jump(state, i) for i in near}
     distance = {i: min((abs(i - j) for j in state.prompts), default=depth) for i in near}
     score = {i: 0.75 * float(lack[i]) + 0.25 * jumps[i] for i in near}
     index = max(near, key=lambda i: (round(score[i], 6), not is_empty(state.slices[i]), distance[i], -i))
@@ -91,9 +90,9 @@ def _lack(state: ObjectState, filled: list[int]) -> NDArray[np.float64]:
     return lack
 
 
-def _jump(state: ObjectState, index: int, shape: tuple[int, int]) -> float:
+def _jump(state: ObjectState, index: int) -> float:
     here = state.slices[index]
-    sides = [1.0 - overlap(here, state.slices[j], shape) for j in (index - 1, index + 1) if 0 <= j < len(state.slices)]
+    sides = [1.0 - overlap(here, state.slices[j]) for j in (index - 1, index + 1) if 0 <= j < len(state.slices)]
     if not sides or is_empty(here):
         return 0.0
     at_end = any(0 <= j < len(state.slices) and is_empty(state.slices[j]) for j in (index - 1, index + 1))

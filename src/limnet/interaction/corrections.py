@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.interaction.window import mask_box
 from limnet.prompts import Prompt2D
 
 CRUMB = 0.4  # of the area taken away: a smaller rest without a positive prompt is a crumb
@@ -37,9 +38,30 @@ def settle_negative_click(
     last = prompts[-1] if prompts else None
     if last is None or last.kind != "click" or last.positive or not before[last.points[0]] > 0.5:
         return after
+    box = mask_box(before > 0.5)
+    assert box is not None  # it holds the click
+    part, corner = (slice(box[0], box[1]), slice(box[2], box[3])), (box[0], box[2])
+    wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
+    inside = [(y - corner[0], x - corner[1]) for y, x in wanted if box[0] <= y < box[1] and box[2] <= x < box[3]]
+    click = last.points[0][0] - corner[0], last.points[0][1] - corner[1]
+    settled = _settled(before[part], after[part], click, inside, surely)
+    if np.array_equal(settled, after[part]):
+        return after
+    result = after.copy()
+    result[part] = settled
+    return result
+
+
+def _settled(
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    click: tuple[int, int],
+    wanted: list[tuple[int, int]],
+    surely: bool,
+) -> NDArray[np.float32]:
+    """`settle_negative_click` on the part of the slice that held the mask: the click, and the positive ones there."""
     from scipy import ndimage
 
-    click = last.points[0]
     pieces, _ = ndimage.label(before > 0.5, np.ones((3, 3)))
     piece = pieces == pieces[click]
     sizes = np.bincount(pieces.ravel())
@@ -47,7 +69,6 @@ def settle_negative_click(
     if (after[others] <= 0.5).any():  # nobody pointed at them
         after = after.copy()
         after[others] = np.maximum(after, before)[others]
-    wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
     taken = piece & ~(after > 0.5)
     depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
     part = surely or depth[click] < MIDDLE * depth.max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -17,7 +18,7 @@ Features = tuple[Tensor, ...]
 
 
 class FeatureCache:
-    """Least-recently-used store of image features with a bound on its memory.
+    """Least-recently-used store of image features with a bound on its memory, for any number of threads.
 
     Args:
         max_bytes: upper limit; 0 keeps nothing.
@@ -26,14 +27,17 @@ class FeatureCache:
     def __init__(self, max_bytes: int = 1 << 30):
         self.max_bytes, self.bytes, self.hits, self.misses = max_bytes, 0, 0, 0
         self._items: OrderedDict[Hashable, Features] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Features]) -> Features:
         """The features under `key`, computed at the first call."""
-        if key in self._items:
-            self.hits += 1
-            self._items.move_to_end(key)
-            return self._items[key]
-        self.misses += 1
+        with self._lock:
+            found = self._items.get(key)
+            if found is not None:
+                self.hits += 1
+                self._items.move_to_end(key)
+                return found
+            self.misses += 1
         features = compute()
         self.put(key, features)
         return features
@@ -41,19 +45,21 @@ class FeatureCache:
     def put(self, key: Hashable, features: Features) -> None:
         """Keep features that are not there yet, unless they alone are too large."""
         size = _size(features)
-        if size <= self.max_bytes:
-            self._items[key] = features
-            self.bytes += size
-            while self.bytes > self.max_bytes:
-                self.bytes -= _size(self._items.popitem(last=False)[1])
+        with self._lock:
+            if size <= self.max_bytes and key not in self._items:
+                self._items[key] = features
+                self.bytes += size
+                while self.bytes > self.max_bytes:
+                    self.bytes -= _size(self._items.popitem(last=False)[1])
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._items
 
     def clear(self) -> None:
         """Forget everything."""
-        self._items.clear()
-        self.bytes = 0
+        with self._lock:
+            self._items.clear()
+            self.bytes = 0
 
 
 def _size(features: Features) -> int:
@@ -104,8 +110,8 @@ class WindowEncoder:
         wanted = int(getattr(self.network, "image_channels", 3))
         return torch.cat([window_pixels(view, index, window, wanted) for window in windows]).to(self.device)
 
-    def features(self, view: SliceView, index: int, *windows: Window) -> Features:
-        """Image features of n windows of slice `index`, computed as one batch and kept as one.
+    def features(self, view: SliceView, index: int, *windows: Window, pixels: Tensor | None = None) -> Features:
+        """Image features of n windows of slice `index` (`pixels`, if known), computed as one batch and kept as one.
 
         Windows alone and in a batch differ in the last bits: they are not taken for each other, so that features do not
         depend on what was computed before.
@@ -114,7 +120,8 @@ class WindowEncoder:
 
         def compute() -> Features:
             with self.running():
-                return tuple(self.network.encode_image(self.image(view, index, *windows)))  # type: ignore[operator]
+                image = self.image(view, index, *windows) if pixels is None else pixels
+                return tuple(self.network.encode_image(image))  # type: ignore[operator]
 
         return self.cache.get(key, compute)
 

@@ -106,6 +106,11 @@ class SlicePredictor:
             return result
         return settle_negative_click(previous, result, prompts, nearest is not None and nearest.surely)
 
+    def prepare(self, view: SliceView, index: int, box: tuple[int, int, int, int] | None) -> None:
+        """Compute the features that `predict` needs for a click within the box of the mask so far."""
+        if box is not None:
+            self.encoder.features(view, index, window_around(box, view.shape, view.spacing, self.size))
+
     def looks(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: NDArray[np.float32] | None
     ) -> list[NDArray[np.float32]]:
@@ -138,8 +143,9 @@ class SlicePredictor:
         windows: Sequence[Window],
         prompts: Sequence[Prompt2D],
         previous: NDArray[np.float32] | None,
+        pixels: Tensor | None = None,
     ) -> Tensor:
-        """Logits (n, 1, size, size) of n windows, computed as one batch."""
+        """Logits (n, 1, size, size) of n windows (`pixels`, if known), computed as one batch."""
         size = (self.size, self.size)
         transforms = [WindowTransform.of(window.bounds, size) for window in windows]
         drawn = [guidance_maps(prompts, size, self.channels, self.click_radius, t) for t in transforms]
@@ -147,7 +153,7 @@ class SlicePredictor:
         if previous is not None:
             shown = torch.cat([window.crop(previous, edge=False) for window in windows])
             maps[:, self.channels.index("previous")] = shown[:, 0]
-        features = self.encoder.features(view, index, *windows)
+        features = self.encoder.features(view, index, *windows, pixels=pixels)
         with self.encoder.running():
             logits: Tensor = self.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
@@ -190,10 +196,11 @@ class SlicePredictor:
     ) -> tuple[float, Window, Tensor]:
         """Contrast (0 to 1), window and logits of the answer that counts most among those of several windows."""
         nothing = np.zeros(view.shape, np.float32)
-        answers = self._look(view, index, windows, prompts, None)
+        pixels = self.encoder.image(view, index, *windows)
+        answers = self._look(view, index, windows, prompts, None, pixels)
         masks = [window.paste(logits, nothing) > 0.5 for window, logits in zip(windows, answers.split(1), strict=True)]
         support = [sum(agreement(mask, other) for other in masks) for mask in masks]
-        weight = np.minimum(1.0, _contrast(self.encoder.image(view, index, *windows), answers) / _CLEAR)
+        weight = np.minimum(1.0, _contrast(pixels, answers) / _CLEAR)
         best = int(np.argmax(np.multiply(support, weight)))
         return float(weight[best]), windows[best], answers[best : best + 1]
 

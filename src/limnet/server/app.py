@@ -256,12 +256,13 @@ async def _surface(request: Request) -> Response:
 
 def _surface_bytes(screen: Screen, label: int) -> bytes:
     """Counts of vertices and triangles (uint32), vertices in mm LPS (float32), triangles (uint32), little-endian."""
-    vertices, triangles, _ = surface(screen.mask_of(label))
+    mask, corner = screen.mask_of(label)
+    vertices, triangles, _ = surface(mask)
     affine = screen.case.volume.affine_in("LPS")
     steps = affine[:3, :3][:, ::-1]  # columns in array order
     if np.linalg.det(steps) < 0:
         triangles = triangles[:, ::-1]
-    world = vertices @ steps.T + affine[:3, 3]
+    world = (vertices + np.array(corner, np.float32)) @ steps.T + affine[:3, 3]
     counts = np.array([len(vertices), len(triangles)], "<u4")
     return counts.tobytes() + world.astype("<f4").tobytes() + triangles.astype("<u4").tobytes()
 

@@ -65,6 +65,7 @@ class OpenCase:
         self.waiting: deque[Job] = deque()
         self.running: Job | None = None
         self.closed = False
+        self.shared = False  # held by somebody else, too (`Workspace.adopt`)
         self.saved_book: Book = case._book
         self._count = 0
         self._listeners: list[Listener] = []

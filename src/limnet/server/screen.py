@@ -16,6 +16,7 @@ from limnet.case import Case
 from limnet.case_object import CaseObject
 from limnet.errors import HistoryError, InputError
 from limnet.history import Book, ObjectState
+from limnet.interaction.window import join
 from limnet.label_map import changed_labels, label_slice
 from limnet.live import Extent
 from limnet.prompt_json import prompt_from_json
@@ -101,8 +102,8 @@ class Screen:
                 yield part
         yield packer.flush()
 
-    def mask_of(self, label: int) -> NDArray[np.bool_]:
-        """(D, H, W) voxels that show a label.
+    def mask_of(self, label: int) -> tuple[NDArray[np.bool_], list[int]]:
+        """Voxels that show a label, as the mask of the box around them, and where the box begins.
 
         Raises:
             InputError: if there is no such label.
@@ -110,12 +111,17 @@ class Screen:
         states = self._states()
         if not 1 <= label <= len(states):
             raise InputError(f"there is no label {label}: the case has {len(states)} objects")
-        mask = np.zeros(self.case.volume.shape, dtype=bool)
-        along = np.moveaxis(mask, self.case.axis, 0)
-        for index in range(len(along)):
-            if not is_empty(states[label - 1].slices[index]):
-                along[index] = self._label_slice(states, index) == label
-        return mask
+        filled = {i: s for i, s in enumerate(states[label - 1].slices) if s is not None and not is_empty(s)}
+        frame = join(*((s.box[0], s.box[0] + s.box[2], s.box[1], s.box[1] + s.box[3]) for s in filled.values()))
+        if frame is None:
+            return np.zeros((0, 0, 0), dtype=bool), [0, 0, 0]
+        first = min(filled)
+        stack = np.zeros((max(filled) + 1 - first, frame[1] - frame[0], frame[3] - frame[2]), dtype=bool)
+        for index in filled:
+            stack[index - first] = label_slice(states, index, self.case.view.shape, frame) == label
+        corner = [frame[0], frame[2]]
+        corner.insert(self.case.axis, first)
+        return np.moveaxis(stack, 0, self.case.axis), corner
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell `listener` the state at once and all that changes from now on; returns what ends that."""

@@ -14,13 +14,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.errors import Cancelled, InputError, LimnetError
 from limnet.history import Book
 from limnet.label_map import changed_labels
+from limnet.server.ahead import work_ahead
 from limnet.server.events import Event
 from limnet.server.open_case import Job, OpenCase, Step
 from limnet.server.sessions import Recent, list_recent, private_folder, sessions_folder
@@ -57,6 +58,7 @@ class Workspace:
         self._volumes: weakref.WeakValueDictionary[tuple[Any, ...], Volume] = weakref.WeakValueDictionary()
         self._state = threading.Condition()
         self._turns: deque[OpenCase] = deque()  # cases with waiting jobs, next one first
+        self._ahead: Iterator[None] | None = None  # what is done as long as nobody waits
         self._unsaved: dict[str, OpenCase] = {}
         self._saving: OpenCase | None = None
         self._closing = False
@@ -173,7 +175,7 @@ class Workspace:
             if opened.case is case:
                 return opened
         source = case.volume.source
-        return self._add(case, title or ("volume" if source is None else source.name), None)
+        return self._add(case, title or ("volume" if source is None else source.name), None, shared=True)
 
     def recent(self, limit: int = 50) -> list[Recent]:
         """Session files that can be resumed, newest first."""
@@ -223,12 +225,15 @@ class Workspace:
 
     # the computing thread
 
-    def _add(self, case: Case, title: str, path: Path | None) -> OpenCase:
+    def _add(self, case: Case, title: str, path: Path | None, shared: bool = False) -> OpenCase:
         opened = OpenCase(self, secrets.token_urlsafe(12), case, title, path)
+        opened.shared = shared
         with self._state:
             if self._closing:
                 raise InputError("the server is shutting down: start it again")
             self._cases[opened.key] = opened
+            self._ahead = self._work_ahead(opened)
+            self._state.notify_all()
             if not self._threads:
                 for name, work in (("limnet-rounds", self._compute), ("limnet-saves", self._save)):
                     thread = threading.Thread(target=work, name=name, daemon=True)
@@ -267,14 +272,8 @@ class Workspace:
         return bool(dropped) or running is not None
 
     def _compute(self) -> None:
-        while True:
-            with self._state:
-                while not self._turns:
-                    if self._closing:
-                        return
-                    self._state.wait()
-                opened = self._turns.popleft()
-                job = opened.running = opened.waiting.popleft()
+        while (turn := self._turn()) is not None:
+            opened, job = turn
             try:
                 self._run(opened, job)
             finally:
@@ -283,7 +282,37 @@ class Workspace:
                     opened.used = time.monotonic()
                     if opened.waiting:
                         self._turns.append(opened)
+                    self._ahead = self._work_ahead(opened)
                     self._state.notify_all()
+
+    def _turn(self) -> tuple[OpenCase, Job] | None:
+        """The next job, None when all is closed; works ahead, one piece at a time, as long as there is none."""
+        while True:
+            with self._state:
+                while not (self._turns or self._closing or self._ahead):
+                    self._state.wait()
+                if self._turns:
+                    opened = self._turns.popleft()
+                    opened.running = job = opened.waiting.popleft()
+                    return opened, job
+                if self._closing:
+                    return None
+                pieces = self._ahead
+            if pieces is not None and next(pieces, True):
+                with self._state:
+                    self._ahead = None if self._ahead is pieces else self._ahead
+
+    def _work_ahead(self, opened: OpenCase) -> Iterator[None]:
+        if opened.shared:  # somebody else may compute on it at this moment
+            return
+        try:
+            for _ in work_ahead(opened.case):
+                yield
+                if opened.closed:
+                    return
+            self._trim(opened)
+        except Exception:  # nobody asked for it, and it must not end the thread that all cases share
+            _log.exception("work ahead failed")
 
     def _run(self, opened: OpenCase, job: Job) -> None:
         case, shown = opened.case, set[int]()

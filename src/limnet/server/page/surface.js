@@ -109,6 +109,7 @@ export class Surface {
 
   async _fetch() {
     const { viewer } = this;
+    if (viewer.state.busy) return; // the processor is the round's; its end comes back here
     const objects = viewer.state.objects.filter((object) => object.voxels);
     const names = new Set(objects.map((object) => object.name));
     for (const name of [...this.meshes.keys()]) if (!names.has(name)) this.meshes.delete(name);
