@@ -27,10 +27,10 @@ def test_the_next_click_finds_its_features_and_its_mask_is_the_same() -> None:
     misses = cache.misses
     assert list(work_ahead(prepared))
     assert cache.misses == misses, "done once"
-    index = prepared._state.rounds[-1].index
-    inside = [int(i) for i in np.argwhere(prepared.mask[index])[0]]
+    places = np.argwhere(prepared.mask)
+    z, y, x = places[np.abs(places[:, 0] - prepared._state.rounds[-1].index).argmin()].tolist()
     for case in (prepared, plain):
-        case.click((index, *inside), positive=False, propagate=False)
+        case.click((z, y, x), positive=False, propagate=False)
     assert cache.misses - misses < plain._engine.cache.misses  # type: ignore[union-attr]
     assert np.array_equal(prepared.probability, plain.probability)
 
