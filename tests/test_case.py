@@ -384,6 +384,22 @@ def test_starting_mask_may_be_changed() -> None:
     assert not case.mask[9:].any()
 
 
+def test_a_correction_of_a_starting_mask_stays_near() -> None:
+    whole = phantom() > 150
+    engine = fake_engine(p=0.0)
+    case = fake_case(engine=engine, settings=Settings(scope="interval"))
+    case.set_mask(whole, frozen=False)
+    engine.propagator.threshold = 240.0  # what a propagation would make of the slices
+    mask = case.click(CENTRE)
+    holding = np.flatnonzero(whole.any((1, 2)))
+    far = [i for i in holding if abs(i - CENTRE[0]) >= round(0.3 * (len(holding) - 1))]
+    near = sorted(set(holding) - set(far) - {CENTRE[0]})
+    assert near
+    assert far[0] < CENTRE[0] < far[-1]
+    assert np.array_equal(mask[far], whole[far])
+    assert case.rounds[-1].computed == len(near)
+
+
 # cancellation and failure
 
 
