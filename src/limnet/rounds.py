@@ -32,7 +32,6 @@ from limnet.slice_quality import with_quality
 from limnet.slice_view import SliceView
 from limnet.slices import SliceMask, Slices, area, dense_mask, is_empty, pack, unpack
 
-
 # A correction of a starting mask is carried over this share of its slices to either side. On 8 proposals of hippocampus
 # and ventricle the Dice after a click is .81 with it, .78 with half of the slices, and .66 when all are done over.
 _CORRECTED = 0.3
