@@ -42,11 +42,6 @@ def test_no_large_files():
     assert [str(p) for p in tracked() if p.stat().st_size > 20_000_000] == []
 
 
-def test_source_files_stay_small():
-    long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text("utf-8").splitlines())) > 500}
-    assert not long
-
-
 def narrows_a_type(node: ast.Assert) -> bool:
     """Asserts that tell the type checker something: `isinstance(x, T)`, `x is not None`. They catch no user error."""
     test = node.test

@@ -43,7 +43,7 @@ def describe(volume: Volume) -> dict[str, Any]:
 
 def packed_voxels(volume: Volume) -> bytes:
     """Compressed voxels of a volume without a file."""
-    return zlib.compress(np.ascontiguousarray(volume.array), 1)
+    return zlib.compress(np.ascontiguousarray(volume.array).data, 1)
 
 
 def rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: Volume | None) -> Volume:
