@@ -94,7 +94,7 @@ def run(*words: object) -> int:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -122,7 +122,7 @@ def test_tables(study: Path, model: StepModel, tmp_path: Path) -> None:
     ]
     noc = [(o["noc80"], o["noc85"], o["noc90"]) for o in found if o["case"] == "b"]
     assert noc == [("3.0", "3.0", "3.0"), ("2.0", "2.0", "3.0")]  # Dice .571 .750 .889; .667 .857 1
-    report = (out / "report.md").read_text()
+    report = (out / "report.md").read_text(encoding="utf-8")
     assert "| block | 2 | 0.889 ± 0.000 |" in report
     assert "3.00 ± 0.00 (2 never) |" in report
     assert "| b | block | 3 | 0.889 |" in report
@@ -140,7 +140,7 @@ def test_goes_on_where_it_stopped(
     model.clicks, model.stop_at = 0, 5  # in the first round of the third object
     assert run(*words, "--out", out) == 130
     assert len(rows(out / "objects.csv")) == 2
-    assert "1 of 2 images" in (out / "report.md").read_text()
+    assert "1 of 2 images" in (out / "report.md").read_text(encoding="utf-8")
     with open(out / "journal.jsonl", "ab") as file:
         file.write(b'{"case": "b", "obj')  # as a crash leaves it
     model.clicks, model.stop_at = 0, None
@@ -168,7 +168,7 @@ def test_faults_leave_the_rest(study: Path, model: StepModel, tmp_path: Path) ->
     (study / "labels" / "a_seg.nrrd").write_bytes(b"no nrrd")
     assert run(study, "--out", tmp_path / "out", "--rounds", 1, "--nsd", 0) == 2
     assert {o["case"] for o in rows(tmp_path / "out" / "objects.csv")} == {"b"}
-    assert "## Left out\n\n- a_0000: " in (tmp_path / "out" / "report.md").read_text()
+    assert "## Left out\n\n- a_0000: " in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert run(study, "--out", tmp_path / "none", "--label", "heart", "--nsd", 0) == 2
     assert not (tmp_path / "none" / "report.md").exists()
 
@@ -196,7 +196,7 @@ def test_lists(study: Path, model: StepModel, tmp_path: Path, kind: str) -> None
     entries = [{"image": "images/b.mha", "label": "labels/b.mha", "name": "patient 7"}]
     text = json.dumps(entries) if kind == "json" else "image,label,name\nimages/b.mha,labels/b.mha,patient 7\n"
     path = study / f"test.{kind}"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert run(path, "--out", tmp_path / "out", "--rounds", 1, "--nsd", 0, "--seeds", 2, "--jitter", 3) == 0
     found = rows(tmp_path / "out" / "rounds.csv")
     assert [(row["case"], row["object"]) for row in found] == [
@@ -216,7 +216,7 @@ def test_refusals(study: Path, tmp_path: Path) -> None:
         ("a,b\n1,2\n", "KeyError"),
         ("image,label\na,b\na,c\n", "more"),
     ):
-        (tmp_path / "list.csv").write_text(text)
+        (tmp_path / "list.csv").write_text(text, encoding="utf-8")
         with pytest.raises(FileFormatError, match=match):
             find_pairs(tmp_path / "list.csv")
     with pytest.raises(InputError, match="empty"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,11 @@ sys.stderr = sys.stdout
 run("data", "list")
 run("data", "check", "btcv", root)
 run(*bench)
-print("--- two processes")
+print("@@@ two processes")
 run(*bench, "--devices", "2")
-print("--- surface Dice")
+print("@@@ surface Dice")
 run(*bench, "--nsd", "2")
-print("--- a data module")
+print("@@@ a data module")
 from limnet.datasets.btcv import BtcvDataModule
 try:
     BtcvDataModule(root)
@@ -45,10 +46,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the commands print, part by part."""
     root = fake_btcv.build(tmp_path_factory.mktemp("data") / "BTCV")
     out = tmp_path_factory.mktemp("results")
+    environment = {**os.environ, "PYTHONUTF8": "1"}
     words = [sys.executable, "-c", CODE, str(root), str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        words, capture_output=True, encoding="utf-8", check=False, env=environment, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split("--- ")
+    return done.stdout.split("@@@ ")
 
 
 def test_one_process_needs_none_of_them(said: list[str]):
