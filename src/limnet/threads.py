@@ -19,8 +19,8 @@ _PASSIVE = {
 def use_threads(count: int | None = None) -> int:
     """Compute with so many threads, which sleep while they wait for each other: the machine stays usable.
 
-    By default threads of OpenMP spin while they wait: beside other busy programs a round of 1.3 s then takes 2.5 to
-    21 s, asleep 1.35 s. They are told when torch is loaded, so call this before anything that loads it:
+    By default threads of OpenMP spin while they wait: beside other busy programs a round then takes many times longer.
+    They are told when torch is loaded, so call this before anything that loads it:
 
         import limnet
 
@@ -31,7 +31,9 @@ def use_threads(count: int | None = None) -> int:
     by OMP_WAIT_POLICY, KMP_BLOCKTIME and OMP_NUM_THREADS stays.
 
     Args:
-        count: Threads, at least 1; by default OMP_NUM_THREADS, else `usable_cores()`.
+        count: Threads, at least 1; by default OMP_NUM_THREADS, else all `usable_cores()` but one. Threads that sleep are
+            slow to wake: on two cores a round takes 1.6 s with one thread, alone or beside a busy program, and 2.4 and
+            1.8 s with two (with two that spin 1.2 s, but 8 to 12 s beside that program).
 
     Returns:
         The number of threads.
@@ -48,7 +50,7 @@ def use_threads(count: int | None = None) -> int:
     if count is not None and count < 1:
         raise InputError(f"{count} threads came; give at least 1")
     chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    number = count or (int(chosen) if chosen.isdecimal() and int(chosen) else usable_cores())
+    number = count or (int(chosen) if chosen.isdecimal() and int(chosen) else max(1, usable_cores() - 1))
     if torch := sys.modules.get("torch"):
         warn_of_spinning()
         torch.set_num_threads(number)
