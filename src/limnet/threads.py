@@ -31,7 +31,7 @@ def use_threads(count: int | None = None) -> int:
     by OMP_WAIT_POLICY, KMP_BLOCKTIME and OMP_NUM_THREADS stays.
 
     Args:
-        count: Threads, at least 1; by default OMP_NUM_THREADS, else all `usable_cores()` but one. Threads that sleep are
+        count: Threads, at least 1; by default OMP_NUM_THREADS, else all `usable_cores()` but one. Sleeping threads are
             slow to wake: on two cores a round takes 1.6 s with one thread, alone or beside a busy program, and 2.4 and
             1.8 s with two (with two that spin 1.2 s, but 8 to 12 s beside that program).
 
