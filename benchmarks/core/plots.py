@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.core.results import BenchResults
+from limnet.demo.report import FAINT, INK, bare
 from limnet.errors import InputError
 from limnet.volume_io.atomic import atomic_write
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A7A00", "#5B5BD6")
-INK, GRID, FAINT = "#1f2933", "#d9dee4", "#52606d"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -106,13 +106,7 @@ def _spread(case: str, object: str) -> float:
 
 def plain(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
     """Axes in the common style."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)
-    axes.tick_params(colors=FAINT, labelsize=9, length=0)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    bare(axes)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel(xlabel, fontsize=9.5, color=FAINT)
     axes.set_ylabel(ylabel, fontsize=9.5, color=FAINT)

@@ -318,8 +318,7 @@ class CaseObject(ObjectResults):
     def propose(self, name: str, *, folder: str | os.PathLike[str] | None = None) -> NDArray[np.bool_]:
         """First mask without a click, from what `InteractiveSegmenter.learn` learned under a name; one step.
 
-        Later prompts correct it; a first click that contradicts the proposal replaces it. `quality` and `suggest()`
-        tell where to look.
+        Later prompts correct it, like any starting mask. `quality` and `suggest()` tell where to look.
 
         Args:
             name: Of the task, or the path of a file that somebody shared.
@@ -363,8 +362,8 @@ class CaseObject(ObjectResults):
         from limnet.learning.samples import Example
 
         case, state = self._case, self._check_there()
-        mask = np.moveaxis(self.mask, case.axis, 0)
-        return Example(case._bench(self._key).view_of(state), mask, case.volume.modality)
+        view = case._bench(self._key).view_of(state)
+        return Example(view, view.to_view(self.mask), case.volume.modality)
 
     # steps
 

@@ -99,7 +99,7 @@ def apply_prompt(
         marks = (middle(plane),)
     placed = [one for told in marks or (prompt,) for one in told.on_slices(shape, axis)]
     if isinstance(prompt, MaskPrompt) and not prompt.frozen:
-        return _start_from(bench, state, prompt)
+        return start_from(bench, state, bench.view.to_view(prompt.mask.array()), prompt)
     if not marks:
         for index, part in placed:
             _check_free(bench, index, part)
@@ -406,10 +406,6 @@ def _fused(
         chosen[i] = bench.packed(i, unpack(choice, shape)) if clash else choice
         kept += choice is before.slices[i]
     return chosen, kept
-
-
-def _start_from(bench: Bench, state: ObjectState, prompt: MaskPrompt) -> ObjectState:
-    return start_from(bench, state, np.moveaxis(prompt.mask.array(), bench.view.axis, 0), prompt)
 
 
 def start_from(bench: Bench, state: ObjectState, result: NDArray[Any], prompt: MaskPrompt | None = None) -> ObjectState:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PALETTE = ("#E69F00", "#56B4E9", "#2BB58A", "#F0603C", "#D98BC0", "#F0E442", "#8E9BFF")
 WINDOW = (-160.0, 240.0)  # HU: soft tissue
 _RATIO = 0.69  # height of a slice panel by its width
-_INK, _GRID, _SURE = "#1f2933", "#d9dee4", "#52606d"
+INK, GRID, FAINT = "#1f2933", "#d9dee4", "#52606d"  # text, lines, what is secondary
 
 
 def write_report(result: DemoResult, path: Path) -> Path:
@@ -71,43 +71,44 @@ def write_report(result: DemoResult, path: Path) -> Path:
 
 
 def _header(figure: Figure, result: DemoResult, size: float) -> None:
-    figure.text(0.045, 1 - 0.38 / size, "limnet demo", fontsize=19, fontweight="bold", color=_INK)
+    figure.text(0.045, 1 - 0.38 / size, "limnet demo", fontsize=19, fontweight="bold", color=INK)
     line = f"{result.files.title}   ·   model {result.model}   ·   robot user, one click per round"
-    figure.text(0.18, 1 - 0.38 / size, line, fontsize=12, color=_SURE)
-    figure.text(0.045, 1 - 0.63 / size, result.files.source, fontsize=9.5, color=_SURE)
+    figure.text(0.18, 1 - 0.38 / size, line, fontsize=12, color=FAINT)
+    figure.text(0.045, 1 - 0.63 / size, result.files.source, fontsize=9.5, color=FAINT)
     if result.notice:
         figure.text(0.045, 1 - 0.86 / size, result.notice, fontsize=10, color="#b23b1e")
     foot = (
         "Slices: filled = result, white dashes = reference. Clicks: green on the object, red off it, with their round, "
         "hollow when they lie on another slice. Patient's right is on the left."
     )
-    figure.text(0.045, 0.16 / size, foot, fontsize=9, color=_SURE)
+    figure.text(0.045, 0.16 / size, foot, fontsize=9, color=FAINT)
 
 
-def _plain(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Axes in the common style: a thin grid, no frame above and at the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GRID)
-    axes.tick_params(colors=_SURE, labelsize=9, length=0)
-    axes.grid(color=_GRID, linewidth=0.7)
+        axes.spines[side].set_color(GRID)
+    axes.tick_params(colors=FAINT, labelsize=9, length=0)
+    axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
 def _dice_panel(axes: Axes, result: DemoResult) -> None:
-    _plain(axes)
+    bare(axes)
     values: list[float] = []
     for k, s in enumerate(result.structures):
         numbers, scores = [r.number for r in s.rounds], [r.dice for r in s.rounds]
         values += scores
         axes.plot(numbers, scores, "-o", color=PALETTE[k % len(PALETTE)], linewidth=2, markersize=5, label=s.name)
     mean = mean_dice(result.structures)
-    axes.plot(range(1, len(mean) + 1), mean, "--", color=_INK, linewidth=2, label="mean")
+    axes.plot(range(1, len(mean) + 1), mean, "--", color=INK, linewidth=2, label="mean")
     low = min(values, default=0.0)
     axes.set_ylim(max(0.0, np.floor(low * 10 - 0.5) / 10), 1.0)
     axes.set_xticks(range(1, len(mean) + 1))
     axes.set_xlim(0.8, len(mean) + 0.2)
-    axes.set_title("Dice after each round", loc="left", fontsize=11.5, fontweight="bold", color=_INK)
+    axes.set_title("Dice after each round", loc="left", fontsize=11.5, fontweight="bold", color=INK)
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
@@ -147,11 +148,11 @@ def _table_panel(axes: Axes, result: DemoResult) -> None:
                 fontsize=10.5,
                 va="center",
                 ha="left" if x == 0.1 else "right",
-                color=_INK if row else _SURE,
+                color=INK if row else FAINT,
                 fontweight="bold" if bold else "normal",
             )
     if result.peak_memory:
-        axes.text(1.0, -0.06, f"peak memory {result.peak_memory / 2**30:.2f} GiB", fontsize=9, color=_SURE, ha="right")
+        axes.text(1.0, -0.06, f"peak memory {result.peak_memory / 2**30:.2f} GiB", fontsize=9, color=FAINT, ha="right")
 
 
 def _slice_panel(
@@ -196,9 +197,9 @@ def _slice_panel(
     axes.set_aspect("auto")
     axes.set_box_aspect(_RATIO)
     if last:
-        axes.set_title(("axial", "coronal", "sagittal")[column], fontsize=10.5, color=_SURE, pad=4)
+        axes.set_title(("axial", "coronal", "sagittal")[column], fontsize=10.5, color=FAINT, pad=4)
     if column == 0:
-        axes.set_ylabel(structure.name, fontsize=12, fontweight="bold", color=_INK)
+        axes.set_ylabel(structure.name, fontsize=12, fontweight="bold", color=INK)
 
 
 def _marker(
@@ -234,7 +235,7 @@ def _marker(
 
 def _quality_panel(axes: Axes, structure: StructureResult, colour: str, last: bool) -> None:
     """Predicted quality and true Dice of each slice; ticks below where the user clicked."""
-    _plain(axes)
+    bare(axes)
     truth, mask = structure.truth, structure.mask
     both = 2.0 * (truth & mask).sum(axis=(1, 2))
     total = truth.sum(axis=(1, 2)) + mask.sum(axis=(1, 2))
@@ -245,13 +246,13 @@ def _quality_panel(axes: Axes, structure: StructureResult, colour: str, last: bo
         span = np.arange(max(used[0] - 2, 0), min(used[-1] + 3, len(truth)))
         axes.fill_between(span, 0, np.nan_to_num(actual[span]), step="mid", color=colour, alpha=0.3, linewidth=0)
         predicted = np.where(np.isin(span, used), structure.quality[span], np.nan)
-        axes.plot(span, predicted, color=_INK, linewidth=1.6)
+        axes.plot(span, predicted, color=INK, linewidth=1.6)
         axes.set_xlim(span[0] - 0.5, span[-1] + 0.5)
     for r in structure.rounds:
         axes.plot([r.zyx[0]], [0.03], "^", color="#1f9d44" if r.positive else "#d22626", markersize=7, clip_on=False)
     axes.set_ylim(0, 1.02)
     axes.set_title(
-        "per slice:  line = predicted quality,  area = true Dice", loc="left", fontsize=9.5, color=_SURE, pad=4
+        "per slice:  line = predicted quality,  area = true Dice", loc="left", fontsize=9.5, color=FAINT, pad=4
     )
     if last:
-        axes.set_xlabel("slice   (triangles: clicks)", fontsize=9.5, color=_SURE)
+        axes.set_xlabel("slice   (triangles: clicks)", fontsize=9.5, color=FAINT)

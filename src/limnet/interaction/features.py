@@ -75,6 +75,11 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
+def window_size(network: nn.Module) -> int:
+    """Side in pixels of the windows a network is shown: its own `window_size`, else 160."""
+    return int(getattr(network, "window_size", 160))
+
+
 def window_pixels(view: SliceView, index: int, window: Window, channels: int) -> Tensor:
     """A window of slice `index`, (1, channels, size, size) in [0, 1]; grey slices are repeated for 3 channels."""
     part, moved = window.seen(view.shape)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limnet.agreement import agreement
 from limnet.interaction.corrections import settle_negative_click
-from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
 from limnet.interaction.guidance import WindowTransform, guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
 from limnet.neighbour import Neighbour
@@ -50,8 +50,7 @@ class SlicePredictor:
     ):
         self.network = network
         self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
-        wanted = getattr(network, "window_size", 160) if size is None else size
-        self.size = int(wanted)
+        self.size = window_size(network) if size is None else int(size)
         self.channels: tuple[str, ...] = tuple(network.prompt_channels)  # type: ignore[arg-type]
         self.click_radius = float(network.click_radius)  # type: ignore[arg-type]
 

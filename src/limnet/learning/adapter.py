@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from limnet.blocks.fingerprint import fingerprint
 from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFormatError
+from limnet.interaction.features import Features
+from limnet.user_data import user_folder
 from limnet.volume_io.atomic import atomic_write
 
 FORMAT = 1
@@ -54,7 +57,7 @@ class Adapter:
         """Write `NAME.safetensors`, in place of an earlier one of that name; half precision.
 
         Args:
-            folder: Where; the user's own adapters by default (`adapters_folder`).
+            folder: Where; the user's own adapters by default (`user_folder`).
 
         Raises:
             SaveError: if the file cannot be written; an earlier one stays.
@@ -84,8 +87,6 @@ class Adapter:
         Raises:
             ModelFormatError: if names or shapes do not fit the network.
         """
-        import copy
-
         half = copy.deepcopy(network.decoder)
         assert isinstance(half, nn.Module)
         expected = {name: value.shape for name, value in half.state_dict().items()}
@@ -95,13 +96,19 @@ class Adapter:
         return half.eval()
 
 
-def adapters_folder() -> Path:
-    """Folder of the user's adapters: LIMNET_ADAPTERS, or `limnet/adapters` among the user's own data."""
-    if chosen := os.environ.get("LIMNET_ADAPTERS"):
-        return Path(chosen).absolute()
-    from platformdirs import user_data_path
+def unprompted(network: nn.Module, features: Features, size: int, half: nn.Module | None = None) -> Tensor:
+    """Logits (B, 1, size, size) of a click network that is shown no prompt at all.
 
-    return user_data_path("limnet", appauthor=False) / "adapters"
+    Args:
+        network: Click network.
+        features: Its image half's result for B windows.
+        size: Side of the windows in network pixels.
+        half: Learned prompt half; the network's own by default.
+    """
+    channels = len(network.prompt_channels)  # type: ignore[arg-type]
+    prompts = torch.zeros(len(features[0]), channels, size, size, device=features[0].device)
+    logits: Tensor = network.decode(features, prompts, half)["instances"]  # type: ignore[operator]
+    return logits
 
 
 def checked_name(name: str) -> str:
@@ -123,12 +130,12 @@ def checked_name(name: str) -> str:
 
 def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
     """File of the adapter of that name."""
-    return (adapters_folder() if folder is None else Path(folder)) / f"{checked_name(name)}{_SUFFIX}"
+    return (user_folder("adapters") if folder is None else Path(folder)) / f"{checked_name(name)}{_SUFFIX}"
 
 
 def list_adapters(folder: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of the adapters in a folder, in alphabetical order; the user's own by default."""
-    place = adapters_folder() if folder is None else Path(folder)
+    place = user_folder("adapters") if folder is None else Path(folder)
     return sorted(p.name[: -len(_SUFFIX)] for p in place.glob(f"*{_SUFFIX}") if _NAME.fullmatch(p.stem))
 
 

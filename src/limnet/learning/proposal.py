@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import nn
 
-from limnet.interaction.features import WindowEncoder
+from limnet.interaction.features import WindowEncoder, window_size
 from limnet.interaction.window import Window, mask_box, window_of_side
-from limnet.learning.adapter import Adapter
+from limnet.learning.adapter import Adapter, unprompted
 from limnet.slice_view import SliceView
 
 STRIDE_MM = 2.5  # slices at least this far apart are looked at, those between are interpolated
@@ -31,7 +30,7 @@ def propose(adapter: Adapter, encoder: WindowEncoder, view: SliceView) -> NDArra
     half = adapter.prompt_half(encoder.network).to(encoder.device)
     shape, spacing, depth = view.shape, view.spacing, len(view)
     longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
-    wide = window_of_side(longest, (shape[0] / 2, shape[1] / 2), shape, spacing, _size(encoder))
+    wide = window_of_side(longest, (shape[0] / 2, shape[1] / 2), shape, spacing, window_size(encoder.network))
     stride = max(1, int(STRIDE_MM / view.gap))
     looked = sorted({*range(0, depth, stride), depth - 1})
     found = np.zeros((depth, *shape), np.float32)
@@ -46,7 +45,7 @@ def propose(adapter: Adapter, encoder: WindowEncoder, view: SliceView) -> NDArra
             box = mask_box(np.asarray(around.any(axis=0)))
             if box is not None:
                 centre = ((box[0] + box[1]) / 2, (box[2] + box[3]) / 2)
-                window = window_of_side(adapter.side, centre, shape, spacing, _size(encoder))
+                window = window_of_side(adapter.side, centre, shape, spacing, window_size(encoder.network))
                 near[index] = _look(encoder, half, view, index, window)
         found = near
         _interpolate(found, looked)
@@ -64,17 +63,11 @@ def main_parts(mask: NDArray[np.bool_], single: bool) -> NDArray[np.bool_]:
     return np.asarray((sizes >= _CRUMB * sizes.max())[labels] & mask)
 
 
-def _size(encoder: WindowEncoder) -> int:
-    return int(getattr(encoder.network, "window_size", 160))
-
-
 def _look(encoder: WindowEncoder, half: nn.Module, view: SliceView, index: int, window: Window) -> NDArray[np.float32]:
     """Probabilities (H, W) of one slice; 0 outside the window."""
     features = encoder.features(view, index, window)
-    network = encoder.network
-    prompts = torch.zeros(1, len(network.prompt_channels), window.size, window.size, device=encoder.device)  # type: ignore[arg-type]
     with encoder.running():
-        logits: Tensor = network.decode(features, prompts, half)["instances"]  # type: ignore[operator]
+        logits = unprompted(encoder.network, features, window.size, half)
     return window.paste(logits, np.zeros(view.shape, np.float32))
 
 

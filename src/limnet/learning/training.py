@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from limnet.blocks.fingerprint import fingerprint
 from limnet.errors import Cancelled, InputError
-from limnet.interaction.features import use_bf16
-from limnet.learning.adapter import Adapter, checked_name
+from limnet.interaction.features import use_bf16, window_size
+from limnet.learning.adapter import Adapter, checked_name, unprompted
 from limnet.learning.samples import Example, draw_batch
 
 MOST_CASES = 20
@@ -79,7 +79,7 @@ def learn(
     for weight in half.parameters():
         weight.requires_grad_(True)
     bf16 = use_bf16(precision, torch.device(device))
-    size = int(getattr(network, "window_size", 160))
+    size = window_size(network)
     optimizer = torch.optim.AdamW(half.parameters(), lr=_RATE, weight_decay=0.01)
     rng = np.random.default_rng(0)
     total = steps_for(len(examples))
@@ -121,9 +121,7 @@ def _logits(network: nn.Module, image: Tensor, bf16: bool) -> Tensor:
     with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
         with torch.no_grad():
             features = network.encode_image(image.expand(-1, channels, -1, -1))  # type: ignore[operator]
-        prompts = image.new_zeros(len(image), len(network.prompt_channels), *image.shape[-2:])  # type: ignore[arg-type]
-        logits: Tensor = network.decode(features, prompts)["instances"]  # type: ignore[operator]
-    return logits.float()
+        return unprompted(network, features, image.shape[-1]).float()
 
 
 def _loss(logits: Tensor, mask: Tensor) -> Tensor:

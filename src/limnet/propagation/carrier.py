@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from limnet.errors import InputError
-from limnet.interaction.features import WindowEncoder
+from limnet.interaction.features import WindowEncoder, window_size
 from limnet.interaction.window import Window, join, mask_box, window_around
 from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.steps import Question, Step
@@ -173,8 +173,8 @@ def make_carrier(
             optional).
     """
     if isinstance(network, TinyPropagation):
-        size = int(getattr(network, "window_size", 160))
-        return WindowCarrier(network, encoder, view, prompts, size, bool(getattr(settings, "follow_window", True)))
+        follows = bool(getattr(settings, "follow_window", True))
+        return WindowCarrier(network, encoder, view, prompts, window_size(network), follows)
     if isinstance(network, XMem):
         sizes = {name: getattr(settings, f"memory_{name}", None) for name in ("min_frames", "max_frames")}
         memory = MemoryConfig(**{name: size for name, size in sizes.items() if size is not None})

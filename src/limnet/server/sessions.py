@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +34,6 @@ class Recent:
     objects: tuple[str, ...]
     steps: int
     changed: float
-
-
-def sessions_folder() -> Path:
-    """Folder of session files: LIMNET_SESSIONS, or `limnet/sessions` among the user's own data."""
-    if chosen := os.environ.get("LIMNET_SESSIONS"):
-        return Path(chosen).absolute()
-    from platformdirs import user_data_path
-
-    return user_data_path("limnet", appauthor=False) / "sessions"
 
 
 def private_folder(folder: Path) -> Path:

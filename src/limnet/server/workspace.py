@@ -24,7 +24,8 @@ from limnet.label_map import changed_labels
 from limnet.server.ahead import work_ahead
 from limnet.server.events import Event
 from limnet.server.open_case import Job, OpenCase, Step
-from limnet.server.sessions import Recent, list_recent, private_folder, sessions_folder
+from limnet.server.sessions import Recent, list_recent, private_folder
+from limnet.user_data import user_folder
 from limnet.volume import Volume
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Workspace:
 
     Args:
         segmenter: The model, or a function that loads it (called once, at the first case).
-        folder: Where session files are kept; None for the user's own folder (`sessions_folder`).
+        folder: Where session files are kept; None for the user's own folder (`user_folder`).
 
     Use it as a context manager, or call `close`.
     """
@@ -53,7 +54,7 @@ class Workspace:
         self._load = segmenter
         self._segmenter: InteractiveSegmenter | None = None if callable(segmenter) else segmenter
         self._loading, self._resuming = threading.Lock(), threading.Lock()
-        self.folder = sessions_folder() if folder is None else Path(folder).absolute()
+        self.folder = user_folder("sessions") if folder is None else Path(folder).absolute()
         self._cases: dict[str, OpenCase] = {}
         self._volumes: weakref.WeakValueDictionary[tuple[Any, ...], Volume] = weakref.WeakValueDictionary()
         self._state = threading.Condition()
