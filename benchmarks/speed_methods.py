@@ -20,15 +20,15 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.click_maps import draw_disks
-from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.stream import Stream
-from limnet.propagation.xmem import XMem
-from limnet.quality.resnet import ResNetQuality
+from limnet.quality.networks.resnet import ResNetQuality
 from limnet.segmenter import InteractiveSegmenter
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 OPEN, FIRST, LATER, OTHER = "open a volume", "first click", "later click", "click on another slice"
 SLICE_FIRST, SLICE_LATER = "slice, first round", "slice, later round"

@@ -29,7 +29,7 @@ from limnet.training.options import add_recipe_arguments, seed, settle, use_pres
 STARTS = 4  # wrong slices of every round that `--starts` keeps, besides the clicked one
 
 if TYPE_CHECKING:
-    from limnet.volume import Volume
+    from limnet.image.volume import Volume
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
@@ -166,8 +166,8 @@ def draw_targets(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray,
     from limnet.data.clips import Source
     from limnet.datasets.open import load_sources, read_weights
     from limnet.errors import InputError
+    from limnet.image.volume import Volume
     from limnet.simulation.volumes import paint, synthetic_labels
-    from limnet.volume import Volume
 
     if args.mix is not None and not args.smoke:
         yield from draw_from_mix(args)
@@ -231,8 +231,8 @@ def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
     """Write a small defect set of damaged masks on synthetic slices."""
     from limnet.data.defects import DefectRows
     from limnet.datasets.synthetic import SyntheticDataset
-    from limnet.slice_view import SliceView
-    from limnet.volume import Volume
+    from limnet.image.slice_view import SliceView
+    from limnet.image.volume import Volume
 
     rows, rng = DefectRows(size=32), np.random.default_rng(seed)
     data = SyntheticDataset(100 * count, 48, seed)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.cli import main
 from limnet.commands.marks import parse_box, parse_click, parse_path, parse_window, read_jobs, to_voxel
 from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, OutsideError, SaveError
 from limnet.hub.locate import list_zoo
+from limnet.image.volume import Volume
 from limnet.prompts import Box, Click
-from limnet.volume import Volume
 from tests.helpers.fake_engine import fake_engine, phantom
 from tests.helpers.robot_segmenter import FakeSegmenter
 

@@ -14,17 +14,17 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "limnet"
 TRAINING_ONLY = ("lightning", "pytorch_lightning", "monai", "torchmetrics", "wandb")
 INFERENCE = [
     "limnet.segmenter",
-    "limnet.case",
-    "limnet.volume",
+    "limnet.case.case",
+    "limnet.image.volume",
     "limnet.prompts",
-    "limnet.fusion",
-    "limnet.session",
+    "limnet.case.fusion",
+    "limnet.case.session",
     "limnet.interaction.predictor",
     "limnet.propagation.propagator",
     "limnet.quality.assessor",
     "limnet.hub.model",
     "limnet.hub.convert",
-    "limnet.volume_io.formats",
+    "limnet.image.io.formats",
     "limnet.commands.segment",
     "limnet.demo.run",
     "limnet.simulation.clicks",
@@ -94,7 +94,8 @@ def is_training_side(module: str) -> bool:
 
 
 COMMANDS = [f"limnet.commands.{name}" for name in ("train", "data")]
-COMMANDS += ["limnet.evaluation", "limnet.evaluation_report"]  # what `limnet evaluate` runs, with metrics
+# what `limnet evaluate` runs, with metrics
+COMMANDS += ["limnet.commands.evaluation", "limnet.commands.evaluation_report"]
 
 
 def test_only_the_training_side_imports_the_training_side():

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from limnet.bitmask import BitMask
+from limnet.case.prompt_json import prompt_from_json, prompt_to_json
 from limnet.errors import InputError, InputTypeError, OutsideError
-from limnet.prompt_json import prompt_from_json, prompt_to_json
+from limnet.image.bitmask import BitMask
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
 
 SHAPE = (6, 8, 10)

@@ -20,9 +20,9 @@ from limnet.errors import (
     ModelNotFoundError,
     SessionError,
 )
-from limnet.interaction.tiny import TinyInteraction
-from limnet.propagation.tiny import TinyPropagation
-from limnet.quality.tiny import TinyQuality
+from limnet.interaction.networks.tiny import TinyInteraction
+from limnet.propagation.networks.tiny import TinyPropagation
+from limnet.quality.networks.tiny import TinyQuality
 from limnet.settings import Settings
 from tests.helpers.fake_engine import phantom
 

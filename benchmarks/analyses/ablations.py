@@ -22,7 +22,7 @@ from benchmarks.analyses.watchers import TruePredictor, WatchedPredictor
 from benchmarks.core import study, tables
 from benchmarks.core.plots import bar_rows
 from benchmarks.core.record import Record, Row
-from limnet.engine import Engine
+from limnet.case.engine import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import click_compliance
 from limnet.segmenter import InteractiveSegmenter

@@ -35,8 +35,8 @@ from scipy import ndimage
 from benchmarks.core import study
 from limnet import InteractiveSegmenter
 from limnet.environment import command_line, environment
+from limnet.image.volume import Volume
 from limnet.metrics import dice
-from limnet.volume import Volume
 
 MOST_SLICES = 24
 LEAST_VOXELS, LEAST_PIXELS = 300, 6

@@ -20,12 +20,12 @@ from benchmarks.analyses.watchers import WatchedPredictor
 from benchmarks.core import study, tables
 from benchmarks.core.plots import line_panels
 from benchmarks.core.record import Record, Row
-from limnet.engine import Engine
+from limnet.case.engine import Engine
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.metrics.interaction import clicks_to_quality
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotUser
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 WHOLE, WINDOW = "whole slice", "window at true scale"
 VARIANTS = (WHOLE, WINDOW)

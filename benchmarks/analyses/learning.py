@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet import InteractiveSegmenter
+from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
-from limnet.volume import Volume
 
 GOOD = 0.85
 NAME = "task"

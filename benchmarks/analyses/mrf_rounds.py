@@ -21,7 +21,7 @@ from benchmarks.analyses.watchers import TrueAssessor, WatchedAssessor, step_of
 from benchmarks.core import study, tables
 from benchmarks.core.plots import line_panels
 from benchmarks.core.record import Record, Row
-from limnet.engine import Engine
+from limnet.case.engine import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import rounds_that_lost
 from limnet.segmenter import InteractiveSegmenter

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from benchmarks.core import study, tables
 from benchmarks.core.plots import bar_rows
 from benchmarks.core.record import Record, Row
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotUser
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 CLEAN = "as it is"
 Window = tuple[float, float]

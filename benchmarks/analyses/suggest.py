@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.core import study, tables
 from benchmarks.core.plots import line_panels
 from benchmarks.core.record import Record, Row
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotClick, RobotUser

@@ -35,9 +35,9 @@ from scipy import ndimage
 from limnet import InteractiveSegmenter
 from limnet.datasets.open import OpenDataset
 from limnet.environment import command_line, environment
+from limnet.image.volume import Volume
 from limnet.metrics import dice
 from limnet.simulation.clicks import RobotUser
-from limnet.volume import Volume
 
 LEAST = 12
 LEAST_VOXELS, MARGIN, MOST_SLICES, LOST = 300, 12, 96, 0.02

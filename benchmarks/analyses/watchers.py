@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.engine import Slice
-from limnet.fusion import keep_previous
+from limnet.case.engine import Slice
+from limnet.case.fusion import keep_previous
+from limnet.image.slice_view import SliceView
 from limnet.metrics.overlap import dice
 from limnet.prompts import Prompt2D
-from limnet.slice_view import SliceView
 
 
 class Counts(NamedTuple):
@@ -73,7 +73,7 @@ class Around:
 class TruePredictor(Around):
     """A predictor whose slices are always right: the robot as a person who corrects a slice before propagating it.
 
-    Predictions in planes across the slices (`limnet.across`) are still the network's.
+    Predictions in planes across the slices (`limnet.case.across`) are still the network's.
     """
 
     def predict(self, view: SliceView, index: int, *rest: Any) -> Slice:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core.method import LimnetSession
-from limnet.case import Case
-from limnet.engine import Progress, SlicePropagator
+from limnet.case.case import Case
+from limnet.case.engine import Progress, SlicePropagator
+from limnet.case.reach import between
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.propagation.propagator import end_before_empty
-from limnet.reach import between
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 Slice = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -96,7 +96,7 @@ class Carrier(SlicePropagator):
         within: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
-        """Masks of the slices around `origin`; see `limnet.engine.SlicePropagator`."""
+        """Masks of the slices around `origin`; see `limnet.case.engine.SlicePropagator`."""
         result: dict[int, Slice] = {}
         for span in spans(prompts, origin, len(view), known):
             mask = prompts[span.start] > 0.5

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core.method import Voxel
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]

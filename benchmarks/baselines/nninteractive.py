@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.baselines.outside import OutsidePeer, needed
 from benchmarks.core.method import Voxel
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 _PEER = "nninteractive"
 _WHAT = "nnInteractive's model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"

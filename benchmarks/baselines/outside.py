@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError, MissingFileError
-from limnet.slice_view import SliceView
+from limnet.image.slice_view import SliceView
 
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 

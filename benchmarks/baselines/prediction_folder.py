@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from benchmarks.core.method import Voxel, config_hash
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.volume import Volume
-from limnet.volume_io.masks import on_grid
+from limnet.image.io.masks import on_grid
+from limnet.image.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _PLACED = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # formats that say where voxels lie

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
 from benchmarks.core.method import Voxel
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 
 if TYPE_CHECKING:
     from torch import Tensor

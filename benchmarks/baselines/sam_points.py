@@ -21,8 +21,8 @@ from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
 from benchmarks.core.method import Voxel
 from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds
 from limnet.errors import InputError
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 
 _PEER = "sam"
 _WHAT = "a SAM model in the transformers layout (config.json, model.safetensors, preprocessor_config.json; ViT-B here)"

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
-from limnet.volume import Volume
 
 if TYPE_CHECKING:
     from benchmarks.core.rounds import Rounds

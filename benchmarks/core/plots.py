@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.core.results import BenchResults
 from limnet.demo.report import FAINT, INK, bare
 from limnet.errors import InputError
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.core.method import BoxSession, NamedPredictor, PacedPredictor, Predictor, Session, StartSession, Voxel
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice, iou, slice_dice
 from limnet.simulation.clicks import RobotUser
-from limnet.volume import Volume
 
 Mask = NDArray[np.bool_]
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)

@@ -28,7 +28,7 @@ from limnet.data.objects import BenchObject
 from limnet.environment import command_line, environment, origin
 from limnet.errors import InputError, SaveError
 from limnet.hub.locate import locate
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 Record = dict[str, Any]
 Progress = Callable[[Record], None]

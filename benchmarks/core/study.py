@@ -19,14 +19,14 @@ from benchmarks.core.record import Record, Row
 from benchmarks.core.registry import SUITES, build_suite
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene, Turn, object_seed
 from benchmarks.core.suite import Suite, SuiteOptions
-from limnet.case import Case
-from limnet.engine import Engine
+from limnet.case.case import Case
+from limnet.case.engine import Engine
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
 from limnet.simulation.clicks import RobotClick, RobotUser
 from limnet.training.options import whole
-from limnet.volume import Volume
 
 Chooser = Callable[["Mask | None", int], "RobotClick | None"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
 
 Row = dict[str, Any]
 ALL = "all"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.core.plots import INK, new_figure, save_figure
 from benchmarks.core.results import BenchResults
-from limnet.volume import Volume
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
+from limnet.image.volume import Volume
 
 MARGIN = 0.4  # of the object's size, on each side
 _COLUMNS = 3

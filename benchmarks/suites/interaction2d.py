@@ -33,11 +33,11 @@ from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.grabcut import BAND
 from limnet.datasets.pictures import PictureSet, brightness
 from limnet.errors import InputError
-from limnet.interaction.hrnet import HRNetOCR
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
+from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.interaction.zoom import ZoomPredictor
 from limnet.metrics.interaction import clicks_to_quality
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 
 QUALITIES = (0.85, 0.90)
 """IoU at which clicks are counted."""

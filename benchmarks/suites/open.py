@@ -20,7 +20,7 @@ from limnet.data.dataset import LabelledCase
 from limnet.data.objects import ObjectChoice
 from limnet.datasets.open import read_manifest
 from limnet.errors import FileFormatError, InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 GROUPS = {
     "organs and bones, CT": ("ts_ct", "dcmqi"),

@@ -21,24 +21,24 @@ from typing import TYPE_CHECKING, Any
 from limnet._version import __version__
 
 if TYPE_CHECKING:
-    from limnet.case import Case
-    from limnet.notebook import view
+    from limnet.case.case import Case
+    from limnet.environment import use_threads
+    from limnet.image.volume import Volume
     from limnet.prompts import Box, Click, Lasso, MaskPrompt, Scribble
     from limnet.segmenter import InteractiveSegmenter
-    from limnet.threads import use_threads
-    from limnet.volume import Volume
+    from limnet.server.notebook import view
 
 _HOMES = {
     "InteractiveSegmenter": "limnet.segmenter",
-    "Case": "limnet.case",
-    "Volume": "limnet.volume",
+    "Case": "limnet.case.case",
+    "Volume": "limnet.image.volume",
     "Click": "limnet.prompts",
     "Scribble": "limnet.prompts",
     "Box": "limnet.prompts",
     "Lasso": "limnet.prompts",
     "MaskPrompt": "limnet.prompts",
-    "use_threads": "limnet.threads",
-    "view": "limnet.notebook",
+    "use_threads": "limnet.environment",
+    "view": "limnet.server.notebook",
 }
 
 __all__ = [
@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         if "ipykernel" in sys.modules and "torch" not in sys.modules:  # a notebook
-            from limnet.threads import use_threads
+            from limnet.environment import use_threads
 
             use_threads()
         return getattr(import_module(_HOMES[name]), name)

@@ -25,7 +25,7 @@ from limnet.commands.serve import serve
 from limnet.commands.train import RawCommand, run
 from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
-from limnet.threads import use_threads
+from limnet.environment import use_threads
 
 app = typer.Typer(
     cls=GuardedGroup,

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.bitmask import BitMask
 from limnet.errors import InputError, InputTypeError, OutsideError
+from limnet.image.bitmask import BitMask
 
 Point3 = tuple[int, int, int]
 Kind = Literal["click", "scribble", "box", "lasso", "mask"]

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from limnet.case import Case
-from limnet.engine import Engine
+from limnet.case.case import Case
+from limnet.case.engine import Engine
+from limnet.case.session import read_session, restore
 from limnet.errors import InputError, InputTypeError, ModelFormatError
-from limnet.session import read_session, restore
+from limnet.image.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
 from limnet.settings import Settings
-from limnet.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
 
 if TYPE_CHECKING:
-    from limnet.case_object import CaseObject
+    from limnet.case.case_object import CaseObject
     from limnet.learning.adapter import Adapter
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")

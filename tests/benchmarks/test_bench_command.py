@@ -20,7 +20,7 @@ from benchmarks.core.run import check_ready, run_suite
 from benchmarks.core.views import LARGEST, make_view, read_view, view_path
 from limnet.cli import main
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.bench import Disc, fake_suite, image, labels
 from tests.helpers.fake_folders import write_folder
 from tests.helpers.table_root import table_root

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.core.registry import build_suite
 from benchmarks.core.suite import SuiteOptions
 from limnet import InteractiveSegmenter
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.cli import main
 from limnet.errors import InputError
 from limnet.settings import Settings

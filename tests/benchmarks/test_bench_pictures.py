@@ -20,8 +20,8 @@ from benchmarks.core.suite import SuiteOptions
 from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
+from limnet.image.volume import Volume
 from limnet.metrics.table import Table
-from limnet.volume import Volume
 from tests.helpers.bench import Disc, fake_suite
 from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc

@@ -28,7 +28,7 @@ from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.objects import ObjectChoice, evenly_spread, iter_objects
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers import fake_coco_lvis, fake_cvpr25
 from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels
 from tests.helpers.fake_folders import write_folder

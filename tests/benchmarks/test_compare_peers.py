@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.analyses import compare_peers
 from benchmarks.core.registry import PEERS
+from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
-from limnet.volume import Volume
 
 
 @dataclass(frozen=True)

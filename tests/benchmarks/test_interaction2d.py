@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.analyses import interaction2d
 from benchmarks.core.study import StudyObject
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 
 def test_window_at_true_scale() -> None:

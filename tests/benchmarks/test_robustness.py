@@ -10,7 +10,7 @@ from benchmarks.analyses import robustness
 from benchmarks.core.registry import build_suite
 from benchmarks.core.study import StudyObject, study_objects
 from benchmarks.core.suite import SuiteOptions
-from limnet.slice_view import SliceView
+from limnet.image.slice_view import SliceView
 
 
 @pytest.fixture

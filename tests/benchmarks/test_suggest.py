@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.analyses import suggest
-from limnet.case import Case
+from limnet.case.case import Case
 from tests.helpers.fake_engine import fake_case, fake_engine
 
 

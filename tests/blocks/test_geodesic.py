@@ -5,7 +5,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from limnet.blocks.geodesic import FAR, STEP, geodesic_distance
-from limnet.interaction.tiny import TinyInteraction, geodesic_closeness
+from limnet.interaction.networks.tiny import TinyInteraction, geodesic_closeness
 
 
 def dijkstra(gray: np.ndarray, seeds: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from limnet import InteractiveSegmenter
+from limnet.image.volume import Volume
 from limnet.learning import training
-from limnet.volume import Volume
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import blob
 from tests.test_cli import run

@@ -7,8 +7,8 @@ import pytest
 
 from limnet.data.shards import ShardDataset, StartRows
 from limnet.errors import InputError
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 
 
 def test_rows_become_a_shard_with_start_masks(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from limnet.datasets.folder import FolderDataModule, FolderDataset
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.fake_folders import SHAPE, STEPS, body, write_folder, write_pictures
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
 

@@ -16,7 +16,7 @@ from limnet.demo.display import Patient, window
 from limnet.demo.run import dice, mean_dice, run_demo
 from limnet.demo.synthetic import STRUCTURES, synthetic_arrays, synthetic_files
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.robot_segmenter import FakeSegmenter
 
 NAMES = list(data.MEMBERS)
@@ -146,7 +146,7 @@ def test_synthetic_volume_is_reproducible_and_complete():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):
-    pytest.importorskip("limnet.volume_io.formats")
+    pytest.importorskip("limnet.image.io.formats")
     folder = tmp_path_factory.mktemp("demo")
     files = synthetic_files(folder / "in")
     labels = Volume.read(files.labels).array
@@ -215,7 +215,7 @@ def test_report_is_a_picture(finished, tmp_path):
 
 
 def test_labels_on_another_grid_are_refused(tmp_path):
-    pytest.importorskip("limnet.volume_io.formats")
+    pytest.importorskip("limnet.image.io.formats")
     import nibabel
 
     files = synthetic_files(tmp_path)

@@ -11,7 +11,7 @@ from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Suite
 from limnet.data.dataset import LabelledCase
 from limnet.data.objects import ObjectChoice
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 SHAPE = (6, 24, 24)
 

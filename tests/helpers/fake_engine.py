@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from limnet.case import Case
-from limnet.engine import Engine
+from limnet.case.case import Case
+from limnet.case.engine import Engine
+from limnet.image.volume import Volume
 from limnet.prompts import Prompt2D
 from limnet.settings import Settings
-from limnet.volume import Volume
 
 
 class ThresholdPredictor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.fake_nifti import oriented_affine, write_nifti, write_side_file
 
 SHAPE = (40, 36, 12)  # x, y, z as nibabel has it

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from limnet.blocks.resnet import ResNetTrunk
-from limnet.propagation.xmem import XMem
+from limnet.propagation.networks.xmem import XMem
 from tests.helpers import (
     fake_amos22,
     fake_btcv,

@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.baselines.carried import carried_session
 from benchmarks.core.method import LimnetSession, Session
-from limnet.engine import Engine, SlicePropagator
+from limnet.case.engine import Engine, SlicePropagator
+from limnet.image.volume import Volume
 from limnet.settings import Settings
 from limnet.simulation.clicks import RobotUser
-from limnet.volume import Volume
 
 
 def mm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers import fake_benchmarks_2d, fake_davis585
 from tests.helpers.bench import Disc, DiscSession
 

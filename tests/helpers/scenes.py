@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 
 
 class GreyLevelNetwork(nn.Module):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from limnet import InteractiveSegmenter
-from limnet.case import Case
-from limnet.propagation.tiny import TinyPropagation
+from limnet.case.case import Case
+from limnet.propagation.networks.tiny import TinyPropagation
 from tests.helpers.fake_engine import phantom
 from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction, small_quality
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from limnet.interaction.tiny import TinyInteraction
-from limnet.propagation.tiny import TinyPropagation
-from limnet.quality.tiny import TinyQuality
+from limnet.interaction.networks.tiny import TinyInteraction
+from limnet.propagation.networks.tiny import TinyPropagation
+from limnet.quality.networks.tiny import TinyQuality
 
 ENCODER: dict[str, Any] = {"widths": (16, 16, 16, 16), "depths": (1, 1, 1, 1), "embedding": 8}
 MEMORY: dict[str, Any] = {"key_dim": 8, "value_dim": 16}

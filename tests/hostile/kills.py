@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from limnet.case import Case
+from limnet.case.case import Case
+from limnet.case.session import read_session, restore
 from limnet.errors import LimnetError
-from limnet.session import read_session, restore
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.fake_engine import fake_case, fake_engine, phantom
 
 STEPS = 60

@@ -21,7 +21,7 @@ import numpy as np
 
 from limnet import InteractiveSegmenter
 from limnet.errors import LimnetError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 LEEWAY = 20 * 2**20  # bytes; what the allocator keeps after cases of other sizes varies by less
 DTYPES = (np.uint8, np.int16, np.uint16, np.float32)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from limnet.case import Case
+from limnet.case.case import Case
+from limnet.case.session import read_session, restore
 from limnet.errors import SaveError
-from limnet.session import read_session, restore
+from tests.case.test_case import everything
 from tests.helpers.fake_engine import fake_case, fake_engine
 from tests.helpers.small_segmenter import small_segmenter
 from tests.hostile import kills, soak
-from tests.test_case import everything
 
 resource = pytest.importorskip("resource", reason="limits of POSIX")
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from safetensors.numpy import load as load_safetensors
 
+from limnet.case.session import read_session, restore
 from limnet.commands.marks import read_jobs
 from limnet.errors import InputError, OutsideError
 from limnet.hub.model import load_model
-from limnet.session import read_session, restore
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.fake_engine import fake_case, fake_engine, phantom
 from tests.helpers.small_segmenter import small_segmenter
 from tests.hostile.mutations import Files, as_json, in_bytes, in_json
@@ -35,7 +35,7 @@ def prompts() -> Files:
     mask = phantom(SHAPE) > 100
     case = fake_case(phantom(SHAPE))
     case.set_mask(mask[2], index=2)
-    from limnet.prompt_json import prompt_to_json
+    from limnet.case.prompt_json import prompt_to_json
 
     painted = [prompt_to_json(done.prompt) for done in case.rounds if done.prompt is not None]
     marks = [

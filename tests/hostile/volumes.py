@@ -15,7 +15,7 @@ import pydicom
 import SimpleITK
 from PIL import Image
 
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.dicom_files import write_slices
 from tests.helpers.grids import grid
 from tests.hostile.mutations import NUMBERS, TEXTS, Files, in_bytes, in_nifti_header, in_text
@@ -224,7 +224,7 @@ def formats(folder: Path) -> dict[str, Format]:
         for number, page in enumerate(gray):
             Image.fromarray(page).save(f / f"{number}.png")
 
-    from tests.volume_io.test_pictures import _minc as write_minc
+    from tests.image.io.test_pictures import _minc as write_minc
 
     meta, nrrd = b"\nElementDataFile", b"\n\n"
     made: dict[str, tuple[Callable[[Path], object], str, Any, Any, bool]] = {

@@ -11,8 +11,8 @@ from limnet.blocks.resnet import ResNetTrunk
 from limnet.errors import ModelFormatError
 from limnet.hub.convert import convert_imagenet_resnet, quality_from_state
 from limnet.hub.folder import load_component
-from limnet.interaction.hrnet import IMAGENET_MEAN, IMAGENET_STD
-from limnet.quality.resnet import ResNetQuality
+from limnet.interaction.networks.hrnet import IMAGENET_MEAN, IMAGENET_STD
+from limnet.quality.networks.resnet import ResNetQuality
 from tests.helpers.recipes import recipe
 
 

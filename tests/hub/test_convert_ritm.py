@@ -12,7 +12,7 @@ import torch
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub.convert import convert_ritm
 from limnet.hub.folder import load_component
-from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.networks.hrnet import HRNetOCR
 from tests.helpers.golden import golden_arrays, golden_keys, golden_weights, max_difference
 
 CLASS = "isegm.model.is_hrnet_model.HRNetModel"

@@ -11,7 +11,7 @@ from torch import Tensor
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub.convert import convert_xmem, xmem_from_state
 from limnet.hub.folder import load_component
-from limnet.propagation.xmem import XMem
+from limnet.propagation.networks.xmem import XMem
 from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 
 

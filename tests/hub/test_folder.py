@@ -79,7 +79,7 @@ def test_missing_files(folder: Path) -> None:
         ("MiniInteractoin", "Did you mean MiniInteraction"),
         ("MiniQuality", "swapped"),
         ("os.system", "allowed: "),
-        ("limnet.interaction.tiny:TinyInteraction", "allowed: "),
+        ("limnet.interaction.networks.tiny:TinyInteraction", "allowed: "),
         ("", "upgrade"),
     ],
 )
@@ -207,7 +207,7 @@ def test_save_refuses_what_could_not_be_loaded(folder: Path, monkeypatch: pytest
 
 def test_registry_table_and_roles() -> None:
     assert set(registry.TABLE) == set(registry.ROLES)
-    assert registry.TABLE["interaction"]["HRNetOCR"] == "limnet.interaction.hrnet:HRNetOCR"
+    assert registry.TABLE["interaction"]["HRNetOCR"] == "limnet.interaction.networks.hrnet:HRNetOCR"
     with pytest.raises(InputError, match="unknown role 'fusion'"):
         registry.resolve("fusion", "XMem")
     with pytest.raises(ModelFormatError, match="allowed"):

@@ -15,13 +15,13 @@ from limnet.hub.golden import compare_golden, read_golden, write_golden
 from limnet.hub.locate import list_zoo, locate
 from limnet.hub.model import load_model, save_model
 from limnet.hub.verify import verify_model
-from limnet.interaction.hrnet import HRNetOCR
-from limnet.interaction.tiny import TinyInteraction
-from limnet.propagation.tiny import TinyPropagation
-from limnet.propagation.xmem import XMem
-from limnet.quality.resnet import ResNetQuality
+from limnet.interaction.networks.hrnet import HRNetOCR
+from limnet.interaction.networks.tiny import TinyInteraction
+from limnet.propagation.networks.tiny import TinyPropagation
+from limnet.propagation.networks.xmem import XMem
+from limnet.quality.networks.resnet import ResNetQuality
 
-TinyQuality = pytest.importorskip("limnet.quality.tiny").TinyQuality
+TinyQuality = pytest.importorskip("limnet.quality.networks.tiny").TinyQuality
 
 
 def networks(family: str) -> dict[str, nn.Module]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from limnet import InteractiveSegmenter
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.errors import LimnetError, ModelNotFoundError, SaveError, SessionError
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import small_segmenter

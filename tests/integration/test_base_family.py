@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from limnet import InteractiveSegmenter
-from limnet.interaction.hrnet import PRESETS, HRNetOCR
-from limnet.propagation.xmem import XMem
-from limnet.quality.resnet import ResNetQuality
+from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
+from limnet.propagation.networks.xmem import XMem
+from limnet.quality.networks.resnet import ResNetQuality
 from limnet.settings import Settings
 from tests.helpers.fake_engine import phantom
 from tests.helpers.tiny_networks import small_interaction, small_propagation

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder, use_bf16
 from limnet.interaction.window import Window
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 WINDOW = Window(0, 0, 40, 40, 32)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limnet.bitmask import BitMask
 from limnet.errors import InputError
+from limnet.image.bitmask import BitMask
 from limnet.interaction.click_maps import draw_disks
 from limnet.interaction.guidance import WindowTransform, guidance_maps
 from limnet.interaction.raster import draw_polygon, draw_stroke, grow, prompt_pixels

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.bitmask import BitMask
+from limnet.image.bitmask import BitMask
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache
-from limnet.interaction.hrnet import PRESETS, HRNetOCR
+from limnet.interaction.neighbour import Neighbour
+from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
-from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
 from tests.helpers.tiny_networks import small_interaction
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.interaction import zoom
-from limnet.interaction.hrnet import HRNetOCR, drop_dead_tensors
+from limnet.interaction.networks.hrnet import HRNetOCR, drop_dead_tensors
 from limnet.interaction.zoom import Crop, PixelClick, ZoomPredictor, covers_clicks, crop_overlap, object_crop
 from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 

@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 
 from limnet import InteractiveSegmenter
 from limnet.blocks.fingerprint import fingerprint
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.errors import Cancelled, InputError, InputTypeError, MissingFileError, ModelFormatError
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.learning import training
 from limnet.learning.adapter import Adapter, list_adapters, read_adapter, remove_adapter
 from limnet.learning.proposal import main_parts
 from limnet.learning.samples import Example, draw_batch
 from limnet.metrics.overlap import dice
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.small_segmenter import small_segmenter
 
 SHAPE = (6, 64, 72)

@@ -10,6 +10,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from limnet.errors import InputError
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.carrier import (
     MEMORY_EVERY,
@@ -19,13 +21,11 @@ from limnet.propagation.carrier import (
     make_carrier,
     nearest_prompts,
 )
+from limnet.propagation.networks.tiny import Remembered, TinyPropagation
+from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.steps import together
 from limnet.propagation.stream_carrier import StreamCarrier
-from limnet.propagation.tiny import Remembered, TinyPropagation
-from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.scenes import dice
 from tests.helpers.small_xmem import SmallXMem
 

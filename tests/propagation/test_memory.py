@@ -12,8 +12,8 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.propagation import tokens as tokens_module
-from limnet.propagation.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
 from limnet.propagation.memory import MemoryBank, MemoryConfig
+from limnet.propagation.networks.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
 from limnet.propagation.tokens import Tokens
 from tests.helpers.golden import golden_arrays, max_difference
 

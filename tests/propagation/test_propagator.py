@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limnet.errors import Cancelled, InputError
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache
 from limnet.interaction.predictor import SlicePredictor
 from limnet.prompts import Prompt2D
 from limnet.propagation import propagator as module
+from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.propagator import Propagator, end_before_empty
 from limnet.propagation.steps import Step
-from limnet.propagation.xmem import XMem
 from limnet.settings import Settings
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.scenes import dice, disks_view
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
@@ -286,7 +286,7 @@ def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.Monkey
 def test_untrained_tiny_network_copies_the_object_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     torch.manual_seed(0)
-    from limnet.propagation.tiny import TinyPropagation
+    from limnet.propagation.networks.tiny import TinyPropagation
 
     stack, mask = disks_view((5, 90, 80), ((40, 36, 9),))
     network = TinyPropagation(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.stream import Stream
-from limnet.propagation.xmem import XMem
 from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 
 TOLERANCE = 1e-4

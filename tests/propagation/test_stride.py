@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from limnet.errors import Cancelled
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation import propagator as module
 from limnet.propagation.carrier import WindowCarrier
@@ -16,8 +18,6 @@ from limnet.propagation.steps import Step, together
 from limnet.propagation.stream_carrier import StreamCarrier
 from limnet.propagation.stride import interpolate, spread
 from limnet.settings import Settings
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
 from tests.helpers.scenes import dice
 from tests.helpers.small_xmem import SmallXMem
 from tests.helpers.tiny_networks import small_propagation

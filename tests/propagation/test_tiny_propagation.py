@@ -10,9 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from limnet.blocks.fold import fold_batchnorm
-from limnet.propagation.attention import similarity
 from limnet.propagation.carrier import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_K
-from limnet.propagation.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
+from limnet.propagation.networks.attention import similarity
+from limnet.propagation.networks.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
 from tests.helpers.tiny_networks import disk, small_propagation
 
 IMAGE_HALF, SLICE = 12e9, {"light": 6e9, "unet": 12e9}  # floating-point operations at 480 x 480

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limnet.quality.assessor import Assessor, expected_dice
-from limnet.quality.resnet import ResNetQuality
+from limnet.quality.networks.resnet import ResNetQuality
 from tests.helpers.scenes import disks_view
 from tests.helpers.tiny_networks import small_quality
 

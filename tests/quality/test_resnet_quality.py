@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.quality.resnet import ResNetQuality
+from limnet.quality.networks.resnet import ResNetQuality
 
 
 def inputs(height: int, width: int, channels: int = 1, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from limnet.errors import InputError
-from limnet.quality.tiny import TinyQuality
+from limnet.quality.networks.tiny import TinyQuality
 from tests.helpers.tiny_networks import disk, small_quality
 
 

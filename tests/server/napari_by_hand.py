@@ -47,7 +47,7 @@ def main() -> int:
 def by_hand(options: argparse.Namespace, folder: Path) -> int:
     """Serve, let napari work, compare."""
     from limnet import InteractiveSegmenter, Volume
-    from limnet.volume_io.masks import read_labels
+    from limnet.image.io.masks import read_labels
 
     volume = Volume.read(options.volume)
     places = prompts_for(read_labels(options.labels, volume) == options.value)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.server import display
 from limnet.server.display import DisplayVolume, is_oriented, planes
-from limnet.volume import Volume
 
 SIGNS = list(itertools.product((1, -1), repeat=3))
 

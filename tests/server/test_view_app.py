@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from limnet.errors import InputError, MissingFileError
+from limnet.image.volume import Volume
 from limnet.server.files import Folder
 from limnet.server.view_server import slice_axis
-from limnet.volume import Volume
 from tests.helpers.view_server import BALL, SHAPE, phantom, serving, write_phantom
 
 

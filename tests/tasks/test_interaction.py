@@ -183,7 +183,7 @@ def test_weights_of_the_losses() -> None:
 
 
 def test_carried_masks_as_start() -> None:
-    from limnet.propagation.tiny import TinyPropagation
+    from limnet.propagation.networks.tiny import TinyPropagation
     from tests.helpers.tiny_networks import MEMORY
 
     torch.manual_seed(0)

@@ -145,7 +145,7 @@ def test_weights_of_the_losses() -> None:
 
 
 def test_prompts_answered_by_a_click_network() -> None:
-    from limnet.interaction.tiny import TinyInteraction
+    from limnet.interaction.networks.tiny import TinyInteraction
 
     module = make(prompted=1.0)
     image, mask = batch(4)

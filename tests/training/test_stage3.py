@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("lightning")
 
 from limnet import InteractiveSegmenter
-from limnet.interaction.hrnet import HRNetOCR
+from limnet.interaction.networks.hrnet import HRNetOCR
 from tests.helpers.fake_folders import STEPS, body, write_folder, write_nnunet
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
 from tests.helpers.small_segmenter import small_segmenter

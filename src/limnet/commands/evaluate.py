@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from limnet.evaluation import PlayedObject
+    from limnet.commands.evaluation import PlayedObject
 
 NSD_MM = 2.0  # tolerance of the CVPR 2025 challenge
 
@@ -42,11 +42,11 @@ def evaluate(
     """
     from rich.console import Console
 
+    from limnet.commands.evaluation import Plan, find_pairs
+    from limnet.commands.evaluation import evaluate as run
+    from limnet.commands.evaluation_report import write_results
     from limnet.commands.guard import exit_code, show_error
     from limnet.errors import InputError
-    from limnet.evaluation import Plan, find_pairs
-    from limnet.evaluation import evaluate as run
-    from limnet.evaluation_report import write_results
     from limnet.segmenter import InteractiveSegmenter
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -37,10 +37,10 @@ def learn_from(
     from rich.progress import track
 
     from limnet.errors import InputError
+    from limnet.image.volume import Volume
     from limnet.learning.adapter import checked_name, path_of
     from limnet.learning.training import steps_for
     from limnet.segmenter import InteractiveSegmenter
-    from limnet.volume import Volume
 
     checked_name(name)
     pairs = [_pair(text) for text in case or []]

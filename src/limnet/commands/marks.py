@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.errors import FileFormatError, InputError, MissingFileError, OutsideError
-from limnet.volume_io.places import local_path, place_of
+from limnet.image.io.places import local_path, place_of
 
 if TYPE_CHECKING:
+    from limnet.image.volume import Gaps, Volume
     from limnet.prompts import Prompt
-    from limnet.volume import Gaps, Volume
 
 Numbers = tuple[float, ...]
 
@@ -191,7 +191,7 @@ def read_jobs(path: Path) -> list[Job]:
         FileFormatError: not JSON.
         InputError: JSON of another form, or entries that write over each other; the message names the entry.
     """
-    from limnet.prompt_json import prompt_from_json
+    from limnet.case.prompt_json import prompt_from_json
 
     if not path.is_file():
         raise MissingFileError(f"prompts file {path} does not exist")

@@ -94,8 +94,8 @@ def segment(
     from limnet.commands.guard import exit_code, show_error
     from limnet.commands.marks import Job, parse_window, read_jobs, typed_prompts
     from limnet.errors import Cancelled, InputError, LimnetError
+    from limnet.image.volume import check_gaps
     from limnet.settings import check_scope
-    from limnet.volume import check_gaps
 
     if scope is not None:
         check_scope(scope)
@@ -155,8 +155,8 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
 
     from limnet.commands.marks import marks_object
     from limnet.errors import InputError
-    from limnet.volume import Volume
-    from limnet.volume_io.formats import check_output, check_output_for
+    from limnet.image.io.formats import check_output, check_output_for
+    from limnet.image.volume import Volume
 
     check_output(job.out, job.volume)
     volume = Volume.read(job.volume, job.index, job.series, job.gaps, modality=job.modality)

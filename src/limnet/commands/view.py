@@ -48,11 +48,11 @@ def view(
     """
     from rich.console import Console
 
+    from limnet.image.volume import check_gaps
     from limnet.server.app import view_app
     from limnet.server.serving import listen, server_for
     from limnet.server.view_server import ViewServer
     from limnet.server.workspace import Workspace
-    from limnet.volume import check_gaps
 
     console = Console(stderr=True, soft_wrap=True)
     root, wanted = chosen(volume)

@@ -26,7 +26,7 @@ from limnet.data.clips import Source
 from limnet.data.dataset import LabelledCase
 from limnet.data.gray import GRAYS, mix_channels
 from limnet.errors import FileFormatError, InputError, LimnetError, SaveError
-from limnet.volume_io.atomic import save_error
+from limnet.image.io.atomic import save_error
 
 SMALLEST = 40  # voxels of an object worth a target
 _FLAT_MODALITIES = ("photo", "endoscopy", "video")

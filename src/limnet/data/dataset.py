@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from limnet.errors import InputError, LimnetError, MissingFileError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 MODALITIES = ("ct", "mr", "us", "photo", "endoscopy", "video", "microscopy", "other")
 FEW = 40  # patients; with fewer the sizes of the splits are exact

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from limnet.data.loading import ShuffledDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.image.io.atomic import atomic_write
+from limnet.image.slice_view import SliceView
 from limnet.quality.crops import SIZE, quality_crops, reference_channels, reference_crops
 from limnet.quality.prompted import Prompted
 from limnet.simulation.corruption import corrupt
-from limnet.slice_view import SliceView
-from limnet.volume_io.atomic import atomic_write
 
 Mask = NDArray[np.bool_]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 GRAYS: dict[str, tuple[float, float, float]] = {
     "luminance": (0.299, 0.587, 0.114),

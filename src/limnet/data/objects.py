@@ -14,7 +14,7 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledCase
-    from limnet.volume import Volume
+    from limnet.image.volume import Volume
 
 SMALLEST = 300
 COMPONENTS: tuple[str, ...] = ("lesion", "nodule")

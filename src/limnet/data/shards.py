@@ -19,10 +19,10 @@ from torch import Tensor
 
 from limnet.data.loading import ShuffledDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.image.io.atomic import atomic_write
+from limnet.image.slice_view import SliceView
 from limnet.interaction.features import window_pixels
 from limnet.interaction.window import join, mask_box, window_around
-from limnet.slice_view import SliceView
-from limnet.volume_io.atomic import atomic_write
 
 
 class ShardDataset(ShuffledDataset):

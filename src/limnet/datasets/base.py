@@ -1,6 +1,6 @@
 """Moved to `limnet.data`; these names go with the next release."""
 
-from limnet.moved import moved
+from limnet.errors import moved
 
 __getattr__ = moved(
     __name__,

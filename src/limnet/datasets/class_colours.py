@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from limnet.datasets.films import nearest
 from limnet.errors import FileFormatError
-from limnet.volume_io.pictures import read_picture
+from limnet.image.io.pictures import read_picture
 
 Colour = tuple[int, int, int]
 

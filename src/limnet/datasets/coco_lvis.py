@@ -31,8 +31,8 @@ from limnet.datasets.array_pickle import load_arrays
 from limnet.datasets.expected import absent
 from limnet.datasets.instances import InstanceNames
 from limnet.errors import FileFormatError, MissingFileError
-from limnet.volume import Volume
-from limnet.volume_io.pictures import read_picture
+from limnet.image.io.pictures import read_picture
+from limnet.image.volume import Volume
 
 
 class CocoLvisDataset(LabelledDataset):

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, MissingFileError
-from limnet.volume_io.atomic import atomic_write, save_error
-from limnet.volume_io.pictures import read_picture
+from limnet.image.io.atomic import atomic_write, save_error
+from limnet.image.io.pictures import read_picture
 
 SMALLEST_OBJECT, SMALLEST_STUFF = 80, 501
 _LAYER = 255  # objects of a layer

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from limnet.data.cache import smallest_unsigned
 from limnet.errors import FileFormatError, MissingFileError
-from limnet.volume import Volume
-from limnet.volume_io.formats import known_suffix
-from limnet.volume_io.pictures import PICTURES, read_picture
+from limnet.image.io.formats import known_suffix
+from limnet.image.io.pictures import PICTURES, read_picture
+from limnet.image.volume import Volume
 
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy")
 _TABLE = dict.fromkeys((*PICTURES, *VOLUMES))

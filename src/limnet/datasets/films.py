@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.datasets.paired import shortened
 from limnet.errors import FileFormatError, InputError
-from limnet.volume import Volume
-from limnet.volume_io.pictures import read_picture
+from limnet.image.io.pictures import read_picture
+from limnet.image.volume import Volume
 
 VOID = 255  # palette index of pixels that nobody decided
 

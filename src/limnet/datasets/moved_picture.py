@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.datasets.pictures import read_objects
-from limnet.volume import Volume
-from limnet.volume_io.pictures import read_picture
+from limnet.image.io.pictures import read_picture
+from limnet.image.volume import Volume
 
 TURN, SHEAR, SCALE, SHIFT = 20.0, 10.0, 0.2, 0.1  # degrees, degrees, share, share of the side: at the last frame
 

@@ -16,8 +16,8 @@ from limnet.data.dataset import LabelledCase, LabelledDataset, Problem, doubled
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError, LimnetError
-from limnet.volume import Volume
-from limnet.volume_io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
+from limnet.image.volume import Volume
 
 _AGAIN = "copy or download it again"
 _APART = 0.1  # image and labels may lie this share of a voxel apart: rounding in headers

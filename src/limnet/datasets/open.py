@@ -30,8 +30,8 @@ from limnet.data.pool import BLOCK, ClipPool, DrawnBlocks
 from limnet.datasets.files import PICTURES, image_suffix, read_image_file, read_label_file, read_picture
 from limnet.datasets.paired import require_files
 from limnet.errors import FileFormatError, MissingFileError
+from limnet.image.volume import Volume
 from limnet.simulation.volumes import paint
-from limnet.volume import Volume
 
 # Files of one person, by name: what the notes of the manifest say.
 _PATIENTS = (

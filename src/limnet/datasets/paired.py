@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.datasets.files import image_suffix, read_image_file, read_label_file
 from limnet.errors import LimnetError, MissingFileError
-from limnet.volume import Volume
-from limnet.volume_io.pictures import PICTURES
+from limnet.image.io.pictures import PICTURES
+from limnet.image.volume import Volume
 
 
 @dataclass(frozen=True)

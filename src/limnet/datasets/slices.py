@@ -26,7 +26,7 @@ from limnet.datasets.files import image_suffix
 from limnet.datasets.instances import InstanceNames
 from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
 from limnet.errors import FileFormatError, InputError
-from limnet.volume_io.pictures import PICTURES
+from limnet.image.io.pictures import PICTURES
 
 _SLICE = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 Range = tuple[float, float]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from limnet.demo.files import DemoFiles
 from limnet.environment import command_line, environment
 from limnet.errors import InputError
+from limnet.image.io.atomic import atomic_write
+from limnet.image.volume import Volume
 from limnet.simulation.clicks import RobotUser
-from limnet.volume import Volume
-from limnet.volume_io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from limnet.segmenter import InteractiveSegmenter

@@ -24,7 +24,7 @@ from limnet.hub.folder import (
     write_object,
 )
 from limnet.hub.model import CARD, GOLDEN, read_card, read_index
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
 
 RESULTS = "results.json"
 LICENSE = "apache-2.0"

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError
 from limnet.hub.folder import misfits, save_component, some
-from limnet.interaction.hrnet import IMAGENET_MEAN, IMAGENET_STD, HRNetOCR, drop_dead_tensors
-from limnet.propagation.xmem import XMem
-from limnet.quality.resnet import ResNetQuality
+from limnet.interaction.networks.hrnet import IMAGENET_MEAN, IMAGENET_STD, HRNetOCR, drop_dead_tensors
+from limnet.propagation.networks.xmem import XMem
+from limnet.quality.networks.resnet import ResNetQuality
 
 CLASSES = {"isegm.model.is_hrnet_model.HRNetModel": HRNetOCR}
 """Class name in a file -> network of limnet."""
@@ -61,8 +61,8 @@ _CLASSIFIER = ("fc.weight", "fc.bias")
 def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Path:
     """Convert one checkpoint file.
 
-    The parts of the original head that cannot influence the result (see `limnet.interaction.ocr`) are dropped; all
-    other tensors keep their names and values.
+    The parts of the original head that cannot influence the result (see `limnet.interaction.networks.ocr`) are dropped;
+    all other tensors keep their names and values.
 
     Args:
         source: a public file such as coco_lvis_h18s_itermask.pth, in either serialisation of PyTorch.

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from limnet._version import __version__
 from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
 from limnet.hub.registry import check_role, name_of, resolve
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
 
 FORMAT_VERSION = 1
 """Version of the folder layout this library writes; it reads this one and older ones."""

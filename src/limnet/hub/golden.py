@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub.model import GOLDEN, LoadedModel, load_model
 from limnet.hub.registry import ROLES
-from limnet.volume_io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write
 
 TOLERANCE = 2e-3
 """Largest difference allowed, relative to 1 + the largest expected magnitude of that output: processors differ."""

@@ -29,7 +29,7 @@ from limnet.hub.folder import (
     write_object,
 )
 from limnet.hub.registry import ROLES, name_of
-from limnet.volume_io.atomic import save_error
+from limnet.image.io.atomic import save_error
 
 INDEX = "model_index.json"
 KIND = "InteractiveSegmenter"

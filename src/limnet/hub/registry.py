@@ -17,16 +17,16 @@ ROLES: tuple[str, ...] = ("interaction", "propagation", "quality")
 
 TABLE: dict[str, dict[str, str]] = {
     "interaction": {
-        "HRNetOCR": "limnet.interaction.hrnet:HRNetOCR",
-        "TinyInteraction": "limnet.interaction.tiny:TinyInteraction",
+        "HRNetOCR": "limnet.interaction.networks.hrnet:HRNetOCR",
+        "TinyInteraction": "limnet.interaction.networks.tiny:TinyInteraction",
     },
     "propagation": {
-        "XMem": "limnet.propagation.xmem:XMem",
-        "TinyPropagation": "limnet.propagation.tiny:TinyPropagation",
+        "XMem": "limnet.propagation.networks.xmem:XMem",
+        "TinyPropagation": "limnet.propagation.networks.tiny:TinyPropagation",
     },
     "quality": {
-        "ResNetQuality": "limnet.quality.resnet:ResNetQuality",
-        "TinyQuality": "limnet.quality.tiny:TinyQuality",
+        "ResNetQuality": "limnet.quality.networks.resnet:ResNetQuality",
+        "TinyQuality": "limnet.quality.networks.tiny:TinyQuality",
     },
 }
 """role -> class name -> "module:Class"."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limnet.blocks.fingerprint import fingerprint
+from limnet.image.slice_view import SliceView
 from limnet.interaction.window import Window
-from limnet.slice_view import SliceView
 
 Features = tuple[Tensor, ...]
 

@@ -1,5 +1,5 @@
 """Moved to `limnet.tasks.interaction`; this name goes with the next release."""
 
-from limnet.moved import moved
+from limnet.errors import moved
 
 __getattr__ = moved(__name__, {"InteractionModule": "limnet.tasks.interaction"})

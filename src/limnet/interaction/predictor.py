@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limnet.agreement import agreement
+from limnet.image.slice_view import SliceView
+from limnet.interaction.agreement import agreement
 from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
 from limnet.interaction.guidance import WindowTransform, guidance_maps
+from limnet.interaction.neighbour import Neighbour
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
-from limnet.neighbour import Neighbour
 from limnet.prompts import Prompt2D
-from limnet.slice_view import SliceView
 
 FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side
 FINEST = 0.9  # slice pixels per network pixel: windows that magnify the slice show nothing new and see less around

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from limnet.errors import InputError
 from limnet.interaction.click_maps import draw_disks, pack_points
-from limnet.interaction.hrnet_blocks import resize
+from limnet.interaction.networks.hrnet_blocks import resize
 
 
 class ClickNetwork(Protocol):
-    """What the predictor needs of a network; see `limnet.interaction.hrnet.HRNetOCR`."""
+    """What the predictor needs of a network; see `limnet.interaction.networks.hrnet.HRNetOCR`."""
 
     image_channels: int
     prompt_channels: tuple[str, ...]

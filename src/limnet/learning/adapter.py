@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limnet.blocks.fingerprint import fingerprint
+from limnet.environment import user_folder
 from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFormatError
+from limnet.image.io.atomic import atomic_write
 from limnet.interaction.features import Features
-from limnet.user_data import user_folder
-from limnet.volume_io.atomic import atomic_write
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w .-]{0,63}")

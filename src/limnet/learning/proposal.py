@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from limnet.image.slice_view import SliceView
 from limnet.interaction.features import WindowEncoder, window_size
 from limnet.interaction.window import Window, mask_box, window_of_side
 from limnet.learning.adapter import Adapter, unprompted
-from limnet.slice_view import SliceView
 
 STRIDE_MM = 2.5  # slices at least this far apart are looked at, those between are interpolated
 _CRUMB = 0.2  # components smaller than this share of the largest are no part of an object of one piece

@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from limnet.errors import InputError
+from limnet.image.slice_view import SliceView
 from limnet.interaction.window import SHARE, Window, mask_box
-from limnet.slice_view import SliceView
 
 _WITHOUT = 0.25  # share of slices beyond the object's ends: a proposal has to end, too
 _BEYOND = 8  # that many slices beyond an end count as near it

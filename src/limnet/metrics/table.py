@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from limnet.errors import FileFormatError, InputError, InputTypeError
+from limnet.image.io.atomic import atomic_write
 from limnet.metrics.interaction import auc_over_rounds, clicks_to_quality, rounds_that_lost
-from limnet.volume_io.atomic import atomic_write
 
 FIELDS = ("case", "object", "group", "round")
 """Columns every row has; all others hold numbers."""

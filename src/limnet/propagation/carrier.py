@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from limnet.errors import InputError
+from limnet.image.slice_view import SliceView
 from limnet.interaction.features import WindowEncoder, window_size
 from limnet.interaction.window import Window, join, mask_box, window_around
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.networks.tiny import Look, Remembered, TinyPropagation, summed
+from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.steps import Question, Step
 from limnet.propagation.stream_carrier import StreamCarrier
-from limnet.propagation.tiny import Look, Remembered, TinyPropagation, summed
-from limnet.propagation.xmem import XMem
-from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

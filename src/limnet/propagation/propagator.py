@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.errors import Cancelled, InputError
+from limnet.image.slice_view import SliceView
+from limnet.image.slices import SliceStore
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.carrier import make_carrier, nearest_prompts
 from limnet.propagation.steps import Question, together
 from limnet.propagation.stride import Stride, interpolate
-from limnet.slice_view import SliceView
-from limnet.slices import SliceStore
 
 SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
 DOUBT = 0.15  # masks that are surer than needed by less than this are carried slice by slice

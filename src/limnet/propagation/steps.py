@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.interaction.features import WindowEncoder
-from limnet.propagation.tiny import Look
+from limnet.propagation.networks.tiny import Look
 
 
 class Question(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation.aggregate import aggregate, pad, unpad
 from limnet.propagation.memory import MemoryBank, MemoryConfig
-from limnet.propagation.xmem import ImageFeatures, XMem
+from limnet.propagation.networks.aggregate import aggregate, pad, unpad
+from limnet.propagation.networks.xmem import ImageFeatures, XMem
 
 
 class Stream:

@@ -11,12 +11,12 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limnet.image.slice_view import SliceView
 from limnet.interaction.features import WindowEncoder
 from limnet.propagation.memory import MemoryConfig
+from limnet.propagation.networks.xmem import ImageFeatures, XMem
 from limnet.propagation.steps import Step
 from limnet.propagation.stream import Stream
-from limnet.propagation.xmem import ImageFeatures, XMem
-from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.image.slice_view import SliceView
 from limnet.interaction.window import join, mask_box
-from limnet.slice_view import SliceView
 
 Slice = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from limnet.propagation.attention import dense_readout, similarity, sparse_readout, top_affinity
+from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
 
 CHUNK_ELEMENTS = 1 << 22
 """Largest similarity matrix held at once, in numbers (16 MiB of float32)."""

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limnet.image.slice_view import SliceView
 from limnet.interaction.features import window_pixels
 from limnet.interaction.window import Window, join, mask_box, window_around
 from limnet.quality.prompted import Prompted
-from limnet.slice_view import SliceView
 
 SIZE = 128
 SHARE = 0.6  # all masks together take about this share of the window

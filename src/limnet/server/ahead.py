@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from limnet.case import Case
+from limnet.case.case import Case
+from limnet.image.slices import is_empty, unpack
 from limnet.interaction.predictor import SlicePredictor
 from limnet.interaction.window import mask_box
 from limnet.prompts import Prompt2D
-from limnet.slices import is_empty, unpack
 
 SLICES = 8  # after a step: 7 MB of features with limnet-tiny, and about an eighth of a second
 

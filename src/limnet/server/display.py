@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 
 MAX_VOXELS = 750_000_000  # 1.5 GB of 16-bit values and 0.75 GB of labels: what a browser tab still holds
 _CHUNK = 1 << 22  # voxels per piece sent: 8 MB, little enough for progress and for memory

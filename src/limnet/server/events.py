@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.live import Extent
+from limnet.case.live import Extent
 
 Kind = Literal["started", "progress", "patch", "labels", "done", "failed", "cancelled", "saved", "unsaved", "closed"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.history import Book
+from limnet.case.history import Book
 from limnet.server.events import Event, Listener
 
 if TYPE_CHECKING:
-    from limnet.case import Case
+    from limnet.case.case import Case
     from limnet.server.workspace import Workspace
 
 _log = logging.getLogger(__name__)

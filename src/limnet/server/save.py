@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from limnet.case import Case
+from limnet.case.case import Case
 from limnet.errors import InputError, SaveError
 
 FORMATS = [

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from limnet.case import Case
-from limnet.case_object import CaseObject
+from limnet.case.case import Case
+from limnet.case.case_object import CaseObject
+from limnet.case.history import Book, ObjectState
+from limnet.case.label_map import changed_labels, label_slice
+from limnet.case.live import Extent
+from limnet.case.prompt_json import prompt_from_json
 from limnet.errors import HistoryError, InputError
-from limnet.history import Book, ObjectState
+from limnet.image.slices import SliceMask, is_empty
 from limnet.interaction.window import join
-from limnet.label_map import changed_labels, label_slice
-from limnet.live import Extent
-from limnet.prompt_json import prompt_from_json
 from limnet.server.display import DisplayVolume
 from limnet.server.events import Event
 from limnet.server.open_case import OpenCase
 from limnet.server.steps import mark_of, steps_done, steps_undone
-from limnet.slices import SliceMask, is_empty
 
 MAX_OBJECTS = 255  # the page holds one byte per voxel
 GOOD_ENOUGH = 0.15  # less means a slice rated .8 or better, which holds on average (benchmarks/results/calibration.md)

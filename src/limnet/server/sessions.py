@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from limnet.case.session import read_summary
 from limnet.errors import SaveError
-from limnet.session import read_summary
-from limnet.volume_io.places import place_of
+from limnet.image.io.places import place_of
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from limnet.history import Book, History
+from limnet.case.history import Book, History
+from limnet.image.slices import area
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
-from limnet.slices import area
 
 
 def mark_of(prompt: Prompt) -> dict[str, Any] | None:

@@ -17,14 +17,14 @@ import numpy as np
 from starlette.requests import HTTPConnection
 
 from limnet.errors import InputError, LimnetError
+from limnet.image.io.atomic import atomic_write
+from limnet.image.volume import Gaps, Volume
 from limnet.server.display import planes
 from limnet.server.files import Folder
 from limnet.server.open_case import OpenCase
 from limnet.server.screen import Screen
 from limnet.server.sessions import private_folder
 from limnet.server.workspace import Workspace
-from limnet.volume import Gaps, Volume
-from limnet.volume_io.atomic import atomic_write
 
 
 class ViewServer:

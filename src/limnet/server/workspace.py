@@ -18,18 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limnet.case.history import Book
+from limnet.case.label_map import changed_labels
+from limnet.environment import user_folder
 from limnet.errors import Cancelled, InputError, LimnetError
-from limnet.history import Book
-from limnet.label_map import changed_labels
+from limnet.image.volume import Volume
 from limnet.server.ahead import work_ahead
 from limnet.server.events import Event
 from limnet.server.open_case import Job, OpenCase, Step
 from limnet.server.sessions import Recent, list_recent, private_folder
-from limnet.user_data import user_folder
-from limnet.volume import Volume
 
 if TYPE_CHECKING:
-    from limnet.case import Case
+    from limnet.case.case import Case
     from limnet.segmenter import InteractiveSegmenter
 
 _log = logging.getLogger(__name__)

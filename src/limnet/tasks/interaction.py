@@ -15,7 +15,7 @@ from limnet.errors import InputError
 from limnet.hub.registry import resolve
 from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import fit_image, fit_prompts
-from limnet.propagation.tiny import TinyPropagation
+from limnet.propagation.networks.tiny import TinyPropagation
 from limnet.simulation.click_batch import draw_clicks, scatter_clicks
 from limnet.simulation.initial_masks import KINDS, POOR, damage, start_at, start_prompts, wrong_objects
 from limnet.simulation.robot_clicks import clicks_to_reach, robot_clicks

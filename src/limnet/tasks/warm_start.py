@@ -11,8 +11,8 @@ import torch
 
 from limnet.blocks.prompt_unet import PromptUNet
 from limnet.errors import InputError
-from limnet.interaction.tiny import TinyInteraction
-from limnet.propagation.tiny import TinyPropagation
+from limnet.interaction.networks.tiny import TinyInteraction
+from limnet.propagation.networks.tiny import TinyPropagation
 
 PIXELS = 16  # pixels of one map behind each weight of the first layer (4x4 unshuffled)
 PREVIOUS, CORRECTED = 0, 3  # similarity maps of the click network: the previous mask, and without what clicks refused

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from limnet.errors import InputError
+from limnet.image.io.atomic import atomic_write
 from limnet.tasks.base import Pictures, seconds_since
-from limnet.volume_io.atomic import atomic_write
 
 _LINE_EVERY = 30.0  # seconds between two lines in a log: two hours make 240
 TRUTH, MASK, BOTH = (70, 220, 90), (255, 80, 60), (255, 230, 60)

@@ -10,7 +10,7 @@ from benchmarks.baselines.prediction_folder import PredictionFolderPeer
 from benchmarks.core.method import BoxSession, NamedPredictor
 from benchmarks.core.rounds import run_object
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.peer_scenes import ball, painted
 
 

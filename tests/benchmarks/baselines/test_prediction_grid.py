@@ -16,7 +16,7 @@ from limnet.data.dataset import LabelledCase
 from limnet.datasets.nifti_pairs import read_image, read_labels
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers import fake_totalsegmentator
 from tests.helpers.every_set import EVERY_SET
 from tests.helpers.fake_nifti import oriented_affine, write_nifti

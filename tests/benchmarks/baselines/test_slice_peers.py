@@ -24,9 +24,9 @@ from benchmarks.baselines.carried import (
     window,
 )
 from benchmarks.core.method import predictor_config
-from limnet.engine import SlicePropagator
-from limnet.slice_view import SliceView
-from limnet.volume import Volume
+from limnet.case.engine import SlicePropagator
+from limnet.image.slice_view import SliceView
+from limnet.image.volume import Volume
 from tests.helpers.peer_scenes import ball, knowing_session, painted, played, rod
 from tests.helpers.scenes import dice
 from tests.helpers.small_segmenter import small_segmenter

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.baselines.classical import ConfidenceConnectedPeer, GeodesicPeer, RandomWalkerPeer
 from benchmarks.core.method import Predictor, config_hash, predictor_config
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.peer_scenes import ball, painted, played, rod
 from tests.helpers.scenes import dice
 

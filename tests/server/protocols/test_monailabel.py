@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from limnet.volume import Volume
+from limnet.image.volume import Volume
 from tests.helpers.small_segmenter import small_segmenter
 from tests.server.serving import CENTRE, SHAPE, image, served
 

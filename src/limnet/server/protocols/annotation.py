@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from limnet.case.history import Book, ObjectState
+from limnet.case.live import Extent
 from limnet.errors import InputError, OutsideError
-from limnet.history import Book, ObjectState
+from limnet.image.slices import Slices
+from limnet.image.volume import Volume
 from limnet.interaction.raster import outline
-from limnet.live import Extent
 from limnet.prompts import Box, Click, Lasso, Prompt, Scribble
 from limnet.server.open_case import Job
 from limnet.server.workspace import Workspace
-from limnet.slices import Slices
-from limnet.volume import Volume
 
 Change = tuple[Extent, NDArray[np.bool_]]
 """A box and the mask in it."""

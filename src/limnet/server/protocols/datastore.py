@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from limnet.errors import InputError, SaveError
+from limnet.image.io.formats import READERS, known_suffix
+from limnet.image.io.masks import read_labels
+from limnet.image.volume import Volume
 from limnet.server.protocols.requests import UnknownError
-from limnet.volume import Volume
-from limnet.volume_io.formats import READERS, known_suffix
-from limnet.volume_io.masks import read_labels
 
 FINAL = "final"
 _UPLOADED = (".nii.gz", ".nii", ".nrrd", ".mha", ".seg.nrrd")  # what clients send as one file

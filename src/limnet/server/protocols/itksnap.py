@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.server.protocols.annotation import Annotation
 from limnet.server.protocols.requests import (
     Limits,
@@ -33,7 +34,6 @@ from limnet.server.protocols.requests import (
     read_form,
 )
 from limnet.server.workspace import Workspace
-from limnet.volume import Volume
 
 _VERSION = "0.1.6"  # of the server whose protocol this is: ITK-SNAP compares the numbers
 _MODEL = "limnet"

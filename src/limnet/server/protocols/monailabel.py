@@ -25,6 +25,8 @@ from starlette.routing import Route
 
 from limnet._version import __version__
 from limnet.errors import InputError, LimnetError
+from limnet.image.io.masks import read_labels
+from limnet.image.volume import Volume
 from limnet.prompts import Click, Scribble
 from limnet.server.open_case import OpenCase
 from limnet.server.protocols.annotation import finished
@@ -43,11 +45,9 @@ from limnet.server.protocols.requests import (
 )
 from limnet.server.training_job import TrainingJob, recipe
 from limnet.server.workspace import Workspace
-from limnet.volume import Volume
-from limnet.volume_io.masks import read_labels
 
 if TYPE_CHECKING:
-    from limnet.case import Case
+    from limnet.case.case import Case
 
 CLICKS, STROKES = "limnet", "limnet-scribbles"
 STRATEGY = "limnet"

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from limnet.errors import Cancelled, InputError
+from limnet.image.volume import Volume
 from limnet.server.protocols.annotation import Annotation, Change
 from limnet.server.protocols.packed_array import pack_array, unpack_array
 from limnet.server.protocols.requests import (
@@ -37,7 +38,6 @@ from limnet.server.protocols.requests import (
     read_json,
 )
 from limnet.server.workspace import Workspace
-from limnet.volume import Volume
 
 LEASE, META = "X-Lease-Token", "X-Meta"
 VERSION = "2.6.0"  # of the client's package whose protocol this is

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from limnet.errors import InputError
+from limnet.image.volume import Volume
 from limnet.server.protocols.annotation import Annotation
 from limnet.server.protocols.requests import (
     Handler,
@@ -33,7 +34,6 @@ from limnet.server.protocols.requests import (
     read_npy,
 )
 from limnet.server.workspace import Workspace
-from limnet.volume import Volume
 
 _IDLE_SECONDS = 3600.0  # after which the image is let go of
 _TRUE = (b"true", b"1", b"yes", b"on")

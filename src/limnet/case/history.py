@@ -1,0 +1,200 @@
+"""States of the objects of a case, and undo: immutable snapshots that share what did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.errors import HistoryError
+from limnet.image.slices import Slices
+from limnet.prompts import Prompt, Prompt2D
+from limnet.settings import Scope
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round did.
+
+    Attributes:
+        prompt: What the user marked; None when the round only propagated earlier prompts.
+        index: Slice of the prompt (the last one of a prompt on several), along the case's axis.
+        scope: Scope it propagated with, or None if it did not propagate.
+        computed: Number of slices that propagation gave.
+        kept: Number of those where fusion kept the previous mask.
+        reanswered: Slices prompted in earlier rounds whose click was answered anew (`limnet.case.look_back`), in order.
+        marks: What a prompt on another plane was taken as on the slices (`limnet.case.planes`); empty for all others.
+        accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
+    """
+
+    prompt: Prompt | None
+    index: int
+    scope: Scope | None = None
+    computed: int = 0
+    kept: int = 0
+    reanswered: tuple[int, ...] = ()
+    accepted: bool = False
+    marks: tuple[Prompt, ...] = ()
+
+    @property
+    def stated(self) -> tuple[Prompt, ...]:
+        """What the round put on the slices: the prompt, or what it was taken as."""
+        return self.marks or (() if self.prompt is None else (self.prompt,))
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectState:
+    """Everything known about one object at one moment. Never changed; every step makes a new one.
+
+    Attributes:
+        slices: Result per slice along the case's axis.
+        quality: (D,) float32 in [0, 1], read-only.
+        known: Slices with a result of networks or user, empty or not; it may be kept by a later fusion.
+        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen,
+            but for `look_back`.
+        pending: Prompted slices not propagated yet, in the order they were prompted.
+        bounds: First and last slice the object may occupy, or None.
+        reach: First and last slice that looks across the slices showed the object on, or None.
+        anchor: Slice that holds the object in a starting mask, or None.
+        window: Intensity window (lo, hi) of this object, or None for the view's own.
+        rounds: What was done so far.
+        finished: Finished objects are excluded from the others and take no more prompts.
+        name: Name that the object was given later, None for the one it was made with.
+        deleted: Deleted objects are empty and not among the case's objects.
+    """
+
+    slices: Slices
+    quality: NDArray[np.float32]
+    known: frozenset[int] = frozenset()
+    prompts: Mapping[int, tuple[Prompt2D, ...]] = field(default_factory=dict)
+    pending: tuple[int, ...] = ()
+    bounds: tuple[int, int] | None = None
+    reach: tuple[int, int] | None = None
+    anchor: int | None = None
+    window: tuple[float, float] | None = None
+    rounds: tuple[Round, ...] = ()
+    finished: bool = False
+    name: str | None = None
+    deleted: bool = False
+
+    @classmethod
+    def empty(cls, depth: int) -> ObjectState:
+        """State before anything was marked, for a volume of `depth` slices."""
+        return cls((None,) * depth, frozen_array(np.ones(depth, dtype=np.float32)))
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """States of one object, oldest first, and which of them is the present one."""
+
+    states: tuple[ObjectState, ...]
+    position: int = 0
+
+    @property
+    def current(self) -> ObjectState:
+        """The present state."""
+        return self.states[self.position]
+
+    def push(self, state: ObjectState) -> History:
+        """With one more state; undone states are dropped."""
+        return History((*self.states[: self.position + 1], state), self.position + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """Histories of all objects of a case, in the order the objects were made, and the order of the steps.
+
+    An object has one key for good: the name it was made with, unless that is taken.
+
+    Attributes:
+        histories: One per object, by key.
+        done: Keys of the objects of the steps done, oldest first.
+        undone: Keys of the objects of the steps undone, the next to redo last.
+    """
+
+    histories: Mapping[str, History] = field(default_factory=dict)
+    done: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Key and name of every object that is not deleted, in the order they were made.
+
+        Where undo brings back a name that another object has got meanwhile, the one made later is shown with a number.
+        """
+        found: dict[str, str] = {}
+        for key, history in self.histories.items():
+            if not history.current.deleted:
+                found[key] = _unused(history.current.name or key, found.values())
+        return found
+
+    def key_of(self, name: str) -> str | None:
+        """Key of the object that has this name now."""
+        return next((key for key, shown in self.names.items() if shown == name), None)
+
+    def with_object(self, name: str, state: ObjectState) -> Book:
+        """With a new object in its first state; no step, so undo does not see it."""
+        key = _unused(name, self.histories)
+        first = state if key == name else replace(state, name=name)
+        return replace(self, histories={**self.histories, key: History((first,))})
+
+    def push(self, key: str, state: ObjectState) -> Book:
+        """With a new present state of an object."""
+        histories = {**self.histories, key: self.histories[key].push(state)}
+        return Book(histories, (*self.done, key), tuple(other for other in self.undone if other != key))
+
+    def undo(self, key: str | None = None) -> Book:
+        """With the last step taken back, that of the object of a key or of any.
+
+        Raises:
+            HistoryError: if there is none.
+        """
+        at = _last(self.done, key)
+        if at is None:
+            raise HistoryError(
+                f"nothing to undo{self._of(key)}: no step was made yet, or all are undone. "
+                "redo() brings undone steps back"
+            )
+        return self._moved(self.done[at], -1, _without(self.done, at), (*self.undone, self.done[at]))
+
+    def redo(self, key: str | None = None) -> Book:
+        """With the last undone step made again, that of the object of a key or of any.
+
+        Raises:
+            HistoryError: if there is none.
+        """
+        at = _last(self.undone, key)
+        if at is None:
+            raise HistoryError(
+                f"nothing to redo{self._of(key)}: redo() follows undo(), and a new step drops what was undone"
+            )
+        return self._moved(self.undone[at], 1, (*self.done, self.undone[at]), _without(self.undone, at))
+
+    def _moved(self, key: str, by: int, done: tuple[str, ...], undone: tuple[str, ...]) -> Book:
+        history = self.histories[key]
+        return Book({**self.histories, key: History(history.states, history.position + by)}, done, undone)
+
+    def _of(self, key: str | None) -> str:
+        return "" if key is None else f" for object {self.names.get(key, key)!r}"
+
+
+def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The array, made read-only."""
+    array.flags.writeable = False
+    return array
+
+
+def _last(keys: tuple[str, ...], key: str | None) -> int | None:
+    positions = [i for i, other in enumerate(keys) if key is None or other == key]
+    return positions[-1] if positions else None
+
+
+def _without(keys: tuple[str, ...], at: int) -> tuple[str, ...]:
+    return keys[:at] + keys[at + 1 :]
+
+
+def _unused(name: str, used: Collection[str]) -> str:
+    """The name, with the first number from 2 that makes it another than those used."""
+    return next(n for n in (name, *(f"{name} ({i})" for i in range(2, len(used) + 2))) if n not in used)

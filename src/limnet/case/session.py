@@ -1,0 +1,404 @@
+"""Session files: a whole case in one zip file, so that nothing is lost when the program dies.
+
+Members: `manifest.json` (format, version, sha256 of every other member), `case.json` (prompts, settings, steps, the
+volume's place), `slices.bin`, `table.npy`, `known.npy`, `quality.npy` (all states of all objects), and `voxels.zlib`
+for a volume that was opened from memory. Nothing in it is code: no pickle. Files are replaced in one step, so a killed
+process leaves the last complete one.
+
+Several processes may resume one session, but only one can go on with it. The sha256 of the manifest is the mark of a
+file's content; whoever saves checks, under a file lock, that the file still has the mark of what it read or wrote last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet._version import __version__
+from limnet.case.session_states import PackedBook, pack_book, unpack_book
+from limnet.case.session_volume import as_given, rebuild
+from limnet.errors import ConflictError, InputError, LimnetError, MissingFileError, SaveError, SessionError
+from limnet.image.io.atomic import atomic_write, check_target, save_error
+from limnet.image.volume import Volume
+from limnet.settings import Settings
+
+if TYPE_CHECKING:
+    from limnet.case.case import Case
+    from limnet.case.engine import Engine
+    from limnet.case.history import Book
+
+FORMAT = "limnet-session"
+VERSION = 2  # of sessions with renamed or deleted objects; others are version 1, which older limnets read, too
+_MANIFEST = "manifest.json"
+_MEMBERS = ("case.json", "slices.bin", "table.npy", "known.npy", "quality.npy")
+_LARGEST_MANIFEST = 1 << 20  # bytes; names of objects are all that grows in it
+_ADVICE = "Use a copy if you have one; otherwise open the volume again"
+_DAMAGE = (
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)  # what zipfile and json raise for damaged content
+_PATIENCE = 60.0  # seconds to wait for another process that is writing the file; a large session takes a few
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session file holds, checked.
+
+    Attributes:
+        path: The file.
+        volume: The volume, read again or from the file.
+        axis: Axis of the slices.
+        window: Intensity window the user chose, or None.
+        settings: Settings of the case.
+        identity: What the networks were.
+        autosave: Whether the file was kept up to date after every step.
+        book: All objects with their whole histories.
+        mark: Mark of the file's content.
+    """
+
+    path: Path
+    volume: Volume
+    axis: int
+    window: tuple[float, float] | None
+    settings: Settings
+    identity: dict[str, Any] | None
+    autosave: bool
+    book: Book
+    mark: str
+
+
+def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
+    """Write a case to a session file, atomically; see `Case.save_session`. Returns the path, links followed."""
+    place = Path(os.path.realpath(path))
+    check_target(place)
+    with _alone(place):  # the case as it is now: of several threads the last one to write has the newest steps
+        known = case._marks.get(place, ())
+        _check_ours(place, known, overwrite)
+        members = _packed(case, case.session is not None and case.session == path.absolute())
+        case._marks[place] = (*known, _mark(members[_MANIFEST]))  # an interrupt may come before or after the rename
+
+        def write(target: Path) -> None:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+                for name, data in members.items():
+                    stored = name in ("slices.bin", "voxels.zlib")  # compressed already
+                    file.writestr(_entry(name), data, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
+
+        written = atomic_write(place, write)
+        case._marks[place] = (_mark(members[_MANIFEST]),)
+    return written
+
+
+def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
+    """The members of a session file, the manifest first."""
+    record = case._record()
+    packed = pack_book(record.book, len(case.view))
+    about = {
+        "volume": record.about,
+        "axis": case.axis,
+        "window": record.window,
+        "settings": case.settings.to_json(),
+        "engine": record.identity,
+        "autosave": autosave,
+        "book": packed.plain,
+    }
+    members = {
+        "case.json": json.dumps(about, allow_nan=False).encode(),
+        "slices.bin": packed.slices,
+        "table.npy": _npy(packed.table),
+        "known.npy": _npy(packed.known),
+        "quality.npy": _npy(packed.quality),
+    }
+    if record.voxels is not None:
+        members["voxels.zlib"] = record.voxels
+    renamed = any(state["name"] is not None or state["deleted"] for state in packed.plain["states"])
+    across = any(done["marks"] for done in packed.plain["rounds"])
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION if renamed or across else 1,
+        "limnet": __version__,
+        "summary": {
+            "volume": record.about["path"],
+            "shape": record.about["shape"][:3],
+            "objects": list(record.book.names.values()),
+            "steps": len(record.book.done),
+        },
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    }
+    return {_MANIFEST: json.dumps(manifest, indent=1).encode(), **members}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a session file says of itself at its head.
+
+    Attributes:
+        volume: Path of the volume, None if it is in the file.
+        shape: (D, H, W).
+        objects: Names of the objects.
+        steps: Steps done so far.
+    """
+
+    volume: str | None
+    shape: tuple[int, ...]
+    objects: tuple[str, ...]
+    steps: int
+
+
+def read_summary(path: Path) -> Summary | None:
+    """The head of a session file, quickly and unchecked; None for anything else, and for files of older versions."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            head = file.getinfo(_MANIFEST)
+            if head.file_size > _LARGEST_MANIFEST:
+                return None
+            manifest = json.loads(file.read(head))
+        if manifest["format"] != FORMAT:
+            return None
+        about = manifest["summary"]
+        return Summary(
+            None if about["volume"] is None else str(about["volume"]),
+            tuple(int(n) for n in about["shape"]),
+            tuple(str(name) for name in about["objects"]),
+            int(about["steps"]),
+        )
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zlib.error):
+        return None
+
+
+def read_session(path: Path, volume: Any = None) -> Session:
+    """Read and check a session file.
+
+    Args:
+        path: The file.
+        volume: Volume, array or path to use instead of the recorded place; has to hold the same voxels.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        SessionError: if it is damaged, truncated, no session file, newer, or belongs to another volume.
+    """
+    members = _members(path)
+    try:
+        about = json.loads(members["case.json"])
+        recorded = about["volume"]
+        axis = about["axis"]
+        if axis not in (0, 1, 2):
+            raise ValueError(f"axis {axis!r}")
+        shape = tuple(int(n) for n in recorded["shape"][:3])
+        packed = PackedBook(
+            about["book"],
+            members["slices.bin"],
+            _array(members["table.npy"], np.dtype(np.int32)),
+            _array(members["known.npy"], np.dtype(bool)),
+            _array(members["quality.npy"], np.dtype(np.float32)),
+        )
+        book = unpack_book(packed, shape, axis)
+        given = about["settings"] if isinstance(about["settings"], dict) else {}
+        if unknown := sorted(given.keys() - {field.name for field in fields(Settings)}):
+            raise SessionError(
+                f"{path} was written by a newer limnet: this one, {__version__}, does not know its setting "
+                f"{', '.join(unknown)}. Update limnet (pip install --upgrade limnet) and open it again; it is intact"
+            )
+        settings = Settings.from_json(about["settings"])
+        if not isinstance(about["engine"], (dict, type(None))):
+            raise ValueError(f"the model is {about['engine']!r}")
+        window = about["window"]
+        found = rebuild(recorded, members.get("voxels.zlib"), path, as_given(volume, recorded))
+        return Session(
+            path=path,
+            volume=found,
+            axis=axis,
+            window=None if window is None else (float(window[0]), float(window[1])),
+            settings=settings,
+            identity=about["engine"],
+            autosave=bool(about["autosave"]),
+            book=book,
+            mark=_mark(members[_MANIFEST]),
+        )
+    except SessionError:
+        raise
+    except Exception as error:  # whatever the parts of a damaged file make of numpy, json and zlib
+        if volume is not None and isinstance(error, LimnetError):
+            raise  # what the user gave as volume cannot be used
+        raise SessionError(f"{path} is damaged: its parts do not fit together ({_short(error)}). {_ADVICE}") from error
+
+
+def restore(session: Session, engine: Engine) -> Case:
+    """A case in the state of a session; it goes on autosaving to the file if it did before.
+
+    Warns:
+        UserWarning: if the networks are not the ones the session was made with.
+    """
+    from limnet.case.case import Case
+
+    if (session.identity or {}).get("sha256") != (engine.identity or {}).get("sha256"):
+        warnings.warn(
+            f"{session.path} was made with the model {_named(session.identity)}, this is {_named(engine.identity)}: "
+            "what was segmented so far stays as it is, new rounds use this model. Load the other to go on as before",
+            UserWarning,
+            stacklevel=3,
+        )
+    case = Case(engine, session.volume, axis=session.axis, window=session.window, settings=session.settings)
+    case._adopt(session.book, session.path if session.autosave else None)
+    case._marks[Path(os.path.realpath(session.path))] = (session.mark,)
+    return case
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the file meanwhile. Where no lock can be had, go on without one.
+
+    Raises:
+        SaveError: if another process does not let go of it.
+    """
+    from filelock import FileLock, Timeout
+
+    place = path.with_name(f".{path.name}.lock")
+    lock, held = FileLock(place, timeout=_PATIENCE), True
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SaveError(
+            f"could not save {path}: another process has been writing it for {_PATIENCE:.0f} s. "
+            "End that process, or save under another name"
+        ) from error
+    except (OSError, NotImplementedError):  # a folder without write permission, which saving tells, or without locks
+        held = False
+    try:
+        yield
+    finally:
+        if held:
+            with contextlib.suppress(OSError):  # who waits for the lock sees that its file is gone, and makes a new one
+                place.unlink()
+            lock.release()
+
+
+def _check_ours(path: Path, known: Collection[str], overwrite: bool) -> None:
+    """Refuse to replace what this case has neither written nor read.
+
+    Raises:
+        InputError: if there is a file that is no session.
+        ConflictError: if there is a session with other steps, and not `overwrite`.
+    """
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            manifest = _manifest(file, path)
+    except (*_DAMAGE, SessionError) as error:
+        raise InputError(
+            f"{path} exists and is no session file, or a damaged one: it would be lost. Give the session another name, "
+            "or move that file away first"
+        ) from error
+    except OSError as error:
+        raise save_error(path, error) from error
+    if not overwrite and _mark(manifest) not in known:
+        raise ConflictError(
+            f"{path} holds steps that this case has not seen: another process or case saved it. Nothing was written. "
+            "Save this case under another name, or resume the file to go on from there; overwrite=True would lose them"
+        )
+
+
+def _manifest(file: zipfile.ZipFile, path: Path) -> bytes:
+    """The manifest of a session file.
+
+    Raises:
+        SessionError: if it has none.
+    """
+    if _MANIFEST in file.namelist():
+        data = file.read(_MANIFEST)
+        manifest = json.loads(data)
+        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+            return data
+    raise SessionError(f"{path} is a zip file but no limnet session: give a file that save_session wrote")
+
+
+def _mark(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """All members of a session file, the manifest among them, each with the right checksum."""
+    if path.is_dir():
+        raise SessionError(f"{path} is a directory, not a session file: give the file that save_session wrote")
+    if not path.exists():
+        raise MissingFileError(f"there is no session file {path}: check the name, or open the volume to start one")
+    try:
+        with zipfile.ZipFile(path) as file:
+            data = _manifest(file, path)
+            manifest = json.loads(data)
+            version = manifest.get("version")
+            if not isinstance(version, int) or version > VERSION:
+                raise SessionError(
+                    f"{path} has session format {version!r}, this limnet {__version__} reads up to {VERSION}: "
+                    f"it was written by limnet {manifest.get('limnet')}; install that or a newer one"
+                )
+            sums = manifest["sha256"]
+            members = {name: file.read(name) for name in sums}
+    except zipfile.BadZipFile as error:
+        raise SessionError(
+            f"{path} is no session file, or damaged or truncated ({_short(error)}; {path.stat().st_size} bytes). "
+            + _ADVICE
+        ) from error
+    except SessionError:
+        raise
+    except _DAMAGE as error:
+        raise SessionError(f"{path} is damaged ({_short(error)}). {_ADVICE}") from error
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read ({_short(error)}). {_ADVICE}") from error
+    for name in _MEMBERS:
+        if name not in members:
+            raise SessionError(f"{path} is damaged: {name} is missing. {_ADVICE}")
+    for name, content in members.items():
+        if hashlib.sha256(content).hexdigest() != sums[name]:
+            raise SessionError(f"{path} is damaged: {name} does not have the recorded checksum. {_ADVICE}")
+    members[_MANIFEST] = data
+    return members
+
+
+def _short(error: Exception) -> str:
+    """What an error says, cut to a length that can be read: zipfile shows damaged names in full."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A fixed date: the same session gives the same bytes."""
+    return zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _array(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype != dtype or array.ndim != 2:
+        raise ValueError(f"an array is {array.dtype} {array.shape}, expected {dtype}")
+    return np.asarray(array)
+
+
+def _named(identity: dict[str, Any] | None) -> str:
+    if not identity:
+        return "(unknown)"
+    return f"{identity.get('name', '(unnamed)')} [{str(identity.get('sha256', ''))[:12]}]"

@@ -1,0 +1,197 @@
+"""The whole history of a case as plain JSON and arrays, and back; shared parts are written once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limnet.case.history import Book, History, ObjectState, Round, frozen_array
+from limnet.case.prompt_json import prompt_from_json, prompt_to_json
+from limnet.image.slices import SliceMask
+from limnet.prompts import MaskPrompt, Prompt2D
+from limnet.settings import check_scope
+
+
+@dataclass(frozen=True)
+class PackedBook:
+    """A history taken apart.
+
+    Attributes:
+        plain: JSON part.
+        slices: Compressed slices, one after the other.
+        table: (states, D) int32, number of the slice in the list of slices, -1 for empty.
+        known: (states, D) bool.
+        quality: (states, D) float32.
+    """
+
+    plain: dict[str, Any]
+    slices: bytes
+    table: NDArray[np.int32]
+    known: NDArray[np.bool_]
+    quality: NDArray[np.float32]
+
+
+def pack_book(book: Book, depth: int) -> PackedBook:
+    """Take a history of a case with `depth` slices apart."""
+    stored: dict[int, tuple[int, SliceMask]] = {}
+    rounds: dict[int, tuple[int, Round]] = {}
+    states = [state for history in book.histories.values() for state in history.states]
+    table = np.full((len(states), depth), -1, dtype=np.int32)
+    known = np.zeros((len(states), depth), dtype=bool)
+    quality = np.ones((len(states), depth), dtype=np.float32)
+    plain_states = []
+    for row, state in enumerate(states):
+        for i, piece in enumerate(state.slices):
+            if piece is not None:
+                table[row, i] = stored.setdefault(id(piece), (len(stored), piece))[0]
+        known[row, sorted(state.known)] = True
+        quality[row] = state.quality
+        plain_states.append(
+            {
+                "pending": list(state.pending),
+                "bounds": state.bounds,
+                "reach": state.reach,
+                "anchor": state.anchor,
+                "window": state.window,
+                "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds],
+                "finished": state.finished,
+                "name": state.name,
+                "deleted": state.deleted,
+            }
+        )
+    pieces = [piece for _, piece in stored.values()]
+    plain = {
+        "objects": [
+            {"name": name, "states": len(history.states), "position": history.position}
+            for name, history in book.histories.items()
+        ],
+        "done": list(book.done),
+        "undone": list(book.undone),
+        "states": plain_states,
+        "rounds": [_round_to_json(r) for _, r in rounds.values()],
+        "slices": [[*piece.shape, *piece.box, piece.area, len(piece.packed)] for piece in pieces],
+    }
+    return PackedBook(plain, b"".join(piece.packed for piece in pieces), table, known, quality)
+
+
+def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
+    """Put a history together again.
+
+    Args:
+        packed: What `pack_book` gave, from a file.
+        shape: (D, H, W) of the volume.
+        axis: Axis of the case.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, zlib.error: if the parts do not fit together.
+    """
+    plain, depth = packed.plain, int(shape[axis])
+    plane = tuple(int(n) for a, n in enumerate(shape) if a != axis)
+    pieces = _pieces(plain["slices"], packed.slices, plane)
+    rounds = [_round_from_json(data) for data in plain["rounds"]]
+    count = len(plain["states"])
+    for name, array in (("table", packed.table), ("known", packed.known), ("quality", packed.quality)):
+        if array.shape != (count, depth):
+            raise ValueError(f"{name} has shape {array.shape}, not {(count, depth)}")
+    if packed.table.size and not -1 <= packed.table.min() <= packed.table.max() < len(pieces):
+        raise ValueError("slice numbers out of range")
+    states = []
+    for row, data in enumerate(plain["states"]):
+        done = tuple(rounds[i] for i in data["rounds"])
+        states.append(
+            ObjectState(
+                slices=tuple(None if i < 0 else pieces[i] for i in packed.table[row].tolist()),
+                quality=frozen_array(packed.quality[row].astype(np.float32)),
+                known=frozenset(np.flatnonzero(packed.known[row]).tolist()),
+                prompts=_prompts(done, shape, axis),
+                pending=tuple(int(i) for i in data["pending"]),
+                bounds=_pair(data["bounds"]),
+                reach=_pair(data.get("reach")),
+                anchor=data["anchor"],
+                window=None if data["window"] is None else (float(data["window"][0]), float(data["window"][1])),
+                rounds=done,
+                finished=bool(data["finished"]),
+                name=None if data.get("name") is None else str(data["name"]),  # sessions of version 1 lack both
+                deleted=bool(data.get("deleted", False)),
+            )
+        )
+    histories, start = {}, 0
+    for entry in plain["objects"]:
+        own = tuple(states[start : start + entry["states"]])
+        start += entry["states"]
+        if not 0 <= entry["position"] < len(own):
+            raise ValueError(f"object {entry['name']!r} has no state {entry['position']}")
+        histories[str(entry["name"])] = History(own, int(entry["position"]))
+    done_names, undone_names = tuple(plain["done"]), tuple(plain["undone"])
+    for name, history in histories.items():
+        if (
+            done_names.count(name) != history.position
+            or undone_names.count(name) > len(history.states) - 1 - history.position
+        ):
+            raise ValueError(f"the steps of object {name!r} do not add up")
+    if start != len(states) or not set(done_names + undone_names) <= set(histories):
+        raise ValueError("states and objects do not add up")
+    return Book(histories, done_names, undone_names)
+
+
+def _pair(data: Sequence[int] | None) -> tuple[int, int] | None:
+    return None if data is None else (int(data[0]), int(data[1]))
+
+
+def _pieces(rows: list[list[int]], data: bytes, plane: tuple[int, ...]) -> list[SliceMask]:
+    pieces, offset = [], 0
+    for height, width, top, left, box_height, box_width, area, length in rows:
+        packed = data[offset : offset + length]
+        offset += length
+        fits = (height, width) == plane and 0 <= top <= height - box_height and 0 <= left <= width - box_width
+        size = box_height * box_width
+        if not fits or box_height < 1 or box_width < 1:
+            raise ValueError("a slice does not fit the volume")
+        if len(zlib.decompressobj().decompress(packed, size + 1)) != size:
+            raise ValueError("a slice has the wrong size")
+        pieces.append(SliceMask((height, width), (top, left, box_height, box_width), packed, area))
+    if offset != len(data):
+        raise ValueError("slices are missing or left over")
+    return pieces
+
+
+def _prompts(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> dict[int, tuple[Prompt2D, ...]]:
+    """Prompts per slice, from the rounds that made them; a mask prompt replaces what came before it."""
+    prompts: dict[int, tuple[Prompt2D, ...]] = {}
+    for done in rounds:
+        if isinstance(done.prompt, MaskPrompt) and not done.prompt.frozen:
+            continue
+        for index, part in (placed for prompt in done.stated for placed in prompt.on_slices(shape, axis)):
+            prompts[index] = (part,) if part.kind == "mask" else (*prompts.get(index, ()), part)
+    return prompts
+
+
+def _round_to_json(done: Round) -> dict[str, Any]:
+    return {
+        "prompt": None if done.prompt is None else prompt_to_json(done.prompt),
+        "index": done.index,
+        "scope": done.scope,
+        "computed": done.computed,
+        "kept": done.kept,
+        "reanswered": list(done.reanswered),
+        "accepted": done.accepted,
+        "marks": [prompt_to_json(prompt) for prompt in done.marks],
+    }
+
+
+def _round_from_json(data: dict[str, Any]) -> Round:
+    return Round(
+        prompt=None if data["prompt"] is None else prompt_from_json(data["prompt"]),
+        index=int(data["index"]),
+        scope=None if data["scope"] is None else check_scope(data["scope"]),
+        computed=int(data["computed"]),
+        kept=int(data["kept"]),
+        reanswered=tuple(int(i) for i in data.get("reanswered", ())),  # sessions older than the field lack it
+        accepted=bool(data.get("accepted", False)),
+        marks=tuple(prompt_from_json(mark) for mark in data.get("marks", ())),
+    )

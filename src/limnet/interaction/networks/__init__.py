@@ -1,0 +1,1 @@
+"""Networks of the interaction part: plain modules without state."""

@@ -1,0 +1,268 @@
+"""HRNet + OCR interaction network: image, previous mask and click disks -> logits of the object.
+
+The network of the paper's interaction module, in the form of Sofiiuk et al., "Reviving Iterative Training with Mask
+Guidance for Interactive Segmentation" (ICIP 2022). Tensor names are those of the public checkpoints; converted
+checkpoints give the same logits as the original code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limnet.errors import InputError
+from limnet.interaction.networks.hrnet_blocks import Bottleneck, apply_transition, make_stage, make_transition, resize
+from limnet.interaction.networks.ocr import DEAD_PREFIXES, ObjectDistribution, gather_object
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STEM_CHANNELS = 64
+SMALLEST_SIDE = 32
+WINDOW_SIZE = 384  # about the pixels of RITM's training crops, 320 x 480; `--preset paper` trains on it
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "w32": {"width": 32, "ocr_width": 128, "small": False},
+    "w18": {"width": 18, "ocr_width": 64, "small": False},
+    "w18-small": {"width": 18, "ocr_width": 48, "small": True},
+}
+"""Constructor arguments of the published sizes (31.0, 10.0 and 4.2 million parameters)."""
+
+
+class _Scale(nn.Module):
+    """Multiplies by the absolute value of one learned number."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.abs()
+
+
+class HRNetFeatures(nn.Module):
+    """Backbone with its two output heads. The stem is split: `stem` needs the image only, `forward` the rest.
+
+    Args:
+        width: channels of the finest branch; the others have 2, 4 and 8 times as many.
+        ocr_width: key channels of the object-contextual head (its features have twice as many).
+        small: two blocks per branch and fewer modules per stage.
+        image_channels: channels of the image.
+        dropout: channel dropout in the head.
+    """
+
+    def __init__(self, width: int, ocr_width: int, small: bool, image_channels: int, dropout: float) -> None:
+        super().__init__()
+        blocks = 2 if small else 4
+        widths = [width * 2**branch for branch in range(4)]
+        total, head = sum(widths), 2 * ocr_width
+        self.conv1 = nn.Conv2d(image_channels, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.conv2 = nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(STEM_CHANNELS)
+        outputs = STEM_CHANNELS * Bottleneck.expansion
+        self.layer1 = nn.Sequential(
+            *(Bottleneck(STEM_CHANNELS if index == 0 else outputs, STEM_CHANNELS) for index in range(blocks))
+        )
+        self.transition1 = make_transition([outputs], widths[:2])
+        self.stage2 = make_stage(widths[:2], 1, blocks)
+        self.transition2 = make_transition(widths[:2], widths[:3])
+        self.stage3 = make_stage(widths[:3], 3 if small else 4, blocks)
+        self.transition3 = make_transition(widths[:3], widths)
+        self.stage4 = make_stage(widths, 2 if small else 3, blocks)
+        self.aux_head = nn.Sequential(
+            nn.Conv2d(total, total, 1), nn.BatchNorm2d(total), nn.ReLU(), nn.Conv2d(total, 1, 1)
+        )
+        self.conv3x3_ocr = nn.Sequential(nn.Conv2d(total, head, 3, padding=1), nn.BatchNorm2d(head), nn.ReLU())
+        self.ocr_distri_head = ObjectDistribution(head, ocr_width, dropout)
+        self.cls_head = nn.Conv2d(head, 1, 1)
+
+    def stem(self, image: Tensor) -> Tensor:
+        """Normalised image (B, C, H, W) -> (B, 64, ceil(H/2), ceil(W/2))."""
+        return F.relu(self.bn1(self.conv1(image)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Stem output plus click features (B, 64, H/2, W/2) -> fine and rough logits, both (B, 1, H/4, W/4)."""
+        x = self.layer1(F.relu(self.bn2(self.conv2(x))))
+        maps = self.stage2(apply_transition(self.transition1, [x]))
+        maps = self.stage3(apply_transition(self.transition2, maps))
+        maps = self.stage4(apply_transition(self.transition3, maps))
+        size = maps[0].shape[-2:]
+        x = torch.cat([maps[0], *(resize(y, size) for y in maps[1:])], dim=1)
+        rough = self.aux_head(x)
+        x = self.conv3x3_ocr(x)
+        return self.cls_head(self.ocr_distri_head(x, gather_object(x, rough))), rough
+
+
+class HRNetOCR(nn.Module):
+    """Click-guided HRNet with an object-contextual head.
+
+    The image half (`encode_image`) is the normalisation and the first convolution; its result depends on the image
+    only and can be kept for all later clicks. The click half (`decode`) is everything else, because the clicks enter
+    right behind the stem.
+
+    Prompt channels, in this order: `previous` (probabilities in [0, 1] of the mask so far, zeros before the first
+    click), `positive` and `negative` (1 inside a disk of `click_radius` around a click, else 0; see
+    `limnet.interaction.click_maps`).
+
+    Args:
+        width: channels of the finest branch.
+        ocr_width: key channels of the object-contextual head.
+        small: the variant with two blocks per branch.
+        click_radius: radius in input pixels of the click disks the network expects.
+        leaky_slope: negative slope in the click stem (0 is a plain ReLU).
+        mean: per-channel mean taken from the image; its length is the number of image channels (1 or 3).
+        std: per-channel standard deviation the image is divided by.
+        dropout: channel dropout in the head while training.
+        window_size: side in pixels of the windows it was trained on, which it is shown in use, too. Its click disks and
+            kernels have a size in pixels of the window: other windows show it objects of other sizes.
+
+    Raises:
+        InputError: an argument is out of range, or `mean` and `std` differ in length.
+    """
+
+    prompt_channels: tuple[str, ...] = ("previous", "positive", "negative")
+
+    def __init__(
+        self,
+        width: int = 32,
+        ocr_width: int = 128,
+        small: bool = False,
+        click_radius: float = 5.0,
+        leaky_slope: float = 0.2,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        dropout: float = 0.05,
+        window_size: int = WINDOW_SIZE,
+    ) -> None:
+        super().__init__()
+        if isinstance(window_size, bool) or not isinstance(window_size, int) or window_size < SMALLEST_SIDE:
+            raise InputError(f"window_size={window_size!r}: an integer of at least {SMALLEST_SIDE} pixels is expected")
+        if width < 1 or ocr_width < 1:
+            raise InputError(
+                f"width={width}, ocr_width={ocr_width}: both must be at least 1; see PRESETS for known sizes"
+            )
+        if len(mean) not in (1, 3) or len(std) != len(mean) or not all(0 < value < math.inf for value in std):
+            raise InputError(
+                f"mean={tuple(mean)}, std={tuple(std)}: give one value per image channel in both, for 1 (gray) or 3 "
+                "(colour) channels, and only positive std values"
+            )
+        if not 0 < click_radius < math.inf:
+            raise InputError(
+                f"click_radius={click_radius}: the disk radius must be positive and finite, in network-input pixels"
+            )
+        self.config: dict[str, Any] = {
+            "width": int(width),
+            "ocr_width": int(ocr_width),
+            "small": bool(small),
+            "click_radius": float(click_radius),
+            "leaky_slope": float(leaky_slope),
+            "mean": [float(value) for value in mean],
+            "std": [float(value) for value in std],
+            "dropout": float(dropout),
+            "window_size": window_size,
+        }
+        self.window_size = window_size
+        self.image_channels = len(mean)
+        self.click_radius = float(click_radius)
+        self.register_buffer("mean", torch.tensor(self.config["mean"]).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.config["std"]).view(1, -1, 1, 1), persistent=False)
+        self.maps_transform = nn.Sequential(
+            nn.Conv2d(len(self.prompt_channels), 16, 1),
+            nn.LeakyReLU(leaky_slope),
+            nn.Conv2d(16, STEM_CHANNELS, 3, stride=2, padding=1),
+            _Scale(0.05),
+        )
+        self.feature_extractor = HRNetFeatures(width, ocr_width, small, self.image_channels, dropout)
+        self.apply(_initialise)
+
+    @classmethod
+    def preset(cls, name: str) -> HRNetOCR:
+        """A published size with fresh weights: "w32", "w18" or "w18-small".
+
+        Raises:
+            InputError: the name is not in `PRESETS`.
+        """
+        if name not in PRESETS:
+            raise InputError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}, or call HRNetOCR(width=..., ...)")
+        return cls(**PRESETS[name])
+
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The part that depends on the image only.
+
+        Args:
+            image: (B, image_channels, H, W) floats in [0, 1], not normalised; H and W at least 32.
+
+        Returns:
+            One map (B, 64, ceil(H/2), ceil(W/2)) in the type of the weights.
+
+        Raises:
+            InputError: the shape does not fit.
+        """
+        if image.ndim != 4 or image.shape[1] != self.image_channels:
+            raise InputError(
+                f"image of shape {tuple(image.shape)}; expected (B, {self.image_channels}, H, W) in [0, 1]"
+            )
+        if image.shape[2] < SMALLEST_SIDE or image.shape[3] < SMALLEST_SIDE:
+            raise InputError(f"image of {image.shape[2]} x {image.shape[3]} pixels; resize it to at least 32 x 32")
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.std, Tensor)
+        normal = (image - self.mean) / self.std
+        return (self.feature_extractor.stem(normal.to(self.feature_extractor.conv1.weight.dtype)),)
+
+    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
+        """Everything that depends on prompts.
+
+        Args:
+            features: result of `encode_image`; batch size B, or 1 for several prompts on the same image.
+            prompts: (B, 3, H, W) floats, channels as in `prompt_channels`, H and W those of the image.
+
+        Returns:
+            `instances` and `instances_aux`: logits (B, 1, H, W), float32 (float64 if the weights are). The second is
+            the rough segmentation that the auxiliary training loss looks at.
+
+        Raises:
+            InputError: the prompts do not fit the features.
+        """
+        (stem,) = features
+        if prompts.ndim != 4 or prompts.shape[1] != len(self.prompt_channels):
+            raise InputError(
+                f"prompts of shape {tuple(prompts.shape)}; expected (B, {len(self.prompt_channels)}, H, W) with the "
+                f"channels {', '.join(self.prompt_channels)}"
+            )
+        clicks = self.maps_transform(prompts.to(stem.dtype))
+        if clicks.shape[2:] != stem.shape[2:]:
+            raise InputError(
+                f"prompts of {prompts.shape[2]} x {prompts.shape[3]} pixels do not fit the image features of "
+                f"{stem.shape[2]} x {stem.shape[3]}; draw the prompts at the size of the image"
+            )
+        fine, rough = self.feature_extractor(stem + clicks)
+        return {"instances": _enlarge(fine, prompts), "instances_aux": _enlarge(rough, prompts)}
+
+    def forward(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
+        """Both halves in a row; see `encode_image` and `decode`."""
+        return self.decode(self.encode_image(image), prompts)
+
+
+def _enlarge(logits: Tensor, like: Tensor) -> Tensor:
+    """Logits in at least float32 at the height and width of `like`."""
+    return resize(logits if logits.dtype == torch.float64 else logits.float(), like.shape[-2:])
+
+
+def _initialise(module: nn.Module) -> None:
+    """Gaussian weights with variance 2 / mean(fan in, fan out), biases zero."""
+    if isinstance(module, nn.Conv2d):
+        area = math.prod(module.kernel_size)
+        nn.init.normal_(module.weight, std=math.sqrt(4.0 / (area * (module.in_channels + module.out_channels))))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def drop_dead_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the tensors of the original head that cannot change the output (see `ocr.DEAD_PREFIXES`)."""
+    dead = tuple(f"feature_extractor.ocr_distri_head.{prefix}" for prefix in DEAD_PREFIXES)
+    return {key: value for key, value in state.items() if not key.startswith(dead)}

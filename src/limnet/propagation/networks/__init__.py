@@ -1,0 +1,1 @@
+"""Networks of the propagation part: plain modules without state."""

@@ -1,0 +1,1 @@
+"""Networks of the quality part: plain modules without state."""

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from limnet.case.case import Case
+from limnet.case.session import read_session, restore
+from limnet.case.session_volume import packed_voxels
+from limnet.errors import MissingFileError, SaveError, SessionError
+from limnet.image.volume import Selection, Volume
+from limnet.settings import Settings
+from tests.case.test_case import everything
+from tests.helpers.fake_engine import fake_case, fake_engine, phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def worked_on(path: Path | None = None) -> Case:
+    case = fake_case(axis=1, window=(-50, 300), settings=Settings(scope="interval", tau=0.4), autosave=path)
+    case.click((6, 20, 24))
+    case.scribble([(3, 20, 20), (3, 20, 28)], propagate=False)
+    case.box((2, 12, 10), (9, 28, 40))
+    case.lasso([(4, 22, 14), (4, 22, 30), (8, 22, 30)])
+    plane = np.zeros((12, 48), bool)
+    plane[4:8, 20:30] = True
+    case.set_mask(plane, index=18)
+    painted = np.zeros((12, 40, 48), bool)
+    painted[5, 18, 21:25] = True
+    case.scribble(painted, positive=False)
+    case.object("other").click((6, 2, 2), positive=False)
+    case.object("other").finish()
+    case.object("empty")
+    case.undo()
+    case.object("object").undo()
+    return case
+
+
+def full_history(case: Case) -> list[object]:
+    """The present state, and every state that undo and redo lead to."""
+    seen = [everything(case), case.labels.tobytes(), case.objects]
+    for _ in range(len(case._book.done)):
+        case.undo()
+        seen.append(everything(case))
+    for _ in range(len(case._book.done) + len(case._book.undone)):
+        case.redo()
+        seen.append(everything(case))
+    return seen
+
+
+def test_round_trip_with_whole_history(tmp_path: Path) -> None:
+    case = worked_on()
+    path = case.save_session(tmp_path / "x.limnet")
+    again = restore(read_session(path), fake_engine())
+    assert (again.axis, again.settings, again.view.window) == (1, case.settings, (-50.0, 300.0))
+    assert np.array_equal(again.volume.array, case.volume.array)
+    assert again.volume.array.dtype == case.volume.array.dtype
+    assert again.volume.spacing == case.volume.spacing
+    assert again.session is None
+    assert full_history(again) == full_history(case)
+
+
+def test_going_on_is_the_same_as_never_stopping(tmp_path: Path) -> None:
+    case = worked_on()
+    again = restore(read_session(case.save_session(tmp_path / "x")), fake_engine())
+    assert np.array_equal(case.click((5, 16, 22)), again.click((5, 16, 22)))
+    assert everything(case) == everything(again)
+
+
+def test_the_same_case_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = worked_on().save_session(tmp_path / "a").read_bytes()
+    assert first == worked_on().save_session(tmp_path / "b").read_bytes()
+
+
+def test_autosave_after_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "x.limnet"
+    case = fake_case(autosave=path)
+    assert path.exists()
+    for step in (lambda: case.click((6, 20, 24)), lambda: case.click((3, 20, 24)), case.undo, case.redo, case.reset):
+        step()
+        again = restore(read_session(path), fake_engine())
+        assert everything(again) == everything(case)
+    assert again.session == path
+    again.undo()
+    assert everything(restore(read_session(path), fake_engine())) == everything(again)
+
+
+def test_volume_by_path(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", phantom())
+    volume = Volume.read(tmp_path / "v.npy")
+    case = Case(fake_engine(), volume)
+    case.click((6, 20, 24))
+    path = case.save_session(tmp_path / "x")
+    assert "voxels.zlib" not in zipfile.ZipFile(path).namelist()
+    assert everything(restore(read_session(path), fake_engine())) == everything(case)
+
+    (tmp_path / "moved").mkdir()
+    for name in ("v.npy", "x"):
+        shutil.move(tmp_path / name, tmp_path / "moved" / name)
+    path = tmp_path / "moved" / "x"
+    assert everything(restore(read_session(path), fake_engine())) == everything(case), "moved together"
+
+    (tmp_path / "moved" / "v.npy").rename(tmp_path / "elsewhere.npy")
+    with pytest.raises(SessionError, match="volume="):
+        read_session(path)
+    assert everything(restore(read_session(path, tmp_path / "elsewhere.npy"), fake_engine())) == everything(case)
+    assert everything(restore(read_session(path, phantom()), fake_engine())) == everything(case)
+    with pytest.raises(SessionError, match="another volume"):
+        read_session(path, phantom() + 1)
+
+
+def test_another_model_is_reported(tmp_path: Path) -> None:
+    path = worked_on().save_session(tmp_path / "x")
+    engine = fake_engine()
+    object.__setattr__(engine, "identity", {"name": "other", "sha256": "123"})
+    with pytest.warns(UserWarning, match=r"'?fake.*other"):
+        restore(read_session(path), engine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore(read_session(path), fake_engine())
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def rewritten(parts: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, data in parts.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    good = worked_on().save_session(tmp_path / "good").read_bytes()
+    path = tmp_path / "bad"
+    step = max(len(good) // 40, 1)
+    for cut in [0, 1, 4, *range(step, len(good), step), len(good) - 1]:
+        path.write_bytes(good[:cut])
+        with pytest.raises(SessionError, match=r"damaged|no session file"):
+            read_session(path)
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(good), 60):
+        spoilt = bytearray(good)
+        spoilt[at] ^= 0x55
+        path.write_bytes(spoilt)
+        try:
+            session = read_session(path)  # a byte that nothing depends on, such as a date in the zip directory
+        except SessionError:
+            continue
+        assert full_history(restore(session, fake_engine())) == full_history(worked_on())
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for content in (b"", b"hello", b"\x80\x04pickle", rewritten({"a": b"b"}), rewritten({"manifest.json": b"[]"})):
+        path.write_bytes(content)
+        with pytest.raises(SessionError):
+            read_session(path)
+    with pytest.raises(SessionError, match="directory"):
+        read_session(tmp_path)
+    with pytest.raises(MissingFileError, match="no session file"):
+        read_session(tmp_path / "nothing")
+
+
+def test_newer_format(tmp_path: Path) -> None:
+    parts = members(worked_on().save_session(tmp_path / "x"))
+    manifest = json.loads(parts["manifest.json"])
+    manifest["version"] = 99
+    (tmp_path / "x").write_bytes(rewritten({**parts, "manifest.json": json.dumps(manifest).encode()}))
+    with pytest.raises(SessionError, match="newer"):
+        read_session(tmp_path / "x")
+
+
+def test_a_setting_of_a_newer_limnet(tmp_path: Path) -> None:
+    parts = members(worked_on().save_session(tmp_path / "x"))
+    case, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
+    case["settings"]["look_around"] = True
+    content = json.dumps(case).encode()
+    manifest["sha256"]["case.json"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "x").write_bytes(
+        rewritten({**parts, "case.json": content, "manifest.json": json.dumps(manifest).encode()})
+    )
+    with pytest.raises(SessionError, match=r"written by a newer limnet.*setting look_around. Update limnet"):
+        read_session(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: c.pop("axis"),
+        lambda c: c.update(axis=7),
+        lambda c: c["book"]["states"].pop(),
+        lambda c: c["book"]["done"].append("nobody"),
+        lambda c: c["book"]["done"].pop(),
+        lambda c: c["book"]["objects"][0].update(position=99),
+        lambda c: c["book"]["slices"].pop(),
+        lambda c: c["book"]["slices"][0].__setitem__(4, 10**6),
+        lambda c: c["book"]["rounds"][0]["prompt"].update(point=[99, 0, 0]),
+        lambda c: c["volume"].update(shape=[1, 2, 3]),
+        lambda c: c["volume"].update(dtype="O"),
+        lambda c: c["settings"].update(tau=3),
+        lambda c: c.update(book=[]),
+    ],
+)
+def test_parts_that_do_not_fit(tmp_path: Path, spoil: object) -> None:
+    import hashlib
+
+    parts = members(worked_on().save_session(tmp_path / "x"))
+    content, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
+    spoil(content)  # type: ignore[operator]
+    parts["case.json"] = json.dumps(content).encode()
+    manifest["sha256"]["case.json"] = hashlib.sha256(parts["case.json"]).hexdigest()
+    parts["manifest.json"] = json.dumps(manifest).encode()
+    (tmp_path / "x").write_bytes(rewritten(parts))
+    with pytest.raises(SessionError):
+        read_session(tmp_path / "x")
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.limnet"
+    case = fake_case(autosave=path)
+    case.click((6, 20, 24))
+    kept, before = path.read_bytes(), everything(case)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(SaveError, match="disk is full"):
+        case.save_session(tmp_path / "y")
+    assert not (tmp_path / "y").exists()
+    assert everything(case) == before
+    with pytest.raises(SaveError, match="kept in memory"):
+        case.click((3, 20, 24))
+    assert case.mask[3, 20, 24]
+    assert path.read_bytes() == kept
+    assert [p.name for p in tmp_path.iterdir()] == ["x.limnet"]
+    monkeypatch.undo()
+    case.undo()
+    assert everything(restore(read_session(path), fake_engine())) == everything(case)
+
+
+WORK = """
+import sys
+from tests.helpers.fake_engine import fake_case
+case = fake_case(autosave=sys.argv[1])
+print("go", flush=True)
+while True:
+    for z in range(12):
+        case.click((z, 20, 24))
+    case.reset()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    for number, delay in enumerate((0.0, 0.05, 0.13, 0.3)):
+        path = tmp_path / f"{number}.limnet"
+        command = [sys.executable, "-c", WORK, str(path)]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline().strip() == b"go"
+            time.sleep(delay)
+            child.kill()
+        case = restore(read_session(path), fake_engine())
+        for _ in range(len(case._book.done)):
+            case.undo()
+        assert not case.mask.any()
+
+
+def test_volumes_of_a_file_with_several(tmp_path: Path) -> None:
+    several = np.stack([phantom(), phantom()[:, ::-1]], axis=-1).transpose(2, 1, 0, 3)
+    nibabel.Nifti1Image(several, np.eye(4)).to_filename(tmp_path / "4d.nii.gz")
+    for index in (1, np.int64(1)):
+        volume = Volume.read(tmp_path / "4d.nii.gz", index=index)
+        assert volume.selection == Selection(index=1)
+        case = Case(fake_engine(), volume)
+        case.click((6, 19, 24))
+        path = case.save_session(tmp_path / f"{index!r}")
+        assert everything(restore(read_session(path), fake_engine())) == everything(case)
+
+
+@pytest.mark.parametrize("recorded", [r"C:\\Users\\me\\v.npy", r"\\\\server\\share\\v.npy", "/somewhere/else/v.npy"])
+def test_a_session_from_another_system(tmp_path: Path, recorded: str) -> None:
+    np.save(tmp_path / "v.npy", phantom())
+    case = Case(fake_engine(), Volume.read(tmp_path / "v.npy"))
+    case.click((6, 20, 24))
+    case._about = ({**case._record().about, "path": recorded}, None)
+    path = case.save_session(tmp_path / "x")
+    assert everything(restore(read_session(path), fake_engine())) == everything(case)
+    (tmp_path / "v.npy").unlink()
+    with pytest.raises(SessionError, match="nor beside the session file"):
+        read_session(path)
+
+
+def test_a_relative_session_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    case = Case(fake_engine(), Volume.from_array(phantom()), autosave="kept.limnet")
+    monkeypatch.chdir(tmp_path / "below")
+    case.click((6, 20, 24))
+    assert not list((tmp_path / "below").iterdir())
+    again = restore(read_session(tmp_path / "kept.limnet"), fake_engine())
+    assert everything(again) == everything(case)
+    assert again.session == tmp_path / "kept.limnet"
+    case.save_session(tmp_path / "kept.limnet")
+    assert restore(read_session(tmp_path / "kept.limnet"), fake_engine()).session == tmp_path / "kept.limnet"
+
+
+def test_voxels_are_packed_anew_for_the_first_saves_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, packed = fake_case(), []
+
+    def pack(volume: Volume) -> bytes:
+        packed.append(packed_voxels(volume))
+        return packed[-1]
+
+    monkeypatch.setattr("limnet.case.case.packed_voxels", pack)
+    for number in range(4):
+        case.click((6, 20 + number, 24))
+        case.save_session(tmp_path / "x.limnet")
+    assert len(packed) == 2
+    assert members(tmp_path / "x.limnet")["voxels.zlib"] == packed[0] == packed[1]

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from limnet.blocks.fold import fold_batchnorm
+from limnet.errors import InputError
+from limnet.interaction.networks.tiny import TinyInteraction, intensity_difference
+from tests.helpers.tiny_networks import disk, scramble, small_interaction
+
+IMAGE_HALF = 12e9  # floating-point operations at 480 x 480
+CLICK_HALF = {"light": 3e9, "unet": 10e9}
+CLICK_IN_WINDOW = 1.2e9  # at 160 x 160, where clicks run
+
+
+def inputs(height: int, width: int, batch: int = 1, channels: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(batch, channels, height, width, generator=generator)
+    prompts = torch.zeros(batch, 4, height, width)
+    prompts[:, 0] = disk(height, width, (height / 2, width / 2), 7)[0, 0] * 0.8
+    prompts[:, 1] = disk(height, width, (height / 2, width / 3), 3)[0, 0]
+    prompts[:, 2] = disk(height, width, (5, 4), 3)[0, 0]
+    prompts[:, 3, 4 : height - 6, 6 : width - 4] = 1
+    return image, prompts
+
+
+@pytest.fixture(scope="module")
+def network() -> TinyInteraction:
+    return small_interaction()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 101), (95, 40)])
+def test_any_size_and_split_equals_whole(network: TinyInteraction, height: int, width: int) -> None:
+    image, prompts = inputs(height, width, batch=2)
+    with torch.inference_mode():
+        whole = network(image, prompts)["instances"]
+        features = network.encode_image(image)
+        split = network.decode(features, prompts)["instances"]
+    assert whole.shape == (2, 1, height, width)
+    assert whole.dtype == torch.float32
+    assert torch.equal(whole, split)
+    assert bool(whole.isfinite().all())
+
+
+def test_image_half_depends_on_the_image_alone_and_serves_many_clicks(network: TinyInteraction) -> None:
+    image, prompts = inputs(64, 64)
+    with torch.inference_mode():
+        features = network.encode_image(image)
+        kept = [f.clone() for f in features]
+        first = network.decode(features, prompts)["instances"]
+        network.decode(features, torch.zeros_like(prompts))
+        assert all(torch.equal(a, b) for a, b in zip(features, kept, strict=True))
+        assert torch.equal(network.decode(features, prompts)["instances"], first)
+
+
+@pytest.mark.parametrize("map_number", range(4))
+def test_every_prompt_matters(network: TinyInteraction, map_number: int) -> None:
+    image, prompts = inputs(64, 64)
+    without = prompts.clone()
+    without[:, map_number] = 0
+    with torch.inference_mode():
+        change = network(image, prompts)["instances"] - network(image, without)["instances"]
+    assert float(change.abs().max()) > 1e-3
+
+
+def test_batch_equals_single(network: TinyInteraction) -> None:
+    image, prompts = inputs(48, 64, batch=3)
+    with torch.inference_mode():
+        together = network(image, prompts)["instances"]
+        alone = torch.cat(
+            [network(image[i : i + 1], prompts[i : i + 1])["instances"] for i in range(3)],
+        )
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_objects_folded_into_the_batch_share_one_encoding(network: TinyInteraction) -> None:
+    image, _ = inputs(64, 64)
+    prompts = torch.cat([inputs(64, 64)[1], inputs(64, 64)[1].flip(-1), torch.zeros(1, 4, 64, 64)])
+    with torch.inference_mode():
+        features = network.encode_image(image)
+        together = network.decode(tuple(f.expand(3, -1, -1, -1) for f in features), prompts)["instances"]
+        alone = torch.cat([network.decode(features, p[None])["instances"] for p in prompts])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_stays_close() -> None:
+    network = TinyInteraction(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()
+    image, prompts = inputs(64, 64)
+    half = copy.deepcopy(network).to(torch.bfloat16)
+    with torch.inference_mode():
+        exact = network(image, prompts)["instances"]
+        cast = half(image, prompts)["instances"]
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = network(image, prompts)["instances"]
+    for result in (cast, mixed):
+        assert result.dtype == torch.float32
+        assert float((result - exact).abs().max()) < 0.05 * (1 + float(exact.abs().max()))
+
+
+def test_same_inputs_same_bits(network: TinyInteraction) -> None:
+    image, prompts = inputs(64, 64)
+    with torch.inference_mode():
+        assert torch.equal(network(image, prompts)["instances"], network(image, prompts)["instances"])
+
+
+def test_colour_images() -> None:
+    network = small_interaction(image_channels=3)
+    image, prompts = inputs(40, 50, channels=3)
+    assert network(image, prompts)["instances"].shape == (1, 1, 40, 50)
+
+
+def test_configuration_rebuilds_it(network: TinyInteraction) -> None:
+    config = json.loads(json.dumps(network.config))
+    again = TinyInteraction(**config)
+    again.load_state_dict(network.state_dict())
+    assert again.config == network.config
+    image, prompts = inputs(32, 64)
+    assert torch.equal(again.eval()(image, prompts)["instances"], network(image, prompts)["instances"])
+
+
+def test_folding_batchnorm_keeps_the_answer() -> None:
+    network = small_interaction()
+    image, prompts = inputs(64, 64)
+    with torch.inference_mode():
+        before = network(image, prompts)["instances"]
+        after = fold_batchnorm(network)(image, prompts)["instances"]
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+class ImageHalf(nn.Module):
+    def __init__(self, network: TinyInteraction) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return self.network.encode_image(image)
+
+
+class ClickHalf(ImageHalf):
+    def forward(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return self.network.decode(features, prompts)
+
+
+def test_both_halves_export(network: TinyInteraction) -> None:
+    image, prompts = inputs(40, 64)
+    with torch.no_grad():
+        features = network.encode_image(image)
+        image_half = torch.export.export(ImageHalf(network), (image,))
+        click_half = torch.export.export(ClickHalf(network), (features, prompts))
+        other = torch.rand_like(image)
+        result = click_half.module()(image_half.module()(other), prompts)["instances"]
+        torch.testing.assert_close(result, network(other, prompts)["instances"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", sorted(CLICK_HALF))
+def test_default_sizes_keep_their_budget(decoder: str) -> None:
+    with FakeTensorMode(), torch.inference_mode():
+        network = TinyInteraction(decoder=decoder).eval()
+        with FlopCounterMode(display=False) as image_half:
+            features = network.encode_image(torch.rand(1, 1, 480, 480))
+        with FlopCounterMode(display=False) as click_half:
+            network.decode(features, torch.rand(1, 4, 480, 480))
+        window = network.encode_image(torch.rand(1, 1, 160, 160))
+        with FlopCounterMode(display=False) as in_window:
+            network.decode(window, torch.rand(1, 4, 160, 160))
+    assert 5e9 < image_half.get_total_flops() <= IMAGE_HALF
+    assert 1e9 < click_half.get_total_flops() <= CLICK_HALF[decoder]
+    assert in_window.get_total_flops() <= CLICK_IN_WINDOW
+
+
+def test_unknown_decoder() -> None:
+    with pytest.raises(InputError, match="'light' and 'unet'"):
+        TinyInteraction(decoder="deep")
+
+
+def test_intensity_difference_by_hand() -> None:
+    image = torch.tensor([[0.1, 0.3], [0.5, 0.9]])[None, None]
+    weights = torch.tensor([[1.0, 1.0], [0.0, 0.0]])[None, None]
+    torch.testing.assert_close(intensity_difference(image, weights), (image - 0.2) * 4)
+    assert not intensity_difference(image, torch.zeros_like(weights)).any()
+
+
+def test_gradients_reach_every_weight() -> None:
+    network = small_interaction()
+    scramble(network, 3)
+    network.train()
+    image, prompts = inputs(64, 64, batch=2)
+    network(image, prompts)["instances"].square().mean().backward()
+    silent = [n for n, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert silent == []
