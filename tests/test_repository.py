@@ -27,15 +27,16 @@ def tracked() -> list[Path]:
     ]
 
 
-def test_changelog_begins_with_the_current_version():
+def test_the_newest_release_in_the_changelog_is_this_version():
     from limnet import __version__
 
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    sections = re.findall(r"^## \[([^\]]+)\](.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert sections, "CHANGELOG.md has no section"
-    name, body = sections[0]
-    assert name == ("Unreleased" if "dev" in __version__ else __version__)
-    assert re.search(r"^- \S", body, re.MULTILINE), "the top section of CHANGELOG.md is empty"
+    sections = re.findall(r"^## \[([^\]]+)\]([^\n]*)(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert sections[0][0] == "Unreleased"
+    name, date, body = sections[1]
+    assert name == __version__
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", date)
+    assert re.search(r"^- \S", body, re.MULTILINE), f"{name} has no line in CHANGELOG.md"
 
 
 def test_no_large_files():
