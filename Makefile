@@ -1,5 +1,6 @@
 # make demo   real CT, five organs, a robot user: the whole of limnet in one command
 # make test   the whole test suite
+# make docs   the documentation with its API reference, as pages in out/docs
 # make reproduce   recipes/reproduce.sh on small stand-ins of data and weights, into out/reproduction
 # make analyses DATA=folder   the measurements of benchmarks/README.md on a folder with manifest.json; -j2 for two at once
 # Needs Python 3.10 or newer, git and a package registry that pip can reach. Everything goes into .venv.
@@ -19,10 +20,10 @@ PICK    ?= --per-file 8 --per-group 16
 # Lighter ones last; cost is not among them, for it wants the machine to itself.
 ANALYSES := compare-peers robustness ablations mrf-rounds suggest calibration interaction2d-slices
 
-.PHONY: demo test reproduce lint clean help analyses cost $(ANALYSES:%=analysis-%)
+.PHONY: demo test docs reproduce lint clean help analyses cost $(ANALYSES:%=analysis-%)
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -40,12 +41,20 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(VENV)/bin/limnet demo --out $(OUT)
 
 # One thread per worker: torch would otherwise start one team of threads per worker and they would fight for the cores.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+# Strict: a broken link or a name in the reference that does not exist ends it.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
 
 reproduce: $(VENV)/.dev
 	rm -rf out/reproduction
