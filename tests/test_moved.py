@@ -7,12 +7,16 @@ from importlib import import_module
 import pytest
 
 pytest.importorskip("lightning")
+pytest.importorskip("monai")
 
 
 @pytest.mark.parametrize(
     ("old", "name", "new"),
     [
         ("limnet.interaction.module", "InteractionModule", "limnet.tasks.interaction"),
+        ("limnet.simulation.corruption", "corrupt", "limnet.simulation.corruptions"),
+        ("limnet.simulation.corruption_batch", "corrupt_batch", "limnet.simulation.corruptions"),
+        ("limnet.simulation.corruption_transforms", "CorruptMaskd", "limnet.simulation.transforms"),
         ("limnet.datasets.base", "CaseDataModule", "limnet.data.module"),
         ("limnet.datasets.base", "LabelledDataset", "limnet.data.dataset"),
     ],

@@ -18,8 +18,7 @@ from scipy import ndimage
 
 from benchmarks.analyses.neighbour_slices import neighbour_slice
 from benchmarks.analyses.superpixel_damage import damage_superpixels
-from limnet.simulation.corruption import PAPER, corrupt
-from limnet.simulation.corruption_kinds import Corruption
+from limnet.simulation.corruptions import PAPER, Corruption, corrupt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limnet.errors import InputError
-from limnet.simulation.object_scale import border_pixels, object_box, object_scale
+from limnet.simulation.corruptions import border_pixels, object_box, object_scale
 
 _PLACES = (0.65, 0.25, 0.10)  # defects on the border, inside, outside
 _TRIES = 6

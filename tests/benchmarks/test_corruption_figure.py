@@ -10,7 +10,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from benchmarks.analyses import corruption_figure
-from limnet.simulation.corruption_kinds import CORRUPTIONS
+from limnet.simulation.corruptions import CORRUPTIONS
 from tests.helpers.blobs import disk
 
 

@@ -10,13 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from limnet.simulation import click_batch
-from limnet.simulation.click_batch import aims_on_device, components, draw_clicks, euclidean_depth
+from limnet.simulation.click_batch import (
+    aims_on_device,
+    clicks_to_reach,
+    components,
+    draw_clicks,
+    euclidean_depth,
+    robot_clicks,
+    scatter_clicks,
+)
 from limnet.simulation.clicks import RobotUser
 from tests.helpers.blobs import blob
-from tests.helpers.tiny_networks import disk
+from tests.helpers.tiny_networks import disk, small_interaction
 
 PLACES = ["cpu", "device"]
 
@@ -175,3 +183,151 @@ def test_depth_is_the_euclidean_distance_to_the_outside(shape: tuple[int, int]) 
     within = np.stack(expected) <= 3
     np.testing.assert_allclose(near[within], np.stack(expected)[within], rtol=1e-5)
     assert (near[~within] > 3).all()
+
+
+def clicks(target: Tensor, seed: int = 0, most: int = 24) -> tuple[Tensor, Tensor]:
+    """Disks of radius 0.5: one pixel a click."""
+    positive, negative = torch.zeros(target.shape), torch.zeros(target.shape)
+    scatter_clicks(positive, negative, target, torch.Generator().manual_seed(seed), 0.5, most)
+    return positive > 0, negative > 0
+
+
+def test_clicks_lie_on_their_side() -> None:
+    target = (disk(64, 64, (30, 33), 15) > 0).expand(60, -1, -1, -1)
+    positive, negative = clicks(target)
+    assert not (positive & ~target).any()
+    assert not (negative & target).any()
+    counts = positive.flatten(1).sum(1)
+    assert int(counts.min()) >= 1
+    assert 3 < float(counts.float().mean()) < 6.5  # 1 + k with chances 0.8 ** k: 5 on average, fewer where two meet
+    assert bool((negative.flatten(1).sum(1) == 0).any())
+    assert int(negative.flatten(1).sum(1).max()) > 5
+
+
+def test_positive_clicks_mostly_keep_off_the_border() -> None:
+    target = (disk(64, 64, (30, 33), 15) > 0).expand(100, -1, -1, -1)
+    inner = torch.from_numpy(ndimage.binary_erosion(target[0, 0].numpy(), ndimage.generate_binary_structure(2, 2), 3))
+    positive = clicks(target)[0]
+    outside = (positive[:, 0] & ~inner).flatten(1).any(1).float().mean()
+    assert 0.02 < float(outside) < 0.2
+
+
+def test_half_of_the_negative_clicks_lie_near_the_object() -> None:
+    target = (disk(128, 128, (60, 60), 12) > 0).expand(150, -1, -1, -1)
+    negative = clicks(target)[1]
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    near = (rows - 60) ** 2 + (columns - 60) ** 2 < 17**2
+    share = float((negative[:, 0] & near).sum() / negative.sum())
+    assert 0.4 < share < 0.65
+
+
+def test_empty_and_full_targets() -> None:
+    positive, negative = clicks(torch.zeros(5, 1, 32, 32, dtype=torch.bool))
+    assert not positive.any()
+    assert negative.any()
+    positive, negative = clicks(torch.ones(5, 1, 32, 32, dtype=torch.bool))
+    assert not negative.any()
+    assert positive.flatten(1).any(1).all()
+
+
+def test_seeds_and_limit() -> None:
+    target = (disk(48, 48, (20, 25), 9) > 0).expand(30, -1, -1, -1)
+    assert all(torch.equal(a, b) for a, b in zip(clicks(target, 3), clicks(target, 3), strict=True))
+    assert not torch.equal(clicks(target, 3)[0], clicks(target, 4)[0])
+    assert int(clicks(target, most=1)[0].flatten(1).sum(1).max()) == 1
+
+
+class Painter(nn.Module):
+    """Sets what is under a positive disk to object and what is under a negative one to background."""
+
+    image_channels = 3
+    prompt_channels = ("negative", "previous", "positive")
+    click_radius = 4.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+        assert image.shape[1] == 3
+        return (image,)
+
+    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
+        negative, previous, positive = (prompts[:, i : i + 1] for i in range(3))
+        self.seen.append(prompts.clone())
+        return {"instances": (torch.maximum(previous, positive) * (1 - negative) - 0.5) * 20}
+
+
+def slices() -> Tensor:
+    """A small disk, two disks of which one is larger, and nothing."""
+    pair = disk(48, 48, (12, 12), 5) + disk(48, 48, (32, 30), 9)
+    return torch.cat([disk(48, 48, (20, 25), 4), pair, torch.zeros(1, 1, 48, 48)]) > 0
+
+
+def test_clicks_are_those_of_the_robot_user() -> None:
+    target = slices()
+    result = robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), target, 6)
+    for i, truth in enumerate(target[:, 0].numpy()):
+        robot, mask, expected = RobotUser(), None, []
+        rows, columns = np.mgrid[:48, :48]
+        for number in range(1, 7):
+            click = robot.next_click(truth[None], None if mask is None else mask[None], number)
+            mask = np.zeros_like(truth) if mask is None else mask
+            if click is not None:
+                _, y, x = click.zyx
+                expected.append((y, x, click.positive))
+                mask = np.where((rows - y) ** 2 + (columns - x) ** 2 <= 16, click.positive, mask)
+        assert result.clicks[i] == expected
+        np.testing.assert_array_equal(result.mask[i, 0].numpy(), mask)
+        dice = (2 * (mask & truth).sum() + 1) / (mask.sum() + truth.sum() + 1)
+        assert float(result.dice[-1, i]) == np.float32(dice)
+    assert len(result.clicks[0]) == 1  # the disk fits at once
+    assert len(result.clicks[1]) == 6
+    assert result.clicks[1][0][:2] == (32, 30)  # the larger one first, in its middle
+    assert result.clicks[2] == []
+
+
+def test_scores_of_empty_slices_are_perfect() -> None:
+    result = robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), slices(), 2)
+    assert result.iou.shape == result.dice.shape == (2, 3)
+    assert result.iou[:, 2].tolist() == result.dice[:, 2].tolist() == [1, 1]
+    assert result.iou[:, 0].tolist() == [1, 1]
+    assert bool((result.iou <= result.dice).all())
+
+
+def test_prompts_reach_the_network_in_its_own_order() -> None:
+    network = Painter()
+    robot_clicks(network, torch.zeros(3, 1, 48, 48), slices(), 2)
+    negative, previous, positive = network.seen[1][1]
+    assert not negative.any()
+    assert bool(previous[32, 30] > 0.5)
+    assert float(positive.sum()) > 49  # both disks
+
+
+def test_networks_with_bounds_work_too() -> None:
+    target = slices()
+    with torch.no_grad():
+        result = robot_clicks(small_interaction(), torch.rand(3, 1, 48, 48), target, 3)
+    assert result.mask.shape == target.shape
+    assert all(len(c) <= 3 for c in result.clicks)
+
+
+def test_number_of_clicks() -> None:
+    iou = torch.tensor([[0.9, 0.1, 0.2, 0.85], [0.1, 0.9, 0.2, 0.0], [0.1, 0.95, 0.84, 0.0]])
+    assert clicks_to_reach(iou, 0.85).tolist() == [1, 2, 3, 1]
+
+
+def test_start_masks_are_corrected() -> None:
+    target = slices()
+    start = target.clone()
+    start[0] |= disk(48, 48, (40, 8), 6)[0] > 0  # too much: a negative click there
+    start[1] = disk(48, 48, (12, 12), 5)[0] > 0  # the larger disk is missing
+    result = robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), target, 1, start)
+    assert result.clicks == [[(40, 8, False)], [(32, 30, True)], []]
+    assert float(result.dice[0, 0]) > float(robot_clicks(Painter(), torch.zeros(3, 1, 48, 48), start, 1).dice[0, 0])
+    assert torch.equal(result.mask[2], start[2])
+    none = torch.zeros_like(start)
+    assert (
+        robot_clicks(Painter(), none.float(), target, 3, none).clicks
+        == robot_clicks(Painter(), none.float(), target, 3).clicks
+    )

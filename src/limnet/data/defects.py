@@ -23,7 +23,7 @@ from limnet.image.io.atomic import atomic_write
 from limnet.image.slice_view import SliceView
 from limnet.quality.crops import SIZE, quality_crops, reference_channels, reference_crops
 from limnet.quality.prompted import Prompted
-from limnet.simulation.corruption import corrupt
+from limnet.simulation.corruptions import corrupt
 
 Mask = NDArray[np.bool_]
 
@@ -158,7 +158,7 @@ class DefectRows:
     ) -> None:
         """Add a slice with two masks that are the truth damaged in two of the paper's ways; one in five stays whole.
 
-        `literal` takes the paper's pixels as printed, see `limnet.simulation.corruption.draw_corruption`.
+        `literal` takes the paper's pixels as printed, see `limnet.simulation.corruptions.draw_corruption`.
         """
         if not truth.any() or truth.all():
             return

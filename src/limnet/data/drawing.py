@@ -17,7 +17,7 @@ from limnet.data.clips import MIN_PIXELS, Source, draw_clip
 from limnet.data.dataset import LabelledCase
 from limnet.data.pasted import draw_pasted
 from limnet.errors import InputError
-from limnet.simulation.corruption import corrupt
+from limnet.simulation.corruptions import corrupt
 from limnet.simulation.volumes import synthetic_labels
 
 SLICE_SPAN, CLIP_SPAN = (0.08, 0.75), (0.12, 0.6)  # share of the window that the object spans
@@ -44,7 +44,7 @@ class ClipDrawer:
         parts: how often a target in several pieces is cut down to one of them.
         synthetic: share of clips of synthetic volumes.
         pasted: share of clips of bodies blended into real images (`draw_pasted`).
-        defects: share of clips that come with a defective mask to start from (`limnet.simulation.corruption`).
+        defects: share of clips that come with a defective mask to start from (`limnet.simulation.corruptions`).
         gaps: slice steps to draw from, see `draw_clip`.
         odds: how often each source is drawn, in place of their weights.
         whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.

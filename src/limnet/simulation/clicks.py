@@ -1,8 +1,8 @@
 """The robot user: where a person would click next, given the truth and the mask so far.
 
-One implementation for training (in batches: `limnet.simulation.click_batch`), validation, tests, benchmarks and the
-demo. The rules are those of the customary evaluation of interactive segmentation: the first click goes to the middle of
-the object on its largest slice, every later one to the middle of the largest error. All distances are in millimetres.
+One implementation for training (in batches: `limnet.simulation.click_batch`), validation, tests and benchmarks. The
+rules are those of the customary evaluation of interactive segmentation: the first click goes to the middle of the
+object on its largest slice, every later one to the middle of the largest error. All distances are in millimetres.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.errors import InputError
-from limnet.simulation.user_noise import beside_border, largest_errors
+
+_CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 class RobotClick(NamedTuple):
@@ -92,14 +93,14 @@ class RobotUser:
             raise InputError(f"spacing is {tuple(spacing)}; give three positive numbers (z, y, x) in mm")
         if axis not in (0, 1, 2):
             raise InputError(f"axis is {axis!r}; a volume has the slice axes 0, 1 and 2")
-        if not (np.isfinite(jitter) and jitter >= 0):
-            raise InputError(f"jitter is {jitter!r}; give a distance of 0 mm or more")
-        if not (np.isfinite(slip) and slip >= 0):
-            raise InputError(f"slip is {slip!r}; give a distance of 0 mm or more")
+        for name, distance in (("jitter", jitter), ("slip", slip)):
+            if not (np.isfinite(distance) and distance >= 0):
+                raise InputError(f"{name} is {distance!r}; give a distance of 0 mm or more")
         for name, chance in (("wrong_side", wrong_side), ("overlook", overlook)):
             if not 0 <= chance <= 1:
                 raise InputError(f"{name} is {chance!r}; give a probability from 0 to 1")
         self.axis = axis
+        self._in_plane = [s for a, s in enumerate(self.spacing) if a != axis]
         self.off_centre = off_centre
         self.jitter = float(jitter)
         self.wrong_side, self.slip, self.overlook = float(wrong_side), float(slip), float(overlook)
@@ -164,21 +165,24 @@ class RobotUser:
             return None
         where, size, region, positive = errors[-1]
         flat = truth.shape[self.axis] == 1
-        depth = self._in_slice(region) if flat else self._distance(region)
+        depth = self._in_slice(region) if flat else _depth(region, self.spacing)
         return Aim(where, depth, positive, size, flat)
 
     def _slipped(
         self, click: RobotClick, component: NDArray[np.bool_], truth: NDArray[np.bool_], noise: np.random.Generator
     ) -> RobotClick:
-        """The click moved beside its component (H, W), in its slice."""
+        """The click moved beside its component, bool (H, W), in its slice; pixels on the wrong side are preferred."""
         index = click.zyx[self.axis]
-        spacing = [s for a, s in enumerate(self.spacing) if a != self.axis]
-        pixel = beside_border(component, np.take(truth, index, self.axis), click.positive, spacing, self.slip, noise)
-        if pixel is None:
+        away = ndimage.distance_transform_edt(~component, sampling=self._in_plane)
+        near = ~component & (
+            away <= max(self.slip, min(self._in_plane)) * (1 + 1e-9)
+        )  # one pixel always counts as near
+        wrong = near & (np.take(truth, index, self.axis) != click.positive)
+        choices = np.argwhere(wrong if wrong.any() else near)
+        if not len(choices):
             return click
-        zyx = list(pixel)
-        zyx.insert(self.axis, index)
-        return click._replace(zyx=(zyx[0], zyx[1], zyx[2]))
+        z, y, x = np.insert(choices[noise.integers(len(choices))], self.axis, index).tolist()
+        return click._replace(zyx=(z, y, x))
 
     def _first(self, truth: NDArray[np.bool_]) -> Aim | None:
         areas = truth.sum(axis=tuple(a for a in range(3) if a != self.axis))
@@ -212,17 +216,53 @@ class RobotUser:
         choices = inside[near]
         return choices[rng.integers(len(choices))]
 
-    def _distance(self, region: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Distance in mm to the nearest voxel outside the region; outside the volume counts as outside."""
-        padded = np.pad(region, 1)
-        return ndimage.distance_transform_edt(padded, sampling=self.spacing)[1:-1, 1:-1, 1:-1]
-
     def _in_slice(self, region: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Distance in mm within each slice."""
-        slices = np.moveaxis(region, self.axis, 0)
-        spacing = [s for a, s in enumerate(self.spacing) if a != self.axis]
-        out = np.zeros(slices.shape)
-        for i, plane in enumerate(slices):
+        out = np.zeros(region.shape)
+        for depth, plane in zip(np.moveaxis(out, self.axis, 0), np.moveaxis(region, self.axis, 0), strict=True):
             if plane.any():
-                out[i] = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
-        return np.moveaxis(out, 0, self.axis)
+                depth[:] = _depth(plane, self._in_plane)
+        return out
+
+
+def _depth(region: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
+    """Distance in mm to the nearest voxel outside the region; outside the array counts as outside."""
+    inner = (slice(1, -1),) * region.ndim
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(np.pad(region, 1), sampling=spacing)[inner]
+    return distance
+
+
+class ErrorComponent(NamedTuple):
+    """One 26-connected piece of missed or of surplus voxels.
+
+    Attributes:
+        where: its bounding box (three slices).
+        size: number of voxels.
+        region: the piece inside the box, bool.
+        positive: True for missed voxels.
+    """
+
+    where: tuple[slice, ...]
+    size: int
+    region: NDArray[np.bool_]
+    positive: bool
+
+
+def largest_errors(truth: NDArray[np.bool_], mask: NDArray[np.bool_], count: int = 1) -> list[ErrorComponent]:
+    """The largest error components, largest first; missed voxels win a tie, then the first in array order.
+
+    Args:
+        truth: bool (D, H, W).
+        mask: bool (D, H, W).
+        count: how many at most.
+    """
+    found = []
+    for positive, error in ((True, truth & ~mask), (False, mask & ~truth)):
+        if not error.any():
+            continue
+        labels, _ = ndimage.label(error, structure=_CONNECTED_26)
+        sizes = np.bincount(labels.ravel())[1:]
+        best = np.argsort(-sizes, kind="stable")[:count].tolist()
+        boxes = ndimage.find_objects(labels, max_label=max(best) + 1)
+        found += [ErrorComponent(boxes[i], int(sizes[i]), labels[boxes[i]] == i + 1, positive) for i in best]
+    return sorted(found, key=lambda c: (-c.size, not c.positive))[:count]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.simulation.corruption_batch import corrupt_batch
+from limnet.simulation.corruptions import corrupt_batch
 
 KINDS = (0.25, 0.10, 0.15, 0.15)  # damaged, boxed, grown together with another object, poor
 POOR = 0.65  # their sum: the share of samples that start from anything
@@ -34,7 +34,7 @@ def start_prompts(
         corruption: share of the paper's six kinds among the damaged masks (drawn on the CPU one by one); the rest is
             `damage`.
         share: of samples that start from anything.
-        literal: see `limnet.simulation.corruption.draw_corruption`.
+        literal: see `limnet.simulation.corruptions.draw_corruption`.
         kinds: odds of damaged masks, boxes, masks with another object, and poor masks.
 
     Returns:

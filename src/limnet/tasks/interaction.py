@@ -16,9 +16,8 @@ from limnet.hub.registry import resolve
 from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import fit_image, fit_prompts
 from limnet.propagation.networks.tiny import TinyPropagation
-from limnet.simulation.click_batch import draw_clicks, scatter_clicks
+from limnet.simulation.click_batch import clicks_to_reach, draw_clicks, robot_clicks, scatter_clicks
 from limnet.simulation.initial_masks import KINDS, POOR, damage, start_at, start_prompts, wrong_objects
-from limnet.simulation.robot_clicks import clicks_to_reach, robot_clicks
 from limnet.tasks.augment import augment_clips
 from limnet.tasks.base import Pictures, Task
 from limnet.tasks.losses import LOSS_WEIGHTS, checked_weights, click_loss, soft_dice

@@ -11,8 +11,8 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, CopyItemsd, EnsureChannelFirstd
 
 from limnet.errors import InputError
-from limnet.simulation.corruption import apply, from_json
-from limnet.simulation.corruption_transforms import CorruptMaskd
+from limnet.simulation.corruptions import apply, from_json
+from limnet.simulation.transforms import CorruptMaskd
 from tests.helpers.blobs import blob, disk
 
 
