@@ -18,8 +18,8 @@ from scipy import ndimage
 
 from benchmarks.core.method import LimnetSession
 from limnet.case.case import Case
+from limnet.case.constraints import between
 from limnet.case.engine import Progress, SlicePropagator
-from limnet.case.reach import between
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.propagation.propagator import end_before_empty

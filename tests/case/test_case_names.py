@@ -175,14 +175,14 @@ def test_sessions_from_before_open(tmp_path: Path) -> None:
 def test_a_step_that_another_thread_overtakes_is_told(step, monkeypatch: pytest.MonkeyPatch) -> None:
     case = fake_case()
     case.click(CENTRE)
-    real = case._bench
+    real = case._context
 
     def overtaken(key: str) -> object:
         monkeypatch.undo()
         case.click((3, 20, 24))  # as if by another thread, after this step has looked at the state
         return real(key)
 
-    monkeypatch.setattr(case, "_bench", overtaken)
+    monkeypatch.setattr(case, "_context", overtaken)
     with pytest.raises(ConflictError, match="object 'object' was changed while this step was made"):
         step(case)
     assert case.prompted == (3, 6)

@@ -1,39 +1,40 @@
+"""Fusion: eq. (1)-(4) per slice, and per pixel by the sign of the click."""
+
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limnet.case.fusion import fuse, keep_previous, objective
+from limnet.case.engine import Engine
+from limnet.case.fusion import click_sign, keep_previous, one_sided
 from limnet.errors import InputError
+from limnet.image.slices import pack, unpack
+from limnet.settings import Settings
+from tests.helpers.fake_engine import ThresholdPredictor, fake_case
 
 chances = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+ON, OFF = (Settings(scope="interval", one_sided=on) for on in (True, False))
+
+
+def objective(p: list[float], kept: list[bool]) -> float:
+    """Value of eq. (1) for a choice."""
+    return float(np.where(kept, p, 1 - np.array(p)).sum())
 
 
 def test_rule_of_equation_4() -> None:
     assert keep_previous([0.0, 0.5, 0.500001, 1.0]).tolist() == [False, False, True, True]
     assert keep_previous([0.6, 0.8], tau=0.7).tolist() == [False, True]
-    assert fuse("abcd", "ABCD", [0.9, 0.1, 0.5, 0.9]) == ["a", "B", "C", "d"]
-
-
-def test_masks_are_handed_through() -> None:
-    old, new = [np.zeros(3), np.zeros(3)], [np.ones(3), np.ones(3)]
-    result = fuse(old, new, [0.9, 0.2])
-    assert result[0] is old[0]
-    assert result[1] is new[1]
-
-
-def test_frozen_slices_take_the_current_mask() -> None:
-    assert fuse("abc", "ABC", [1.0, 1.0, 1.0], frozen={1}) == ["a", "B", "c"]
 
 
 @given(chances)
 def test_maximises_equation_1(p: list[float]) -> None:
-    best = max(objective(p, choice) for choice in itertools.product([False, True], repeat=len(p)))
-    assert objective(p, keep_previous(p)) == pytest.approx(best)
+    best = max(objective(p, list(choice)) for choice in itertools.product([False, True], repeat=len(p)))
+    assert objective(p, keep_previous(p).tolist()) == pytest.approx(best)
 
 
 @given(chances, st.floats(0, 1))
@@ -42,11 +43,85 @@ def test_tau_is_monotone(p: list[float], tau: float) -> None:
     assert (keep_previous(p, tau) <= keep_previous(p, tau / 2)).all()
 
 
-def test_refuses() -> None:
-    for bad in ([float("nan")], [1.1], [-0.1], [[0.5]]):
-        with pytest.raises(InputError):
-            keep_previous(bad)
-    with pytest.raises(InputError, match="tau"):
-        keep_previous([0.5], tau=1.5)
-    with pytest.raises(InputError, match="2 previous"):
-        fuse("ab", "A", [0.5])
+@pytest.mark.parametrize(
+    ("bad", "tau"), [([float("nan")], 0.5), ([1.1], 0.5), ([-0.1], 0.5), ([[0.5]], 0.5), ([0.5], 1.5)]
+)
+def test_refuses(bad: list[float], tau: float) -> None:
+    with pytest.raises(InputError, match="tau" if tau > 1 else "probabilit"):
+        keep_previous(bad, tau)
+
+
+class Drifting:
+    """Propagates a square that lies elsewhere in every round, five pixels further right."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def propagate(self, view, prompts, origin, scope, known, progress=None):
+        square = np.zeros(view.shape, np.float32)
+        square[10:30, 10 + 5 * self.number : 30 + 5 * self.number] = 0.75
+        self.number += 1
+        return {i: square for i in range(len(view)) if i not in prompts}
+
+
+def drifting_case(settings: Settings):
+    engine = Engine(ThresholdPredictor(), Drifting())
+    return fake_case(np.zeros((12, 40, 48), np.int16), engine=engine, settings=settings)
+
+
+def columns(mask) -> tuple[int, int]:
+    found = np.flatnonzero(mask.any(0))
+    return int(found[0]), int(found[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "positive", "expected"), [(ON, True, (10, 34)), (ON, False, (15, 29)), (OFF, True, (15, 34))]
+)
+def test_a_click_changes_other_slices_in_one_direction(settings, positive: bool, expected: tuple[int, int]) -> None:
+    case = drifting_case(settings)
+    case.click((6, 20, 20))
+    assert columns(case.mask[4]) == (10, 29)
+    case.click((2, 20, 20), positive)
+    assert columns(case.mask[4]) == expected
+
+
+def test_other_prompts_and_scopes_are_free() -> None:
+    case = drifting_case(ON)
+    case.click((6, 20, 20))
+    case.click((2, 20, 20), scope="volume")
+    assert columns(case.mask[4]) == (15, 34)
+    case.scribble([(5, 20, 20), (5, 20, 24)])
+    assert columns(case.mask[4]) == (20, 39)
+    case.click((9, 20, 20), propagate=False)
+    case.click((3, 20, 20), False, propagate=False)
+    case.propagate()
+    assert columns(case.mask[4])[0] > 20, "clicks of both kinds"
+
+
+def test_signs_of_what_is_pending() -> None:
+    case = fake_case(settings=ON)
+    assert click_sign(case._state) is None
+    case.click((6, 20, 24), propagate=False)
+    assert click_sign(case._state) is True
+    case.click((3, 1, 1), False, propagate=False)
+    assert click_sign(case._state) is None
+    case.propagate()
+    case.click((5, 1, 1), False, propagate=False)
+    assert click_sign(case._state) is False
+    case.box((7, 1, 1), (7, 9, 9), propagate=False)
+    assert click_sign(case._state) is None
+
+
+@pytest.mark.parametrize(("positive", "both"), [(True, np.maximum), (False, np.minimum)])
+def test_slices_without_an_earlier_result_are_taken_as_found(positive: bool, both) -> None:
+    shape = (4, 4)
+    old, new = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    old[0], new[1] = 1, 1
+    found = {0: pack(new), 1: pack(new), 2: None}
+    before = SimpleNamespace(slices=(pack(old), pack(old), None), known={0, 2})
+    ctx = SimpleNamespace(view=SimpleNamespace(shape=shape), packed=lambda _, mask: pack(mask))
+    chosen = one_sided(ctx, before, positive, found)
+    assert np.array_equal(unpack(chosen[0], shape), both(old, new))
+    assert np.array_equal(unpack(chosen[1], shape), new)
+    assert chosen[2] is None
+    assert found[0] == pack(new)

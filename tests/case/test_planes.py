@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.case.bounds import frame_of
 from limnet.case.case import Case
+from limnet.case.constraints import frame_of
 from limnet.case.history import Round
 from limnet.case.planes import ANSWERED, negative_click, plane_of
 from limnet.errors import InputError

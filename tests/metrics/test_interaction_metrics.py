@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import limnet.metrics
-from limnet.case.compliance import enforce
+from limnet.case.constraints import enforce
 from limnet.errors import InputError, InputTypeError, OutsideError
 from limnet.metrics import (
     auc_over_rounds,

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.case.case_object import CaseObject
-from limnet.case.engine import Engine
+from limnet.case.engine import Engine, RoundContext
 from limnet.case.history import Book, ObjectState
 from limnet.case.label_map import label_slice, stored_levels
-from limnet.case.rounds import Bench
 from limnet.case.session_volume import describe, packed_voxels
 from limnet.errors import ConflictError, InputError, InputTypeError, SaveError
 from limnet.image.io.atomic import atomic_write
@@ -337,7 +336,7 @@ class Case(CaseObject):
         serial = str(about.get("sha256", ""))[:16] or "0"
         return Maker(str(about.get("name", "limnet")), serial=serial)
 
-    def _bench(self, key: str) -> Bench:
+    def _context(self, key: str) -> RoundContext:
         others = self._finished_others(key)
 
         def excluded(index: int) -> NDArray[np.bool_] | None:
@@ -346,7 +345,7 @@ class Case(CaseObject):
                 return None
             return np.logical_or.reduce([stored_levels(s) >= 128 for s in stored if s is not None])
 
-        return Bench(self._engine, self._view, self._settings, self._fixed_window, excluded)
+        return RoundContext(self._engine, self._view, self._settings, self._fixed_window, excluded)
 
     def _finished_others(self, key: str) -> tuple[ObjectState, ...]:
         states = [(other, history.current) for other, history in self._book.histories.items() if other != key]

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limnet.case.alternatives import Alternative
-from limnet.case.engine import Progress
+from limnet.case.constraints import without_taken
+from limnet.case.engine import Progress, RoundContext
 from limnet.case.history import ObjectState, Round
 from limnet.case.live import Live, Update
 from limnet.case.object_results import ObjectResults
-from limnet.case.planes import without_taken
-from limnet.case.rounds import Bench, accept_slice, apply_prompt, other_answers, propagate_prompts, start_from
+from limnet.case.rounds import accept_slice, apply_prompt, other_answers, propagate_prompts, start_from
 from limnet.errors import InputError, InputTypeError
 from limnet.image.bitmask import BitMask
 from limnet.image.io.masks import chosen_label, read_mask
@@ -232,15 +232,15 @@ class CaseObject(ObjectResults):
         if not isinstance(propagate, (bool, np.bool_)):
             raise InputTypeError(f"propagate must be True or False, got {propagate!r}")
         before = self._check_open()
-        bench = self._case._bench(self._key)
+        ctx = self._case._context(self._key)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
         _check_callback("progress", "(done, total)", progress)
-        bench = self._shown_on(bench, before, on_update)
+        ctx = self._shown_on(ctx, before, on_update)
         goes_on = bool(propagate) and not (isinstance(prompt, MaskPrompt) and not prompt.frozen)
-        state = apply_prompt(bench, before, prompt, goes_on)
+        state = apply_prompt(ctx, before, prompt, goes_on)
         if goes_on:
-            state = propagate_prompts(bench, before, state, chosen, progress)
-        return self._done(bench, state, before)
+            state = propagate_prompts(ctx, before, state, chosen, progress)
+        return self._done(ctx, state, before)
 
     def propagate(
         self, progress: Progress | None = None, *, scope: str | None = None, on_update: Update | None = None
@@ -255,8 +255,8 @@ class CaseObject(ObjectResults):
         state = self._check_open()
         _check_callback("progress", "(done, total)", progress)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
-        bench = self._shown_on(self._case._bench(self._key), state, on_update)
-        return self._done(bench, propagate_prompts(bench, state, state, chosen, progress), state)
+        ctx = self._shown_on(self._case._context(self._key), state, on_update)
+        return self._done(ctx, propagate_prompts(ctx, state, state, chosen, progress), state)
 
     # other answers
 
@@ -271,7 +271,7 @@ class CaseObject(ObjectResults):
         if found is None or self._state.finished:
             return []
         before, _, prompt = found
-        index, answers = other_answers(self._case._bench(self._key), before, self._state, prompt)
+        index, answers = other_answers(self._case._context(self._key), before, self._state, prompt)
         present = unpack(self._state.slices[index], self._case.view.shape) > 0.5
         masks = [answer > 0.5 for answer in answers]
         if len(masks) < 2:
@@ -297,21 +297,21 @@ class CaseObject(ObjectResults):
         state = self._check_open()
         _check_callback("progress", "(done, total)", progress)
         found = self._last_answer()
-        bench = self._shown_on(self._case._bench(self._key), state, on_update)
+        ctx = self._shown_on(self._case._context(self._key), state, on_update)
         if found is None:
             raise InputError(
                 "there are no other answers to choose from: they belong to a prompt just given on one slice"
             )
         before, done, prompt = found
-        index, answers = other_answers(bench, before, state, prompt)
+        index, answers = other_answers(ctx, before, state, prompt)
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(answers):
             raise InputError(f"alternative {number!r} came: there are 0..{len(answers) - 1}, see alternatives()")
         goes_on = done.scope is not None
-        new = apply_prompt(bench, before, prompt, goes_on, {index: answers[number]})
+        new = apply_prompt(ctx, before, prompt, goes_on, {index: answers[number]})
         if done.scope is not None:
-            new = propagate_prompts(bench, before, new, done.scope, progress)
-        new = replace(accept_slice(bench, new, index), name=state.name)  # it may have been renamed since
-        return self._done(bench, new, state)
+            new = propagate_prompts(ctx, before, new, done.scope, progress)
+        new = replace(accept_slice(ctx, new, index), name=state.name)  # it may have been renamed since
+        return self._done(ctx, new, state)
 
     # learned tasks
 
@@ -341,28 +341,28 @@ class CaseObject(ObjectResults):
         before = self._check_open()
         if before.rounds:
             raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
-        bench, adapter = self._case._bench(self._key), read_adapter(name, folder)
-        encoder, modality = getattr(bench.engine.predictor, "encoder", None), self._case.volume.modality
+        ctx, adapter = self._case._context(self._key), read_adapter(name, folder)
+        encoder, modality = getattr(ctx.engine.predictor, "encoder", None), self._case.volume.modality
         if encoder is None:
             raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
         adapter.check(encoder.network)
         if None not in (modality, adapter.modality) and modality != adapter.modality:
             raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
-        window = None if bench.fixed_window else adapter.window
-        view = bench.view if window is None else bench.view.with_window(window)
+        window = None if ctx.fixed_window else adapter.window
+        view = ctx.view if window is None else ctx.view.with_window(window)
         probability = propose(adapter, encoder, view)
         if not (probability > 0.5).any():
             warnings.warn(f"no {adapter.name} was found in this volume: click on it if it is there", stacklevel=2)
             return self.mask
-        state = start_from(bench, replace(before, window=window), probability)
-        return self._done(bench, state, before)
+        state = start_from(ctx, replace(before, window=window), probability)
+        return self._done(ctx, state, before)
 
     def _example(self) -> Example:
         """The object as an example to learn from."""
         from limnet.learning.samples import Example
 
         case, state = self._case, self._check_there()
-        view = case._bench(self._key).view_of(state)
+        view = case._context(self._key).view_of(state)
         return Example(view, view.to_view(self.mask), case.volume.modality)
 
     # steps
@@ -412,7 +412,7 @@ class CaseObject(ObjectResults):
         state = self._check_open()
         if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to accept: mark it first")
-        self._case._push(self._key, accept_slice(self._case._bench(self._key), state, index), state)
+        self._case._push(self._key, accept_slice(self._case._context(self._key), state, index), state)
         return self.mask
 
     def finish(self) -> NDArray[np.bool_]:
@@ -426,10 +426,10 @@ class CaseObject(ObjectResults):
         state = self._check_open()
         if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to finish: mark it first")
-        bench = self._case._bench(self._key)
+        ctx = self._case._context(self._key)
         slices = list(state.slices)
         for i, stored in enumerate(slices):
-            taken = None if stored is None else bench.excluded(i)
+            taken = None if stored is None else ctx.excluded(i)
             if taken is not None:
                 slices[i] = pack(np.where(taken, np.float32(0), unpack(stored, taken.shape)))
         self._case._push(self._key, replace(state, slices=tuple(slices), finished=True), state)
@@ -442,16 +442,16 @@ class CaseObject(ObjectResults):
             self._case._push(self._key, replace(state, finished=False), state)
         return self.mask
 
-    def _shown_on(self, bench: Bench, before: ObjectState, on_update: Update | None) -> Bench:
+    def _shown_on(self, ctx: RoundContext, before: ObjectState, on_update: Update | None) -> RoundContext:
         _check_callback("on_update", "(box, mask, done, total)", on_update)
         if on_update is None:
-            return bench
-        return replace(bench, live=Live(on_update, before.slices, bench.view.axis, bench.excluded))
+            return ctx
+        return replace(ctx, live=Live(on_update, before.slices, ctx.view.axis, ctx.excluded))
 
-    def _done(self, bench: Bench, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
-        state = without_taken(state, bench.view.volume.shape, bench.view.axis, bench.settings.click_fallback)
-        if bench.live is not None:
-            bench.live.settle(state.slices)
+    def _done(self, ctx: RoundContext, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
+        state = without_taken(state, ctx.view.volume.shape, ctx.view.axis, ctx.settings.click_fallback)
+        if ctx.live is not None:
+            ctx.live.settle(state.slices)
         self._case._push(self._key, state, before)
         return self.mask
 

@@ -1,4 +1,4 @@
-"""The three networks at work behind a case, as the case sees them."""
+"""What a round works with: the three networks at work, and the context of one object's rounds."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.image.slices import SliceMask, pack
 from limnet.prompts import Prompt2D
-from limnet.settings import Scope
+from limnet.settings import Scope, Settings
 
 if TYPE_CHECKING:
+    from limnet.case.history import ObjectState
+    from limnet.case.live import Live
     from limnet.image.slice_view import SliceView
     from limnet.interaction.features import FeatureCache
     from limnet.interaction.neighbour import Neighbour
     from limnet.quality.prompted import Prompted
 
 Slice = NDArray[np.float32]
+"""(H, W) float32 probabilities in [0, 1] of one slice; the object is where they are > 0.5."""
 Progress = Callable[[int, int], object]
 """Called with (done, total) slices; returning False cancels the round."""
 
 
 class Predictor(Protocol):
-    """Interaction: prompts on one slice to its mask."""
+    """Interaction: prompts on one slice to its mask; see `limnet.interaction.predictor.SlicePredictor`."""
 
     def predict(
         self,
@@ -34,15 +38,7 @@ class Predictor(Protocol):
         previous: Slice | None,
         nearest: Neighbour | None = None,
     ) -> Slice:
-        """(H, W) float32 probability of slice `index`.
-
-        Args:
-            view: The volume along the case's axis.
-            index: The slice.
-            prompts: Its prompts, oldest first.
-            previous: Its probabilities so far, None if there are none.
-            nearest: The nearest other prompted slice that holds the object, None if there is none.
-        """
+        """Probabilities of slice `index` from its prompts, oldest first, and its probabilities so far."""
         ...
 
     def looks(
@@ -53,7 +49,7 @@ class Predictor(Protocol):
 
 
 class SlicePropagator(Protocol):
-    """Propagation: prompted slices to the slices around them."""
+    """Propagation: prompted slices to the slices around them; see `limnet.propagation.propagator.Propagator`."""
 
     def propagate(
         self,
@@ -66,31 +62,23 @@ class SlicePropagator(Protocol):
         within: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> Mapping[int, Slice]:
-        """New (H, W) float32 probabilities of the slices it computed, never of prompted ones.
+        """New probabilities of the slices it computed, never of prompted ones.
 
-        Args:
-            view: The volume along the case's axis.
-            prompts: Every prompted slice with its probability.
-            origin: The slice prompted last.
-            scope: "volume" or "interval".
-            known: Gives the current result of a slice.
-            progress: Told (done, total) after each slice.
-            within: First and last slice the object is known to reach; given only where something is known.
-            found: Told every slice with its probabilities as soon as it is computed, for a screen; given only where
-                somebody looks. It may be called more than once for a slice, or never: the result counts.
+        `within` and `found` are given only where something is known and somebody looks. `found` may be called more than
+        once for a slice, or never: the result counts.
         """
         ...
 
     def carry(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
-        """(H, W) probabilities of slice `target`, not prompted, as carried from `origin`; None if it ends before.
+        """Slice `target`, not prompted, as propagated from `origin`; None if propagation ends before.
 
-        None unless a propagator says more: then rounds do not look back (see `limnet.case.look_back`).
+        None unless a propagator says more: then earlier prompts are not predicted again.
         """
         return None
 
 
 class QualityAssessor(Protocol):
-    """Quality: which of two masks is better, and how good one is."""
+    """Quality: which of two masks is better, and how good one is; see `limnet.quality.assessor.Assessor`."""
 
     def compare(
         self,
@@ -110,7 +98,7 @@ class QualityAssessor(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """What a case calls; made anew for every case, since the three share one cache of image features.
+    """The three networks at work; made anew for every case, since they share one cache of image features.
 
     Attributes:
         predictor: The interaction network at work.
@@ -137,3 +125,33 @@ class Engine:
         """Let go of the image features; they are computed again when they are needed."""
         if self.cache is not None:
             self.cache.clear()
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What the rounds of one object work with.
+
+    Attributes:
+        engine: The three networks.
+        view: The volume along the case's axis.
+        settings: Settings of the case.
+        fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
+        excluded: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
+        live: Tells a screen what changes while a round runs, or None.
+    """
+
+    engine: Engine
+    view: SliceView
+    settings: Settings
+    fixed_window: bool
+    excluded: Callable[[int], NDArray[np.bool_] | None]
+    live: Live | None = None
+
+    def view_of(self, state: ObjectState) -> SliceView:
+        """The view with the object's intensity window."""
+        return self.view if state.window is None else self.view.with_window(state.window)
+
+    def packed(self, index: int, probability: Slice) -> SliceMask | None:
+        """Store a slice without the pixels of finished other objects."""
+        taken = self.excluded(index)
+        return pack(probability if taken is None else np.where(taken, np.float32(0), probability))

@@ -1,4 +1,4 @@
-"""Multi-round result fusion (MRF), equations (1)-(4) of the LIM-Net paper.
+"""Multi-round result fusion (MRF), equations (1)-(4) of the LIM-Net paper, and fusion per pixel by the click's sign.
 
 Eq. (1) asks for the masks that maximise the sum over slices of P_i [M_i = previous] + (1 - P_i) [M_i = current],
 with P_i = f(s_i, previous_i, current_i) (eq. 2, batched in eq. 3) the probability that the previous mask is the better
@@ -8,15 +8,20 @@ that threshold tau a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from limnet.case.engine import RoundContext, Slice
+from limnet.case.history import ObjectState
 from limnet.errors import InputError
+from limnet.image.slices import SliceMask, area, unpack
+from limnet.propagation.stride import longest_stride, spread
+from limnet.quality.prompted import Prompted
 
-T = TypeVar("T")
+Found = dict[int, SliceMask | None]
+"""Slices that a propagation computed; None for empty ones."""
 
 
 def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]:
@@ -30,7 +35,7 @@ def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]
         (N,) True where P_i > tau. Equality takes the new mask.
 
     Raises:
-        InputError: if a value is NaN or outside [0, 1], or the array is not one-dimensional.
+        InputError: If a value is NaN or outside [0, 1], or the array is not one-dimensional.
     """
     p = np.asarray(probability, dtype=np.float64)
     if p.ndim != 1:
@@ -43,45 +48,79 @@ def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]
 
 
 def fuse(
-    previous: Sequence[T],
-    current: Sequence[T],
-    probability: ArrayLike,
-    tau: float = 0.5,
-    frozen: Collection[int] = (),
-) -> list[T]:
-    """Choose per slice between two rounds, eq. (4).
+    ctx: RoundContext,
+    before: ObjectState,
+    state: ObjectState,
+    found: Mapping[int, SliceMask | None],
+    masks: Mapping[int, Slice],
+) -> tuple[Found, int]:
+    """Choose per slice between this round's masks and those of the round before.
 
     Args:
-        previous: N masks of the round before (any objects, they are handed through untouched).
-        current: N masks of this round.
-        probability: (N,) P_i in [0, 1] that the previous mask is better.
-        tau: Threshold in [0, 1].
-        frozen: Positions that take the current mask whatever P says (prompted slices, already right in `current`).
+        ctx: The round's context.
+        before: State before the round; only masks of its known slices are rivals.
+        state: State with the pending prompts.
+        found: What propagation gave, never of prompted slices.
+        masks: Masks of the prompted slices, for the quality network.
 
     Returns:
-        N masks, each one of the two given ones.
-
-    Raises:
-        InputError: if the lengths differ or probabilities are invalid.
+        The slices chosen, and the number of those that kept the previous mask.
     """
-    keep = keep_previous(probability, tau)
-    if not len(previous) == len(current) == len(keep):
-        raise InputError(
-            "fusion needs one probability and two masks per slice, got "
-            f"{len(previous)} previous, {len(current)} current, {len(keep)} probabilities"
-        )
-    held = frozenset(frozen)
-    return [previous[i] if keep[i] and i not in held else current[i] for i in range(len(keep))]
+    view, settings, assessor = ctx.view_of(state), ctx.settings, ctx.engine.assessor
+    chosen = {
+        i: before.slices[i] if new == before.slices[i] else new for i, new in found.items()
+    }  # share what is equal
+    rivals = [i for i in sorted(chosen) if i in before.known and chosen[i] is not before.slices[i]]
+    if assessor is None or not ctx.engine.fusion or settings.tau >= 1 or not rivals:
+        return chosen, 0
+    newest = (state.pending or (state.rounds[-1].index,))[-1]
+    newest = newest if newest in state.prompts else max(state.prompts)
+    shown = {newest: unpack(state.slices[newest], view.shape), **masks}
+    prompted = Prompted(newest, unpack(before.slices[newest], view.shape), shown)
+    stride = longest_stride(settings.stride_mm, view, max(area(s) for s in chosen.values()))
+    judged = spread(rivals, stride)
+    p: list[float] = []
+    for start in range(0, len(judged), settings.quality_batch):
+        batch = judged[start : start + settings.quality_batch]
+        old, new = ([unpack(slices[i], view.shape) for i in batch] for slices in (before.slices, chosen))
+        p += assessor.compare(view, batch, old, new, prompted).tolist()
+    every = p if judged == rivals else np.interp(rivals, judged, p)
+    kept = [i for i, keep in zip(rivals, keep_previous(every, settings.tau), strict=True) if keep]
+    for i in kept:
+        old_mask = before.slices[i]
+        # it may hold pixels of an object that was finished in the meantime
+        chosen[i] = old_mask if ctx.excluded(i) is None else ctx.packed(i, unpack(old_mask, view.shape))
+    return chosen, len(kept)
 
 
-def objective(probability: ArrayLike, kept: ArrayLike) -> float:
-    """Value of eq. (1) for a choice: sum of P_i where the previous mask is kept and of 1 - P_i where it is not.
+def click_sign(state: ObjectState) -> bool | None:
+    """Whether the pending prompts are positive clicks (True) or negative ones (False); None for anything else."""
+    newest = [state.prompts[index][-1] for index in state.pending]
+    signs = {prompt.positive for prompt in newest} if all(prompt.kind == "click" for prompt in newest) else set()
+    return signs.pop() if len(signs) == 1 else None
+
+
+def one_sided(ctx: RoundContext, before: ObjectState, positive: bool, found: Mapping[int, SliceMask | None]) -> Found:
+    """Fuse per pixel: after a positive click other slices only gain, after a negative one they only lose.
+
+    A round computes the slices around the click anew, and what comes out differs everywhere from what was there, mostly
+    by chance: where the user said that something is missing, nothing else has to go.
 
     Args:
-        probability: (N,) P_i.
-        kept: (N,) True where the previous mask was chosen.
+        ctx: The round's context.
+        before: State before the round; slices not known then are taken as they were found.
+        positive: Sign of the click.
+        found: What propagation gave.
+
+    Returns:
+        The larger probability of both at every pixel after a positive click, the smaller one after a negative click.
     """
-    p, k = np.asarray(probability, dtype=np.float64), np.asarray(kept, dtype=bool)
-    if p.shape != k.shape:
-        raise InputError(f"one choice per probability is needed, got shapes {p.shape} and {k.shape}")
-    return float(np.where(k, p, 1 - p).sum())
+    chosen = dict(found)
+    for index in chosen.keys() & before.known:
+        new, old = found[index], before.slices[index]
+        if old is None or (new is None and not positive):
+            chosen[index] = new if positive else None
+            continue
+        masks = [unpack(mask, ctx.view.shape) for mask in (old, new)]
+        chosen[index] = ctx.packed(index, np.maximum(*masks) if positive else np.minimum(*masks))
+    return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ class Round:
         scope: Scope it propagated with, or None if it did not propagate.
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
-        reanswered: Slices prompted in earlier rounds whose click was answered anew (`limnet.case.look_back`), in order.
+        reanswered: Slices prompted in earlier rounds that were predicted again (`limnet.case.refinement`), in order.
         marks: What a prompt on another plane was taken as on the slices (`limnet.case.planes`); empty for all others.
         accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
     """
@@ -42,6 +42,10 @@ class Round:
     def stated(self) -> tuple[Prompt, ...]:
         """What the round put on the slices: the prompt, or what it was taken as."""
         return self.marks or (() if self.prompt is None else (self.prompt,))
+
+    def placed(self, shape: Sequence[int], axis: int) -> list[tuple[int, Prompt2D]]:
+        """`stated` on the slices along an axis of a volume of a shape."""
+        return [placed for prompt in self.stated for placed in prompt.on_slices(shape, axis)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case.engine import Slice
+from limnet.case.engine import Progress, Slice
 from limnet.errors import Cancelled
 from limnet.image.slices import SliceMask, Slices
 from limnet.interaction.window import join, mask_box
@@ -59,6 +59,20 @@ class Live:
         self._waiting[index] = self._part(index, probability > 0.5)
         if len(self._waiting) >= CHUNK:
             self.flush()
+
+    def shower(self, targets: Collection[int], inside: Callable[[Slice], Slice]) -> Callable[[int, Slice], None]:
+        """Shows slices of a propagation as they are found; a second pass and the blend of both come after.
+
+        Args:
+            targets: Slices that the round computes; others are not shown.
+            inside: Keeps the part of a slice that the object may occupy.
+        """
+
+        def found(index: int, probability: Slice) -> None:
+            if index in targets:
+                self.found(index, inside(probability))
+
+        return found
 
     def settle(self, slices: Slices, indices: Iterable[int] | None = None) -> None:
         """Make the screen show `slices`, all or only those of `indices`."""
@@ -122,3 +136,19 @@ class Live:
 
 def _equal(one: _Part, other: _Part) -> bool:
     return one.box == other.box and bool(np.array_equal(one.pixels, other.pixels))
+
+
+def watched(progress: Progress | None, live: Live | None, before: int, share: int, total: int) -> Progress | None:
+    """Progress of one propagation, which has `share` of the round's `total` slices and comes after `before` of them."""
+    if progress is None and live is None:
+        return None
+
+    def tell(done: int, of: int) -> None:
+        at = before + share * done // max(of, 1)
+        if live is not None:
+            live.done, live.total = at, total
+        answer = None if progress is None else progress(at, total)
+        if isinstance(answer, (bool, np.bool_)) and not answer:
+            raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
+
+    return tell

@@ -8,18 +8,16 @@ itself; the answer tells how far the object reaches and where on the slices to c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case.compliance import enforce
-from limnet.case.engine import Predictor
 from limnet.case.history import ObjectState
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import is_empty, pack, unpack
+from limnet.image.slices import dense_mask, is_empty
 from limnet.interaction.raster import prompt_pixels
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Prompt2D, Scribble
+from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
 
 ANSWERED = 3  # slices answered by themselves; 18 objects of training volumes: Dice .52 with 3, .48 with 1
 
@@ -78,39 +76,19 @@ def _touched(stroke: Scribble) -> list[set[int]]:
     return [set(np.flatnonzero(voxels.any(axis=tuple(o for o in range(3) if o != a))).tolist()) for a in range(3)]
 
 
-def middle(plane: Plane) -> Click:
-    """A click in the middle of a prompt on another plane."""
+def click_for(prompt: Prompt, state: ObjectState, shape: Sequence[int], axis: int) -> Click | None:
+    """The click on a slice that a prompt across the slices is taken as before anybody looks there; None for others."""
+    if (gone := taken_away(prompt, shape, axis)) is not None:
+        return negative_click(gone, dense_mask(state.slices, shape, axis))
+    plane = None if isinstance(prompt, Scribble) else plane_of(prompt, shape, axis)
+    if plane is None:
+        return None
     point = [sum(plane.extent(a)) // 2 if a != plane.axis else plane.index for a in range(3)]
     return Click((point[0], point[1], point[2]), plane.part.positive)
 
 
-def answer_on(predictor: Predictor, view: SliceView, plane: Plane, radius: int) -> NDArray[np.bool_]:
-    """What a positive prompt on another plane is answered with there.
-
-    Args:
-        predictor: Interaction at work.
-        view: The volume along the case's axis, with the object's intensity window.
-        plane: The prompt on its plane.
-        radius: Of the disc around what the network did not obey.
-
-    Returns:
-        (slices, pixels) bool: rows are slices of the case, columns run along the axis that is neither its nor the
-        plane's. Only pieces that hold something of the prompt; never empty.
-    """
-    from scipy import ndimage
-
-    across = SliceView(view.volume, plane.axis, view.window)
-    answer = enforce(predictor.predict(across, plane.index, [plane.part], None), [plane.part], radius) > 0.5
-    region = prompt_pixels(plane.part, across.shape)
-    pieces, _ = ndimage.label(answer, np.ones((3, 3)))
-    held = np.isin(pieces, np.setdiff1d(pieces[region], 0))
-    if not held.any():
-        held = region
-    return held if view.axis < _along(view, plane) else held.T
-
-
 def clicks_from(answer: NDArray[np.bool_], view: SliceView, plane: Plane) -> tuple[Click, ...]:
-    """Clicks on a few slices that say what an answer on another plane (`answer_on`) shows.
+    """Clicks on a few slices that say what an answer on another plane shows (`limnet.case.refinement.answer_on`).
 
     Returns:
         Up to `ANSWERED` clicks and one on the slice with the longest part, which comes last; each in the middle of the
@@ -151,7 +129,8 @@ def _longest_run(line: NDArray[np.bool_]) -> tuple[int, int]:
 def taken_away(prompt: Prompt, shape: Sequence[int], axis: int) -> NDArray[np.intp] | None:
     """(N, 3) indices of the voxels under a negative stroke or lasso on a plane across the slices; None for others.
 
-    It is taken as a negative click in the middle (`negative_click`), and these voxels are no object (`without_taken`).
+    It is taken as a negative click in the middle (`negative_click`), and these voxels are no object
+    (`limnet.case.constraints.without_taken`).
     As a prompt on every slice it crosses, a thin line tells the network too little: of 12 objects of training volumes,
     after one click, 5 lost more than .02 of Dice by such a stroke and .047 on average.
     """
@@ -195,41 +174,3 @@ def answered_later(state: ObjectState, placed: list[tuple[int, Prompt2D]]) -> se
     fresh = [i for i, part in placed if part.kind == "scribble" and part.positive and is_empty(state.slices[i])]
     fresh = [i for i in fresh if i not in state.known and i not in state.prompts]
     return set(fresh) - set(spread(sorted(fresh)))
-
-
-def without_taken(state: ObjectState, shape: Sequence[int], axis: int, radius: int) -> ObjectState:
-    """State after a round, without what negative strokes and lassos across the slices took away, until now.
-
-    A click or stroke on one of these voxels that says it is object takes such a prompt back. Slices that the user
-    stated or accepted stay as they are, and so do pixels marked as object.
-
-    Args:
-        state: State after the round.
-        shape: (D, H, W) of the volume.
-        axis: Axis of the case.
-        radius: Of the disc around what is not obeyed.
-    """
-    taken: list[NDArray[np.intp]] = []
-    for done in state.rounds:
-        prompt = done.prompt
-        if isinstance(prompt, MaskPrompt) and not prompt.frozen:
-            taken = []  # a new beginning
-        elif prompt is not None and (voxels := taken_away(prompt, shape, axis)) is not None:
-            taken.append(voxels)
-        elif taken and isinstance(prompt, (Click, Scribble)) and prompt.positive:
-            marked = np.array([prompt.point]) if isinstance(prompt, Click) else prompt.voxels(shape)
-            numbers = np.ravel_multi_index(tuple(marked.T), tuple(shape))
-            taken = [v for v in taken if not np.isin(np.ravel_multi_index(tuple(v.T), tuple(shape)), numbers).any()]
-    if not taken:
-        return state
-    every, across = np.concatenate(taken), [a for a in range(3) if a != axis]
-    slices, size = list(state.slices), (int(shape[across[0]]), int(shape[across[1]]))
-    for index in np.unique(every[:, axis]).tolist():
-        told = state.prompts.get(index, ())
-        probability = unpack(slices[index], size)
-        pixels = tuple(every[every[:, axis] == index][:, across].T)
-        if not any(p.kind == "mask" for p in told) and (probability[pixels] > 0.5).any():
-            kept = probability.copy()
-            kept[pixels] = 0
-            slices[index] = pack(enforce(kept, told, radius) if told else kept)
-    return replace(state, slices=tuple(slices))

@@ -99,7 +99,7 @@ def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> floa
     Args:
         mask: (D, H, W) or (H, W) bool.
         clicks: (voxel, positive) in the order they were given. Where a voxel was clicked twice the later click holds,
-            the rule of `limnet.case.compliance.enforce`.
+            the rule of `limnet.case.constraints.enforce`.
 
     Returns:
         0 to 1; 1 without clicks.
