@@ -22,7 +22,7 @@ from limnet.data.objects import ObjectChoice
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.datasets.registry import open_dataset, parse_options
 from limnet.errors import InputError
-from limnet.metrics.challenge import COUNTED, challenge_scores
+from limnet.metrics.interaction import COUNTED, challenge_scores
 from limnet.simulation.clicks import RobotClick
 
 CLICKS = 5

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from limnet.blocks.fold import fold_batchnorm
 from limnet.blocks.tiny import (
     Bottleneck,
-    MapDecoder,
+    PlainBlock,
+    PromptUNet,
     ResidualBlock,
     TinyEncoder,
     pad_to_stride,
@@ -44,7 +44,7 @@ def test_encoder_follows_its_weights_number_format() -> None:
     assert {m.dtype for m in network(torch.rand(1, 1, 32, 32))} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("block", [ResidualBlock(8), Bottleneck(8, 4)])
+@pytest.mark.parametrize("block", [ResidualBlock(8), Bottleneck(8, 4), PlainBlock(8)])
 def test_blocks_start_as_the_identity(block: nn.Module) -> None:
     x = torch.rand(2, 8, 6, 5)  # positive, so that the block's last ReLU changes nothing
     torch.testing.assert_close(block(x), x)
@@ -85,7 +85,7 @@ def test_padding_repeats_the_edge(height: int, width: int) -> None:
 
 
 def test_decoder_uses_every_input() -> None:
-    network = MapDecoder(maps=2, similarities=3, readout=5, widths=WIDTHS)
+    network = PromptUNet(maps=2, similarities=3, readout=5, widths=WIDTHS)
     scramble(network)
     features = [f.detach().requires_grad_() for f in encoder()(torch.rand(1, 1, 32, 64))[:4]]
     others = [torch.rand(1, 2, 32, 64), torch.rand(1, 3, 4, 8), torch.rand(1, 5, 2, 4)]
@@ -94,14 +94,3 @@ def test_decoder_uses_every_input() -> None:
     assert logits.shape == (1, 1, 32, 64)
     logits.square().sum().backward()
     assert all(float(i.grad.abs().sum()) > 0 for i in inputs)  # type: ignore[union-attr]
-
-
-def test_folding_keeps_the_features() -> None:
-    network = encoder()
-    x = torch.rand(1, 1, 64, 64)
-    with torch.inference_mode():
-        before = network(x)
-        folded = fold_batchnorm(network)(x)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
-    for old, new in zip(before, folded, strict=True):
-        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)

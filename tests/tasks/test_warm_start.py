@@ -31,14 +31,6 @@ def test_it_says_what_the_click_network_says_to_the_mask_before() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_light_decoder_keeps_its_own_prompt_half() -> None:
-    click, network = small_interaction(), small_propagation(decoder="light")
-    before = {name: value.clone() for name, value in network.decoder.state_dict().items()}
-    warm_start(network, click)
-    assert all(torch.equal(value, before[name]) for name, value in network.decoder.state_dict().items())
-    assert torch.equal(network.encoder.stem[0].weight, click.encoder.stem[0].weight)
-
-
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(InputError, match="start from one of the same size"):
         warm_start(small_propagation(widths=(16, 16, 16, 24)), small_interaction())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError, InputTypeError
-from limnet.metrics.masks import check_masks
+from limnet.metrics.overlap import check_masks
 
 
 def normalized_surface_dice(

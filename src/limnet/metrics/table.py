@@ -93,12 +93,10 @@ class Table:
         if self.rows and column not in self.columns:
             raise InputError(f"column {column!r} came; this table has {', '.join(self.columns) or 'no numbers'}")
         rows = [row for row in self.rows if round is None or row["round"] == round]
-        if by is None:
-            return _mean([row.get(column, math.nan) for row in rows])
-        values: dict[str | int, list[float]] = {}
+        values: dict[Any, list[float]] = {}
         for row in rows:
-            values.setdefault(row[by], []).append(row.get(column, math.nan))
-        return {key: _mean(values[key]) for key in sorted(values)}  # type: ignore[type-var]
+            values.setdefault(row[by] if by else None, []).append(row.get(column, math.nan))
+        return {key: _mean(values[key]) for key in sorted(values)} if by else _mean(values.get(None, []))
 
     def curves(self, column: str = "dice", group: str | None = None) -> dict[tuple[str, str], list[float]]:
         """The column over the rounds, for each object.
@@ -172,9 +170,9 @@ class Table:
 
         def write(temporary: Path) -> None:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(columns)
-                writer.writerows([row.get(name, "") for name in columns] for row in self.rows)
+                writer = csv.DictWriter(file, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
 
         return atomic_write(path, write)
 
@@ -247,31 +245,17 @@ def checked_row(given: Mapping[str, Any]) -> dict[str, Any]:
         if not value and name != "group":
             raise InputError(f"{name} is empty; give every case and object a name")
         row[name] = str(value)
-    try:
-        row["round"] = _whole(given.get("round"))
-    except TypeError as error:
-        raise InputTypeError(f"round is {given.get('round')!r}; a whole number is expected") from error
+    for name in ("round", *sorted(set(given) - set(FIELDS))):
+        value, whole = given.get(name), name == "round"
+        try:
+            if isinstance(value, (str, bytes)) or (whole and isinstance(value, bool)):
+                raise TypeError
+            row[name] = operator.index(value) if whole else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputTypeError(f"{name} is {value!r}; {'a whole' if whole else 'one'} number is expected") from error
     if row["round"] < 0:
         raise InputError(f"round is {row['round']}; rounds count from 1, 0 is the mask before the first click")
-    for name in sorted(set(given) - set(FIELDS)):
-        value = given[name]
-        try:
-            row[name] = _number(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputTypeError(f"{name} is {value!r}; one number is expected") from error
     return row
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError
-    return operator.index(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, (str, bytes)):
-        raise TypeError
-    return float(value)
 
 
 def _exact(row: Mapping[str, Any]) -> str:

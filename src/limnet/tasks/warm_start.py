@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 
-from limnet.blocks.prompt_unet import PromptUNet
 from limnet.errors import InputError
 from limnet.interaction.networks.tiny import TinyInteraction
 from limnet.propagation.networks.tiny import TinyPropagation
@@ -19,7 +18,7 @@ PREVIOUS, CORRECTED = 0, 3  # similarity maps of the click network: the previous
 
 
 def warm_start(network: TinyPropagation, interaction: TinyInteraction) -> None:
-    """Give `network`, in place, the image half of a click network and, with `decoder="unet"` in both, its prompt half.
+    """Give `network`, in place, both halves of a click network.
 
     Of the click network's maps the previous mask is read from the mask of the slice before. Everything it has no map
     for (gray values, likelihoods, memory) starts with weights of zero, except what memory says the object looks like:
@@ -40,10 +39,8 @@ def warm_start(network: TinyPropagation, interaction: TinyInteraction) -> None:
             f"the image halves differ ({network.config['widths']} and {interaction.config['widths']} wide, depths "
             f"{network.config['depths']} and {interaction.config['depths']}); start from one of the same size"
         ) from error
-    theirs, mine = interaction.decoder, network.decoder
-    if not isinstance(theirs, PromptUNet) or not isinstance(mine, PromptUNet):
-        return
-    source, state = theirs.state_dict(), mine.state_dict()
+    mine = network.decoder
+    source, state = interaction.decoder.state_dict(), mine.state_dict()
     for name in state:
         if name in source and source[name].shape == state[name].shape:
             state[name] = source[name].clone()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limnet.blocks.fold import fold_batchnorm
 from limnet.errors import InputError
 from limnet.propagation.networks.aggregate import aggregate, pad, padding, unpad
 from limnet.propagation.networks.xmem import ImageFeatures, XMem
@@ -96,20 +95,6 @@ def test_segment_golden(golden: tuple[XMem, dict[str, np.ndarray]], features: Im
     assert torch.equal(untouched, hidden)
     if objects == 2:
         assert max_difference(logits, arrays["segment_logits_2obj"]) < TOLERANCE
-
-
-def test_folded_batchnorm_stays_within_the_golden_tolerance(golden: tuple[XMem, dict[str, np.ndarray]]) -> None:
-    arrays = golden[1]
-    network = XMem()
-    network.load_state_dict(golden_weights("xmem"))
-    fold_batchnorm(network.eval())
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
-    masks, hidden = torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["hidden_in"])
-    with torch.no_grad():
-        features = network.encode_image(image_of(arrays))
-        value, _ = network.encode_value(image_of(arrays), features, hidden, masks)
-    assert max_difference(features.key, arrays["key"]) < TOLERANCE
-    assert max_difference(value, arrays["value_2obj"]) < TOLERANCE
 
 
 def test_aggregate_golden() -> None:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.blocks.geodesic import geodesic_distance
-from limnet.blocks.prompt_unet import PromptUNet
-from limnet.blocks.tiny import WIDTHS, MapDecoder, TinyEncoder, pad_to_stride, similarity
+from limnet.blocks.tiny import WIDTHS, PromptUNet, TinyEncoder, pad_to_stride, similarity
 from limnet.errors import InputError
 
 REACHES = (0.15, 0.6)  # geodesic distances at which closeness has fallen to 1/e
+FAR = 4.0  # geodesic distance where there is no seed at all, and the largest one given back
+STEP = 0.004  # cost of one step in even tissue, in units of the intensity range
 
 
 def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
@@ -31,6 +31,47 @@ def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
     mass = weights.sum((2, 3), keepdim=True)
     mean = (grey * weights).sum((2, 3), keepdim=True) / mass.clamp_min(1e-6)
     return torch.where(mass > 1e-6, (grey - mean) * 4, torch.zeros_like(grey))
+
+
+def geodesic_distance(image: Tensor, seeds: Tensor, repeats: int = 4) -> Tensor:
+    """Cost of the cheapest path of horizontal and vertical steps from the seeds, at half of the resolution.
+
+    A step costs the difference of gray values and `STEP`. The image is averaged over 2x2 pixels and smoothed first,
+    as noise adds up along a path. Paths along a row or a column are sums, so a whole line is swept at once: with C the
+    cost from the line's start, the distance is C plus the running minimum of (distance - C). Sweeps in the four
+    directions are repeated; each repetition allows two more turns.
+
+    Args:
+        image: (B, C, H, W) in [0, 1], H and W even.
+        seeds: (B, K, H, W), seeds where above 0.
+        repeats: rounds of four sweeps.
+
+    Returns:
+        (B, K, H / 2, W / 2) float32 in [0, 4]; 4 everywhere for a map without seeds.
+
+    References:
+        A. Criminisi, T. Sharp, A. Blake, "GeoS: geodesic image segmentation", ECCV 2008.
+    """
+    gray = functional.avg_pool2d(image.float().mean(1, keepdim=True), 2)
+    gray = functional.avg_pool2d(functional.pad(gray, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    along = [_running_cost(gray), _running_cost(gray.transpose(2, 3))]
+    distance = (1 - (functional.max_pool2d(seeds.float(), 2) > 0).float()) * FAR
+    for _ in range(repeats):
+        for cost in along:
+            distance = _sweep(distance, cost)
+            distance = _sweep(distance.flip(3), -cost.flip(3)).flip(3).transpose(2, 3)
+    return distance.clamp(0, FAR).contiguous()
+
+
+def _running_cost(gray: Tensor) -> Tensor:
+    """Cost from the first pixel of each row to every pixel of it, (B, 1, h, w)."""
+    steps = (gray[..., 1:] - gray[..., :-1]).abs() + STEP
+    return functional.pad(steps.cumsum(3), (1, 0))
+
+
+def _sweep(distance: Tensor, cost: Tensor) -> Tensor:
+    """Distances after paths from left to right."""
+    return cost + (distance - cost).cummin(3).values
 
 
 def geodesic_closeness(image: Tensor, clicks: Tensor) -> Tensor:
@@ -59,7 +100,7 @@ class TinyInteraction(nn.Module):
         depths: residual blocks of the image half at each stride.
         embedding: channels of the similarity embedding.
         click_radius: radius of a click's disk in network pixels.
-        decoder: prompt half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: a quarter of the work, corrects worse).
+        decoder: prompt half, always "unet" (`PromptUNet`); model folders name it.
         geodesic: give the prompt half the geodesic closeness of every pixel to the clicks.
         window_size: side in pixels of the windows it was trained on and is shown in use.
 
@@ -99,12 +140,11 @@ class TinyInteraction(nn.Module):
         self.image_channels = image_channels
         self.click_radius = float(click_radius)
         self.encoder = TinyEncoder(image_channels, tuple(widths), tuple(depths), embedding)
-        build = {"light": MapDecoder, "unet": PromptUNet}
-        if decoder not in build:
-            raise InputError(f"decoder is {decoder!r}; allowed are 'light' and 'unet'")
+        if decoder != "unet":
+            raise InputError(f"decoder is {decoder!r}; 'unet' is the only one")
         self.geodesic = geodesic
         maps = 7 + 2 * len(REACHES) * geodesic
-        self.decoder: nn.Module = build[decoder](maps=maps, similarities=4, widths=tuple(widths))
+        self.decoder = PromptUNet(maps=maps, similarities=4, widths=tuple(widths))
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1], H and W at least 32, to (padded image, f4, f8, f16, f32, embedding)."""

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.blocks.prompt_unet import PromptUNet
-from limnet.blocks.tiny import WIDTHS, Bottleneck, MapDecoder, TinyEncoder, pad_to_stride, product
+from limnet.blocks.tiny import WIDTHS, Bottleneck, PromptUNet, TinyEncoder, pad_to_stride, product
 from limnet.errors import InputError
 from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
 
@@ -104,7 +103,7 @@ class TinyPropagation(nn.Module):
         embedding: channels of the similarity embedding.
         key_dim: channels of memory keys.
         value_dim: channels of memory values.
-        decoder: mask-dependent half, "unet" (`PromptUNet`) or "light" (`MapDecoder`: half of the work, carries worse).
+        decoder: mask-dependent half, always "unet" (`PromptUNet`); model folders name it.
         window_size: side in pixels of the windows it was trained on and is shown in use.
 
     Raises:
@@ -144,12 +143,9 @@ class TinyPropagation(nn.Module):
         self.mask_in = nn.Conv2d(256, value_dim, 1)
         self.image_in = nn.Conv2d(widths[2], value_dim, 1)
         self.value = nn.Sequential(Bottleneck(value_dim, 96), Bottleneck(value_dim, 96))
-        if decoder == "light":
-            self.decoder: MapDecoder | PromptUNet = MapDecoder(6, 4, value_dim + 1, tuple(widths), blocks=(2, 3, 1))
-        elif decoder == "unet":
-            self.decoder = PromptUNet(6, 4, value_dim + 1, tuple(widths))
-        else:
-            raise InputError(f"decoder is {decoder!r}; allowed are 'light' and 'unet'")
+        if decoder != "unet":
+            raise InputError(f"decoder is {decoder!r}; 'unet' is the only one")
+        self.decoder = PromptUNet(6, 4, value_dim + 1, tuple(widths))
         self.copy_gain = nn.Parameter(torch.tensor(3.0))  # an untrained decoder copies the previous mask
         nn.init.zeros_(self.decoder.head.bias)  # type: ignore[arg-type]
 

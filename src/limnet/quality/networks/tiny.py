@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.blocks.prompt_unet import PlainBlock
-from limnet.blocks.tiny import pad_to_stride, weight_dtype
+from limnet.blocks.tiny import PlainBlock, pad_to_stride, weight_dtype
 from limnet.errors import InputError
 from limnet.quality.crops import reference_channels
 from limnet.quality.cues import CUES, comparison_cues
