@@ -101,7 +101,7 @@ def source(name: str, data: Path | None) -> tuple[NDArray[Any], dict[str, NDArra
         stored = np.load(data / file)
         return stored["image"], {s: stored["label"] == numbers[s] for s in structures.split(", ")}, stored["spacing"]
     from limnet import Volume
-    from limnet.demo.data import fetch_ct
+    from limnet.simulation.demo import fetch_ct
 
     files = fetch_ct()
     image, labels = Volume.read(files.image), Volume.read(files.labels).array

@@ -19,7 +19,6 @@ from limnet.hub.locate import list_zoo
 from limnet.image.volume import Volume
 from limnet.prompts import Box, Click
 from tests.helpers.fake_engine import fake_engine, phantom
-from tests.helpers.robot_segmenter import FakeSegmenter
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -430,33 +429,6 @@ def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
         assert "error:" in capsys.readouterr().err
         assert run("convert", kind, tmp_path / "missing.pth", tmp_path / "out") == 2
     assert not (tmp_path / "out").exists()
-
-
-def test_demo_falls_back_to_a_synthetic_volume(monkeypatch, capsys, tmp_path):
-    from limnet.demo import data
-    from limnet.demo.synthetic import STRUCTURES, synthetic_arrays
-
-    class InteractiveSegmenter:
-        @classmethod
-        def from_pretrained(cls, name):
-            return FakeSegmenter(synthetic_arrays()[1], STRUCTURES)
-
-    module = types.ModuleType("limnet.segmenter")
-    module.InteractiveSegmenter = InteractiveSegmenter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "limnet.segmenter", module)
-
-    def no_registry(folder):
-        raise data.FetchError("no registry")
-
-    monkeypatch.setattr(data, "download_with_pip", no_registry)
-    monkeypatch.setenv("LIMNET_CACHE", str(tmp_path / "cache"))
-    assert run("demo", "--out", tmp_path / "out", "--rounds", "2", "--no-report") == 0
-    out = capsys.readouterr().out
-    assert "no registry" in out
-    assert "synthetic volume" in out
-    assert "s/round" in out
-    assert (tmp_path / "out" / "tube.nii.gz").exists()
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["notice"].startswith("Synthetic")
 
 
 needs_model = pytest.mark.skipif("limnet-tiny" not in list_zoo(), reason="limnet-tiny is not in the zoo")

@@ -26,7 +26,7 @@ INFERENCE = [
     "limnet.hub.convert",
     "limnet.image.io.formats",
     "limnet.commands.segment",
-    "limnet.demo.run",
+    "limnet.commands.demo",
     "limnet.simulation.clicks",
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.core.results import BenchResults
-from limnet.demo.report import FAINT, INK, bare
+from limnet.commands.demo_report import FAINT, INK, bare
 from limnet.errors import InputError
 from limnet.image.io.atomic import atomic_write
 

@@ -220,7 +220,7 @@ def test_refusals(study: Path, tmp_path: Path) -> None:
         with pytest.raises(FileFormatError, match=match):
             find_pairs(tmp_path / "list.csv")
     with pytest.raises(InputError, match="empty"):
-        play(lambda zyx, positive: np.ones(SHAPE, bool), np.zeros(SHAPE, bool), RobotUser(), 1)
+        next(play(lambda zyx, positive: np.ones(SHAPE, bool), np.zeros(SHAPE, bool), RobotUser(), 1))
     assert run(study / "nothing", "--out", tmp_path) == 2
     assert run(study, "--out", tmp_path, "--seeds", 2) == 2
 

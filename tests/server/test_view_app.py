@@ -229,18 +229,17 @@ def test_saving_over_http(world, key):
 
 
 def test_the_demo_ct_is_opened_or_its_absence_explained(world, monkeypatch):
-    from limnet.demo import data
-    from limnet.demo.files import DemoFiles
+    from limnet.simulation import demo
 
     _, client, root, _ = world
     image = root / "ct.nii.gz"
-    monkeypatch.setattr(data, "fetch_ct", lambda: DemoFiles(image, image, {}, "CT", "here"))
+    monkeypatch.setattr(demo, "fetch_ct", lambda: demo.DemoFiles(image, image, {}, "CT", "here"))
     assert "key" in client.post("/api/demo", json={}).json()
 
-    def offline() -> DemoFiles:
-        raise data.FetchError("pip did not fetch it: no network")
+    def offline() -> demo.DemoFiles:
+        raise demo.FetchError("pip did not fetch it: no network")
 
-    monkeypatch.setattr(data, "fetch_ct", offline)
+    monkeypatch.setattr(demo, "fetch_ct", offline)
     refused = client.post("/api/demo", json={})
     assert (refused.status_code, refused.json()) == (400, {"error": "pip did not fetch it: no network"})
 

@@ -59,8 +59,8 @@ class PlayedRound(NamedTuple):
 
 def play(
     click: Click, truth: NDArray[np.bool_], robot: RobotUser, rounds: int, tolerance: float | None = None
-) -> list[PlayedRound]:
-    """One object, click after click, until nothing is left to correct.
+) -> Iterator[PlayedRound]:
+    """One object, click after click, until nothing is left to correct; each round when it is done.
 
     Args:
         click: what is measured.
@@ -74,7 +74,6 @@ def play(
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; give at least 1")
-    played: list[PlayedRound] = []
     mask: NDArray[np.bool_] | None = None
     for number in range(1, rounds + 1):
         asked = robot.next_click(truth, mask, number)
@@ -88,10 +87,9 @@ def play(
             from limnet.metrics.surface import normalized_surface_dice
 
             nsd = normalized_surface_dice(mask, truth, robot.spacing, tolerance)
-        played.append(PlayedRound(asked.zyx, asked.positive, dice(mask, truth), nsd, seconds))
-    if not played:
+        yield PlayedRound(asked.zyx, asked.positive, dice(mask, truth), nsd, seconds)
+    if mask is None:
         raise InputError("the object is empty: there is nothing to click on")
-    return played
 
 
 @dataclass(frozen=True)
@@ -244,7 +242,7 @@ def _played(
                 target = segmenter.open(volume, axis=plan.axis)
                 number = zlib.crc32(f"{pair.name}\0{thing.name}".encode())
                 robot = RobotUser(volume.spacing, plan.axis, jitter=plan.jitter, seed=seed, case=number)
-                rounds = play(target.click, truth, robot, plan.rounds, plan.nsd_mm)
+                rounds = list(play(target.click, truth, robot, plan.rounds, plan.nsd_mm))
                 played = PlayedObject(pair.name, thing, seed, rounds)
                 kept.keep_played(played, mark)
             yield played

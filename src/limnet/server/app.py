@@ -191,7 +191,7 @@ async def _open(request: Request) -> Response:
 
 async def _demo(request: Request) -> Response:
     server = _known(request)
-    from limnet.demo.data import fetch_ct
+    from limnet.simulation.demo import fetch_ct
 
     files = await run_in_threadpool(fetch_ct)
     return JSONResponse(await run_in_threadpool(server.open_volume, files.image))

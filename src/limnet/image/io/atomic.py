@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 def atomic_write(
-    path: str | os.PathLike[str], write: Callable[[Path], None], check: Callable[[Path], None] | None = None
+    path: str | os.PathLike[str], write: Callable[[Path], object], check: Callable[[Path], object] | None = None
 ) -> Path:
     """Write a file through a temporary neighbour, so that a crash or a full disk never leaves half a file.
 
