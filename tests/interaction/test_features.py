@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -119,5 +122,16 @@ def test_grey_and_colour_fit_any_network(wanted: int, given: int) -> None:
 def test_bf16_runs_in_bf16() -> None:
     encoder = WindowEncoder(small_interaction(), "cpu", "bf16", FeatureCache())
     assert encoder.features(view(), 0, WINDOW)[1].dtype == torch.bfloat16
-    exact = WindowEncoder(encoder.network, "cpu", "fp32", FeatureCache())
+    exact = WindowEncoder(small_interaction(), "cpu", "fp32", FeatureCache())
     assert exact.features(view(), 0, WINDOW)[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", [small_interaction, small_propagation])
+def test_convolutions_cast_beforehand_are_those_of_autocast(make: Callable[[], nn.Module]) -> None:
+    network = make()
+    encoder = WindowEncoder(network, "cpu", "bf16", FeatureCache())
+    found = encoder.features(view(), 0, WINDOW)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = network.encode_image(encoder.image(view(), 0, WINDOW))  # type: ignore[operator]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(weight.dtype == torch.float32 for weight in network.parameters())

@@ -89,8 +89,7 @@ class TinyEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image (B, C, H, W) in [0, 1] to (f4, f8, f16, f32, embedding at stride 8 of unit length)."""
-        image = image.to(weight_dtype(self))
-        x = self.stem(functional.pixel_unshuffle((image - 0.5) * 2, 4))
+        x = self.stem(functional.pixel_unshuffle((image - 0.5) * 2, 4).to(weight_dtype(self)))
         maps = []
         for stage in self.stages:
             x = stage(x)

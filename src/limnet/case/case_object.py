@@ -342,10 +342,11 @@ class CaseObject(ObjectResults):
         if before.rounds:
             raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
         ctx, adapter = self._case._context(self._key), read_adapter(name, folder)
-        encoder, modality = getattr(ctx.engine.predictor, "encoder", None), self._case.volume.modality
+        predictor: Any = ctx.engine.predictor
+        encoder, modality = getattr(predictor, "encoder", None), self._case.volume.modality
         if encoder is None:
             raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
-        adapter.check(encoder.network)
+        adapter.check(predictor.network)
         if None not in (modality, adapter.modality) and modality != adapter.modality:
             raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
         window = None if ctx.fixed_window else adapter.window

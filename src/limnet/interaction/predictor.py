@@ -154,7 +154,7 @@ class SlicePredictor:
             maps[:, self.channels.index("previous")] = shown[:, 0]
         features = self.encoder.features(view, index, *windows, pixels=pixels)
         with self.encoder.running():
-            logits: Tensor = self.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
+            logits: Tensor = self.encoder.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
 
     def _look_at_scale(

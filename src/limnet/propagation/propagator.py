@@ -54,8 +54,8 @@ class Propagator:
         cache: FeatureCache | None = None,
         settings: object | None = None,
     ):
-        self.network, self.settings = network, settings
         self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
+        self.network, self.settings = self.encoder.network, settings
         self.stop_after_empty = int(getattr(settings, "stop_after_empty", 3))
         self.least_sure = float(getattr(settings, "least_sure", 0.0))
         self.most_growth = float(getattr(settings, "most_growth", 0.0))

@@ -39,8 +39,9 @@ class Assessor:
         batch: int = 16,
     ):
         self.batch = batch
-        self.network, self.size, self.device = network, size, torch.device(device)
+        self.size, self.device = size, torch.device(device)
         self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
+        self.network = None if self.encoder is None else self.encoder.network
 
     def compare(
         self,
