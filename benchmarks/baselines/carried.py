@@ -22,7 +22,7 @@ from limnet.case.constraints import between
 from limnet.case.engine import Progress, SlicePropagator
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.propagation.propagator import end_before_empty
+from limnet.propagation.stop_rule import end_before_empty
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 
@@ -93,7 +93,7 @@ class Carrier(SlicePropagator):
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
-        within: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
         """Masks of the slices around `origin`; see `limnet.case.engine.SlicePropagator`."""

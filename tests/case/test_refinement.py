@@ -203,8 +203,8 @@ def test_a_sweep_ends_where_the_object_does() -> None:
     assert plain.click(point)[12:17].any()  # the threshold runs on into the other block
     mask = across.click(point)
     assert sorted(set(np.nonzero(mask)[0])) == [3, 4, 5, 6, 7, 8]
-    assert across._engine.propagator.within == (3, 8)
-    assert plain._engine.propagator.within is None
+    assert across._engine.propagator.extent == (3, 8)
+    assert plain._engine.propagator.extent is None
 
 
 def test_a_positive_click_elsewhere_widens_the_reach_and_others_do_not_look() -> None:
@@ -214,14 +214,14 @@ def test_a_positive_click_elsewhere_widens_the_reach_and_others_do_not_look() ->
     case.click((7, 12, 14))
     assert len(case._engine.predictor.calls) == looks + 1  # inside: only the slice itself
     mask = case.click((14, 20, 24))
-    assert case._state.reach == (3, 16)
+    assert case._state.extent == (3, 16)
     assert mask[3:9].any()
     assert mask[12:17].any()
     case.click((10, 2, 2), positive=False)
-    assert case._state.reach == (3, 16)
+    assert case._state.extent == (3, 16)
     case.undo()
     case.undo()
-    assert case._state.reach == (3, 8)
+    assert case._state.extent == (3, 8)
 
 
 def test_the_reach_is_kept_in_session_files(tmp_path: Path) -> None:
@@ -229,5 +229,5 @@ def test_the_reach_is_kept_in_session_files(tmp_path: Path) -> None:
     case.click((5, 20, 24))
     case.save_session(tmp_path / "a.limnet")
     again = restore(read_session(tmp_path / "a.limnet"), fake_engine())
-    assert again._state.reach == (3, 8)
+    assert again._state.extent == (3, 8)
     assert again.settings.look_across

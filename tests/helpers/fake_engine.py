@@ -60,17 +60,17 @@ class ThresholdPropagator:
         scope: str,
         known: Callable[[int], np.ndarray],
         progress: Callable[[int, int], object] | None,
-        within: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
         found: Callable[[int, np.ndarray], None] | None = None,
     ) -> dict[int, np.ndarray]:
-        self.within = within
+        self.extent = extent
         self.calls.append((origin, scope, tuple(prompts)))
         result = {}
         todo = []
         for step in (1, -1):
             i = origin + step
             while 0 <= i < len(view):
-                if within is not None and not within[0] <= i <= within[1]:
+                if extent is not None and not extent[0] <= i <= extent[1]:
                     break
                 if i in prompts and (scope == "interval" or not (prompts[i] > 0.5).any()):
                     break

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation import tokens as tokens_module
-from limnet.propagation.memory import MemoryBank, MemoryConfig
+from limnet.propagation import memory as memory_module
+from limnet.propagation.memory import MemoryBank, MemoryConfig, Tokens
 from limnet.propagation.networks.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
-from limnet.propagation.tokens import Tokens
 from tests.helpers.golden import golden_arrays, max_difference
 
 
@@ -30,6 +29,16 @@ def frame(seed: int, objects: int = 1, size: tuple[int, int] = (2, 3), ck: int =
     shrinkage = 1 + torch.rand(1, 1, *size, generator=rng)
     selection = torch.rand(1, ck, *size, generator=rng)
     return key, shrinkage, selection, torch.randn(1, objects, cv, *size, generator=rng)
+
+
+def tables(bank: MemoryBank) -> tuple[Tokens, Tokens]:
+    """Working and long-term elements."""
+    assert bank.tokens is not None
+    return bank.tokens.take(slice(bank.long, None)), bank.tokens.take(slice(0, bank.long))
+
+
+def working(bank: MemoryBank) -> int:
+    return len(tables(bank)[0])
 
 
 def slow_readout(
@@ -87,7 +96,7 @@ def test_manager_golden() -> None:
     parts = [torch.from_numpy(a[f"memory_{name}"]) for name in ("key", "shrinkage", "selection", "value")]
 
     def add(i: int) -> None:
-        bank.add(parts[0][:, :, i], parts[1][:, :, i], parts[2][:, :, i], parts[3][:, :, :, i], [1, 2])
+        bank.add(parts[0][:, :, i], parts[1][:, :, i], parts[2][:, :, i], parts[3][:, :, :, i])
 
     def read(i: int) -> Tensor:
         key, selection = (torch.from_numpy(a[f"query_{name}"][i : i + 1]) for name in ("key", "selection"))
@@ -97,10 +106,10 @@ def test_manager_golden() -> None:
         add(i)
     assert max_difference(read(0), a["manager_read_0"]) < 2e-5
     assert max_difference(read(1), a["manager_read_1"]) < 2e-5
-    assert max_difference(bank.tables(1)[0].usage, a["usage_before"]) < 2e-5
+    assert max_difference(tables(bank)[0].usage, a["usage_before"]) < 2e-5
     add(3)
-    work, long = bank.tables(1)
-    assert bank.working_size == a["work_size_after"]
+    work, long = tables(bank)
+    assert working(bank) == a["work_size_after"]
     every = parts[0][0].flatten(1).T
     assert torch.equal(long.key, every[torch.from_numpy(a["prototype_index"])])
     assert max_difference(long.key.T[None], a["prototype_key"]) < 1e-6
@@ -109,7 +118,7 @@ def test_manager_golden() -> None:
     assert max_difference(long.value.permute(1, 2, 0), a["prototype_value"]) < 2e-5
     assert max_difference(work.key.sum(1), a["work_key_after_sum"]) < 2e-5
     assert max_difference(read(2), a["manager_read_2"]) < 2e-5
-    work, long = bank.tables(1)
+    work, long = tables(bank)
     assert max_difference(long.usage, a["long_usage_after"]) < 2e-5
     assert max_difference(work.usage, a["work_usage_after"]) < 2e-5
     pruned = long.prune(meta["long_term_kept"])
@@ -134,12 +143,12 @@ def test_sparse_chunked_readout_equals_the_formula(
     shrinkage, selection = 1 + torch.rand(elements, 1, generator=rng), torch.rand(queries, 6, generator=rng)
     value = torch.randn(elements, objects, 4, generator=rng)
     expected, use = slow_readout(key, shrinkage, value.flatten(1), query, selection, top_k)
-    before = tokens_module.CHUNK_ELEMENTS
-    tokens_module.CHUNK_ELEMENTS = chunk
+    before = memory_module.CHUNK_ELEMENTS
+    memory_module.CHUNK_ELEMENTS = chunk
     try:
         out, after = Tokens.new(key, shrinkage, selection, value).read(query, selection, top_k)
     finally:
-        tokens_module.CHUNK_ELEMENTS = before
+        memory_module.CHUNK_ELEMENTS = before
     assert max_difference(out.flatten(1), expected) < 1e-4
     assert max_difference(after.use, use) < 1e-4
 
@@ -155,10 +164,10 @@ def test_full_top_k_equals_the_dense_readout() -> None:
 def test_very_negative_similarities_give_no_nan() -> None:
     bank = MemoryBank()
     key, shrinkage, selection, value = frame(0)
-    bank.add(key, shrinkage * 1e6, selection, value, [1])
+    bank.add(key, shrinkage * 1e6, selection, value)
     out = bank.read(key + 1e3, selection)
     assert torch.isfinite(out).all()
-    assert torch.isfinite(bank.tables(1)[0].usage).all()
+    assert torch.isfinite(tables(bank)[0].usage).all()
 
 
 def test_similarity_stays_float32_under_autocast() -> None:
@@ -174,7 +183,7 @@ def test_similarity_stays_float32_under_autocast() -> None:
 def test_memory_smaller_than_k() -> None:
     bank = MemoryBank(MemoryConfig(top_k=30))
     key, shrinkage, selection, value = frame(0, size=(1, 2))
-    bank.add(key, shrinkage, selection, value, [1])
+    bank.add(key, shrinkage, selection, value)
     assert bank.read(key, selection).shape == (1, 1, 5, 1, 2)
 
 
@@ -182,11 +191,11 @@ def test_networks_without_shrinkage_and_selection_and_in_bfloat16() -> None:
     bank = MemoryBank(MemoryConfig(min_frames=1, max_frames=3, prototypes=4))
     for i in range(6):
         key, _, _, value = frame(i)
-        bank.add(key.bfloat16(), None, None, value.bfloat16(), [1])
+        bank.add(key.bfloat16(), None, None, value.bfloat16())
         out = bank.read(key.bfloat16(), None)
     assert out.dtype == torch.bfloat16
-    assert bank.tables(1)[0].key.dtype == torch.float32
-    assert bank.long_size > 0
+    assert tables(bank)[0].key.dtype == torch.float32
+    assert bank.long > 0
 
 
 def test_bounded_over_five_thousand_frames() -> None:
@@ -194,12 +203,12 @@ def test_bounded_over_five_thousand_frames() -> None:
     bank = MemoryBank(config)
     for i in range(5000):
         key, shrinkage, selection, value = frame(i, objects=2)
-        bank.add(key, shrinkage, selection, value, [1, 2], permanent=i % 500 == 0)
+        bank.add(key, shrinkage, selection, value, permanent=i % 500 == 0)
         bank.read(key, selection)
-        assert bank.long_size <= config.max_long_elements
-        assert bank.working_size <= 6 * (config.max_permanent + config.max_frames - 1)
-    assert bank.long_size == config.max_long_elements
-    held = bank.tables(1)[0].key
+        assert bank.long <= config.max_long_elements
+        assert working(bank) <= 6 * (config.max_permanent + config.max_frames - 1)
+    assert bank.long == config.max_long_elements
+    held = tables(bank)[0].key
     assert (held[:6] == rows(frame(0)[0])).all(), "the first frame is never given up"
 
 
@@ -207,9 +216,9 @@ def test_permanent_frames_are_never_compressed() -> None:
     bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=3, prototypes=3))
     for i in range(12):
         key, shrinkage, selection, value = frame(i)
-        bank.add(key, shrinkage, selection, value, [1], permanent=i in (4, 7))
+        bank.add(key, shrinkage, selection, value, permanent=i in (4, 7))
         bank.read(key, selection)
-    work = bank.tables(1)[0].key
+    work = tables(bank)[0].key
     for i in (0, 4, 7, 11):
         wanted = rows(frame(i)[0])
         assert any(torch.equal(work[j : j + 6], wanted) for j in range(0, len(work), 6)), i
@@ -229,65 +238,27 @@ def test_pruning_with_ties_keeps_exactly_the_limit_and_the_newest() -> None:
 def test_fewer_candidates_than_prototypes() -> None:
     bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=3, prototypes=128))
     for i in range(3):
-        bank.add(*frame(i), [1])
-    assert bank.long_size == 6
-
-
-def test_late_objects_read_their_own_frames_only() -> None:
-    """Each object's answer must be what a bank of its own would have given, consolidation included."""
-    config = MemoryConfig(top_k=5, min_frames=2, max_frames=4, prototypes=5, max_long_elements=15)
-    both, first, second = MemoryBank(config), MemoryBank(config), MemoryBank(config)
-    for i in range(30):
-        key, shrinkage, selection, value = frame(i, objects=2)
-        known = [1] if i < 7 else [1, 2]
-        both.add(key, shrinkage, selection, value[:, : len(known)], known)
-        first.add(key, shrinkage, selection, value[:, :1], [1])
-        if i >= 7:
-            second.add(key, shrinkage, selection, value[:, 1:], [2])
-        out = both.read(key, selection)
-        assert torch.allclose(out[:, :1], first.read(key, selection), atol=1e-6)
-        if i >= 7:
-            assert torch.allclose(out[:, 1:], second.read(key, selection), atol=1e-6)
-    assert both.tables(1)[1].value.shape[1] == both.tables(2)[1].value.shape[1] == 1
-
-
-def test_objects_can_be_removed_and_asked_for_in_any_order() -> None:
-    bank, alone = MemoryBank(), MemoryBank()
-    key, shrinkage, selection, value = frame(0, objects=3)
-    bank.add(key, shrinkage, selection, value[:, :2], [5, 3])
-    bank.add(key, shrinkage, selection, value, [3, 9, 5])
-    assert bank.objects == (5, 3, 9)
-    out = bank.read(key, selection)
-    assert torch.equal(bank.read(key, selection, [9, 5])[:, 1], out[:, 0])
-    bank.remove([5])
-    assert bank.objects == (3, 9)
-    assert torch.allclose(bank.read(key, selection), out[:, 1:], atol=1e-6)
-    bank.remove([3])
-    bank.remove([9])
-    assert bank.objects == ()
-    alone.add(key, shrinkage, selection, value, [1, 2, 3])
-    alone.clear()
-    with pytest.raises(InputError, match="empty"):
-        alone.read(key, selection)
+        bank.add(*frame(i))
+    assert bank.long == 6
 
 
 def test_a_clone_goes_its_own_way() -> None:
     bank = MemoryBank()
     first = frame(0)
-    bank.add(*first, [1])
+    bank.add(*first)
     other = bank.clone()
-    other.add(*frame(1), [1])
+    other.add(*frame(1))
     other.read(first[0], first[2])
-    assert bank.working_size == 6
-    assert other.working_size == 12
-    assert bank.tables(1)[0].use.sum() == 0
+    assert working(bank) == 6
+    assert working(other) == 12
+    assert tables(bank)[0].use.sum() == 0
 
 
 def test_frames_may_differ_in_size() -> None:
     bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=4, prototypes=4))
     for i in range(8):
         key, shrinkage, selection, value = frame(i, size=(2 + i % 2, 3 + i % 3))
-        bank.add(key, shrinkage, selection, value, [1])
+        bank.add(key, shrinkage, selection, value)
         assert bank.read(key, selection).shape[-2:] == key.shape[-2:]
 
 
@@ -303,7 +274,7 @@ def test_batched_training_readout_equals_the_bank_and_has_gradients() -> None:
     for b in range(2):
         bank = MemoryBank(MemoryConfig(top_k=7))
         for f in pairs[b]:
-            bank.add(*f, [1, 2])
+            bank.add(*f)
         assert max_difference(out[b], bank.read(query[b : b + 1], selection[b : b + 1])[0]) < 1e-5
     out.sum().backward()
     assert value.grad is not None
@@ -324,25 +295,18 @@ def test_impossible_limits_are_refused(settings_: dict[str, int]) -> None:
 def test_wrong_frames_are_refused_and_change_nothing() -> None:
     bank = MemoryBank()
     key, shrinkage, selection, value = frame(0)
-    bank.add(key, shrinkage, selection, value, [1])
+    bank.add(key, shrinkage, selection, value)
     wrong = [
-        (key[0], shrinkage, selection, value, [1]),
-        (key, shrinkage, selection, value, [1, 2]),
-        (key, shrinkage, selection, value[..., :1], [1]),
-        (key, shrinkage[..., :1], selection, value, [1]),
-        (key, None, selection, value, [1]),
-        (key, shrinkage, selection, value, [2]),
-        (key, shrinkage, selection, value.expand(-1, 2, -1, -1, -1), [1, 1]),
-        (key, shrinkage, selection, value[:, :, :3], [1]),
+        (key[0], shrinkage, selection, value),
+        (key, shrinkage, selection, value[..., :1]),
+        (key, shrinkage[..., :1], selection, value),
+        (key, None, selection, value),
+        (key, shrinkage, selection, value.expand(-1, 2, -1, -1, -1)),
+        (key, shrinkage, selection, value[:, :, :3]),
     ]
     for arguments in wrong:
         with pytest.raises(InputError):
             bank.add(*arguments)
-    assert bank.working_size == 6
-    for objects in ([2], [1, 2]):
-        with pytest.raises(InputError, match="not in the memory"):
-            bank.read(key, selection, objects)
-    with pytest.raises(InputError, match="not in the memory"):
-        bank.remove([7])
-    with pytest.raises(InputError, match="not in the memory"):
-        bank.tables(7)
+    assert working(bank) == 6
+    with pytest.raises(InputError, match="empty"):
+        MemoryBank().read(key, selection)

@@ -15,10 +15,9 @@ from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache
 from limnet.interaction.predictor import SlicePredictor
 from limnet.prompts import Prompt2D
-from limnet.propagation import propagator as module
 from limnet.propagation.networks.xmem import XMem
-from limnet.propagation.propagator import Propagator, end_before_empty
-from limnet.propagation.steps import Step
+from limnet.propagation.propagator import Propagator
+from limnet.propagation.stop_rule import end_before_empty
 from limnet.settings import Settings
 from tests.helpers.scenes import dice, disks_view
 from tests.helpers.tiny_networks import small_interaction, small_propagation
@@ -34,32 +33,34 @@ def filled(value: float = 0.9) -> np.ndarray:
 EMPTY = filled(0.0)
 
 
-class FakeCarrier:
+class FakeState:
     """Answers with the number of the slice it started from, as hundredths above 0.5; empty on the slices of `gone`."""
 
-    made: list[FakeCarrier]
+    made: list[FakeState]
     gone: frozenset[int] = frozenset()
 
-    def __init__(self, prompts: Sequence[tuple[int, np.ndarray]]) -> None:
+    def __init__(self, encoder: Any, view: Any, prompts: Sequence[tuple[int, np.ndarray]], settings: Any) -> None:
         self.prompts = list(prompts)
         self.placed: list[int] = []
         self.steps: list[int] = []
-        FakeCarrier.made.append(self)
+        FakeState.made.append(self)
 
     def place(self, index: int, mask: np.ndarray) -> None:
         self.placed.append(index)
 
-    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
+    def step(self, index: int, ahead: Sequence[int] = ()) -> np.ndarray:
         self.steps.append(index)
         return EMPTY.copy() if index in self.gone else filled(value(self.placed[0]))
-        yield
+
+
+class FakeNetwork(torch.nn.Module):
+    start = FakeState
 
 
 @pytest.fixture(autouse=True)
-def _fake_carriers(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeCarrier.made = []
-    FakeCarrier.gone = frozenset()
-    monkeypatch.setattr(module, "make_carrier", lambda network, encoder, view, prompts, options: FakeCarrier(prompts))
+def _no_states() -> None:
+    FakeState.made = []
+    FakeState.gone = frozenset()
 
 
 def view() -> SliceView:
@@ -67,7 +68,7 @@ def view() -> SliceView:
 
 
 def make(**options: Any) -> Propagator:
-    return Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(**options))
+    return Propagator(FakeNetwork(), precision="fp32", settings=Settings(**options))
 
 
 def run(prompts: dict[int, np.ndarray], origin: int, scope: str = "volume", **options: Any) -> dict[int, np.ndarray]:
@@ -81,8 +82,8 @@ def value(start: int) -> float:
 def test_one_prompt_goes_to_both_ends() -> None:
     result = run({8: filled()}, 8)
     assert sorted(result) == [i for i in range(DEPTH) if i != 8]
-    assert [c.steps for c in FakeCarrier.made] == [list(range(7, -1, -1)), list(range(9, DEPTH))]
-    assert [c.placed for c in FakeCarrier.made] == [[8], [8]]  # a fresh state for every direction
+    assert [c.steps for c in FakeState.made] == [list(range(7, -1, -1)), list(range(9, DEPTH))]
+    assert [c.placed for c in FakeState.made] == [[8], [8]]  # a fresh state for every direction
     assert all(r.shape == SHAPE and r.dtype == np.float32 for r in result.values())
 
 
@@ -90,33 +91,33 @@ def test_volume_scope_passes_over_other_prompts() -> None:
     prompts = {3: filled(), 12: filled(), 8: filled()}
     result = run(prompts, 8)
     assert sorted(result) == [i for i in range(DEPTH) if i not in prompts]
-    assert [c.placed for c in FakeCarrier.made] == [[8, 3], [8, 12]]
+    assert [c.placed for c in FakeState.made] == [[8, 3], [8, 12]]
     assert all(float(r[0, 0]) == pytest.approx(value(8)) for r in result.values())
 
 
 def test_memory_gets_every_prompt_nearest_first() -> None:
     prompts = {3: filled(), 12: filled(), 8: filled(), 19: EMPTY, 0: filled()}
     run(prompts, 8, "interval")
-    assert [[i for i, _ in c.prompts] for c in FakeCarrier.made] == [
+    assert [[i for i, _ in c.prompts] for c in FakeState.made] == [
         [8, 12, 3, 0, 19],
         [3, 0, 8, 12, 19],
         [8, 12, 3, 0, 19],
         [12, 8, 19, 3, 0],
     ]
-    assert all(np.array_equal(mask, prompts[i] > 0.5) for c in FakeCarrier.made for i, mask in c.prompts)
+    assert all(np.array_equal(mask, prompts[i] > 0.5) for c in FakeState.made for i, mask in c.prompts)
 
 
 def test_memory_gets_masks_without_haze() -> None:
     haze = np.full(SHAPE, 0.4, np.float32)
     haze[0, 0] = 0.7
     run({8: haze}, 8)
-    remembered = [mask for c in FakeCarrier.made for _, mask in c.prompts]
+    remembered = [mask for c in FakeState.made for _, mask in c.prompts]
     assert remembered
     assert all(mask.sum() == 1.0 and mask[0, 0] == 1.0 and mask.dtype == np.float32 for mask in remembered)
     assert haze[0, 0] == np.float32(0.7), "the input is not changed"
 
 
-def test_interval_scope_blends_the_sweeps_of_both_prompts_by_distance() -> None:
+def test_interval_scope_blends_the_passs_of_both_prompts_by_distance() -> None:
     prompts = {4: filled(), 8: filled(), 14: filled()}
     result = run(prompts, 8, "interval")
     assert sorted(result) == [5, 6, 7, *range(9, 14)]
@@ -127,14 +128,14 @@ def test_interval_scope_blends_the_sweeps_of_both_prompts_by_distance() -> None:
         assert blend.dtype == np.float32
 
 
-def test_interval_scope_at_the_ends_is_one_sweep() -> None:
+def test_interval_scope_at_the_ends_is_one_pass() -> None:
     result = run({4: filled(), 8: filled()}, 8, "interval")
     assert sorted(result) == [5, 6, 7, *range(9, DEPTH)]
     assert float(result[12][0, 0]) == pytest.approx(value(8))
 
 
 @pytest.mark.parametrize(("origin", "other"), [(4, 10), (10, 4)])
-def test_interval_with_one_empty_side_uses_the_filled_sweep_alone(origin: int, other: int) -> None:
+def test_interval_with_one_empty_side_uses_the_filled_pass_alone(origin: int, other: int) -> None:
     for empty in (origin, other):
         start = other if empty == origin else origin
         prompts = {origin: filled(), other: filled()}
@@ -147,11 +148,11 @@ def test_interval_with_one_empty_side_uses_the_filled_sweep_alone(origin: int, o
 def test_an_empty_origin_carries_nothing() -> None:
     assert run({8: EMPTY}, 8) == {}
     assert run({8: EMPTY, 2: filled()}, 8) == {}
-    assert FakeCarrier.made == []
+    assert FakeState.made == []
 
 
 def test_early_stop_after_empty_slices() -> None:
-    FakeCarrier.gone = frozenset({10, 12, 13, 14, 15})
+    FakeState.gone = frozenset({10, 12, 13, 14, 15})
     result = run({8: filled()}, 8, stop_after_empty=3)
     assert sorted(i for i in result if i > 8) == [9, 10, 11, 12, 13, 14]
     result = run({8: filled()}, 8, stop_after_empty=1)
@@ -159,7 +160,7 @@ def test_early_stop_after_empty_slices() -> None:
 
 
 def test_a_filled_prompt_resets_the_early_stop() -> None:
-    FakeCarrier.gone = frozenset({9, 10, 12, 13})
+    FakeState.gone = frozenset({9, 10, 12, 13})
     result = run({8: filled(), 11: filled()}, 8, stop_after_empty=3)
     assert max(result) == DEPTH - 1
 
@@ -171,11 +172,11 @@ def test_an_empty_prompt_is_a_hard_stop() -> None:
 
 
 @pytest.mark.parametrize("scope", ["volume", "interval"])
-def test_no_carrier_without_slices_to_fill(scope: str) -> None:
+def test_no_state_without_slices_to_fill(scope: str) -> None:
     assert run({0: filled(), 1: filled()}, 0, "interval") == {}
-    assert FakeCarrier.made == []
+    assert FakeState.made == []
     run({DEPTH - 1: filled()}, DEPTH - 1, scope)
-    assert len(FakeCarrier.made) == 1
+    assert len(FakeState.made) == 1
 
 
 @settings(max_examples=80, deadline=None)
@@ -188,7 +189,7 @@ def test_no_carrier_without_slices_to_fill(scope: str) -> None:
 def test_progress_and_results_for_any_prompts(
     drawn: dict[int, bool], pick: int, scope: str, gone: frozenset[int]
 ) -> None:
-    FakeCarrier.gone = gone
+    FakeState.gone = gone
     prompts = {i: filled() if full else EMPTY for i, full in drawn.items()}
     origin = sorted(prompts)[pick % len(prompts)]
     told: list[tuple[int, int]] = []
@@ -229,11 +230,12 @@ def test_bad_arguments() -> None:
         run({8: filled()}, 8, "everything")
     with pytest.raises(InputError, match="not prompted"):
         run({8: filled()}, 7)
+    with pytest.raises(InputError, match="Linear cannot propagate"):
+        Propagator(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.filterwarnings("error:The given NumPy array is not writable")
-def test_xmem_on_a_small_volume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_xmem_on_a_small_volume() -> None:
     torch.manual_seed(0)
     stack, mask = disks_view((6, 48, 48), ((24, 24, 9),))
     network = XMem(8, 16, 8).eval()
@@ -253,7 +255,6 @@ def test_xmem_on_a_small_volume(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
     stack, mask = disks_view((6, 90, 80), ((40, 36, 9),))
     interaction, network = small_interaction(), small_propagation()
     network.encoder.load_state_dict(interaction.encoder.state_dict())
@@ -283,8 +284,7 @@ def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.Monkey
     assert all(np.array_equal(first[i], again[i]) for i in first)
 
 
-def test_untrained_tiny_network_copies_the_object_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_untrained_tiny_network_copies_the_object_along() -> None:
     torch.manual_seed(0)
     from limnet.propagation.networks.tiny import TinyPropagation
 
@@ -307,7 +307,7 @@ def _result(depth: int, filled: range) -> Callable[[int], np.ndarray]:
         (20, 10, range(7, 30), 13),  # it reached 3 slices beyond the click: 3 on this side go too
         (20, 10, range(10, 30), 11),  # the leak ended at the click
         (20, 10, range(14, 30), 14),  # cut at an earlier correction: the object keeps its end
-        (20, 10, range(0, 0), 11),  # nothing is known yet: the sweep decides
+        (20, 10, range(0, 0), 11),  # nothing is known yet: the pass decides
         (10, 20, range(0, 24), 17),  # the same upwards
         (10, 11, range(0, 40), 10),  # neighbours leave nothing to cut
     ],
@@ -324,7 +324,7 @@ def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
     assert not result[21].any(), "the slices next to the click are told to be empty"
 
 
-def test_an_open_sweep_ends_where_it_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_pass_ends_where_it_is_unsure() -> None:
     # the fake's answers are worth .5 + (1 + start) / 100: .59 from slice 8, .63 from slice 12
     assert sorted(run({8: filled()}, 8, least_sure=0.58)) == [i for i in range(DEPTH) if i != 8]
     assert run({8: filled()}, 8, least_sure=0.6) == {}
@@ -334,7 +334,7 @@ def test_an_open_sweep_ends_where_it_is_unsure(monkeypatch: pytest.MonkeyPatch) 
     assert run({8: filled(), 12: EMPTY}, 8, "volume", least_sure=0.6) == {}, "an empty prompt ahead holds no object"
 
 
-def test_an_open_sweep_ends_where_it_has_grown_too_much() -> None:
+def test_an_open_pass_ends_where_it_has_grown_too_much() -> None:
     small, half = EMPTY.copy(), EMPTY.copy()
     small[:2, :2] = 1.0  # 4 of 42 pixels; the fake's answers have all 42
     half[:3] = 1.0
@@ -344,14 +344,14 @@ def test_an_open_sweep_ends_where_it_has_grown_too_much() -> None:
     assert sorted(run({8: small, 12: small}, 12, "interval", most_growth=2.0)) == [9, 10, 11], "no end between prompts"
 
 
-def test_beyond_its_known_reach_only_a_very_sure_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def swept(prompts: dict[int, np.ndarray], origin: int, within: tuple[int, int], scope: str = "volume") -> list[int]:
-        return sorted(make().propagate(view(), prompts, origin, scope, within=within))
+def test_beyond_its_known_reach_only_a_very_sure_pass_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swept(prompts: dict[int, np.ndarray], origin: int, extent: tuple[int, int], scope: str = "volume") -> list[int]:
+        return sorted(make().propagate(view(), prompts, origin, scope, extent=extent))
 
     assert swept({8: filled()}, 8, (6, 11)) == [6, 7, 9, 10, 11]  # answers from slice 8 are worth .59
     assert swept({8: filled()}, 8, (2, 3)) == [], "not even next to the prompt, where looks across deny the object"
     assert swept({8: filled(), 12: filled()}, 12, (12, 13), "interval") == [9, 10, 11, 13], "between prompts it stays"
-    monkeypatch.setattr("limnet.propagation.propagator.SURE_BEYOND", 0.585)
+    monkeypatch.setattr("limnet.propagation.stop_rule.SURE_BEYOND", 0.585)
     assert swept({8: filled()}, 8, (6, 11)) == [i for i in range(DEPTH) if i != 8]
 
 
@@ -360,14 +360,14 @@ def test_carry_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
     result = make().carry(view(), {origin: filled()}, origin, target)
     assert result is not None
     assert float(result[0, 0]) == pytest.approx(value(origin))
-    (carrier,) = FakeCarrier.made
-    assert sorted(carrier.steps) == sorted({*range(origin, target, 1 if target > origin else -1), target} - {origin})
-    assert set(np.unique(carrier.prompts[0][1])) <= {0.0, 1.0}, "memory gets masks without haze"
+    (state,) = FakeState.made
+    assert sorted(state.steps) == sorted({*range(origin, target, 1 if target > origin else -1), target} - {origin})
+    assert set(np.unique(state.prompts[0][1])) <= {0.0, 1.0}, "memory gets masks without haze"
 
 
 def test_carry_passes_over_other_prompts_and_may_end_before() -> None:
     assert make().carry(view(), {8: filled(), 10: filled()}, 8, 12) is not None
-    assert FakeCarrier.made[0].placed == [8, 10]
+    assert FakeState.made[0].placed == [8, 10]
     assert make().carry(view(), {8: filled(), 10: EMPTY}, 8, 12) is None
     assert make().carry(view(), {8: EMPTY}, 8, 12) is None
     assert make(least_sure=0.6).carry(view(), {8: filled()}, 8, 12) is None

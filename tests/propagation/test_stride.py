@@ -11,11 +11,8 @@ from limnet.errors import Cancelled
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.propagation import propagator as module
-from limnet.propagation.carrier import WindowCarrier
 from limnet.propagation.propagator import Propagator
-from limnet.propagation.steps import Step, together
-from limnet.propagation.stream_carrier import StreamCarrier
+from limnet.propagation.state import together
 from limnet.propagation.stride import interpolate, spread
 from limnet.settings import Settings
 from tests.helpers.scenes import dice
@@ -26,22 +23,23 @@ DEPTH = 60
 Masks = np.ndarray
 
 
-class Knowing:
-    """A carrier that answers with the right mask, sure by .9, and counts its steps."""
+class Knowing(torch.nn.Module):
+    """A network, and its state, that answers with the right mask, sure by .9, and counts its steps."""
 
     masks: Masks
     steps: list[int]
 
+    def start(self, *_: Any) -> Knowing:
+        return self
+
     def place(self, index: int, mask: np.ndarray) -> None: ...
 
-    def step(self, index: int, ahead: Any = ()) -> Step:
+    def step(self, index: int, ahead: Any = ()) -> np.ndarray:
         self.steps.append(index)
         return self.masks[index] * np.float32(0.9)
-        yield
 
 
 def carry(
-    monkeypatch: pytest.MonkeyPatch,
     masks: Masks,
     origin: int,
     gap: float = 1.0,
@@ -53,11 +51,10 @@ def carry(
 ) -> tuple[dict[int, np.ndarray], list[int]]:
     """Propagated slices of bool (D, H, W) masks of 1 mm pixels, and the slices that were stepped to."""
     Knowing.masks, Knowing.steps = masks, []
-    monkeypatch.setattr(module, "make_carrier", lambda *_: Knowing())
     array = np.zeros((*masks.shape, 3), np.uint8) if colour else np.zeros(masks.shape, np.int16)
     view = SliceView(Volume.from_array(array, spacing=(gap, 1, 1)))
     prompts = {i: masks[i].astype(np.float32) for i in (origin, *prompted)}
-    propagator = Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(stride_mm=stride_mm))
+    propagator = Propagator(Knowing(), precision="fp32", settings=Settings(stride_mm=stride_mm))
     return propagator.propagate(view, prompts, origin, scope, **options), Knowing.steps
 
 
@@ -74,13 +71,13 @@ def pillar(first: int, end: int, size: int = 80) -> Masks:
     return masks
 
 
-def test_thin_slices_are_propagated_three_millimetres_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thin_slices_are_propagated_three_millimetres_apart() -> None:
     masks = pillar(0, DEPTH)
-    result, steps = carry(monkeypatch, masks, 30)
+    result, steps = carry(masks, 30)
     assert [i for i in steps if i > 30] == [33, 36, 39, 42, 45, 48, 51, 54, 57, 59], "the last slice is not guessed"
     assert sorted(result) == [i for i in range(DEPTH) if i != 30]
     assert all(np.array_equal(mask > 0.5, masks[i]) and mask.dtype == np.float32 for i, mask in result.items())
-    half, steps = carry(monkeypatch, masks, 30, gap=0.5)
+    half, steps = carry(masks, 30, gap=0.5)
     assert [i for i in steps if i > 30] == [36, 42, 48, 54, 59]
     assert sorted(half) == sorted(result)
 
@@ -90,41 +87,41 @@ def test_thin_slices_are_propagated_three_millimetres_apart(monkeypatch: pytest.
     [{"gap": 2.5}, {"gap": 1.6}, {"stride_mm": 0.0}, {"colour": True}],
     ids=["2.5 mm", "1.6 mm", "off", "film"],
 )
-def test_thick_slices_films_and_the_paper_take_every_slice(monkeypatch: pytest.MonkeyPatch, options: Any) -> None:
-    result, steps = carry(monkeypatch, pillar(0, DEPTH), 30, **options)
+def test_thick_slices_films_and_the_paper_take_every_slice(options: Any) -> None:
+    result, steps = carry(pillar(0, DEPTH), 30, **options)
     assert sorted(steps) == sorted(result) == [i for i in range(DEPTH) if i != 30]
     assert Settings.paper().stride_mm == 0
 
 
-def test_both_ends_are_found_to_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ends_are_found_to_the_slice() -> None:
     for first, end in ((11, 50), (12, 49), (13, 51)):
         masks = pillar(first, end)
-        result, steps = carry(monkeypatch, masks, 30)
+        result, steps = carry(masks, 30)
         assert [i for i, mask in sorted(result.items()) if mask.any()] == [i for i in range(first, end) if i != 30]
-        assert max(result) == end + 2, "three empty slices end a sweep, one by one"
+        assert max(result) == end + 2, "three empty slices end a pass, one by one"
         assert len(set(steps)) < 30
 
 
-def test_an_object_that_changes_is_followed_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_changes_is_followed_slice_by_slice() -> None:
     masks = ball(20)
-    result, steps = carry(monkeypatch, masks, 30)
+    result, steps = carry(masks, 30)
     assert {10, 11, 12, 48, 49, 50} <= set(steps), "near the poles"
     assert not {29, 31} & set(steps)
     assert dice(np.stack([result[i] > 0.5 for i in range(11, 30)]), masks[11:30]) > 0.98
-    _, slanted = carry(monkeypatch, ball(20, shift=3.0), 30)
+    _, slanted = carry(ball(20, shift=3.0), 30)
     assert {27, 28, 29, 31, 32, 33} <= set(slanted), "a big shift"
 
 
-def test_a_small_object_is_followed_at_its_own_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, steps = carry(monkeypatch, ball(3), 30)
+def test_a_small_object_is_followed_at_its_own_scale() -> None:
+    _, steps = carry(ball(3), 30)
     assert {27, 28, 29, 31, 32, 33} <= set(steps)
-    _, half = carry(monkeypatch, ball(10, 0.5), 30, gap=0.5)
+    _, half = carry(ball(10, 0.5), 30, gap=0.5)
     assert not {29, 31} & set(half), "20 mm wide: steps of two millimetres"
 
 
-def test_prompts_stay_and_their_neighbours_are_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_stay_and_their_neighbours_are_not_guessed() -> None:
     for scope in ("volume", "interval"):
-        result, steps = carry(monkeypatch, pillar(0, DEPTH), 30, prompted=(40,), scope=scope)
+        result, steps = carry(pillar(0, DEPTH), 30, prompted=(40,), scope=scope)
         assert not {30, 40} & (result.keys() | set(steps))
         assert {39, 41 if scope == "volume" else 31} <= set(steps) | {41}
         assert sorted(result) == [i for i in range(DEPTH if scope == "volume" else 40) if i not in (30, 40)]
@@ -132,17 +129,16 @@ def test_prompts_stay_and_their_neighbours_are_not_guessed(monkeypatch: pytest.M
 
 def test_the_last_slice_within_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = pillar(0, DEPTH)
-    monkeypatch.setattr(module, "SURE_BEYOND", 0.95)  # the carrier's masks are sure by .9
+    monkeypatch.setattr("limnet.propagation.stop_rule.SURE_BEYOND", 0.95)  # the state's masks are sure by .9
     for last in (40, 41, 42):
-        result, _ = carry(monkeypatch, masks, 30, within=(20, last))
+        result, _ = carry(masks, 30, extent=(20, last))
         assert sorted(result) == [i for i in range(20, last + 1) if i != 30]
 
 
-def test_every_slice_is_shown_once_and_progress_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_slice_is_shown_once_and_progress_ends() -> None:
     shown: list[int] = []
     told: list[tuple[int, int]] = []
     result, _ = carry(
-        monkeypatch,
         pillar(8, 50),
         30,
         progress=lambda *pair: told.append(pair),
@@ -153,13 +149,13 @@ def test_every_slice_is_shown_once_and_progress_ends(monkeypatch: pytest.MonkeyP
     assert told == sorted(told)
     assert told[-1] == (DEPTH - 1, DEPTH - 1)
     with pytest.raises(Cancelled):
-        carry(monkeypatch, pillar(8, 50), 30, progress=lambda done, total: done < 10)
+        carry(pillar(8, 50), 30, progress=lambda done, total: done < 10)
 
 
-def test_carry_steps_to_the_slice_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    carry(monkeypatch, pillar(0, DEPTH), 30)
+def test_carry_steps_to_the_slice_asked_for() -> None:
+    carry(pillar(0, DEPTH), 30)
     Knowing.steps = []
-    propagator = Propagator(torch.nn.Identity(), precision="fp32", settings=Settings(stride_mm=3.0))
+    propagator = Propagator(Knowing(), precision="fp32", settings=Settings(stride_mm=3.0))
     view = SliceView(Volume.from_array(np.zeros((DEPTH, 80, 80), np.int16)))
     found = propagator.carry(view, {30: Knowing.masks[30].astype(np.float32)}, 30, 35)
     assert Knowing.steps == [33, 35]
@@ -191,27 +187,23 @@ def scene() -> tuple[SliceView, Masks]:
     return SliceView(Volume.from_array(np.where(masks, 200, 0).astype(np.int16)), 0, (0, 200)), masks
 
 
-def test_a_copy_of_a_carrier_goes_its_own_way(scene: tuple[SliceView, Masks]) -> None:
+@pytest.mark.parametrize("network", [small_propagation(window_size=64), SmallXMem().eval()], ids=["tiny", "XMem"])
+def test_a_copy_of_a_state_goes_its_own_way(network: Any, scene: tuple[SliceView, Masks]) -> None:
     view, masks = scene
     prompt = masks[30].astype(np.float32)
-    encoder = WindowEncoder(small_propagation(), "cpu", "fp32", FeatureCache())
-    stream = WindowEncoder(SmallXMem().eval(), "cpu", "fp32", FeatureCache())
+    encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
 
-    def window() -> WindowCarrier:
-        return WindowCarrier(encoder.network, encoder, view, [(30, prompt)], 64)  # type: ignore[arg-type]
+    def stepped(state: Any, index: int) -> np.ndarray:
+        answer = state.step(index)
+        return answer if isinstance(answer, np.ndarray) else together([answer], encoder)[0]
 
-    def whole() -> StreamCarrier:
-        return StreamCarrier(stream.network, stream, view, [(30, prompt)])  # type: ignore[arg-type]
-
-    for make in (window, whole):
-        carriers = [make(), make()]
-        for carrier in carriers:
-            carrier.place(30, prompt)
-        for index in range(31, 38):
-            aside = copy.copy(carriers[0])
-            together([aside.step(index + 2)], encoder.network, carriers[0].encoder)  # in vain
-            one, other = (together([c.step(index)], encoder.network, c.encoder)[0] for c in carriers)
-            assert np.array_equal(one, other)
+    states = [network.start(encoder, view, [(30, prompt)], Settings()) for _ in range(2)]
+    for state in states:
+        state.place(30, prompt)
+    for index in range(31, 38):
+        stepped(copy.copy(states[0]), index + 2)  # in vain
+        one, other = (stepped(state, index) for state in states)
+        assert np.array_equal(one, other)
 
 
 def test_both_directions_are_one_batch(scene: tuple[SliceView, Masks], monkeypatch: pytest.MonkeyPatch) -> None:

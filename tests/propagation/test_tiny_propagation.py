@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from limnet.propagation.carrier import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_K
 from limnet.propagation.networks.attention import similarity
 from limnet.propagation.networks.tiny import Remembered, TinyPropagation, histogram, likelihood, surroundings
+from limnet.propagation.windows import PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, TOP_K
 from tests.helpers.tiny_networks import disk, small_propagation
 
 IMAGE_HALF, SLICE = 12e9, 12e9  # floating-point operations at 480 x 480

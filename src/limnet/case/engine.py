@@ -59,12 +59,12 @@ class SlicePropagator(Protocol):
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
-        within: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> Mapping[int, Slice]:
         """New probabilities of the slices it computed, never of prompted ones.
 
-        `within` and `found` are given only where something is known and somebody looks. `found` may be called more than
+        `extent` and `found` are given only where something is known and somebody looks. `found` may be called more than
         once for a slice, or never: the result counts.
         """
         ...

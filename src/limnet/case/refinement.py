@@ -55,12 +55,12 @@ def extend(ctx: RoundContext, state: ObjectState) -> ObjectState:
     """
     if not ctx.settings.look_across or not state.rounds:
         return state
-    view, extent = ctx.view_of(state), state.reach
+    view, extent = ctx.view_of(state), state.extent
     for index, part in state.rounds[-1].placed(ctx.view.volume.shape, ctx.view.axis):
         inside = extent is not None and extent[0] <= index <= extent[1]
         if not inside and part.kind == "click" and part.positive and not is_empty(state.slices[index]):
             extent = joined(extent, look_across(ctx.engine.predictor, view, index, part.points[0]))
-    return replace(state, reach=extent)
+    return replace(state, extent=extent)
 
 
 def look_across(predictor: Predictor, view: SliceView, index: int, point: tuple[int, int]) -> Extent | None:

@@ -158,7 +158,7 @@ def propagate_prompts(
     if not total and (watch := watched(progress, ctx.live, 0, 1, 1)) is not None:
         watch(1, 1)  # nothing to compute, and a progress bar should end
     for origin, targets in work:
-        options: dict[str, Any] = {} if state.reach is None else {"within": state.reach}
+        options: dict[str, Any] = {} if state.extent is None else {"extent": state.extent}
         if ctx.live is not None:
             options["found"] = ctx.live.shower(set(targets), lambda mask: framed(mask, limits.frame))
         watch = watched(progress, ctx.live, behind, len(targets), total)
@@ -279,7 +279,7 @@ def _read(ctx: RoundContext, state: ObjectState, prompt: Prompt) -> tuple[Object
         shown = answer_on(ctx, view, plane)
         if ctx.settings.look_across:
             rows = np.flatnonzero(shown.any(axis=1)).tolist()
-            state = replace(state, reach=joined(state.reach, (rows[0], rows[-1])))
+            state = replace(state, extent=joined(state.extent, (rows[0], rows[-1])))
         if click is not None:
             done = replace(done, marks=clicks_from(shown, view, plane))
     return state, done

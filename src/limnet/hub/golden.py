@@ -148,17 +148,8 @@ def _interaction(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _propagation(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
     first, second = (_channels(network, image[None]) for image in given["images"])
-    features, following = network.encode_image(first), network.encode_image(second)
-    mask = given["masks"][:1]
-    if hasattr(network, "remember"):  # the tiny family keeps whole slices
-        kept = network.remember(features, mask)
-        readout = network.read(following, [kept])
-        logits = network.segment(following, readout, [kept], kept, first, mask)
-        return {"key": kept.key, "readout": readout, "logits": logits}
-    sensory = network.initial_sensory(features, 1)
-    value, sensory = network.encode_value(first, features, sensory, mask, True)
-    _, _, probability = network.segment(following, value, sensory)
-    return {"key": features.key, "value": value, "probability": probability}
+    outputs: dict[str, Tensor] = network.examine(first, second, given["masks"][:1])
+    return outputs
 
 
 def _quality(network: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:

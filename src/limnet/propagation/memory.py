@@ -1,20 +1,23 @@
 """The memory of propagation: working frames, permanent frames and long-term prototypes, for any key and value sizes.
 
-XMem section 3.3 with three differences: any number of frames may be permanent (every prompted slice), objects that
-join late keep their own keys, and pruning keeps exactly as many elements as allowed. The sensory memory is a plain
-tensor kept by the caller.
+XMem section 3.3 with two differences: any number of frames may be permanent (every prompted slice), and pruning keeps
+exactly as many elements as allowed. The sensory memory is a plain tensor kept by the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation.tokens import Tokens
+from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
+
+CHUNK_ELEMENTS = 1 << 22
+"""Largest similarity matrix held at once, in numbers (16 MiB of float32)."""
+
+NEW_LIFE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -51,85 +54,25 @@ class MemoryConfig:
             )
 
 
-@dataclass(frozen=True)
-class _Frame:
-    size: int
-    permanent: bool
-
-
-@dataclass
-class _Group:
-    """Objects that entered together: one table, long-term elements first, then the working frames in order."""
-
-    objects: tuple[int, ...]
-    tokens: Tokens
-    long: int = 0
-    frames: list[_Frame] = field(default_factory=list)
-
-    def add(self, tokens: Tokens, permanent: bool, config: MemoryConfig) -> None:
-        self.tokens = self.tokens.join(tokens) if self.frames else tokens
-        self.frames.append(_Frame(len(tokens), permanent or not self.frames))
-        steady = [i for i, frame in enumerate(self.frames) if frame.permanent]
-        if len(steady) > config.max_permanent and len(steady) > 1:
-            self.frames[steady[1]] = replace(self.frames[steady[1]], permanent=False)
-        if config.long_term:
-            self._consolidate(config)
-
-    def _consolidate(self, config: MemoryConfig) -> None:
-        passing = [i for i, frame in enumerate(self.frames) if not frame.permanent]
-        if len(passing) < config.max_frames - 1:
-            return
-        old = set(passing[: len(passing) - (config.min_frames - 1)])
-        rows = torch.arange(self.long, len(self.tokens)).split([frame.size for frame in self.frames])
-        device = self.tokens.key.device
-        gone = torch.cat([rows[i] for i in sorted(old)]).to(device)
-        left = torch.cat([rows[i] for i in range(len(self.frames)) if i not in old]).to(device)
-        long = self.tokens.take(slice(0, self.long)).prune(config.max_long_elements - config.prototypes)
-        long = long.join(self.tokens.take(gone).prototypes(config.prototypes))
-        self.tokens = long.join(self.tokens.take(left))
-        self.long = len(long)
-        self.frames = [frame for i, frame in enumerate(self.frames) if i not in old]
-
-
 class MemoryBank:
-    """Key-value memory of one sequence (batch of one).
+    """Key-value memory of one sequence (batch of one): long-term elements first, then the frames in order.
 
     Works for every network that gives keys and values of fixed sizes Ck and Cv, with or without shrinkage and
     selection. Frames may differ in h and w. Tensors are never changed in place, so `clone` is cheap.
 
     Args:
         config: Limits; None takes the defaults.
+
+    Attributes:
+        tokens: All elements; None before the first frame.
+        long: Number of long-term elements among them.
     """
 
     def __init__(self, config: MemoryConfig | None = None) -> None:
         self.config = config or MemoryConfig()
-        self._groups: list[_Group] = []
-
-    @property
-    def objects(self) -> tuple[int, ...]:
-        """Objects in the memory, in the order they came."""
-        return tuple(name for group in self._groups for name in group.objects)
-
-    @property
-    def working_size(self) -> int:
-        """Elements in permanent and working frames (of the objects that have most)."""
-        return max((len(group.tokens) - group.long for group in self._groups), default=0)
-
-    @property
-    def long_size(self) -> int:
-        """Long-term prototypes (of the objects that have most)."""
-        return max((group.long for group in self._groups), default=0)
-
-    def tables(self, name: int) -> tuple[Tokens, Tokens]:
-        """Working and long-term elements of an object's group, for inspection.
-
-        Raises:
-            InputError: Unknown object.
-        """
-        for group in self._groups:
-            if name in group.objects:
-                return group.tokens.take(slice(group.long, None)), group.tokens.take(slice(0, group.long))
-        raise InputError(f"object {name} is not in the memory; it holds {self.objects}")
+        self.tokens: Tokens | None = None
+        self.long = 0
+        self._frames: list[tuple[int, bool]] = []  # elements of each frame, and whether it is permanent
 
     def add(
         self,
@@ -137,135 +80,198 @@ class MemoryBank:
         shrinkage: Tensor | None,
         selection: Tensor | None,
         value: Tensor,
-        objects: Sequence[int],
         permanent: bool = False,
     ) -> None:
-        """Insert a frame.
-
-        Objects seen for the first time form a group of their own, which reads only frames added from now on. The first
-        frame of each group is always permanent.
+        """Insert a frame; the first one is always permanent.
 
         Args:
             key: (1, Ck, h, w).
             shrinkage: (1, 1, h, w) or None.
             selection: (1, Ck, h, w) or None.
             value: (1, O, Cv, h, w).
-            objects: O names, among them every object already in the memory.
             permanent: Never compress this frame (a prompted slice).
 
         Raises:
-            InputError: Shapes do not fit, or objects are repeated or left out.
+            InputError: Shapes do not fit each other or the frames before.
         """
-        names = [int(name) for name in objects]
-        self._check_frame(key, shrinkage, selection, value, names)
+        self._check_frame(key, shrinkage, selection, value)
         fresh = Tokens.new(
             _rows(key),
             None if shrinkage is None else _rows(shrinkage),
             None if selection is None else _rows(selection),
             value[0].flatten(2).permute(2, 0, 1).contiguous(),
         )
-        place = {name: i for i, name in enumerate(names)}
-        for group in self._groups:
-            group.add(fresh.keep_objects([place.pop(name) for name in group.objects]), permanent, self.config)
-        if place:
-            group = _Group(tuple(place), fresh)
-            group.add(fresh.keep_objects(list(place.values())), permanent, self.config)
-            self._groups.append(group)
+        self.tokens = fresh if self.tokens is None else self.tokens.join(fresh)
+        self._frames.append((len(fresh), permanent or not self._frames))
+        steady = [i for i, (_, kept) in enumerate(self._frames) if kept]
+        if len(steady) > max(self.config.max_permanent, 1):
+            self._frames[steady[1]] = (self._frames[steady[1]][0], False)
+        if self.config.long_term:
+            self._consolidate(self.tokens)
 
-    def read(self, key: Tensor, selection: Tensor | None, objects: Sequence[int] | None = None) -> Tensor:
+    def read(self, key: Tensor, selection: Tensor | None) -> Tensor:
         """Ask the memory; advances the usage counters.
 
         Args:
             key: (1, Ck, h, w) key of the frame to segment.
             selection: (1, Ck, h, w) or None.
-            objects: Order of the answer; None means `self.objects`.
 
         Returns:
             (1, O, Cv, h, w) in the dtype of the values.
 
         Raises:
-            InputError: The memory is empty, or lacks an object.
+            InputError: The memory is empty.
         """
-        if not self._groups:
+        if self.tokens is None:
             raise InputError("the memory is empty; add a frame with its mask before reading")
         if key.ndim != 4 or key.shape[0] != 1:
             raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
-        query, select = _rows(key), None if selection is None else _rows(selection)
-        parts = []
-        for group in self._groups:
-            out, group.tokens = group.tokens.read(query, select, self.config.top_k)
-            parts.append(out)
-        result = torch.cat(parts, 1).permute(1, 2, 0).unflatten(2, key.shape[-2:])[None]
-        held = self.objects
-        if objects is None or tuple(objects) == held:
-            return result
-        missing = [name for name in objects if name not in held]
-        if missing:
-            raise InputError(f"objects {missing} are not in the memory; it holds {held}")
-        return result[:, [held.index(name) for name in objects]]
-
-    def remove(self, objects: Sequence[int]) -> None:
-        """Forget objects; the others stay as they are.
-
-        Raises:
-            InputError: An object is not in the memory.
-        """
-        missing = [name for name in objects if name not in self.objects]
-        if missing:
-            raise InputError(f"objects {missing} are not in the memory; it holds {self.objects}")
-        groups = []
-        for group in self._groups:
-            left = [i for i, name in enumerate(group.objects) if name not in objects]
-            if len(left) == len(group.objects):
-                groups.append(group)
-            elif left:
-                names = tuple(group.objects[i] for i in left)
-                groups.append(_Group(names, group.tokens.keep_objects(left), group.long, list(group.frames)))
-        self._groups = groups
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._groups = []
+        select = None if selection is None else _rows(selection)
+        out, self.tokens = self.tokens.read(_rows(key), select, self.config.top_k)
+        return out.permute(1, 2, 0).unflatten(2, key.shape[-2:])[None]
 
     def clone(self) -> MemoryBank:
         """A second memory with the same content; tensors are shared until either changes."""
         other = MemoryBank(self.config)
-        other._groups = [_Group(g.objects, g.tokens, g.long, list(g.frames)) for g in self._groups]
+        other.tokens, other.long, other._frames = self.tokens, self.long, list(self._frames)
         return other
 
-    def _check_frame(
-        self, key: Tensor, shrinkage: Tensor | None, selection: Tensor | None, value: Tensor, names: list[int]
-    ) -> None:
+    def _consolidate(self, tokens: Tokens) -> None:
+        config = self.config
+        passing = [i for i, (_, permanent) in enumerate(self._frames) if not permanent]
+        if len(passing) < config.max_frames - 1:
+            return
+        old = set(passing[: len(passing) - (config.min_frames - 1)])
+        rows = torch.arange(self.long, len(tokens)).split([size for size, _ in self._frames])
+        device = tokens.key.device
+        gone = torch.cat([rows[i] for i in sorted(old)]).to(device)
+        left = torch.cat([rows[i] for i in range(len(self._frames)) if i not in old]).to(device)
+        long = tokens.take(slice(0, self.long)).prune(config.max_long_elements - config.prototypes)
+        long = long.join(tokens.take(gone).prototypes(config.prototypes))
+        self.tokens, self.long = long.join(tokens.take(left)), len(long)
+        self._frames = [frame for i, frame in enumerate(self._frames) if i not in old]
+
+    def _check_frame(self, key: Tensor, shrinkage: Tensor | None, selection: Tensor | None, value: Tensor) -> None:
         if key.ndim != 4 or key.shape[0] != 1:
             raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
         size = tuple(key.shape[-2:])
-        if value.ndim != 5 or value.shape[:2] != (1, len(names)) or tuple(value.shape[-2:]) != size:
+        if value.ndim != 5 or value.shape[0] != 1 or tuple(value.shape[-2:]) != size:
+            raise InputError(f"value has shape {tuple(value.shape)}; expected (1, O, Cv, {size[0]}, {size[1]})")
+        held = self.tokens
+        if held is not None and (key.shape[1], *value.shape[1:3]) != (held.key.shape[1], *held.value.shape[1:]):
             raise InputError(
-                f"value has shape {tuple(value.shape)}; expected (1, {len(names)}, Cv, {size[0]}, {size[1]}), "
-                "one row per object"
+                f"key and value are for {(key.shape[1], *value.shape[1:3])} (Ck, O, Cv); the memory holds "
+                f"{(held.key.shape[1], *held.value.shape[1:])}; use a new MemoryBank"
             )
         for name, part, channels in (("shrinkage", shrinkage, 1), ("selection", selection, key.shape[1])):
             if part is not None and tuple(part.shape) != (1, channels, *size):
                 raise InputError(f"{name} has shape {tuple(part.shape)}; expected {(1, channels, *size)}")
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"objects are {names}; give at least one, each once")
-        left_out = [name for name in self.objects if name not in names]
-        if left_out:
-            raise InputError(f"objects {left_out} are in the memory but got no value; give all, or remove() them first")
-        for group in self._groups[:1]:
-            held = (group.tokens.key.shape[1], group.tokens.value.shape[2])
-            if (key.shape[1], value.shape[2]) != held:
-                raise InputError(
-                    f"key and value have {(key.shape[1], value.shape[2])} channels; the memory holds {held}; "
-                    "use a new MemoryBank"
-                )
-            for name, part, kept in (
-                ("shrinkage", shrinkage, group.tokens.shrinkage),
-                ("selection", selection, group.tokens.selection),
-            ):
-                if (part is None) != (kept is None):
-                    raise InputError(f"{name} must be given with every frame of a memory or with none")
+            if held is not None and (part is None) != (getattr(held, name) is None):
+                raise InputError(f"{name} must be given with every frame of a memory or with none")
 
 
 def _rows(x: Tensor) -> Tensor:
     return x[0].flatten(1).T.contiguous()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """N memory elements; never changed in place, so that copies may share it.
+
+    Attributes:
+        key: (N, Ck) float32.
+        shrinkage: (N, 1) float32 or None.
+        selection: (N, Ck) float32 or None; used by consolidation only.
+        value: (N, O, Cv).
+        use: (N,) sum of the affinities received.
+        life: (N,) reads since the element was added (plus 1e-7).
+    """
+
+    key: Tensor
+    shrinkage: Tensor | None
+    selection: Tensor | None
+    value: Tensor
+    use: Tensor
+    life: Tensor
+
+    @classmethod
+    def new(cls, key: Tensor, shrinkage: Tensor | None, selection: Tensor | None, value: Tensor) -> Tokens:
+        """Elements that nobody has read yet."""
+        wide = torch.promote_types(key.dtype, torch.float32)
+        key = key.to(wide)
+        zero = key.new_zeros(key.shape[0])
+        cast = [None if part is None else part.to(wide) for part in (shrinkage, selection)]
+        return cls(key, cast[0], cast[1], value, zero, zero + NEW_LIFE)
+
+    def __len__(self) -> int:
+        return int(self.key.shape[0])
+
+    @property
+    def usage(self) -> Tensor:
+        """(N,) affinity received per read."""
+        return self.use / self.life
+
+    def take(self, index: Tensor | slice) -> Tokens:
+        """Some of the elements, in the order given."""
+        shrinkage = None if self.shrinkage is None else self.shrinkage[index]
+        selection = None if self.selection is None else self.selection[index]
+        return Tokens(self.key[index], shrinkage, selection, self.value[index], self.use[index], self.life[index])
+
+    def join(self, other: Tokens) -> Tokens:
+        """These elements followed by the others."""
+        return Tokens(
+            torch.cat([self.key, other.key]),
+            _join(self.shrinkage, other.shrinkage),
+            _join(self.selection, other.selection),
+            torch.cat([self.value, other.value]),
+            torch.cat([self.use, other.use]),
+            torch.cat([self.life, other.life]),
+        )
+
+    def read(self, query: Tensor, selection: Tensor | None, top_k: int) -> tuple[Tensor, Tokens]:
+        """Top-k readout, in chunks of queries so that memory stays bounded.
+
+        Args:
+            query: (M, Ck).
+            selection: (M, Ck) or None.
+            top_k: Elements each query reads.
+
+        Returns:
+            (M, O, Cv) and the table with its counters advanced.
+        """
+        table = self.value.flatten(1)
+        step = max(1, CHUNK_ELEMENTS // max(len(self), 1))
+        parts = []
+        use = self.use
+        for start in range(0, query.shape[0], step):
+            rows = slice(start, start + step)
+            scores = similarity(self.key, self.shrinkage, query[rows], None if selection is None else selection[rows])
+            weights, index = top_affinity(scores, top_k)
+            parts.append(sparse_readout(table, weights, index))
+            use = use.index_add(0, index.flatten(), weights.flatten())
+        return torch.cat(parts).unflatten(1, self.value.shape[1:]), replace(self, use=use, life=self.life + 1)
+
+    def prototypes(self, count: int) -> Tokens:
+        """Consolidate: the most used elements as keys, values and shrinkage gathered from all by their affinity to
+        each.
+
+        Ties go to the element added first. Fewer elements than `count` give fewer prototypes.
+        """
+        best = self.usage.sort(descending=True, stable=True).indices[:count]
+        chosen = self.take(best)
+        scores = similarity(self.key, self.shrinkage, chosen.key, chosen.selection)
+        value = dense_readout(self.value.flatten(1), scores).unflatten(1, self.value.shape[1:])
+        shrinkage = None if self.shrinkage is None else dense_readout(self.shrinkage, scores)
+        return Tokens.new(chosen.key, shrinkage, chosen.selection, value)
+
+    def prune(self, limit: int) -> Tokens:
+        """Drop the least used elements until `limit` are left, in their order; among equals the oldest goes first."""
+        excess = len(self) - limit
+        if excess <= 0:
+            return self
+        kept = self.usage.sort(stable=True).indices[excess:]
+        return self.take(kept.sort().values)
+
+
+def _join(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])

@@ -1,16 +1,24 @@
-"""Frame by frame propagation with XMem: the reference's inference loop on a stateless network and a memory bank."""
+"""XMem on whole slices, as in the paper: the reference's inference loop, and the state of one pass with it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limnet.errors import InputError
+from limnet.image.slice_view import SliceView
+from limnet.interaction.features import WindowEncoder
 from limnet.propagation.memory import MemoryBank, MemoryConfig
 from limnet.propagation.networks.aggregate import aggregate, pad, unpad
 from limnet.propagation.networks.xmem import ImageFeatures, XMem
+
+Slice = NDArray[np.float32]
 
 
 class Stream:
@@ -26,7 +34,6 @@ class Stream:
         permanent_prompts: Keep every frame given with a mask uncompressed.
 
     Attributes:
-        labels: Names of the objects, in the order of the output channels 1..O.
         bank: The memory.
         sensory: Sensory state (1, O, Ch, h, w), or None before the first mask.
     """
@@ -40,7 +47,6 @@ class Stream:
         self.mem_every = mem_every
         self.permanent_prompts = permanent_prompts
         self.bank = MemoryBank(memory)
-        self.labels: tuple[int, ...] = ()
         self.sensory: Tensor | None = None
         self._size: tuple[int, int] | None = None
         self._since_memory = 0
@@ -51,7 +57,6 @@ class Stream:
         self,
         image: Tensor,
         mask: Tensor | None = None,
-        valid_labels: Sequence[int] | None = None,
         end: bool = False,
         features: ImageFeatures | None = None,
     ) -> Tensor:
@@ -59,99 +64,47 @@ class Stream:
 
         Args:
             image: (3, H, W) or (1, H, W), values in [0, 1].
-            mask: (O, H, W) masks in [0, 1], one channel per object in the order of `labels`; needed for the first
-                frame. More channels than there are labels add objects, named by the next integers.
-            valid_labels: Objects that `mask` speaks about; the others keep their prediction outside the masks given.
-                None: all of them.
+            mask: (O, H, W) masks in [0, 1], one channel per object; needed for the first frame.
             end: Last frame: nothing is remembered, and no step can follow.
             features: `network.encode_image(image[None])` if it is known already.
 
         Returns:
-            Probabilities (O+1, H, W), background first, float32. A frame whose mask covers all objects gives the
-            aggregated mask.
+            Probabilities (O+1, H, W), background first, float32. A frame with a mask gives the aggregated mask.
 
         Raises:
-            InputError: First frame without a mask, a step after the end, or sizes and labels that do not fit.
+            InputError: First frame without a mask, a step after the end, or sizes that do not fit.
         """
-        size = self._check(image, mask, valid_labels)
-        image = image[None]
+        size = self._check(image, mask)
+        image, network = image[None], self.network
         if features is None:
-            features = self.network.encode_image(image)
-        known = self.bank.objects
-        if mask is not None:
-            self._extend(mask.shape[0])
-        partial = valid_labels is not None and set(valid_labels) != set(self.labels)
+            features = network.encode_image(image)
         remember = (self._since_memory >= self.mem_every or mask is not None) and not end
-
-        prob = None
-        if known and (mask is None or valid_labels is None or partial):
-            readout = self.bank.read(features.key, features.selection, known)
-            if mask is None or partial:
-                prob = self._segment(features, readout, update=not remember and not end)
-        if mask is not None:
-            prob = self._merge(mask.to(features.key.device), prob, valid_labels if partial else None)
-            self._grow_sensory(features)
-        if prob is None or self.sensory is None:
-            raise InputError("the first frame needs a mask; give step(image, mask) with one channel per object")
+        if mask is None:
+            readout = self.bank.read(features.key, features.selection)
+            update = not remember and not end
+            state, _, prob = network.segment(features, readout, self.sensory, update)  # type: ignore[arg-type]
+            prob, self.sensory = prob[0], state if update else self.sensory
+        else:
+            prob = aggregate(pad(mask.to(features.key.device, torch.float32), network.stride), 0)[1]
+            if self.sensory is None:
+                self.sensory = network.initial_sensory(features, len(mask))
         if remember:
-            value, self.sensory = self.network.encode_value(
-                image, features, self.sensory, prob[None, 1:], deep_update=True
+            value, self.sensory = network.encode_value(
+                image,
+                features,
+                self.sensory,  # type: ignore[arg-type]
+                prob[None, 1:],
+                deep_update=True,
             )
             permanent = mask is not None and self.permanent_prompts
-            self.bank.add(features.key, features.shrinkage, features.selection, value, self.labels, permanent)
+            self.bank.add(features.key, features.shrinkage, features.selection, value, permanent)
             self._since_memory = 0
         self._since_memory += 1
         self._ended = end
         self._size = size
-        return unpad(prob, *size, self.network.stride)
+        return unpad(prob, *size, network.stride)
 
-    def remove(self, labels: Sequence[int]) -> None:
-        """Drop objects; later outputs and masks have channels for the others only, in the same order.
-
-        Raises:
-            InputError: Unknown label, or none would be left.
-        """
-        unknown = [label for label in labels if label not in self.labels]
-        if unknown:
-            raise InputError(f"labels {unknown} are unknown; this stream follows {self.labels}")
-        left = [i for i, label in enumerate(self.labels) if label not in labels]
-        if not left:
-            raise InputError("no object would be left; start a new Stream instead")
-        self.bank.remove([label for label in labels if label in self.bank.objects])
-        self.sensory = None if self.sensory is None else self.sensory[:, left]
-        self.labels = tuple(self.labels[i] for i in left)
-
-    def _extend(self, objects: int) -> None:
-        following = max(self.labels, default=0) + 1
-        self.labels += tuple(range(following, following + objects - len(self.labels)))
-
-    def _segment(self, features: ImageFeatures, readout: Tensor, update: bool) -> Tensor:
-        if self.sensory is None:
-            self.sensory = self.network.initial_sensory(features, readout.shape[1])
-        state, _, prob = self.network.segment(features, readout, self.sensory, update)
-        if update:
-            self.sensory = state
-        return prob[0]
-
-    def _merge(self, mask: Tensor, prob: Tensor | None, valid_labels: Sequence[int] | None) -> Tensor:
-        """Aggregated probabilities from the given masks and, for objects they do not speak about, the prediction."""
-        mask = pad(mask.to(torch.float32), self.network.stride)
-        if prob is not None and valid_labels is not None:
-            given = [label in valid_labels for label in self.labels]
-            free = mask[[i for i, here in enumerate(given) if here]].sum(0) <= 0.5
-            channels = [
-                mask[i] if here or i + 1 >= prob.shape[0] else prob[i + 1] * free for i, here in enumerate(given)
-            ]
-            mask = torch.stack(channels)
-        return aggregate(mask, 0)[1]
-
-    def _grow_sensory(self, features: ImageFeatures) -> None:
-        have = 0 if self.sensory is None else self.sensory.shape[1]
-        if have < len(self.labels):
-            fresh = self.network.initial_sensory(features, len(self.labels) - have)
-            self.sensory = fresh if self.sensory is None else torch.cat([self.sensory, fresh], 1)
-
-    def _check(self, image: Tensor, mask: Tensor | None, valid_labels: Sequence[int] | None) -> tuple[int, int]:
+    def _check(self, image: Tensor, mask: Tensor | None) -> tuple[int, int]:
         if self._ended:
             raise InputError("this stream has ended; start a new Stream for another pass")
         if image.ndim != 3 or image.shape[0] not in (1, 3):
@@ -159,21 +112,96 @@ class Stream:
         size = (int(image.shape[1]), int(image.shape[2]))
         if self._size not in (None, size):
             raise InputError(f"image is {size}, earlier frames were {self._size}; start a new Stream for another size")
+        held = None if self.sensory is None else self.sensory.shape[1]
         if mask is None:
-            if not self.labels:
+            if held is None:
                 raise InputError("the first frame needs a mask; give step(image, mask) with one channel per object")
-            if valid_labels is not None:
-                raise InputError("valid_labels speak about a mask; give one or leave them out")
-            return size
-        if mask.ndim != 3 or tuple(mask.shape[1:]) != size:
-            raise InputError(f"mask has shape {tuple(mask.shape)}; expected (O, {size[0]}, {size[1]})")
-        if mask.shape[0] < max(1, len(self.labels)):
+        elif mask.ndim != 3 or tuple(mask.shape[1:]) != size or len(mask) != (held or max(len(mask), 1)):
             raise InputError(
-                f"mask has {mask.shape[0]} channels; this stream follows {len(self.labels)} objects {self.labels}"
+                f"mask has shape {tuple(mask.shape)}; expected ({held or 'O'}, {size[0]}, {size[1]}), one channel for "
+                "each object of the first mask"
             )
-        if valid_labels is not None:
-            following = max(self.labels, default=0) + 1
-            allowed = {*self.labels, *range(following, following + mask.shape[0] - len(self.labels))}
-            if not set(valid_labels) <= allowed:
-                raise InputError(f"valid_labels {list(valid_labels)} are not among the objects {sorted(allowed)}")
         return size
+
+
+class StreamState:
+    """State of one pass with XMem; all prompted slices are permanent memory. See `limnet.propagation.state`.
+
+    Args:
+        network: `XMem`.
+        encoder: device, precision and feature cache.
+        view: volume along the case's axis.
+        prompts: prompted slices, nearest first; the first one must be placed first.
+        short_side: XMem sees slices with a shorter side of so many pixels, resized as in its own evaluation: images
+            bilinear without smoothing, masks by the nearest pixel, probabilities bilinear; 0 leaves slices as they are.
+        memory: limits of the memory; None takes the defaults.
+    """
+
+    def __init__(
+        self,
+        network: XMem,
+        encoder: WindowEncoder,
+        view: SliceView,
+        prompts: Sequence[tuple[int, Slice]],
+        short_side: int = 0,
+        memory: MemoryConfig | None = None,
+    ):
+        self.encoder, self.view = encoder, view
+        shortest = min(view.shape)
+        self.size = tuple(side * short_side // shortest for side in view.shape) if short_side else view.shape
+        self.stream = Stream(network, memory=memory)
+        self.others = list(prompts[1:])
+
+    def _image(self, index: int) -> Tensor:
+        image = torch.from_numpy(np.ascontiguousarray(self.view.image(index))).to(self.encoder.device)
+        return self._resized(image, self.size, "bilinear")
+
+    def _mask(self, mask: Slice) -> Tensor:
+        return self._resized(torch.tensor(mask)[None].to(self.encoder.device), self.size, "nearest")
+
+    @staticmethod
+    def _resized(array: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
+        """(C, H, W) at another size."""
+        if tuple(array.shape[-2:]) == size:
+            return array
+        corners = None if mode == "nearest" else False
+        return functional.interpolate(array[None], size, mode=mode, align_corners=corners)[0]
+
+    def _features(self, index: int) -> ImageFeatures:
+        encoder, network = self.encoder, self.stream.network
+
+        def compute() -> tuple[Tensor, ...]:
+            with encoder.running():
+                return tuple(network.encode_image(self._image(index)[None]))
+
+        key = (encoder.key, encoder.bf16, self.view.axis, self.view.window, index, self.size)
+        return ImageFeatures(*encoder.cache.get(key, compute))
+
+    def _step(self, index: int, mask: Slice | None) -> Slice:
+        given = None if mask is None else self._mask(mask)
+        with self.encoder.running():
+            output = self.stream.step(self._image(index), given, features=self._features(index))
+        return self._resized(output[1:2].float(), self.view.shape, "bilinear")[0].cpu().numpy()
+
+    def place(self, index: int, mask: Slice) -> None:
+        """Give XMem a prompted slice; the first time, tell its memory of the other prompted slices too."""
+        self._step(index, mask)
+        others, self.others = self.others, []
+        for other, probability in others:
+            features = self._features(other)
+            network = self.stream.network
+            with self.encoder.running():
+                masks = self._mask(probability)[None]
+                sensory = network.initial_sensory(features, 1)
+                value, _ = network.encode_value(self._image(other)[None], features, sensory, masks, deep_update=False)
+                self.stream.bank.add(features.key, features.shrinkage, features.selection, value, permanent=True)
+
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Slice:
+        """Predict slice `index`. Whole slices fill a processor one by one, so nothing is asked together."""
+        return self._step(index, None)
+
+    def __copy__(self) -> StreamState:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__, stream=copy.copy(self.stream))
+        twin.stream.bank = self.stream.bank.clone()
+        return twin

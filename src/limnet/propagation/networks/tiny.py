@@ -8,7 +8,7 @@ similarity to its mean embedding and a likelihood of its grey levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from limnet.blocks.tiny import WIDTHS, Bottleneck, PromptUNet, TinyEncoder, pad_to_stride, product
 from limnet.errors import InputError
 from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
+
+if TYPE_CHECKING:
+    from limnet.image.slice_view import SliceView
+    from limnet.interaction.features import WindowEncoder
+    from limnet.propagation.state import PropagationState, Slice
+    from limnet.settings import Settings
 
 BINS = 32
 
@@ -148,6 +154,25 @@ class TinyPropagation(nn.Module):
         self.decoder = PromptUNet(6, 4, value_dim + 1, tuple(widths))
         self.copy_gain = nn.Parameter(torch.tensor(3.0))  # an untrained decoder copies the previous mask
         nn.init.zeros_(self.decoder.head.bias)  # type: ignore[arg-type]
+
+    def start(
+        self, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: Settings
+    ) -> PropagationState:
+        """State of a new pass, see `limnet.propagation.state.PropagationNetwork`."""
+        from limnet.propagation.windows import WindowState
+
+        return WindowState(self, encoder, view, prompts, self.window_size, settings.follow_window)
+
+    def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Outputs to compare copies of weights by, of two slices (1, C, H, W) and the mask (1, 1, H, W) of the first."""
+        features, following = self.encode_image(first), self.encode_image(second)
+        kept = self.remember(features, mask)
+        readout = self.read(following, [kept])
+        return {
+            "key": kept.key,
+            "readout": readout,
+            "logits": self.segment(following, readout, [kept], kept, first, mask),
+        }
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image half: (B, C, H, W) in [0, 1] to (padded image, f4, f8, f16, f32, embedding), as `TinyInteraction`."""

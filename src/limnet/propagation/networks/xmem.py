@@ -7,7 +7,8 @@ sensory state are kept by the caller (`limnet.propagation.memory.MemoryBank`, `l
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,12 @@ from torch import Tensor, nn
 from limnet.errors import InputError
 from limnet.propagation.networks.aggregate import aggregate, pad, unpad
 from limnet.propagation.networks.xmem_blocks import Decoder, KeyEncoder, KeyProjection, ValueEncoder
+
+if TYPE_CHECKING:
+    from limnet.image.slice_view import SliceView
+    from limnet.interaction.features import WindowEncoder
+    from limnet.propagation.state import PropagationState, Slice
+    from limnet.settings import Settings
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -71,6 +78,23 @@ class XMem(nn.Module):
         self.decoder = Decoder(value_dim, hidden_dim)
         self.register_buffer("_mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def start(
+        self, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: Settings
+    ) -> PropagationState:
+        """State of a new pass, see `limnet.propagation.state.PropagationNetwork`."""
+        from limnet.propagation.memory import MemoryConfig
+        from limnet.propagation.stream import StreamState
+
+        memory = MemoryConfig(min_frames=settings.memory_min_frames, max_frames=settings.memory_max_frames)
+        return StreamState(self, encoder, view, prompts, settings.short_side, memory)
+
+    def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Outputs to compare copies of weights by, of two slices (1, C, H, W) and the mask (1, 1, H, W) of the first."""
+        features = self.encode_image(first)
+        value, sensory = self.encode_value(first, features, self.initial_sensory(features, 1), mask, True)
+        _, _, probability = self.segment(self.encode_image(second), value, sensory)
+        return {"key": features.key, "value": value, "probability": probability}
 
     def _prepare(self, image: Tensor) -> Tensor:
         """Normalise with the ImageNet statistics, then pad with zeros."""

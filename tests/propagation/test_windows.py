@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,25 +8,17 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.propagation.carrier import (
-    MEMORY_EVERY,
-    PROMPTS_IN_MEMORY,
-    RECENT_IN_MEMORY,
-    WindowCarrier,
-    make_carrier,
-    nearest_prompts,
-)
 from limnet.propagation.networks.tiny import Remembered, TinyPropagation
-from limnet.propagation.networks.xmem import XMem
-from limnet.propagation.steps import together
-from limnet.propagation.stream_carrier import StreamCarrier
+from limnet.propagation.state import together
+from limnet.propagation.windows import MEMORY_EVERY, PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, WindowState
+from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
 from tests.helpers.scenes import dice
 from tests.helpers.small_xmem import SmallXMem
+from tests.helpers.tiny_networks import small_interaction
 
 
 class Follower(TinyPropagation):
@@ -60,45 +51,45 @@ def moving(depth: int, step: float, shape: tuple[int, int] = (200, 200), radius:
     return SliceView(Volume.from_array(array, spacing=(2, 1, 1)), 0, (0, 200)), masks
 
 
-def make(view: SliceView, prompts: list[tuple[int, np.ndarray]], **options: Any) -> tuple[WindowCarrier, Follower]:
+def make(view: SliceView, prompts: list[tuple[int, np.ndarray]], **options: Any) -> tuple[WindowState, Follower]:
     torch.manual_seed(0)
     network = Follower().eval()
     encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
-    carrier = WindowCarrier(network, encoder, view, prompts, 64, **options)
-    return carrier, network
+    state = WindowState(network, encoder, view, prompts, 64, **options)
+    return state, network
 
 
-def step(carrier: Any, index: int) -> np.ndarray:
+def step(state: Any, index: int) -> np.ndarray:
     """One step by itself."""
-    [result] = together([carrier.step(index)], getattr(carrier, "network", None), carrier.encoder)
-    return result
+    answer = state.step(index)
+    return answer if isinstance(answer, np.ndarray) else together([answer], state.encoder)[0]
 
 
 def test_the_window_follows_the_object() -> None:
     view, masks = moving(14, 8)
-    carrier, _ = make(view, [(0, masks[0].astype(np.float32))])
-    carrier.place(0, masks[0].astype(np.float32))
-    first = carrier.window
+    state, _ = make(view, [(0, masks[0].astype(np.float32))])
+    state.place(0, masks[0].astype(np.float32))
+    first = state.window
     for index in range(1, 14):
-        result = step(carrier, index)
+        result = step(state, index)
         assert result.shape == (200, 200)
         assert result.dtype == np.float32
         assert dice(result > 0.5, masks[index]) > 0.85
     assert first is not None
-    assert carrier.window is not None
-    assert carrier.window.top > first.top
-    assert carrier.window.height < 100
+    assert state.window is not None
+    assert state.window.top > first.top
+    assert state.window.height < 100
 
 
 def test_a_resting_object_keeps_its_window() -> None:
     view, masks = moving(8, 0)
-    carrier, network = make(view, [(0, masks[0].astype(np.float32))])
-    carrier.place(0, masks[0].astype(np.float32))
-    first = carrier.window
+    state, network = make(view, [(0, masks[0].astype(np.float32))])
+    state.place(0, masks[0].astype(np.float32))
+    first = state.window
     for index in range(1, 8):
-        step(carrier, index)
-    assert carrier.window == first
-    assert carrier.encoder.cache.misses == 8  # one window a slice
+        step(state, index)
+    assert state.window == first
+    assert state.encoder.cache.misses == 8  # one window a slice
     assert len(network.remembered) == 1 + 7 // MEMORY_EVERY  # the prompt, and every third slice once a step needs it
 
 
@@ -107,37 +98,37 @@ def test_a_growing_object_gets_a_larger_window() -> None:
     rows, columns = np.ogrid[:200, :200]
     masks = np.stack([(rows - 100) ** 2 + (columns - 100) ** 2 <= (6 + 6 * i) ** 2 for i in range(12)])
     view = SliceView(Volume.from_array(np.where(masks, 200, 0).astype(np.int16)), 0, (0, 200))
-    carrier, _ = make(view, [(0, masks[0].astype(np.float32))])
-    carrier.place(0, masks[0].astype(np.float32))
+    state, _ = make(view, [(0, masks[0].astype(np.float32))])
+    state.place(0, masks[0].astype(np.float32))
     for index in range(1, 12):
-        result = step(carrier, index)
+        result = step(state, index)
     assert dice(result > 0.5, masks[-1]) > 0.9
-    assert carrier.window is not None
-    assert carrier.window.height > 0.7 * shape[0]
+    assert state.window is not None
+    assert state.window.height > 0.7 * shape[0]
 
 
 def test_whole_slices_on_demand() -> None:
     view, masks = moving(3, 0)
-    carrier, _ = make(view, [(0, masks[0].astype(np.float32))], follow=False)
-    carrier.place(0, masks[0].astype(np.float32))
-    assert carrier.window is not None
-    assert carrier.window.bounds == (0, 0, 200, 200)
-    assert dice(step(carrier, 1) > 0.5, masks[1]) > 0.8
-    assert carrier.window.bounds == (0, 0, 200, 200)
+    state, _ = make(view, [(0, masks[0].astype(np.float32))], follow=False)
+    state.place(0, masks[0].astype(np.float32))
+    assert state.window is not None
+    assert state.window.bounds == (0, 0, 200, 200)
+    assert dice(step(state, 1) > 0.5, masks[1]) > 0.8
+    assert state.window.bounds == (0, 0, 200, 200)
 
 
 def test_memory_keeps_the_prompts_and_bounds_the_rest() -> None:
     depth = MEMORY_EVERY * (RECENT_IN_MEMORY + 3) + 2
     view, masks = moving(depth, 0)
     prompts = [(i, masks[0].astype(np.float32) * (i != 1)) for i in range(PROMPTS_IN_MEMORY + 3)]
-    carrier, network = make(view, prompts)
-    assert len(carrier.permanent) == PROMPTS_IN_MEMORY  # an empty prompt takes nobody's place
-    carrier.place(0, prompts[0][1])
+    state, network = make(view, prompts)
+    assert len(state.permanent) == PROMPTS_IN_MEMORY  # an empty prompt takes nobody's place
+    state.place(0, prompts[0][1])
     for index in range(1, depth):
-        step(carrier, index)
+        step(state, index)
     sizes = [size for size, _ in network.memory_sizes]
     held = PROMPTS_IN_MEMORY + 1  # and the empty slice, as an example of what the object is not
-    assert len(carrier.refused) == 1
+    assert len(state.refused) == 1
     assert sizes[: MEMORY_EVERY + 1] == [held] * MEMORY_EVERY + [held + 1]
     assert max(sizes) == sizes[-1] == held + RECENT_IN_MEMORY
     assert {k for _, k in network.memory_sizes} == {30}
@@ -146,9 +137,9 @@ def test_memory_keeps_the_prompts_and_bounds_the_rest() -> None:
 def test_nothing_to_carry_gives_nothing() -> None:
     view, _ = moving(3, 0)
     empty = np.zeros(view.shape, np.float32)
-    carrier, network = make(view, [(0, empty)])
-    carrier.place(0, empty)
-    assert not step(carrier, 1).any()
+    state, network = make(view, [(0, empty)])
+    state.place(0, empty)
+    assert not step(state, 1).any()
     assert network.memory_sizes == []
 
 
@@ -157,21 +148,16 @@ def test_the_object_may_come_back_after_an_empty_slice() -> None:
     array = np.array(view.volume.array)
     array[2] = 0
     gone = SliceView(Volume.from_array(array, spacing=(2, 1, 1)), 0, (0, 200))
-    carrier, _ = make(gone, [(0, masks[0].astype(np.float32))])
-    carrier.place(0, masks[0].astype(np.float32))
-    found = [bool((step(carrier, i) > 0.5).any()) for i in range(1, 5)]
+    state, _ = make(gone, [(0, masks[0].astype(np.float32))])
+    state.place(0, masks[0].astype(np.float32))
+    found = [bool((step(state, i) > 0.5).any()) for i in range(1, 5)]
     assert found == [True, False, True, True]
-
-
-def test_nearest_prompts() -> None:
-    masks = {i: np.zeros((2, 2), np.float32) for i in (9, 1, 5, 4, 6)}
-    assert [i for i, _ in nearest_prompts(masks, 5)] == [5, 4, 6, 1, 9]
 
 
 class Halves:
     """Stands in for XMem's stream: keeps what it is shown and answers with the left half."""
 
-    def __init__(self, network: XMem) -> None:
+    def __init__(self, network: SmallXMem) -> None:
         self.network = network
         self.seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
 
@@ -194,13 +180,14 @@ def test_xmem_sees_slices_with_the_short_side_of_its_evaluation(
     mask[4:20, 5:31] = 1
     network = SmallXMem().eval()
     encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
-    carrier = make_carrier(network, encoder, view, [(0, mask), (1, mask)], Settings(short_side=side))
-    assert isinstance(carrier, StreamCarrier)
-    carrier.place(0, mask)  # with the real network: sizes fit, the second prompt is remembered, too
-    assert carrier.stream.bank.objects
-    carrier.stream = halves = Halves(network)  # type: ignore[assignment]
-    carrier.place(0, mask)
-    result = step(carrier, 1)
+    own = Settings(short_side=side, memory_min_frames=3, memory_max_frames=6)
+    state: Any = network.start(encoder, view, [(0, mask), (1, mask)], own)
+    state.place(0, mask)  # with the real network: sizes fit, the second prompt is remembered, too
+    assert len(state.stream.bank.tokens) == 2 * state.stream.sensory[0, 0, 0].numel()
+    assert (state.stream.bank.config.min_frames, state.stream.bank.config.max_frames) == (3, 6)
+    state.stream = halves = Halves(network)
+    state.place(0, mask)
+    result = step(state, 1)
     image, given = halves.seen[0]
     assert given is not None
     assert tuple(image.shape[-2:]) == tuple(given.shape[-2:]) == seen
@@ -217,20 +204,22 @@ def test_xmem_sees_slices_with_the_short_side_of_its_evaluation(
     assert result[:, shape[1] // 2 + 2 :].max() == 0
 
 
-def test_the_carrier_for_a_network() -> None:
-    view, masks = moving(3, 0)
-    prompts = [(0, masks[0].astype(np.float32))]
+class Toy(torch.nn.Module):
+    """A third kind of network, as docs/adding-a-network.md asks for it: what is as bright as the prompt's mean."""
 
-    def build(network: torch.nn.Module, settings: object = None) -> object:
-        return make_carrier(network, WindowEncoder(network, "cpu", "fp32", FeatureCache()), view, prompts, settings)
+    def start(self, encoder: Any, view: SliceView, prompts: Any, settings: Settings) -> Toy:
+        self.view = view
+        return self
 
-    tiny = build(Follower().eval(), SimpleNamespace(follow_window=False))
-    assert isinstance(tiny, WindowCarrier)
-    assert tiny.size == 64
-    assert not tiny.follow
-    streams = [build(XMem(8, 16, 8).eval(), s) for s in (None, Settings(memory_min_frames=3, memory_max_frames=6))]
-    assert all(isinstance(stream, StreamCarrier) for stream in streams)
-    limits = [stream.stream.bank.config for stream in streams]  # type: ignore[attr-defined]
-    assert [(c.min_frames, c.max_frames) for c in limits] == [(5, 10), (3, 6)]
-    with pytest.raises(InputError, match="Linear"):
-        build(torch.nn.Linear(2, 2))
+    def place(self, index: int, mask: np.ndarray) -> None:
+        self.level = self.view.raw(index)[mask > 0.5].mean() - 50
+
+    def step(self, index: int, ahead: Any = ()) -> np.ndarray:
+        return (self.view.raw(index) > self.level).astype(np.float32)
+
+
+def test_a_third_network_needs_no_change_of_ours() -> None:
+    view, masks = moving(9, 3)
+    case = InteractiveSegmenter(small_interaction(), Toy()).open(view.volume)
+    mask = case.set_mask(masks[4], index=4)
+    assert np.array_equal(mask, masks)

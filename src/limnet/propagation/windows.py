@@ -1,30 +1,18 @@
-"""Carriers: what takes a mask one slice further. One for windows (tiny), one for whole slices (XMem).
-
-A carrier is the state of one sweep in one direction; it is made anew for every sweep, so sensory memory restarts there.
-"""
+"""TinyPropagation on windows: the state of one pass, in a window at the object's scale that follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import nn
 
-from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
-from limnet.interaction.features import WindowEncoder, window_size
+from limnet.interaction.features import WindowEncoder
 from limnet.interaction.window import Window, join, mask_box, window_around
-from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.networks.tiny import Look, Remembered, TinyPropagation, summed
-from limnet.propagation.networks.xmem import XMem
-from limnet.propagation.steps import Question, Step
-from limnet.propagation.stream_carrier import StreamCarrier
+from limnet.propagation.state import Questions, Slice
 
-Slice = NDArray[np.float32]
-
-PROMPTS_IN_MEMORY = 4  # nearest prompted slices that a sweep remembers
+PROMPTS_IN_MEMORY = 4  # nearest prompted slices that a pass remembers
 EMPTY_IN_MEMORY = 2  # nearest empty prompted slices: what does not belong to the object
 RECENT_IN_MEMORY = 4  # predicted slices it remembers besides
 MEMORY_EVERY = 3  # slices between two remembered predicted slices
@@ -33,20 +21,8 @@ ENCODED_TOGETHER = 4  # slices whose image half is computed in one batch; more a
 _MARGIN = 0.14  # the window moves on when the object comes closer to its border
 
 
-class Carrier(Protocol):
-    """State of one sweep. A copy (`copy.copy`) goes its own way."""
-
-    def place(self, index: int, mask: Slice) -> None:
-        """Stand on a slice whose mask is given: a prompted one."""
-        ...
-
-    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
-        """Go to slice `index`, on from there probably to those `ahead`."""
-        ...
-
-
-class WindowCarrier:
-    """Carries a mask in a window that follows it from slice to slice.
+class WindowState:
+    """State of one pass with `TinyPropagation`, in a window that follows the object; see `limnet.propagation.state`.
 
     Args:
         network: `TinyPropagation`.
@@ -97,14 +73,14 @@ class WindowCarrier:
             return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device))
 
     def place(self, index: int, mask: Slice) -> None:
-        """Stand on a prompted slice; see `Carrier`."""
+        """Set the state to a prompted slice."""
         self.index, self.mask, self.steps, self._due, self._seen = index, mask, 0, False, {}
         box = mask_box(mask > 0.5)
         if box is not None:
             self.window = self._window(box)
 
-    def step(self, index: int, ahead: Sequence[int] = ()) -> Step:
-        """Predict slice `index`; see `Carrier`."""
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Questions:
+        """Predict slice `index`."""
         if self.window is None or not self.permanent:
             return np.zeros(self.view.shape, np.float32)
         if self._due:
@@ -113,7 +89,7 @@ class WindowCarrier:
         result = yield from self._predict(index, self.window, ahead)
         box = mask_box(result > 0.5)
         if box is not None and self.follow and not self._fits(join(box, mask_box(self.mask > 0.5)) or box):
-            # the object has outgrown the window or left its middle: look again in a better one
+            # the object has outgrown the window or left its middle: predict again in a better one
             self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
             result = yield from self._predict(index, self.window, ahead)
             box = mask_box(result > 0.5)
@@ -131,7 +107,7 @@ class WindowCarrier:
         inside = window.holds(_kept_on_slice(box, self.view.shape, window), _MARGIN)
         return (inside or whole) and (share > 0.2 or window == self._window(box))
 
-    def _predict(self, index: int, window: Window, ahead: Sequence[int]) -> Step:
+    def _predict(self, index: int, window: Window, ahead: Sequence[int]) -> Questions:
         view, encoder, network = self.view, self.encoder, self.network
         features = encoder.in_turn(view, index, window, ahead[: ENCODED_TOGETHER - 1])
         seen = encoder.in_turn(view, self.index, window)
@@ -140,7 +116,7 @@ class WindowCarrier:
             if window not in self._seen:
                 self._seen[window] = network.look(seen, mask)
             readout = network.read(features, [*self.permanent, *self.refused, *self.recent], TOP_K)
-        logits = yield Question(features, readout, self.looks, self._seen[window], seen[0], mask)
+        logits = yield features, readout, self.looks, self._seen[window], seen[0], mask
         return window.paste(logits, np.zeros(view.shape, np.float32))
 
 
@@ -152,32 +128,3 @@ def _kept_on_slice(box: tuple[int, int, int, int], shape: tuple[int, int], windo
     column0 = middle[1] if window.left <= 0 else box[2]
     column1 = middle[1] if window.left + window.width >= shape[1] else box[3]
     return min(row0, box[1]), max(row1, box[0]), min(column0, box[3]), max(column1, box[2])
-
-
-def nearest_prompts(prompts: Mapping[int, Slice], origin: int) -> list[tuple[int, Slice]]:
-    """Prompted slices by distance from `origin`, which comes first."""
-    return sorted(prompts.items(), key=lambda item: (abs(item[0] - origin), item[0]))
-
-
-def make_carrier(
-    network: nn.Module, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: object
-) -> Carrier:
-    """The carrier for a network: windows for `TinyPropagation`, whole slices for XMem.
-
-    Args:
-        network: propagation network.
-        encoder: its image half.
-        view: volume along the case's axis.
-        prompts: prompted slices, nearest first.
-        settings: has `follow_window` and, for XMem, `short_side`, `memory_min_frames` and `memory_max_frames` (all
-            optional).
-    """
-    if isinstance(network, TinyPropagation):
-        follows = bool(getattr(settings, "follow_window", True))
-        return WindowCarrier(network, encoder, view, prompts, window_size(network), follows)
-    if isinstance(network, XMem):
-        sizes = {name: getattr(settings, f"memory_{name}", None) for name in ("min_frames", "max_frames")}
-        memory = MemoryConfig(**{name: size for name, size in sizes.items() if size is not None})
-        side = int(getattr(settings, "short_side", 480))
-        return StreamCarrier(network, encoder, view, prompts, short_side=side, memory=memory)
-    raise InputError(f"no carrier for {type(network).__name__}; allowed are TinyPropagation and XMem")
