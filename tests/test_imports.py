@@ -73,6 +73,8 @@ case = limnet.InteractiveSegmenter.from_pretrained("limnet-tiny").open(volume, s
 assert case.click((2, 20, 20))[2, 20, 20]
 case.click((2, 40, 40), positive=False)
 case.quality, case.suggest()
+import sys
+assert not [m for m in sys.modules if m.startswith(("limnet.propagation.networks.xmem", "limnet.propagation.stream"))]
 """
     assert not loaded_after(code) & {*TRAINING_ONLY, "matplotlib"}
 

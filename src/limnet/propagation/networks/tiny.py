@@ -164,7 +164,7 @@ class TinyPropagation(nn.Module):
         return WindowState(self, encoder, view, prompts, self.window_size, settings.follow_window)
 
     def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Outputs to compare copies of weights by, of two slices (1, C, H, W) and the mask (1, 1, H, W) of the first."""
+        """Outputs to compare copies of weights by: of two slices (1, C, H, W), the first with its mask (1, 1, H, W)."""
         features, following = self.encode_image(first), self.encode_image(second)
         kept = self.remember(features, mask)
         readout = self.read(following, [kept])

@@ -90,7 +90,7 @@ class XMem(nn.Module):
         return StreamState(self, encoder, view, prompts, settings.short_side, memory)
 
     def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Outputs to compare copies of weights by, of two slices (1, C, H, W) and the mask (1, 1, H, W) of the first."""
+        """Outputs to compare copies of weights by: of two slices (1, C, H, W), the first with its mask (1, 1, H, W)."""
         features = self.encode_image(first)
         value, sensory = self.encode_value(first, features, self.initial_sensory(features, 1), mask, True)
         _, _, probability = self.segment(self.encode_image(second), value, sensory)
