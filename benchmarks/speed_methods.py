@@ -20,9 +20,9 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.baselines.zoom import draw_disks
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.interaction.click_maps import draw_disks
 from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.propagation.memory import MemoryConfig
 from limnet.propagation.networks.xmem import XMem

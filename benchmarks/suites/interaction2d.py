@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.baselines.zoom import ZoomPredictor
 from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
 from benchmarks.core.published import published_clicks
 from benchmarks.core.reference_clicker import IGNORE, ReferenceClicker
@@ -36,7 +37,6 @@ from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
-from limnet.interaction.zoom import ZoomPredictor
 from limnet.metrics.interaction import clicks_to_quality
 
 QUALITIES = (0.85, 0.90)
@@ -249,7 +249,7 @@ class ClickPredictor(LimnetPredictor):
 
     Attributes:
         way: "window": as limnet works, in windows at the object's scale, with its click rules; "zoom": as RITM is
-            evaluated (`limnet.interaction.zoom`: mirrored second look, crops from the second click on, fp32), for
+            evaluated (`benchmarks.baselines.zoom`: mirrored second look, crops from the second click on, fp32), for
             networks with RITM's prompts; "auto": "zoom" for HRNet, else "window".
         zooms: longer side of a zoomed crop by the first part of case names (up to "_"); 400 for all others.
 

@@ -14,6 +14,10 @@ from limnet.errors import InputError
 Scope = Literal["volume", "interval"]
 SCOPES: tuple[str, ...] = ("volume", "interval")
 
+_KINDS: dict[Any, tuple[Any, str]] = {"int": ((int,), "an integer"), "float": ((int, float), "a number")}
+_LEAST = {"quality_batch": 1, "memory_min_frames": 1, "memory_max_frames": 2}  # of the others 0
+_MOST = {"tau": 1, "least_sure": 0.99}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,35 +71,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
-        if isinstance(self.tau, bool) or not isinstance(self.tau, (int, float)) or not 0 <= self.tau <= 1:
-            raise InputError(
-                f"tau is {self.tau!r}; it is a probability between 0 and 1 (1 never keeps the previous mask)"
-            )
-        sure = self.least_sure
-        if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure < 1:
-            raise InputError(f"least_sure is {sure!r}; it is a probability of at least 0 and below 1 (0 turns it off)")
-        most = self.most_growth
-        if isinstance(most, bool) or not isinstance(most, (int, float)) or not (most == 0 or 1 <= most < math.inf):
-            raise InputError(f"most_growth is {most!r}; it is a factor of at least 1, or 0 to turn it off")
-        stride = self.stride_mm
-        if isinstance(stride, bool) or not isinstance(stride, (int, float)) or not 0 <= stride < math.inf:
-            raise InputError(f"stride_mm is {stride!r}; it is a distance of at least 0 mm (0 propagates every slice)")
-        for name in ("follow_window", "look_across", "one_sided"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; it is True or False")
-        for name, least in (
-            ("stop_after_empty", 0),
-            ("look_back", 0),
-            ("click_fallback", 0),
-            ("short_side", 0),
-            ("quality_batch", 1),
-            ("memory_min_frames", 1),
-            ("memory_max_frames", 2),
-            ("cache_bytes", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; it is an integer of at least {least}")
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type == "bool" and not isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}; it is True or False")
+            if field.type not in _KINDS:
+                continue
+            (types, kind), least, most = _KINDS[field.type], _LEAST.get(name, 0), _MOST.get(name, math.inf)
+            number = value if isinstance(value, types) and not isinstance(value, bool) else math.nan
+            if not least <= number <= most or math.isinf(number):
+                limit = f" and at most {most}" if name in _MOST else ""
+                raise InputError(f"{name} is {value!r}; it is {kind} of at least {least}{limit}")
+        if 0 < self.most_growth < 1:
+            raise InputError(f"most_growth is {self.most_growth!r}; it is a factor of at least 1, or 0 to turn it off")
         if self.memory_max_frames <= self.memory_min_frames:
             raise InputError(
                 f"memory_max_frames is {self.memory_max_frames} and memory_min_frames {self.memory_min_frames}; the "

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.baselines.zoom import ZoomPredictor
 from benchmarks.core.method import LimnetSession, config_hash, predictor_config
 from benchmarks.suites.interaction2d import THRESHOLD, ClickPredictor, ZoomSession
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
-from limnet.interaction.zoom import ZoomPredictor
 from tests.helpers.fake_pictures import disc, photo
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.tiny_networks import scramble, small_quality

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
 from limnet.image.bitmask import BitMask
-from limnet.interaction.click_maps import draw_disks
 from limnet.interaction.guidance import WindowTransform, guidance_maps
 from limnet.interaction.raster import draw_polygon, draw_stroke, grow, prompt_pixels
 from limnet.prompts import Prompt2D

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limnet.simulation import click_batch
 from limnet.simulation.click_batch import (
+    add_disks,
     aims_on_device,
     clicks_to_reach,
     components,
@@ -331,3 +332,14 @@ def test_start_masks_are_corrected() -> None:
         robot_clicks(Painter(), none.float(), target, 3, none).clicks
         == robot_clicks(Painter(), none.float(), target, 3).clicks
     )
+
+
+def test_disks_added_to_maps() -> None:
+    positive, negative = torch.zeros(3, 1, 20, 20), torch.zeros(3, 1, 20, 20)
+    add_disks(positive, negative, torch.tensor([[5, 6], [0, 19], [10, 10]]), torch.tensor([1, 0, -1]), 2.0)
+    assert [float(p.sum()) for p in positive] == [13, 0, 0]
+    assert [float(n.sum()) for n in negative] == [0, 6, 0]
+    assert bool(positive[0, 0, 7, 6])
+    assert not bool(positive[0, 0, 7, 7])
+    add_disks(positive, negative, torch.tensor([[5, 7]] * 3), torch.tensor([1, 1, 1]), 2.0)
+    assert float(positive[0].sum()) == 18  # earlier clicks stay

@@ -205,7 +205,7 @@ def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--setting", "tau=x"], "tau is 'x'; it is a probability"),
+        (["--setting", "tau=x"], "tau is 'x'; it is a number of at least 0"),
         (["--setting", "tau"], "--setting is 'tau'; give NAME=VALUE"),
         (["--notes", "nope.json"], "--notes is nope.json, which does not exist"),
         (["--notes", __file__], "which cannot be read"),

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.interaction.click_maps import add_disks
 from limnet.interaction.inputs import ClickNetwork, fit_image, fit_prompts
 from limnet.simulation.clicks import RobotUser
 
@@ -268,3 +267,20 @@ def clicks_to_reach(iou: Tensor, goal: float) -> Tensor:
     reached = iou >= goal
     first = reached.float().argmax(0) + 1
     return torch.where(reached.any(0), first, torch.full_like(first, len(iou))).float()
+
+
+def add_disks(positive: Tensor, negative: Tensor, points: Tensor, kind: Tensor, radius: float) -> None:
+    """Draw clicks as disks into the maps, in place.
+
+    Args:
+        positive, negative: float (B, 1, H, W).
+        points: (B, 2) rows and columns.
+        kind: (B,) 1 positive, 0 negative, -1 none.
+        radius: in pixels; a pixel belongs to the disk when its squared distance is at most radius squared.
+    """
+    height, width = positive.shape[-2:]
+    rows = torch.arange(height, device=positive.device)[None, :, None] - points[:, 0, None, None]
+    columns = torch.arange(width, device=positive.device)[None, None, :] - points[:, 1, None, None]
+    disk = (rows**2 + columns**2 <= radius**2)[:, None]
+    positive[disk & (kind == 1)[:, None, None, None]] = 1.0
+    negative[disk & (kind == 0)[:, None, None, None]] = 1.0

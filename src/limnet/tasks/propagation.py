@@ -12,10 +12,9 @@ from torch import Tensor
 from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
-from limnet.interaction.click_maps import add_disks
 from limnet.interaction.networks.tiny import TinyInteraction
 from limnet.propagation.networks.tiny import Remembered, TinyPropagation
-from limnet.simulation.click_batch import draw_clicks
+from limnet.simulation.click_batch import add_disks, draw_clicks
 from limnet.simulation.initial_masks import damage, shifted
 from limnet.tasks.augment import augment_clips
 from limnet.tasks.base import Pictures, Task

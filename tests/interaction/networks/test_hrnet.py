@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
-from limnet.interaction.click_maps import draw_disks
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR, drop_dead_tensors
 from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
 

@@ -5,10 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.baselines import zoom
+from benchmarks.baselines.zoom import (
+    Crop,
+    PixelClick,
+    ZoomPredictor,
+    covers_clicks,
+    crop_overlap,
+    draw_disks,
+    object_crop,
+    pack_points,
+)
 from limnet.errors import InputError
-from limnet.interaction import zoom
 from limnet.interaction.networks.hrnet import HRNetOCR, drop_dead_tensors
-from limnet.interaction.zoom import Crop, PixelClick, ZoomPredictor, covers_clicks, crop_overlap, object_crop
 from tests.helpers.golden import golden_arrays, golden_weights, max_difference
 
 
@@ -154,3 +163,50 @@ def test_messages_for_wrong_input() -> None:
     network.prompt_channels = ("previous", "positive", "negative", "bounds")
     with pytest.raises(InputError, match="bounds"):
         ZoomPredictor(network)
+
+
+@pytest.mark.parametrize("stem", ["ritm_hrnet18s_ocr", "ritm_hrnet32_ocr"])
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_disks_equal_the_reference(stem: str, case: str) -> None:
+    arrays, _ = golden_arrays(stem)
+    expected = arrays[f"{case}_disks"]
+    disks = draw_disks(torch.from_numpy(arrays[f"{case}_points"]), expected.shape[2:], 5.0)
+    assert disks.dtype == torch.float32
+    assert (disks.numpy() == expected).all()
+
+
+def test_an_integer_click_covers_81_pixels() -> None:
+    disks = draw_disks(torch.tensor([[[20, 30, 0], [-1, -1, -1]]]), (64, 64), 5.0)
+    assert disks[0, 0].sum() == 81
+    assert disks[0, 0, 15, 30] == 1
+    assert disks[0, 0, 14, 30] == 0
+    assert disks[0, 1].sum() == 0
+
+
+def test_fraction_counts_and_one_negative_coordinate_still_draws() -> None:
+    points = torch.tensor([[[20.5, 30.5, 0.0], [-2.0, 17.5, 0.0]]])
+    disks = draw_disks(points, (64, 64), 5.0)
+    assert disks[0, 0].sum() == 80  # centred between four pixels
+    assert disks[0, 1, 0, 17] == 1
+    dropped = draw_disks(torch.tensor([[[-2.0, -0.5, 0.0], [-1.0, 0.0, 0.0]]]), (8, 8), 5.0)
+    assert dropped[0, 0].sum() == 0  # both coordinates negative: unused
+    assert dropped[0, 1].sum() > 0
+
+
+def test_union_of_clicks_is_binary() -> None:
+    points = torch.tensor([[[10.0, 10.0, 0.0], [12.0, 10.0, 1.0], [-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]]])
+    disks = draw_disks(points, (32, 32), 5.0)
+    assert set(disks.unique().tolist()) == {0.0, 1.0}
+    assert 81 < disks[0, 0].sum() < 162
+
+
+def test_packing_fills_both_halves() -> None:
+    unused = (-1.0, -1.0, -1.0)
+    assert pack_points([], []) == [unused, unused]
+    assert pack_points([(1, 2, 0), (3, 4, 2)], [(5, 6, 1)]) == [(1, 2, 0), (3, 4, 2), (5, 6, 1), unused]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (1, 3, 3), (1, 4, 1)])
+def test_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        draw_disks(torch.zeros(shape), (32, 32), 5.0)
