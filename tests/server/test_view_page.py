@@ -74,6 +74,7 @@ def test_the_first_page_opens_files_and_says_why_one_cannot_be(world):
     page.page.click("#recent .entry")
     page.wait_ready()
     assert page.state["done"] == 1
+    page.wait("(([r, , b]) => r > b)(limnet.colorAt('axial', limnet.state().cross))")  # its colours are back, too
     page.close()
     for opened in server.workspace.cases:
         server.workspace.close_case(opened, forget=True)
@@ -461,6 +462,8 @@ def test_looking_around(page):
     assert page.state["rule"] == pytest.approx(10, abs=0.3)
     page.drag("coronal", [BALL, (BALL[0] + 4, *BALL[1:])])
     assert page.state["rule"] == pytest.approx(12, abs=0.3)
+    page.press("Escape")
+    assert page.state["rule"] is None
     # switches
     for key, name in (("v", "masks"), ("o", "outline"), ("g", "marks"), ("h", "cross")):
         was = page.state["look"][name]
@@ -566,6 +569,7 @@ def test_reload_and_a_second_tab_lose_nothing(page, world):
     page.wait_ready()
     assert page.state["done"] == 1
     assert shown(page) == MASK.sum()
+    assert page.state["cross"][0] == MASK.sum((1, 2)).argmax()  # where the object is largest
 
 
 def test_surfaces_and_a_browser_without_webgl(page, world):

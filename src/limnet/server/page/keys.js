@@ -6,7 +6,7 @@ const LIST = [
   ["Marking", [
     ["P", "click"], ["S", "scribble"], ["B", "box; again for a 3-D box"], ["L", "lasso"], ["D / X", "brush / eraser on a slice"],
     ["T", "object or not (+/−)"], ["Shift, right click", "the opposite for once"], ["[ ]", "brush size"], ["Enter", "carry hand-drawn slices through the volume; use a 3-D box"],
-    [", .", "a smaller or larger answer to the last click"], ["Esc", "cancel the running round, or what is being drawn"],
+    [", .", "a smaller or larger answer to the last click"], ["Esc", "cancel the running round or what is being drawn; remove the ruler"],
   ]],
   ["Looking", [
     ["N", "look here next"], ["A", "accept this slice: it stays as it is"], ["PgUp / PgDn", "previous / next marked slice"], ["Wheel, ↑ ↓", "slices"],
@@ -41,7 +41,7 @@ export function listenToKeys(viewer) {
     n: () => viewer.goToHint(), a: () => viewer.accept(), f: () => viewer.tiles.forEach((tile) => tile.fit()),
     "[": () => tools.resizeBrush(-1), "]": () => tools.resizeBrush(1), ",": () => viewer.alternative(-1), ".": () => viewer.alternative(1),
     "?": () => showHelp(), enter: () => tools.applyBox() || viewer.propagate(),
-    escape: () => tools.cancelDraft() || viewer.cancel(),
+    escape: () => tools.cancelDraft() || viewer.cancel() || tools.dropRule(),
     arrowup: () => viewer.scroll(viewer.pointed, -1), arrowdown: () => viewer.scroll(viewer.pointed, 1),
     arrowleft: () => viewer.scroll(viewer.pointed, -1), arrowright: () => viewer.scroll(viewer.pointed, 1),
     pageup: () => viewer.jumpMarked(-1), pagedown: () => viewer.jumpMarked(1),

@@ -99,6 +99,11 @@ export class Tools {
     return had;
   }
 
+  dropRule() {
+    this.rule = null;
+    this.viewer.redrawOverlays();
+  }
+
   // the pointer
 
   attach(tile) {

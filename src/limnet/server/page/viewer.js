@@ -86,6 +86,7 @@ export class Viewer {
     this.tiles = [];
     this.volume = null;
     this.surface = null;
+    this._paletteNow = null; // the next volume has none yet, even of the same objects
     this.hidden.clear();
     this.active = "object 1";
     this.state = { objects: [], done: [], undone: [], next: 1, busy: null };
@@ -134,7 +135,6 @@ export class Viewer {
       this.channel.queue = this.channel.queue.then(async () => {
         try {
           await this._fetchLabels();
-          this._opened?.();
         } catch (error) {
           this._refused?.(error);
         }
@@ -181,6 +181,7 @@ export class Viewer {
     for (const tile of this.tiles) tile.invalidate("overlay", "slider");
     if (!state.busy) this.surface?.update();
     if (before.done.length !== state.done.length) this.skip = [];
+    this._opened?.(); // the first state comes after the labels
   }
 
   async _onBinary(header, data) {
@@ -377,8 +378,9 @@ export class Viewer {
   }
 
   cancel() {
-    if (!this.state.busy) return;
+    if (!this.state.busy) return false;
     this._ask({ do: "cancel" });
+    return true;
   }
 
   async _ask(command, kind = "error") {
@@ -440,7 +442,6 @@ export class Viewer {
   scroll(tile, by) {
     const { axis } = tile.plane;
     this.goTo(axis, this.cross[axis] + (tile.sliderFlip ? -by : by));
-    if (this.tools.hover?.tile === tile) this.showUnder(tile.voxelAt(this.tools.hover.x, this.tools.hover.y));
   }
 
   moveCross(point, { keep = null } = {}) {
@@ -450,6 +451,8 @@ export class Viewer {
     }
     this.cross = [...point];
     for (const tile of this.tiles) if (tile !== keep) this._follow(tile);
+    const { hover } = this.tools; // a still pointer is over another voxel now
+    if (hover) this.showUnder(hover.tile.voxelAt(hover.x, hover.y));
   }
 
   /** Where a plane is zoomed in, keep the crosshair in sight. */
