@@ -12,8 +12,9 @@ Every object gets one click in its middle. Then each tool by itself corrects tha
 
 A tool is left out where its error has fewer than `LEAST` pixels on the slice. Which objects, and where the marks lie,
 follows from the data and `--seed` alone: at most `--per-source` objects of each source (first word of the file's name),
-each of another volume, cut to 12 slices beyond the object. The table gives the mean gain of each tool with its standard
-error, and how many objects lost more than .02; with `--against` also the paired difference to another version's file.
+each of another volume, cut to 12 slices beyond the object; no films, which have no planes across. The table gives the
+mean gain of each tool with its standard error, and how many objects lost more than .02; with `--against` also the
+paired difference to another version's file. It lies beside `--out` as .md and grows with every object.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Thing(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what is missing in the file, then print the table."""
+    """Measure what is missing in the file; the table is renewed after every object and printed at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, action="append", required=True, help="folder with manifest.json; repeatable"
@@ -71,12 +72,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     kept: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"objects": {}}
     kept.update(command=command_line(), environment=environment())
+    other = json.loads(args.against.read_text())["objects"] if args.against else None
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     for thing in things(args.data, args.split, args.per_source, args.seed):
         if thing.name not in kept["objects"]:
             kept["objects"][thing.name] = {"source": thing.source, **gains(segmenter, thing, args.tools)}
             args.out.write_text(json.dumps(kept, indent=1) + "\n")
-    print(table(kept["objects"], json.loads(args.against.read_text())["objects"] if args.against else None))
+            made = f"Made by `{kept['command']}`: {len(kept['objects'])} objects."
+            args.out.with_suffix(".md").write_text(f"{made}\n\n{table(kept['objects'], other)}\n")
+    print(table(kept["objects"], other))
 
 
 def things(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator[Thing]:
@@ -98,6 +102,8 @@ def things(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator
         if len(there) < 3 or cut.stop - cut.start > MOST_SLICES:
             continue
         image = case.read_image()
+        if image.is_color:
+            continue
         taken[source] += 1
         volume = Volume.from_array(image.array[cut], image.spacing, modality=image.modality)
         yield Thing(source, f"{case.name}, {case.labels.get(number, number)}", volume, labels[cut] == number)
