@@ -75,7 +75,7 @@ def columns(mask) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "positive", "expected"), [(ON, True, (10, 34)), (ON, False, (15, 29)), (OFF, True, (15, 34))]
+    ("settings", "positive", "expected"), [(ON, True, (10, 34)), (ON, False, (10, 29)), (OFF, True, (15, 34))]
 )
 def test_a_click_changes_other_slices_in_one_direction(settings, positive: bool, expected: tuple[int, int]) -> None:
     case = drifting_case(settings)
@@ -112,16 +112,33 @@ def test_signs_of_what_is_pending() -> None:
     assert click_sign(case._state) is None
 
 
+def fused(before, clicked, positive: bool, found, known):
+    """Slices after clicks on slice 2, which became `clicked`."""
+    shape = clicked.shape
+    ctx = SimpleNamespace(view=SimpleNamespace(shape=shape), packed=lambda _, mask: pack(mask))
+    old = SimpleNamespace(slices=tuple(map(pack, before)), known=known)
+    state = SimpleNamespace(slices=(*old.slices[:2], pack(clicked)), pending=(2,))
+    chosen = one_sided(ctx, old, state, positive, {i: pack(mask) for i, mask in found.items()})
+    return {i: unpack(mask, shape) for i, mask in chosen.items()}
+
+
 @pytest.mark.parametrize(("positive", "both"), [(True, np.maximum), (False, np.minimum)])
 def test_slices_without_an_earlier_result_are_taken_as_found(positive: bool, both) -> None:
-    shape = (4, 4)
-    old, new = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    old, new, empty = np.zeros((3, 4, 4), np.float32)
     old[0], new[1] = 1, 1
-    found = {0: pack(new), 1: pack(new), 2: None}
-    before = SimpleNamespace(slices=(pack(old), pack(old), None), known={0, 2})
-    ctx = SimpleNamespace(view=SimpleNamespace(shape=shape), packed=lambda _, mask: pack(mask))
-    chosen = one_sided(ctx, before, positive, found)
-    assert np.array_equal(unpack(chosen[0], shape), both(old, new))
-    assert np.array_equal(unpack(chosen[1], shape), new)
-    assert chosen[2] is None
-    assert found[0] == pack(new)
+    chosen = fused((old, old, old), empty, positive, {0: new, 1: new}, {0, 2})
+    assert np.array_equal(chosen[0], both(old, new))
+    assert np.array_equal(chosen[1], new)
+
+
+def test_a_negative_click_takes_away_on_its_own_side_only() -> None:
+    """Rows 4 and 5 of the clicked slice went; elsewhere row 4 and all beyond may go, and what was kept stays."""
+    old, empty = np.zeros((2, 8, 8), np.float32)
+    old[1:6, 2:6] = 1
+    clicked, wide, after = old.copy(), np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)
+    clicked[4:], after[4:] = 0, 0
+    chosen = fused((wide, old, old), clicked, False, {0: empty, 1: empty}, {0, 1, 2})
+    assert np.array_equal(chosen[0], after)
+    assert np.array_equal(chosen[1], clicked)
+    assert not fused((wide, old, old), empty, False, {0: empty}, {0})[0].any(), "a slice that was emptied"
+    assert np.array_equal(fused((wide, old, old), old, False, {0: empty}, {0})[0], wide), "a click that changed nothing"

@@ -100,27 +100,49 @@ def click_sign(state: ObjectState) -> bool | None:
     return signs.pop() if len(signs) == 1 else None
 
 
-def one_sided(ctx: RoundContext, before: ObjectState, positive: bool, found: Mapping[int, SliceMask | None]) -> Found:
+def one_sided(
+    ctx: RoundContext, before: ObjectState, state: ObjectState, positive: bool, found: Mapping[int, SliceMask | None]
+) -> Found:
     """Fuse per pixel: after a positive click other slices only gain, after a negative one they only lose.
 
     A round computes the slices around the click anew, and what comes out differs everywhere from what was there, mostly
-    by chance: where the user said that something is missing, nothing else has to go.
+    by chance: where the user said that something is missing, nothing else has to go. After a negative click only what
+    lies on the side of the error goes (`side_of_error`).
 
     Args:
         ctx: The round's context.
         before: State before the round; slices not known then are taken as they were found.
-        positive: Sign of the click.
+        state: State with the pending clicks.
+        positive: Sign of the clicks.
         found: What propagation gave.
 
     Returns:
-        The larger probability of both at every pixel after a positive click, the smaller one after a negative click.
+        The larger probability of both at every pixel after positive clicks, the smaller one after negative clicks.
     """
-    chosen = dict(found)
+    chosen, shape = dict(found), ctx.view.shape
+    if not positive:
+        sides = [side_of_error(*(unpack(s.slices[i], shape) for s in (before, state))) for i in state.pending]
+        side = np.logical_or.reduce(sides)
     for index in chosen.keys() & before.known:
-        new, old = found[index], before.slices[index]
-        if old is None or (new is None and not positive):
-            chosen[index] = new if positive else None
-            continue
-        masks = [unpack(mask, ctx.view.shape) for mask in (old, new)]
-        chosen[index] = ctx.packed(index, np.maximum(*masks) if positive else np.minimum(*masks))
+        old, new = unpack(before.slices[index], shape), unpack(found[index], shape)
+        if positive:
+            chosen[index] = ctx.packed(index, np.maximum(old, new))
+        else:
+            chosen[index] = ctx.packed(index, np.where(side, np.minimum(old, new), old))
     return chosen
+
+
+def side_of_error(old: Slice, new: Slice) -> NDArray[np.bool_]:
+    """Pixels of which the nearest one of a corrected slice's old mask went; all where nothing was there or stayed.
+
+    Args:
+        old: (H, W) probabilities of the clicked slice before the negative click.
+        new: (H, W) probabilities with it.
+    """
+    was, stays = old > 0.5, (old > 0.5) & (new > 0.5)
+    if not stays.any():
+        return np.ones_like(stays)
+    from scipy import ndimage
+
+    row, column = ndimage.distance_transform_edt(~was, return_distances=False, return_indices=True)
+    return ~stays[row, column]

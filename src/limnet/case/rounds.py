@@ -170,7 +170,7 @@ def propagate_prompts(
         found[i] = predict_seen(ctx, state, i, found[i], limits)
     sign = click_sign(state) if ctx.settings.one_sided and scope == "interval" else None
     if sign is not None:
-        found = one_sided(ctx, before, sign, found)
+        found = one_sided(ctx, before, state, sign, found)
     chosen, kept = fuse(ctx, before, state, found, prompted)
     slices = [
         chosen[i] if i in chosen else state.slices[i] if i in masks or i in allowed else None for i in range(len(view))
