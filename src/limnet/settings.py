@@ -39,8 +39,8 @@ class Settings:
             where they show its ends. For volumes; films have nothing across.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
             (`limnet.case.refinement.look_back`). 0 turns it off.
-        one_sided: On slices without a prompt a positive click only adds to the object, a negative one only takes away,
-            on the side of the error (`limnet.case.fusion.one_sided`); in rounds of scope "interval".
+        one_sided: On slices without a prompt a positive click only adds to the object, a negative prompt only takes
+            away, on the side of the error (`limnet.case.fusion.one_sided`); in rounds of scope "interval".
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.
         follow_window: Let the propagation window follow the object; False shows it the whole slice.
         short_side: Networks that see whole slices (XMem) see them with a shorter side of so many pixels, as XMem's own

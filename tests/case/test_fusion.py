@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limnet.case.engine import Engine
-from limnet.case.fusion import click_sign, keep_previous, one_sided
+from limnet.case.fusion import keep_previous, one_sided, prompt_sign
 from limnet.errors import InputError
 from limnet.image.slices import pack, unpack
 from limnet.settings import Settings
@@ -100,16 +100,22 @@ def test_other_prompts_and_scopes_are_free() -> None:
 
 def test_signs_of_what_is_pending() -> None:
     case = fake_case(settings=ON)
-    assert click_sign(case._state) is None
+    assert prompt_sign(case._state) is None
     case.click((6, 20, 24), propagate=False)
-    assert click_sign(case._state) is True
+    assert prompt_sign(case._state) is True
     case.click((3, 1, 1), False, propagate=False)
-    assert click_sign(case._state) is None
+    assert prompt_sign(case._state) is None
     case.propagate()
     case.click((5, 1, 1), False, propagate=False)
-    assert click_sign(case._state) is False
+    assert prompt_sign(case._state) is False
+    case.scribble([(4, 1, 1), (4, 9, 1)], False, propagate=False)
+    case.lasso([(3, 1, 1), (3, 9, 1), (3, 9, 9)], False, propagate=False)
+    assert prompt_sign(case._state) is False
     case.box((7, 1, 1), (7, 9, 9), propagate=False)
-    assert click_sign(case._state) is None
+    assert prompt_sign(case._state) is None
+    case.propagate()
+    case.scribble([(4, 1, 1), (4, 9, 1)], propagate=False)
+    assert prompt_sign(case._state) is None
 
 
 def fused(before, clicked, positive: bool, found, known):

@@ -1,4 +1,4 @@
-"""Multi-round result fusion (MRF), equations (1)-(4) of the LIM-Net paper, and fusion per pixel by the click's sign.
+"""Multi-round result fusion (MRF), equations (1)-(4) of the LIM-Net paper, and fusion per pixel by a prompt's sign.
 
 Eq. (1) asks for the masks that maximise the sum over slices of P_i [M_i = previous] + (1 - P_i) [M_i = current],
 with P_i = f(s_i, previous_i, current_i) (eq. 2, batched in eq. 3) the probability that the previous mask is the better
@@ -93,17 +93,20 @@ def fuse(
     return chosen, len(kept)
 
 
-def click_sign(state: ObjectState) -> bool | None:
-    """Whether the pending prompts are positive clicks (True) or negative ones (False); None for anything else."""
+def prompt_sign(state: ObjectState) -> bool | None:
+    """Whether the pending prompts only add (True: positive clicks) or only take away (False: all that are negative).
+
+    None for anything else: positive strokes, outlines, boxes and masks show the object, and may do both.
+    """
     newest = [state.prompts[index][-1] for index in state.pending]
-    signs = {prompt.positive for prompt in newest} if all(prompt.kind == "click" for prompt in newest) else set()
+    signs = {prompt.positive if prompt.kind == "click" or not prompt.positive else None for prompt in newest}
     return signs.pop() if len(signs) == 1 else None
 
 
 def one_sided(
     ctx: RoundContext, before: ObjectState, state: ObjectState, positive: bool, found: Mapping[int, SliceMask | None]
 ) -> Found:
-    """Fuse per pixel: after a positive click other slices only gain, after a negative one they only lose.
+    """Fuse per pixel: after a positive click other slices only gain, after a negative prompt they only lose.
 
     A round computes the slices around the click anew, and what comes out differs everywhere from what was there, mostly
     by chance: where the user said that something is missing, nothing else has to go. After a negative click only what
@@ -112,12 +115,12 @@ def one_sided(
     Args:
         ctx: The round's context.
         before: State before the round; slices not known then are taken as they were found.
-        state: State with the pending clicks.
-        positive: Sign of the clicks.
+        state: State with the pending prompts.
+        positive: Their sign.
         found: What propagation gave.
 
     Returns:
-        The larger probability of both at every pixel after positive clicks, the smaller one after negative clicks.
+        The larger probability of both at every pixel after positive clicks, the smaller one after negative prompts.
     """
     chosen, shape = dict(found), ctx.view.shape
     if not positive:
@@ -136,7 +139,7 @@ def side_of_error(old: Slice, new: Slice) -> NDArray[np.bool_]:
     """Pixels of which the nearest one of a corrected slice's old mask went; all where nothing was there or stayed.
 
     Args:
-        old: (H, W) probabilities of the clicked slice before the negative click.
+        old: (H, W) probabilities of the prompted slice before the negative prompt.
         new: (H, W) probabilities with it.
     """
     was, stays = old > 0.5, (old > 0.5) & (new > 0.5)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from limnet.case.alternatives import distinct
 from limnet.case.constraints import Constraints, check_free, framed, obeys, plan, slice_bounds
 from limnet.case.engine import Progress, RoundContext, Slice
-from limnet.case.fusion import Found, click_sign, fuse, one_sided
+from limnet.case.fusion import Found, fuse, one_sided, prompt_sign
 from limnet.case.history import ObjectState, Round, frozen_array
 from limnet.case.live import watched
 from limnet.case.planes import answered_later, click_for, clicks_from, plane_of
@@ -168,7 +168,7 @@ def propagate_prompts(
         found |= {i: limits.apply(i, result[i]) if i in result else None for i in targets}
     for i in state.prompts.keys() & found.keys():  # what was said of them before anyone saw them
         found[i] = predict_seen(ctx, state, i, found[i], limits)
-    sign = click_sign(state) if ctx.settings.one_sided and scope == "interval" else None
+    sign = prompt_sign(state) if ctx.settings.one_sided and scope == "interval" else None
     if sign is not None:
         found = one_sided(ctx, before, state, sign, found)
     chosen, kept = fuse(ctx, before, state, found, prompted)
