@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.core.registry import ANALYSES, PEERS, SUITES
-from limnet.commands.train import RawCommand
+from limnet.commands.scripts import RawCommand
 from limnet.errors import InputError, LimnetError
 
 if TYPE_CHECKING:

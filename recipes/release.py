@@ -131,9 +131,8 @@ def release(args: argparse.Namespace) -> None:
     """Write weights if there are new ones, then results and card."""
     from limnet.hub.card import Results, make_card, write_card, write_results
     from limnet.hub.folder import load_component
-    from limnet.hub.golden import write_golden
     from limnet.hub.model import save_model
-    from limnet.hub.verify import verify_model
+    from limnet.hub.verify import verify_model, write_golden
     from limnet.settings import parse_settings
     from limnet.training.train import find_part
 

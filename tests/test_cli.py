@@ -76,12 +76,6 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"limnet {__version__}\n"
 
 
-def test_help_imports_nothing_heavy():
-    code = "import sys, limnet.cli; print([m for m in ('torch', 'numpy', 'nibabel', 'matplotlib') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("words", [["nonsense"], ["segment", "--no-such-option"], ["zoo", "show"]])
 def test_usage_errors(words, capsys):
     assert run(*words) == 2
@@ -136,22 +130,9 @@ def test_debug_shows_where_it_happened(scan, opened):
 
 def test_segment_writes_the_mask_on_the_files_grid(scan, opened, capsys, tmp_path):
     out = tmp_path / "mask.nii.gz"
-    words = [
-        "segment",
-        scan,
-        "--click",
-        "6,20,24",
-        "--click",
-        "6,2,2,-",
-        "--window",
-        "-50,300",
-        "--out",
-        out,
-        "--device",
-        "cpu",
-    ]
-    assert run(*words) == 0
-    assert opened[0] == {"model": "limnet-tiny", "device": "cpu"}
+    words = ["--click", "6,20,24", "--click", "6,2,2,-", "--window", "-50,300", "--device", "cuda:1"]
+    assert run("segment", scan, *words, "--out", out) == 0
+    assert opened[0] == {"model": "limnet-tiny", "device": "cuda:1"}
     assert opened[1]["window"] == (-50.0, 300.0)
     mask, image = nibabel.load(out), nibabel.load(scan)
     assert np.array_equal(mask.affine, image.affine)
@@ -203,30 +184,12 @@ def test_prompts_are_rounds_in_the_order_given(scan, opened, monkeypatch, tmp_pa
         return real(self, prompt, propagate=propagate, **more)
 
     monkeypatch.setattr(Case, "prompt", prompt)
-    words = [
-        "-c",
-        "6,20,24",
-        "--box",
-        "3,5,5,8,35,43",
-        "-c6,2,2,-",
-        "--scribble",
-        "6,18,20;6,22,28",
-        "--click",
-        "4,20,24",
-    ]
+    words = ["-c", "6,20,24", "--box", "3,5,5,8,35,43", "-c6,2,2,-", "--scribble", "6,18,20;6,22,28", "-c", "4,20,24"]
+    expected = [("click", True), ("box", None), ("click", False), ("scribble", None), ("click", True)]
     for together in (False, True):
         played.clear()
         assert run("segment", scan, *words, "-o", tmp_path / "m.nii.gz", *(["--together"] * together)) == 0
-        assert played == [
-            (kind, positive, not together)
-            for kind, positive in (
-                ("click", True),
-                ("box", None),
-                ("click", False),
-                ("scribble", None),
-                ("click", True),
-            )
-        ]
+        assert played == [(kind, positive, not together) for kind, positive in expected]
 
 
 def test_the_command_line_is_the_python_loop(scan, opened, tmp_path):
@@ -305,18 +268,14 @@ def test_paths_of_windows_are_looked_for_beside_the_file(tmp_path):
     entries = [
         {"volume": r"C:\data\ct.nii.gz", "out": r"D:\results\ct mask.nii.gz", "prompts": prompts},
         {"volume": r"scans\mr.nii.gz", "out": r"masks\mr.nii.gz", "prompts": prompts},
-        {
-            "volume": "/data/of/another/machine/ct.nii.gz",
-            "out": "/data/of/another/machine/ct.nii.gz",
-            "prompts": prompts,
-        },
+        {"volume": "/of/another/machine/ct.nii.gz", "out": "/of/another/machine/ct.nii.gz", "prompts": prompts},
     ]
     jobs = read_jobs(batch(tmp_path, entries))
     assert [job.volume for job in jobs] == [tmp_path / n for n in ("ct.nii.gz", "scans/mr.nii.gz", "ct.nii.gz")]
     assert [job.out for job in jobs] == [
         tmp_path / "ct mask.nii.gz",
         tmp_path / "masks/mr.nii.gz",
-        Path("/data/of/another/machine/ct.nii.gz"),  # a mask is written where it should be or not at all
+        Path("/of/another/machine/ct.nii.gz"),  # a mask is written where it should be or not at all
     ]
 
 
@@ -333,31 +292,33 @@ def test_batch_goes_on_after_a_bad_volume(scan, opened, capsys, tmp_path):
     assert opened[-1]["window"] == (-50.0, 300.0)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({}, "list"),
-        ([], "list"),
-        ([1], "entry 1"),
-        ([{"volume": "a", "out": "b"}], "prompts"),
-        ([{"volume": "a", "out": "b", "prompts": []}], "prompts"),
-        ([{"volume": "a", "out": "b", "prompts": [{"type": "wave"}]}], "click"),
-        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2]}]}], "entry 1"),
-        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "axes": 1}], "axes"),
-        ([{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "window": [1]}], "window"),
-        (
-            [{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "start": 5}],
-            "start is a path",
-        ),
-        (
-            [{"volume": "a", "out": "b", "prompts": [{"type": "click", "point": [1, 2, 3]}], "together": 1}],
-            "true or false",
-        ),
-    ],
-)
-def test_bad_prompts_files(content, message, tmp_path):
+CLICK = {"type": "click", "point": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(("content", "message"), [({}, "list"), ([], "list"), ([1], "entry 1")])
+def test_prompts_files_that_are_no_list_of_entries(content, message, tmp_path):
     with pytest.raises(InputError, match=message):
         read_jobs(batch(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": None}, "prompts"),
+        ({"prompts": []}, "prompts"),
+        ({"prompts": [{"type": "wave"}]}, "click"),
+        ({"prompts": [{"type": "click", "point": [1, 2]}]}, "entry 1"),
+        ({"axes": 1}, "axes"),
+        ({"window": [1]}, "window"),
+        ({"window": ["lo", "hi"]}, "two numbers"),
+        ({"window": [None, 5]}, "two numbers"),
+        ({"start": 5}, "start is a path"),
+        ({"together": 1}, "true or false"),
+    ],
+)
+def test_bad_entries_of_prompts_files(change, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_jobs(batch(tmp_path, [{"volume": "a", "out": "b", "prompts": [CLICK], **change}]))
 
 
 def test_prompts_file_that_is_no_json(tmp_path):
@@ -452,11 +413,3 @@ def test_no_folder_to_write_into_is_said_before_anything_is_computed(scan, opene
     assert run("segment", scan, "-o", tmp_path / "nowhere" / "m.nii.gz", "-c", "6,20,24") == 1
     assert "does not exist" in capsys.readouterr().err
     assert not [call for call in opened if "volume" in call]
-
-
-@pytest.mark.parametrize("window", [["lo", "hi"], [None, 5]])
-def test_a_window_that_is_no_pair_of_numbers(window, scan, opened, capsys, tmp_path):
-    entry = {"volume": str(scan), "out": str(tmp_path / "m.nii.gz"), "prompts": [], "window": window}
-    entry["prompts"] = [{"type": "click", "point": [6, 20, 24]}]
-    assert run("segment", "--prompts", batch(tmp_path, [entry])) == 2
-    assert "two numbers" in capsys.readouterr().err

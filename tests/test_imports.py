@@ -31,52 +31,44 @@ INFERENCE = [
 ]
 
 
-def loaded_after(code: str) -> set[str]:
+def loaded_after(code: str, argument: Path) -> set[str]:
     """Top-level names of all modules a fresh interpreter holds after running `code`."""
     tail = "\nimport sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail, str(argument)], capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def present(modules: list[str]) -> list[str]:
-    return [m for m in modules if (SOURCE.parent / (m.replace(".", "/") + ".py")).exists()]
-
-
-def test_import_limnet_is_light():
-    heavy = {"torch", "scipy", "nibabel", "SimpleITK", "huggingface_hub", "matplotlib", "typer", "rich", *TRAINING_ONLY}
-    assert not loaded_after("import limnet") & heavy
-
-
-def test_public_names_resolve_without_training_packages():
-    code = "import limnet\nfor n in limnet.__all__: getattr(limnet, n)"
-    pytest.importorskip("limnet.segmenter")
-    found = loaded_after(code)
-    assert not found & {*TRAINING_ONLY, "matplotlib", "typer"}
-
-
-def test_inference_path_imports_no_training_package():
-    code = "\n".join(f"import {m}" for m in present(INFERENCE))
-    assert not loaded_after(code) & set(TRAINING_ONLY)
-
-
-def test_a_whole_segmentation_imports_no_training_package():
-    pytest.importorskip("limnet.segmenter")
-    from limnet.hub.locate import list_zoo
-
-    if "limnet-tiny" not in list_zoo():
-        pytest.skip("limnet-tiny is not in the zoo")
-    code = """
-import numpy, limnet
+SEGMENTATION = """
+import sys, numpy, limnet
 volume = numpy.zeros((5, 48, 48), numpy.int16)
 volume[:, 10:30, 10:30] = 200
 case = limnet.InteractiveSegmenter.from_pretrained("limnet-tiny").open(volume, spacing=(3.0, 1.0, 1.0))
 assert case.click((2, 20, 20))[2, 20, 20]
 case.click((2, 40, 40), positive=False)
-case.quality, case.suggest()
-import sys
+case.quality, case.suggest(), case.undo()
+case.save_session(sys.argv[1])
 assert not [m for m in sys.modules if m.startswith(("limnet.propagation.networks.xmem", "limnet.propagation.stream"))]
 """
-    assert not loaded_after(code) & {*TRAINING_ONLY, "matplotlib"}
+HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "pydicom", "huggingface_hub", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import limnet", {*HEAVY, "typer", "rich"}),
+        ("import limnet.image.volume, limnet.image.slice_view", HEAVY),
+        ("import limnet.cli", {*HEAVY, "numpy"}),
+        ("import limnet\nfor n in limnet.__all__: getattr(limnet, n)", {"matplotlib", "typer"}),
+        ("\n".join(f"import {m}" for m in INFERENCE), {"matplotlib"}),
+        (SEGMENTATION, {"matplotlib"}),
+    ],
+    ids=["limnet", "images", "command line", "public names", "inference", "a segmentation"],
+)
+def test_what_is_loaded(code: str, absent: set[str], tmp_path: Path) -> None:
+    """Nothing of the packages for training, and not what the step can do without."""
+    assert not loaded_after(code, tmp_path / "x.limnet") & {*absent, *TRAINING_ONLY}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -95,7 +87,7 @@ def is_training_side(module: str) -> bool:
     return parts[1] in ("data", "datasets", "tasks", "training", "metrics") or parts[-1] == "corruption_transforms"
 
 
-COMMANDS = [f"limnet.commands.{name}" for name in ("train", "data")]
+COMMANDS = [f"limnet.commands.{name}" for name in ("scripts", "data")]
 # what `limnet evaluate` runs, with metrics
 COMMANDS += ["limnet.commands.evaluation", "limnet.commands.evaluation_report"]
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,23 +157,6 @@ def test_bad_construction() -> None:
     for device in ("tpu", "cuda:77", 3.5):
         with pytest.raises(InputError, match="device"):
             InteractiveSegmenter(a, b, c, device=device)  # type: ignore[arg-type]
-
-
-LIGHT = """
-import sys
-import limnet
-from tests.test_segmenter import InteractiveSegmenter, networks, phantom
-case = InteractiveSegmenter(*networks()).open(phantom())
-case.click((6, 20, 24)); case.click((3, 20, 24), positive=False); case.suggest(); case.undo()
-case.save_session(sys.argv[1])
-heavy = [name for name in ("lightning", "monai", "torchmetrics", "wandb") if name in sys.modules]
-assert not heavy, heavy
-"""
-
-
-def test_inference_imports_no_training_libraries(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": "."}
-    subprocess.run([sys.executable, "-c", LIGHT, str(tmp_path / "x")], cwd=ROOT, env=environment, check=True)
 
 
 def test_settings_of_a_case_reach_its_networks(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:

@@ -13,16 +13,15 @@ from typing import Annotated
 import typer
 
 from limnet._version import __version__
-from limnet.commands.bench import bench
 from limnet.commands.convert import convert_app
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.evaluate import evaluate
 from limnet.commands.guard import GuardedGroup
 from limnet.commands.learn import learn_app
+from limnet.commands.scripts import RawCommand, bench, run
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
-from limnet.commands.train import RawCommand, run
 from limnet.commands.view import view
 from limnet.commands.zoo import zoo_app
 from limnet.environment import use_threads

@@ -175,7 +175,7 @@ class InteractiveSegmenter:
         Raises:
             SaveError: if the Hub cannot be reached or refuses.
         """
-        from limnet.hub.push import push_model
+        from limnet.hub.locate import push_model
 
         with tempfile.TemporaryDirectory() as folder:
             target = self.save_pretrained(Path(folder) / str(repo_id).split("/")[-1], card=card, half=half)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from limnet.cli import main
-from limnet.commands import bench
+from limnet.commands import scripts
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(scripts, "ROOT", tmp_path)
     with pytest.raises(SystemExit) as end:
         main(["bench", "table1", "--data", "x"])
     assert end.value.code == 2

@@ -9,7 +9,7 @@ import pytest
 
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.image.io.npz_slices import npz_headers, npz_slabs
+from limnet.image.io.numpy_files import npz_headers, npz_slabs
 from tests.helpers.dataset_problems import problems, read_all
 from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of, build
 from tests.helpers.fake_nifti import damage
@@ -115,7 +115,7 @@ def test_planted_faults(bad: Path):
 
 
 def test_slabs_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("limnet.image.io.npz_slices._SLAB_BYTES", 12 * 14 * 2)
+    monkeypatch.setattr("limnet.image.io.numpy_files._SLAB_BYTES", 12 * 14 * 2)
     image, labels, _ = arrays(2)
     path = tmp_path / "x.npz"
     np.savez(path, imgs=image, gts=labels, turned=np.asfortranarray(image))

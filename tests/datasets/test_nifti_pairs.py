@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from limnet.datasets.nifti_pairs import NiftiPair, check_pair, ids_in, nifti_files, read_image, read_labels
 from limnet.datasets.orientation import display_axes, reorient
 from limnet.errors import FileFormatError, InputError
-from limnet.image.io.nifti_slices import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
 from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti, write_side_file
 
 SHAPE = (9, 8, 6)
@@ -122,7 +122,7 @@ def test_images_without_contrast_or_with_nan(tmp_path: Path):
 
 
 def test_slabs_are_the_volume_and_scaling_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("limnet.image.io.nifti_slices._SLAB_BYTES", 9 * 8 * 2 * 4)  # four slices
+    monkeypatch.setattr("limnet.image.io.nifti._SLAB_BYTES", 9 * 8 * 2 * 4)  # four slices
     image = nibabel.Nifti1Image(ct(SHAPE), oriented_affine())
     image.header.set_slope_inter(2.0, -10.0)
     image.to_filename(tmp_path / "x.nii.gz")

@@ -7,9 +7,8 @@ import sys
 
 from limnet.errors import LimnetError
 from limnet.hub import registry
-from limnet.hub.locate import locate
+from limnet.hub.locate import locate, push_model
 from limnet.hub.model import load_model
-from limnet.hub.push import push_model
 from tests.helpers import standins
 
 

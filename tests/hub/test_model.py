@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
 from limnet.hub import model as model_file
-from limnet.hub.model import load_model, save_model
+from limnet.hub.model import load_model, read_index, save_model
 from tests.helpers import standins
 
-SETTINGS = {"tau": 0.5, "scope": "interval"}
+SETTINGS = {"tau": 0.5, "scope": "interval", "window": (-100, 300)}
 
 
 @pytest.fixture
@@ -20,13 +21,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models" / "mini"
 
 
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_roundtrip(folder: Path) -> None:
     found = load_model(folder)
-    assert found.settings == SETTINGS
+    assert found.settings == {**SETTINGS, "window": [-100, 300]}
+    assert read_index(folder).components == {role: folder / role for role in standins.build()}
     assert found.card == "# first\n"
     for role, network in standins.build().items():
         loaded = getattr(found, role)
@@ -47,6 +54,10 @@ def test_saving_again_keeps_card_and_foreign_files_and_drops_the_golden_file(fol
         *(f"{role}/{name}" for role in ("interaction", "propagation") for name in ("config.json", "model.safetensors")),
     }
     assert load_model(folder).quality is None
+    edit(folder, propagation=None)
+    with pytest.raises(ModelFormatError, match="names no folder for 'propagation'"):
+        read_index(folder)
+    edit(folder, propagation="propagation")
     assert load_model(folder).card == "# first\n"
     save_model(folder, **standins.build(), settings={}, card="# second\n")
     assert load_model(folder).card == "# second\n"
@@ -92,6 +103,9 @@ def test_targets_that_are_no_model_are_refused(folder: Path, tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
     with pytest.raises(InputError, match="MiniQuality is a network for 'quality', but was given as 'propagation'"):
         save_model(tmp_path / "x", **{**standins.build(), "propagation": standins.MiniQuality()}, settings={})
+    for settings in ({"tau": float("nan")}, {"path": Path("x")}):
+        with pytest.raises(InputError, match="plain JSON"):
+            save_model(tmp_path / "x", **standins.build(), settings=settings)
     assert not (tmp_path / "x").exists()
 
 
@@ -105,3 +119,64 @@ def test_missing_component_and_swapped_components(folder: Path) -> None:
     (folder / "propagation").rename(folder / "interaction")
     with pytest.raises(ModelFormatError, match="swapped"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "..",
+            "../other",
+            "/etc",
+            "interaction/../../x",
+            "a\\b",
+            "..\\x",
+            "C:\\x",
+            "C:",
+            "",
+            ".",
+            ".hidden",
+            "~",
+            "a\0b",
+        ),
+        *("a\n", 3, ["x"]),
+    ],
+)
+def test_path_tricks_are_refused(folder: Path, name: object) -> None:
+    edit(folder, interaction=name)
+    with pytest.raises(ModelFormatError, match="plain name"):
+        read_index(folder)
+
+
+def test_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
+    edit(folder, interaction="linked")
+    with pytest.raises(ModelFormatError, match="link to"):
+        read_index(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2, "limnet_version": "3.1"}, r"limnet 3\.1.*pip install --upgrade"),
+        ({"format_version": "one"}, "format_version"),
+        ({"_class_name": "StableDiffusion"}, "'StableDiffusion'"),
+        ({"fusion": "fusion"}, "unknown entries fusion"),
+        ({"settings": [1]}, "settings"),
+    ],
+)
+def test_strange_content(folder: Path, change: dict, message: str) -> None:
+    edit(folder, **change)
+    with pytest.raises(ModelFormatError, match=message):
+        read_index(folder)
+
+
+def test_missing_index_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no such folder"):
+        read_index(tmp_path / "nowhere")
+    (folder / "interaction" / "config.json").write_text("{}")
+    with pytest.raises(MissingFileError, match="give the folder above"):
+        read_index(folder / "interaction")
+    with pytest.raises(MissingFileError, match="no limnet model, or incomplete"):
+        read_index(folder / "quality")

@@ -9,9 +9,8 @@ import pytest
 from limnet.errors import MissingFileError, ModelFormatError
 from limnet.hub import verify
 from limnet.hub.folder import load_component, save_component
-from limnet.hub.golden import read_golden, write_golden
 from limnet.hub.model import load_model, save_model
-from limnet.hub.verify import verify_model
+from limnet.hub.verify import read_golden, verify_model, write_golden
 from tests.helpers import standins
 
 

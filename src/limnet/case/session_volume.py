@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import LimnetError, SessionError
 from limnet.image.io.objects import volume_of
-from limnet.image.io.places import place_of
+from limnet.image.io.reading import place_of
 from limnet.image.volume import Volume, checked_spacing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,37 +15,26 @@ Target = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")]
 Half = Annotated[
     bool, typer.Option("--half", help="Store the weights as float16: half the size, results differ slightly.")
 ]
+KINDS = {
+    "ritm": "RITM (HRNet + OCR) to an interaction network.",
+    "xmem": "XMem to a propagation network.",
+    "imagenet-resnet": (
+        "ResNet-18, 34 or 50 of torchvision to the start of a quality network (`quality.py train --init`)."
+    ),
+}
 
 
-@convert_app.command()
-def ritm(source: Source, out: Target, half: Half = False) -> None:
-    """RITM (HRNet + OCR) to an interaction network."""
-    from limnet.hub.convert import convert_ritm
+def _command(kind: str) -> Callable[[Path, Path, bool], None]:
+    def convert(source: Source, out: Target, half: Half = False) -> None:
+        import limnet.hub.convert
+        from limnet.hub.card import describe_component
 
-    convert_ritm(source, out, half=half)
-    _report(out)
+        getattr(limnet.hub.convert, f"convert_{kind.replace('-', '_')}")(source, out, half=half)
+        found = describe_component(out)
+        typer.echo(f"{found['class']}, {found['parameters'] / 1e6:.1f} million parameters: wrote {out}")
 
-
-@convert_app.command()
-def xmem(source: Source, out: Target, half: Half = False) -> None:
-    """XMem to a propagation network."""
-    from limnet.hub.convert import convert_xmem
-
-    convert_xmem(source, out, half=half)
-    _report(out)
+    return convert
 
 
-@convert_app.command(name="imagenet-resnet")
-def imagenet_resnet(source: Source, out: Target, half: Half = False) -> None:
-    """ResNet-18, 34 or 50 of torchvision to the start of a quality network (`quality.py train --init`)."""
-    from limnet.hub.convert import convert_imagenet_resnet
-
-    convert_imagenet_resnet(source, out, half=half)
-    _report(out)
-
-
-def _report(out: Path) -> None:
-    from limnet.hub.card import describe_component
-
-    found = describe_component(out)
-    typer.echo(f"{found['class']}, {found['parameters'] / 1e6:.1f} million parameters: wrote {out}")
+for _kind, _help in KINDS.items():
+    convert_app.command(_kind, help=_help)(_command(_kind))

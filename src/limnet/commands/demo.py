@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limnet.commands.options import Model
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -85,7 +87,7 @@ def demo(
         "limnet-demo"
     ),
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Clicks per structure.")] = 6,
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
+    model: Model = "limnet-tiny",
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Use a made-up volume; fetch nothing.")] = False,
     report: Annotated[bool, typer.Option(help="Draw the picture (needs matplotlib).")] = True,
 ) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limnet.commands.options import Device, Model
+
 if TYPE_CHECKING:
     from limnet.commands.evaluation import PlayedObject
 
@@ -20,7 +22,7 @@ def evaluate(
         Path, typer.Argument(metavar="DATA", help="Folder with images/ and labels/, or a CSV or JSON list.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
+    model: Model = "limnet-tiny",
     rounds: Annotated[int, typer.Option(min=1, help="Clicks for each object.")] = 6,
     label: Annotated[
         list[str] | None, typer.Option(help="Only this label, by number or name; may be repeated.")
@@ -32,7 +34,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Play each object this often, with other clicks.")] = 1,
     jitter: Annotated[float, typer.Option(min=0, metavar="MM", help="How far clicks miss the middle at most.")] = 0.0,
     axis: Annotated[int, typer.Option(min=0, max=2, help="Axis the slices lie along.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again; forget what was finished.")] = False,
 ) -> None:
     """Let a robot user segment every labelled object by clicks, and measure each round.

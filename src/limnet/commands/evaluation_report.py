@@ -73,7 +73,7 @@ def write_results(played: Sequence[PlayedObject], plan: Plan, out: Path, told: s
     Table(clicks).to_csv(out / "rounds.csv")
     Table(objects).to_csv(out / "objects.csv")
     text = _report(objects, played, plan, told, problems)
-    return atomic_write(out / "report.md", lambda path: _write(path, text))
+    return atomic_write(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _figures(one: PlayedObject, plan: Plan) -> dict[str, float]:
@@ -150,7 +150,3 @@ def _report(
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

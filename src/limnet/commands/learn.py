@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from limnet.commands.options import Device, Model
+
 learn_app = typer.Typer(help="Learn a task from finished cases: from, list, remove.", no_args_is_help=True)
 
 
@@ -22,8 +24,8 @@ def learn_from(
         str | None, typer.Option("--object", help="Which object of the sessions; the first marked one by default.")
     ] = None,
     label: Annotated[int | None, typer.Option(help="Which label of the masks.")] = None,
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    model: Model = "limnet-tiny",
+    device: Device = "cpu",
     folder: Annotated[Path | None, typer.Option(help="Where to keep what was learned; your own folder by default.")] = (
         None
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limnet.errors import FileFormatError, InputError, MissingFileError, OutsideError
-from limnet.image.io.places import local_path, place_of
+from limnet.image.io.reading import local_path, place_of
 
 if TYPE_CHECKING:
     from limnet.image.volume import Gaps, Volume
@@ -209,25 +209,13 @@ def read_jobs(path: Path) -> list[Job]:
             prompts = [prompt_from_json(p) for p in entry["prompts"]]
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        window = entry.get("window")
-        jobs.append(
-            Job(
-                volume=place_of(entry["volume"], path.parent),
-                out=local_path(entry["out"], path.parent),
-                prompts=lambda _, fixed=tuple(prompts): list(fixed),  # type: ignore[misc]
-                axis=entry.get("axis"),
-                window=None if window is None else _pair(window, where),
-                index=entry.get("index"),
-                series=entry.get("series"),
-                gaps=entry.get("gaps", "refuse"),
-                scope=entry.get("scope"),
-                start=None if entry.get("start") is None else place_of(entry["start"], path.parent),
-                label=entry.get("label"),
-                together=entry.get("together", False),
-                modality=entry.get("modality"),
-                propose=entry.get("propose"),
-            )
-        )
+        given = {name: entry[name] for name in _OPTIONAL if entry.get(name) is not None}
+        if "window" in given:
+            given["window"] = _pair(given["window"], where)
+        if "start" in given:
+            given["start"] = place_of(given["start"], path.parent)
+        volume, out = place_of(entry["volume"], path.parent), local_path(entry["out"], path.parent)
+        jobs.append(Job(volume, out, lambda _, fixed=tuple(prompts): list(fixed), **given))  # type: ignore[misc]
     _check_outputs(jobs, path)
     return jobs
 

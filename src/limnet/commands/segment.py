@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from limnet.commands.options import Device, Gaps, Index, Model, Series
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,13 +59,9 @@ def segment(
     ] = False,
     axis: Annotated[int | None, typer.Option(min=0, max=2, help="Axis to go along slice by slice (default 0).")] = None,
     window: Annotated[str | None, typer.Option(metavar="lo,hi", help="Intensity window, such as -160,240 HU.")] = None,
-    index: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="Which DICOM series of a folder: UID, number or description.")
-    ] = None,
-    gaps: Annotated[
-        str | None, typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid.")
-    ] = None,
+    index: Index = None,
+    series: Series = None,
+    gaps: Gaps = None,
     modality: Annotated[
         str | None, typer.Option(metavar="CT|MR|...", help="What the image is, where the file does not say it.")
     ] = None,
@@ -80,10 +77,8 @@ def segment(
     together: Annotated[
         bool, typer.Option("--together", help="Propagate all prompts at once, in place of one round each.")
     ] = False,
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: what the model chooses).")
-    ] = None,
+    model: Model = "limnet-tiny",
+    device: Device = "cpu",
 ) -> None:
     """Segment a structure by clicks, strokes, boxes or outlines: one round each, in the order given.
 
@@ -99,16 +94,16 @@ def segment(
 
     if scope is not None:
         check_scope(scope)
+    own: dict[str, Any] = {"axis": axis, "window": window, "index": index, "series": series, "gaps": gaps}
+    own |= {"scope": scope, "start": start, "label": label, "together": together or None, "modality": modality}
+    given = {name: value for name, value in {**own, "propose": propose}.items() if value is not None}
     if prompts is not None:
         if volume is not None or out is not None or click or scribble or box or lasso or mm:
             raise InputError(
                 "--prompts names volumes, outputs and prompts itself; leave out VOLUME, --out, prompts and --mm"
             )
-        own: dict[str, Any] = {"axis": axis, "window": window, "index": index, "series": series}
-        own |= {"gaps": gaps, "scope": scope, "start": start, "label": label, "together": together or None}
-        for name, given in {**own, "modality": modality, "propose": propose}.items():
-            if given is not None:
-                raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
+        for name in given:
+            raise InputError(f'--prompts names {name} itself; leave out --{name} and put "{name}" into the file')
         jobs = read_jobs(prompts)
     else:
         if volume is None or out is None:
@@ -116,23 +111,19 @@ def segment(
         typed = {"click": iter(click or []), "scribble": iter(scribble or []), "box": iter(box or [])}
         typed["lasso"] = iter(lasso or [])
         marks = typed_prompts([(name, next(typed[name])) for name in ctx.meta[_ORDER] if name in typed], mm)
-        pair = None if window is None else parse_window(window)
+        if window is not None:
+            given["window"] = parse_window(window)
         if label is not None and start is None:
             raise InputError("--label says which label of --start is meant; give --start, or leave it out")
-        chosen = check_gaps(gaps or "refuse")
+        check_gaps(gaps or "refuse")
         if start is not None and propose is not None:
             raise InputError("--start and --propose both give a first mask: leave one of them out")
-        job = Job(volume, out, marks, axis, pair, index, series, chosen, scope, start, label, together, modality)
-        jobs = [replace(job, propose=propose)]
+        jobs = [Job(volume, out, marks, **given)]
 
     from limnet.segmenter import InteractiveSegmenter
 
     console = Console(stderr=True, soft_wrap=True)
-    segmenter = (
-        InteractiveSegmenter.from_pretrained(model)
-        if device is None
-        else InteractiveSegmenter.from_pretrained(model, device=device)
-    )
+    segmenter = InteractiveSegmenter.from_pretrained(model, device=device)
     if len(jobs) == 1:
         run_job(segmenter, jobs[0], console)
         return

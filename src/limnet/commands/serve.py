@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import Annotated
 
 import typer
+
+from limnet.commands.options import Device, Model
 
 PORT = 1527  # of the nnInteractive server, which clients propose
 
@@ -37,8 +38,8 @@ def serve(
         list[str] | None, typer.Option(help="A structure that MONAI Label clients offer. Repeatable.")
     ] = None,
     max_sessions: Annotated[int, typer.Option(min=1, max=1000, help="Images held at once.")] = 8,
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    model: Model = "limnet-tiny",
+    device: Device = "cpu",
 ) -> None:
     """Serve 3D Slicer, napari, MITK, ITK-SNAP and MONAI Label.
 
@@ -55,25 +56,15 @@ def serve(
         )
     if key is not None and (len(key) < 8 or not key.isascii() or not key.isprintable()):
         raise InputError("the key needs at least 8 letters, digits or signs")
-    import uvicorn
-
     from limnet.segmenter import InteractiveSegmenter
     from limnet.server.guards import LOOPBACK
     from limnet.server.protocols.requests import Limits
     from limnet.server.serve_app import Serve, ServeOptions
+    from limnet.server.serving import listen, server_for
     from limnet.server.workspace import Workspace
 
     segmenter = InteractiveSegmenter.from_pretrained(model, device=device)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    if os.name != "nt":  # there it would let two servers share the port
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-        made.listen(128)
-    except OSError as error:
-        made.close()
-        raise InputError(f"cannot listen at {host}:{port} ({error.strerror or error}): give another --port") from error
+    made = listen(port, host=host)
     keyless = allow_keyless or (loopback and key is None)
     names = {*LOOPBACK, *_names(host), *(name.lower() for name in allow_host or [])}
     options = ServeOptions(
@@ -87,16 +78,7 @@ def serve(
         limits=Limits(cases=max_sessions),
     )
     with Workspace(segmenter) as workspace:
-        app = Serve(workspace, options).app
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=5,
-        )
+        running = server_for(Serve(workspace, options).app, pages=False)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         typer.echo(f"limnet serves {options.model} at http://{shown}:{made.getsockname()[1]} (Ctrl-C ends it)")
         typer.echo("  nnInteractive clients (3D Slicer, napari, MITK): this address" + (" and the key" if key else ""))
@@ -105,7 +87,7 @@ def serve(
         else:
             typer.echo("  ITK-SNAP, MONAI Label and old Slicer extensions are off: they know no key (--allow-keyless)")
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server ends
-            uvicorn.Server(config).run(sockets=[made])
+            running.run(sockets=[made])
 
 
 def _names(host: str) -> set[str]:

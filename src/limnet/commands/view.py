@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limnet.commands.options import Device, Gaps, Index, Model, Series
+
 if TYPE_CHECKING:
     from limnet.segmenter import InteractiveSegmenter
 
@@ -29,18 +31,11 @@ def view(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help=f"Port on this machine (default {PORT}, or any free one).")
     ] = None,
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or org/name on the Hub.")] = "limnet-tiny",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: what the model chooses).")
-    ] = None,
-    index: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="Which DICOM series of a folder: UID, number or description.")
-    ] = None,
-    gaps: Annotated[
-        str,
-        typer.Option(metavar="refuse|resample", help="DICOM slices that make no regular grid."),
-    ] = "refuse",
+    model: Model = "limnet-tiny",
+    device: Device = "cpu",
+    index: Index = None,
+    series: Series = None,
+    gaps: Gaps = "refuse",
 ) -> None:
     """See a volume in three planes and segment it by clicks, in the browser. Nothing leaves this machine.
 
@@ -60,15 +55,13 @@ def view(
     def load() -> InteractiveSegmenter:
         from limnet.segmenter import InteractiveSegmenter
 
-        if device is None:
-            return InteractiveSegmenter.from_pretrained(model)
         return InteractiveSegmenter.from_pretrained(model, device=device)
 
     with Workspace(load) as workspace:
         server = ViewServer(workspace, root)
         if wanted is not None:
             console.print(f"reading {wanted}")
-            server.start = str(server.open_volume(wanted, index, series, check_gaps(gaps))["name"])
+            server.start = str(server.open_volume(wanted, index, series, check_gaps(gaps or "refuse"))["name"])
         else:
             threading.Thread(target=_warm_up, args=(workspace,), daemon=True).start()
         listening = listen(port, PORT)

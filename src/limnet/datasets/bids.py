@@ -34,7 +34,7 @@ from limnet.datasets.bids_names import BidsName
 from limnet.datasets.nifti_pairs import NiftiPair, check_pair, compare_grids, read_image, read_labels
 from limnet.datasets.walk import files_below
 from limnet.errors import LimnetError
-from limnet.image.io.nifti_slices import read_nifti_grid
+from limnet.image.io.nifti import read_nifti_grid
 
 _MASKS = ("dseg", "mask", "msk")
 

@@ -34,7 +34,7 @@ from limnet.datasets.array_pickle import load_arrays
 from limnet.datasets.nifti_pairs import ids_in, whole_numbers
 from limnet.datasets.walk import files_below
 from limnet.errors import FileFormatError, InputError, LimnetError
-from limnet.image.io.npz_slices import npz_headers, npz_slabs, opened_npz, read_header
+from limnet.image.io.numpy_files import npz_headers, npz_slabs, opened_npz, read_header
 from limnet.image.volume import Volume
 
 _MODALITIES = {"mr": "mr", "mri": "mr", "us": "us", "ultrasound": "us", "microscopy": "microscopy"}

@@ -27,7 +27,7 @@ from limnet.data.module import CaseDataModule
 from limnet.datasets.expected import absent
 from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, either
 from limnet.errors import LimnetError
-from limnet.image.io.nifti_slices import read_nifti_grid
+from limnet.image.io.nifti import read_nifti_grid
 
 LABELLED = 210
 HELD_OUT = frozenset(

@@ -16,7 +16,7 @@ from limnet.data.dataset import LabelledCase, LabelledDataset, Problem, doubled
 from limnet.datasets.orientation import Plane, display_axes, grids_apart, reorient
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError, LimnetError
-from limnet.image.io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import NiftiGrid, nifti_slabs, read_nifti_grid
 from limnet.image.volume import Volume
 
 _AGAIN = "copy or download it again"

@@ -18,8 +18,7 @@ from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.datasets.files import image_suffix
 from limnet.datasets.paired import warn_left_out
 from limnet.errors import FileFormatError
-from limnet.image.io.frames import natural
-from limnet.image.io.pictures import PICTURES, read_picture
+from limnet.image.io.pictures import PICTURES, natural, read_picture
 from limnet.image.volume import Volume
 
 OBJECT: Mapping[int, str] = {1: "object"}

@@ -31,7 +31,7 @@ from limnet.datasets.expected import absent
 from limnet.datasets.nifti_pairs import check_intensities, compare_grids, either, nifti_files, read_image, whole_numbers
 from limnet.datasets.orientation import display_axes, reorient
 from limnet.errors import FileFormatError, InputError, LimnetError
-from limnet.image.io.nifti_slices import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
 
 _VERTEBRAE = ["S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1))]
 _VERTEBRAE += [f"C{n}" for n in range(7, 0, -1)]

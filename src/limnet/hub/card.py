@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limnet.errors import MissingFileError, ModelFormatError
-from limnet.hub.folder import (
-    FORMAT_VERSION,
-    WEIGHTS,
-    check_version,
-    read_config,
-    read_object,
-    read_shapes,
-    write_object,
-)
+from limnet.hub.folder import WEIGHTS, read_config, read_object, read_shapes, write_object
 from limnet.hub.model import CARD, GOLDEN, read_card, read_index
 from limnet.image.io.atomic import atomic_write
 
@@ -78,7 +70,6 @@ def read_results(folder: Path) -> Results:
         found = read_object(path, "")
     except MissingFileError:
         return Results()
-    check_version(found, path)
     rows = found.get("results", [])
     if not isinstance(rows, list):
         raise ModelFormatError(f'{path}: "results" is a {type(rows).__name__}; a list of rows is expected')
@@ -92,13 +83,8 @@ def read_results(folder: Path) -> Results:
 
 def write_results(folder: str | Path, results: Results) -> None:
     """Write results.json of a model folder atomically."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "machine": results.machine,
-        "data": list(results.data),
-        "limits": list(results.limits),
-        "results": [vars(row) for row in results.rows],
-    }
+    rows = [vars(row) for row in results.rows]
+    content = {"machine": results.machine, "data": results.data, "limits": results.limits, "results": rows}
     write_object(Path(folder) / RESULTS, content)
 
 
@@ -233,11 +219,7 @@ def make_card(
 
 def write_card(folder: str | Path, text: str) -> Path:
     """Write README.md of a model folder atomically and return its path."""
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    return atomic_write(Path(folder) / CARD, write)
+    return atomic_write(Path(folder) / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _head(title: str, folder: Path, license_id: str) -> str:

@@ -17,12 +17,12 @@ at zero: P = .5 for everything.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError
 from limnet.hub.folder import misfits, save_component, some
@@ -30,6 +30,7 @@ from limnet.interaction.networks.hrnet import IMAGENET_MEAN, IMAGENET_STD, HRNet
 from limnet.propagation.networks.xmem import XMem
 from limnet.quality.networks.resnet import ResNetQuality
 
+Network = TypeVar("Network", bound=nn.Module)
 CLASSES = {"isegm.model.is_hrnet_model.HRNetModel": HRNetOCR}
 """Class name in a file -> network of limnet."""
 
@@ -59,14 +60,14 @@ _CLASSIFIER = ("fc.weight", "fc.bias")
 
 
 def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Path:
-    """Convert one checkpoint file.
+    """Convert a public RITM file, such as coco_lvis_h18s_itermask.pth, to the folder of an interaction network.
 
-    The parts of the original head that cannot influence the result (see `limnet.interaction.networks.ocr`) are dropped;
-    all other tensors keep their names and values.
+    The parts of the original head that cannot influence the result (see `drop_dead_tensors`) are dropped; all other
+    tensors keep their names and values.
 
     Args:
-        source: a public file such as coco_lvis_h18s_itermask.pth, in either serialisation of PyTorch.
-        out: folder to write: config.json and model.safetensors of the interaction network.
+        source: the file, in either serialisation of PyTorch.
+        out: folder to write: config.json and model.safetensors.
         half: store the weights in half precision.
 
     Returns:
@@ -77,10 +78,24 @@ def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Pat
         ModelFormatError: the file is damaged, contains code, or holds anything but one supported network.
         SaveError: the folder could not be written.
     """
-    source, out = Path(source), Path(out)
-    state, config = read_checkpoint(source)
-    save_component(network_from_state(state, config, str(source)), out, half=half)
-    return out
+    state, config = read_checkpoint(Path(source))
+    return save_component(network_from_state(state, config, str(source)), Path(out), half)
+
+
+def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> Path:
+    """Convert a public XMem file to the folder of a propagation network: see `convert_ritm`.
+
+    Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value
+    encoder knows no other objects (4 input channels), get a zero channel for them.
+    """
+    return save_component(xmem_from_state(read_tensors(source, "XMem.pth"), str(source)), Path(out), half)
+
+
+def convert_imagenet_resnet(source: str | Path, out: str | Path, half: bool = False) -> Path:
+    """Convert torchvision's ResNet-18, 34 or 50 to the start of a quality network: see `convert_ritm`."""
+    return save_component(
+        quality_from_state(read_tensors(source, "resnet18-f37072fd.pth"), str(source)), Path(out), half
+    )
 
 
 def read_checkpoint(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -91,10 +106,12 @@ def read_checkpoint(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ModelFormatError: the file cannot be read, or it is not of this form.
     """
     found = read_pth(source, "coco_lvis_h18s_itermask.pth")
-    if isinstance(found, (list, tuple)):
-        raise ModelFormatError(f"{source} holds {len(found)} networks to run in stages; only one network is supported")
     if not isinstance(found, dict) or set(found) != {"state_dict", "config"}:
-        what = f"entries {some(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        what = f"a {type(found).__name__}"
+        if isinstance(found, (list, tuple)):
+            what = f"{len(found)} networks to run in stages"
+        elif isinstance(found, dict):
+            what = f"entries {some(found)}"
         raise ModelFormatError(
             f"{source} holds {what}; expected exactly `state_dict` and `config`. A file of backbone weights alone has "
             "no configuration and cannot be converted"
@@ -125,22 +142,11 @@ def network_from_state(state: Mapping[str, Tensor], config: Mapping[str, Any], s
     if not isinstance(name, str) or name not in CLASSES:
         raise ModelFormatError(f"{source}: network class {name!r} is not supported; supported: {', '.join(CLASSES)}")
     arguments = constructor_arguments(config.get("params"), source)
+    what = f"{source}: the tensors do not fit the configuration (width {arguments['width']}): "
     try:
-        with torch.device("meta"):
-            expected = CLASSES[name](**arguments).state_dict()
+        return _filled(lambda: CLASSES[name](**arguments), drop_dead_tensors(state), what)
     except InputError as error:
         raise ModelFormatError(f"{source}: the configuration makes no network: {error}") from error
-    kept = drop_dead_tensors(state)
-    problems = misfits(expected, kept)
-    if problems:
-        raise ModelFormatError(
-            f"{source}: the tensors do not fit the configuration (width {arguments['width']}): {some(problems)}. "
-            "Variants of this network with other layers are not supported"
-        )
-    with torch.random.fork_rng(devices=[]):
-        network = CLASSES[name](**arguments)
-    network.load_state_dict(kept, strict=True)
-    return network.eval()
 
 
 def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
@@ -188,30 +194,6 @@ def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
         raise ModelFormatError(f"{source}: norm_radius or norm_mean_std cannot be read ({error})") from error
 
 
-def convert_xmem(source: str | Path, out: str | Path, half: bool = False) -> Path:
-    """Convert one checkpoint file.
-
-    Files without sensory memory give a network with hidden_dim 0; files of the first training stage, whose value
-    encoder knows no other objects (4 input channels), get a zero channel for them.
-
-    Args:
-        source: The .pth file, in either serialisation of PyTorch.
-        out: Folder to write (config.json and model.safetensors of the propagation network).
-        half: Store weights as float16.
-
-    Returns:
-        The folder.
-
-    Raises:
-        MissingFileError: No such file.
-        ModelFormatError: The file is damaged, unsafe or no XMem checkpoint.
-        SaveError: The folder could not be written.
-    """
-    out = Path(out)
-    save_component(xmem_from_state(read_tensors(source, "XMem.pth"), str(source)), out, half=half)
-    return out
-
-
 def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") -> XMem:
     """Build the network that a public state dict describes and load it.
 
@@ -236,42 +218,11 @@ def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") ->
     first = state[_FIRST]
     if first.shape[1] == 4:
         state[_FIRST] = torch.cat([first, torch.zeros_like(first[:, :1])], 1)
+    what = f"{source} is no XMem checkpoint of a known layout, or damaged: "
     try:
-        with torch.device("meta"):
-            wanted = XMem(**config).state_dict()
-    except ValueError as error:
+        return _filled(lambda: XMem(**config), state, what).requires_grad_(False)
+    except InputError as error:
         raise ModelFormatError(f"{source} has sizes no XMem has: {error}") from error
-    for key, tensor in wanted.items():
-        if key.endswith(_COUNTER):
-            state.setdefault(key, torch.zeros(tensor.shape, dtype=tensor.dtype))
-    problems = misfits(wanted, state)
-    if problems:
-        raise ModelFormatError(f"{source} is no XMem checkpoint of a known layout, or damaged: {some(problems)}")
-    with torch.random.fork_rng(devices=[]):
-        network = XMem(**config)
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
-
-
-def convert_imagenet_resnet(source: str | Path, out: str | Path, half: bool = False) -> Path:
-    """Convert one file.
-
-    Args:
-        source: The .pth file, in either serialisation of PyTorch.
-        out: Folder to write (config.json and model.safetensors of the quality network).
-        half: Store weights as float16.
-
-    Returns:
-        The folder.
-
-    Raises:
-        MissingFileError: No such file.
-        ModelFormatError: The file is damaged, unsafe or no ResNet-18, 34 or 50.
-        SaveError: The folder could not be written.
-    """
-    out = Path(out)
-    save_component(quality_from_state(read_tensors(source, "resnet18-f37072fd.pth"), str(source)), out, half=half)
-    return out
 
 
 def quality_from_state(state: dict[str, Tensor], source: str = "the file") -> ResNetQuality:
@@ -291,15 +242,11 @@ def quality_from_state(state: dict[str, Tensor], source: str = "the file") -> Re
     with torch.random.fork_rng(devices=[]):
         network = ResNetQuality(depth)
     state = {key: value for key, value in state.items() if key not in _CLASSIFIER}
-    wanted = network.trunk.state_dict()
-    for key, tensor in wanted.items():
-        if key.endswith(_COUNTER):
-            state.setdefault(key, torch.zeros(tensor.shape, dtype=tensor.dtype))
-    problems = misfits(wanted, state)
-    if problems:
-        raise ModelFormatError(
-            f"{source} is no ResNet-18, 34 or 50 under torchvision's names (taken for depth {depth}): {some(problems)}"
-        )
+    _check_fit(
+        network.trunk.state_dict(),
+        state,
+        f"{source} is no ResNet-18, 34 or 50 under torchvision's names (taken for depth {depth}): ",
+    )
     colours = state[_RESNET_FIRST].float()
     # A slice x in [-1, 1] stands for the grey (x + 1) / 2, which ImageNet networks see as (grey - mean) / std.
     scale = 1 / (2 * torch.tensor(IMAGENET_STD))
@@ -311,6 +258,26 @@ def quality_from_state(state: dict[str, Tensor], source: str = "the file") -> Re
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
     return network.eval().requires_grad_(False)
+
+
+def _filled(build: Callable[[], Network], state: dict[str, Tensor], what: str) -> Network:
+    """A network in evaluation mode with the tensors in it; `what` begins the message if they do not fit."""
+    with torch.device("meta"):
+        wanted = build().state_dict()
+    _check_fit(wanted, state, what)
+    with torch.random.fork_rng(devices=[]):
+        network = build()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _check_fit(wanted: Mapping[str, Tensor], state: dict[str, Tensor], what: str) -> None:
+    """Give batch counters to files without them, which say nothing, and refuse all else that is missing or differs."""
+    for key, tensor in wanted.items():
+        if key.endswith(_COUNTER):
+            state.setdefault(key, torch.zeros(tensor.shape, dtype=tensor.dtype))
+    if problems := misfits(wanted, state):
+        raise ModelFormatError(f"{what}{some(problems)}. Variants with other layers are not supported")
 
 
 def read_pth(source: str | Path, example: str) -> Any:
@@ -349,15 +316,14 @@ def read_tensors(source: str | Path, example: str) -> dict[str, Tensor]:
         MissingFileError: no such file.
         ModelFormatError: unreadable, or anything else.
     """
-    path, loaded = Path(source), read_pth(source, example)
-    if not isinstance(loaded, dict) or not loaded:
-        raise ModelFormatError(
-            f"{path} holds a {type(loaded).__name__}; a checkpoint such as {example} is a dict of tensors"
-        )
-    for key, value in loaded.items():
+    loaded = read_pth(source, example)
+    what = None if isinstance(loaded, dict) and loaded else f"holds a {type(loaded).__name__}"
+    for key, value in loaded.items() if what is None else ():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelFormatError(
-                f"{path}: entry {key!r} is a {type(value).__name__}; a checkpoint such as {example} is a flat dict of "
-                "tensors. A training checkpoint with optimizer state must be reduced to its weights first"
-            )
+            what = f"has the entry {key!r}, a {type(value).__name__}"
+    if what is not None:
+        raise ModelFormatError(
+            f"{source} {what}; a checkpoint such as {example} is a flat dict of tensors. A training checkpoint with "
+            "optimizer state must be reduced to its weights first"
+        )
     return loaded

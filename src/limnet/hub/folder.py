@@ -39,8 +39,8 @@ _AGAIN = "the folder is incomplete or no limnet model; download or save the mode
 _LIMIT = 1 << 20  # bytes; a config or an index is a few hundred
 
 
-def save_component(module: nn.Module, folder: str | Path, half: bool = False) -> None:
-    """Write one network to a folder (created if needed).
+def save_component(module: nn.Module, folder: str | Path, half: bool = False) -> Path:
+    """Write one network to a folder (created if needed) and return it.
 
     Args:
         module: A network of a class in `limnet.hub.registry.TABLE`, with its constructor arguments in `module.config`.
@@ -54,13 +54,7 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
     """
     folder = Path(folder)
     _, name = name_of(type(module))
-    config = getattr(module, "config", None)
-    try:
-        plain = json.loads(json.dumps(config, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}.config is not plain JSON ({error}); use numbers, strings, lists and None") from error
-    if not isinstance(plain, dict):
-        raise InputError(f"{name}.config is a {type(config).__name__}; a dict of constructor arguments is needed")
+    plain = plain_json(getattr(module, "config", None), f"{name}.config")
     try:
         fit_arguments(type(module), plain, f"{name}.config")
     except ModelFormatError as error:
@@ -71,11 +65,11 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SaveError(f"cannot make the folder {folder}: {error}") from error
-    atomic_write(folder / WEIGHTS, lambda path: _write_tensors(tensors, path))
-    write_object(
-        folder / CONFIG,
-        {"format_version": FORMAT_VERSION, "class": name, "limnet_version": __version__, "config": plain},
-    )
+    from safetensors.torch import save  # save_file would make files that only their owner reads
+
+    atomic_write(folder / WEIGHTS, lambda path: path.write_bytes(save(tensors, metadata={"format": "pt"})))
+    write_object(folder / CONFIG, {"class": name, "config": plain})
+    return folder
 
 
 def load_component(folder: str | Path, role: str) -> nn.Module:
@@ -121,7 +115,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     found = read_object(path, _AGAIN)
-    check_version(found, path)
     if not isinstance(found.get("class"), str) or not isinstance(found.get("config"), dict):
         raise ModelFormatError(
             f'{path} needs "class" (a name) and "config" (an object); it has {", ".join(found) or "nothing"}. {_AGAIN}'
@@ -231,9 +224,9 @@ def _check_content(path: Path) -> None:
     """Look at the first bytes only: a safetensors file is a length (8 bytes) and then a JSON header."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(9)
+        head = file.read(262)
     header = head[8:9] == b"{"
-    if not header and (head[:1] == b"\x80" or head[:4] == b"PK\x03\x04" or _at(path, 257) == b"ustar"):
+    if not header and (head[:1] == b"\x80" or head[:4] == b"PK\x03\x04" or head[257:] == b"ustar"):
         raise ModelFormatError(
             f"{path} is a pickle (torch.save), not a safetensors file; it was not opened, since a pickle can run code. "
             "Convert a RITM or XMem checkpoint with `limnet convert`, or get the model from its author as safetensors"
@@ -243,18 +236,6 @@ def _check_content(path: Path) -> None:
             f"{path} ({size} bytes) is no complete safetensors file: damaged, truncated or of another format. "
             "Download or save the model again"
         )
-
-
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save
-
-    path.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file would make files that only their owner reads
-
-
-def _at(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(5)
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
@@ -306,8 +287,21 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
     return value.contiguous().clone()
 
 
+def plain_json(value: Any, what: str) -> dict[str, Any]:
+    """A dict as it will come back from JSON (tuples become lists); InputError for what JSON cannot hold."""
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} is not plain JSON ({error}); use finite numbers, strings, lists, dicts and None"
+        ) from error
+    if not isinstance(plain, dict):
+        raise InputError(f"{what} is a {type(value).__name__}; a dict is needed")
+    return plain
+
+
 def read_object(path: Path, hint: str) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object that limnet wrote.
 
     Args:
         path: The file.
@@ -315,7 +309,8 @@ def read_object(path: Path, hint: str) -> dict[str, Any]:
 
     Raises:
         MissingFileError: If there is no such file.
-        ModelFormatError: If it is too large, not UTF-8, not JSON or not an object.
+        ModelFormatError: If it is too large, not UTF-8, not JSON or not an object, or its `format_version` is missing,
+            no positive integer, or newer than `FORMAT_VERSION`.
     """
     try:
         size = path.stat().st_size
@@ -333,25 +328,6 @@ def read_object(path: Path, hint: str) -> dict[str, Any]:
         raise ModelFormatError(f"{path} is not readable as JSON ({error}); get the model again") from error
     if not isinstance(found, dict):
         raise ModelFormatError(f"{path} holds a JSON {type(found).__name__}; an object {{...}} is expected")
-    return found
-
-
-def write_object(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, indented, with a line end."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write)
-
-
-def check_version(found: Mapping[str, Any], path: Path) -> None:
-    """Refuse a file of an unknown or newer format version.
-
-    Raises:
-        ModelFormatError: If `format_version` is missing, no positive integer, or newer than `FORMAT_VERSION`.
-    """
     version = found.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelFormatError(
@@ -363,6 +339,14 @@ def check_version(found: Mapping[str, Any], path: Path) -> None:
             f"{path} has format version {version}, written by limnet {found.get('limnet_version', 'unknown')}; "
             f"limnet {__version__} reads up to version {FORMAT_VERSION}. Upgrade: pip install --upgrade limnet"
         )
+    return found
+
+
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, indented, with a line end, after the versions of format and library."""
+    versions = {"format_version": FORMAT_VERSION, "limnet_version": __version__}
+    text = json.dumps({**versions, **content}, indent=2, allow_nan=False) + "\n"
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _refuse_constant(name: str) -> float:
@@ -412,51 +396,34 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
 
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
-    origin = typing.get_origin(hint)
+    """The value as the annotation has it; ModelFormatError if it is of another type."""
     parts = typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
+    kind = typing.get_origin(hint) or hint
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = True
+    if kind in (typing.Union, types.UnionType):
         for part in parts:
-            try:
+            with contextlib.suppress(ModelFormatError):
                 return _fit(value, part, what)
-            except ModelFormatError:
-                continue
-        raise _wrong(value, hint, what)
-    if origin is typing.Literal:
-        if any(value == part and type(value) is type(part) for part in parts):
-            return value
-        raise _wrong(value, hint, what)
-    kind = origin or hint
-    if kind is None or kind is type(None):
-        fits = value is None
-    elif kind is bool:
-        fits = isinstance(value, bool)
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    elif kind is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    elif kind is str:
-        fits = isinstance(value, str)
+        fits = False
+    elif kind is typing.Literal:
+        fits = any(value == part and type(value) is type(part) for part in parts)
+    elif kind in (int, float):
+        fits = number and isinstance(value, (int, kind))
+    elif kind in (None, type(None), bool, str, dict, collections.abc.Mapping):
+        fits = value is None if kind is None else isinstance(value, kind)
     elif kind in (tuple, list, collections.abc.Sequence):
-        return _fit_sequence(value, kind, parts, hint, what)
-    elif kind in (dict, collections.abc.Mapping):
-        fits = isinstance(value, dict)
-    else:
-        return value
+        fits = isinstance(value, list)
+        if fits and kind is tuple and parts and parts[-1] is not Ellipsis:
+            fits = len(parts) == len(value)
+        else:
+            parts = (parts[0] if parts else Any,) * len(value if fits else ())
+        if fits:
+            items = [_fit(item, part, what) for item, part in zip(value, parts, strict=True)]
+            return items if kind is list else tuple(items)
     if not fits:
         raise _wrong(value, hint, what)
     return value
-
-
-def _fit_sequence(value: Any, kind: Any, parts: tuple[Any, ...], hint: Any, what: str) -> Any:
-    if not isinstance(value, list):
-        raise _wrong(value, hint, what)
-    if kind is tuple and parts and parts[-1] is not Ellipsis:
-        if len(parts) != len(value):
-            raise _wrong(value, hint, what)
-        return tuple(_fit(item, part, what) for item, part in zip(value, parts, strict=True))
-    part = parts[0] if parts else Any
-    items = [_fit(item, part, what) for item in value]
-    return items if kind is list else tuple(items)
 
 
 def _wrong(value: Any, hint: Any, what: str) -> ModelFormatError:

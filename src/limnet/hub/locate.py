@@ -1,4 +1,4 @@
-"""From a name to a folder: the bundled zoo, a local folder, or a repository on the Hugging Face Hub."""
+"""From a name to a folder: the bundled zoo, a local folder, or a repository of the Hugging Face Hub; and up to it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from limnet.errors import InputError, InputTypeError, ModelNotFoundError
-from limnet.hub.model import INDEX
+from limnet.errors import InputError, InputTypeError, ModelNotFoundError, SaveError
+from limnet.hub.model import CARD, INDEX, load_model
 
 FILES = [INDEX, "README.md", "results.json", "golden.npz", "*/config.json", "*/model.safetensors"]
 """Patterns of the files that make a model; nothing else of a repository is downloaded or uploaded."""
@@ -108,19 +109,12 @@ def _download(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
+    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
-        found = snapshot_download(
-            name,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            allow_patterns=FILES,
-            library_name="limnet",
-        )
+        found = snapshot_download(name, token=token, allow_patterns=FILES, library_name="limnet", **options)
     except Exception as error:  # the HTTP client's own errors pass through snapshot_download; all mean: not to be had
         raise ModelNotFoundError(_reason(name, revision, local_files_only, error)) from error
-    folder = Path(found)
+    folder = Path(str(found))
     if not (folder / INDEX).is_file():
         raise ModelNotFoundError(f"the Hub repository {name} has no {INDEX}: it is no limnet model. {_FORMS}")
     return folder
@@ -160,3 +154,65 @@ def _reason(name: str, revision: str | None, local_files_only: bool, error: Exce
     if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403):
         return f"{start}access denied. Log in with `hf auth login` or pass a valid token="
     return f"{start}{type(error).__name__}: {error}. Try again, or give a local folder"
+
+
+def push_model(
+    folder: str | Path,
+    repo_id: str,
+    token: str | bool | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    commit_message: str = "Upload limnet model",
+) -> str:
+    """Upload a model folder to a Hub repository, which is created if needed.
+
+    The model is loaded first, strictly: what cannot be loaded is not uploaded. Only files of the model go up; a card is
+    made when the folder has none.
+
+    Args:
+        folder: The model folder; not changed.
+        repo_id: "org/name".
+        token: Hub token; True or None for the stored one.
+        private: Whether a new repository is private; an existing one stays as it is.
+        revision: Branch to commit to, created if needed; the main branch by default.
+        commit_message: Title of the commit.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        MissingFileError: If the model is incomplete.
+        ModelFormatError: If it is damaged.
+        ModelNotFoundError: If `repo_id` is no valid repository name.
+        SaveError: If the Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import filter_repo_objects
+
+    from limnet.hub.card import make_card
+
+    folder = Path(folder)
+    card = load_model(folder).card
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    operations = [
+        CommitOperationAdd(name, str(folder / name)) for name in filter_repo_objects(names, allow_patterns=FILES)
+    ]
+    if card is None:
+        text = make_card(folder, name=repo_id.split("/")[-1], source=repo_id)
+        operations.append(CommitOperationAdd(CARD, text.encode()))
+    api = HfApi(token=token, library_name="limnet")
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+    except HFValidationError as error:
+        raise ModelNotFoundError(f'{repo_id!r} is no valid repository name ({error}). Give "org/name"') from error
+    except Exception as error:  # the HTTP client's own errors pass through; all mean: not uploaded
+        code = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+        advice = "Check the connection and try again; a commit is made whole or not at all"
+        if code in (401, 403):
+            advice = "Log in with `hf auth login`, or pass a token= that may write to this repository"
+        raise SaveError(f"could not upload to {repo_id}: {type(error).__name__}: {error}. {advice}") from error
+    return str(commit.commit_url)

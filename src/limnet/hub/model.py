@@ -6,7 +6,6 @@ The index says which folder holds which network, and the settings they were tune
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import secrets
 import shutil
@@ -17,17 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from limnet._version import __version__
 from limnet.errors import InputError, ModelFormatError, SaveError
-from limnet.hub.folder import (
-    CONFIG,
-    FORMAT_VERSION,
-    check_version,
-    load_component,
-    read_object,
-    save_component,
-    write_object,
-)
+from limnet.hub.folder import CONFIG, load_component, plain_json, read_object, save_component, write_object
 from limnet.hub.registry import ROLES, name_of
 from limnet.image.io.atomic import save_error
 
@@ -122,7 +112,7 @@ def save_model(
     for role, network in networks.items():
         if network is not None and (found := name_of(type(network)))[0] != role:
             raise InputError(f"{found[1]} is a network for {found[0]!r}, but was given as {role!r}")
-    plain = plain_settings(settings)
+    plain = plain_json(dict(settings), "settings")
     target = Path(folder).expanduser().resolve()
     check_target(target)
     fresh = target.with_name(f".{target.name}-{secrets.token_hex(4)}-tmp")
@@ -131,7 +121,8 @@ def save_model(
         for role, network in networks.items():
             if network is not None:
                 save_component(network, fresh / role, half=half)
-        write_index(fresh, {role: role for role, network in networks.items() if network is not None}, plain)
+        folders = {role: None if network is None else role for role, network in networks.items()}
+        write_object(fresh / INDEX, {"_class_name": KIND, **folders, "settings": plain})
         if card is None and not (target / CARD).exists():
             from limnet.hub.card import make_card
 
@@ -216,7 +207,6 @@ def read_index(folder: str | Path) -> ModelIndex:
     folder = Path(folder)
     path = folder / INDEX
     found = read_object(path, _hint(folder))
-    check_version(found, path)
     kind = found.get("_class_name")
     if kind != KIND:
         raise ModelFormatError(f"{path} describes a {str(kind)[:80]!r}; limnet loads {KIND!r} only")
@@ -231,53 +221,6 @@ def read_index(folder: str | Path) -> ModelIndex:
         raise ModelFormatError(f'{path}: "settings" is a {type(settings).__name__}; an object is expected')
     components = {role: _component(folder, role, found.get(role), path) for role in ROLES}
     return ModelIndex(components, settings, str(found.get("limnet_version", "unknown")))
-
-
-def write_index(folder: str | Path, components: Mapping[str, str | None], settings: Mapping[str, Any]) -> None:
-    """Write the index of a model folder atomically.
-
-    Args:
-        folder: The model folder; has to exist.
-        components: role -> name of the component folder inside it; None or absent where there is none.
-        settings: Plain JSON values.
-
-    Raises:
-        InputError: If a role is unknown or missing, a name is no plain folder name, or the settings are not plain JSON.
-        SaveError: If the file cannot be written.
-    """
-    unknown = sorted(set(components) - set(ROLES))
-    if unknown:
-        raise InputError(f"unknown role {', '.join(unknown)}; a model has the roles {', '.join(ROLES)}")
-    for role in ROLES:
-        name = components.get(role)
-        if name is None and role not in OPTIONAL:
-            raise InputError(
-                f"a model needs a network for the role {role!r}; only {', '.join(OPTIONAL)} may be left out"
-            )
-        if name is not None and not _NAME.fullmatch(name):
-            raise InputError(f"{name!r} is no plain folder name (letters, digits, '_', '-', '.')")
-    content = {
-        "format_version": FORMAT_VERSION,
-        "_class_name": KIND,
-        "limnet_version": __version__,
-        **{role: components.get(role) for role in ROLES},
-        "settings": plain_settings(settings),
-    }
-    write_object(Path(folder) / INDEX, content)
-
-
-def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `settings` as they will come back from JSON (tuples become lists).
-
-    Raises:
-        InputError: If they hold something JSON cannot.
-    """
-    try:
-        return json.loads(json.dumps(dict(settings), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the settings are not plain JSON ({error}); use finite numbers, strings, lists, dicts, None"
-        ) from error
 
 
 def _component(folder: Path, role: str, name: Any, path: Path) -> Path | None:

@@ -61,7 +61,17 @@ def resolve(role: str, name: Any) -> type:
     if isinstance(name, str) and name in known:
         module, _, attribute = known[name].partition(":")
         return getattr(import_module(module), attribute)
-    raise ModelFormatError(_unknown(role, name))
+    advice = "The model may need a newer limnet: pip install --upgrade limnet"
+    if isinstance(name, str):
+        swapped = next((other for other, names in TABLE.items() if name in names), None)
+        near = difflib.get_close_matches(name, known, n=1)
+        if swapped is not None:
+            advice = f"{name} is a network for the role {swapped!r}: the folders seem to be swapped"
+        elif near:
+            advice = f"Did you mean {near[0]}?"
+    raise ModelFormatError(
+        f"class {str(name)[:80]!r} is not a known {role} network; allowed: {', '.join(known)}. {advice}"
+    )
 
 
 def name_of(cls: type) -> tuple[str, str]:
@@ -80,16 +90,3 @@ def name_of(cls: type) -> tuple[str, str]:
         f"a {cls.__module__}.{cls.__qualname__} cannot be saved as part of a model; known classes: {allowed}. "
         "Add yours to limnet.hub.registry.TABLE"
     )
-
-
-def _unknown(role: str, name: Any) -> str:
-    known = TABLE[role]
-    text = f"class {str(name)[:80]!r} is not a known {role} network; allowed: {', '.join(known)}"
-    if isinstance(name, str):
-        for other, names in TABLE.items():
-            if other != role and name in names:
-                return f"{text}. {name} is a network for the role {other!r}: the folders seem to be swapped"
-        near = difflib.get_close_matches(name, known, n=1)
-        if near:
-            return f"{text}. Did you mean {near[0]}?"
-    return f"{text}. The model may need a newer limnet: pip install --upgrade limnet"

@@ -7,7 +7,7 @@ from typing import Any
 
 from limnet.errors import InputError, MissingFileError
 from limnet.image.io.formats import READERS, is_dicom, known_suffix
-from limnet.image.io.frames import FRAME_SUFFIXES
+from limnet.image.io.pictures import FRAME_SUFFIXES
 
 _MANY = 2000  # entries listed of a folder: more do not help anybody to choose
 _LOOK = 3  # files of a folder looked at to tell whether it is a series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 
@@ -15,40 +16,43 @@ _LARGEST_MESSAGE = 1 << 20  # bytes of a WebSocket message from a page: the outl
 _GRACE = 3  # seconds that open connections get when the server ends
 
 
-def listen(port: int | None, usual: int) -> socket.socket:
-    """A listening socket on 127.0.0.1.
+def listen(port: int | None, usual: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """A listening socket.
 
     Args:
         port: The port asked for, 0 for any free one; None for the usual one, or any if that is taken.
         usual: The usual port.
+        host: The address.
 
     Raises:
-        InputError: if the port asked for is taken or not allowed.
+        InputError: if the port asked for is taken or not allowed, or the address is not this machine's.
     """
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    if os.name != "nt":  # there it would let two servers share the port
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         try:
-            made.bind(("127.0.0.1", usual if port is None else port))
+            made.bind((host, usual if port is None else port))
         except OSError:
             if port is not None:
                 raise
-            made.bind(("127.0.0.1", 0))
+            made.bind((host, 0))
         made.listen(128)
     except (OSError, OverflowError) as error:
         made.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise InputError(f"port {port} is taken by another program: give another one, or 0 for any") from error
-        raise InputError(f"port {port} cannot be used ({error}): give another one, or 0 for any") from error
+        raise InputError(f"cannot listen at {host}:{port} ({error}): give another port, or 0 for any") from error
     return made
 
 
-def server_for(app: ASGIApp) -> uvicorn.Server:
-    """A uvicorn server with the settings that pages need."""
+def server_for(app: ASGIApp, pages: bool = True) -> uvicorn.Server:
+    """A uvicorn server; with `pages` for WebSockets, too."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
+        ws="auto" if pages else "none",
         ws_max_size=_LARGEST_MESSAGE,
         ws_per_message_deflate=False,  # patches are compressed already
         proxy_headers=False,

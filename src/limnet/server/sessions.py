@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limnet.case.session import read_summary
 from limnet.errors import SaveError
-from limnet.image.io.places import place_of
+from limnet.image.io.reading import place_of
 
 
 @dataclass(frozen=True)

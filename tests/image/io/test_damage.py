@@ -14,7 +14,7 @@ from PIL import Image
 
 from limnet.errors import FileFormatError, NotEnoughMemoryError
 from limnet.image.io import formats
-from limnet.image.io.nifti_slices import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
 from limnet.image.volume import Volume
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (6, 20, 24)).astype(np.int16)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from limnet.errors import FileFormatError, InputError
-from limnet.image.io.frames import natural
+from limnet.image.io.pictures import natural
 from limnet.image.volume import Volume
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from limnet.datasets.nifti_pairs import check_intensities, label_ids, read_labels, whole_numbers
 from limnet.errors import FileFormatError
-from limnet.image.io.nifti_slices import nifti_slabs
+from limnet.image.io.nifti import nifti_slabs
 from tests.helpers.fake_nifti import blocks, write_nifti
 
 SHAPE = (8, 9, 5)

@@ -14,14 +14,22 @@ from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileE
 from limnet.image.io.atomic import atomic_write, check_target
 from limnet.image.io.dicom.planes import is_dicom
 from limnet.image.io.dicom.series import find_series, read_dicom_file, read_series
-from limnet.image.io.frames import FRAME_SUFFIXES, read_frames, visible
 from limnet.image.io.itk import read_itk, write_itk
 from limnet.image.io.nifti import read_nibabel, write_mgh, write_nifti
 from limnet.image.io.numpy_files import load_arrays, read_npy, read_npz, write_npy, write_npz
-from limnet.image.io.pictures import PICTURES, read_picture_volume, write_png, write_tiff
+from limnet.image.io.pictures import (
+    FRAME_SUFFIXES,
+    PICTURES,
+    VIDEOS,
+    read_frames,
+    read_picture_volume,
+    read_video,
+    visible,
+    write_png,
+    write_tiff,
+)
 from limnet.image.io.reading import explained
 from limnet.image.io.segments import SUFFIXES, Maker, Segment, check_objects, object_suffix, write_segments
-from limnet.image.io.video import VIDEOS, read_video
 from limnet.image.volume import Selection, Volume
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {

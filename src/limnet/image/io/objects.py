@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError, InputTypeError
-from limnet.image.io.choice import chosen
+from limnet.image.io.reading import chosen
 from limnet.image.volume import Selection, Volume
 
 

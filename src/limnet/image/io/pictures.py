@@ -1,4 +1,4 @@
-"""Pictures as volumes: one PNG, JPEG, BMP or TIFF is a single slice, a TIFF of several pages a stack."""
+"""Pictures as volumes: a PNG, JPEG, BMP or TIFF is a slice, a TIFF of several pages, a folder or a video a stack."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
-from limnet.image.io.choice import chosen
-from limnet.image.io.reading import explained
+from limnet.image.io.reading import chosen, explained
 from limnet.image.volume import Volume
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
+VIDEOS = (".avi", ".mp4")
 _ORIENTATION = 274
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # EXIF 2.32, 4.6.5.1.6: from stored to shown
     2: lambda a: a[:, ::-1],
@@ -96,6 +97,66 @@ def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
             "Save the pages that belong together as a file of their own"
         )
     return np.stack(pages)
+
+
+def visible(folder: Path) -> list[Path]:
+    """Entries of a folder in natural order, without hidden files and what macOS leaves in archives."""
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX"), key=natural)
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key by which frame2 comes before frame10."""
+    parts = re.findall(r"\d+|\D+", path.name.lower())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
+
+
+def read_frames(folder: Path, index: int | None = None) -> Volume:
+    """Read (T, H, W, 3), or (T, H, W) if every frame is gray; spacing 1. Alpha is dropped, palettes become colours.
+
+    Raises:
+        FileFormatError: a frame that cannot be read.
+        InputError: frames of several sizes.
+    """
+    chosen(folder, 1, index)
+    paths = [p for p in visible(folder) if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
+    first = read_picture(paths[0], palette=False)[0]
+    dtype, color = first.dtype, first.ndim == 3
+    stack = np.empty((len(paths), *first.shape), dtype)
+    for number, path in enumerate(paths):
+        frame = first if number == 0 else read_picture(path, palette=False)[0]
+        if frame.shape[:2] != first.shape[:2]:
+            raise InputError(
+                f"frames of folder {folder} differ in size: {paths[0].name} is {first.shape[:2]}, {path.name} is "
+                f"{frame.shape[:2]} (rows, columns). Give frames of one size"
+            )
+        if frame.dtype != dtype:
+            raise InputError(f"{path} has {frame.dtype} pixels, {paths[0].name} {dtype}. Give frames of one bit depth")
+        if frame.ndim == 3 and not color:
+            stack, color = np.repeat(stack[..., None], 3, axis=3), True
+        stack[number] = frame[..., None] if color and frame.ndim == 2 else frame
+    return Volume.from_array(stack, source=folder)
+
+
+def read_video(path: Path, index: int | None = None) -> Volume:
+    """Read (T, H, W, 3) uint8; spacing 1.
+
+    Raises:
+        InputError: imageio or its FFmpeg is not installed, or an index.
+        FileFormatError: damaged, no video, or without a frame.
+    """
+    chosen(path, 1, index)
+    try:
+        import imageio.v3
+        import imageio_ffmpeg  # noqa: F401 - the part that decodes
+    except ImportError as error:
+        raise InputError(
+            f"reading the video {path} needs imageio with FFmpeg, which is not installed; run: "
+            'pip install "imageio[ffmpeg]". Or save its frames as PNG files in a folder'
+        ) from error
+    frames = list(imageio.v3.imiter(path, plugin="FFMPEG"))
+    if not frames:
+        raise FileFormatError(f"{path} holds no frame that can be decoded. Copy it again")
+    return Volume.from_array(np.stack(frames), source=path)
 
 
 def write_png(volume: Volume, array: NDArray[Any], path: Path) -> None:

@@ -1,15 +1,25 @@
-"""Safe reading: sizes looked at before memory is taken, and what other packages raise as limnet's own errors."""
+"""Safe reading: sizes looked at before memory is taken, what other packages raise as limnet's own errors, choices."""
 
 from __future__ import annotations
 
 import gzip
+import operator
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO
 
-from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, NotEnoughMemoryError
+from limnet.errors import (
+    FileFormatError,
+    InputError,
+    InputTypeError,
+    LimnetError,
+    MissingFileError,
+    NotEnoughMemoryError,
+    OutsideError,
+)
 
 _GZIP = b"\x1f\x8b"
 _DEFLATE = 1032  # deflate packs at most this many bytes into one (zlib's documentation)
@@ -126,3 +136,42 @@ def unpacked_size(file: IO[bytes]) -> int:
         while piece := unpacked.read(_CHUNK):
             total += len(piece)
     return total
+
+
+def chosen(path: Path, count: int, index: int | None, what: str = "volumes") -> int:
+    """The checked index among `count` volumes (which may be 1).
+
+    Raises:
+        InputError: several and no index, or an index where there is just one volume.
+        OutsideError: index not in 0..count-1.
+    """
+    if index is None:
+        if count == 1:
+            return 0
+        raise InputError(f"{path} holds {count} {what}. Choose one with index=0..{count - 1}")
+    try:
+        number = operator.index(index)
+    except TypeError as error:
+        raise InputTypeError(f"index {index!r} came: expected a whole number 0..{count - 1}") from error
+    if not 0 <= number < count:
+        raise OutsideError(f"index {number} came, but {path} holds {count} {what}: allowed are 0..{count - 1}")
+    return number
+
+
+def local_path(text: str, folder: Path) -> Path:
+    """Where a path leads that is written in a file of `folder`; relative paths count from there.
+
+    A path of Windows on another system becomes one of this system: a relative one with other slashes, an absolute one
+    its name in the folder.
+    """
+    if os.sep == "\\" or "\\" not in text or (folder / text).exists():
+        return folder / text
+    path = PureWindowsPath(text)
+    return folder / path.name if path.anchor else folder.joinpath(*path.parts)
+
+
+def place_of(text: str, folder: Path) -> Path:
+    """Where the file is that a path leads to, as `local_path`; an absolute one may have moved along into the folder."""
+    local = local_path(text, folder)
+    beside = folder / local.name
+    return beside if Path(text).is_absolute() and not local.exists() and beside.exists() else local

@@ -6,11 +6,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.dataset import FileDataset
 
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
+from tests.helpers.dicom_files import stored, write_slices
 from tests.helpers.grids import grid
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -32,39 +32,16 @@ def _write(
     positions: bool = True,
     start: int = 0,
 ) -> str:
-    """One file for each slice of (D, H, W) stored values, placed by an LPS affine; instance numbers run backwards."""
-    folder.mkdir(exist_ok=True)
-    uid = uid or generate_uid()
-    steps = np.linalg.norm(affine[:3, :3], axis=0)
-    axes = affine[:3, :3] / steps
-    for z, pixels in enumerate(array):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-        data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "1", "1.2.3", uid
-        data.FrameOfReferenceUID = "1.2.3.4"
-        data.Modality, data.SeriesNumber, data.SeriesDescription = modality, number, description
+    """A series whose instance numbers run backwards, with a table of values as a scanner has it."""
+
+    def change(data: FileDataset, z: int) -> None:
         data.InstanceNumber = start + (len(array) - z if reverse else z + 1)
-        if positions:
-            data.ImagePositionPatient = [f"{v:.8g}" for v in affine[:3, 3] + z * affine[:3, 2]]
-            data.ImageOrientationPatient = [f"{v:.8f}" for v in (*axes[:, 0], *axes[:, 1])]
-        data.PixelSpacing = [f"{steps[1]:.6g}", f"{steps[0]:.6g}"]
-        data.SliceThickness = f"{steps[2]:.6g}"
-        data.Rows, data.Columns = pixels.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, int(pixels.dtype.kind == "i")
-        data.RescaleSlope, data.RescaleIntercept = str(slope), str(intercept)
-        data.PixelData = pixels.tobytes()
-        data.save_as(folder / f"{prefix}{data.InstanceNumber:03d}.dcm", enforce_file_format=True)
-    return uid
+        if not positions:
+            del data.ImagePositionPatient, data.ImageOrientationPatient
 
-
-def _stored(seed: int = 0, shape: tuple[int, int, int] = (7, 12, 10)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 2000, shape).astype(np.uint16)
+    about = {"SeriesNumber": number, "SeriesDescription": description}
+    about |= {"RescaleSlope": str(slope), "RescaleIntercept": str(intercept)}
+    return write_slices(folder, array, affine, kind=modality, uid=uid, prefix=prefix, change=change, **about)
 
 
 @pytest.mark.parametrize("name", ["LPS", "RAS", "PIR"])
@@ -73,15 +50,15 @@ def test_series_is_sorted_rescaled_and_placed(tmp_path: Path, name: str, tilt: f
     affine = _LPS @ grid(name, (0.7, 0.9, 2.5), tilt)
     if np.linalg.det(affine[:3, :3]) < 0:
         affine[:3, 2] *= -1  # the third axis of DICOM is the normal of the other two
-    stored = _stored()
-    _write(tmp_path / "ct", stored, affine)
+    values = stored()
+    _write(tmp_path / "ct", values, affine)
     (tmp_path / "ct" / "readme.txt").write_text("no DICOM")
     (tmp_path / "ct" / "._s001.dcm").write_bytes(b"side file")
     volume = Volume.read(tmp_path / "ct")
     assert volume.modality == "CT"
     assert volume.convention == "LPS"
     assert volume.array.dtype.kind == "i"
-    np.testing.assert_array_equal(volume.array, stored.astype(int) - 1024)
+    np.testing.assert_array_equal(volume.array, values.astype(int) - 1024)
     np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
     np.testing.assert_allclose(volume.spacing, (2.5, 0.9, 0.7), rtol=1e-5)
 
@@ -100,7 +77,7 @@ def test_series_is_sorted_rescaled_and_placed(tmp_path: Path, name: str, tilt: f
 
 def test_two_series_need_a_choice(tmp_path: Path) -> None:
     affine = np.diag([0.7, 0.9, 2.5, 1.0])
-    first, second = _stored(1), _stored(2, (4, 12, 10))
+    first, second = stored(1), stored(2, (4, 12, 10))
     uid = _write(tmp_path / "d", first, affine, number=2, description="arterial")
     _write(tmp_path / "d", second, affine, number=3, description="T2 tse", modality="MR", intercept=0, prefix="m")
     with pytest.raises(InputError, match="holds 2 DICOM series") as info:
@@ -118,21 +95,21 @@ def test_two_series_need_a_choice(tmp_path: Path) -> None:
 
 def test_choice_that_fits_two(tmp_path: Path) -> None:
     for seed, prefix in enumerate("ab"):
-        _write(tmp_path / "d", _stored(seed), np.eye(4), description="same", prefix=prefix)
+        _write(tmp_path / "d", stored(seed), np.eye(4), description="same", prefix=prefix)
     with pytest.raises(InputError, match="fits 2 series"):
         Volume.read(tmp_path / "d", series="same")
 
 
 def test_fractional_slope(tmp_path: Path) -> None:
-    stored = _stored()
-    _write(tmp_path / "d", stored, np.eye(4), slope=0.25, intercept=0.5, modality="MR")
+    values = stored()
+    _write(tmp_path / "d", values, np.eye(4), slope=0.25, intercept=0.5, modality="MR")
     volume = Volume.read(tmp_path / "d")
     assert volume.array.dtype == np.float32
-    np.testing.assert_allclose(volume.array, stored * 0.25 + 0.5)
+    np.testing.assert_allclose(volume.array, values * 0.25 + 0.5)
 
 
 def test_repetitions(tmp_path: Path) -> None:
-    one, two = _stored(1), _stored(2)
+    one, two = stored(1), stored(2)
     uid = _write(tmp_path / "d", one, np.eye(4), intercept=0, reverse=False)
     _write(tmp_path / "d", two, np.eye(4), intercept=0, reverse=False, uid=uid, start=100)
     with pytest.raises(InputError, match=r"holds 2 repetitions.*index=0\.\.1"):
@@ -145,14 +122,14 @@ def test_repetitions(tmp_path: Path) -> None:
 
 
 def test_scout_is_left_out_and_stacks_of_a_localizer_are_chosen(tmp_path: Path) -> None:
-    stored = _stored()
-    uid = _write(tmp_path / "d", stored, np.eye(4), intercept=0)
-    _write(tmp_path / "d", _stored(3, (1, 20, 20)), np.eye(4), uid=uid, prefix="scout")
+    values = stored()
+    uid = _write(tmp_path / "d", values, np.eye(4), intercept=0)
+    _write(tmp_path / "d", stored(3, (1, 20, 20)), np.eye(4), uid=uid, prefix="scout")
     with pytest.warns(UserWarning, match="1 of 8 slices"):
         volume = Volume.read(tmp_path / "d")
-    np.testing.assert_array_equal(volume.array, stored)
+    np.testing.assert_array_equal(volume.array, values)
     side = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
-    axial, sagittal = _stored(1, (3, 12, 12)), _stored(2, (3, 12, 12))
+    axial, sagittal = stored(1, (3, 12, 12)), stored(2, (3, 12, 12))
     uid = _write(tmp_path / "e", axial, np.eye(4), intercept=0, reverse=False)
     _write(tmp_path / "e", sagittal, side, uid=uid, prefix="t", intercept=0, reverse=False)
     with pytest.raises(
@@ -168,16 +145,16 @@ def test_scout_is_left_out_and_stacks_of_a_localizer_are_chosen(tmp_path: Path) 
 def test_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
     affine = np.diag([0.7, 0.7, 3.0, 1.0])
     affine[1, 2] = 1.2
-    _write(tmp_path / "d", _stored(), affine)
+    _write(tmp_path / "d", stored(), affine)
     np.testing.assert_allclose(Volume.read(tmp_path / "d").affine, affine, atol=1e-4)
 
 
 def test_without_positions_the_instance_numbers_count(tmp_path: Path) -> None:
-    stored = _stored()
-    _write(tmp_path / "d", stored, np.diag([0.5, 0.5, 4.0, 1]), positions=False, reverse=False, intercept=0)
+    values = stored()
+    _write(tmp_path / "d", values, np.diag([0.5, 0.5, 4.0, 1]), positions=False, reverse=False, intercept=0)
     with pytest.warns(UserWarning, match=r"no position: taken in order of their instance numbers, 4\.0 mm apart"):
         volume = Volume.read(tmp_path / "d")
-    np.testing.assert_array_equal(volume.array, stored)
+    np.testing.assert_array_equal(volume.array, values)
     assert volume.spacing == (4.0, 0.5, 0.5)
     again = pydicom.dcmread(tmp_path / "d" / "s003.dcm")
     again.InstanceNumber = 2
@@ -187,20 +164,20 @@ def test_without_positions_the_instance_numbers_count(tmp_path: Path) -> None:
 
 
 def test_slice_location_alone(tmp_path: Path) -> None:
-    stored = _stored()
-    _write(tmp_path / "d", stored, np.diag([0.5, 0.5, 4.0, 1]), positions=False, intercept=0)
+    values = stored()
+    _write(tmp_path / "d", values, np.diag([0.5, 0.5, 4.0, 1]), positions=False, intercept=0)
     for z, path in enumerate(sorted((tmp_path / "d").iterdir(), reverse=True)):
         data = pydicom.dcmread(path)
         data.SliceLocation = 3.5 * z
         data.save_as(path)
     with pytest.warns(UserWarning, match="placed by SliceLocation alone"):
         volume = Volume.read(tmp_path / "d")
-    np.testing.assert_array_equal(volume.array, stored)
+    np.testing.assert_array_equal(volume.array, values)
     assert volume.spacing == (3.5, 0.5, 0.5)
 
 
 def test_one_slice(tmp_path: Path) -> None:
-    _write(tmp_path / "d", _stored(0, (1, 12, 10)), np.diag([0.5, 0.5, 4.0, 1]))
+    _write(tmp_path / "d", stored(0, (1, 12, 10)), np.diag([0.5, 0.5, 4.0, 1]))
     volume = Volume.read(tmp_path / "d")
     assert volume.shape == (1, 12, 10)
     assert volume.spacing == (4.0, 0.5, 0.5)
@@ -210,20 +187,20 @@ def test_one_slice(tmp_path: Path) -> None:
         alone = Volume.read(path)
         np.testing.assert_array_equal(alone.array, volume.array)
         assert alone.source == path
-    _write(tmp_path / "e", _stored(0, (2, 12, 10)), np.eye(4))
+    _write(tmp_path / "e", stored(0, (2, 12, 10)), np.eye(4))
     with pytest.warns(UserWarning, match=r"volume of one slice\. For the whole series give the folder"):
         Volume.read(tmp_path / "e" / "bare")
 
 
 def test_files_stay_with_the_volume_in_slice_order(tmp_path: Path) -> None:
-    _write(tmp_path / "d", _stored(), np.diag([0.5, 0.5, 4.0, 1]))  # instance numbers run against the slices
+    _write(tmp_path / "d", stored(), np.diag([0.5, 0.5, 4.0, 1]))  # instance numbers run against the slices
     volume = Volume.read(tmp_path / "d")
     assert [p.name for p in volume.files] == [f"s{n:03d}.dcm" for n in range(7, 0, -1)]
     assert volume.filled == ()
 
 
 def test_damaged_slice_is_named(tmp_path: Path) -> None:
-    _write(tmp_path / "d", _stored(), np.eye(4))
+    _write(tmp_path / "d", stored(), np.eye(4))
     whole = (tmp_path / "d" / "s007.dcm").read_bytes()
     for size in (len(whole) - 150, 400, 0):
         (tmp_path / "d" / "s007.dcm").write_bytes(whole[:size])
@@ -232,14 +209,14 @@ def test_damaged_slice_is_named(tmp_path: Path) -> None:
 
 
 def test_segmentation_objects_are_not_images(tmp_path: Path) -> None:
-    stored = _stored()
-    _write(tmp_path / "d", stored, np.eye(4), intercept=0)
-    _write(tmp_path / "d", _stored(1, (1, 12, 10)), np.eye(4), prefix="seg")
+    values = stored()
+    _write(tmp_path / "d", values, np.eye(4), intercept=0)
+    _write(tmp_path / "d", stored(1, (1, 12, 10)), np.eye(4), prefix="seg")
     for path in (tmp_path / "d").glob("seg*"):
         data = pydicom.dcmread(path)
         data.Modality = "SEG"
         data.save_as(path)
-    np.testing.assert_array_equal(Volume.read(tmp_path / "d").array, stored)
+    np.testing.assert_array_equal(Volume.read(tmp_path / "d").array, values)
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -256,7 +233,7 @@ def test_folder_without_images(tmp_path: Path) -> None:
 
 
 def test_a_slice_whose_class_is_damaged_is_not_left_out(tmp_path: Path) -> None:
-    _write(tmp_path, _stored(), np.eye(4))
+    _write(tmp_path, stored(), np.eye(4))
     path = tmp_path / "s003.dcm"
     data = path.read_bytes()
     at = data.rindex(b"1.2.840.10008.5.1.4.1.1.2")

@@ -1,0 +1,381 @@
+"""Public checkpoint files to folders: the reference's numbers, and every foreign, damaged or unsafe file refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from limnet.blocks.resnet import ResNetTrunk
+from limnet.errors import MissingFileError, ModelFormatError
+from limnet.hub.convert import convert_imagenet_resnet, convert_ritm, convert_xmem, quality_from_state, xmem_from_state
+from limnet.hub.folder import load_component, misfits, some
+from limnet.interaction.networks.hrnet import IMAGENET_MEAN, IMAGENET_STD, HRNetOCR
+from limnet.propagation.networks.xmem import XMem
+from limnet.quality.networks.resnet import ResNetQuality
+from tests.helpers.golden import golden_arrays, golden_keys, golden_weights, max_difference
+from tests.helpers.recipes import recipe
+
+CONVERTERS: dict[str, Callable[..., Path]] = {
+    "ritm": convert_ritm,
+    "xmem": convert_xmem,
+    "resnet": convert_imagenet_resnet,
+}
+CLASS = "isegm.model.is_hrnet_model.HRNetModel"
+HEAD = "feature_extractor.ocr_distri_head.object_context_block"
+SIZES = {"ritm_h18s": "ritm_hrnet18s_ocr", "ritm_h32": "ritm_hrnet32_ocr"}
+
+
+def public_config(**changes: Any) -> dict[str, Any]:
+    """The configuration beside the weights in a public RITM file; `changes` set arguments."""
+    plain: dict[str, Any] = {"backbone_lr_mult": 0.1, "binary_prev_mask": False, "clicks_groups": None}
+    plain |= {"conv_extend": False, "cpu_dist_maps": False}
+    plain["norm_mean_std"] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
+    chosen: dict[str, Any] = {"norm_radius": 5, "ocr_width": 48, "small": True, "use_disks": True}
+    chosen |= {"use_leaky_relu": True, "use_rgb_conv": False, "width": 18, "with_aux_output": True}
+    chosen |= {"with_prev_mask": True, **changes}
+    params = {name: {"type": "builtin", "value": value, "specified": False} for name, value in plain.items()}
+    batch_norm = "torch.nn.modules.batchnorm.BatchNorm2d"
+    params["norm_layer"] = {"type": "class", "value": batch_norm, "specified": False}
+    params |= {name: {"type": "builtin", "value": value, "specified": True} for name, value in chosen.items()}
+    return {"class": CLASS, "params": params}
+
+
+def trained(depth: int) -> ResNetTrunk:
+    """A trunk for colour pictures with statistics that are not those of a fresh one."""
+    torch.manual_seed(depth)
+    trunk = ResNetTrunk(depth)
+    for name, buffer in trunk.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    return trunk.eval().requires_grad_(False)
+
+
+def public(kind: str, **changes: Any) -> dict[str, Any]:
+    """What a small public file holds; `changes` set arguments of RITM's configuration."""
+    torch.manual_seed(0)
+    if kind == "xmem":
+        return dict(XMem(8, 32, 16).state_dict())
+    if kind == "resnet":
+        return {**trained(18).state_dict(), "fc.weight": torch.randn(1000, 512), "fc.bias": torch.randn(1000)}
+    state = dict(HRNetOCR(width=4, ocr_width=6, small=True).state_dict())
+    state |= {f"{HEAD}.{query}.0.weight": torch.zeros(6, 12, 1, 1) for query in ("f_pixel", "f_object")}
+    return {"state_dict": state, "config": public_config(**{"width": 4, "ocr_width": 6, **changes})}
+
+
+def saved(path: Path, content: Any, zipped: bool = True) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def refused(kind: str, content: Any, message: str, folder: Path) -> None:
+    """Conversion fails with the message and writes nothing; `content` is the path of a file or what to save in one."""
+    source = content if isinstance(content, Path) else saved(folder / "x.pth", content)
+    with pytest.raises(ModelFormatError, match=message):
+        CONVERTERS[kind](source, folder / "out")
+    assert not (folder / "out").exists()
+
+
+# what a sound file gives
+
+
+def ritm_file(path: Path, model: str = "ritm_h18s", zipped: bool = True) -> Path:
+    """A file in the exact public form with all tensors of the reference, filled with computed weights."""
+    _, meta = golden_arrays(SIZES[model])
+    weights = golden_weights(model, meta["overrides"])
+    return saved(path, {"state_dict": weights, "config": golden_keys(model)["config"]}, zipped)
+
+
+def logits_error(folder: Path, stem: str, case: str) -> float:
+    network = load_component(folder, "interaction")
+    arrays, _ = golden_arrays(stem)
+    prompts = np.concatenate([arrays[f"{case}_prev_mask"], arrays[f"{case}_disks"].astype(np.float32)], axis=1)
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(arrays[f"{case}_image"]), torch.from_numpy(prompts))
+    return max(max_difference(outputs[n], arrays[f"{case}_{n}"]) for n in ("instances", "instances_aux"))
+
+
+def test_the_configuration_used_here_is_the_public_one() -> None:
+    assert public_config() == golden_keys("ritm_h18s")["config"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_ritm_gives_the_reference_logits(tmp_path: Path, zipped: bool) -> None:
+    folder = convert_ritm(ritm_file(tmp_path / "h18s.pth", zipped=zipped), tmp_path / "model")
+    assert folder == tmp_path / "model"
+    assert {entry.name for entry in folder.iterdir()} == {"config.json", "model.safetensors"}
+    found = json.loads((folder / "config.json").read_text())
+    assert found["class"] == "HRNetOCR"
+    known = {"width": 18, "small": True, "click_radius": 5, "window_size": 400}
+    assert {name: found["config"][name] for name in known} == known
+    for case in "ab":
+        assert logits_error(folder, "ritm_hrnet18s_ocr", case) < 2e-4
+
+
+@pytest.mark.slow
+def test_the_large_ritm_network_converts(tmp_path: Path) -> None:
+    folder = convert_ritm(ritm_file(tmp_path / "h32.pth", "ritm_h32"), tmp_path / "model")
+    assert logits_error(folder, "ritm_hrnet32_ocr", "b") < 2e-4
+
+
+def test_half_precision_is_smaller_and_close_and_dead_tensors_may_be_absent(tmp_path: Path) -> None:
+    source = ritm_file(tmp_path / "h18s.pth")
+    content = torch.load(source, weights_only=True)
+    content["state_dict"] = {k: v for k, v in content["state_dict"].items() if "f_pixel" not in k}
+    full = convert_ritm(saved(source, content), tmp_path / "full")
+    half = convert_ritm(source, tmp_path / "half", half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (full, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert logits_error(full, "ritm_hrnet18s_ocr", "b") < 2e-4
+    assert logits_error(half, "ritm_hrnet18s_ocr", "a") < 0.05
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_xmem_gives_the_golden_outputs(tmp_path: Path, half: bool) -> None:
+    arrays, meta = golden_arrays("xmem_modules")
+    source = saved(tmp_path / "XMem.pth", OrderedDict(golden_weights("xmem", meta["overrides"])))
+    network = load_component(convert_xmem(source, tmp_path / "out", half=half), "propagation")
+    assert isinstance(network, XMem)
+    assert network.config == {"key_dim": 64, "value_dim": 512, "hidden_dim": 64}
+    image = (torch.from_numpy(arrays["image"]).float() / 255).permute(2, 0, 1)[None]
+    hidden, masks, readout = (torch.from_numpy(arrays[name]) for name in ("hidden_in", "masks", "readout"))
+    with torch.no_grad():
+        features = network.encode_image(image)
+        value, _ = network.encode_value(image, features, hidden, masks)
+        _, _, prob = network.segment(features, readout, hidden)
+    assert max_difference(features.key, arrays["key"]) < (0.1 if half else 2e-4)
+    assert max_difference(value, arrays["value_2obj"]) < (0.2 if half else 2e-4)
+    assert max_difference(prob, arrays["segment_prob_2obj"]) < (0.05 if half else 2e-4)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_sizes_of_xmem_come_from_the_file(tmp_path: Path, zipped: bool) -> None:
+    state = public("xmem")
+    again = load_component(convert_xmem(saved(tmp_path / "x.pth", state, zipped), tmp_path / "out"), "propagation")
+    assert again.config == {"key_dim": 8, "value_dim": 32, "hidden_dim": 16}
+    assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
+    assert xmem_from_state(XMem(8, 32, 0).state_dict()).config["hidden_dim"] == 0
+
+
+def test_older_xmem_files() -> None:
+    """The first stage knows no other objects; files in half precision; files without counters of batches."""
+    state = public("xmem")
+    first = state["value_encoder.conv1.weight"]
+    old = {k: v.half() if v.is_floating_point() else v for k, v in state.items() if not k.endswith("_tracked")}
+    network = xmem_from_state({**old, "value_encoder.conv1.weight": first[:, :4]})
+    weight = network.value_encoder.conv1.weight
+    assert torch.equal(weight[:, :4], first[:, :4])
+    assert (weight[:, 4] == 0).all()
+    assert all(value.dtype == torch.float32 for value in network.parameters())
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_a_grey_slice_looks_as_it_did_in_colour(depth: int, tmp_path: Path) -> None:
+    trunk = trained(depth)
+    state = {**trunk.state_dict(), "fc.weight": torch.randn(1000, trunk.channels[-1]), "fc.bias": torch.randn(1000)}
+    network = load_component(
+        convert_imagenet_resnet(saved(tmp_path / "resnet.pth", state), tmp_path / "out"), "quality"
+    )
+    assert isinstance(network, ResNetQuality)
+    assert network.config == {"depth": depth, "image_channels": 1}
+    slices, masks = torch.rand(2, 1, 64, 64), (torch.rand(2, 2, 64, 64) > 0.5).float()
+    colour = (slices - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    seen = torch.cat([slices, masks], 1) * 2 - 1
+    with torch.no_grad():
+        expected, found = (part.bn1(part.conv1(x)) for part, x in ((trunk, colour), (network.trunk, seen)))
+        assert torch.equal(network(slices, masks[:, :1], masks[:, 1:]), torch.zeros(2))
+    inner = (..., slice(2, -2), slice(2, -2))  # the padding of the border is another grey
+    assert torch.allclose(found[inner], expected[inner], atol=1e-4)
+    for name, value in trunk.state_dict().items():
+        if not name.startswith(("conv1.", "bn1.running_mean")):
+            assert torch.equal(network.trunk.state_dict()[name], value), name
+
+
+def test_masks_are_learnt_from_the_start() -> None:
+    network = quality_from_state(public("resnet")).train().requires_grad_(True)
+    torch.nn.init.ones_(network.head.weight)
+    network(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)).sum().square().backward()
+    gradient = network.trunk.conv1.weight.grad
+    assert gradient is not None
+    assert (gradient.abs().amax((0, 2, 3)) > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_training_starts_from_it_or_at_another_depth(tmp_path: Path) -> None:
+    start = convert_imagenet_resnet(saved(tmp_path / "resnet18.pth", public("resnet")), tmp_path / "start")
+    words = ["train", "--smoke", "--preset", "paper", "--accelerator", "cpu", "--images", "0", "--steps", "1"]
+    recipe("quality").main([*words, "--out", str(tmp_path / "out"), "--init", str(start)])
+    after = load_component(tmp_path / "out" / "quality", "quality").state_dict()
+    before = load_component(start, "quality").state_dict()
+    assert (after["trunk.layer1.0.conv1.weight"] - before["trunk.layer1.0.conv1.weight"]).abs().max() < 0.01
+    for more, message in (
+        (["--depth", "50", "--init", str(start)], "--init holds a ResNet-18, --depth is 50"),
+        (["--depth", "50", "--network", "TinyQuality"], "TinyQuality has no depth"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            recipe("quality").main([*words, "--out", str(tmp_path / "refused"), *more])
+    recipe("quality").main([*words, "--out", str(tmp_path / "deep"), "--depth", "50"])
+    assert load_component(tmp_path / "deep" / "quality", "quality").config["depth"] == 50
+
+
+@pytest.mark.parametrize("kind", CONVERTERS)
+def test_the_random_state_is_left_alone(kind: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "x.pth", public(kind))
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    CONVERTERS[kind](source, tmp_path / "model")
+    assert torch.equal(torch.rand(1), expected)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("kind", CONVERTERS)
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x02garbage", b"PK\x03\x04broken", None])
+def test_damaged_and_missing_files(kind: str, content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    if content is None:
+        content = saved(path, public(kind)).read_bytes()
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+    refused(kind, path, r"x\.pth", tmp_path)
+    for absent in (tmp_path / "nothing.pth", tmp_path):
+        with pytest.raises(MissingFileError, match=r"not a file; .* such as \w+"):
+            CONVERTERS[kind](absent, tmp_path / "out")
+
+
+class Harmful:
+    def __init__(self, marker: Path) -> None:
+        self.marker = str(marker)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("kind", CONVERTERS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(kind: str, zipped: bool, tmp_path: Path) -> None:
+    content = {"state_dict": {}, "config": Harmful(tmp_path / "harm")}
+    refused(kind, saved(tmp_path / "evil.pth", content, zipped), "more than tensors.*was not opened", tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+NAN = torch.tensor([float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("xmem", {"decoder.pred.bias": None}, "decoder.pred.bias is missing"),
+        ("xmem", {"extra.weight": torch.zeros(1)}, "extra.weight is unknown"),
+        ("xmem", {"decoder.pred.weight": torch.zeros(2, 256, 3, 3)}, "instead of"),
+        ("xmem", {"decoder.pred.bias": torch.zeros(1, dtype=torch.int64)}, "dtype"),
+        ("xmem", {"value_encoder.conv1.weight": torch.zeros(64, 3, 7, 7)}, "instead of"),
+        ("xmem", {"key_proj.key_proj.weight": None}, "no usable key_proj"),
+        ("xmem", {"decoder.hidden_update.transform.weight": None}, "g16_conv.weight is unknown"),
+        ("xmem", {"decoder.pred.bias": NAN}, "NaN"),
+        ("xmem", {"note": "hello"}, "flat dict"),
+        ("resnet", {"layer2.0.bn1.weight": None}, "layer2.0.bn1.weight is missing"),
+        ("resnet", {"conv1.weight": None}, "conv1.weight is missing"),
+        ("resnet", {"conv1.weight": torch.zeros(64, 1, 7, 7)}, r"shape \(64, 1, 7, 7\)"),
+        ("resnet", {"layer3.6.conv1.weight": torch.zeros(1)}, "layer3.6.conv1.weight is unknown"),
+        ("resnet", {"bn1.bias": NAN.repeat(64)}, "NaN"),
+        ("resnet", {"epoch": 3}, "flat dict"),
+        ("ritm", {"feature_extractor.cls_head.bias": None}, "cls_head.bias is missing"),
+        ("ritm", {"refiner.weight": torch.zeros(1)}, "refiner.weight is unknown"),
+        ("ritm", {"feature_extractor.conv2.weight": torch.zeros(64, 64, 1, 1)}, "has shape"),
+        ("ritm", {"feature_extractor.conv2.weight": NAN.view(1, 1, 1, 1).repeat(64, 64, 3, 3)}, "NaN"),
+    ],
+)
+def test_foreign_tensors_are_refused(kind: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = public(kind)
+    state: dict[str, Tensor] = content["state_dict"] if kind == "ritm" else content
+    state |= changes
+    for name in [name for name, value in changes.items() if value is None]:
+        del state[name]
+    refused(kind, content, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("xmem", lambda c: {}, "flat dict of tensors"),
+        ("xmem", lambda c: torch.zeros(3), "holds a Tensor"),
+        ("xmem", lambda c: {"it": 1, "network": c}, "training checkpoint"),
+        ("ritm", lambda c: c["state_dict"], "no configuration"),
+        ("ritm", lambda c: [c, c], "2 networks"),
+        ("ritm", lambda c: {**c, "optimizer": {}}, "exactly"),
+        ("ritm", lambda c: {**c, "config": "h18"}, "`config` is a str"),
+        ("ritm", lambda c: {**c, "config": {"class": CLASS}}, "params"),
+        ("ritm", lambda c: {**c, "config": {**c["config"], "class": "os.system"}}, "'os.system' is not supported"),
+        ("ritm", lambda c: {**c, "state_dict": {"a": 3}}, "flat dict"),
+        ("ritm", lambda c: torch.ones(1), "a Tensor"),
+    ],
+)
+def test_foreign_content_is_refused(kind: str, change: Any, message: str, tmp_path: Path) -> None:
+    refused(kind, change(public(kind)), message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"use_rgb_conv": True}, "use_rgb_conv"),
+        ({"use_disks": False}, "disks"),
+        ({"with_prev_mask": False}, "previous mask"),
+        ({"binary_prev_mask": True}, "binary_prev_mask"),
+        ({"clicks_groups": [[1, 2]]}, "click groups"),
+        ({"width": 32}, "do not fit"),
+        ({"width": "18"}, "whole number"),
+        ({"width": 10**9}, "whole number"),
+        ({"small": False}, "missing"),
+        ({"norm_mean_std": 3}, "norm_mean_std"),
+        ({"norm_mean_std": [[0.5], [0.0]]}, "makes no network"),
+        ({"norm_radius": -5}, "makes no network"),
+        ({"norm_radius": float("nan")}, "makes no network"),
+        ({"use_disks": torch.ones(2)}, "params"),
+        ({"refine_mode": "trimap"}, "refine_mode"),
+    ],
+)
+def test_unsupported_arguments_of_ritm_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    refused("ritm", public("ritm", **changes), message, tmp_path)
+
+
+def test_an_unknown_argument_nobody_set_is_ignored_and_an_absent_one_has_the_original_default(tmp_path: Path) -> None:
+    content = public("ritm")
+    del content["config"]["params"]["use_rgb_conv"]
+    refused("ritm", content, "use_rgb_conv=True", tmp_path)
+    content = public("ritm")
+    content["config"]["params"]["novelty"] = {"type": "builtin", "value": 1, "specified": False}
+    convert_ritm(saved(tmp_path / "y.pth", content), tmp_path / "model")
+
+
+def test_every_misfit_is_named() -> None:
+    expected = {name: torch.empty(2, device="meta") for name in ("gone", "shape", "kind", "nan", "fine")}
+    expected["count"] = torch.empty((), dtype=torch.int64, device="meta")
+    found = {
+        "shape": torch.zeros(3),
+        "kind": torch.zeros(2, dtype=torch.int64),
+        "nan": torch.tensor([0.0, float("inf")]),
+        "fine": torch.zeros(2, dtype=torch.float16),
+        "count": torch.tensor(5),
+        "more": torch.zeros(1),
+    }
+    problems = misfits(expected, found)
+    assert [p.split()[0] for p in problems] == ["gone", "more", "shape", "kind", "nan"]
+    assert "(3,) instead of (2,)" in problems[2]
+    assert "int64 instead of torch.float32" in problems[3]
+    assert misfits(expected, {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in expected.items()}) == []
+    assert some("abc") == "a, b, c"
+    assert some(range(7)) == "0, 1, 2, 3, 4 and 2 more"
