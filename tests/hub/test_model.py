@@ -179,4 +179,4 @@ def test_missing_index_says_what_to_do(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="give the folder above"):
         read_index(folder / "interaction")
     with pytest.raises(MissingFileError, match="no limnet model, or incomplete"):
-        read_index(folder / "quality")
+        read_index(tmp_path)

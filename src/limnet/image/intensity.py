@@ -81,11 +81,9 @@ class Intensity:
 
     def window_around(self, patch: NDArray[Any]) -> Window:
         """Window for an object surrounded by `patch` (any shape): CT soft tissue, lung or bone; else the default."""
-        if not self.is_ct:
-            return self.default_window
         values = np.asarray(patch, dtype=np.float64)
         values = values[np.isfinite(values)]
-        if values.size == 0:
+        if not self.is_ct or values.size == 0:
             return self.default_window
         median = float(np.median(values))
         if median < LUNG_BELOW:

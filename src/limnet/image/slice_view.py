@@ -135,11 +135,9 @@ class SliceView:
 
     def to_view(self, array: NDArray[Any]) -> NDArray[Any]:
         """A (D, H, W[, ...]) array of the volume in view order; no copy."""
-        return np.moveaxis(_volumetric(array), self.axis, 0)
-
-    def from_view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A (slice, row, column[, ...]) array of this view in volume order (D, H, W[, ...]); no copy."""
-        return np.moveaxis(_volumetric(array), 0, self.axis)
+        if np.ndim(array) < 3:
+            raise InputError(f"an array of shape {np.shape(array)} came: expected three axes, (D, H, W)")
+        return np.moveaxis(array, self.axis, 0)
 
     def points_to_view(self, points: ArrayLike) -> NDArray[Any]:
         """(..., 3) points (z, y, x) of the volume as (slice, row, column) of this view; dtype kept."""
@@ -188,14 +186,6 @@ def checked_window(window: Sequence[float]) -> Window:
     if len(values) != 2 or not np.isfinite(values).all() or values[0] >= values[1]:
         raise InputError(f"window {window!r} came. {advice}")
     return values[0], values[1]
-
-
-def _volumetric(array: NDArray[Any]) -> NDArray[Any]:
-    if np.ndim(array) < 3:
-        raise InputError(
-            f"an array of shape {np.shape(array)} came: expected three axes, (D, H, W) or (slice, row, column)"
-        )
-    return array
 
 
 def _triples(points: ArrayLike) -> NDArray[Any]:

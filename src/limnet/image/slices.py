@@ -7,8 +7,9 @@ Everything the library computes starts from the stored values, which makes undo,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,31 +63,32 @@ def pack(probability: ArrayLike) -> SliceMask | None:
             f"a slice needs (H, W) probabilities in [0, 1] without NaN; got shape {array.shape}, "
             f"range {low}..{high}. Check the network"
         )
-    stored = array > np.float32((_FLOOR - 0.5) / 255)
-    rows = np.flatnonzero(stored.any(axis=1))
-    if not rows.size:
-        return None
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(stored[top:bottom].any(axis=0))
-    left, right = int(columns[0]), int(columns[-1]) + 1
+    rows, columns = _stored_box(array)
     # 0.5 itself is not object: it has to round down
-    part = np.ceil(array[top:bottom, left:right] * np.float32(255) - np.float32(0.5)).astype(np.uint8)
+    part = np.ceil(array[rows, columns] * np.float32(255) - np.float32(0.5)).astype(np.uint8)
+    if not part.size:
+        return None
     part[part < _FLOOR] = 0
     return SliceMask(
         shape=(int(array.shape[0]), int(array.shape[1])),
-        box=(top, left, int(part.shape[0]), int(part.shape[1])),
+        box=(rows.start, columns.start, *part.shape),
         packed=zlib.compress(part.tobytes(), 1),
         area=int((part >= 128).sum()),
     )
 
 
+def _stored_box(probability: NDArray[np.float32]) -> tuple[slice, slice]:
+    """Rows and columns that hold all probabilities worth storing."""
+    seen = probability > np.float32((_FLOOR - 0.5) / 255)
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return slice(0), slice(0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def unpack(stored: SliceMask | None, shape: tuple[int, int]) -> NDArray[np.float32]:
     """(H, W) float32 probabilities of a stored slice, a new array."""
-    result = np.zeros(shape, dtype=np.float32)
-    if stored is not None:
-        top, left, height, width = stored.box
-        result[top : top + height, left : left + width] = stored.levels() / np.float32(255)
-    return result
+    return dense_probability((stored,), (1, *shape), 0)[0]
 
 
 def area(stored: SliceMask | None) -> int:
@@ -108,20 +110,16 @@ def dense_mask(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.bo
         axis: 0, 1 or 2.
     """
     result = np.zeros(tuple(shape), dtype=bool)
-    along = np.moveaxis(result, axis, 0)
-    for index, stored in _filled(slices):
-        top, left, height, width = stored.box
-        along[index, top : top + height, left : left + width] = stored.levels() >= 128
+    for part, stored in _parts(slices, np.moveaxis(result, axis, 0)):
+        part[...] = stored.levels() >= 128
     return result
 
 
 def dense_probability(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.float32]:
     """(D, H, W) float32 probability in the volume's own axis order, in steps of 1/255."""
     result = np.zeros(tuple(shape), dtype=np.float32)
-    along = np.moveaxis(result, axis, 0)
-    for index, stored in _filled(slices):
-        top, left, height, width = stored.box
-        along[index, top : top + height, left : left + width] = stored.levels() / np.float32(255)
+    for part, stored in _parts(slices, np.moveaxis(result, axis, 0)):
+        part[...] = stored.levels() / np.float32(255)
     return result
 
 
@@ -143,8 +141,12 @@ def overlap(first: SliceMask | None, second: SliceMask | None) -> float:
     return 2.0 * float(np.count_nonzero((parts[0] >= 128) & (parts[1] >= 128))) / total
 
 
-def _filled(slices: Slices) -> Iterable[tuple[int, SliceMask]]:
-    return ((index, stored) for index, stored in enumerate(slices) if stored is not None)
+def _parts(slices: Slices, dense: NDArray[Any]) -> Iterator[tuple[NDArray[Any], SliceMask]]:
+    """The stored boxes as views of a dense array (slice, row, column)."""
+    for index, stored in enumerate(slices):
+        if stored is not None:
+            top, left, height, width = stored.box
+            yield dense[index, top : top + height, left : left + width], stored
 
 
 _FINE = np.float32(65535)  # 257 * 255: no pixel is rounded over the middle between two stored levels
@@ -160,9 +162,7 @@ class SliceStore(MutableMapping[int, NDArray[np.float32]]):
         self._held: dict[int, tuple[tuple[int, ...], tuple[slice, ...], NDArray[np.uint16]]] = {}
 
     def __setitem__(self, index: int, probability: NDArray[np.float32]) -> None:
-        seen = probability > np.float32((_FLOOR - 0.5) / 255)
-        lines = [np.flatnonzero(seen.any(axis)) for axis in (1, 0)]
-        box = tuple(slice(int(n[0]), int(n[-1]) + 1) if n.size else slice(0) for n in lines)
+        box = _stored_box(probability)
         levels = np.ceil(probability[box] * _FINE - np.float32(0.5)).astype(np.uint16)
         self._held[index] = probability.shape, box, levels
 

@@ -293,14 +293,11 @@ def checked_array(array: ArrayLike) -> NDArray[Any]:
         raise InputTypeError(
             f"dtype {voxels.dtype} came: allowed are integers and floats. Convert with array.astype(numpy.float32)"
         )
-    if voxels.ndim == 2:
-        raise InputError(f"a 2-D array {voxels.shape} came: {_LAYOUT}. For a single slice give array[None]")
-    if voxels.ndim == 4 and voxels.shape[3] != 3:
-        raise InputError(
-            f"a 4-D array {voxels.shape} came: {_LAYOUT}. Give one volume, such as array[0]; drop an alpha channel"
+    if voxels.ndim != 3 and voxels.shape[3:] != (3,):
+        advice = (
+            "For a single slice give array[None]" if voxels.ndim == 2 else "Give one volume of it, such as array[0]"
         )
-    if voxels.ndim not in (3, 4):
-        raise InputError(f"a {voxels.ndim}-D array {voxels.shape} came: {_LAYOUT}. Give one volume of it")
+        raise InputError(f"a {voxels.ndim}-D array {voxels.shape} came: {_LAYOUT}. {advice}; drop an alpha channel")
     if voxels.size == 0:
         raise InputError(f"an array without voxels came, shape {voxels.shape}: every axis needs at least one")
     if voxels.dtype.itemsize > 8:
@@ -323,15 +320,13 @@ def checked_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
     """Three positive finite floats; raises InputError or InputTypeError otherwise."""
     advice = "Give three positive numbers in mm in the order of the array axes, such as (5.0, 0.7, 0.7)"
     try:
-        values = [] if isinstance(spacing, (str, bytes)) else [float(v) for v in spacing]
+        if isinstance(spacing, (str, bytes)):
+            raise TypeError("a text")
+        values = [float(v) for v in spacing]
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"spacing {spacing!r} came. {advice}") from error
-    if isinstance(spacing, (str, bytes)):
-        raise InputTypeError(f"spacing {spacing!r} came, a text. {advice}")
-    if len(values) != 3:
-        raise InputError(f"spacing {spacing!r} has {len(values)} numbers. {advice}")
-    if not all(np.isfinite(v) and v > 0 for v in values):
-        raise InputError(f"spacing {spacing!r} has a zero, negative or non-finite number. {advice}")
+    if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
+        raise InputError(f"spacing {spacing!r} came. {advice}")
     return values[0], values[1], values[2]
 
 
@@ -372,8 +367,6 @@ def _points(values: ArrayLike, what: str) -> NDArray[np.float64]:
         points = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"{values!r} came: expected {what}, three numbers each") from error
-    if points.ndim == 0 or points.shape[-1] != 3:
-        raise InputError(f"an array of shape {points.shape} came: expected {what}, three numbers each")
-    if not np.isfinite(points).all():
-        raise InputError(f"{values!r} has a number that is not finite: expected {what}")
+    if points.ndim == 0 or points.shape[-1] != 3 or not np.isfinite(points).all():
+        raise InputError(f"points of shape {points.shape} came: expected {what}, three finite numbers each")
     return points

@@ -29,6 +29,40 @@ def _tiff(path: Path) -> None:
     pages[0].save(path, compression="tiff_adobe_deflate", save_all=True, append_images=pages[1:])
 
 
+def _written(name: str, array: np.ndarray, folder: Path) -> Path:
+    """A file with an array (D, H, W), by the writer that everybody has for its format."""
+    path = folder / name
+    if ".nii" in name:
+        nibabel.Nifti1Image(array.T, np.eye(4)).to_filename(path)
+    elif name.endswith(".npy"):
+        np.save(path, array)
+    elif name.endswith(".npz"):
+        np.savez_compressed(path, image=array)
+    else:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path), "packed" in name)
+    return path
+
+
+FORMATS = ["a.nii", "a.nii.gz", "a.nrrd", "packed.nrrd", "a.mha", "packed.mha", "a.npy", "a.npz"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.3, 0.5, 0.9, 0.95, 0.99])
+def test_truncated(tmp_path: Path, name: str, share: float) -> None:
+    path = _written(name, np.random.default_rng(0).integers(0, 1000, (20, 30, 40)).astype(np.int16), tmp_path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(FileFormatError, match=r"could not be read: (it is cut short|the file is empty)"):
+        Volume.read(path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_values_and_dtypes_are_kept(tmp_path: Path, name: str, dtype: type) -> None:
+    found = Volume.read(_written(name, VOXELS.astype(dtype), tmp_path)).array
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, VOXELS.astype(dtype))
+
+
 PACKED: dict[str, Callable[[Path], object]] = {
     "a.nii.gz": lambda p: nibabel.Nifti1Image(VOXELS.T, np.eye(4)).to_filename(p),
     "a.mgz": lambda p: nibabel.MGHImage(VOXELS.T, np.eye(4)).to_filename(p),
