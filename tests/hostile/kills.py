@@ -7,6 +7,7 @@ A child process works on a case that is saved after every step, and tells each s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -23,43 +24,54 @@ from limnet.case.case import Case
 from limnet.case.session import read_session, restore
 from limnet.errors import LimnetError
 from limnet.image.volume import Volume
-from tests.helpers.fake_engine import fake_case, fake_engine, phantom
+from tests.helpers.fake_engine import fake_case, fake_engine
 
 STEPS = 60
 SEQUENCES = 10  # different sequences of steps; each is killed at many moments
 SESSION = "work.limnet"
-OUTPUTS = ("mask.nii.gz", "mask.nrrd", "labels.nii.gz", "labels.json", "copy.limnet")
+MASKS = ("mask.nii.gz", "mask.nrrd", "mask.npy", "mask.npz")
+OUTPUTS = (*MASKS, "labels.nii.gz", "labels.json", "copy.limnet")
+
+
+def step(case: Case, rng: np.random.Generator, folder: Path) -> None:
+    """One step of a random annotator: a prompt, one back or forth, a name, or files written."""
+    thing = case.object(str(rng.choice(["object", "liver", "spleen"])))
+    shape = case.volume.shape
+    point = tuple(int(rng.integers(n)) for n in shape)
+    middle = tuple(p if axis == case.axis else n // 2 for axis, (p, n) in enumerate(zip(point, shape, strict=True)))
+    low, high = tuple(p // 2 for p in point), tuple(min(p + 8, n - 1) for p, n in zip(point, shape, strict=True))
+    with contextlib.suppress(LimnetError):  # such as undo before the first step: no step, nothing lost
+        match int(rng.integers(14)):
+            case 0 | 1 | 2 | 3 | 4:
+                thing.click(point, bool(rng.random() < 0.7))
+            case 5:
+                thing.scribble([point, middle], bool(rng.random() < 0.7))
+            case 6:
+                thing.box(low, high)
+            case 7:
+                mask = np.zeros(shape, bool)
+                mask[tuple(slice(a, b + 1) for a, b in zip(low, point, strict=True))] = True
+                thing.set_mask(mask, frozen=bool(rng.random() < 0.5))
+            case 8:
+                case.undo()
+            case 9:
+                case.redo()
+            case 10:
+                thing.finish() if rng.random() < 0.5 else thing.suggest()
+            case 11:
+                case.rename(thing.name, f"{thing.name}'") if rng.random() < 0.5 else case.delete(thing.name)
+            case 12:
+                thing.save(folder / MASKS[int(rng.integers(len(MASKS)))])
+                case.save_labels(folder / "labels.nii.gz")
+            case _:
+                case.save_session(folder / "copy.limnet")
 
 
 def play(case: Case, seed: int, folder: Path, steps: int = STEPS) -> Iterator[None]:
-    """A random annotator: marks, steps back and forth, names, and files written; yields after every step."""
+    """Random steps; yields after every one."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        thing = case.object(str(rng.choice(["object", "liver", "spleen"])))
-        z, y, x = (int(rng.integers(n)) for n in case.volume.shape)
-        try:
-            match int(rng.integers(12)):
-                case 0 | 1 | 2 | 3:
-                    thing.click((z, y, x), bool(rng.random() < 0.7))
-                case 4:
-                    thing.scribble([(z, y, x), (z, 20, 24)], bool(rng.random() < 0.7))
-                case 5:
-                    thing.box((2, 8, 10), (9, 30, 40))
-                case 6:
-                    thing.set_mask(phantom() > 100, frozen=False)
-                case 7:
-                    case.undo()
-                case 8:
-                    case.redo()
-                case 9:
-                    case.rename(thing.name, f"{thing.name}'") if rng.random() < 0.5 else case.delete(thing.name)
-                case 10:
-                    thing.save(folder / OUTPUTS[int(rng.integers(2))])
-                    case.save_labels(folder / OUTPUTS[2])
-                case _:
-                    case.save_session(folder / OUTPUTS[4])
-        except LimnetError:
-            pass  # such as undo before the first step: no step, nothing lost
+        step(case, rng, folder)
         yield
 
 

@@ -20,8 +20,8 @@ from statistics import median
 import numpy as np
 
 from limnet import InteractiveSegmenter
-from limnet.errors import LimnetError
 from limnet.image.volume import Volume
+from tests.hostile import kills
 
 LEEWAY = 20 * 2**20  # bytes; what the allocator keeps after cases of other sizes varies by less
 DTYPES = (np.uint8, np.int16, np.uint16, np.float32)
@@ -65,38 +65,9 @@ def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: 
     case = segmenter.open(image, axis=int(rng.integers(3)), session=session if rng.random() < 0.7 else None)
     steps = int(rng.integers(4, 20))
     for _ in range(steps):
-        thing = case.object(str(rng.choice(["object", "liver", "spleen"])))
-        point = tuple(int(rng.integers(n)) for n in case.volume.shape)
-        try:
-            match int(rng.integers(14)):
-                case 0 | 1 | 2 | 3 | 4:
-                    thing.click(point, bool(rng.random() < 0.7))
-                case 5:
-                    other = tuple(point[a] if a == case.axis else image.shape[a] // 2 for a in range(3))
-                    thing.scribble([point, other], bool(rng.random() < 0.7))
-                case 6:
-                    lo = tuple(p // 2 for p in point)
-                    thing.box(lo, tuple(min(p + 8, n - 1) for p, n in zip(point, image.shape, strict=True)))
-                case 7:
-                    mask = np.zeros(image.shape, bool)
-                    mask[tuple(slice(p // 2, p + 1) for p in point)] = True
-                    thing.set_mask(mask, frozen=bool(rng.random() < 0.5))
-                case 8:
-                    case.undo()
-                case 9:
-                    case.redo()
-                case 10:
-                    thing.finish()
-                case 11:
-                    case.rename(thing.name, "other") if rng.random() < 0.5 else case.delete(thing.name)
-                case 12:
-                    thing.save(folder / f"mask{rng.choice(['.nii.gz', '.nrrd', '.npy', '.npz'])}")
-                    case.save_labels(folder / "labels.nii.gz")
-                case _:
-                    thing.suggest()
-                    case = segmenter.resume(case.save_session(session))
-        except LimnetError:
-            pass  # a finished object, nothing to undo: part of a random life
+        kills.step(case, rng, folder)
+        if rng.random() < 0.07:
+            case = segmenter.resume(case.save_session(session))
     return steps
 
 
