@@ -13,7 +13,7 @@ import pytest
 
 from limnet.case.case import Case
 from limnet.cli import main
-from limnet.commands.marks import parse_box, parse_click, parse_path, parse_window, read_jobs, to_voxel
+from limnet.commands.marks import parse_prompt, parse_window, read_jobs, to_voxel
 from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, OutsideError, SaveError
 from limnet.hub.locate import list_zoo
 from limnet.image.volume import Volume
@@ -338,10 +338,17 @@ def test_jobs_are_relative_to_their_file(tmp_path):
 
 
 def test_parsers():
-    assert parse_click("1, 2,3") == ((1.0, 2.0, 3.0), True)
-    assert parse_click("-1.5,2,3,-") == ((-1.5, 2.0, 3.0), False)
-    assert parse_box("1,2,3,4,5,6") == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
-    assert parse_path("1,2,3;1,4,5;-", "--scribble") == ([(1.0, 2.0, 3.0), (1.0, 4.0, 5.0)], False)
+    for kind, text, points, positive in (
+        ("click", "1, 2,3", [(1, 2, 3)], True),
+        ("click", "-1.5,2,3,-", [(-1.5, 2, 3)], False),
+        ("box", "1,2,3,4,5,6", [(1, 2, 3), (4, 5, 6)], True),
+        ("scribble", "1,2,3;1,4,5;-", [(1, 2, 3), (1, 4, 5)], False),
+        ("lasso", "1,2,3;1,4,5;", [(1, 2, 3), (1, 4, 5)], True),
+    ):
+        assert parse_prompt(kind, text) == (points, positive)
+    for kind, text in (("click", "1,2,3,4"), ("click", "1,2,-"), ("box", "1,2,3,4,5,-"), ("lasso", "1,2;3,4")):
+        with pytest.raises(InputError, match=f"--{kind} .* cannot be read; give"):
+            parse_prompt(kind, text)
     assert parse_window("-160,240") == (-160.0, 240.0)
     volume = Volume.from_array(np.zeros((4, 4, 4), np.float32), spacing=(2.0, 1.0, 0.5))
     assert to_voxel((1.1, 2.0, 5.9), volume, mm=True) == (3, 2, 2)

@@ -57,45 +57,33 @@ class Job:
     propose: str | None = None
 
 
-def parse_click(text: str) -> tuple[Numbers, bool]:
-    """Read "z,y,x", "z,y,x,+" or "z,y,x,-": three numbers and whether the click is on the object.
+_FORMS = {
+    "click": "z,y,x such as 12,240,180; add ,- for a click off the object",
+    "box": "two corners z0,y0,x0,z1,y1,x1",
+    "scribble": "points z,y,x;z,y,x;... and perhaps a last ;-",
+    "lasso": "points z,y,x;z,y,x;... and perhaps a last ;-",
+}
+
+
+def parse_prompt(kind: str, text: str) -> tuple[list[Numbers], bool]:
+    """Read the text of --click, --box, --scribble or --lasso.
+
+    Returns:
+        Its points (two corners of a box) and whether it marks the object.
 
     Raises:
-        InputError: anything else.
+        InputError: a text of another form.
     """
-    parts = [p.strip() for p in text.split(",")]
+    count = {"click": 3, "box": 6}.get(kind)
+    parts = [part.strip() for part in text.split("," if count else ";") if count or part.strip()]
     positive = True
-    if len(parts) == 4 and parts[3] in ("+", "-"):
+    if kind != "box" and parts and parts[-1] in ("+", "-"):
         positive = parts.pop() == "+"
-    return _numbers(
-        parts, 3, f"--click {text!r}", "z,y,x such as 12,240,180; add ,- for a click off the object"
-    ), positive
-
-
-def parse_box(text: str) -> tuple[Numbers, Numbers]:
-    """Read "z0,y0,x0,z1,y1,x1" as two corners.
-
-    Raises:
-        InputError: anything else.
-    """
-    numbers = _numbers(text.split(","), 6, f"--box {text!r}", "two corners z0,y0,x0,z1,y1,x1")
-    return numbers[:3], numbers[3:]
-
-
-def parse_path(text: str, option: str) -> tuple[list[Numbers], bool]:
-    """Read points "z,y,x;z,y,x;..." with an optional last part "+" or "-".
-
-    Raises:
-        InputError: anything else.
-    """
-    parts = [p.strip() for p in text.split(";") if p.strip()]
-    positive = True
-    if parts and parts[-1] in ("+", "-"):
-        positive = parts.pop() == "+"
-    points = [
-        _numbers(p.split(","), 3, f"{option} {text!r}", "points z,y,x;z,y,x;... and perhaps a last ;-") for p in parts
-    ]
-    return points, positive
+    what = f"--{kind} {text!r}"
+    if count:
+        numbers = _numbers(parts, count, what, _FORMS[kind])
+        return [numbers[at : at + 3] for at in range(0, count, 3)], positive
+    return [_numbers(part.split(","), 3, what, _FORMS[kind]) for part in parts], positive
 
 
 def parse_window(text: str) -> tuple[float, float]:
@@ -124,30 +112,20 @@ def typed_prompts(marks: Sequence[tuple[str, str]], mm: bool) -> Callable[[Volum
         raise InputError(
             "nothing is marked; give at least one --click z,y,x (or --scribble, --box, --lasso, --prompts)"
         )
-    read: dict[str, Callable[[str], tuple[Any, Any]]] = {
-        "click": parse_click,
-        "scribble": lambda text: parse_path(text, "--scribble"),
-        "box": parse_box,
-        "lasso": lambda text: parse_path(text, "--lasso"),
-    }
-    given = [(kind, text, *read[kind](text)) for kind, text in marks]
+    given = [(kind, text, *parse_prompt(kind, text)) for kind, text in marks]
 
     def make(volume: Volume) -> list[Prompt]:
         from limnet.prompts import Box, Click, Lasso, Scribble
 
         prompts: list[Prompt] = []
-        for kind, text, first, second in given:
-            what = f"--{kind} {text}"
+        for kind, text, written, positive in given:
+            points = tuple(to_voxel(point, volume, mm, f"--{kind} {text}") for point in written)
             if kind == "click":
-                prompts.append(Click(to_voxel(first, volume, mm, what), second))
-            elif kind == "box":
-                a, b = (to_voxel(corner, volume, mm, what) for corner in (first, second))
-                prompts.append(
-                    Box(*(_sorted(a, b) if mm else (a, b)))
-                )  # an axis of the world may run against the array
+                prompts.append(Click(points[0], positive))
+            elif kind == "box":  # an axis of the world may run against the array
+                prompts.append(Box(*(_sorted(*points) if mm else points)))
             else:
-                points = tuple(to_voxel(point, volume, mm, what) for point in first)
-                prompts.append(Lasso(points, second) if kind == "lasso" else Scribble(points, second))
+                prompts.append((Lasso if kind == "lasso" else Scribble)(points, positive))
         return prompts
 
     return make
