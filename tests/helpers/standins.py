@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -37,30 +35,16 @@ class MiniInteraction(nn.Module):
         return self.decode(self.encode_image(image), prompts)
 
 
-class MiniFeatures(NamedTuple):
-    key: Tensor
-
-
 class MiniPropagation(nn.Module):
     def __init__(self, width: int = 4):
         super().__init__()
         self.config = {"width": width}
         self.key = nn.Conv2d(1, width, 3, padding=1)
 
-    def encode_image(self, image: Tensor) -> MiniFeatures:
-        return MiniFeatures(self.key(image))
-
-    def initial_sensory(self, features: MiniFeatures, objects: int) -> Tensor:
-        return features[0].new_zeros(1, objects, 1, 1, 1)
-
-    def encode_value(
-        self, image: Tensor, features: MiniFeatures, sensory: Tensor, masks: Tensor, deep_update: bool
-    ) -> tuple[Tensor, Tensor]:
-        return features[0][:, None] * masks[:, :, None], sensory
-
-    def segment(self, features: MiniFeatures, readout: Tensor, sensory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = (features[0][:, None] * readout).sum(2)
-        return sensory, logits, torch.softmax(torch.cat([torch.zeros_like(logits), logits], 1), 1)
+    def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        key, following = self.key(first), self.key(second)
+        logits = (following[:, None] * key[:, None] * mask[:, :, None]).sum(2)
+        return {"key": key, "probability": torch.softmax(torch.cat([torch.zeros_like(logits), logits], 1), 1)}
 
 
 class MiniQuality(nn.Module):
