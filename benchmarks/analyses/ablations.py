@@ -28,8 +28,6 @@ from limnet.metrics.interaction import click_compliance
 from limnet.segmenter import InteractiveSegmenter
 
 RELEASED, TRUE = "as released", "clicked slices true"
-SURE = 0.65  # for models that do not end open sweeps where they are unsure
-GROWTH = 1.5  # for models that do not end open sweeps where they have grown
 STRIDE = 3.0  # mm, for models that propagate every slice
 BACK = 10  # slices, for models that do not look back
 
@@ -43,9 +41,6 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         f"scope {other}": {"scope": other},
         "window does not follow": {"follow_window": False},
         "no early stop": {"stop_after_empty": 0},
-        f"{'no ' if own.least_sure else ''}end where unsure": {"least_sure": 0.0 if own.least_sure else SURE},
-        f"{'no ' if own.most_growth else ''}end where grown": {"most_growth": 0.0 if own.most_growth else GROWTH},
-        f"{'no ' if own.look_across else ''}look across": {"look_across": not own.look_across},
         f"{'no ' if own.look_back else ''}look back": {"look_back": 0 if own.look_back else BACK},
         f"{'not ' if own.one_sided else ''}one-sided": {"one_sided": not own.one_sided},
         "every slice" if own.stride_mm else "slices 3 mm apart": {"stride_mm": 0.0 if own.stride_mm else STRIDE},

@@ -73,7 +73,7 @@ class Around:
 class TruePredictor(Around):
     """A predictor whose slices are always right: the robot as a person who corrects a slice before propagating it.
 
-    Predictions in planes across the slices (`limnet.case.refinement.look_across`) are still the network's.
+    Predictions in planes across the slices (`limnet.case.refinement.answer_on`) are still the network's.
     """
 
     def predict(self, view: SliceView, index: int, *rest: Any) -> Slice:

@@ -93,7 +93,6 @@ class Carrier(SlicePropagator):
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
-        extent: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
         """Masks of the slices around `origin`; see `limnet.case.engine.SlicePropagator`."""

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from limnet.case.case import Case
+from limnet.case.case import Case, restore
 from limnet.case.engine import Engine
-from limnet.case.session import read_session, restore
+from limnet.case.session import read_session
 from limnet.errors import InputError, InputTypeError, ModelFormatError
 from limnet.image.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
 from limnet.settings import Settings
@@ -111,7 +111,7 @@ class InteractiveSegmenter:
         model = load_model(folder)
         if settings is None:
             try:
-                settings = Settings.from_json(model.settings)
+                settings = Settings.from_stored(model.settings)
             except InputError as error:
                 raise ModelFormatError(
                     f"{folder} has settings this limnet does not know ({error}): update limnet, or pass settings="

@@ -16,7 +16,8 @@ SCOPES: tuple[str, ...] = ("volume", "interval")
 
 _KINDS: dict[Any, tuple[Any, str]] = {"int": ((int,), "an integer"), "float": ((int, float), "a number")}
 _LEAST = {"quality_batch": 1, "memory_min_frames": 1, "memory_max_frames": 2}  # of the others 0
-_MOST = {"tau": 1, "least_sure": 0.99}
+_MOST = {"tau": 1}
+_REMOVED = {"look_across", "least_sure", "most_growth"}  # rules without a gain; older models and sessions store them
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,8 @@ class Settings:
         tau: Threshold of eq. (4): the previous mask of a slice is kept where P(previous is better) > tau. In [0, 1]; 1
             turns fusion off.
         stop_after_empty: A direction ends after this many empty slices in a row. 0 turns it off: it goes to the end.
-        least_sure: A direction with no prompted object ahead ends at a slice whose mask has a mean probability below
-            this, in [0, 1): leaks into neighbouring structures are unsure of themselves. 0 turns it off.
-        most_growth: A direction with no prompted object ahead ends at a slice whose mask has more than so many times
-            (at least once) the area of the largest prompted slice: it leaks. 0 turns it off.
         stride_mm: Slices are propagated at most so many mm apart, closer where the mask changes quickly, and those
             between are interpolated (`limnet.propagation.stride`). 0 propagates every slice.
-        look_across: At a click outside the slices known to hold the object, look at the two planes across; sweeps end
-            where they show its ends. For volumes; films have nothing across.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
             (`limnet.case.refinement.look_back`). 0 turns it off.
         one_sided: On slices without a prompt a positive click only adds to the object, a negative prompt only takes
@@ -55,10 +50,7 @@ class Settings:
     scope: Scope = "volume"
     tau: float = 0.5
     stop_after_empty: int = 3
-    least_sure: float = 0.0
-    most_growth: float = 0.0
     stride_mm: float = 0.0
-    look_across: bool = False
     look_back: int = 0
     one_sided: bool = False
     click_fallback: int = 2
@@ -82,8 +74,6 @@ class Settings:
             if not least <= number <= most or math.isinf(number):
                 limit = f" and at most {most}" if name in _MOST else ""
                 raise InputError(f"{name} is {value!r}; it is {kind} of at least {least}{limit}")
-        if 0 < self.most_growth < 1:
-            raise InputError(f"most_growth is {self.most_growth!r}; it is a factor of at least 1, or 0 to turn it off")
         if self.memory_max_frames <= self.memory_min_frames:
             raise InputError(
                 f"memory_max_frames is {self.memory_max_frames} and memory_min_frames {self.memory_min_frames}; the "
@@ -100,10 +90,7 @@ class Settings:
             scope="volume",
             tau=0.5,  # the paper gives no number; eq. (3) gives a probability, and .5 takes the likelier mask
             stop_after_empty=0,
-            least_sure=0.0,
-            most_growth=0.0,
             stride_mm=0.0,
-            look_across=False,
             look_back=0,
             one_sided=False,
             click_fallback=0,
@@ -120,10 +107,26 @@ class Settings:
         Raises:
             InputError: for unknown names or values out of range.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(data, dict) or set(data) - set(names):
-            raise InputError(f"settings are an object with the entries {', '.join(names)}; got {str(data)[:120]}")
+        if not isinstance(data, dict) or set(data) - cls.names():
+            names = ", ".join(field.name for field in dataclasses.fields(cls))
+            raise InputError(f"settings are an object with the entries {names}; got {str(data)[:120]}")
         return cls(**data)
+
+    @classmethod
+    def from_stored(cls, data: Any) -> Settings:
+        """Settings of a model or session, also of an older one: what is no setting any more is left out."""
+        kept = {name: value for name, value in data.items() if name not in _REMOVED} if isinstance(data, dict) else data
+        return cls.from_json(kept)
+
+    @classmethod
+    def unknown(cls, data: Any) -> set[str]:
+        """Names in stored settings that neither this limnet nor an older one knows."""
+        return set(data) - cls.names() - _REMOVED if isinstance(data, dict) else set()
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Names of all settings."""
+        return {field.name for field in dataclasses.fields(cls)}
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:

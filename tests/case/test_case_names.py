@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.case.case import Case
-from limnet.case.session import read_session, read_summary, restore
+from limnet.case.case import Case, restore
+from limnet.case.session import read_session, read_summary
 from limnet.errors import ConflictError, HistoryError, InputError, InputTypeError
 from tests.case.test_case import everything
 from tests.helpers.fake_engine import fake_case, fake_engine

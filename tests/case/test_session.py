@@ -17,8 +17,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from limnet.case.case import Case
-from limnet.case.session import read_session, restore
+from limnet.case.case import Case, restore
+from limnet.case.session import read_session
 from limnet.case.session_volume import packed_voxels
 from limnet.errors import MissingFileError, SaveError, SessionError
 from limnet.image.volume import Selection, Volume

@@ -14,9 +14,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from limnet.case.case import Case
+from limnet.case.case import Case, restore
 from limnet.case.history import Book, ObjectState
-from limnet.case.session import read_session, restore
+from limnet.case.session import read_session
 from limnet.errors import ConflictError, InputError, SaveError
 from limnet.image.volume import Volume
 from tests.case.test_case import everything
@@ -169,7 +169,8 @@ import sys
 from pathlib import Path
 from limnet.errors import ConflictError
 from limnet.case.history import Book, ObjectState
-from limnet.case.session import read_session, restore
+from limnet.case.case import restore
+from limnet.case.session import read_session
 from tests.helpers.fake_engine import fake_engine
 case = restore(read_session(Path(sys.argv[1])), fake_engine())
 print("ready", flush=True)

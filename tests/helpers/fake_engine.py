@@ -20,9 +20,7 @@ class ThresholdPredictor:
     def __init__(self) -> None:
         self.calls: list[tuple[int, tuple[Prompt2D, ...], np.ndarray | None]] = []
 
-    def predict(
-        self, view: Any, index: int, prompts: Sequence[Prompt2D], previous: np.ndarray | None, nearest: Any = None
-    ) -> np.ndarray:
+    def predict(self, view: Any, index: int, prompts: Sequence[Prompt2D], previous: np.ndarray | None) -> np.ndarray:
         self.calls.append((index, tuple(prompts), None if previous is None else previous.copy()))
         image = view.raw(index)
         image = image if image.ndim == 2 else image.mean(axis=-1)
@@ -60,18 +58,14 @@ class ThresholdPropagator:
         scope: str,
         known: Callable[[int], np.ndarray],
         progress: Callable[[int, int], object] | None,
-        extent: tuple[int, int] | None = None,
         found: Callable[[int, np.ndarray], None] | None = None,
     ) -> dict[int, np.ndarray]:
-        self.extent = extent
         self.calls.append((origin, scope, tuple(prompts)))
         result = {}
         todo = []
         for step in (1, -1):
             i = origin + step
             while 0 <= i < len(view):
-                if extent is not None and not extent[0] <= i <= extent[1]:
-                    break
                 if i in prompts and (scope == "interval" or not (prompts[i] > 0.5).any()):
                     break
                 if i not in prompts:

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from limnet.case.case import Case
-from limnet.case.session import read_session, restore
+from limnet.case.case import Case, restore
+from limnet.case.session import read_session
 from limnet.errors import LimnetError
 from limnet.image.volume import Volume
 from tests.helpers.fake_engine import fake_case, fake_engine

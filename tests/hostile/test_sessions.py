@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from limnet.case.case import Case
-from limnet.case.session import read_session, restore
+from limnet.case.case import Case, restore
+from limnet.case.session import read_session
 from limnet.errors import SaveError
 from tests.case.test_case import everything
 from tests.helpers.fake_engine import fake_case, fake_engine

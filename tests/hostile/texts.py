@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load as load_safetensors
 
-from limnet.case.session import read_session, restore
+from limnet.case.case import restore
+from limnet.case.session import read_session
 from limnet.commands.marks import read_jobs
 from limnet.errors import InputError, OutsideError
 from limnet.hub.model import load_model

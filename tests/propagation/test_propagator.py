@@ -324,37 +324,6 @@ def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
     assert not result[21].any(), "the slices next to the click are told to be empty"
 
 
-def test_an_open_pass_ends_where_it_is_unsure() -> None:
-    # the fake's answers are worth .5 + (1 + start) / 100: .59 from slice 8, .63 from slice 12
-    assert sorted(run({8: filled()}, 8, least_sure=0.58)) == [i for i in range(DEPTH) if i != 8]
-    assert run({8: filled()}, 8, least_sure=0.6) == {}
-    between = run({8: filled(), 12: filled()}, 12, "interval", least_sure=0.6)
-    assert sorted(between) == [9, 10, 11, *range(13, DEPTH)], "between two prompts the object does not end"
-    assert sorted(run({8: filled(), 12: filled()}, 8, "volume", least_sure=0.6)) == [9, 10, 11]
-    assert run({8: filled(), 12: EMPTY}, 8, "volume", least_sure=0.6) == {}, "an empty prompt ahead holds no object"
-
-
-def test_an_open_pass_ends_where_it_has_grown_too_much() -> None:
-    small, half = EMPTY.copy(), EMPTY.copy()
-    small[:2, :2] = 1.0  # 4 of 42 pixels; the fake's answers have all 42
-    half[:3] = 1.0
-    assert run({8: small}, 8, most_growth=10.0) == {}
-    assert sorted(run({8: small}, 8, most_growth=10.5)) == [i for i in range(DEPTH) if i != 8]
-    assert sorted(run({8: small, 12: half}, 8, most_growth=2.0)) == [i for i in range(DEPTH) if i not in (8, 12)]
-    assert sorted(run({8: small, 12: small}, 12, "interval", most_growth=2.0)) == [9, 10, 11], "no end between prompts"
-
-
-def test_beyond_its_known_reach_only_a_very_sure_pass_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def swept(prompts: dict[int, np.ndarray], origin: int, extent: tuple[int, int], scope: str = "volume") -> list[int]:
-        return sorted(make().propagate(view(), prompts, origin, scope, extent=extent))
-
-    assert swept({8: filled()}, 8, (6, 11)) == [6, 7, 9, 10, 11]  # answers from slice 8 are worth .59
-    assert swept({8: filled()}, 8, (2, 3)) == [], "not even next to the prompt, where looks across deny the object"
-    assert swept({8: filled(), 12: filled()}, 12, (12, 13), "interval") == [9, 10, 11, 13], "between prompts it stays"
-    monkeypatch.setattr("limnet.propagation.stop_rule.SURE_BEYOND", 0.585)
-    assert swept({8: filled()}, 8, (6, 11)) == [i for i in range(DEPTH) if i != 8]
-
-
 @pytest.mark.parametrize(("origin", "target"), [(8, 12), (12, 8), (8, 9), (19, 0)])
 def test_carry_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
     result = make().carry(view(), {origin: filled()}, origin, target)
@@ -370,7 +339,6 @@ def test_carry_passes_over_other_prompts_and_may_end_before() -> None:
     assert FakeState.made[0].placed == [8, 10]
     assert make().carry(view(), {8: filled(), 10: EMPTY}, 8, 12) is None
     assert make().carry(view(), {8: EMPTY}, 8, 12) is None
-    assert make(least_sure=0.6).carry(view(), {8: filled()}, 8, 12) is None
 
 
 @pytest.mark.parametrize(("origin", "target"), [(7, 9), (8, 8), (8, 10), (8, -1), (8, DEPTH)])

@@ -127,14 +127,6 @@ def test_prompts_stay_and_their_neighbours_are_not_guessed() -> None:
         assert sorted(result) == [i for i in range(DEPTH if scope == "volume" else 40) if i not in (30, 40)]
 
 
-def test_the_last_slice_within_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    masks = pillar(0, DEPTH)
-    monkeypatch.setattr("limnet.propagation.stop_rule.SURE_BEYOND", 0.95)  # the state's masks are sure by .9
-    for last in (40, 41, 42):
-        result, _ = carry(masks, 30, extent=(20, last))
-        assert sorted(result) == [i for i in range(20, last + 1) if i != 30]
-
-
 def test_every_slice_is_shown_once_and_progress_ends() -> None:
     shown: list[int] = []
     told: list[tuple[int, int]] = []

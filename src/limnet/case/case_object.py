@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,18 @@ from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask
 from limnet.settings import check_scope
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from limnet.learning.samples import Example
+
+
+class RoundOptions(TypedDict, total=False):
+    """Arguments that all prompt methods of `CaseObject` have; see there."""
+
+    propagate: bool
+    scope: str | None
+    progress: Progress | None
+    on_update: Update | None
 
 
 class CaseObject(ObjectResults):
@@ -50,16 +61,7 @@ class CaseObject(ObjectResults):
 
     # prompts
 
-    def click(
-        self,
-        point: Sequence[int],
-        positive: bool = True,
-        *,
-        propagate: bool = True,
-        scope: str | None = None,
-        progress: Progress | None = None,
-        on_update: Update | None = None,
-    ) -> NDArray[np.bool_]:
+    def click(self, point: Sequence[int], positive: bool = True, **options: Unpack[RoundOptions]) -> NDArray[np.bool_]:
         """Mark one voxel (z, y, x) as object (positive) or background; it keeps that label.
 
         Raises:
@@ -75,19 +77,10 @@ class CaseObject(ObjectResults):
             >>> bool(mask[3, 4, 4])
             False
         """
-        return self.prompt(
-            Click(_triple(point), positive), propagate=propagate, scope=scope, progress=progress, on_update=on_update
-        )
+        return self.prompt(Click(_triple(point), positive), **options)
 
     def scribble(
-        self,
-        points_or_mask: ArrayLike,
-        positive: bool = True,
-        *,
-        propagate: bool = True,
-        scope: str | None = None,
-        progress: Progress | None = None,
-        on_update: Update | None = None,
+        self, points_or_mask: ArrayLike, positive: bool = True, **options: Unpack[RoundOptions]
     ) -> NDArray[np.bool_]:
         """Mark a stroke: (N, 3) points of a polyline, or painted voxels as a bool (D, H, W) array.
 
@@ -103,19 +96,9 @@ class CaseObject(ObjectResults):
             >>> bool(mask[3, 25, 25] and mask[3, 36, 38])
             True
         """
-        stroke = Scribble.of(points_or_mask, positive)
-        return self.prompt(stroke, propagate=propagate, scope=scope, progress=progress, on_update=on_update)
+        return self.prompt(Scribble.of(points_or_mask, positive), **options)
 
-    def box(
-        self,
-        lo: Sequence[int],
-        hi: Sequence[int],
-        *,
-        propagate: bool = True,
-        scope: str | None = None,
-        progress: Progress | None = None,
-        on_update: Update | None = None,
-    ) -> NDArray[np.bool_]:
+    def box(self, lo: Sequence[int], hi: Sequence[int], **options: Unpack[RoundOptions]) -> NDArray[np.bool_]:
         """Say that the object lies between two corners (z, y, x), both inclusive.
 
         The box is the prompt of its middle slice. Along the case's axis it also bounds the object: slices outside are
@@ -132,20 +115,9 @@ class CaseObject(ObjectResults):
             >>> np.flatnonzero(mask.any(axis=(1, 2))).tolist()
             [1, 2, 3, 4, 5]
         """
-        return self.prompt(
-            Box(_triple(lo), _triple(hi)), propagate=propagate, scope=scope, progress=progress, on_update=on_update
-        )
+        return self.prompt(Box(_triple(lo), _triple(hi)), **options)
 
-    def lasso(
-        self,
-        points: ArrayLike,
-        positive: bool = True,
-        *,
-        propagate: bool = True,
-        scope: str | None = None,
-        progress: Progress | None = None,
-        on_update: Update | None = None,
-    ) -> NDArray[np.bool_]:
+    def lasso(self, points: ArrayLike, positive: bool = True, **options: Unpack[RoundOptions]) -> NDArray[np.bool_]:
         """Draw a closed outline of (N >= 3, 3) points around the object or around what is not object.
 
         It lies on one slice, or on one plane across the slices; there a positive one is taken like a flat box, and a
@@ -155,8 +127,7 @@ class CaseObject(ObjectResults):
             OutsideError: if a point is outside the volume.
             InputError: if it encloses nothing or does not lie on one plane.
         """
-        outline = Lasso(points, positive)  # type: ignore[arg-type]
-        return self.prompt(outline, propagate=propagate, scope=scope, progress=progress, on_update=on_update)
+        return self.prompt(Lasso(points, positive), **options)  # type: ignore[arg-type]
 
     def set_mask(
         self,
@@ -165,10 +136,7 @@ class CaseObject(ObjectResults):
         *,
         frozen: bool = True,
         label: int | None = None,
-        propagate: bool = True,
-        scope: str | None = None,
-        progress: Progress | None = None,
-        on_update: Update | None = None,
+        **options: Unpack[RoundOptions],
     ) -> NDArray[np.bool_]:
         """State the mask itself: one slice (bool (H, W) with its index), the volume (bool (D, H, W)), or a file.
 
@@ -183,10 +151,7 @@ class CaseObject(ObjectResults):
             frozen: False makes a (D, H, W) mask a starting result that later rounds may change, not a set of prompts
                 (for correcting a mask from elsewhere).
             label: Which label of a label map with several.
-            propagate: See the class, likewise the next two.
-            scope: See the class.
-            progress: See the class.
-            on_update: See the class.
+            options: See the class.
 
         Raises:
             InputError: if the shape or the file's grid does not fit, a (D, H, W) mask is empty, or `label` is needed.
@@ -203,9 +168,7 @@ class CaseObject(ObjectResults):
         elif label is not None:
             mask = chosen_label(mask_array(mask), label)
         stated = MaskPrompt(BitMask.of(mask_array(mask)), index, frozen)
-        return self.prompt(
-            stated, propagate=propagate if stated.frozen else False, scope=scope, progress=progress, on_update=on_update
-        )
+        return self.prompt(stated, **(options if stated.frozen else {**options, "propagate": False}))
 
     def prompt(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.image.slices import SliceMask, pack
-from limnet.prompts import Prompt2D
 from limnet.settings import Scope, Settings
 
 if TYPE_CHECKING:
@@ -18,34 +17,13 @@ if TYPE_CHECKING:
     from limnet.case.live import Live
     from limnet.image.slice_view import SliceView
     from limnet.interaction.features import FeatureCache
-    from limnet.interaction.neighbour import Neighbour
-    from limnet.quality.prompted import Prompted
+    from limnet.interaction.predictor import SlicePredictor
+    from limnet.quality.assessor import Assessor
 
 Slice = NDArray[np.float32]
 """(H, W) float32 probabilities in [0, 1] of one slice; the object is where they are > 0.5."""
 Progress = Callable[[int, int], object]
 """Called with (done, total) slices; returning False cancels the round."""
-
-
-class Predictor(Protocol):
-    """Interaction: prompts on one slice to its mask; see `limnet.interaction.predictor.SlicePredictor`."""
-
-    def predict(
-        self,
-        view: SliceView,
-        index: int,
-        prompts: Sequence[Prompt2D],
-        previous: Slice | None,
-        nearest: Neighbour | None = None,
-    ) -> Slice:
-        """Probabilities of slice `index` from its prompts, oldest first, and its probabilities so far."""
-        ...
-
-    def looks(
-        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None
-    ) -> Sequence[Slice]:
-        """Other answers than that of `predict`, for a user to choose from (`limnet.case.alternatives`)."""
-        ...
 
 
 class SlicePropagator(Protocol):
@@ -59,13 +37,12 @@ class SlicePropagator(Protocol):
         scope: Scope,
         known: Callable[[int], Slice],
         progress: Progress | None,
-        extent: tuple[int, int] | None = None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> Mapping[int, Slice]:
         """New probabilities of the slices it computed, never of prompted ones.
 
-        `extent` and `found` are given only where something is known and somebody looks. `found` may be called more than
-        once for a slice, or never: the result counts.
+        `found` is given only where somebody looks. It may be called more than once for a slice, or never: the result
+        counts.
         """
         ...
 
@@ -77,28 +54,11 @@ class SlicePropagator(Protocol):
         return None
 
 
-class QualityAssessor(Protocol):
-    """Quality: which of two masks is better, and how good one is; see `limnet.quality.assessor.Assessor`."""
-
-    def compare(
-        self,
-        view: SliceView,
-        indices: Sequence[int],
-        previous: Sequence[Slice],
-        current: Sequence[Slice],
-        prompted: Prompted | None = None,
-    ) -> NDArray[np.float32]:
-        """(n,) probability that the previous mask is the better one; `prompted` is what the user said."""
-        ...
-
-    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
-        """(n,) estimated quality in [0, 1]."""
-        ...
-
-
 @dataclass(frozen=True)
 class Engine:
     """The three networks at work; made anew for every case, since they share one cache of image features.
+
+    Anything with their methods may stand in for them.
 
     Attributes:
         predictor: The interaction network at work.
@@ -109,9 +69,9 @@ class Engine:
         fusion: False takes the new masks although there is an assessor (one without a network, for quality only).
     """
 
-    predictor: Predictor
+    predictor: SlicePredictor | Any
     propagator: SlicePropagator
-    assessor: QualityAssessor | None = None
+    assessor: Assessor | Any | None = None
     identity: dict[str, Any] | None = None
     fusion: bool = True
     cache: FeatureCache | None = None

@@ -60,7 +60,6 @@ class ObjectState:
             but for `look_back`.
         pending: Prompted slices not propagated yet, in the order they were prompted.
         bounds: First and last slice the object may occupy, or None.
-        extent: First and last slice that orthogonal planes showed the object on, or None.
         anchor: Slice that holds the object in a starting mask, or None.
         window: Intensity window (lo, hi) of this object, or None for the view's own.
         rounds: What was done so far.
@@ -75,7 +74,6 @@ class ObjectState:
     prompts: Mapping[int, tuple[Prompt2D, ...]] = field(default_factory=dict)
     pending: tuple[int, ...] = ()
     bounds: tuple[int, int] | None = None
-    extent: tuple[int, int] | None = None
     anchor: int | None = None
     window: tuple[float, float] | None = None
     rounds: tuple[Round, ...] = ()

@@ -5,25 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limnet.case.history import ObjectState, Round
+from limnet.case.store import CaseStore
 from limnet.case.suggestion import Suggestion, suggest
 from limnet.errors import InputError
 from limnet.image.slices import dense_mask, dense_probability
 from limnet.prompts import MaskPrompt, Prompt2D
 
-if TYPE_CHECKING:
-    from limnet.case.case import Case
-
 
 class ObjectResults:
     """Results of one object. Reading them is safe from any thread, also while a round runs."""
 
-    def __init__(self, case: Case, key: str) -> None:
+    def __init__(self, case: CaseStore, key: str) -> None:
         self._case = case
         self._key = key  # stays when the object is renamed
 

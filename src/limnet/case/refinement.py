@@ -1,103 +1,29 @@
 """Refinements: further forward passes after which a round knows more, each a function of one signature, in order.
 
-After a prompt (`AFTER_PROMPT`): the through-plane extent of the object. Before propagation (`BEFORE_PROPAGATION`):
-earlier prompted slices are predicted again with what the newest prompt says. Others are part of one prediction
-(`limnet.interaction.predictor`): the scales of a first look, and what a negative click takes away.
+Before propagation (`BEFORE_PROPAGATION`): earlier prompted slices are predicted again with what the newest prompt says.
+The scales of a first look are part of one prediction (`limnet.interaction.predictor`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limnet.case.constraints import Constraints, enforce, obeys
-from limnet.case.engine import Predictor, RoundContext, Slice
+from limnet.case.engine import RoundContext, Slice
 from limnet.case.history import ObjectState
 from limnet.case.planes import Plane
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import SliceMask, is_empty, unpack
 from limnet.interaction.agreement import agreement
-from limnet.interaction.neighbour import neighbour
 from limnet.interaction.raster import prompt_pixels
-from limnet.prompts import Prompt2D
 
 AGREE = 0.8  # Dice of the propagated mask and the second prediction from which on the prediction counts
-LEAST_SLICES = 3  # thinner stacks show nothing on orthogonal planes
 
-Extent = tuple[int, int]
 Refinement = Callable[[RoundContext, ObjectState], ObjectState]
-
-
-def predict(
-    ctx: RoundContext,
-    view: SliceView,
-    slices: Sequence[SliceMask | None],
-    prompts: Mapping[int, Sequence[Prompt2D]],
-    index: int,
-    previous: Slice | None,
-) -> Slice:
-    """Slice `index` from its own prompts, with the nearest other prompted slice as context."""
-    own = [part for part in prompts[index] if part.kind != "mask"]
-    return ctx.engine.predictor.predict(view, index, own, previous, neighbour(view, slices, prompts, index))
-
-
-# through-plane extent
-
-
-def extend(ctx: RoundContext, state: ObjectState) -> ObjectState:
-    """Through-plane extent of the object at the newest positive clicks, from the two orthogonal planes there.
-
-    A pass from slice to slice does not know where an object ends when its neighbour looks alike (vertebra after
-    vertebra, spleen to bowel); on the orthogonal planes the same click shows both of its ends at once.
-    """
-    if not ctx.settings.look_across or not state.rounds:
-        return state
-    view, extent = ctx.view_of(state), state.extent
-    for index, part in state.rounds[-1].placed(ctx.view.volume.shape, ctx.view.axis):
-        inside = extent is not None and extent[0] <= index <= extent[1]
-        if not inside and part.kind == "click" and part.positive and not is_empty(state.slices[index]):
-            extent = joined(extent, look_across(ctx.engine.predictor, view, index, part.points[0]))
-    return replace(state, extent=extent)
-
-
-def look_across(predictor: Predictor, view: SliceView, index: int, point: tuple[int, int]) -> Extent | None:
-    """First and last slice of the object at a click, from the interaction network on the two orthogonal planes.
-
-    Args:
-        predictor: Interaction at work.
-        view: Volume along the case's axis, with the object's intensity window.
-        index: The clicked slice.
-        point: (row, column) of the click there.
-
-    Returns:
-        The slices that either plane shows the object on, always with `index`; None where nothing can be seen: videos,
-        colour volumes, fewer than 3 slices, or no object at the click on both planes.
-    """
-    if len(view) < LEAST_SLICES or view.volume.is_color:
-        return None
-    found: Extent | None = None
-    down, right = (axis for axis in range(3) if axis != view.axis)
-    for axis, other, across, along in ((down, right, point[0], point[1]), (right, down, point[1], point[0])):
-        plane = SliceView(view.volume, axis, view.window)
-        first = view.axis < other  # whether slices are the plane's rows
-        spot = (index, along) if first else (along, index)
-        mask = predictor.predict(plane, across, [Prompt2D("click", True, (spot,))], None) > 0.5
-        seed = np.zeros_like(mask)
-        seed[spot] = True
-        held = _components(mask, seed)
-        rows = np.flatnonzero(held.any(1 if first else 0)).tolist()
-        found = joined(found, (rows[0], rows[-1]) if rows else None)
-    return found
-
-
-def joined(a: Extent | None, b: Extent | None) -> Extent | None:
-    """The smallest extent that holds both; None where nothing is known adds nothing."""
-    if a is None or b is None:
-        return a or b
-    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def answer_on(ctx: RoundContext, view: SliceView, plane: Plane) -> NDArray[np.bool_]:
@@ -181,8 +107,7 @@ def predict_seen(
         return found
     if all(obeys(carried, part) for part in own):
         return found
-    return limits.apply(index, predict(ctx, view, state.slices, state.prompts, index, carried), own)
+    return limits.apply(index, ctx.engine.predictor.predict(view, index, list(own), carried), own)
 
 
-AFTER_PROMPT: tuple[Refinement, ...] = (extend,)
 BEFORE_PROPAGATION: tuple[Refinement, ...] = (look_back,)

@@ -14,26 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.case.alternatives import distinct
-from limnet.case.constraints import Constraints, check_free, framed, obeys, plan, slice_bounds
+from limnet.case.constraints import Constraints, check_free, obeys, plan, slice_bounds
 from limnet.case.engine import Progress, RoundContext, Slice
 from limnet.case.fusion import Found, fuse, one_sided, prompt_sign
 from limnet.case.history import ObjectState, Round, frozen_array
 from limnet.case.live import watched
 from limnet.case.planes import answered_later, click_for, clicks_from, plane_of
-from limnet.case.refinement import (
-    AFTER_PROMPT,
-    BEFORE_PROPAGATION,
-    answer_on,
-    joined,
-    predict,
-    predict_seen,
-    prompted_masks,
-)
+from limnet.case.refinement import BEFORE_PROPAGATION, answer_on, predict_seen, prompted_masks
 from limnet.case.suggestion import with_quality
 from limnet.errors import InputError
 from limnet.image.bitmask import BitMask
 from limnet.image.slices import Slices, is_empty, unpack
-from limnet.interaction.neighbour import neighbour
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.settings import Scope
 
@@ -98,7 +89,7 @@ def apply_prompt(
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
             unseen |= {index} - state.known  # or nobody knows yet; see `prompted_masks`
         else:
-            probability = predict(ctx, view, slices, prompts, index, previous)
+            probability = ctx.engine.predictor.predict(view, index, own, previous)
         slices[index] = limits.apply(index, probability, own)
         if ctx.live is not None:
             ctx.live.settle(tuple(slices), [index])
@@ -117,8 +108,6 @@ def apply_prompt(
         bounds=bounds,
         rounds=(*state.rounds, done),
     )
-    for refine in AFTER_PROMPT:
-        new = refine(ctx, new)
     return with_quality(ctx, state, new)
 
 
@@ -158,9 +147,7 @@ def propagate_prompts(
     if not total and (watch := watched(progress, ctx.live, 0, 1, 1)) is not None:
         watch(1, 1)  # nothing to compute, and a progress bar should end
     for origin, targets in work:
-        options: dict[str, Any] = {} if state.extent is None else {"extent": state.extent}
-        if ctx.live is not None:
-            options["found"] = ctx.live.shower(set(targets), lambda mask: framed(mask, limits.frame))
+        options = {} if ctx.live is None else {"found": ctx.live.shower(set(targets), limits.inside)}
         watch = watched(progress, ctx.live, behind, len(targets), total)
         result = ctx.engine.propagator.propagate(view, prompts, origin, scope, known, watch, **options)
         behind += len(targets)
@@ -250,9 +237,8 @@ def other_answers(
     view, limits = ctx.view_of(state), Constraints(ctx, (*before.rounds, Round(prompt, index)))
     own = [p for p in (*before.prompts.get(index, ()), part) if p.kind != "mask"]
     previous = None if is_empty(before.slices[index]) else unpack(before.slices[index], view.shape)
-    nearest = neighbour(view, before.slices, {*before.prompts, index}, index)
     predictor = ctx.engine.predictor
-    given = limits.obeyed(predictor.predict(view, index, own, previous, nearest), own)
+    given = limits.obeyed(predictor.predict(view, index, own, previous), own)
     others = [limits.obeyed(answer, own) for answer in predictor.looks(view, index, own, previous)]
     return index, [limits.obeyed(answer, own) for answer in distinct(given, others, own)]
 
@@ -274,14 +260,9 @@ def _read(ctx: RoundContext, state: ObjectState, prompt: Prompt) -> tuple[Object
         index, part = placed[len(placed) // 2]
         if (centre := _centre(part)) is not None:  # what is not object says nothing about how the object looks
             state = replace(state, window=ctx.view.auto_window(index, centre))
-    if plane is not None and plane.part.positive and (click is not None or ctx.settings.look_across):
+    if plane is not None and plane.part.positive and click is not None:
         view = ctx.view_of(state)
-        shown = answer_on(ctx, view, plane)
-        if ctx.settings.look_across:
-            rows = np.flatnonzero(shown.any(axis=1)).tolist()
-            state = replace(state, extent=joined(state.extent, (rows[0], rows[-1])))
-        if click is not None:
-            done = replace(done, marks=clicks_from(shown, view, plane))
+        done = replace(done, marks=clicks_from(answer_on(ctx, view, plane), view, plane))
     return state, done
 
 

@@ -16,11 +16,10 @@ import hashlib
 import io
 import json
 import os
-import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +35,8 @@ from limnet.image.volume import Volume
 from limnet.settings import Settings
 
 if TYPE_CHECKING:
-    from limnet.case.case import Case
-    from limnet.case.engine import Engine
     from limnet.case.history import Book
+    from limnet.case.store import CaseStore
 
 FORMAT = "limnet-session"
 VERSION = 2  # of sessions with renamed or deleted objects; others are version 1, which older limnets read, too
@@ -86,7 +84,7 @@ class Session:
     mark: str
 
 
-def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
+def write_session(case: CaseStore, path: Path, overwrite: bool = False) -> Path:
     """Write a case to a session file, atomically; see `Case.save_session`. Returns the path, links followed."""
     place = Path(os.path.realpath(path))
     check_target(place)
@@ -107,7 +105,7 @@ def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
     return written
 
 
-def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
+def _packed(case: CaseStore, autosave: bool) -> dict[str, bytes]:
     """The members of a session file, the manifest first."""
     record = case._record()
     packed = pack_book(record.book, len(case.view))
@@ -211,13 +209,13 @@ def read_session(path: Path, volume: Any = None) -> Session:
             _array(members["quality.npy"], np.dtype(np.float32)),
         )
         book = unpack_book(packed, shape, axis)
-        given = about["settings"] if isinstance(about["settings"], dict) else {}
-        if unknown := sorted(given.keys() - {field.name for field in fields(Settings)}):
+        settings = about["settings"]
+        if unknown := sorted(Settings.unknown(settings)):
             raise SessionError(
                 f"{path} was written by a newer limnet: this one, {__version__}, does not know its setting "
                 f"{', '.join(unknown)}. Update limnet (pip install --upgrade limnet) and open it again; it is intact"
             )
-        settings = Settings.from_json(about["settings"])
+        settings = Settings.from_stored(settings)
         if not isinstance(about["engine"], (dict, type(None))):
             raise ValueError(f"the model is {about['engine']!r}")
         window = about["window"]
@@ -239,27 +237,6 @@ def read_session(path: Path, volume: Any = None) -> Session:
         if volume is not None and isinstance(error, LimnetError):
             raise  # what the user gave as volume cannot be used
         raise SessionError(f"{path} is damaged: its parts do not fit together ({_short(error)}). {_ADVICE}") from error
-
-
-def restore(session: Session, engine: Engine) -> Case:
-    """A case in the state of a session; it goes on autosaving to the file if it did before.
-
-    Warns:
-        UserWarning: if the networks are not the ones the session was made with.
-    """
-    from limnet.case.case import Case
-
-    if (session.identity or {}).get("sha256") != (engine.identity or {}).get("sha256"):
-        warnings.warn(
-            f"{session.path} was made with the model {_named(session.identity)}, this is {_named(engine.identity)}: "
-            "what was segmented so far stays as it is, new rounds use this model. Load the other to go on as before",
-            UserWarning,
-            stacklevel=3,
-        )
-    case = Case(engine, session.volume, axis=session.axis, window=session.window, settings=session.settings)
-    case._adopt(session.book, session.path if session.autosave else None)
-    case._marks[Path(os.path.realpath(session.path))] = (session.mark,)
-    return case
 
 
 @contextlib.contextmanager
@@ -396,9 +373,3 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     if array.dtype != dtype or array.ndim != 2:
         raise ValueError(f"an array is {array.dtype} {array.shape}, expected {dtype}")
     return np.asarray(array)
-
-
-def _named(identity: dict[str, Any] | None) -> str:
-    if not identity:
-        return "(unknown)"
-    return f"{identity.get('name', '(unnamed)')} [{str(identity.get('sha256', ''))[:12]}]"

@@ -55,7 +55,6 @@ def pack_book(book: Book, depth: int) -> PackedBook:
             {
                 "pending": list(state.pending),
                 "bounds": state.bounds,
-                "reach": state.extent,
                 "anchor": state.anchor,
                 "window": state.window,
                 "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds],
@@ -111,7 +110,6 @@ def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
                 prompts=_prompts(done, shape, axis),
                 pending=tuple(int(i) for i in data["pending"]),
                 bounds=_pair(data["bounds"]),
-                extent=_pair(data.get("reach")),
                 anchor=data["anchor"],
                 window=None if data["window"] is None else (float(data["window"][0]), float(data["window"][1])),
                 rounds=done,

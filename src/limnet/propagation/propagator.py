@@ -70,7 +70,6 @@ class Propagator:
         scope: str = "volume",
         known: Callable[[int], Slice] | None = None,
         progress: Progress | None = None,
-        extent: tuple[int, int] | None = None,
         found: Found | None = None,
     ) -> Mapping[int, Slice]:
         """Carry the mask of the prompted slice `origin` to both sides.
@@ -83,8 +82,6 @@ class Propagator:
             scope: "volume" or "interval".
             known: Current result of a slice; tells where the object ended so far (see `end_before_empty`).
             progress: Called with (done, total) slices; returning False cancels.
-            extent: First and last slice of the object as known; with no prompt ahead, a pass goes on beyond them only
-                while it is very sure. None for no such knowledge.
             found: Told every slice with its probabilities as soon as a pass is through it; where two passes meet, their
                 blend is in the result only.
 
@@ -113,7 +110,7 @@ class Propagator:
             else:
                 passes += [(origin, other, direction), (other, origin, -direction)]
         count = _Count(progress, max(sum(abs(end - start) - 1 for start, end, _ in passes), 1))
-        results = together([self._pass(view, prompts, *one, count, extent, found) for one in passes], self.encoder)
+        results = together([self._pass(view, prompts, *one, count, found) for one in passes], self.encoder)
         count.finish()
         merged = _merge(passes, results)
         if known is not None and scope == "interval":
@@ -154,7 +151,6 @@ class Propagator:
         end: int,
         direction: int,
         count: _Count,
-        extent: tuple[int, int] | None = None,
         found: Found | None = None,
     ) -> Generator[tuple[Any, ...], Tensor, SliceStore]:
         """Slices strictly between `start` and `end`, up to the stop; goes on from prompted slices in between."""
@@ -165,7 +161,7 @@ class Propagator:
             return results
         nearest = sorted(prompts.items(), key=lambda item: (abs(item[0] - start), item[0]))
         state = self.network.start(self.encoder, view, nearest, self.settings)  # type: ignore[operator]
-        stop, stride = StopRule(self.settings, prompts, direction, extent), Stride(self.settings.stride_mm, view)
+        stop, stride = StopRule(self.settings.stop_after_empty), Stride(self.settings.stride_mm, view)
         index, mask = start, prompts[start]
         state.place(index, mask)
         stride.start(mask)
@@ -187,11 +183,8 @@ class Propagator:
             onward = copy.copy(state)
             answer = onward.step(target, range(target + steps * direction, border, steps * direction))
             result = (yield from answer) if isinstance(answer, Generator) else answer
-            leaks, nearly = stop.leaks(target, result)
-            if not stride.accepts(mask, result, steps, nearly):
+            if not stride.accepts(mask, result, steps):
                 continue
-            if leaks:
-                break
             passed = range(index + direction, target + direction, direction)
             for i, one in zip(passed, [*interpolate(mask, result, steps - 1), result], strict=True):
                 results[i] = one

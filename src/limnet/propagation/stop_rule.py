@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.settings import Settings
-
 Slice = NDArray[np.float32]
-
-SURE_BEYOND = 0.75  # mean probability of a mask from which on it counts where nobody expects the object
-DOUBT = 0.15  # masks that are surer than needed by less than this are propagated slice by slice
 
 
 class StopRule:
-    """Ends a pass: behind an empty prompted slice, after empty slices, and where it leaks.
+    """Ends a pass behind an empty prompted slice, and after `stop_after_empty` empty slices (0: only at the end)."""
 
-    A pass may only leak where no prompted slice ahead holds the object: it ends at a mask that is unsure of itself, or
-    that is much larger than all prompted ones; outside the through-plane extent of the object it has to be very sure.
-
-    Args:
-        settings: `stop_after_empty`, `least_sure` and `most_growth`.
-        prompts: All prompted slices with their masks of 0 and 1, one with object at least.
-        direction: Of the pass, 1 or -1.
-        extent: First and last slice of the object as known, or None.
-    """
-
-    def __init__(
-        self, settings: Settings, prompts: Mapping[int, Slice], direction: int, extent: tuple[int, int] | None
-    ) -> None:
-        self.settings, self.direction, self.extent, self.empty = settings, direction, extent, 0
-        self.last = max(i * direction for i, mask in prompts.items() if mask.any())
-        self.most = settings.most_growth * max(_area(mask) for mask in prompts.values()) or math.inf
+    def __init__(self, stop_after_empty: int) -> None:
+        self.most, self.empty = stop_after_empty, 0
 
     def at_prompt(self, mask: Slice) -> bool:
         """Whether a prompted slice ends the pass: the user said that there is no object on it."""
         self.empty = 0
         return not mask.any()
 
-    def leaks(self, index: int, mask: Slice) -> tuple[bool, bool]:
-        """Whether a mask (H, W) leaks, and whether it nearly does: then slices skipped before it may."""
-        if index * self.direction <= self.last:
-            return False, False
-        beyond = self.extent is not None and not self.extent[0] <= index <= self.extent[1]
-        least = max(self.settings.least_sure, SURE_BEYOND) if beyond else self.settings.least_sure
-        inside = mask[mask > 0.5]
-        sure = float(inside.mean()) if len(inside) else 1.0
-        leaks = sure < least or len(inside) > self.most
-        return leaks, leaks or sure < least + DOUBT
-
     def after(self, mask: Slice, slices: int) -> bool:
         """Whether the pass ends after a mask (H, W), which is `slices` farther than the one before."""
         self.empty = 0 if (mask > 0.5).any() else self.empty + slices
-        return 0 < self.settings.stop_after_empty <= self.empty
+        return 0 < self.most <= self.empty
 
 
 def emptied(
@@ -95,7 +64,3 @@ def end_before_empty(known: Callable[[int], Slice], filled: int, empty: int, dep
         return empty - step * max(reach, 1)
     before = [i for i in range(filled + step, empty, step) if (known(i) > 0.5).any()]
     return before[-1] if before else empty - step
-
-
-def _area(mask: Slice) -> int:
-    return int(np.count_nonzero(mask > 0.5))

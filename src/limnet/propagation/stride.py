@@ -54,21 +54,20 @@ class Stride:
         """Begin at a prompted slice of (H, W) probabilities."""
         self.slices = longest_stride(self.limit_mm, self.view, int(np.count_nonzero(mask > 0.5)))
 
-    def accepts(self, before: Slice, after: Slice, steps: int, ends: bool) -> bool:
+    def accepts(self, before: Slice, after: Slice, steps: int) -> bool:
         """Whether a step counts; otherwise it is to be done again, of `slices`.
 
         Args:
             before: (H, W) probabilities of the slice it came from.
             after: those of the slice it went to.
             steps: slices from one to the other.
-            ends: whether the sweep would end here.
         """
         longest = longest_stride(self.limit_mm, self.view, int(np.count_nonzero(after > 0.5)))
         if steps == longest == 1:
             return True
         changed = change(before > 0.5, after > 0.5)
         allowed = steps * MOST_CHANGE / max(changed, 1e-6)  # masks change about in proportion to the distance
-        far = steps > 1 and (ends or changed > MOST_CHANGE)
+        far = steps > 1 and changed > MOST_CHANGE
         self.slices = max(1, int(min(allowed, steps // 2 if far else longest)))
         return not far
 
