@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
 from limnet.image.bitmask import BitMask
-from limnet.interaction.guidance import WindowTransform, guidance_maps
-from limnet.interaction.raster import draw_polygon, draw_stroke, grow, prompt_pixels
+from limnet.interaction.prompt_maps import (
+    WindowTransform,
+    draw_polygon,
+    draw_stroke,
+    grow,
+    guidance_maps,
+    prompt_pixels,
+)
 from limnet.prompts import Prompt2D
 
 ALL = ("previous", "positive", "negative", "bounds")

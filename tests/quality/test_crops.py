@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.quality.crops import quality_crops, reference_channels, reference_crops
-from limnet.quality.prompted import Prompted
+from limnet.quality.prompt_context import Prompted, quality_crops, reference_channels, reference_crops
 from tests.helpers.scenes import disks_view
 
 

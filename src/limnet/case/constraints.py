@@ -18,7 +18,7 @@ from limnet.case.history import ObjectState, Round
 from limnet.case.planes import plane_of, taken_away
 from limnet.errors import InputError
 from limnet.image.slices import SliceMask, is_empty, pack, unpack
-from limnet.interaction.raster import grow, prompt_pixels
+from limnet.interaction.prompt_maps import grow, prompt_pixels
 from limnet.prompts import Box, Click, MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.settings import Scope
 

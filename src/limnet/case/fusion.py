@@ -18,7 +18,7 @@ from limnet.case.history import ObjectState
 from limnet.errors import InputError
 from limnet.image.slices import SliceMask, area, unpack
 from limnet.propagation.stride import longest_stride, spread
-from limnet.quality.prompted import Prompted
+from limnet.quality.prompt_context import Prompted
 
 Found = dict[int, SliceMask | None]
 """Slices that a propagation computed; None for empty ones."""

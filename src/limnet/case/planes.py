@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from limnet.case.history import ObjectState
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import dense_mask, is_empty
-from limnet.interaction.raster import prompt_pixels
+from limnet.interaction.prompt_maps import prompt_pixels
 from limnet.prompts import Box, Click, Lasso, Prompt, Prompt2D, Scribble
 
 ANSWERED = 3  # slices answered by themselves; 18 objects of training volumes: Dice .52 with 3, .48 with 1

@@ -19,7 +19,7 @@ from limnet.case.planes import Plane
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import SliceMask, is_empty, unpack
 from limnet.interaction.agreement import agreement
-from limnet.interaction.raster import prompt_pixels
+from limnet.interaction.prompt_maps import prompt_pixels
 
 AGREE = 0.8  # Dice of the propagated mask and the second prediction from which on the prediction counts
 

@@ -21,8 +21,7 @@ from limnet.data.loading import ShuffledDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.atomic import atomic_write
 from limnet.image.slice_view import SliceView
-from limnet.quality.crops import SIZE, quality_crops, reference_channels, reference_crops
-from limnet.quality.prompted import Prompted
+from limnet.quality.prompt_context import SIZE, Prompted, quality_crops, reference_channels, reference_crops
 from limnet.simulation.corruptions import corrupt
 
 Mask = NDArray[np.bool_]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limnet.image.slice_view import SliceView
 from limnet.interaction.agreement import agreement
 from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
-from limnet.interaction.guidance import WindowTransform, guidance_maps
+from limnet.interaction.prompt_maps import WindowTransform, guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
 from limnet.prompts import Prompt2D
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.quality.crops import SIZE, quality_crops, reference_crops
-from limnet.quality.prompted import Prompted
+from limnet.quality.prompt_context import SIZE, Prompted, quality_crops, reference_crops
 
 Slice = NDArray[np.float32]
 _SURE_OF_ITSELF = 2  # power of the expected Dice: masks are surer than right; chosen on objects of training volumes

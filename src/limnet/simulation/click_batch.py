@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.interaction.inputs import ClickNetwork, fit_image, fit_prompts
+from limnet.interaction.prompt_maps import ClickNetwork, fit_image, fit_prompts
 from limnet.simulation.clicks import RobotUser
 
 REACH = 24  # pixels: deeper ones are few, and half a pixel is little there

@@ -13,7 +13,7 @@ from torch import Tensor
 from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
-from limnet.interaction.inputs import fit_image, fit_prompts
+from limnet.interaction.prompt_maps import fit_image, fit_prompts
 from limnet.propagation.networks.tiny import TinyPropagation
 from limnet.simulation.click_batch import add_disks, clicks_to_reach, draw_clicks, robot_clicks, scatter_clicks
 from limnet.simulation.initial_masks import KINDS, POOR, damage, start_at, start_prompts, wrong_objects

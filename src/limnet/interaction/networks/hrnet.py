@@ -107,7 +107,7 @@ class HRNetOCR(nn.Module):
 
     Prompt channels, in this order: `previous` (probabilities in [0, 1] of the mask so far, zeros before the first
     click), `positive` and `negative` (1 inside a disk of `click_radius` around a click, else 0; see
-    `limnet.interaction.guidance`).
+    `limnet.interaction.prompt_maps`).
 
     Args:
         width: channels of the finest branch.

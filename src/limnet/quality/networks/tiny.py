@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from limnet.blocks.tiny import PlainBlock, pad_to_stride, weight_dtype
 from limnet.errors import InputError
-from limnet.quality.crops import reference_channels
-from limnet.quality.cues import CUES, comparison_cues
+from limnet.quality.prompt_context import CUES, comparison_cues, reference_channels
 
 
 class TinyQuality(nn.Module):
@@ -20,8 +19,8 @@ class TinyQuality(nn.Module):
     Args:
         image_channels: 1 for grey slices, 3 for RGB.
         widths: channels at strides 4, 8, 16.
-        references: whether it also sees prompted slices (`limnet.quality.crops.reference_crops`): the masks alone do
-            not tell which object was meant.
+        references: whether it also sees prompted slices (`limnet.quality.prompt_context`): the masks alone do not tell
+            which object was meant.
 
     There is no batch normalisation: the same layers see pairs of masks and single masks, whose statistics differ.
 

@@ -20,7 +20,7 @@ from limnet.case.live import Extent
 from limnet.errors import InputError, OutsideError
 from limnet.image.slices import Slices
 from limnet.image.volume import Volume
-from limnet.interaction.raster import outline
+from limnet.interaction.prompt_maps import outline
 from limnet.prompts import Box, Click, Lasso, Prompt, Scribble
 from limnet.server.open_case import Job
 from limnet.server.workspace import Workspace
