@@ -12,17 +12,12 @@ from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
     """One prompt as a dictionary of plain values, with its kind under "type"."""
-    if isinstance(prompt, Click):
-        return {"type": "click", "point": list(prompt.point), "positive": prompt.positive}
+    data: dict[str, Any] = {"type": prompt.kind, **vars(prompt)}
+    if isinstance(mask := data.get("mask"), BitMask):
+        data["mask"] = mask.to_json()
     if isinstance(prompt, Scribble):
-        if prompt.mask is not None:
-            return {"type": "scribble", "mask": prompt.mask.to_json(), "positive": prompt.positive}
-        return {"type": "scribble", "points": [list(p) for p in prompt.points], "positive": prompt.positive}
-    if isinstance(prompt, Box):
-        return {"type": "box", "lo": list(prompt.lo), "hi": list(prompt.hi)}
-    if isinstance(prompt, Lasso):
-        return {"type": "lasso", "points": [list(p) for p in prompt.points], "positive": prompt.positive}
-    return {"type": "mask", "mask": prompt.mask.to_json(), "index": prompt.index, "frozen": prompt.frozen}
+        del data["mask" if prompt.mask is None else "points"]
+    return data
 
 
 def prompt_from_json(data: Any) -> Prompt:

@@ -16,6 +16,8 @@ from limnet.image.slices import SliceMask
 from limnet.prompts import MaskPrompt, Prompt2D
 from limnet.settings import check_scope
 
+_PLAIN = ("pending", "bounds", "anchor", "window", "finished", "name", "deleted")  # fields of a state, JSON as they are
+
 
 @dataclass(frozen=True)
 class PackedBook:
@@ -51,18 +53,8 @@ def pack_book(book: Book, depth: int) -> PackedBook:
                 table[row, i] = stored.setdefault(id(piece), (len(stored), piece))[0]
         known[row, sorted(state.known)] = True
         quality[row] = state.quality
-        plain_states.append(
-            {
-                "pending": list(state.pending),
-                "bounds": state.bounds,
-                "anchor": state.anchor,
-                "window": state.window,
-                "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds],
-                "finished": state.finished,
-                "name": state.name,
-                "deleted": state.deleted,
-            }
-        )
+        own = {name: getattr(state, name) for name in _PLAIN}
+        plain_states.append({**own, "rounds": [rounds.setdefault(id(r), (len(rounds), r))[0] for r in state.rounds]})
     pieces = [piece for _, piece in stored.values()]
     plain = {
         "objects": [
@@ -171,25 +163,21 @@ def _prompts(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> dict[i
 
 def _round_to_json(done: Round) -> dict[str, Any]:
     return {
+        **vars(done),
         "prompt": None if done.prompt is None else prompt_to_json(done.prompt),
-        "index": done.index,
-        "scope": done.scope,
-        "computed": done.computed,
-        "kept": done.kept,
-        "reanswered": list(done.reanswered),
-        "accepted": done.accepted,
         "marks": [prompt_to_json(prompt) for prompt in done.marks],
     }
 
 
 def _round_from_json(data: dict[str, Any]) -> Round:
+    """Sessions of older versions lack what came later."""
     return Round(
         prompt=None if data["prompt"] is None else prompt_from_json(data["prompt"]),
         index=int(data["index"]),
         scope=None if data["scope"] is None else check_scope(data["scope"]),
         computed=int(data["computed"]),
         kept=int(data["kept"]),
-        reanswered=tuple(int(i) for i in data.get("reanswered", ())),  # sessions older than the field lack it
+        reanswered=tuple(int(i) for i in data.get("reanswered", ())),
         accepted=bool(data.get("accepted", False)),
         marks=tuple(prompt_from_json(mark) for mark in data.get("marks", ())),
     )
