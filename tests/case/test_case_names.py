@@ -150,25 +150,6 @@ def test_sessions_keep_them(tmp_path: Path) -> None:
     assert versions == [1, 2]  # older programs refuse what they would show under old names
 
 
-def test_sessions_from_before_open(tmp_path: Path) -> None:
-    import hashlib
-
-    case = three()
-    path = case.save_session(tmp_path / "x")
-    with zipfile.ZipFile(path) as file:
-        parts = {name: file.read(name) for name in file.namelist()}
-    about, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
-    for state in about["book"]["states"]:
-        del state["name"], state["deleted"]
-    parts["case.json"] = json.dumps(about).encode()
-    manifest["sha256"]["case.json"] = hashlib.sha256(parts["case.json"]).hexdigest()
-    parts["manifest.json"] = json.dumps(manifest).encode()
-    with zipfile.ZipFile(tmp_path / "before", "w") as file:
-        for name, data in parts.items():
-            file.writestr(name, data)
-    assert present(restore(read_session(tmp_path / "before"), fake_engine())) == present(case)
-
-
 @pytest.mark.parametrize(
     "step", [lambda case: case.finish(), lambda case: case.accept(6), lambda case: case.click((8, 20, 24))]
 )

@@ -11,7 +11,9 @@ import sys
 import time
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -146,6 +148,18 @@ def rewritten(parts: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def edited(path: Path, change: Callable[[dict[str, Any]], object], **manifest_entries: Any) -> Path:
+    """The file with another `case.json`, and with the checksum that fits."""
+    parts = members(path)
+    content, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
+    change(content)
+    parts["case.json"] = json.dumps(content).encode()
+    manifest["sha256"]["case.json"] = hashlib.sha256(parts["case.json"]).hexdigest()
+    parts["manifest.json"] = json.dumps({**manifest, **manifest_entries}).encode()
+    path.write_bytes(rewritten(parts))
+    return path
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     good = worked_on().save_session(tmp_path / "good").read_bytes()
     path = tmp_path / "bad"
@@ -178,26 +192,38 @@ def test_foreign_files(tmp_path: Path) -> None:
         read_session(tmp_path / "nothing")
 
 
-def test_newer_format(tmp_path: Path) -> None:
-    parts = members(worked_on().save_session(tmp_path / "x"))
-    manifest = json.loads(parts["manifest.json"])
-    manifest["version"] = 99
-    (tmp_path / "x").write_bytes(rewritten({**parts, "manifest.json": json.dumps(manifest).encode()}))
-    with pytest.raises(SessionError, match="newer"):
-        read_session(tmp_path / "x")
+@pytest.mark.parametrize(
+    ("change", "entries", "message"),
+    [
+        (lambda c: None, {"version": 99}, "newer"),
+        (
+            lambda c: c["settings"].update(look_around=True),
+            {},
+            r"written by a newer limnet.*setting look_around. Update limnet",
+        ),
+    ],
+)
+def test_what_only_a_newer_limnet_knows(tmp_path: Path, change: Any, entries: dict[str, int], message: str) -> None:
+    path = edited(worked_on().save_session(tmp_path / "x"), change, **entries)
+    with pytest.raises(SessionError, match=message):
+        read_session(path)
 
 
-def test_a_setting_of_a_newer_limnet(tmp_path: Path) -> None:
-    parts = members(worked_on().save_session(tmp_path / "x"))
-    case, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
-    case["settings"]["look_around"] = True
-    content = json.dumps(case).encode()
-    manifest["sha256"]["case.json"] = hashlib.sha256(content).hexdigest()
-    (tmp_path / "x").write_bytes(
-        rewritten({**parts, "case.json": content, "manifest.json": json.dumps(manifest).encode()})
-    )
-    with pytest.raises(SessionError, match=r"written by a newer limnet.*setting look_around. Update limnet"):
-        read_session(tmp_path / "x")
+def test_sessions_of_older_versions_open(tmp_path: Path) -> None:
+    """With settings and fields that are gone, and without those that came later."""
+
+    def older(content: dict[str, Any]) -> None:
+        content["settings"].update(look_across=True, least_sure=0.6, most_growth=2.0)
+        for state in content["book"]["states"]:
+            state["reach"] = [3, 8]
+            del state["name"], state["deleted"]
+        for done in content["book"]["rounds"]:
+            del done["reanswered"], done["accepted"], done["marks"]
+
+    case = worked_on()
+    again = restore(read_session(edited(case.save_session(tmp_path / "x"), older)), fake_engine())
+    assert again.settings == case.settings
+    assert full_history(again) == full_history(case)
 
 
 @pytest.mark.parametrize(
@@ -218,18 +244,10 @@ def test_a_setting_of_a_newer_limnet(tmp_path: Path) -> None:
         lambda c: c.update(book=[]),
     ],
 )
-def test_parts_that_do_not_fit(tmp_path: Path, spoil: object) -> None:
-    import hashlib
-
-    parts = members(worked_on().save_session(tmp_path / "x"))
-    content, manifest = json.loads(parts["case.json"]), json.loads(parts["manifest.json"])
-    spoil(content)  # type: ignore[operator]
-    parts["case.json"] = json.dumps(content).encode()
-    manifest["sha256"]["case.json"] = hashlib.sha256(parts["case.json"]).hexdigest()
-    parts["manifest.json"] = json.dumps(manifest).encode()
-    (tmp_path / "x").write_bytes(rewritten(parts))
+def test_parts_that_do_not_fit(tmp_path: Path, spoil: Any) -> None:
+    path = edited(worked_on().save_session(tmp_path / "x"), spoil)
     with pytest.raises(SessionError):
-        read_session(tmp_path / "x")
+        read_session(path)
 
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +353,7 @@ def test_voxels_are_packed_anew_for_the_first_saves_only(tmp_path: Path, monkeyp
         packed.append(packed_voxels(volume))
         return packed[-1]
 
-    monkeypatch.setattr("limnet.case.case.packed_voxels", pack)
+    monkeypatch.setattr("limnet.case.store.packed_voxels", pack)
     for number in range(4):
         case.click((6, 20 + number, 24))
         case.save_session(tmp_path / "x.limnet")
