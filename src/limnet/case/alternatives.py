@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from limnet.case.engine import Slice
+from limnet.case.constraints import Constraints
+from limnet.case.engine import RoundContext, Slice
+from limnet.case.history import ObjectState, Round
+from limnet.image.slices import is_empty, unpack
 from limnet.interaction.agreement import agreement
-from limnet.prompts import Prompt2D
+from limnet.prompts import Prompt, Prompt2D
 
 THRESHOLDS = (0.1, 0.25, 0.75, 0.9)  # of the answer given: how far its border can be moved without another look
 SAME = 0.93  # Dice from which on two answers look the same to a person
@@ -33,6 +36,27 @@ class Alternative:
     mask: NDArray[np.bool_]
     area: int
     chosen: bool
+
+
+def other_answers(
+    ctx: RoundContext, before: ObjectState, state: ObjectState, prompt: Prompt
+) -> tuple[int, list[Slice]]:
+    """Slice of a prompt on a single one, and the answers to it that a person can tell apart, smallest first.
+
+    Args:
+        ctx: What to work with.
+        before: State before the prompt.
+        state: State with it.
+        prompt: A click, scribble, box or lasso on one slice.
+    """
+    [(index, part)] = prompt.on_slices(ctx.view.volume.shape, ctx.view.axis)
+    view, limits = ctx.view_of(state), Constraints(ctx, (*before.rounds, Round(prompt, index)))
+    own = [p for p in (*before.prompts.get(index, ()), part) if p.kind != "mask"]
+    previous = None if is_empty(before.slices[index]) else unpack(before.slices[index], view.shape)
+    predictor = ctx.engine.predictor
+    given = limits.obeyed(predictor.predict(view, index, own, previous), own)
+    others = [limits.obeyed(answer, own) for answer in predictor.looks(view, index, own, previous)]
+    return index, [limits.obeyed(answer, own) for answer in distinct(given, others, own)]
 
 
 def distinct(given: Slice, others: Sequence[Slice], prompts: Sequence[Prompt2D]) -> list[Slice]:

