@@ -51,9 +51,7 @@ def apply_prompt(
     Raises:
         InputError: If the prompt does not fit the volume or marks voxels of a finished object.
     """
-    state, done = _read(ctx, state, prompt)
-    shape, axis = ctx.view.volume.shape, ctx.view.axis
-    placed = done.placed(shape, axis)
+    state, done, placed = _read(ctx, state, prompt)
     if isinstance(prompt, MaskPrompt) and not prompt.frozen:
         return start_from(ctx, state, ctx.view.to_view(prompt.mask.array()), prompt)
     if len(placed) > 1 and isinstance(prompt, Scribble):
@@ -89,7 +87,7 @@ def apply_prompt(
         if ctx.live is not None:
             ctx.live.settle(tuple(slices), [index])
     indices = [index for index, _ in placed]
-    bounds = slice_bounds(state, prompt, indices, shape, axis)
+    bounds = slice_bounds(state, prompt, indices, view.volume.shape, view.axis)
     if bounds is not None:
         for index in range(len(slices)):
             if index not in prompts and not bounds[0] <= index <= bounds[1]:
@@ -217,17 +215,19 @@ def accept_slice(ctx: RoundContext, state: ObjectState, index: int) -> ObjectSta
     )
 
 
-def _read(ctx: RoundContext, state: ObjectState, prompt: Prompt) -> tuple[ObjectState, Round]:
-    """The round of a prompt, with what a prompt across the slices is taken as, and the state with the object's window.
+def _read(
+    ctx: RoundContext, state: ObjectState, prompt: Prompt
+) -> tuple[ObjectState, Round, list[tuple[int, Prompt2D]]]:
+    """The state with the object's window, the round of a prompt, and what it puts on which slices.
 
-    Such a box or outline is answered on its own plane: that tells the object's extent and where on the slices to click.
+    A box or outline across the slices is answered on its own plane: that tells where on the slices to click.
     """
     shape, axis = ctx.view.volume.shape, ctx.view.axis
     plane, click = plane_of(prompt, shape, axis), click_for(prompt, state, shape, axis)
     done = Round(prompt, 0, marks=() if click is None else (click,))
     placed = done.placed(shape, axis)
     if isinstance(prompt, MaskPrompt) and not prompt.frozen:
-        return state, done
+        return state, done, placed
     if click is None:
         check_free(ctx, placed)
     if state.window is None and not ctx.fixed_window:
@@ -237,7 +237,8 @@ def _read(ctx: RoundContext, state: ObjectState, prompt: Prompt) -> tuple[Object
     if plane is not None and plane.part.positive and click is not None:
         view = ctx.view_of(state)
         done = replace(done, marks=clicks_from(answer_on(ctx, view, plane), view, plane))
-    return state, done
+        placed = done.placed(shape, axis)
+    return state, done, placed
 
 
 def _origins(state: ObjectState, masks: Mapping[int, Slice]) -> list[int]:
