@@ -160,7 +160,7 @@ def comparison_cues(image: Tensor, previous: Tensor, current: Tensor, references
         image: (B, C, H, W) in [0, 1].
         previous: (B, 1, H, W) mask of the round before, 0 or 1.
         current: (B, 1, H, W) mask of this round.
-        references: (B, 2 C + 5, H, W) of `limnet.quality.crops.reference_crops`.
+        references: (B, 2 C + 5, H, W) of `reference_crops`.
 
     Returns:
         (B, `CUES`) float32 of the order of 1: agreement of the change with the newest correction (5), overlaps of the
