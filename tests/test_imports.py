@@ -84,7 +84,7 @@ def imports_of(path: Path) -> set[str]:
 
 def is_training_side(module: str) -> bool:
     parts = module.split(".")
-    return parts[1] in ("data", "datasets", "tasks", "training", "metrics") or parts[-1] == "corruption_transforms"
+    return parts[1] in ("data", "datasets", "tasks", "training", "metrics") or parts[1:] == ["simulation", "transforms"]
 
 
 COMMANDS = [f"limnet.commands.{name}" for name in ("scripts", "data")]
