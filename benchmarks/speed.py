@@ -31,7 +31,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import speed_methods as methods
-from benchmarks.core.plots import bar_rows
+from benchmarks.core.pictures import bar_rows
 from benchmarks.core.published import published_runtime
 from benchmarks.core.record import Record
 from benchmarks.core.tables import markdown
@@ -387,19 +387,12 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
     told = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in told.items()}
     given = [f"--{k} {v}" for k, v in told.items() if v is not None and v != parser.get_default(k)]
     given += [f"--{name}" for name in ("quick", "full") if getattr(args, name)]
-    record = Record(args.out, args.command, " ".join(["limnet bench", args.command, *given]), fixed, args.fresh)
-    record.rows = [row for row in record.rows if "left_out" not in row]  # a package may be there now
-    for job in jobs_of(args):
-        wanted = {"size": job.size, "threads": max(job.threads), "method": job.methods[0]}
-        wanted |= {"precision": job.precisions[-1]} | ({"slices": job.slices} if args.command == "runtime" else {})
-        done = [row["lap"] for row in record.rows if all(row.get(k) == v for k, v in wanted.items())]
-        job = replace(job, first=max(job.first, 1 + max(done, default=-1)))
-        for row in run(job) if job.first < job.laps else ():
-            if "left_out" in row and args.command != "speed":
-                raise LimnetError(f"{row['method']} cannot be measured: {row['left_out']}")
-            record.add(row)
-            print(f"{row['method']}, lap {row['lap'] + 1}, threads: {row['threads']}, {row['precision']}"
-                  + (f": {row['left_out']}" if "left_out" in row else ""), file=sys.stderr, flush=True)  # fmt: skip
+    about, command = {"analysis": args.command}, " ".join(["limnet bench", args.command, *given])
+    record = Record(args.out / f"{args.command}.json", fixed, about, command)
+    record.resume(args.fresh)
+    record.keep(lambda row: "left_out" not in row)  # a package may be there now
+    with record:
+        measure(record, args, run)
     if args.command == "runtime":
         tables, summary = runtime_table(record.rows, where), {}
     elif args.command == "cost":
@@ -414,7 +407,23 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
         ).median().unstack()  # fmt: skip
         series = {part: [float(v) for v in found[part]] for part in RATIOS[:4] if part in found}
         bar_rows(record.plot, "Time against limnet's small model", list(found.index), series, "times as long", 1)
-    print(record.finish(summary, tables).read_text(encoding="utf-8"))
+    print(record.finish(summary, tables))
+
+
+def measure(record: Record, args: argparse.Namespace, run: Callable[[Job], Iterable[Row]]) -> None:
+    """Run the laps that the record lacks."""
+    for job in jobs_of(args):
+        wanted = {"size": job.size, "threads": max(job.threads), "method": job.methods[0]}
+        wanted |= {"precision": job.precisions[-1]} | ({"slices": job.slices} if args.command == "runtime" else {})
+        done = [row["lap"] for row in record.rows if all(row.get(k) == v for k, v in wanted.items())]
+        job = replace(job, first=max(job.first, 1 + max(done, default=-1)))
+        for row in run(job) if job.first < job.laps else ():
+            if "left_out" in row and args.command != "speed":
+                raise LimnetError(f"{row['method']} cannot be measured: {row['left_out']}")
+            case = f"{row.get('size')} x {row.get('slices')}, {row['threads']} threads, {row['precision']}"
+            record.add({"variant": row["method"], "case": case, "object": f"lap {row['lap'] + 1}", **row})
+            print(f"{row['method']}, lap {row['lap'] + 1}, threads: {row['threads']}, {row['precision']}"
+                  + (f": {row['left_out']}" if "left_out" in row else ""), file=sys.stderr, flush=True)  # fmt: skip
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:

@@ -76,17 +76,16 @@ def measurements(args: argparse.Namespace) -> list:
 
     rows = []
     if args.open:
-        found = read_json(args.open, "--open", ("rows", "objects"))
-        command = found["header"]["command"]
-        for group in (*sorted({o["group"] for o in found["objects"]}), None):
-            number = sum(group in (o["group"], None) for o in found["objects"])
-            data = f"{args.open_data}: {group or 'all'}, {number} objects"
+        found = read_json(args.open, "--open", ("rows", "command"))
+        command = found["command"]
+        for group in (*sorted({row["group"] for row in found["rows"]}), None):
+            some = [row for row in found["rows"] if group in (row["group"], None)]
+            data = f"{args.open_data}: {group or 'all'}, {len(some)} objects"
             for turn in (1, 3, 6):
-                rows_so_far = (r for r in found["rows"] if r["round"] <= turn and group in (r["group"], None))
-                last = {(r["case"], r["object"]): r["dice"] for r in rows_so_far}  # an object may be finished earlier
+                last = [row["dice"][min(turn, len(row["dice"])) - 1] for row in some]  # one may be finished earlier
                 measure = f"mean Dice after {turn} round{'s' * (turn > 1)}"
-                rows.append(Measurement(measure, round(fmean(last.values()), 3), command, "", data))
-        seconds = [s for one in found["timing"]["seconds"] for s in one]
+                rows.append(Measurement(measure, round(fmean(last), 3), command, "", data))
+        seconds = [s for row in found["rows"] for s in row["seconds"]]
         rows.append(Measurement("median time of a round", round(median(seconds), 2), command, "s", "the same"))
     if args.demo:
         report = read_json(args.demo, "--demo", ("mean_dice",))

@@ -1,1 +1,1 @@
-"""Analyses: what a model does well and why; `benchmarks.core.registry.ANALYSES` names them."""
+"""Analyses: what a model does well and why; `benchmarks.core.suite.ANALYSES` names them."""

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.analyses.watchers import TruePredictor, WatchedPredictor
-from benchmarks.core import study, tables
-from benchmarks.core.plots import bar_rows
-from benchmarks.core.record import Record, Row
+from benchmarks.core import analysis, tables
+from benchmarks.core.analysis import Comparison
+from benchmarks.core.pictures import bar_rows
+from benchmarks.core.record import Record, Row, pace
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet.case.engine import Engine
 from limnet.errors import InputError
-from limnet.metrics.interaction import click_compliance
 from limnet.segmenter import InteractiveSegmenter
 
 RELEASED, TRUE = "as released", "clicked slices true"
@@ -54,16 +57,18 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study.study_parser(__doc__ or "")
+    parser = analysis.parser_of(__doc__ or "")
     parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
     parser.add_argument("--true-prompts", action="store_true", help="compare with clicked slices that are always right")
     args = parser.parse_args(argv)
+    stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
+    variants: dict[str, Measure]
     if args.models:
         models = {name: InteractiveSegmenter.from_pretrained(where) for name, where in args.models}
         if len(models) < len(args.models):
             raise InputError(f"two models have one name among {', '.join(n for n, _ in args.models)}: give NAME=MODEL")
         variants = {name: measured(model, {}, args.rounds) for name, model in models.items()}
-        fixed = {"models": {name: model.identity for name, model in models.items()}}
+        fixed: dict[str, Any] = {"models": {name: model.identity for name, model in models.items()}}
     else:
         model = InteractiveSegmenter.from_pretrained(args.model)
         if args.true_prompts:
@@ -71,33 +76,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
         fixed = {"model": model.identity, "settings": model.settings.to_json()}
-    stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
-    record = study.begin(parser, args, "ablations", fixed, stem)
-    study.sweep(record, study.objects_of(args), variants)
-    report(record, list(variants), args.rounds)
+    record = analysis.record_of(parser, args, "ablations", fixed, stem)
+    analysis.analyse(record, args, variants)
+    report(record, Comparison.of(record, list(variants), args.rounds))
 
 
 def measured(
     segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int, true_prompts: bool = False
-) -> study.Measure:
+) -> Measure:
     """How to measure an object with some settings changed, or with clicked slices that are always right."""
 
-    def measure(thing: study.StudyObject) -> Row:
+    def measure(target: Target) -> Row:
         watched: list[WatchedPredictor] = []
 
         def watch(engine: Engine) -> Engine:
-            inner = TruePredictor(engine.predictor, thing.truth) if true_prompts else engine.predictor
+            inner = TruePredictor(engine.predictor, target.truth) if true_prompts else engine.predictor
             watched.append(WatchedPredictor(inner))
             return replace(engine, predictor=watched[0])
 
-        case = study.open_case(segmenter, thing.volume, replace(segmenter.settings, **changes), change=watch)
-        turns = list(study.play(case, thing.truth, rounds))
-        clicks = [(t.row.zyx, t.row.positive) for t in turns if t.row.zyx is not None]
+        case = analysis.open_case(segmenter, target.volume, replace(segmenter.settings, **changes), change=watch)
+        turns = list(analysis.play_case(case, target.truth, rounds))
         seen = watched[0]
         return {
-            **study.scores(turns),
+            **columns([turn.row for turn in turns]),
             "slices": [r.computed for r in case.rounds],
-            "compliance": click_compliance(turns[-1].mask, clicks),
             "newest": [sum(seen.last), len(seen.last)],
             "all": [sum(seen.every), len(seen.every)],
         }
@@ -105,58 +107,37 @@ def measured(
     return measure
 
 
-def report(record: Record, variants: Sequence[str], rounds: int) -> None:
+def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    rows = tables.common_rows(record.rows, variants)
-    if not rows:
+    if not found:
         print("nothing to compare yet")
         return
-    shown = tables.checkpoints(rounds)
-    first, lines, summary = variants[0], [], {}
+    shown, variants = tables.checkpoints(found.rounds), found.variants
+    lines, summary = [], {}
+    base = found.curve(variants[0])[-1]
     for variant in variants:
-        some = tables.of_variant(rows, variant)
-        curve, base = tables.mean_dice(some), tables.mean_dice(tables.of_variant(rows, first))
-        found = {
-            "objects": len(some),
-            "dice": curve,
-            "seconds": tables.pace(some),
+        some, curve = found.some(variant), found.curve(variant)
+        shares = {
             "newest": _ratio(some, "newest"),
             "all": _ratio(some, "all"),
-            "compliance": sum(r["compliance"] for r in some) / len(some),
+            "compliance": sum(row["compliance"][-1] for row in some) / len(some),
         }
-        summary[variant] = found
-        change = "-" if variant == first else f"{curve[-1] - base[-1]:+.3f}"
-        cells = [*(curve[r - 1] for r in shown), change, f"{found['seconds']:.2f}"]
-        lines.append(
-            [
-                variant,
-                *cells,
-                tables.share(found["newest"]),
-                tables.share(found["all"]),
-                tables.share(found["compliance"]),
-            ]
-        )
-    head = [
-        "variant",
-        *(f"round {r}" for r in shown),
-        "change",
-        "s / round",
-        "newest click obeyed",
-        "all clicks obeyed",
-    ]
-    page = f"## Mean Dice of {len(tables.of_variant(rows, first))} objects\n\n" + tables.markdown(
-        [*head, "compliance"], lines
-    )
+        summary[variant] = {"objects": len(some), "dice": curve, "seconds": pace(some), **shares}
+        change = "-" if variant == variants[0] else tables.signed(curve[-1] - base)
+        cells = [*(curve[r - 1] for r in shown), change, f"{pace(some):.2f}"]
+        lines.append([variant, *cells, *map(tables.share, shares.values())])
+    title = f"Mean Dice of {found.count()} objects"
+    head = ["variant", *(f"round {r}" for r in shown), "change", "s / round"]
+    head += ["newest click obeyed", "all clicks obeyed", "compliance"]
+    page = f"## {title}\n\n{tables.markdown(head, lines)}"
     page += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
-    page += f"\n## By group, round {rounds}\n\n"
-    groups = tables.groups_of(rows)
-    by_group = [
-        [g, *(tables.mean_dice(tables.of_variant(tables.of_group(rows, g), v))[-1] for v in variants)] for g in groups
-    ]
-    page += tables.markdown(["group", *variants], by_group)
+    page += f"\n## By group, round {found.rounds}\n\n"
+    page += tables.markdown(
+        ["group", *variants], [[g, *(found.curve(v, g)[-1] for v in variants)] for g in found.groups]
+    )
     series = {f"round {r}": [summary[v]["dice"][r - 1] for v in variants] for r in shown}
-    bar_rows(record.plot, f"Mean Dice of {len(tables.of_variant(rows, first))} objects", variants, series)
-    print(record.finish({"variants": summary}, page).read_text(encoding="utf-8"))
+    bar_rows(record.plot, title, variants, series)
+    print(record.finish({"variants": summary}, page))
 
 
 class Named(NamedTuple):
@@ -178,7 +159,3 @@ def _models(text: str) -> list[Named]:
 def _ratio(rows: Sequence[Row], name: str) -> float:
     obeyed, of = (sum(row[name][i] for row in rows) for i in (0, 1))
     return obeyed / of if of else float("nan")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Objects at the border of the image: Dice after every round, and paired differences between two versions of the code.
 
-    limnet bench border --data ROOT --out border_new.json
-    limnet bench border --data ROOT --out border_new.json --against border_old.json
+    limnet bench border --data ROOT --out new
+    limnet bench border --data ROOT --out new --against old/border.json
 
 Which objects, and where they are cut, follows from the data and `--seed` alone. Slices lie along axis 0; a volume is
 cut to the slices of the object and three more on either side, at most 24. Kinds:
@@ -14,12 +14,11 @@ cut to the slices of the object and three more on either side, at most 24. Kinds
   edge, and 2 or 5 pixels beyond.
 - "away": the objects of "cut" in their whole slices.
 
-The robot user makes the clicks. Real objects come from the manifest of the open volumes (images and labels).
+The simulated user makes the clicks. Real objects come from the manifest of the open volumes (images and labels).
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections import defaultdict
@@ -28,63 +27,71 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core import study
+from benchmarks.core import analysis, tables
+from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet import InteractiveSegmenter
-from limnet.environment import command_line, environment
 from limnet.image.volume import Volume
 from limnet.metrics import dice
 
+KINDS = ["probe", "touching", "cut", "away"]
 MOST_SLICES = 24
 LEAST_VOXELS, LEAST_PIXELS = 300, 6
 BEYOND = (-0.5, -0.25, 0.0, 2.0, 5.0)  # where the field of view ends: shares of the object, then pixels beyond it
 
 
 class Scene(NamedTuple):
-    """One object in a field of view."""
+    """One object in a field of view, and the only click on its slice; without it the simulated user clicks."""
 
-    kind: str
-    name: str
-    image: NDArray[np.generic]
-    truth: NDArray[np.bool_]
-    spacing: tuple[float, ...]
-    click: tuple[int, int, int] | None = None  # the only one, on its slice; the robot's clicks without it
+    target: Target
+    click: tuple[int, int, int] | None = None
+
+
+def scene(
+    kind: str,
+    name: str,
+    image: NDArray[np.generic],
+    truth: NDArray[np.bool_],
+    spacing: Sequence[float],
+    click: tuple[int, int, int] | None = None,
+) -> Scene:
+    """A scene out of arrays (D, H, W); probes are one group for each distance and depth of the click."""
+    group = f"probe, {name.split(',')[0]},{name.split(',')[-1]}" if kind == "probe" else kind
+    return Scene(Target(kind, name, group, Volume.from_array(image, spacing), truth), click)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what is missing in the file, then compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
-    parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--model", default="limnet-tiny")
-    parser.add_argument("--rounds", type=int, default=6)
+    """Measure what is missing, then compare."""
+    parser = analysis.parser_of(__doc__ or "", suites=False)
+    parser.set_defaults(split="train")
     parser.add_argument("--objects", type=int, default=16, help="real objects of each kind (default: 16)")
-    parser.add_argument("--kinds", nargs="+", default=["probe", "touching", "cut", "away"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--against", type=Path, help="file of the version to compare with")
+    parser.add_argument("--kinds", type=lambda text: text.split(","), default=KINDS, help="of scenes, comma between")
+    parser.add_argument("--against", type=Path, help="border.json of the version to compare with")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    kept = json.loads(args.out.read_text()) if args.out.exists() else {"objects": {}}
-    kept.update(command=command_line(), environment=environment())
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    for scene in scenes(args.data, args.split, args.objects, args.seed, args.kinds):
-        key = f"{scene.kind}: {scene.name}"
-        if key in kept["objects"]:
-            continue
-        case = study.open_case(segmenter, Volume.from_array(scene.image, scene.spacing))
+    record = analysis.record_of(parser, args, "border", {"model": segmenter.identity})
+    found = scenes(args.data, args.split, args.objects, args.seed, args.kinds)
+    analysis.analyse_targets(record, ((s.target, {"limnet": measured(segmenter, s, args.rounds)}) for s in found))
+    page = table(record, Record.read(args.against) if args.against else None)
+    print(record.finish({}, page))
+
+
+def measured(segmenter: InteractiveSegmenter, scene: Scene, rounds: int) -> Measure:
+    """How to measure an object: the simulated user's rounds, or the one click of the scene on its slice."""
+
+    def measure(target: Target) -> Row:
+        case = analysis.open_case(segmenter, target.volume)
         if scene.click is None:
-            found = [turn.row.dice for turn in study.play(case, scene.truth, args.rounds)]
-        else:
-            index = scene.click[0]
-            found = [dice(case.click(scene.click, propagate=False)[index], scene.truth[index])]
-        kept["objects"][key] = [round(value, 4) for value in found]
-        args.out.write_text(json.dumps(kept, indent=1) + "\n")
-    print(table(kept["objects"], json.loads(args.against.read_text())["objects"] if args.against else None))
+            return columns([turn.row for turn in analysis.play_case(case, target.truth, rounds)])
+        index = scene.click[0]
+        return {"dice": [round(dice(case.click(scene.click, propagate=False)[index], target.truth[index]), 4)]}
+
+    return measure
 
 
 def scenes(root: Path, split: str, count: int, seed: int, kinds: Sequence[str]) -> Iterator[Scene]:
@@ -92,9 +99,7 @@ def scenes(root: Path, split: str, count: int, seed: int, kinds: Sequence[str]) 
     if "probe" in kinds:
         yield from probes(seed)
     if {"touching", "cut", "away"} & set(kinds):
-        for scene in real_scenes(root, split, count, seed):
-            if scene.kind in kinds:
-                yield scene
+        yield from (s for s in real_scenes(root, split, count, seed) if s.target.case in kinds)
 
 
 def probes(seed: int) -> Iterator[Scene]:
@@ -113,7 +118,7 @@ def probes(seed: int) -> Iterator[Scene]:
         image = 40.0 + 80.0 * truth + noise * rng.standard_normal(truth.shape)
         row, column = np.argwhere(point)[0]
         name = f"{distance} px, border {border}, {size}, {shape}, noise {noise:g}, click {depth} px in"
-        yield Scene("probe", name, image, truth, (2.0, 1.0, 1.0), (1, int(row), int(column)))
+        yield scene("probe", name, image, truth, (2.0, 1.0, 1.0), (1, int(row), int(column)))
 
 
 def real_scenes(root: Path, split: str, count: int, seed: int) -> Iterator[Scene]:
@@ -131,11 +136,11 @@ def real_scenes(root: Path, split: str, count: int, seed: int) -> Iterator[Scene
                 continue
             touches = any(b.start == 0 or b.stop == n for b, n in zip(box[1:], label.shape[1:], strict=True))
             found[touches].append((file, number))
-    for touches, things in found.items():
+    for touches, objects in found.items():
         rng = np.random.default_rng([seed, int(touches)])
         groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
-        for index in rng.permutation(len(things)):
-            groups[things[index][0]].append(things[index])
+        for index in rng.permutation(len(objects)):
+            groups[objects[index][0]].append(objects[index])
         dealt = [group[i] for i in range(count) for group in groups.values() if i < len(group)][:count]
         for file, number in dealt:
             with np.load(root / file) as arrays:
@@ -144,14 +149,14 @@ def real_scenes(root: Path, split: str, count: int, seed: int) -> Iterator[Scene
             image, truth = _few_slices(image, truth)
             name = f"{file} {number}"
             if touches:
-                yield Scene("touching", name, image, truth, spacing)
+                yield scene("touching", name, image, truth, spacing)
                 continue
-            yield Scene("away", name, image, truth, spacing)
+            yield scene("away", name, image, truth, spacing)
             axis, low = int(rng.integers(1, 3)), bool(rng.integers(2))
             beyond = BEYOND[int(rng.integers(len(BEYOND)))]
             part = _field_of_view(truth, axis, low, beyond)
             if truth[part].sum() >= LEAST_VOXELS // 2:
-                yield Scene("cut", f"{name}, axis {axis}, {beyond:+}", image[part], truth[part], spacing)
+                yield scene("cut", f"{name}, axis {axis}, {beyond:+}", image[part], truth[part], spacing)
 
 
 def _few_slices(image: NDArray[np.generic], truth: NDArray[np.bool_]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -171,29 +176,20 @@ def _field_of_view(truth: NDArray[np.bool_], axis: int, low: bool, beyond: float
     return tuple(part)
 
 
-def table(objects: dict[str, list[float]], others: dict[str, list[float]] | None) -> str:
+def table(record: Record, other: Record | None) -> str:
     """Mean Dice by kind after 1, 3 and all rounds; with another version its difference and the standard error."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for key in objects:
-        kind, _, name = key.partition(": ")
-        kinds[f"probe, {name.split(',')[0]},{name.split(',')[-1]}" if kind == "probe" else kind].append(key)
+    others = {(row["case"], row["object"]): row["dice"] for row in other.rows} if other else {}
     lines = []
-    for kind, keys in kinds.items():
-        keys = [key for key in keys if others is None or key in others]
-        if not keys:
-            continue
-        cells = []
-        for index in sorted({i for i in (0, 2, len(objects[keys[0]]) - 1) if i < len(objects[keys[0]])}):
-            new = np.array([objects[key][index] for key in keys])
-            cell = f"round {index + 1}: {new.mean():.3f}"
-            if others is not None:
-                gain = new - [others[key][index] for key in keys]
-                error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
-                cell += f" ({gain.mean():+.3f}, s.e. {error:.3f}, {(gain > 0).sum()} better, {(gain < 0).sum()} worse)"
-            cells.append(cell)
-        lines.append(f"{kind} ({len(keys)}): " + "; ".join(cells))
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()
+    for group in dict.fromkeys(row["group"] for row in record.rows):
+        rows = [r for r in record.rows if r["group"] == group and (not other or (r["case"], r["object"]) in others)]
+        for number in tables.checkpoints(max((len(row["dice"]) for row in rows), default=0)):
+            index = number - 1
+            new = [tables.full(row["dice"], index + 1)[index] for row in rows]
+            old = [tables.full(others[r["case"], r["object"]], index + 1)[index] for r in rows] if other else []
+            gain = np.subtract(new, old) if other else np.zeros(0)
+            cells = (
+                [tables.mean_and_error(gain.tolist()), int((gain > 0).sum()), int((gain < 0).sum())] if other else []
+            )
+            lines.append([group, len(rows), number, float(np.mean(new)), *cells])
+    more = ["change", "better", "worse"] if other else []
+    return tables.markdown(["kind", "objects", "round", "Dice", *more], lines)

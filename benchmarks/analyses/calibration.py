@@ -18,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.core import study, tables
-from benchmarks.core.plots import FAINT, INK, colour_of, new_figure, plain, save_figure
+from benchmarks.core import analysis, tables
+from benchmarks.core.pictures import FAINT, INK, colour_of, new_figure, plain, save_figure
 from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet.segmenter import InteractiveSegmenter
 
 BINS = 10
@@ -37,31 +40,30 @@ class Bin(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study.study_parser(__doc__ or "")
+    parser = analysis.parser_of(__doc__ or "")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
-    record = study.begin(parser, args, "calibration", fixed)
-    study.sweep(record, study.objects_of(args), {"quality": measured(segmenter, args.rounds)})
+    record = analysis.record_of(parser, args, "calibration", fixed)
+    analysis.analyse(record, args, {"quality": measured(segmenter, args.rounds)})
     report(record)
 
 
-def measured(segmenter: InteractiveSegmenter, rounds: int) -> study.Measure:
+def measured(segmenter: InteractiveSegmenter, rounds: int) -> Measure:
     """How to measure an object: per round the predicted quality and the Dice of its slices."""
 
-    def measure(thing: study.StudyObject) -> Row:
-        case = study.open_case(segmenter, thing.volume)
-        turns, predicted, true, empty = [], [], [], []
-        for turn in study.play(case, thing.truth, rounds):
-            turns.append(turn)
-            actual = study.dice_by_slice(turn.mask, thing.truth)
+    def measure(target: Target) -> Row:
+        case = analysis.open_case(segmenter, target.volume)
+        rows, predicted, true, empty = [], [], [], []
+        for turn in analysis.play_case(case, target.truth, rounds):
+            rows.append(turn.row)
+            actual = analysis.dice_by_slice(turn.mask, target.truth)
             actual[list(case.prompted)] = np.nan
-            found = np.isfinite(actual) & (turn.row.zyx is not None)
-            used = np.flatnonzero(found)
+            used = np.flatnonzero(np.isfinite(actual))
             predicted.append([round(float(q), 4) for q in case.quality[used]])
             true.append([round(float(d), 4) for d in actual[used]])
             empty.append([int(not turn.mask[i].any()) for i in used])
-        return {**study.scores(turns), "predicted": predicted, "true": true, "empty": empty}
+        return {**columns(rows), "predicted": predicted, "true": true, "empty": empty}
 
     return measure
 
@@ -131,7 +133,7 @@ def report(record: Record) -> None:
         ["predicted", "slices", "mean predicted", "mean true"], [[s, *b] for s, b in zip(spans, bins, strict=True)]
     )
     draw(record.plot, rows, bins, summary["all"])
-    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
+    print(record.finish({"groups": summary}, page))
 
 
 def draw(path: Path, rows: Sequence[Row], bins: Sequence[Bin], found: dict[str, Any]) -> Path:
@@ -154,7 +156,3 @@ def draw(path: Path, rows: Sequence[Row], bins: Sequence[Bin], found: dict[str, 
         one.set_xlim(0, 1)
         one.set_ylim(0, 1)
     return save_figure(figure, path)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.analyses.neighbour_slices import neighbour_slice
-from benchmarks.analyses.superpixel_damage import damage_superpixels
+from benchmarks.analyses.defects import damage_superpixels, neighbour_slice
 from limnet.simulation.corruptions import PAPER, Corruption, corrupt
 
 if TYPE_CHECKING:
@@ -95,13 +94,11 @@ def panels(image: NDArray[Any], labels: NDArray[np.bool_], index: int, zoom: int
     truth = enlarge(labels[index], zoom)
     out = [Panel(truth, "ground truth", f"{np.count_nonzero(truth)} px, slice {truth.shape[0]} x {truth.shape[1]}")]
     out += [paper_panel(truth, name, seed) for name in _TITLES]
-    mask, damage = damage_superpixels(truth, image, np.random.default_rng(seed))
-    out.append(
-        Panel(mask, "superpixels   (IoU .75 to .85)", f"{len(damage.changes)} changed, about {damage.cell} px wide")
-    )
-    mask, taken = neighbour_slice(labels, index, 0, np.random.default_rng(seed), reach=6)
-    steps = abs(taken.offset)
-    note = f"{steps} slice{'s' if steps > 1 else ''} {'above' if taken.offset > 0 else 'below'}"
+    damaged = damage_superpixels(truth, image, np.random.default_rng(seed))
+    note = f"{damaged.changes} changed, about {damaged.cell} px wide"
+    out.append(Panel(damaged.mask, "superpixels   (IoU .75 to .85)", note))
+    mask, offset = neighbour_slice(labels, index, np.random.default_rng(seed), reach=6)
+    note = f"{abs(offset)} slice{'s' if abs(offset) > 1 else ''} {'above' if offset > 0 else 'below'}"
     out.append(Panel(enlarge(mask, zoom), "neighbour slice", note))
     return out
 
@@ -190,7 +187,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_small(figure, options.out)
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")
-
-
-if __name__ == "__main__":
-    main()

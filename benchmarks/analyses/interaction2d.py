@@ -17,9 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analyses.watchers import WatchedPredictor
-from benchmarks.core import study, tables
-from benchmarks.core.plots import line_panels
-from benchmarks.core.record import Record, Row
+from benchmarks.core import analysis, tables
+from benchmarks.core.analysis import Comparison
+from benchmarks.core.pictures import line_panels
+from benchmarks.core.record import Record, Row, pace
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet.case.engine import Engine
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -39,53 +43,49 @@ Cut = tuple[slice, slice]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study.study_parser(__doc__ or "", rounds=20)
+    parser = analysis.parser_of(__doc__ or "", rounds=20)
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity}
-    record = study.begin(parser, args, "interaction2d-slices", fixed, "interaction2d")
-    cuts: dict[str, Callable[[study.StudyObject, int], Cut]] = {WHOLE: whole, WINDOW: true_scale}
-    study.sweep(
-        record, study.objects_of(args), {name: measured(segmenter, cut, args.rounds) for name, cut in cuts.items()}
-    )
-    report(record, args.rounds)
+    record = analysis.record_of(parser, args, "interaction2d-slices", fixed, "interaction2d")
+    cuts: dict[str, Callable[[Target, int], Cut]] = {WHOLE: whole, WINDOW: true_scale}
+    analysis.analyse(record, args, {name: measured(segmenter, cut, args.rounds) for name, cut in cuts.items()})
+    report(record, Comparison.of(record, VARIANTS, args.rounds))
 
 
-def measured(
-    segmenter: InteractiveSegmenter, cut: Callable[[study.StudyObject, int], Cut], rounds: int
-) -> study.Measure:
+def measured(segmenter: InteractiveSegmenter, cut: Callable[[Target, int], Cut], rounds: int) -> Measure:
     """How to measure an object on its largest slice, cut to a window."""
 
-    def measure(thing: study.StudyObject) -> Row:
-        click = RobotUser(thing.volume.spacing).next_click(thing.truth, None, 1)
+    def measure(target: Target) -> Row:
+        click = RobotUser(target.volume.spacing).next_click(target.truth, None, 1)
         if click is None:
             return {"left_out": "no object"}
         index, *yx = click.zyx
-        window = SliceView(thing.volume, 0).auto_window(index, yx)
-        here = (slice(index, index + 1), *cut(thing, index))
-        volume = Volume.from_array(np.ascontiguousarray(thing.volume.array[here]), thing.volume.spacing)
+        window = SliceView(target.volume, 0).auto_window(index, yx)
+        here = (slice(index, index + 1), *cut(target, index))
+        volume = Volume.from_array(np.ascontiguousarray(target.volume.array[here]), target.volume.spacing)
         watched: list[WatchedPredictor] = []
 
         def watch(engine: Engine) -> Engine:
             watched.append(WatchedPredictor(engine.predictor))
             return replace(engine, predictor=watched[0])
 
-        case = study.open_case(segmenter, volume, window=window, change=watch)
-        turns = list(study.play(case, thing.truth[here], rounds))
+        case = analysis.open_case(segmenter, volume, window=window, change=watch)
+        rows = [turn.row for turn in analysis.play_case(case, target.truth[here], rounds)]
         obeyed = [sum(watched[0].last), len(watched[0].last)]
-        return {**study.scores(turns), "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
+        return {**columns(rows), "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
 
     return measure
 
 
-def whole(thing: study.StudyObject, index: int) -> Cut:
+def whole(target: Target, index: int) -> Cut:
     """The whole slice."""
     return slice(None), slice(None)
 
 
-def true_scale(thing: study.StudyObject, index: int) -> Cut:
+def true_scale(target: Target, index: int) -> Cut:
     """A window, square in mm, in which the object on slice `index` takes `SHARE`; moved to lie on the slice."""
-    truth, steps = thing.truth[index], thing.volume.spacing[1:]
+    truth, steps = target.truth[index], target.volume.spacing[1:]
     ends = [_ends(truth.any(axis)) for axis in (1, 0)]
     side = max((high - low) * step for (low, high), step in zip(ends, steps, strict=True)) / SHARE
     cut = []
@@ -96,45 +96,36 @@ def true_scale(thing: study.StudyObject, index: int) -> Cut:
     return cut[0], cut[1]
 
 
-def report(record: Record, rounds: int) -> None:
+def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that both variants have."""
-    rows = tables.common_rows(record.rows, VARIANTS)
-    if not rows:
+    if not found:
         print("nothing to compare yet")
         return
-    shown = sorted({r for r in (*SHOWN, rounds) if r <= rounds})
-    panels, summary, lines, needs = {}, {}, [], []
-    for group in tables.groups_of(rows):
-        some = tables.of_group(rows, group)
-        curves = {v: tables.mean_dice(tables.of_variant(some, v)) for v in VARIANTS}
-        count = len(tables.of_variant(some, WHOLE))
-        panels[f"{group} ({count})"] = curves
-        summary[group] = {"objects": count, "dice": curves}
+    rounds, summary, needs = found.rounds, found.curves(), []
+    names = {q: f"NoC@{100 * q:.0f}" for q in QUALITIES}
+    for group, entry in summary.items():
         for variant in VARIANTS:
-            of = tables.of_variant(some, variant)
-            lines.append([group, count, variant, *(curves[variant][r - 1] for r in shown)])
-            clicks = {q: [clicks_to_quality(row["dice"], q, rounds) for row in of] for q in QUALITIES}
-            failed = {q: sum(max(row["dice"]) < q for row in of) for q in QUALITIES}
-            newest, total = (sum(row["newest"][i] for row in of) for i in (0, 1))
-            found = {f"NoC@{100 * q:.0f}": float(np.mean(clicks[q])) for q in QUALITIES}
-            found |= {f"failed@{100 * q:.0f}": failed[q] for q in QUALITIES}
-            found |= {"obeyed": newest / total if total else float("nan"), "seconds": tables.pace(of)}
-            summary[group][variant] = found
-            cells = [f"{found[f'NoC@{100 * q:.0f}']:.2f} ({failed[q]} failed)" for q in QUALITIES]
-            needs.append([group, variant, *cells, tables.share(found["obeyed"]), f"{1000 * found['seconds']:.0f}"])
-    head = ["group", "objects", "image", *(f"click {r}" for r in shown)]
-    page = "## Mean 2-D Dice of the largest slice\n\n" + tables.markdown(head, lines)
-    page += f"\n## Clicks needed, at most {rounds}\n\n"
-    names = [f"NoC@{100 * q:.0f}" for q in QUALITIES]
-    page += tables.markdown(["group", "image", *names, "newest click obeyed by the network", "ms / click"], needs)
-    line_panels(record.plot, "2-D Dice per click, largest slice of every object", panels, "mean 2-D Dice", "click")
-    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
+            some = found.some(variant, group)
+            failed = {q: sum(max(row["dice"]) < q for row in some) for q in QUALITIES}
+            noc = {q: np.mean([clicks_to_quality(row["dice"], q, rounds) for row in some]) for q in QUALITIES}
+            newest, total = (sum(row["newest"][i] for row in some) for i in (0, 1))
+            obeyed, seconds = newest / total if total else float("nan"), pace(some)
+            entry[variant] = {names[q]: float(noc[q]) for q in QUALITIES}
+            entry[variant] |= {f"failed@{100 * q:.0f}": failed[q] for q in QUALITIES}
+            entry[variant] |= {"obeyed": obeyed, "seconds": seconds}
+            cells = [f"{noc[q]:.2f} ({failed[q]} failed)" for q in QUALITIES]
+            needs.append([group, variant, *cells, tables.share(obeyed), f"{1000 * seconds:.0f}"])
+    shown = sorted({r for r in (*SHOWN, rounds) if r <= rounds})
+    table = found.table("image", [], lambda group, variant: [], shown, "click")
+    page = f"## Mean 2-D Dice of the largest slice\n\n{table}\n## Clicks needed, at most {rounds}\n\n"
+    page += tables.markdown(
+        ["group", "image", *names.values(), "newest click obeyed by the network", "ms / click"], needs
+    )
+    title = "2-D Dice per click, largest slice of every object"
+    line_panels(record.plot, title, found.panels(), "mean 2-D Dice", "click")
+    print(record.finish({"groups": summary}, page))
 
 
 def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
     where = np.flatnonzero(line)
     return int(where[0]), int(where[-1]) + 1
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,15 @@
 """What learning from finished cases brings: sessions of patients, replayed with and without it.
 
-    limnet bench learning --data ROOT --set msd_hippocampus --known 1 3 7 15 --out results/learning.json
+    limnet bench learning --data ROOT --set msd_hippocampus --known 1 3 7 15 --out results
 
 A person finishes the cases of `known` patients (their true masks), learns the task, and meets further patients. For
-each of those: Dice of the proposal, and after clicks of the robot user with and without it; the mean number of clicks
-to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, patients of the training split
-in an order drawn by seed 0; the last `--tests` of them are met. The model must not have been trained on them.
+each of those: Dice of the proposal, and after clicks of the simulated user with and without it; the mean number of
+clicks to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, patients of the training
+split in an order drawn by seed 0; the last `--tests` of them are met. The model must not have been trained on them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -20,103 +19,117 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.core import analysis, tables
+from benchmarks.core.analysis import Comparison
+from benchmarks.core.pictures import line_panels
+from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet import InteractiveSegmenter
 from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
 
 GOOD = 0.85
-NAME = "task"
+NAME, WITHOUT = "task", "without"
 
 
-def patients(root: Path, group: str, label: int | None) -> list[tuple[Volume, NDArray[np.bool_]]]:
-    """A volume and the mask of its object for each patient of a set, in an order drawn by seed 0."""
+def patients(root: Path, group: str, label: int | None, split: str) -> list[Target]:
+    """The object of each patient of a set, in an order drawn by seed 0."""
     first: dict[str, dict[str, Any]] = {}
     for entry in json.loads((root / "manifest.json").read_text())["volumes"]:
-        if entry["set"] == group and entry["split"] == "train":
+        if entry["set"] == group and entry["split"] == split:
             first.setdefault(entry["patient"], entry)
-    chosen = [first[name] for name in sorted(first)]
+    names = sorted(first)
     found = []
-    for number in np.random.default_rng(0).permutation(len(chosen)):
-        entry = chosen[number]
+    for number in np.random.default_rng(0).permutation(len(names)):
+        entry = first[names[number]]
         with np.load(root / entry["file"]) as file:
             mask = file["label"] > 0 if label is None else file["label"] == label
             modality = "CT" if entry["modality"].startswith("CT") else None
+            spacing = tuple(map(float, file["spacing"]))
             if mask.any():
-                found.append(
-                    (Volume.from_array(file["image"], tuple(map(float, file["spacing"])), modality=modality), mask)
-                )
+                volume = Volume.from_array(file["image"], spacing, modality=modality)
+                found.append(Target(names[number], str(label or "all"), group, volume, mask))
     return found
 
 
-def play(
-    segmenter: InteractiveSegmenter, volume: Volume, truth: NDArray[np.bool_], rounds: int, folder: Path | None
-) -> list[float]:
-    """Dice before the first click (0 without a proposal) and after each."""
-    case, robot = segmenter.open(volume), RobotUser(volume.spacing)
-    if folder is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            case.propose(NAME, folder=folder)
-    scores = [dice(case.mask, truth)]
-    for number in range(1, rounds + 1):
-        click = robot.next_click(truth, case.mask, number)
-        if click is not None:
-            case.click(click.zyx, positive=click.positive)
-        scores.append(dice(case.mask, truth))
-    return [float(score) for score in scores]
+def measured(segmenter: InteractiveSegmenter, rounds: int, folder: Path | None) -> Measure:
+    """How to measure a patient: Dice before the first click (0 without a proposal) and after each."""
+
+    def measure(target: Target) -> Row:
+        case, robot = segmenter.open(target.volume), RobotUser(target.volume.spacing)
+        if folder is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                case.propose(NAME, folder=folder)
+        start = case.mask
+        rows = [
+            turn.row
+            for turn in analysis.play_case(
+                case,
+                target.truth,
+                rounds,
+                choose=lambda mask, n: robot.next_click(target.truth, start if mask is None else mask, n),
+            )
+        ]
+        found = columns(rows) if rows else {}
+        return {**found, "dice": [round(float(dice(start, target.truth)), 4), *found.get("dice", ())]}
+
+    return measure
 
 
-def clicks_to(scores: Sequence[float], good: float = GOOD) -> int:
-    """Clicks until the Dice was reached; the proposal takes none."""
-    return next((number for number, score in enumerate(scores) if score >= good), len(scores))
+def clicks_to(scores: Sequence[float], rounds: int, good: float = GOOD) -> int:
+    """Clicks until the Dice was reached, one more than there are rounds where it never is; the proposal takes none."""
+    return next((number for number, score in enumerate(scores) if score >= good), rounds + 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Replay, print a line for each number of known patients, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json")
+    """Replay the patients, then write table and plot."""
+    parser = analysis.parser_of(__doc__ or "", suites=False)
+    parser.set_defaults(split="train")
     parser.add_argument("--set", required=True, help="set of the manifest")
     parser.add_argument("--label", type=int, help="label of the object; all of them together by default")
-    parser.add_argument("--model", default="limnet-tiny")
-    parser.add_argument("--known", type=int, nargs="+", default=[1, 3, 7, 15])
-    parser.add_argument("--tests", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--known", type=int, nargs="+", default=[1, 3, 7, 15], help="numbers of finished patients")
+    parser.add_argument("--tests", type=int, default=8, help="patients that are met (default: 8)")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    people = patients(args.data, args.set, args.label)
-    met = people[-args.tests :]
-    without = [play(segmenter, volume, truth, args.rounds, None) for volume, truth in met]
-    record = {"set": args.set, "model": args.model, "without": without, "with": {}, "seconds": {}}
-    _tell("without", without)
-    for known in args.known:
-        if known > len(people) - args.tests:
-            break
+    fixed = {"model": segmenter.identity, "set": args.set, "label": args.label}
+    record = analysis.record_of(parser, args, "learning", fixed, f"learning_{args.set}")
+    people = patients(args.data, args.set, args.label, args.split)
+    met, known = people[-args.tests :], [n for n in args.known if n <= len(people) - args.tests]
+    analysis.analyse_targets(record, ((target, {WITHOUT: measured(segmenter, args.rounds, None)}) for target in met))
+    for number in known:
+        variant = f"{number} known"
+        if all(record.has(variant, target.case, target.object) for target in met):
+            continue
         cases = []
-        for volume, truth in people[:known]:
-            case = segmenter.open(volume)
-            case.set_mask(truth, frozen=False)
+        for target in people[:number]:
+            case = segmenter.open(target.volume)
+            case.set_mask(target.truth, frozen=False)
             cases.append(case)
         with tempfile.TemporaryDirectory() as folder:
             begun = time.perf_counter()
-            adapter = segmenter.learn(cases, NAME, folder=folder)
-            seconds = time.perf_counter() - begun
-            played = [play(segmenter, volume, truth, args.rounds, Path(folder)) for volume, truth in met]
-        record["with"][known], record["seconds"][known] = played, round(seconds, 1)
-        _tell(f"{known:2d} known, fit {adapter.fit:.2f}, {seconds:3.0f} s", played)
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+            segmenter.learn(cases, NAME, folder=folder)
+            print(f"{variant}: learned in {time.perf_counter() - begun:.0f} s", flush=True)
+            measure = measured(segmenter, args.rounds, Path(folder))
+            analysis.analyse_targets(record, ((target, {variant: measure}) for target in met))
+    report(record, Comparison.of(record, [WITHOUT, *(f"{n} known" for n in known)], args.rounds + 1))
 
 
-def _tell(title: str, played: list[list[float]]) -> None:
-    mean = np.mean(played, 0)
-    clicks = np.mean([clicks_to(scores) for scores in played])
-    print(f"{title}: " + " ".join(f"{value:.3f}" for value in mean) + f"; clicks to {GOOD}: {clicks:.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def report(record: Record, found: Comparison) -> None:
+    """Table, plot and summary: Dice of the proposal and after each click, clicks to a good mask."""
+    if not found:
+        print("nothing to compare yet")
+        return
+    lines, summary = [], found.curves()
+    for variant in found.variants:
+        clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in found.some(variant)]))
+        summary[tables.ALL][variant] = {"clicks": clicks}
+        lines.append([variant, *found.curve(variant), f"{clicks:.1f}"])
+    head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
+    page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"
+    line_panels(record.plot, f"Learning: {record.fixed['set']}", found.panels(), xlabel="clicks + 1")
+    print(record.finish({"groups": summary}, page))

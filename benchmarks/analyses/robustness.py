@@ -16,9 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core import study, tables
-from benchmarks.core.plots import bar_rows
+from benchmarks.core import analysis, tables
+from benchmarks.core.analysis import Comparison
+from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
@@ -44,20 +48,20 @@ class Scene(NamedTuple):
     window: Window | None = None
 
 
-Disturbance = Callable[[study.StudyObject, int], Scene]
+Disturbance = Callable[[Target, int], Scene]
 
 
-def clean(thing: study.StudyObject, seed: int) -> Scene:
-    """Nothing is wrong."""
-    return Scene(thing.volume, thing.truth, RobotUser(thing.volume.spacing))
+def clean(target: Target, seed: int) -> Scene:
+    """Notarget is wrong."""
+    return Scene(target.volume, target.truth, RobotUser(target.volume.spacing))
 
 
 def clicking(**options: object) -> Disturbance:
     """A robot with other options; see `RobotUser`."""
 
-    def disturb(thing: study.StudyObject, seed: int) -> Scene:
-        robot = RobotUser(thing.volume.spacing, seed=seed, case=thing.number, **options)  # type: ignore[arg-type]
-        return Scene(thing.volume, thing.truth, robot)
+    def disturb(target: Target, seed: int) -> Scene:
+        robot = RobotUser(target.volume.spacing, seed=seed, case=target.number, **options)  # type: ignore[arg-type]
+        return Scene(target.volume, target.truth, robot)
 
     return disturb
 
@@ -65,43 +69,43 @@ def clicking(**options: object) -> Disturbance:
 def windowing(change: Callable[[float, float], Window]) -> Disturbance:
     """Another window: `change` gets centre and width of the one limnet would choose at the first click."""
 
-    def disturb(thing: study.StudyObject, seed: int) -> Scene:
-        low, high = chosen_window(thing)
-        scene = clean(thing, seed)
+    def disturb(target: Target, seed: int) -> Scene:
+        low, high = chosen_window(target)
+        scene = clean(target, seed)
         return scene._replace(window=change((low + high) / 2, high - low))
 
     return disturb
 
 
-def every_second_slice(thing: study.StudyObject, seed: int) -> Scene:
+def every_second_slice(target: Target, seed: int) -> Scene:
     """Half of the slices, twice as far apart."""
-    depth, *in_plane = thing.volume.spacing
-    volume = Volume.from_array(thing.volume.array[::2], (2 * depth, *in_plane))
-    return Scene(volume, thing.truth[::2], RobotUser(volume.spacing))
+    depth, *in_plane = target.volume.spacing
+    volume = Volume.from_array(target.volume.array[::2], (2 * depth, *in_plane))
+    return Scene(volume, target.truth[::2], RobotUser(volume.spacing))
 
 
 def noise(sigma: float) -> Disturbance:
     """Normal noise, `sigma` in shares of the window limnet would choose; values stay in the volume's range and type."""
 
-    def disturb(thing: study.StudyObject, seed: int) -> Scene:
-        low, high = chosen_window(thing)
-        array = thing.volume.array
-        rng = np.random.default_rng([seed, thing.number])
+    def disturb(target: Target, seed: int) -> Scene:
+        low, high = chosen_window(target)
+        array = target.volume.array
+        rng = np.random.default_rng([seed, target.number])
         noisy = array + rng.normal(0.0, sigma * (high - low), array.shape).astype(np.float32)
         noisy = np.clip(noisy, array.min(), array.max())
         if array.dtype.kind in "iu":
             noisy = noisy.round()
-        volume = Volume.from_array(noisy.astype(array.dtype), thing.volume.spacing)
-        return Scene(volume, thing.truth, RobotUser(volume.spacing))
+        volume = Volume.from_array(noisy.astype(array.dtype), target.volume.spacing)
+        return Scene(volume, target.truth, RobotUser(volume.spacing))
 
     return disturb
 
 
-def chosen_window(thing: study.StudyObject) -> Window:
+def chosen_window(target: Target) -> Window:
     """The window limnet chooses at the robot's first click."""
-    click = RobotUser(thing.volume.spacing).next_click(thing.truth, None, 1)
+    click = RobotUser(target.volume.spacing).next_click(target.truth, None, 1)
     index, y, x = click.zyx if click is not None else (0, 0, 0)
-    return SliceView(thing.volume, 0).auto_window(index, (y, x))
+    return SliceView(target.volume, 0).auto_window(index, (y, x))
 
 
 def disturbances(jitter: Sequence[float], sigmas: Sequence[float]) -> dict[str, Disturbance]:
@@ -122,29 +126,28 @@ def disturbances(jitter: Sequence[float], sigmas: Sequence[float]) -> dict[str, 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study.study_parser(__doc__ or "")
+    parser = analysis.parser_of(__doc__ or "")
     parser.add_argument("--jitter", type=_floats, default=(2.0, 5.0), help="mm, comma between (default: 2,5)")
     parser.add_argument("--noise", type=_floats, default=(0.05, 0.1), help="shares of the window (default: 0.05,0.1)")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
-    record = study.begin(parser, args, "robustness", fixed)
+    record = analysis.record_of(parser, args, "robustness", fixed)
     wanted = disturbances(args.jitter, args.noise)
-    study.sweep(
-        record, study.objects_of(args), {n: measured(segmenter, d, args.rounds, args.seed) for n, d in wanted.items()}
-    )
+    variants = {name: measured(segmenter, disturb, args.rounds, args.seed) for name, disturb in wanted.items()}
+    analysis.analyse(record, args, variants)
     report(record, list(wanted), args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> study.Measure:
+def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> Measure:
     """How to measure an object under a disturbance."""
 
-    def measure(thing: study.StudyObject) -> Row:
-        scene = disturb(thing, seed)
+    def measure(target: Target) -> Row:
+        scene = disturb(target, seed)
         if not scene.truth.any():
             return {"left_out": "no object left"}
-        case = study.open_case(segmenter, scene.volume, window=scene.window)
-        return dict(study.scores(list(study.play(case, scene.truth, rounds, scene.robot))))
+        case = analysis.open_case(segmenter, scene.volume, window=scene.window)
+        return columns([turn.row for turn in analysis.play_case(case, scene.truth, rounds, scene.robot)])
 
     return measure
 
@@ -152,47 +155,33 @@ def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int,
 def report(record: Record, variants: Sequence[str], rounds: int) -> None:
     """Table, plot and summary; every disturbance is compared on the objects it shares with the clean scene."""
     shown = tables.checkpoints(rounds)
-    lines, by_group = [], []
-    summary: dict[str, Any] = {}
+    lines: list[list[object]] = []
+    summary: dict[str, dict[str, Any]] = {}
+    by_group: dict[str, dict[str, float]] = {}
     for variant in variants:
-        pairs = tables.common_rows(record.rows, list(dict.fromkeys((CLEAN, variant))))
-        if not pairs:
+        pair = Comparison.of(record, list(dict.fromkeys((CLEAN, variant))), rounds)
+        if not pair:
             continue
-        curve, base = (
-            tables.mean_dice(tables.of_variant(pairs, variant)),
-            tables.mean_dice(tables.of_variant(pairs, CLEAN)),
-        )
-        lost = [b - c for b, c in zip(base, curve, strict=True)]
-        count = len(tables.of_variant(pairs, variant))
-        summary[variant] = {"objects": count, "dice": curve, "lost": lost}
-        losses = ["-" if variant == CLEAN else f"{lost[r - 1]:+.3f}" for r in shown]
-        lines.append([variant, count, *(curve[r - 1] for r in shown), *losses])
-        for group in tables.groups_of(pairs):
-            some = tables.of_group(pairs, group)
-            loss = (
-                tables.mean_dice(tables.of_variant(some, CLEAN))[-1]
-                - tables.mean_dice(tables.of_variant(some, variant))[-1]
-            )
-            by_group.append((variant, group, loss))
+        curve = pair.curve(variant)
+        lost = [float(v) for v in np.subtract(pair.curve(CLEAN), curve)]
+        summary[variant] = {"objects": pair.count(), "dice": curve, "lost": lost}
+        losses = ["-" if variant == CLEAN else tables.signed(lost[r - 1]) for r in shown]
+        lines.append([variant, pair.count(), *(curve[r - 1] for r in shown), *losses])
+        by_group[variant] = {g: pair.curve(CLEAN, g)[-1] - pair.curve(variant, g)[-1] for g in pair.groups}
     if not lines:
         print("nothing to compare yet")
         return
     head = ["disturbance", "objects", *(f"round {r}" for r in shown), *(f"lost after {r}" for r in shown)]
     page = "## Mean Dice, and Dice lost to the disturbance\n\n" + tables.markdown(head, lines)
-    groups = list(dict.fromkeys(group for _, group, _ in by_group))
-    table = {(v, g): loss for v, g, loss in by_group}
+    groups = list(dict.fromkeys(group for found in by_group.values() for group in found))
     disturbed = [v for v in summary if v != CLEAN]
     page += f"\n## Dice lost after {rounds} rounds, by group\n\n"
-    page += tables.markdown(["disturbance", *groups], [[v, *(table.get((v, g)) for g in groups)] for v in disturbed])
+    page += tables.markdown(["disturbance", *groups], [[v, *(by_group[v].get(g) for g in groups)] for v in disturbed])
     if disturbed:
         series = {f"round {r}": [summary[v]["lost"][r - 1] for v in disturbed] for r in shown}
         bar_rows(record.plot, "Dice lost to a disturbance", disturbed, series, "mean Dice lost")
-    print(record.finish({"disturbances": summary}, page).read_text(encoding="utf-8"))
+    print(record.finish({"disturbances": summary}, page))
 
 
 def _floats(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(",") if part)
-
-
-if __name__ == "__main__":
-    main()

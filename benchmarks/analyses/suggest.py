@@ -17,15 +17,19 @@ right, or with `--right 0.95` from that Dice on, as a person would see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core import study, tables
-from benchmarks.core.plots import line_panels
+from benchmarks.core import analysis, tables
+from benchmarks.core.analysis import Comparison
+from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import Mask, columns
+from benchmarks.core.run import Measure
+from benchmarks.core.suite import Target
 from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
@@ -33,35 +37,33 @@ from limnet.simulation.clicks import RobotClick, RobotUser
 
 SUGGESTED, RANDOM, WORST, CUSTOMARY = "suggested", "random", "worst", "largest 3-D error"
 VARIANTS = (SUGGESTED, RANDOM, WORST, CUSTOMARY)
-Pick = Callable[[Case, NDArray[np.bool_], study.Mask, study.Mask], "int | None"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
-    parser = study.study_parser(__doc__ or "")
+    parser = analysis.parser_of(__doc__ or "")
     parser.add_argument("--right", type=float, default=1.0, help="Dice from which on a slice is right (default: 1)")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {"right": args.right, "model": segmenter.identity}
-    fixed["settings"] = segmenter.settings.to_json()
-    record = study.begin(parser, args, "suggest", fixed)
-    study.sweep(record, study.objects_of(args), {name: measured(segmenter, name, args) for name in VARIANTS})
-    report(record, args.rounds)
+    fixed = {"right": args.right, "model": segmenter.identity, "settings": segmenter.settings.to_json()}
+    record = analysis.record_of(parser, args, "suggest", fixed)
+    analysis.analyse(record, args, {name: measured(segmenter, name, args) for name in VARIANTS})
+    report(record, Comparison.of(record, VARIANTS, args.rounds))
 
 
-def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> study.Measure:
+def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> Measure:
     """How to measure an object under one way to choose the slice."""
 
-    def measure(thing: study.StudyObject) -> Row:
-        case = study.open_case(segmenter, thing.volume)
+    def measure(target: Target) -> Row:
+        case = analysis.open_case(segmenter, target.volume)
         looked: list[int] = []
-        robot = RobotUser(thing.volume.spacing)
-        rng = np.random.default_rng([args.seed, thing.number])
+        robot = RobotUser(target.volume.spacing)
+        rng = np.random.default_rng([args.seed, target.number])
 
-        def choose(mask: study.Mask | None, number: int) -> RobotClick | None:
+        def choose(mask: Mask | None, number: int) -> RobotClick | None:
             if mask is None or variant == CUSTOMARY:
-                return robot.next_click(thing.truth, mask, number)
-            wrong = wrong_slices(mask, thing.truth, args.right)
+                return robot.next_click(target.truth, mask, number)
+            wrong = wrong_slices(mask, target.truth, args.right)
             wrong[list(case.prompted)] = False
             if not wrong.any():
                 return None
@@ -71,25 +73,21 @@ def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> study.
             elif variant == RANDOM:
                 index = int(rng.choice(np.flatnonzero(wrong)))
             else:
-                index = int(np.argmax(np.where(wrong, (mask ^ thing.truth).sum((1, 2)), -1)))
-            click = robot.next_click(thing.truth[index : index + 1], mask[index : index + 1], number)
+                index = int(np.argmax(np.where(wrong, (mask ^ target.truth).sum((1, 2)), -1)))
+            click = robot.next_click(target.truth[index : index + 1], mask[index : index + 1], number)
             return None if click is None else click._replace(zyx=(index, *click.zyx[1:]))
 
-        turns = list(study.play(case, thing.truth, args.rounds, choose=choose))
-        return {
-            **study.scores(turns),
-            "slices": [t.row.zyx[0] for t in turns if t.row.zyx is not None],
-            "looked": looked,
-        }
+        rows = [turn.row for turn in analysis.play_case(case, target.truth, args.rounds, choose=choose)]
+        return {**columns(rows), "slices": [row.zyx[0] for row in rows if row.zyx is not None], "looked": looked}
 
     return measure
 
 
-def wrong_slices(mask: study.Mask, truth: study.Mask, right: float) -> NDArray[np.bool_]:
+def wrong_slices(mask: Mask, truth: Mask, right: float) -> NDArray[np.bool_]:
     """(D,) slices with an error, and with a Dice below `right` where that is less than 1."""
     found: NDArray[np.bool_] = np.asarray((mask ^ truth).any((1, 2)))
     if right < 1:
-        found &= ~(np.nan_to_num(study.dice_by_slice(mask, truth), nan=1.0) >= right)
+        found &= ~(np.nan_to_num(analysis.dice_by_slice(mask, truth), nan=1.0) >= right)
     return found
 
 
@@ -106,35 +104,24 @@ def suggested(case: Case, wrong: NDArray[np.bool_]) -> tuple[int, int]:
         skip.append(index)
 
 
-def report(record: Record, rounds: int) -> None:
+def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    rows = tables.common_rows(record.rows, VARIANTS)
-    if not rows:
+    if not found:
         print("nothing to compare yet")
         return
-    shown = tables.checkpoints(rounds)
-    panels, lines = {}, []
-    summary: dict[str, Any] = {}
-    for group in tables.groups_of(rows):
-        some = tables.of_group(rows, group)
-        curves = {v: tables.mean_dice(tables.of_variant(some, v)) for v in VARIANTS}
-        count = len(tables.of_variant(some, SUGGESTED))
-        panels[f"{group} ({count})"] = curves
-        looked = [n for row in tables.of_variant(some, SUGGESTED) for n in row["looked"]]
-        looks = float(np.mean(looked)) if looked else float("nan")
-        gain = {v: curves[v][-1] - curves[RANDOM][-1] for v in (SUGGESTED, WORST)}
-        summary[group] = {"objects": count, "dice": curves, "looks": looks, "above_random": gain}
-        for variant in VARIANTS:
-            own = f"{looks:.1f}" if variant == SUGGESTED else "-"
-            lines.append([group, count, variant, *(curves[variant][r - 1] for r in shown), own])
-    head = ["group", "objects", "slice corrected", *(f"round {r}" for r in shown), "slices looked at"]
+    summary = found.curves()
+    for group, entry in summary.items():
+        looked = [n for row in found.some(SUGGESTED, group) for n in row["looked"]]
+        last = {v: curve[-1] for v, curve in entry["dice"].items()}
+        entry["looks"] = float(np.mean(looked)) if looked else float("nan")
+        entry["above_random"] = {v: last[v] - last[RANDOM] for v in (SUGGESTED, WORST)}
+    table = found.table(
+        "slice corrected",
+        ["slices looked at"],
+        lambda group, variant: [f"{summary[group]['looks']:.1f}" if variant == SUGGESTED else "-"],
+    )
     total = summary[tables.ALL]["above_random"]
-    text = f"After {rounds} rounds, against a random wrong slice: suggested {total[SUGGESTED]:+.3f}, "
+    text = f"After {found.rounds} rounds, against a random wrong slice: suggested {total[SUGGESTED]:+.3f}, "
     text += f"worst slice (oracle) {total[WORST]:+.3f}.\n"
-    line_panels(record.plot, "Dice per round by the slice that is corrected", panels)
-    page = "## Mean Dice by the slice that is corrected\n\n" + tables.markdown(head, lines) + "\n" + text
-    print(record.finish({"groups": summary}, page).read_text(encoding="utf-8"))
-
-
-if __name__ == "__main__":
-    main()
+    line_panels(record.plot, "Dice per round by the slice that is corrected", found.panels())
+    print(record.finish({"groups": summary}, f"## Mean Dice by the slice that is corrected\n\n{table}\n{text}"))

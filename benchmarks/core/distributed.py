@@ -1,11 +1,10 @@
-"""A suite on several processes or machines: cases dealt out by Lightning's Trainer.test, records gathered exactly."""
+"""The loop on several processes or machines: cases dealt out by Lightning's Trainer.test, rows gathered exactly."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from benchmarks.core.results import BenchResults
-from benchmarks.core.run import Journal, Progress, Record, Run, read_journals, write_results
+from benchmarks.core.record import Record
+from benchmarks.core.run import Measure, Progress, run
+from benchmarks.core.suite import Suite
 from limnet.training.launch import leave_group_at_exit
 
 LONGEST_WAIT = timedelta(days=7)
@@ -22,54 +22,36 @@ LONGEST_WAIT = timedelta(days=7)
 
 
 class BenchModule(LightningModule):
-    """Runs the cases of its process (rank, rank + processes, ...) in one test step, and gathers what came out.
+    """Runs the cases of its process (rank, rank + processes, ...) in one test step, and gathers what came out."""
 
-    Args:
-        run: suite and predictor.
-        out: result file.
-        progress: called with every new record of this process.
-    """
-
-    def __init__(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def __init__(self, record: Record, suite: Suite, variants: Mapping[str, Measure], progress: Progress) -> None:
         super().__init__()
-        self.work, self.out, self.progress = run, out, progress
-        self.records: list[Record] = []
-        self.results: BenchResults | None = None
+        self.record, self.suite, self.variants, self.progress = record, suite, variants, progress
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Read what earlier runs finished, then run the cases of this process."""
-        self.earlier = read_journals(self.out, self.work.key)
-        self.trainer.strategy.barrier("journals read")  # before anyone writes on
-        journal = Journal(self.out, self.global_rank)
-
-        def keep(record: Record) -> None:
-            journal.append(record)
-            self.records.append(record)
-            if self.progress is not None:
-                self.progress(record)
-
+        """Run the cases of this process; all have read what earlier runs finished."""
+        self.trainer.strategy.barrier("records read")  # before anyone writes on
+        self.record.open(self.global_rank)
+        mine = range(self.global_rank, len(self.suite.cases), self.trainer.world_size)
         try:
-            for index in range(self.global_rank, len(self.work.suite.cases), self.trainer.world_size):
-                self.work.run_case(index, self.earlier, keep)
+            run(self.record, self.suite, self.variants, self.progress, mine)
         finally:
-            journal.close()
+            self.record.close()
 
     def on_test_epoch_end(self) -> None:
-        """Gather the records of all processes; the first one writes the result file."""
-        found: list[Any] = [self.records]
+        """Give the first process the rows of all."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            found = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(found, self.records)
-        if self.global_rank == 0:
-            new = [record for part in found for record in part]
-            self.results = write_results(self.work, self.out, self.trainer.world_size, self.earlier, new)
+            found: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(found, self.record.added)
+            for rows in found[1:] if self.global_rank == 0 else ():
+                self.record.take(rows, errors=True)
 
 
 def run_distributed(
-    run: Run, out: Path, trainer: Mapping[str, Any], progress: Progress | None = None
-) -> BenchResults | None:
-    """Run a suite by `Trainer.test`; see `benchmarks.core.run.run_suite`."""
-    module = BenchModule(run, out, progress)
+    record: Record, suite: Suite, variants: Mapping[str, Measure], trainer: Mapping[str, Any], progress: Progress
+) -> int:
+    """Run by `Trainer.test`; the number of processes in the first one, whose record has all rows, and 0 in others."""
+    module = BenchModule(record, suite, variants, progress)
     leave_group_at_exit()
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -87,7 +69,7 @@ def run_distributed(
         driver.test(module, DataLoader([0]), verbose=False)  # type: ignore[arg-type]
     finally:
         logger.setLevel(level)
-    return module.results
+    return driver.world_size if driver.global_rank == 0 else 0
 
 
 def patient(strategy: Any) -> Any:

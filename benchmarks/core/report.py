@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.core.plots import draw_cases, draw_rounds
+from benchmarks.core.pictures import draw_cases, draw_gallery, draw_rounds
 from benchmarks.core.published import PublishedTable, published_table
-from benchmarks.core.results import BenchResults, read_results
-from benchmarks.core.tables import markdown, write_text
-from benchmarks.core.views import draw_gallery
+from benchmarks.core.record import Record, write_text
+from benchmarks.core.tables import markdown
 from limnet.errors import FileFormatError, InputError
 
 
@@ -32,7 +30,7 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
         SaveError: `out` cannot be written.
     """
     read = [(path, results) for path in files if (results := read_any(path)) is not None]
-    found = [(path, results) for path, results in read if results.objects or results.errors]
+    found = [(path, results) for path, results in read if results.rows or results.errors]
     if not found:
         raise InputError(
             "none of the files is a result of limnet bench with finished objects or errors; give results/*.json"
@@ -44,7 +42,7 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     for suite, title in dict.fromkeys(_section(results) for _, results in found):
         some = _told_apart([(path, results) for path, results in found if _section(results) == (suite, title)])
         parts.append(markdown_tables([results for _, results in some]))
-        some = [(path, results) for path, results in some if results.objects]
+        some = [(path, results) for path, results in some if results.rows]
         if not some:
             continue
         stem = _free(suite, names)
@@ -59,12 +57,12 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     return [write_text(out / "report.md", text), *written]
 
 
-def _section(results: BenchResults) -> tuple[str, str]:
+def _section(results: Record) -> tuple[str, str]:
     """Suite and title: a folder's name is in the title, so that two folders are not one table."""
-    return str(results.header["suite"]), str(results.header["title"])
+    return str(results.about["suite"]), str(results.about["title"])
 
 
-def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, BenchResults]]:
+def _told_apart(found: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
     """Results with the folder of their file, or its name, added to names that occur more than once."""
     folders: dict[str, list[Path]] = {}
     for path, results in found:
@@ -74,8 +72,7 @@ def _told_apart(found: Sequence[tuple[Path, BenchResults]]) -> list[tuple[Path, 
         same = folders[results.name]
         if len(same) > 1:
             where = (path.parent.name if len(set(same)) == len(same) else "") or path.stem
-            predictor = {**results.header["predictor"], "name": f"{results.name} ({where})"}
-            results = replace(results, header={**results.header, "predictor": predictor})
+            results.label = f"{results.name} ({where})"
         told.append((path, results))
     return told
 
@@ -87,24 +84,25 @@ def _free(stem: str, taken: set[str]) -> str:
     return name
 
 
-def read_any(path: Path) -> BenchResults | None:
-    """Results of a file; None for a JSON file of another kind, so that results/*.json may be given.
+def read_any(path: Path) -> Record | None:
+    """Results of a file; None for analyses and JSON files of another kind, so that results/*.json may be given.
 
     Raises:
         MissingFileError: there is none.
         FileFormatError: a damaged result file.
     """
     try:
-        return read_results(path)
+        record = Record.read(path)
     except FileFormatError as error:
         if "is no result" in str(error):
             return None
         raise
+    return record if "predictor" in record.fixed else None
 
 
-def idle_note(results: BenchResults) -> str | None:
+def idle_note(results: Record) -> str | None:
     """One line on a method that finished no object, with the first error; None if it did finish some."""
-    if results.objects:
+    if results.rows:
         return None
     if not results.errors:
         return f"{results.name} had nothing to do: the cases hold no object that this benchmark takes (see --smallest)"
@@ -115,7 +113,7 @@ def idle_note(results: BenchResults) -> str | None:
     return f"{results.name} finished no object; {counted} at {where}: {first['error']}"
 
 
-def markdown_tables(found: Sequence[BenchResults]) -> str:
+def markdown_tables(found: Sequence[Record]) -> str:
     """Tables of several methods on one suite.
 
     Args:
@@ -126,16 +124,16 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
         counted: see `click_tables`. Methods that finished no object are in none of the tables.
     """
     first = found[0]
-    shown = [results for results in found if results.objects]
-    table = published_table(first.header["published"]) if shown and first.header.get("published") else None
-    parts = [f"## {first.header['title']}", ""]
-    if first.header.get("note"):
-        parts += [str(first.header["note"]), ""]
-    if len({frozenset((o["case"], o["object"], o["voxels"]) for o in results.objects) for results in shown}) > 1:
+    shown = [results for results in found if results.rows]
+    table = published_table(first.about["published"]) if shown and first.about.get("published") else None
+    parts = [f"## {first.about['title']}", ""]
+    if first.about.get("note"):
+        parts += [str(first.about["note"]), ""]
+    if len({frozenset((o["case"], o["object"], o["voxels"]) for o in results.rows) for results in shown}) > 1:
         parts += ["**The methods did not finish the same objects: their means cannot be compared.**", ""]
     if not shown:
         parts += [f"No object was finished by {' or '.join(results.name for results in found)}.", ""]
-    elif first.header.get("scores") == "clicks":
+    elif first.about.get("scores") == "clicks":
         from benchmarks.suites.interaction2d import click_tables
 
         parts += [click_tables(shown)]
@@ -147,18 +145,18 @@ def markdown_tables(found: Sequence[BenchResults]) -> str:
         parts += [f"- {caveat}" for caveat in table.caveats] + [""]
     parts += _settings(found)
     # One command may have run several methods.
-    parts += dict.fromkeys(f"`{results.header['command']}` ({_origin(results)})  " for results in found)
+    parts += dict.fromkeys(f"`{results.command}` ({_origin(results)})  " for results in found)
     return "\n".join(parts) + "\n"
 
 
-def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) -> list[str]:
+def _final_table(found: Sequence[Record], table: PublishedTable | None) -> list[str]:
     present = sorted({group for results in found for group in results.groups})
     known = list(table.columns) if table is not None else []
     groups = known + [group for group in present if group not in known]
     lines: list[list[object]] = []
     for results in found:
         means = {"": "dice"}
-        if table is not None and all("dice_slices" in row for row in results.table.rows):  # older files have none
+        if table is not None and all("dice_slices" in row for row in results.rows):  # older files have none
             means[", per slice"] = "dice_slices"
         for what, column in means.items():
             name = results.name + what if what else f"**{results.name}**"
@@ -166,7 +164,7 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
             lines.append([name, _prompts(results), *cells, _last(results.curve(column))])
     for row in table.rows if table is not None else ():
         lines.append([row.title, row.prompts, *(row.values.get(group) for group in groups), None])
-    counts = [max(sum(o["group"] == g for o in results.objects) for results in found) for g in groups]
+    counts = [max(sum(o["group"] == g for o in results.rows) for results in found) for g in groups]
     lines.append(["objects", "", *counts, max(map(_counted, found))])
     text = f"Mean Dice after the last round ({max(results.rounds for results in found)})."
     if table is not None and (more := [group for group in groups if group not in known]):
@@ -174,17 +172,17 @@ def _final_table(found: Sequence[BenchResults], table: PublishedTable | None) ->
     return [text, "", markdown(["method", "prompts", *groups, "all"], lines)]
 
 
-def _counted(results: BenchResults) -> int:
+def _counted(results: Record) -> int:
     """Number of objects of the figures over all."""
-    return sum(o["group"] in results.counted for o in results.objects)
+    return sum(o["group"] in results.counted for o in results.rows)
 
 
-def _round_tables(found: Sequence[BenchResults]) -> list[str]:
+def _round_tables(found: Sequence[Record]) -> list[str]:
     parts = ["Mean Dice after every round.", ""]
     for results in found:
         lines: list[list[object]] = []
         for group in [*results.groups, None]:
-            number = _counted(results) if group is None else sum(o["group"] == group for o in results.objects)
+            number = _counted(results) if group is None else sum(o["group"] == group for o in results.rows)
             seconds = f"{results.median_seconds(group):.2f}".replace("nan", "-")
             lines.append([group or "all", number, *results.curve(group=group), seconds])
         numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
@@ -192,7 +190,7 @@ def _round_tables(found: Sequence[BenchResults]) -> list[str]:
     return parts
 
 
-def _figures(found: Sequence[BenchResults]) -> list[str]:
+def _figures(found: Sequence[Record]) -> list[str]:
     names = {
         "noc@80": "NoC@80",
         "noc@85": "NoC@85",
@@ -218,11 +216,11 @@ def _figures(found: Sequence[BenchResults]) -> list[str]:
     return [text, "", markdown(["method", *(names[name] for name in kept)], lines)]
 
 
-def _settings(found: Sequence[BenchResults]) -> list[str]:
+def _settings(found: Sequence[Record]) -> list[str]:
     """What every method was told, by name; nested entries, such as the hashes of a model, stay in the result file."""
     lines = []
     for results in found:
-        told = dict(results.header["predictor"])
+        told = dict(results.fixed["predictor"])
         told |= told.pop("settings", {})
         plain = {k: v for k, v in told.items() if k not in ("name", "class") and isinstance(v, (str, int, float))}
         if plain:
@@ -230,10 +228,10 @@ def _settings(found: Sequence[BenchResults]) -> list[str]:
     return ["Settings:", "", *lines, ""] if lines else []
 
 
-def _challenge(found: Sequence[BenchResults]) -> list[str]:
+def _challenge(found: Sequence[Record]) -> list[str]:
     from benchmarks.suites.cvpr25 import CLICKS, NAMES, challenge_means
 
-    found = [results for results in found if results.header.get("scores") == "challenge" and results.rounds == CLICKS]
+    found = [results for results in found if results.about.get("scores") == "challenge" and results.rounds == CLICKS]
     lines = [
         [results.name, group, number, *(scores[name] for name in NAMES)]
         for results in found
@@ -243,7 +241,7 @@ def _challenge(found: Sequence[BenchResults]) -> list[str]:
     return [text, "", markdown(["method", "group", "cases", *NAMES], lines)] if lines else []
 
 
-def _failures(found: Sequence[BenchResults]) -> list[str]:
+def _failures(found: Sequence[Record]) -> list[str]:
     lines = [
         f"- {results.name}: {error['case']} {error['object']}".rstrip() + f": {_plain(error['error'])}"
         for results in found
@@ -261,22 +259,22 @@ def _last(curve: Sequence[float]) -> float | None:
     return curve[-1] if curve else None
 
 
-def _prompts(results: BenchResults) -> str:
+def _prompts(results: Record) -> str:
     number = results.rounds
-    if results.header.get("scores") == "challenge":
-        boxed = any(row["round"] == 0 for row in results.table.rows)
+    if results.about.get("scores") == "challenge":
+        boxed = any(row["rounds"][0] == 0 for row in results.rows)
         return f"{'box, ' if boxed else ''}{number} click{'s' * (number != 1)}"
-    if results.header.get("config", {}).get("rounds", {}).get("class") == "SlicePointRounds":
+    if results.fixed["config"]["rounds"].get("class") == "SlicePointRounds":
         return "N points" if number == 1 else f"{number} N points"
     return "1 round" if number == 1 else f"{number} rounds"
 
 
-def _origin(results: BenchResults) -> str:
+def _origin(results: Record) -> str:
     def every(name: str) -> list[str]:  # a field of a header is a list where there are several
-        value = results.header.get(name)
+        value = results.environment.get(name)
         return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
 
     short = [name[:10] + ("+" if name.endswith("+changes") else "") for name in every("commit")]
     parts = [f"limnet {' and '.join(every('limnet')) or '?'}", " and ".join(short)]
-    parts.append(results.header.get("machine", {}).get("cpu", ""))
+    parts.append(results.environment["machine"]["cpu"])
     return ", ".join(part for part in [*parts, f"{' and '.join(every('threads')) or '?'} threads"] if part)

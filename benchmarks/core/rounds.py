@@ -6,7 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ from limnet.errors import InputError
 from limnet.image.volume import Volume
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice, iou, slice_dice
-from limnet.simulation.clicks import RobotUser
+from limnet.simulation.clicks import RobotClick, RobotUser
 
 Mask = NDArray[np.bool_]
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
 Prompt = tuple[Voxel, bool] | tuple[Voxel, Voxel]
 """A click, (zyx, positive), or a box, (lo, hi) with both corners inside."""
 
+Chooser = Callable[["Mask | None", int], "RobotClick | None"]
 Prompts = Generator[Sequence[Prompt], Mask, None]
 """Gives the prompts of a round, gets the mask after it, and so on; no prompts at all repeat the round before."""
 
@@ -60,11 +61,21 @@ class RoundRow(NamedTuple):
         """IoU where it counts, else Dice."""
         return self.dice if self.iou is None else self.iou
 
-    def values(self) -> dict[str, float]:
-        """The numbers for a table, those that there are; lost is 0 or 1. No times."""
-        found = {"dice": self.dice, "compliance": self.compliance, "lost": float(self.lost), "nsd": self.nsd}
-        found |= {"iou": self.iou, "dice_slices": self.dice_slices}
-        return {name: value for name, value in found.items() if value is not None}
+
+def columns(rows: Sequence[RoundRow]) -> dict[str, list[Any]]:
+    """Rounds of an object as lists: what was measured, clicks ([z, y, x, 1 or 0], None without one), seconds."""
+    names = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
+    measured = [name for name in names if getattr(rows[-1], name) is not None]
+    return {
+        "rounds": [row.round for row in rows],
+        **{name: [_rounded(getattr(row, name)) for row in rows] for name in measured},
+        "clicks": [None if row.zyx is None else [*row.zyx, int(bool(row.positive))] for row in rows],
+        "seconds": [round(row.seconds, 4) for row in rows],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)
 
 
 class Scene(NamedTuple):
@@ -114,6 +125,29 @@ class Rounds:
         return False
 
 
+def chosen(choose: Chooser, rounds: int) -> Prompts:
+    """One click a round, from (mask so far or None, number of the round); ends where there is none."""
+    so_far: Mask | None = None
+    for number in range(1, rounds + 1):
+        if (click := choose(so_far, number)) is None:
+            return
+        so_far = yield [(click.zyx, click.positive)]
+
+
+@dataclass(frozen=True)
+class ChosenRounds(Rounds):
+    """One click a round as somebody chooses, see `chosen`."""
+
+    choose: Chooser = field(repr=False)
+    rounds: int = 6
+
+    per_slice = False
+
+    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+        """See `Rounds.prompts`."""
+        return chosen(self.choose, self.rounds)
+
+
 @dataclass(frozen=True)
 class RobotRounds(Rounds):
     """One click a round by the robot user: first the middle of the object, then the middle of the largest error.
@@ -146,11 +180,7 @@ class RobotRounds(Rounds):
     def prompts(self, scene: Scene, mask: Mask) -> Prompts:
         """See `Rounds.prompts`."""
         robot = self.robot(scene)
-        for number in range(1, self.rounds + 1):
-            click = robot.next_click(scene.truth, mask if number > 1 else None, number)
-            if click is None:
-                return
-            mask = yield [(click.zyx, click.positive)]
+        return chosen(lambda mask, number: robot.next_click(scene.truth, mask, number), self.rounds)
 
 
 @dataclass(frozen=True)
@@ -190,7 +220,7 @@ class Turn(NamedTuple):
     mask: Mask
 
 
-def run_object(
+def play_object(
     predictor: Predictor,
     volume: Volume,
     truth: Mask,
@@ -199,9 +229,8 @@ def run_object(
     *,
     case: str = "",
     object: str = "",
-    on_end: Callable[[Mask], None] | None = None,
-) -> list[RoundRow]:
-    """Segment one object with the robot user and return a row per round.
+) -> list[Turn]:
+    """Segment one object with the simulated user, round after round.
 
     Args:
         predictor: the method.
@@ -211,7 +240,6 @@ def run_object(
         rounds: number of rounds, or how to play them; see `rounds_of`.
         case: name of the case; with `object` it seeds the robot and is told to predictors that want it.
         object: name of the object.
-        on_end: called with the last mask.
 
     Raises:
         InputError: truth empty or of another shape than the volume, or a method that returns no mask of the volume.
@@ -223,10 +251,7 @@ def run_object(
         session = predictor.start_named(volume, axis, case, object)
     else:
         session = predictor.start(volume, axis)
-    turns = list(play(how, session, volume, truth, axis, case, object))
-    if on_end is not None:
-        on_end(turns[-1].mask)
-    return [turn.row for turn in turns]
+    return list(play(how, session, volume, truth, axis, case, object))
 
 
 def play(

@@ -1,17 +1,16 @@
-"""Running a suite: for every case, for every object: play, append a JSON line; then write the result file.
+"""The one loop: for every case, for every object, for every variant: measure, keep the row; in one process or many.
 
-Every process appends to a file of its own beside the result file (`NAME.part0.jsonl`, `NAME.part1.jsonl`, ...), so that
-nothing is lost or mixed on network file systems. Started again, finished objects of the same configuration and data
-folder are taken from there, failed ones are tried again. Where data has changed in place, begin afresh (`--fresh`).
+Started again, finished objects of the same configuration are taken from the record, failed ones are tried again. Where
+data has changed in place, begin afresh (`--fresh`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,179 +19,82 @@ import numpy as np
 import torch
 
 from benchmarks.core.method import Predictor, config_hash, predictor_config
-from benchmarks.core.results import BenchResults, finished_objects, from_records
-from benchmarks.core.rounds import Mask, run_object
-from benchmarks.core.suite import Suite
-from benchmarks.core.views import make_view, view_path, write_view
-from limnet.data.objects import BenchObject
-from limnet.environment import command_line, environment, origin
-from limnet.errors import InputError, SaveError
+from benchmarks.core.record import Record, Row
+from benchmarks.core.rounds import columns, play_object
+from benchmarks.core.suite import Suite, Target
+from limnet.environment import command_line
+from limnet.errors import InputError
 from limnet.hub.locate import locate
-from limnet.image.volume import Volume
 
-Record = dict[str, Any]
-Progress = Callable[[Record], None]
+Measure = Callable[[Target], Row]
+"""Gives the entries of a row for an object; a reason under "left_out" keeps it out of comparisons."""
+
+Progress = Callable[[Row], None]
 
 
-class Journal:
-    """JSON lines of one process: "object" (finished), "case" (with the names of all its objects) or "error".
+def run(
+    record: Record,
+    suite: Suite,
+    variants: Mapping[str, Measure],
+    progress: Progress,
+    indices: Iterable[int] | None = None,
+) -> None:
+    """Measure every object in every variant, as far as the record does not hold it yet; errors are rows, too.
 
     Args:
-        out: the result file it belongs to, such as results/open.json.
-        rank: number of this process.
-
-    Raises:
-        SaveError: the folder cannot be written.
+        record: open.
+        suite: which objects.
+        variants: name -> how to measure an object.
+        progress: told of every new row.
+        indices: of the cases; all of them by default.
     """
-
-    def __init__(self, out: Path, rank: int = 0) -> None:
-        path = out.with_name(f"{out.stem}.part{rank}.jsonl")
+    for case in suite.cases if indices is None else [suite.cases[i] for i in indices]:
+        choice = suite.choice_of(case.name)
+        finished = f"{case.name} {json.dumps(dataclasses.asdict(choice), sort_keys=True)}"
+        if finished in record.cases and all(
+            record.has(v, case.name, n) for v in variants for n in record.cases[finished]
+        ):
+            continue
+        names = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "ab+")  # noqa: SIM115
-        except OSError as error:
-            raise SaveError(f"could not write {path} ({error}); choose another --out") from error
-        if self._file.tell():
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")  # a crash cut the last line short
-
-    def append(self, record: Record) -> None:
-        """Write one record; it is on disk when this returns."""
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def journals(out: Path) -> list[Path]:
-    """The journals of a result file."""
-    return sorted(path for path in out.parent.glob("*.jsonl") if path.stem.rstrip("0123456789") == f"{out.stem}.part")
-
-
-def read_journals(out: Path, key: str) -> list[Record]:
-    """All records of earlier runs with this key, process by process; lines that a crash cut short are skipped."""
-    found = []
-    for path in journals(out):
-        for line in path.read_bytes().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("key") == key:
-                found.append(record)
-    return found
-
-
-@dataclass
-class Run:
-    """A suite with the predictor that runs it. Can be sent to another process.
-
-    Attributes:
-        suite: the suite.
-        predictor: the method.
-        views: result file beside which a small view of every object is kept; None keeps none.
-        origin: version and commit of limnet, as they were when the run began.
-    """
-
-    suite: Suite
-    predictor: Predictor
-    views: Path | None = None
-    origin: dict[str, Any] = field(default_factory=origin)
-
-    def __post_init__(self) -> None:
-        self.config = {"predictor": predictor_config(self.predictor), **self.suite.config()}
-        folder = str(Path(self.suite.root).absolute()) if self.suite.root else None
-        self.key = config_hash({**self.config, "data": folder})
-
-    def run_case(self, index: int, earlier: Iterable[Record], keep: Progress) -> None:
-        """Segment all objects of a case that are not finished; nothing is read where all are.
-
-        Args:
-            index: of the case.
-            earlier: records of earlier runs with the same key.
-            keep: gets every new record. One whose "type" is "error" tells what failed; nothing is raised.
-        """
-        case = self.suite.cases[index]
-        mine = [record for record in earlier if record["case"] == case.name]
-        done = {record["object"] for record in mine if record["type"] == "object"}
-        if any(done.issuperset(record["objects"]) for record in mine if record["type"] == "case"):
-            return
-        failed, names = False, []
-        try:
-            volume, labels = case.read_image(), case.read_labels()
-            read = replace(case, read_labels=lambda: labels)
-            for thing in self.suite.choice_of(case.name).objects(read, volume):
-                names.append(thing.object)
-                if thing.object not in done:
-                    shown = own_layers(volume, thing) if self.suite.layered else (volume, thing)
-                    failed |= not self._run_object(*shown, keep)
+            volume = case.read_image()
+            read = dataclasses.replace(case, read_labels=partial(np.asarray, case.read_labels()))
+            for found in choice.objects(read, volume):
+                names.append(found.object)
+                measure_all(record, suite.target(found, volume), variants, progress)
         except Exception as error:  # a damaged file, or labels on another grid: the run goes on with the next case
-            keep(self._error(case.name, "", error))
-            return
-        if not failed:
-            keep({**self._record("case", case.name, ""), "objects": names})
+            for variant in variants:
+                progress(record.add(_failed(variant, case.name, "", error)))
+            continue
+        if all(record.has(v, case.name, n) for v in variants for n in names):
+            record.add({"case": finished, "objects": names})
 
-    def _run_object(self, volume: Volume, thing: BenchObject, keep: Progress) -> bool:
-        names = {"case": thing.case, "object": thing.object}
 
-        def look(mask: Mask) -> None:
-            if self.views is not None:
-                view = make_view(volume, thing.axis, thing.mask, mask)
-                write_view(view_path(self.views, self.key, thing.case, thing.object), view)
+def measure_all(record: Record, target: Target, variants: Mapping[str, Measure], progress: Progress) -> None:
+    """Measure one object in the variants that the record lacks."""
+    for variant, measure in variants.items():
+        if not record.has(variant, target.case, target.object):
+            progress(record.add(_measured(target, variant, measure)))
 
-        try:
-            rows = run_object(
-                self.predictor, volume, thing.mask, thing.axis, self.suite.rounds, **names, on_end=look
-            )  # fmt: skip
-        except Exception as error:  # whatever a method raises is its result
-            keep(self._error(thing.case, thing.object, error))
-            return False
-        keep(
-            {
-                **self._record("object", thing.case, thing.object),
-                "group": thing.group if self.suite.group is None else self.suite.group(thing.case, thing.group),
-                "axis": thing.axis,
-                "voxels": int(thing.mask.sum()),
-                "rounds": [row.round for row in rows],
-                "values": [row.values() for row in rows],
-                "clicks": [None if row.zyx is None else [*row.zyx, int(bool(row.positive))] for row in rows],
-                "seconds": [round(row.seconds, 4) for row in rows],
-                "threads": torch.get_num_threads(),
-            }
-        )
-        return True
 
-    def _error(self, case: str, object: str, error: Exception) -> Record:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return {**self._record("error", case, object), "error": text[:500]}
+def _measured(target: Target, variant: str, measure: Measure) -> Row:
+    try:
+        row = measure(target)
+    except Exception as error:  # whatever a method raises is its result
+        return _failed(variant, target.case, target.object, error)
+    head = {"variant": variant, "case": target.case, "object": target.object, "group": target.group}
+    return {
+        **head,
+        "axis": target.axis,
+        "voxels": int(target.truth.sum()),
+        **row,
+        "threads": torch.get_num_threads(),
+    }
 
-    def _record(self, kind: str, case: str, object: str) -> Record:
-        return {"type": kind, "key": self.key, "case": case, "object": object, **self.origin}
 
-    def header(self, processes: int, records: Iterable[Record]) -> dict[str, Any]:
-        """Head of a result file; versions, commits and threads are lists where several finished the objects."""
-        made = finished_objects(records) or [self.origin]
-        several = {n: list(dict.fromkeys(r[n] for r in made if n in r)) for n in (*self.origin, "threads")}
-        return {
-            "suite": self.suite.name,
-            "title": self.suite.title,
-            "published": self.suite.published,
-            "note": self.suite.note,
-            "scores": self.suite.scores,
-            "data": self.suite.root,
-            "cases": len(self.suite.cases),
-            "key": self.key,
-            "predictor": self.config["predictor"],
-            "config": {k: v for k, v in self.config.items() if k != "predictor"},
-            "command": command_line(),
-            "processes": processes,
-            **environment(),
-            **{name: values[0] if len(values) == 1 else values for name, values in several.items() if values},
-        }
+def _failed(variant: str, case: str, object: str, error: Exception) -> Row:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return {"variant": variant, "case": case, "object": object, "error": text[:500]}
 
 
 def run_suite(
@@ -202,9 +104,11 @@ def run_suite(
     *,
     trainer: Mapping[str, Any] | None = None,
     views: bool = True,
-    progress: Progress | None = None,
-) -> BenchResults | None:
-    """Run a suite and write its result file.
+    fresh: bool = False,
+    command: str | None = None,
+    progress: Progress = lambda row: None,
+) -> Record | None:
+    """Run a benchmark with a method and write its result file.
 
     Args:
         suite: what to run.
@@ -213,7 +117,9 @@ def run_suite(
         trainer: arguments of `lightning.Trainer` that say where to run (see `limnet.training.launch.trainer_kwargs`);
             None or one process runs here without Lightning.
         views: keep a small view of every object in a folder beside `out`, for the gallery of a report.
-        progress: called with every new record.
+        fresh: forget finished objects of earlier runs.
+        command: that repeats the run; this process's by default.
+        progress: called with every new row.
 
     Returns:
         The results; None in a process that is not the first.
@@ -227,40 +133,46 @@ def run_suite(
     double = [name for name, n in Counter(case.name for case in suite.cases).items() if n > 1]
     if double:
         raise InputError(f"suite {suite.name} has several cases named {double[0]!r}; names must be unique")
-    if out.suffix != ".json":
-        raise InputError(f"the result file is {out.name!r}; its name must end in .json")
-    run = Run(suite.played_by(predictor), predictor, out if views else None)
+    suite, config = suite.played_by(predictor), predictor_config(predictor)
+    folder = str(Path(suite.root).absolute()) if suite.root else ""
+    record = Record(
+        out,
+        {"predictor": config, "config": suite.config(), "data": config_hash({"folder": folder})},
+        suite.about(),
+        command or command_line(),
+    )
+    record.resume(fresh)
+
+    def measure(target: Target) -> Row:
+        place = {"case": target.case, "object": target.object}
+        turns = play_object(predictor, target.volume, target.truth, target.axis, suite.rounds, **place)
+        if views:
+            from benchmarks.core.pictures import make_view, view_path, write_view
+
+            view = make_view(target.volume, target.axis, target.truth, turns[-1].mask)
+            write_view(view_path(out, record.key, target.case, target.object), view)
+        return columns([turn.row for turn in turns])
+
+    variants = {predictor.name: measure}
     if trainer and (trainer.get("strategy", "auto") != "auto" or trainer.get("devices", 1) not in (1, [0], "1")):
         from benchmarks.core.distributed import run_distributed
 
-        return run_distributed(run, out, trainer, progress)
-    records, journal = read_journals(out, run.key), Journal(out)
-    new: list[Record] = []
-
-    def keep(record: Record) -> None:
-        journal.append(record)
-        new.append(record)
-        if progress is not None:
-            progress(record)
-
-    try:
-        for index in range(len(suite.cases)):
-            run.run_case(index, records, keep)
-    finally:
-        journal.close()
-    return write_results(run, out, 1, records, new)
+        processes = run_distributed(record, suite, variants, trainer, progress)
+    else:
+        processes = 1
+        with record:
+            run(record, suite, variants, progress)
+    if not processes:
+        return None
+    record.about["processes"] = processes
+    cases = {case.name for case in suite.cases}
+    record.keep(lambda row: row["case"] in cases)
+    record.rows.sort(key=lambda row: (row["case"], row["object"]))  # the same for any number of processes
+    record.write(record.summary())
+    return record
 
 
-def write_results(run: Run, out: Path, processes: int, earlier: list[Record], new: list[Record]) -> BenchResults:
-    """Results of the cases of a suite out of all records; of errors the new ones count."""
-    cases = {case.name for case in run.suite.cases}
-    taken = [r for r in (*(r for r in earlier if r["type"] != "error"), *new) if r["case"] in cases]
-    results = from_records(run.header(processes, taken), taken)
-    results.write(out)
-    return results
-
-
-def check_ready(suite: Suite, predictors: Iterable[Predictor]) -> None:
+def check_ready(suite: Suite, predictors: Sequence[Predictor]) -> None:
     """Raise what would fail in every case, before the first one; nothing is loaded.
 
     Raises:
@@ -277,11 +189,3 @@ def check_ready(suite: Suite, predictors: Iterable[Predictor]) -> None:
             locate(model)
         if callable(check := getattr(predictor, "check", None)):
             check()
-
-
-def own_layers(volume: Volume, thing: BenchObject) -> tuple[Volume, BenchObject]:
-    """Volume and object cut to the slices that show the object."""
-    there = np.flatnonzero(thing.mask.any((1, 2)))
-    cut = slice(int(there[0]), int(there[-1]) + 1)
-    shown = Volume.from_array(volume.array[cut], volume.spacing, modality=volume.modality)
-    return shown, thing._replace(mask=thing.mask[cut])

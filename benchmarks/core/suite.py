@@ -1,22 +1,136 @@
-"""Suite: what one benchmark runs, that is which objects of which cases, played how."""
+"""Suite: what one benchmark runs, that is which objects of which cases, played how; and the tables of what there is.
+
+Nothing of a table is imported before it is asked for.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.core.method import LimnetPredictor
-from benchmarks.core.rounds import RobotRounds, Rounds, rounds_of
-from limnet.data.objects import ObjectChoice
+from benchmarks.core.published import published_table
+from benchmarks.core.rounds import RobotRounds, Rounds, object_seed, rounds_of
+from limnet.data.objects import BenchObject, ObjectChoice
+from limnet.datasets.registry import parse_options
+from limnet.errors import InputError
+from limnet.image.volume import Volume
 
 if TYPE_CHECKING:
     from benchmarks.core.method import Predictor
     from limnet.data.dataset import LabelledCase
 
 Grouping = Callable[[str, str], str]
+
+
+class Entry(NamedTuple):
+    """Where something is defined.
+
+    Attributes:
+        module: absolute, or relative to `benchmarks`.
+        title: one line for the help.
+        name: in the module: `build(root, options) -> Suite`, the class of a baseline (a dataclass with the methods of
+            `Predictor`), or `main(argv)` of an analysis.
+        words: what an analysis is told before the options.
+    """
+
+    module: str
+    title: str
+    name: str = "build"
+    words: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """The object itself."""
+        return getattr(import_module(self.module, "benchmarks"), self.name)
+
+
+SUITES: dict[str, Entry] = {
+    "open": Entry(".suites.open", "the open volumes (a folder with manifest.json)"),
+    "cvpr25": Entry(".suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
+    "folder": Entry(".suites.dataset", "own images and masks in a folder", "build_folder"),
+    "dataset": Entry(".suites.dataset", "any data set that limnet reads, by --name"),
+    "interaction2d": Entry(".suites.interaction2d", "clicks to an IoU on GrabCut, Berkeley, SBD, DAVIS and DAVIS-585"),
+    "table1": Entry(".suites.paper", "Table I: KiTS19 kidney and tumour, MSD lung and colon", "table1"),
+    "table2": Entry(".suites.paper", "Table II: the same with and without fusion", "table2"),
+    "figure3": Entry(".suites.paper", "Figure 3: Table II over ten rounds", "figure3"),
+    "table4": Entry(".suites.paper", "Table IV: six organs of BTCV", "table4"),
+    "table5": Entry(".suites.paper", "Table V: MSD pancreas tumour and colon cancer", "table5"),
+    "table6": Entry(".suites.paper", "Table VI: EndoVis18 test sequences, video", "table6"),
+}
+NAMED = ("cvpr25", "dataset")
+"""Suites that take a data set with options, see `SuiteOptions.dataset`."""
+
+PEERS: dict[str, Entry] = {
+    "random-walker": Entry(".baselines.classical", "random walker, no weights", "RandomWalkerPeer"),
+    "geodesic": Entry(".baselines.classical", "geodesic distance, no weights", "GeodesicPeer"),
+    "confidence-connected": Entry(
+        ".baselines.classical", "SimpleITK's region growing, no weights", "ConfidenceConnectedPeer"
+    ),
+    "nearest-copy": Entry(
+        ".baselines.carried", "prompt masks of limnet, copied from the nearest slice", "NearestCopyPeer"
+    ),
+    "shape-interpolation": Entry(
+        ".baselines.carried", "prompt masks of limnet, interpolated", "ShapeInterpolationPeer"
+    ),
+    "optical-flow": Entry(".baselines.carried", "prompt masks of limnet, moved by optical flow", "OpticalFlowPeer"),
+    "sam": Entry(".baselines.sam_points", "SAM, points slice by slice; own weights", "SamPointsPeer"),
+    "sam2-video": Entry(".baselines.sam2_video", "SAM 2 on slices as a video; own weights", "Sam2VideoPeer"),
+    "nninteractive": Entry(".baselines.nninteractive", "nnInteractive; own weights", "NnInteractivePeer"),
+    "predictions": Entry(
+        ".baselines.prediction_folder", "finished predictions of an automatic method", "PredictionFolderPeer"
+    ),
+}
+
+ANALYSES: dict[str, Entry] = {
+    "compare-peers": Entry(".analyses.compare_peers", "limnet beside methods without weights", "main"),
+    "mrf-rounds": Entry(".analyses.mrf_rounds", "what fusion does round by round", "main"),
+    "interaction2d-slices": Entry(".analyses.interaction2d", "the click network alone on slices", "main"),
+    "ablations": Entry(".analyses.ablations", "settings changed one by one", "main"),
+    "robustness": Entry(".analyses.robustness", "disturbed images and clicks", "main"),
+    "suggest": Entry(".analyses.suggest", "correcting the suggested slice", "main"),
+    "calibration": Entry(".analyses.calibration", "the quality network's values beside the truth", "main"),
+    "border": Entry(".analyses.border", "clicks near the border of the image", "main"),
+    "tools": Entry(".analyses.tools", "every tool of the viewer before and after: which one hurts", "main"),
+    "learning": Entry(".analyses.learning", "patients of one task, with and without learning", "main"),
+    "corruption-figure": Entry(".analyses.corruption_figure", "picture of the six kinds of defects", "main"),
+    "speed": Entry(".speed", "time beside references and other tools", "main", ("speed",)),
+    "runtime": Entry(".speed", "slices per second and peak memory beside the paper's", "main", ("runtime",)),
+    "cost": Entry(".speed", "parameters, GFLOP and time part by part", "main", ("cost",)),
+}
+
+
+class Target(NamedTuple):
+    """One object with its image.
+
+    Attributes:
+        case: name of its case.
+        object: name, unique within the case.
+        group: row of the tables it belongs to.
+        volume: the image.
+        truth: bool (D, H, W).
+        axis: slice axis.
+    """
+
+    case: str
+    object: str
+    group: str
+    volume: Volume
+    truth: NDArray[np.bool_]
+    axis: int = 0
+
+    @property
+    def number(self) -> int:
+        """Number of the object, which seeds what is random about it; the same on every machine."""
+        return object_seed(self.case, self.object)
 
 
 @dataclass(frozen=True)
@@ -69,6 +183,24 @@ class Suite:
         """This suite with the rounds that the predictor brings, if it does; see `rounds_of`."""
         rounds = rounds_of(predictor, self.rounds)
         return self if rounds is self.rounds else dataclasses.replace(self, rounds=rounds)
+
+    def target(self, found: BenchObject, volume: Volume) -> Target:
+        """One of its objects with the image, cut to its own slices where `layered`."""
+        group = found.group if self.group is None else self.group(found.case, found.group)
+        truth = found.mask
+        if self.layered:
+            there = np.flatnonzero(truth.any((1, 2)))
+            cut = slice(int(there[0]), int(there[-1]) + 1)
+            volume = Volume.from_array(volume.array[cut], volume.spacing, modality=volume.modality)
+            truth = truth[cut]
+        return Target(found.case, found.object, group, volume, truth, found.axis)
+
+    def about(self) -> dict[str, Any]:
+        """What a reader of the results must know."""
+        columns = published_table(self.published).columns if self.published else None
+        names = ("title", "published", "note", "scores", "root")
+        more = {name: getattr(self, name) for name in names}
+        return {"suite": self.name, "cases": len(self.cases), "columns": columns, **more}
 
     def config(self) -> dict[str, Any]:
         """What decides the numbers, besides the data and the predictor, as JSON types."""
@@ -133,3 +265,56 @@ class SuiteOptions:
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
+    """The suite of a name on the data in a folder.
+
+    Raises:
+        InputError: no such suite, or options that it has no use for.
+        MissingFileError: the folder does not hold its data.
+    """
+    if name not in SUITES:
+        raise InputError(_unknown("benchmark", name, SUITES))
+    if options.dataset is not None and name not in NAMED:
+        named = " and of ".join(sorted(NAMED, reverse=True))
+        raise InputError(f"--name is an option of limnet bench {named}; {name} knows its data sets, leave it out")
+    suite: Suite = SUITES[name].load()(Path(root), options)
+    if set(options.parts) - set(suite.parts):
+        raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
+    if suite.scores != "clicks" and (options.target is not None or options.way is not None):
+        raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
+    if suite.scores == "clicks" and options.method is not None:
+        raise InputError(f"benchmark {name} asks the click network alone; leave --method out")
+    return dataclasses.replace(suite, root=str(root), method=options.method or suite.method)
+
+
+def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
+    """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else and text fields are text.
+
+    Args:
+        text: name and options.
+        defaults: values of options that the text leaves out, such as model and device; those that the peer does not
+            have are passed over.
+
+    Raises:
+        InputError: no such peer, or no such field.
+    """
+    name = text.partition(":")[0]
+    if name not in PEERS:
+        raise InputError(_unknown("peer", name, PEERS))
+    cls = PEERS[name].load()
+    _, given = parse_options(text, [field.name for field in dataclasses.fields(cls) if field.type in ("str", str)])
+    known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
+    if set(given) - set(known):
+        raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
+    try:
+        return cls(**{**{key: value for key, value in (defaults or {}).items() if key in known}, **given})
+    except TypeError as error:
+        raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
+
+
+def _unknown(what: str, name: str, table: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, table, n=2)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{what} {name!r} is unknown; there are {', '.join(sorted(table)) or 'none yet'}.{hint}"

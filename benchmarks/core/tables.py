@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from limnet.image.io.atomic import atomic_write
 
 Row = dict[str, Any]
 ALL = "all"
@@ -42,15 +39,14 @@ def common_rows(rows: Sequence[Row], variants: Sequence[str]) -> list[Row]:
     return [row for row in rows if (row["case"], row["object"]) in shared and row["variant"] in variants]
 
 
-def mean_dice(rows: Sequence[Row], entry: str = "dice") -> list[float]:
+def full(values: Sequence[float], rounds: int) -> list[float]:
+    """Values of all rounds: an object that ended keeps its last one."""
+    return [*values, *[values[-1]] * (rounds - len(values))]
+
+
+def mean_dice(rows: Sequence[Row], rounds: int) -> list[float]:
     """Mean over the rows, for every round."""
-    return [float(v) for v in np.mean([row[entry] for row in rows], axis=0)] if rows else []
-
-
-def pace(rows: Iterable[Row]) -> float:
-    """Median seconds of a round; NaN if there was none."""
-    seconds = [s for row in rows for s in row.get("seconds", ())]
-    return float(np.median(seconds)) if seconds else float("nan")
+    return [float(v) for v in np.mean([full(row["dice"], rounds) for row in rows], axis=0)] if rows else []
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -65,6 +61,19 @@ def signed(value: float) -> str:
     return f"{value:+.3f}" if np.isfinite(value) else "-"
 
 
+def mean_and_error(values: Sequence[float]) -> str:
+    """Mean of differences with its standard error."""
+    if not values:
+        return "-"
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return f"{np.mean(values):+.4f} ± {error:.4f}"
+
+
+def targets(met: Mapping[str, bool]) -> str:
+    """A list of what was wanted, and whether it is met."""
+    return "## Targets\n\n" + "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
+
+
 def share(value: float) -> str:
     """A share in per cent."""
     return f"{100 * value:.1f} %" if np.isfinite(value) else "-"
@@ -74,12 +83,3 @@ def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file, atomically."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    return atomic_write(path, write)

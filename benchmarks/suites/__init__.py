@@ -1,1 +1,1 @@
-"""One file per benchmark; `benchmarks.core.registry.SUITES` names them."""
+"""One file per benchmark; `benchmarks.core.suite.SUITES` names them."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core.method import Voxel
-from benchmarks.core.results import BenchResults
+from benchmarks.core.record import Record
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
 from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.objects import ObjectChoice
@@ -166,7 +166,7 @@ def _distance(region: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(region, whole, 0.0)
 
 
-def challenge_means(results: BenchResults) -> dict[str, tuple[int, dict[str, float]]]:
+def challenge_means(results: Record) -> dict[str, tuple[int, dict[str, float]]]:
     """Number of cases and mean scores over them, by group and for "all".
 
     A case's scores are those of the mean over its objects. As in the challenge whatever failed counts with 0 in all
@@ -175,14 +175,14 @@ def challenge_means(results: BenchResults) -> dict[str, tuple[int, dict[str, flo
     Args:
         results: with Dice and NSD of every round.
     """
-    measured = bool(results.table.rows)
+    measured = bool(results.rows)
     dice, nsd = (results.table.curves(column) if measured else {} for column in ("dice", "nsd"))
     zeros = [0.0] * max((len(curve) for curve in dice.values()), default=COUNTED)
     failed = Counter(str(error["case"]) for error in results.errors if error["object"])
     # The error of a whole case counts where nothing else is known of the case.
     unread = {str(error["case"]) for error in results.errors} - failed.keys() - {case for case, _ in dice}
     failed.update(unread)
-    group_of = {case: modality_of(case) for case in failed} | {str(o["case"]): str(o["group"]) for o in results.objects}
+    group_of = {case: modality_of(case) for case in failed} | {str(o["case"]): str(o["group"]) for o in results.rows}
     scores: dict[str, list[dict[str, float]]] = {}
     for case, group in sorted(group_of.items()):
         names = [name for name in dice if name[0] == case]

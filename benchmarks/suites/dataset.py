@@ -1,4 +1,4 @@
-"""Any data set that limnet reads: every label of its held-out cases."""
+"""Any data set that limnet reads: every label of its held-out cases; and the user's own folder."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         group=partial(kind_of, frozenset(kinds)),
         parts={name: [split, given]},
         layered=dataset.layered,
+    )
+
+
+def build_folder(root: Path, options: SuiteOptions) -> Suite:
+    """All cases of a folder, or those of a split; every label is a group, slices along the thickest axis."""
+    dataset = open_dataset("folder", root)
+    cases = dataset.all_cases() if options.split is None else dataset.cases(options.split)
+    return Suite(
+        name="folder",
+        title=f"Folder {root.name}",
+        cases=cases[: options.per_group],  # all are one group of the data set
+        rounds=options.played(RobotRounds()),
+        choice=options.chosen(ObjectChoice(smallest=1, axis=None)),
     )
 
 

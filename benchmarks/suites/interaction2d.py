@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.baselines.zoom import ZoomPredictor
 from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
 from benchmarks.core.published import published_clicks
+from benchmarks.core.record import Record
 from benchmarks.core.reference_clicker import IGNORE, ReferenceClicker
-from benchmarks.core.results import BenchResults
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
 from benchmarks.core.suite import Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
@@ -327,7 +327,7 @@ class Clicks(NamedTuple):
     failed: int
 
 
-def clicks_to(results: BenchResults, quality: float, group: str) -> Clicks:
+def clicks_to(results: Record, quality: float, group: str) -> Clicks:
     """NoC and NoF of a group.
 
     Args:
@@ -335,15 +335,15 @@ def clicks_to(results: BenchResults, quality: float, group: str) -> Clicks:
         quality: IoU to reach, not above the IoU at which objects ended.
         group: a data set.
     """
-    limit = int(results.header["config"]["rounds"]["clicks"])
-    curves = list(results.table.curves("iou", group).values()) if results.table.rows else []
+    limit = int(results.fixed["config"]["rounds"]["clicks"])
+    curves = list(results.table.curves("iou", group).values()) if results.rows else []
     if not curves:
         return Clicks(0, math.nan, 0)
     counts = [clicks_to_quality(curve, quality, limit) for curve in curves]
     return Clicks(len(curves), math.fsum(counts) / len(counts), sum(max(curve) < quality for curve in curves))
 
 
-def click_tables(found: Sequence[BenchResults]) -> str:
+def click_tables(found: Sequence[Record]) -> str:
     """Markdown: NoC and NoF by data set beside published rows, IoU after clicks, clicks obeyed, times.
 
     Args:
@@ -353,7 +353,7 @@ def click_tables(found: Sequence[BenchResults]) -> str:
     present = {group for results in found for group in results.groups}
     known = [column for column in published.columns if column in present]
     groups = known + sorted(present - set(known))
-    limit = max(int(results.header["config"]["rounds"]["clicks"]) for results in found)
+    limit = max(int(results.fixed["config"]["rounds"]["clicks"]) for results in found)
     parts = [
         f"NoC@q: mean number of clicks until IoU reaches q percent. An object that never does counts as {limit}; in "
         "brackets how many those are (NoF).\n"
@@ -386,7 +386,7 @@ def _shown(limit: int) -> list[int]:
     return sorted({n for n in (*SHOWN, limit) if n <= limit})
 
 
-def _curves(found: Sequence[BenchResults], groups: Sequence[str], limit: int) -> list[list[object]]:
+def _curves(found: Sequence[Record], groups: Sequence[str], limit: int) -> list[list[object]]:
     lines: list[list[object]] = []
     for results in found:
         for group in groups:
@@ -396,7 +396,7 @@ def _curves(found: Sequence[BenchResults], groups: Sequence[str], limit: int) ->
     return lines
 
 
-def _figures(results: BenchResults) -> list[object]:
+def _figures(results: Record) -> list[object]:
     every = results.summary().get("all", {})
     shares = [share(every.get(name, math.nan)) for name in ("compliance", "rounds_lost")]
     return [results.name, *shares, results.median_seconds()]

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.core.registry import build_suite
+from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.results import read_results
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.cvpr25 import NAMES, challenge_click, challenge_means
 from limnet.errors import InputError
 from tests.helpers import fake_cvpr25
@@ -89,7 +88,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (o["case"], o["object"]): [
             r["round"] for r in boxed.table.rows if r["case"] == o["case"] and r["object"] == o["object"]
         ]
-        for o in boxed.objects
+        for o in boxed.rows
     }
     assert rounds[("CT_AMOS_amos_0018", "id 2")] == [0, 1, 2, 3, 4, 5]  # right after the box: rounds are repeated
     assert rounds[("PET_Lesion_5", "id 1")] == [1, 2, 3, 4, 5]  # no box in the file
@@ -135,7 +134,7 @@ class Fails(Disc):
     objects: tuple[str, ...] = ()
 
     def start_named(self, volume, axis, case, object):
-        if case.startswith(self.cases) or f"{case} {object}" in self.objects:
+        if case.startswith(self.cases) or f"{case} {object}" in self.rows:
             raise RuntimeError("out of memory")
         return self.start(volume, axis)
 
@@ -160,7 +159,7 @@ def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in NAMES:
         assert means["all"][1][name] == pytest.approx((whole["CT"][1][name] + whole["PET"][1][name]) / 3)
     assert "| disc 3 | US | 1 | 0.000 | 0.000 | 0.000 | 0.000 |" in markdown_tables([bad])
-    assert challenge_means(read_results(tmp_path / "bad.json")) == means
+    assert challenge_means(Record.read(tmp_path / "bad.json")) == means
     nothing = run_suite(suite, Fails(3.0, cases=""), tmp_path / "nothing.json", views=False)
     assert nothing is not None
     zero = dict.fromkeys(NAMES, 0.0)

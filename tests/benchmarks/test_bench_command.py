@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from benchmarks.core.method import Predictor, config_hash, predictor_config
-from benchmarks.core.registry import PEERS, PeerEntry, build_peer
+from benchmarks.core.pictures import LARGEST, make_view, read_view, view_path, write_view
+from benchmarks.core.record import result_path
 from benchmarks.core.report import write_report
-from benchmarks.core.results import result_path
 from benchmarks.core.run import check_ready, run_suite
-from benchmarks.core.views import LARGEST, make_view, read_view, view_path
+from benchmarks.core.suite import PEERS, Entry, build_peer
 from limnet.cli import main
 from limnet.errors import InputError
 from limnet.image.volume import Volume
@@ -35,7 +35,7 @@ def run(*words: object) -> int:
 
 @pytest.fixture
 def peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PEERS, "disc", PeerEntry("tests.helpers.bench", "Disc", "a disc"))
+    monkeypatch.setitem(PEERS, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
 
 
 @pytest.mark.usefixtures("peer")
@@ -60,9 +60,9 @@ def test_peers_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "Mean Dice after every round" in shown.out
     assert "case0 id 1:" in shown.err
     first = json.loads((out / "folder_disc-4.json").read_text())
-    assert len(first["objects"]) == 4
-    assert {o["axis"] for o in first["objects"]} == {0}  # the thickest slices
-    assert json.loads((out / "folder_disc-6.json").read_text())["header"]["predictor"]["radius"] == 6
+    assert len(first["rows"]) == 4
+    assert {row["axis"] for row in first["rows"]} == {0}  # the thickest slices
+    assert json.loads((out / "folder_disc-6.json").read_text())["fixed"]["predictor"]["radius"] == 6
     assert run(*words) == 0
     assert "case0" not in capsys.readouterr().err  # finished before
     assert run(*words, "--fresh") == 0
@@ -168,7 +168,7 @@ def test_what_is_missing_is_said_before_the_first_case(
 
 def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Predictor] = []
-    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, *_: made.extend(predictors))
     run("bench", "table2", "--data", table_root(tmp_path / "data"), "--tau", 0.5)
     assert [method.name for method in made] == ["limnet-tiny (paper) tau=1.0", "limnet-tiny (paper) tau=0.5"]
     assert [predictor_config(method)["settings"]["tau"] for method in made] == [1.0, 0.5]
@@ -188,8 +188,6 @@ def test_view_shows_the_worst_slice(tmp_path: Path):
     side = make_view(image(0), 1, truth, mask)
     assert side.aspect == 3.0  # slices 3 mm apart are rows here
     path = view_path(tmp_path / "r.json", "key", "case", "a/b lesion")
-    from benchmarks.core.views import write_view
-
     write_view(path, view)
     again = read_view(path)
     assert again is not None
@@ -210,7 +208,7 @@ def test_names_of_result_files():
 
 def test_model_and_device_reach_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Predictor] = []
-    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, out, **_: made.extend(predictors))
+    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, *_: made.extend(predictors))
     peers = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
     words = [word for peer in peers for word in ("--peer", peer)]
     data = write_folder(tmp_path / "data", 1)
@@ -251,7 +249,7 @@ def test_reports_keep_data_and_folders_apart(tmp_path: Path):
     assert "cannot be compared" not in text
     words = ("bench", "folder", "--data", tmp_path / "b", "--rounds", 1, "--peer", "disc:radius=3", "--per-group", 1)
     assert run(*words, "--out", tmp_path / "rb") == 0
-    assert len(json.loads((tmp_path / "rb/folder_disc-3.json").read_text())["objects"]) == 2  # of one case
+    assert len(json.loads((tmp_path / "rb/folder_disc-3.json").read_text())["rows"]) == 2  # of one case
     write_report([tmp_path / "rb/folder_disc-3.json", files[1]], tmp_path / "other", worst=1)
     text = (tmp_path / "other/report.md").read_text()
     assert "The methods did not finish the same objects" in text
@@ -265,7 +263,7 @@ def test_reports_keep_data_and_folders_apart(tmp_path: Path):
         (("--accelerator", "tpu"), "allowed are cpu, gpu and auto"),
         (("--accelerator", "auto", "--devices", "-1"), "on the CPU give a number of processes"),
         (("--jitter", "inf"), "give a distance of 0 mm or more"),
-        (("--threads", "-1"), "equal to 0"),
+        (("--threads", "-1"), "give a whole number of at least 0"),
     ],
 )
 def test_options_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture, words, message):
@@ -288,8 +286,7 @@ def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
     for rounds in (3, 1, 3):
         assert run(*words, rounds) == 0
         seen.append(path.read_bytes())
-        header = json.loads(path.read_text())["header"]
-        shown.append(read_view(view_path(path, header["key"], "case0", "id 1")))
+        shown.append(read_view(view_path(path, json.loads(path.read_text())["key"], "case0", "id 1")))
     assert all(view is not None for view in shown)
     assert (shown[0].mask == shown[2].mask).all()
     assert shown[0].mask.shape != shown[1].mask.shape or (shown[0].mask != shown[1].mask).any()
@@ -298,7 +295,6 @@ def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
     assert all(file.with_suffix(".csv").is_file() for file in others)
     text = write_report([path, *others], tmp_path / "report", worst=1)[0].read_text()
     assert all(f"**disc 4 ({file.stem})**" in text for file in (path, *others))
-    journal = tmp_path / "out" / "folder_disc-4.part0.jsonl"
-    journal.write_text(re.sub(r'"threads": \d+', '"threads": 77', journal.read_text(), count=4))
+    path.write_text(re.sub(r'"threads": \d+', '"threads": 77', path.read_text(), count=4))
     assert run(*words, 3) == 0
-    assert 77 in np.ravel(json.loads(path.read_text())["header"]["threads"])
+    assert 77 in np.ravel(json.loads(path.read_text())["environment"]["threads"])

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.core.registry import build_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import SuiteOptions, build_suite
 from limnet import InteractiveSegmenter
 from limnet.case.case import Case
 from limnet.cli import main
@@ -58,7 +57,7 @@ def run(table: str, data: Path, *words: str) -> dict[str, Any]:
         main(["bench", table, "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "3", *words])
     assert not end.value.code
     found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
-    return {content["header"]["predictor"]["name"]: content for content in found}
+    return {content["fixed"]["predictor"]["name"]: content for content in found}
 
 
 def told_settings(shown: str, name: str) -> set[str]:
@@ -77,7 +76,7 @@ def test_with_and_without_fusion_differ(data: Path, model: Stubborn, capsys: pyt
     assert dice(without)[0] == dice(fused)[0]
     assert min(abs(a - b) for a, b in zip(dice(without)[1:], dice(fused)[1:], strict=True)) > 0.02
     assert set(model.used) == {Settings.paper(), replace(Settings.paper(), tau=1.0)}
-    assert fused["header"]["predictor"]["settings"] == Settings.paper().to_json()
+    assert fused["fixed"]["predictor"]["settings"] == Settings.paper().to_json()
     told = told_settings(capsys.readouterr().out, "limnet-tiny (paper)")
     assert {"method paper", "scope volume", "tau 0.5", "stop_after_empty 0", "look_back 0"} <= told
 

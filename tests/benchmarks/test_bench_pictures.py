@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 
 from benchmarks.core.published import published_clicks
-from benchmarks.core.registry import PEERS, PeerEntry, build_suite
+from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables, write_report
-from benchmarks.core.results import BenchResults
-from benchmarks.core.rounds import RoundRow, run_object
+from benchmarks.core.rounds import RoundRow
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import PEERS, Entry, SuiteOptions, build_suite
 from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.image.volume import Volume
-from limnet.metrics.table import Table
-from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.bench import Disc, fake_suite, run_object
 from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc
 from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
@@ -133,10 +131,10 @@ def test_all_sets_beside_published_rows(root: Path, tmp_path: Path):
     results = run_suite(suite, StartDisc(5.0), tmp_path / "x.json")
     assert results is not None
     assert not results.errors
-    counts = {g: len([o for o in results.objects if o["group"] == g]) for g in results.groups}
+    counts = {g: len([o for o in results.rows if o["group"] == g]) for g in results.groups}
     assert counts == dict(zip(GROUPS, (3, 3, 2, 3, 12, 12, 12), strict=True))
-    assert "files" not in json.dumps(results.header["config"])
-    assert set(results.header["config"]["rounds"]) == {"class", "clicks", "target"}
+    assert "files" not in json.dumps(results.fixed)
+    assert set(results.fixed["config"]["rounds"]) == {"class", "clicks", "target"}
     assert results.quality == "iou"
     curves = results.table.curves("iou", "SBD")
     wanted = [next((i for i, v in enumerate(c, 1) if v >= 0.9), 20) for c in curves.values()]
@@ -157,15 +155,14 @@ def test_all_sets_beside_published_rows(root: Path, tmp_path: Path):
 
 
 def test_counts_of_clicks():
-    def results(curves: dict[str, list[float]]) -> BenchResults:
-        rows = [
-            {"case": case, "object": "object", "group": "GrabCut", "round": n, "iou": v, "dice": v, "compliance": 1.0}
-            for case, curve in curves.items()
-            for n, v in enumerate(curve, 1)
-        ]
-        objects = [{"case": case, "object": "object", "group": "GrabCut"} for case in curves]
-        header = {"scores": "clicks", "predictor": {"name": "m"}, "config": {"rounds": {"clicks": 20}}}
-        return BenchResults(header, Table(rows), objects, seconds=[[0.5]] * len(curves))
+    def results(curves: dict[str, list[float]]) -> Record:
+        fixed = {"predictor": {"name": "m"}, "config": {"rounds": {"clicks": 20}}}
+        record = Record(Path("x.json"), fixed, {"scores": "clicks"})
+        for case, curve in curves.items():
+            row = {"variant": "m", "case": case, "object": "object", "group": "GrabCut", "iou": curve, "dice": curve}
+            numbers = {"rounds": list(range(1, len(curve) + 1)), "compliance": [1.0] * len(curve), "seconds": [0.5]}
+            record.take([{**row, **numbers}])
+        return record
 
     found = results({"a": [0.8, 0.86, 0.91], "b": [0.5] * 19 + [0.9], "c": [0.88] + [0.6] * 19})
     assert clicks_to(found, 0.85, "GrabCut") == (3, pytest.approx((2 + 20 + 1) / 3), 0)
@@ -243,7 +240,7 @@ def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Pa
 def test_from_the_command_line(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(PEERS, "disc", PeerEntry("tests.helpers.bench", "Disc", "a disc"))
+    monkeypatch.setitem(PEERS, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
 
     def run(*words: object) -> int:
         with pytest.raises(SystemExit) as end:
@@ -255,9 +252,9 @@ def test_from_the_command_line(
     shown = capsys.readouterr()
     assert "| NoC@90 | GrabCut |" in shown.out
     found = json.loads((tmp_path / "interaction2d-grabcut_disc-6.json").read_text())
-    assert found["header"]["config"]["rounds"] == {"class": "ClickRounds", "clicks": 7, "target": 1.0}
-    assert len(found["objects"][0]["clicks"]) == 7
-    assert f"grabcut_banana object: {found['rows'][0]['iou']:.3f}" in shown.err
+    assert found["fixed"]["config"]["rounds"] == {"class": "ClickRounds", "clicks": 7, "target": 1.0}
+    assert len(found["rows"][0]["clicks"]) == 7
+    assert f"grabcut_banana object: {found['rows'][0]['iou'][0]:.3f}" in shown.err
     assert run("folder", *common, "--way", "zoom") == 2
     assert run("folder", *common, "--part", "grabcut") == 2
 

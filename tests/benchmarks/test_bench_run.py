@@ -19,18 +19,17 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
 from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
-from benchmarks.core.registry import build_peer, build_suite
+from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.results import BenchResults, read_results
-from benchmarks.core.rounds import RobotRounds, object_seed, run_object
-from benchmarks.core.run import read_journals, run_suite
-from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.rounds import RobotRounds, columns, object_seed
+from benchmarks.core.run import run_suite
+from benchmarks.core.suite import Suite, SuiteOptions, build_peer, build_suite
 from limnet.data.objects import ObjectChoice, evenly_spread, iter_objects
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers import fake_coco_lvis, fake_cvpr25
-from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels
+from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels, run_object
 from tests.helpers.fake_folders import write_folder
 from tests.helpers.picture_root import StartDisc, picture_root
 from tests.helpers.table_root import table_root
@@ -81,7 +80,7 @@ def test_rounds_follow_the_robot_user():
     dice = [row.dice for row in rows]
     assert [row.lost for row in rows] == [False, *(b < a - 0.02 for a, b in itertools.pairwise(dice))]
     assert any(row.lost for row in rows)
-    assert "nsd" not in rows[0].values()
+    assert "nsd" not in columns(rows)
 
 
 def test_surface_dice_at_a_tolerance(monkeypatch):
@@ -91,7 +90,7 @@ def test_surface_dice_at_a_tolerance(monkeypatch):
 
     monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", stand_in)
     rows = run_object(Disc(), image(0), labels(0) == 1, 0, RobotRounds(1, nsd_mm=1.5))
-    assert rows[0].values()["nsd"] == 6.5
+    assert columns(rows)["nsd"] == [6.5]
 
 
 def test_an_object_that_is_right_takes_no_more_clicks():
@@ -134,33 +133,24 @@ def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
     seen: list[dict] = []
     first = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
     assert first is not None
-    assert [(o["case"], o["object"]) for o in first.objects] == [
+    assert [(o["case"], o["object"]) for o in first.rows] == [
         (c, o) for c in ("case_00", "case_01") for o in ("lesion 1", "lesion 2", "organ")
     ]
-    assert [r["type"] for r in seen] == ["object"] * 3 + ["case"] + ["object"] * 3 + ["case"]
-    read = read_results(out)
+    assert len(seen) == 6
+    read = Record.read(out)
     assert read.table == first.table
-    assert read.header["suite"] == "fake"
-    for field in (
-        "command",
-        "key",
-        "commit",
-        "packages",
-        "machine",
-        "threads",
-        "predictor",
-        "config",
-        "limnet",
-        "data",
-    ):
-        assert field in read.header
+    assert read.about["suite"] == "fake"
+    assert read.key == first.key
+    assert set(read.fixed) == {"predictor", "config", "data"}
+    assert {"commit", "limnet", "machine", "packages", "threads"} <= set(read.environment)
+    assert not list(tmp_path.glob("*.jsonl")), "everything is in the result"
     assert out.with_suffix(".csv").read_text().startswith("case,object,group,round,compliance,dice,dice_slices,lost\n")
     again: list[dict] = []
     run_suite(fake_suite(3), Disc(), out, progress=again.append)  # one case more: only that one is run
     assert {r["case"] for r in again} == {"case_02"}
     other: list[dict] = []
     run_suite(fake_suite(3), Disc(5.0), out, progress=other.append)  # another configuration: everything
-    assert len(other) == 12
+    assert len(other) == 9
 
 
 def test_a_killed_run_goes_on(tmp_path):
@@ -181,7 +171,7 @@ def test_a_killed_run_goes_on(tmp_path):
         file.write(b'{"type": "object", "case": "case_01", "obj')  # cut short by the crash
     seen: list[dict] = []
     results = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
-    assert [(r["case"], r["object"]) for r in seen if r["type"] == "object"] == [("case_01", "lesion 2")]
+    assert [(r["case"], r["object"]) for r in seen] == [("case_01", "lesion 2")]
     fresh = run_suite(fake_suite(2), Disc(), tmp_path / "fresh.json")
     assert results is not None
     assert fresh is not None
@@ -196,7 +186,7 @@ def test_other_folders_are_other_data(tmp_path: Path) -> None:
         seen.clear()
         suite = build_suite("folder", data, SuiteOptions(rounds=1))
         run_suite(suite, Disc(), tmp_path / "x.json", views=False, progress=seen.append)
-        return [record["case"] for record in seen if record["type"] == "object"]
+        return [row["case"] for row in seen]
 
     first, second = write_folder(tmp_path / "a", 2), write_folder(tmp_path / "b", 1)
     assert ran(first) == ["case0"] * 2 + ["case1"] * 2
@@ -217,7 +207,7 @@ def test_nothing_is_read_twice(tmp_path: Path):
     case = dataclasses.replace(fake_case(0), read_image=lambda: read("image"), read_labels=lambda: read("labels"))
     results = run_suite(Suite("f", "F", [case], RobotRounds(2), ObjectChoice(smallest=20)), Disc(), tmp_path / "x.json")
     assert results is not None
-    assert len(results.objects) == 3
+    assert len(results.rows) == 3
     assert counts == {"image": 1, "labels": 1}
 
 
@@ -235,21 +225,21 @@ def test_other_predictions_in_the_same_folder_are_another_method(tmp_path: Path)
 def test_commits_are_those_that_finished_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "x.json"
 
-    def ran(number: int, head: str, method: Disc | None = None) -> BenchResults:
+    def ran(number: int, head: str, method: Disc | None = None) -> Record:
         monkeypatch.setattr("limnet.environment.commit", lambda folder: head)
         results = run_suite(fake_suite(number), method or Disc(), out, views=False)
         assert results is not None
         return results
 
     version = origin()["limnet"]
-    assert ran(1, "a" * 40).header["commit"] == "a" * 40
-    kept = ran(1, "b" * 40).header  # nothing was run
+    assert ran(1, "a" * 40).environment["commit"] == "a" * 40
+    kept = ran(1, "b" * 40).environment  # nothing was run
     assert (kept["commit"], kept["limnet"]) == ("a" * 40, version)
     both = ran(2, "c" * 40 + "+changes")
-    assert both.header["commit"] == ["a" * 40, "c" * 40 + "+changes"]
-    assert both.header["limnet"] == version
+    assert both.environment["commit"] == ["a" * 40, "c" * 40 + "+changes"]
+    assert both.environment["limnet"] == version
     assert f"limnet {version}, aaaaaaaaaa and cccccccccc+, " in markdown_tables([both])
-    assert ran(2, "d" * 40, Disc(fail_on="case")).header["commit"] == "d" * 40  # nothing finished
+    assert ran(2, "d" * 40, Disc(fail_on="case")).environment["commit"] == "d" * 40  # nothing finished
 
 
 def test_failures_are_recorded_and_tried_again(tmp_path):
@@ -260,16 +250,16 @@ def test_failures_are_recorded_and_tried_again(tmp_path):
     object.__setattr__(failing, "describe", lambda: {"disc": 1})
     results = run_suite(fake_suite(3, broken=(1,)), failing, out)
     assert results is not None
-    assert results.errors == [
-        {"case": "case_00", "object": "lesion 2", "error": "RuntimeError: this method has no idea"},
-        {"case": "case_01", "object": "", "error": "OSError: disk on fire"},
+    assert [(row["case"], row["object"], row["error"]) for row in results.errors] == [
+        ("case_00", "lesion 2", "RuntimeError: this method has no idea"),
+        ("case_01", "", "OSError: disk on fire"),
     ]
-    assert len(results.objects) == 5
-    assert read_results(out).errors == results.errors
+    assert len(results.rows) == 5
+    assert Record.read(out).errors == results.errors
     repaired = run_suite(fake_suite(3), mended, out)
     assert repaired is not None
     assert not repaired.errors
-    assert len(repaired.objects) == 9
+    assert len(repaired.rows) == 9
 
 
 def test_unusable_suites(tmp_path):
@@ -281,10 +271,10 @@ def test_unusable_suites(tmp_path):
     with pytest.raises(InputError, match=r"\.json"):
         run_suite(twice, Disc(), tmp_path / "x.txt")
     with pytest.raises(MissingFileError):
-        read_results(tmp_path / "none.json")
+        Record.read(tmp_path / "none.json")
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(FileFormatError, match="no result"):
-        read_results(tmp_path / "other.json")
+        Record.read(tmp_path / "other.json")
 
 
 def test_predictor_config_decides_the_key():
@@ -309,9 +299,8 @@ import os
 import sys
 from pathlib import Path
 from torch import distributed
-from benchmarks.core.registry import build_suite
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import SuiteOptions, build_suite
 from tests.helpers.bench import Boxer, Disc, fake_suite
 from tests.helpers.picture_root import StartDisc
 # registered first, so called last: what is left of the process group when the interpreter ends
@@ -361,7 +350,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     two, few = tmp_path / "two.json", tmp_path / "few.json"
     seen: list[dict] = []
     run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
-    assert len(seen) == 4
+    assert len(seen) == 3
     pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
     root, coco = table_root(tmp_path / "tables"), fake_coco_lvis.build(tmp_path / "coco")
     few_rounds = {"rounds": 2, "per_group": 3}
@@ -386,29 +375,27 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     suite = build_suite("interaction2d", pictures, SuiteOptions(per_group=3, rounds=8))
     run_suite(suite, StartDisc(fail_on="berkeley_113044"), tmp_path / "clicks1.json", views=False)
     assert clicks.with_suffix(".csv").read_bytes() == (tmp_path / "clicks1.csv").read_bytes()
-    left, right = json.loads((tmp_path / "clicks1.json").read_text()), json.loads(clicks.read_text())
-    assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
-    assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
+    left = same(tmp_path / "clicks1.json", clicks)
     assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
     for name, data, options in plan:
         suite = build_suite(name, data, SuiteOptions(**options))
         alone = run_suite(suite, Boxer() if name == "cvpr25" else Disc(3.0), tmp_path / f"{name}.json")
         assert alone is not None
-        assert alone.objects
+        assert alone.rows
         assert not alone.errors
         assert (tmp_path / f"{name}_two.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
-        left, right = (json.loads((tmp_path / f"{stem}.json").read_text()) for stem in (name, f"{name}_two"))
-        assert (left["header"]["processes"], right["header"]["processes"]) == (1, 2)
-        assert all(left[part] == right[part] for part in ("rows", "objects", "errors", "summary"))
-    left, right = json.loads(one.read_text()), json.loads(two.read_text())
-    assert right["header"].pop("processes") == 2
-    assert left["header"].pop("processes") == 1
-    for part in ("rows", "objects", "errors", "summary"):
-        assert left[part] == right[part]
-        assert left[part]
-    assert left["header"]["key"] == right["header"]["key"]
-    assert left["header"]["commit"] == right["header"]["commit"]
-    # every object was run by exactly one process
-    ran = [(r["case"], r["object"]) for r in read_journals(two, left["header"]["key"]) if r["type"] == "object"]
-    assert len(ran) == len(set(ran)) == 5
-    assert (tmp_path / "two.part1.jsonl").read_text()
+        same(tmp_path / f"{name}.json", tmp_path / f"{name}_two.json")
+    left = same(one, two)
+    assert all(left[part] for part in ("rows", "errors", "summary"))
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def same(one: Path, two: Path) -> dict[str, Any]:
+    """Content of the result of one process, which is that of two but for the times."""
+    left, right = (json.loads(path.read_text()) for path in (one, two))
+    assert (left["about"]["processes"], right["about"]["processes"]) == (1, 2)
+    assert (left["key"], left["environment"]["commit"]) == (right["key"], right["environment"]["commit"])
+    for row in (*left["rows"], *right["rows"]):
+        assert len(row.pop("seconds")) == len(row["rounds"])
+    assert all(left[part] == right[part] for part in ("rows", "errors", "summary", "cases"))
+    return left

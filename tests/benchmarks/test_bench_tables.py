@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks.core.published import published_names, published_table
-from benchmarks.core.registry import SUITES, build_suite
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import SuiteOptions
-from benchmarks.suites.table6 import sequence_and_class
+from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
+from benchmarks.suites.paper import sequence_and_class
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.bench import Disc
 from tests.helpers.table_root import table_root
@@ -44,7 +43,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     assert results is not None
     assert not results.errors
     published = published_table(name)
-    assert {group: len([o for o in results.objects if o["group"] == group]) for group in results.groups} == cases
+    assert {group: len([o for o in results.rows if o["group"] == group]) for group in results.groups} == cases
     more = sorted(set(cases) - set(published.columns))
     shown = [column for column in published.columns if column in cases]
     assert shown == list(published.columns) or name == "table6"
@@ -53,7 +52,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     assert head == "| method | prompts | " + " | ".join([*published.columns, *more]) + " | all |"
     ours = next(line for line in lines if line.startswith("| **disc 2**"))
     cells = [f"{results.curve(group=c)[-1]:.3f}" if c in cases else "-" for c in (*published.columns, *more)]
-    counted = [o for o in results.objects if o["group"] in published.columns]  # no class that the table lacks
+    counted = [o for o in results.rows if o["group"] in published.columns]  # no class that the table lacks
     last = {(r["case"], r["object"]): r["dice"] for r in results.table.rows}
     mean = np.mean([last[o["case"], o["object"]] for o in counted])
     assert f"| {' | '.join(cells)} | {mean:.3f} |" in ours
@@ -71,7 +70,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
 def test_kidney_is_the_organ_with_its_tumour(root: Path):
     suite = build_suite("table1", root, SuiteOptions())
     case = suite.cases[0]
-    organ, tumour, alone = suite.choice_of(case.name).objects(case, case.read_image())
+    organ, tumour, alone = suite.choice_of(case.name).rows(case, case.read_image())
     assert (organ.object, tumour.object) == ("kidney organ", "kidney tumour")
     assert np.array_equal(alone.mask, organ.mask & ~tumour.mask), "label 1, as Mem3D's loader takes it"
     assert (organ.mask & tumour.mask).sum() == tumour.mask.sum() > 0

@@ -12,16 +12,17 @@ from benchmarks.analyses import border
 
 def test_probes_lie_as_far_from_the_border_as_they_say() -> None:
     scenes = list(border.probes(0))
-    assert len({scene.name for scene in scenes}) == len(scenes) == 480
+    assert len({scene.target.object for scene in scenes}) == len(scenes) == 480
     for scene in scenes[::7]:
         assert scene.click is not None
-        assert scene.truth[scene.click]
-        distance = int(scene.name.split(" ")[0])
-        rows, columns = ndimage.find_objects(scene.truth[1].astype(int))[0]
-        size = scene.truth.shape[1]
+        truth, name = scene.target.truth, scene.target.object
+        assert truth[scene.click]
+        distance = int(name.split(" ")[0])
+        rows, columns = ndimage.find_objects(truth[1].astype(int))[0]
+        size = truth.shape[1]
         gaps = rows.start, columns.start, size - rows.stop, size - columns.stop
         assert distance in gaps
-        depth = int(scene.name.split("click ")[1].split(" ")[0])
+        depth = int(name.split("click ")[1].split(" ")[0])
         row, column = scene.click[1:]
         assert distance + depth in (row, column, size - 1 - row, size - 1 - column)
 
@@ -40,10 +41,10 @@ def test_the_field_of_view_ends_where_it_should(beyond: float, left: int, low: b
 
 @pytest.mark.usefixtures("loaded")
 def test_two_versions_are_compared(study_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--data", str(study_root), "--split", "val", "--kinds", "cut", "away", "--objects", "2", "--rounds", "2"]
-    border.main([*options, "--out", str(tmp_path / "old.json")])
-    old = json.loads((tmp_path / "old.json").read_text())["objects"]
-    assert {key.partition(":")[0] for key in old} == {"cut", "away"}
-    assert all(len(values) == 2 for values in old.values())
-    border.main([*options, "--out", str(tmp_path / "new.json"), "--against", str(tmp_path / "old.json")])
-    assert "(+0.000, s.e. 0.000, 0 better, 0 worse)" in capsys.readouterr().out
+    options = ["--data", str(study_root), "--split", "val", "--kinds", "cut,away", "--objects", "2", "--rounds", "2"]
+    border.main([*options, "--out", str(tmp_path / "old")])
+    old = json.loads((tmp_path / "old/border.json").read_text())["rows"]
+    assert {row["group"] for row in old} == {"cut", "away"}
+    assert all(1 <= len(row["dice"]) <= 2 for row in old)
+    border.main([*options, "--out", str(tmp_path / "new"), "--against", str(tmp_path / "old/border.json")])
+    assert "| +0.0000 ± 0.0000 | 0 | 0 |" in capsys.readouterr().out.split("/ 2")[-1]

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from benchmarks.analyses import interaction2d
-from benchmarks.core.study import StudyObject
+from benchmarks.core.suite import Target
 from limnet.image.volume import Volume
 
 
 def test_window_at_true_scale() -> None:
     truth = np.zeros((3, 200, 300), bool)
     truth[1, 100:120, 10:30] = True  # 20 mm by 40 mm
-    thing = StudyObject("case", "object", "group", Volume.from_array(truth.astype(np.uint8), (3, 1, 2)), truth)
-    rows, columns = interaction2d.true_scale(thing, 1)
+    target = Target("case", "object", "group", Volume.from_array(truth.astype(np.uint8), (3, 1, 2)), truth)
+    rows, columns = interaction2d.true_scale(target, 1)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (100, 50), "100 mm, square"
     assert (rows.start, columns.start) == (60, 0), "centred, or moved onto the slice"
 
@@ -26,7 +26,7 @@ def test_both_images(study: list[str], tmp_path: Path) -> None:
     rows = {(r["case"], r["variant"]): r for r in found["rows"]}
     whole = rows["ts_ct_one", interaction2d.WHOLE]
     assert whole["shape"] == [32, 40]
-    assert len(whole["dice"]) == 5
+    assert whole["rounds"] == list(range(1, len(whole["dice"]) + 1))
     assert whole["newest"][1] >= 1
     summary = found["summary"]["groups"]["all"]
     firsts = [next((i for i, d in enumerate(r["dice"], 1) if d >= 0.85), 5) for r in found["rows"]]

@@ -71,11 +71,8 @@ def test_oracle_prefers_less_where_there_is_no_object() -> None:
 
 
 def test_gains_and_bad_rounds() -> None:
-    def row(variant: str, *dice: float) -> dict:
-        return {"variant": variant, "dice": list(dice)}
-
-    rows = [row("no fusion", 0.5, 0.4, 0.6), row("fusion", 0.5, 0.6, 0.6), row("oracle fusion", 0.5, 0.7, 0.7)]
-    found = mrf_rounds.gains(rows)
-    assert found == pytest.approx({"fusion": 0.1, "oracle": 0.2, "kept": 0.5})
-    assert mrf_rounds.bad_rounds(rows[:1]) == 0.5
-    assert mrf_rounds.bad_rounds([row("x", 0.5, 0.485, 0.6)]) == 0
+    curves = {"no fusion": [0.5, 0.4, 0.6], "fusion": [0.5, 0.6, 0.6], "oracle fusion": [0.5, 0.7, 0.7]}
+    assert mrf_rounds.gains(curves) == pytest.approx({"fusion": 0.1, "oracle": 0.2, "kept": 0.5})
+    assert mrf_rounds.bad_rounds([{"dice": [0.5, 0.4, 0.6]}], 3) == 0.5
+    assert mrf_rounds.bad_rounds([{"dice": [0.5, 0.4]}], 5) == 0.25, "an object that ended loses no more"
+    assert mrf_rounds.bad_rounds([{"dice": [0.5, 0.485, 0.6]}], 3) == 0

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.core.registry import build_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.parts import Part, find_part
 from limnet.errors import MissingFileError
 from tests.helpers import fake_kits19, fake_msd

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from benchmarks.core.rounds import RobotRounds
+from benchmarks.core.rounds import RobotRounds, RoundRow, play_object
 from benchmarks.core.suite import Suite
 from limnet.data.dataset import LabelledCase
 from limnet.data.objects import ObjectChoice
@@ -47,6 +48,11 @@ def fake_case(number: int, broken: bool = False) -> LabelledCase:
 def fake_suite(number: int = 3, broken: tuple[int, ...] = (), rounds: int = 3) -> Suite:
     cases = [fake_case(i, i in broken) for i in range(number)]
     return Suite("fake", "Fake", cases, RobotRounds(rounds), ObjectChoice(smallest=20))
+
+
+def run_object(*arguments: Any, **options: Any) -> list[RoundRow]:
+    """What was measured after each round of an object."""
+    return [turn.row for turn in play_object(*arguments, **options)]
 
 
 @dataclass(frozen=True)

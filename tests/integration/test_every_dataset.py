@@ -14,10 +14,9 @@ import torch
 from lightning import Trainer
 from typer.testing import CliRunner
 
-from benchmarks.core.registry import build_suite
-from benchmarks.core.results import BenchResults, read_results
+from benchmarks.core.record import Record
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import SuiteOptions
+from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.dataset import kind_of
 from limnet.cli import app, main
 from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
@@ -116,14 +115,14 @@ def test_a_benchmark(name: str, root: Callable[[str], Path], model: Path, tmp_pa
         bench("dataset", "--name", name, "--data", root(name), "--model", model, "--out", tmp_path / "x.json", *few)
         == 0
     )
-    results = read_results(tmp_path / "x.json")
+    results = Record.read(tmp_path / "x.json")
     assert results.errors == []
-    assert results.header["suite"] == f"dataset-{name}"
-    assert len(results.objects) == 1
+    assert results.about["suite"] == f"dataset-{name}"
+    assert len(results.rows) == 1
     assert all(0 <= value <= 1 for value in results.curve())
 
 
-def played(name: str, root: Callable[[str], Path], out: Path, **options: object) -> BenchResults:
+def played(name: str, root: Callable[[str], Path], out: Path, **options: object) -> Record:
     suite = build_suite("dataset", root(name.partition(":")[0]), SuiteOptions(rounds=1, dataset=name, **options))  # type: ignore[arg-type]
     results = run_suite(suite, Disc(3.0), out / "x.json", views=False)
     assert results is not None
@@ -142,9 +141,9 @@ def test_objects_of_layers_are_segmented_on_their_own_picture(root: Callable[[st
     """A tie lies on a person: in the other layer the same picture is background there."""
     found = played("coco-lvis", root, tmp_path)
     assert found.groups == ["object", "stuff"]
-    assert {o["object"] for o in found.objects} >= {"object 1", "object 2"}
-    assert {click[0] for o in found.objects for click in o["clicks"] if click} == {0}
-    assert {o["voxels"] for o in found.objects if o["object"] == "object 2"} < {o["voxels"] for o in found.objects}
+    assert {o["object"] for o in found.rows} >= {"object 1", "object 2"}
+    assert {click[0] for o in found.rows for click in o["clicks"] if click} == {0}
+    assert {o["voxels"] for o in found.rows if o["object"] == "object 2"} < {o["voxels"] for o in found.rows}
 
 
 def test_splits_and_options(root: Callable[[str], Path], tmp_path: Path) -> None:

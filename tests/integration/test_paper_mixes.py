@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 
 import torch
 
-from benchmarks.core.results import read_results
+from benchmarks.core.record import Record
 from limnet import InteractiveSegmenter
 from limnet.cli import main
 from limnet.data.clips import Source, draw_clip
@@ -159,7 +159,7 @@ def test_from_data_to_a_benchmarked_model(
     assert not end.value.code
     printed = capsys.readouterr().out
     assert "| LIM-Net with MRF (published) |" in printed
-    results = [read_results(path) for path in sorted((tmp_path / "results").glob("*.json"))]
+    results = [Record.read(path) for path in sorted((tmp_path / "results").glob("*.json"))]
     assert sorted(r.header["predictor"]["settings"]["tau"] for r in results) == [0.5, 1.0]
     assert all(r.objects and not r.errors for r in results)
     assert all(f"| **{r.name}** |" in printed for r in results)

@@ -16,13 +16,13 @@ from benchmarks.baselines.nninteractive import NnInteractivePeer
 from benchmarks.baselines.sam2_video import Sam2VideoPeer
 from benchmarks.baselines.sam_points import SamPointsPeer
 from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, predictor_config
-from benchmarks.core.registry import build_peer
-from benchmarks.core.rounds import RobotRounds, SlicePointRounds, run_object
+from benchmarks.core.rounds import RobotRounds, SlicePointRounds
+from benchmarks.core.suite import build_peer
 from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from tests.helpers import fake_btcv
-from tests.helpers.bench import Disc, fake_suite
+from tests.helpers.bench import Disc, fake_suite, run_object
 from tests.helpers.peer_scenes import ball
 
 ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
@@ -311,7 +311,7 @@ def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.Captur
         assert f"| **{name}** | {prompts} |" in shown
         assert f"| SAM-B (published) | {prompts} |" in shown
         found = json.loads((out / f"table4_SAM-B-{name[7:].replace(' ', '-')}.json").read_text())
-        assert found["header"]["config"]["rounds"]["rounds"] == points
+        assert found["fixed"]["config"]["rounds"]["rounds"] == points
         assert not found["errors"]
         assert {row["round"] for row in found["rows"]} == set(range(1, points + 1))
 

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolderPeer
 from benchmarks.core.method import BoxSession, NamedPredictor
-from benchmarks.core.rounds import run_object
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
+from tests.helpers.bench import run_object
 from tests.helpers.peer_scenes import ball, painted
 
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.baselines import nninteractive
 from benchmarks.baselines.nninteractive import NnInteractivePeer
 from benchmarks.core.method import predictor_config
-from benchmarks.core.rounds import run_object
+from tests.helpers.bench import run_object
 from tests.helpers.peer_scenes import ball
 
 pytest.importorskip("nnInteractive.inference.inference_session", reason="needs nnInteractive")

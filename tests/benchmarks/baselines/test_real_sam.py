@@ -11,7 +11,7 @@ import torch
 from benchmarks.baselines import sam_points
 from benchmarks.baselines.sam_points import SamPointsPeer
 from benchmarks.core.method import predictor_config
-from benchmarks.core.rounds import run_object
+from tests.helpers.bench import run_object
 from tests.helpers.peer_scenes import ball
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; pip install transformers")

@@ -11,9 +11,9 @@ import torch
 from benchmarks.baselines import sam2_video
 from benchmarks.baselines.sam2_video import Sam2VideoPeer, video_frames
 from benchmarks.core.method import predictor_config
-from benchmarks.core.rounds import run_object
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
+from tests.helpers.bench import run_object
 from tests.helpers.peer_scenes import ball
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; pip install transformers")

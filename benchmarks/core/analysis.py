@@ -1,0 +1,226 @@
+"""The skeleton of the analyses: options, objects, a case that can be looked into, and the comparison of variants."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchmarks.core import tables
+from benchmarks.core.method import LimnetSession
+from benchmarks.core.record import Record, Row, command_of
+from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Turn, play
+from benchmarks.core.run import Measure, measure_all, run
+from benchmarks.core.suite import SUITES, SuiteOptions, Target, build_suite
+from limnet.case.case import Case
+from limnet.case.engine import Engine
+from limnet.image.volume import Volume
+from limnet.segmenter import InteractiveSegmenter
+from limnet.settings import Settings
+from limnet.simulation.clicks import RobotUser
+from limnet.training.options import whole
+
+
+def parser_of(about: str, rounds: int = 6, suites: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options that analyses share.
+
+    Args:
+        about: text of --help, the module's docstring.
+        rounds: default of --rounds.
+        suites: whether the objects are those of a benchmark.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
+    parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
+    parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
+    parser.add_argument("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
+    parser.add_argument("--threads", type=whole(0), default=0, help="threads of torch; 0 leaves them as they are")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    parser.add_argument("--split", default="val", help="default: val")
+    if suites:
+        parser.add_argument("--suite", choices=sorted(SUITES), default="open", help="default: open, the open volumes")
+        parser.add_argument(
+            "--per-case", "--per-file", type=whole(1), help="objects per case, spread evenly; all by default"
+        )
+        parser.add_argument("--per-group", type=whole(1), help="cases per group; all by default")
+        parser.add_argument("--only", default="", help="only cases whose name holds this")
+    return parser
+
+
+def record_of(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, name: str, fixed: Mapping[str, Any], stem: str = ""
+) -> Record:
+    """The record of an analysis with what earlier runs measured; sets torch's threads.
+
+    Args:
+        parser: of the options.
+        args: of the command.
+        name: of the command.
+        fixed: what all rows share, besides suite, split, seed and rounds.
+        stem: of the files in the folder --out; by default the name.
+    """
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    shared = {key: getattr(args, key) for key in ("suite", "split", "seed", "rounds") if hasattr(args, key)}
+    path = args.out / f"{stem or name.replace('-', '_')}.json"
+    record = Record(path, {**shared, **fixed}, {"analysis": name}, command_of(name, parser, args))
+    record.resume(args.fresh)
+    return record
+
+
+def analyse(record: Record, args: argparse.Namespace, variants: Mapping[str, Measure]) -> None:
+    """Measure the objects the options ask for in all variants, as far as they are not measured yet."""
+    options = SuiteOptions(split=args.split, per_case=args.per_case, per_group=args.per_group, axis=0)
+    suite = build_suite(args.suite, args.data, options)
+    wanted = [i for i, case in enumerate(suite.cases) if args.only in case.name]
+    with record:
+        run(record, suite, variants, teller(), wanted)
+
+
+def analyse_targets(record: Record, targets: Iterable[tuple[Target, Mapping[str, Measure]]]) -> None:
+    """The same for objects that are no benchmark's."""
+    with record:
+        for target, variants in targets:
+            measure_all(record, target, variants, teller())
+
+
+def teller() -> Callable[[Row], None]:
+    """Prints a line for every row: where, what, and the seconds since the line before."""
+    console, last = Console(stderr=True, highlight=False), [time.perf_counter()]
+
+    def tell(row: Row) -> None:
+        what = row.get("error") or row.get("left_out") or " ".join(f"{v:.3f}" for v in row.get("dice", ()))
+        took, last[0] = time.perf_counter() - last[0], time.perf_counter()
+        where = f"{row['case']} {row['object']}".strip()
+        console.print(f"{where}, {row['variant']}: {what} ({took:.1f} s)", markup=False)
+
+    return tell
+
+
+def open_case(
+    segmenter: InteractiveSegmenter,
+    volume: Volume,
+    settings: Settings | None = None,
+    window: Sequence[float] | None = None,
+    change: Callable[[Engine], Engine] | None = None,
+) -> Case:
+    """A case as `segmenter.open` makes it, with an engine that may be changed.
+
+    Args:
+        segmenter: the model.
+        volume: slices along axis 0.
+        settings: instead of the model's own.
+        window: intensity window in raw units; the product's choice by default.
+        change: gets the engine and returns the one to use (a recorded or replaced part).
+    """
+    chosen = segmenter.settings if settings is None else settings
+    engine = segmenter.engine(chosen)
+    return Case(change(engine) if change else engine, volume, settings=chosen, window=window)
+
+
+def play_case(
+    case: Case, truth: Mask, rounds: int, robot: RobotUser | None = None, choose: Chooser | None = None
+) -> Iterator[Turn]:
+    """Yield every round of the simulated user on a case.
+
+    Args:
+        case: slices along axis 0.
+        truth: bool (D, H, W), not empty.
+        rounds: greatest number.
+        robot: the simulated user; the customary one by default.
+        choose: gives the click from (mask so far or None, number of the round) instead.
+    """
+    user = robot or RobotUser(case.volume.spacing)
+    how = ChosenRounds(choose or (lambda mask, number: user.next_click(truth, mask, number)), rounds)
+    yield from play(how, LimnetSession(case), case.volume, truth)
+
+
+def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:
+    """(D,) Dice of each slice along axis 0; NaN where mask and truth are empty."""
+    axes = tuple(range(1, mask.ndim))
+    both, total = (mask & truth).sum(axes), mask.sum(axes) + truth.sum(axes)
+    return np.where(total > 0, 2.0 * both / np.maximum(total, 1), np.nan)
+
+
+class Comparison(NamedTuple):
+    """Variants on the objects that all of them have, by group.
+
+    Attributes:
+        rows: of those objects.
+        variants: names, in the order of tables.
+        rounds: number of rounds.
+    """
+
+    rows: list[Row]
+    variants: Sequence[str]
+    rounds: int
+
+    @classmethod
+    def of(cls, record: Record, variants: Sequence[str], rounds: int) -> Comparison:
+        """Those of a record; objects that a variant failed on or left out are in none."""
+        return cls(tables.common_rows(record.rows, variants), variants, rounds)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups in the order of the rows, and all."""
+        return tables.groups_of(self.rows)
+
+    def some(self, variant: str, group: str = tables.ALL) -> list[Row]:
+        """Rows of a variant."""
+        return tables.of_variant(tables.of_group(self.rows, group), variant)
+
+    def curve(self, variant: str, group: str = tables.ALL) -> list[float]:
+        """Mean Dice after every round."""
+        return tables.mean_dice(self.some(variant, group), self.rounds)
+
+    def count(self, group: str = tables.ALL) -> int:
+        """Number of objects."""
+        return len(self.some(self.variants[0], group))
+
+    def curves(self) -> dict[str, dict[str, Any]]:
+        """By group: number of objects and mean Dice of every variant, for a summary."""
+        return {
+            g: {"objects": self.count(g), "dice": {v: self.curve(v, g) for v in self.variants}} for g in self.groups
+        }
+
+    def panels(self) -> dict[str, dict[str, list[float]]]:
+        """The curves, for `line_panels`."""
+        return {f"{g} ({found['objects']})": found["dice"] for g, found in self.curves().items()}
+
+    def table(
+        self,
+        name: str,
+        head: Sequence[str],
+        cells: Callable[[str, str], Sequence[object]],
+        shown: Sequence[int] = (),
+        unit: str = "round",
+    ) -> str:
+        """Markdown: a line for each group and variant, with mean Dice after some rounds and further cells.
+
+        Args:
+            name: head of the column of variants.
+            head: of further columns.
+            cells: (group, variant) -> their cells.
+            shown: the rounds; `tables.checkpoints` by default.
+            unit: what rounds are called.
+        """
+        shown = shown or tables.checkpoints(self.rounds)
+        lines: list[list[object]] = []
+        for group in self.groups:
+            for variant in self.variants:
+                curve = self.curve(variant, group)
+                means = [curve[r - 1] for r in shown]
+                lines.append([group, self.count(group), variant, *means, *cells(group, variant)])
+        return tables.markdown(["group", "objects", name, *(f"{unit} {r}" for r in shown), *head], lines)
