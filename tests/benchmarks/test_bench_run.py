@@ -311,7 +311,7 @@ run_suite(fake_suite(3, broken=(2,)), Disc(fail_on="case_01 organ"), Path(sys.ar
 # more processes than cases: one of them has nothing to do
 run_suite(fake_suite(1), Disc(), Path(sys.argv[2]), trainer=trainer)
 # clicks on pictures, some from flawed masks
-suite = build_suite("interaction2d", Path(sys.argv[3]), SuiteOptions(per_group=3, rounds=8))
+suite = build_suite("interaction2d", Path(sys.argv[3]), SuiteOptions(per_group=3, rounds=3))
 run_suite(suite, StartDisc(fail_on="berkeley_113044"), Path(sys.argv[4]), trainer=trainer, views=False)
 # tables and data sets
 for out, name, data, options in json.loads(sys.argv[5]):
@@ -319,7 +319,7 @@ for out, name, data, options in json.loads(sys.argv[5]):
     method = Boxer() if name == "cvpr25" else Disc(3.0)
     run_suite(suite, method, Path(out), trainer=trainer, views=False)
 """
-TABLES = ("table1", "table2", "table4", "table5", "table6")
+TABLES = ("table1", "table6")
 
 
 def test_processes_wait_long_for_each_other(tmp_path, monkeypatch):
@@ -353,7 +353,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert len(seen) == 3
     pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
     root, coco = table_root(tmp_path / "tables"), fake_coco_lvis.build(tmp_path / "coco")
-    few_rounds = {"rounds": 2, "per_group": 3}
+    few_rounds = {"rounds": 1, "per_group": 2}
     plan: list[tuple[str, Path, dict]] = [(name, root, few_rounds) for name in TABLES]
     plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
     plan.append(("cvpr25", fake_cvpr25.build(tmp_path / "cvpr25"), {}))
@@ -372,7 +372,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     run_suite(fake_suite(1), Disc(), tmp_path / "few1.json")
     assert two.with_suffix(".csv").read_bytes() == one.with_suffix(".csv").read_bytes()
     assert few.with_suffix(".csv").read_bytes() == (tmp_path / "few1.csv").read_bytes()
-    suite = build_suite("interaction2d", pictures, SuiteOptions(per_group=3, rounds=8))
+    suite = build_suite("interaction2d", pictures, SuiteOptions(per_group=3, rounds=3))
     run_suite(suite, StartDisc(fail_on="berkeley_113044"), tmp_path / "clicks1.json", views=False)
     assert clicks.with_suffix(".csv").read_bytes() == (tmp_path / "clicks1.csv").read_bytes()
     left = same(tmp_path / "clicks1.json", clicks)

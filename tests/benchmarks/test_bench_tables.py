@@ -70,7 +70,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
 def test_kidney_is_the_organ_with_its_tumour(root: Path):
     suite = build_suite("table1", root, SuiteOptions())
     case = suite.cases[0]
-    organ, tumour, alone = suite.choice_of(case.name).rows(case, case.read_image())
+    organ, tumour, alone = suite.choice_of(case.name).objects(case, case.read_image())
     assert (organ.object, tumour.object) == ("kidney organ", "kidney tumour")
     assert np.array_equal(alone.mask, organ.mask & ~tumour.mask), "label 1, as Mem3D's loader takes it"
     assert (organ.mask & tumour.mask).sum() == tumour.mask.sum() > 0
