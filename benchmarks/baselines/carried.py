@@ -80,10 +80,51 @@ def area_radius(view: SliceView, mask: Mask) -> float:
     return float(np.sqrt(np.count_nonzero(mask) * np.prod(view.spacing) / np.pi))
 
 
-class Carrier(SlicePropagator):
-    """A propagator that fills the slices between two prompted ones, and those beyond the outermost."""
+@lru_cache(maxsize=1)
+def prompt_model(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
+    """The model whose interaction network gives the prompt masks; kept for the following cases."""
+    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
 
-    reach: float
+
+def carried_session(
+    segmenter: InteractiveSegmenter, volume: Volume, axis: int, propagator: SlicePropagator
+) -> LimnetSession:
+    """A session on `volume` with another propagator, scope "interval" and no fusion."""
+    engine = replace(segmenter.engine(), propagator=propagator, assessor=None)
+    settings = replace(segmenter.settings, scope="interval")
+    return LimnetSession(Case(engine, volume, axis=axis, settings=settings))
+
+
+@dataclass(frozen=True)
+class CarriedPeer(SlicePropagator):
+    """Prompt masks of a limnet model, carried to the other slices. An empty prompted slice ends the object.
+
+    A propagator that fills the slices between two prompted ones, and those beyond the outermost.
+
+    Attributes:
+        reach: how far beyond the outermost prompted slice masks go; see `within_reach`.
+        model: whose interaction network gives the prompt masks.
+        precision: "auto", "fp32" or "bf16".
+        device: where to compute; not part of the recorded configuration.
+    """
+
+    reach: float = 1.0
+    model: str = "limnet-tiny"
+    precision: str = "auto"
+    device: str = "cpu"
+
+    name = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the model's weights."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "device")}
+        identity = prompt_model(self.model, self.precision, self.device).identity
+        return {"class": type(self).__name__, **own, "model": identity}
+
+    def start(self, volume: Volume, axis: int) -> LimnetSession:
+        """Open a case; see `benchmarks.core.method.Predictor`."""
+        segmenter = prompt_model(self.model, self.precision, self.device)
+        return carried_session(segmenter, volume, axis, self)
 
     def propagate(
         self,
@@ -121,28 +162,28 @@ class Carrier(SlicePropagator):
 
 
 @dataclass(frozen=True)
-class NearestCopy(Carrier):
-    """Copies the mask of the nearest prompted slice.
+class NearestCopyPeer(CarriedPeer):
+    """Copies the mask of the nearest prompted slice; the default was chosen on training volumes."""
 
-    Attributes:
-        reach: see `Carrier.within_reach`.
-    """
+    reach: float = 0.6
 
-    reach: float
+    name = "nearest copy"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `Carrier.between`."""
+        """See `CarriedPeer.between`."""
         assert span.other is not None
         return {i: mask if abs(i - span.start) <= abs(span.other - i) else other for i in span.slices}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `Carrier.beyond`."""
+        """See `CarriedPeer.beyond`."""
         return dict.fromkeys(self.within_reach(view, span, mask), mask)
 
 
 @dataclass(frozen=True)
-class ShapeInterpolation(Carrier):
+class ShapeInterpolationPeer(CarriedPeer):
     """Blends the signed distances of two shapes (S. Raya and J. Udupa 1990); beyond them an ellipsoid's cap.
+
+    The defaults were chosen on training volumes.
 
     Attributes:
         reach: half height of the cap beyond the outermost prompted slice, in radii of the disk with the mask's area;
@@ -150,18 +191,20 @@ class ShapeInterpolation(Carrier):
         centred: move both shapes onto the line between their centres before blending.
     """
 
-    reach: float
-    centred: bool
+    reach: float = 1.5
+    centred: bool = True
+
+    name = "shape interpolation"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `Carrier.between`."""
+        """See `CarriedPeer.between`."""
         assert span.other is not None
         parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
         rows, columns = view.spacing
         return {i: between_shapes(mask, other, part, (rows, columns), self.centred) for i, part in parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `Carrier.beyond`."""
+        """See `CarriedPeer.beyond`."""
         height = self.reach * area_radius(view, mask)
         if span.limited:
             height = (len(span.slices) + 0.5) * view.gap
@@ -201,19 +244,22 @@ def between_shapes(first: Mask, second: Mask, part: float, spacing: tuple[float,
 
 
 @dataclass(frozen=True)
-class FlowCarrier(Carrier):
+class OpticalFlowPeer(CarriedPeer):
     """Moves a mask with the image by dense optical flow (iterative Lucas-Kanade, scikit-image), in a window around it.
 
+    The reach was chosen on training volumes.
+
     Attributes:
-        reach: see `Carrier.within_reach`.
         radius: of the neighbourhood in which the flow is one, in pixels of the window.
     """
 
-    reach: float
-    radius: int
+    reach: float = 0.8
+    radius: int = 7
+
+    name = "optical flow"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `Carrier.between`."""
+        """See `CarriedPeer.between`."""
         assert span.other is not None
         there = self._carry(view, mask, span.start, span.slices)
         back = self._carry(view, other, span.other, reversed(span.slices))
@@ -221,7 +267,7 @@ class FlowCarrier(Carrier):
         return {i: (1 - part) * there[i] + part * back[i] > 0 for i, part in parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `Carrier.beyond`."""
+        """See `CarriedPeer.beyond`."""
         slices = self.within_reach(view, span, mask)
         return {i: distance > 0 for i, distance in self._carry(view, mask, span.start, slices).items()}
 
@@ -274,91 +320,3 @@ def displacement(moving: Slice, fixed: Slice, radius: int) -> NDArray[np.float64
 def warped(values: NDArray[np.float64], field: NDArray[np.float64]) -> NDArray[np.float64]:
     """values[x + field(x)], linear, continued beyond the border."""
     return ndimage.map_coordinates(values, np.indices(values.shape) + field, order=1, mode="nearest")
-
-
-@lru_cache(maxsize=1)
-def prompt_model(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
-    """The model whose interaction network gives the prompt masks; kept for the following cases."""
-    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
-
-
-def carried_session(
-    segmenter: InteractiveSegmenter, volume: Volume, axis: int, propagator: SlicePropagator
-) -> LimnetSession:
-    """A session on `volume` with another propagator, scope "interval" and no fusion."""
-    engine = replace(segmenter.engine(), propagator=propagator, assessor=None)
-    settings = replace(segmenter.settings, scope="interval")
-    return LimnetSession(Case(engine, volume, axis=axis, settings=settings))
-
-
-@dataclass(frozen=True)
-class CarriedPeer:
-    """Prompt masks of a limnet model, carried to the other slices. An empty prompted slice ends the object.
-
-    Attributes:
-        model: whose interaction network gives the prompt masks.
-        precision: "auto", "fp32" or "bf16".
-        device: where to compute; not part of the recorded configuration.
-    """
-
-    model: str = "limnet-tiny"
-    precision: str = "auto"
-    device: str = "cpu"
-
-    name = ""
-
-    def carrier(self) -> Carrier:
-        """What carries the masks."""
-        raise NotImplementedError
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration with the hash of the model's weights."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "device")}
-        identity = prompt_model(self.model, self.precision, self.device).identity
-        return {"class": type(self).__name__, **own, "model": identity}
-
-    def start(self, volume: Volume, axis: int) -> LimnetSession:
-        """Open a case; see `benchmarks.core.method.Predictor`."""
-        segmenter = prompt_model(self.model, self.precision, self.device)
-        return carried_session(segmenter, volume, axis, self.carrier())
-
-
-@dataclass(frozen=True)
-class NearestCopyPeer(CarriedPeer):
-    """See `NearestCopy`; the default was chosen on training volumes."""
-
-    reach: float = 0.6
-
-    name = "nearest copy"
-
-    def carrier(self) -> NearestCopy:
-        """See `CarriedPeer.carrier`."""
-        return NearestCopy(self.reach)
-
-
-@dataclass(frozen=True)
-class ShapeInterpolationPeer(CarriedPeer):
-    """See `ShapeInterpolation`; the defaults were chosen on training volumes."""
-
-    reach: float = 1.5
-    centred: bool = True
-
-    name = "shape interpolation"
-
-    def carrier(self) -> ShapeInterpolation:
-        """See `CarriedPeer.carrier`."""
-        return ShapeInterpolation(self.reach, self.centred)
-
-
-@dataclass(frozen=True)
-class OpticalFlowPeer(CarriedPeer):
-    """See `FlowCarrier`; the reach was chosen on training volumes."""
-
-    reach: float = 0.8
-    radius: int = 7
-
-    name = "optical flow"
-
-    def carrier(self) -> FlowCarrier:
-        """See `CarriedPeer.carrier`."""
-        return FlowCarrier(self.reach, self.radius)

@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.baselines.carried import (
-    FlowCarrier,
-    NearestCopy,
     NearestCopyPeer,
     OpticalFlowPeer,
-    ShapeInterpolation,
     ShapeInterpolationPeer,
     area_radius,
     between_shapes,
@@ -31,7 +28,7 @@ from tests.helpers.peer_scenes import ball, knowing_session, painted, played, ro
 from tests.helpers.scenes import dice
 from tests.helpers.small_segmenter import small_segmenter
 
-CARRIERS = [NearestCopy(0.6), ShapeInterpolation(1.2, True), FlowCarrier(0.8, 7)]
+CARRIERS = [NearestCopyPeer(), ShapeInterpolationPeer(reach=1.2), OpticalFlowPeer()]
 carriers = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda c: type(c).__name__)
 
 
@@ -112,7 +109,7 @@ def test_a_ball_by_the_robot_user(carrier: SlicePropagator):
 
 def test_copies_come_from_the_nearest_slice():
     prompts = {4: disk(20, 20, 5), 9: disk(40, 40, 8)}
-    found = NearestCopy(0.52).propagate(blank_view(), prompts, 9, "interval", nothing, None)
+    found = NearestCopyPeer(0.52).propagate(blank_view(), prompts, 9, "interval", nothing, None)
     assert all(np.array_equal(found[i], prompts[4]) for i in (5, 6))
     assert all(np.array_equal(found[i], prompts[9]) for i in (7, 8, 10, 11))
     assert set(found) == {5, 6, 7, 8, 10, 11}  # half of 8 mm in slices of 2 mm
@@ -154,7 +151,7 @@ def test_beyond_the_last_slice_a_ball_is_completed():
     view = SliceView(volume, 0)
     middle = len(view) // 2
     prompts = {middle: truth[middle].astype(np.float32)}
-    found = ShapeInterpolation(1.0, True).propagate(view, prompts, middle, "interval", nothing, None)
+    found = ShapeInterpolationPeer(1.0).propagate(view, prompts, middle, "interval", nothing, None)
     mask = np.zeros_like(truth)
     mask[middle] = truth[middle]
     for index, part in found.items():
@@ -199,11 +196,11 @@ def test_flow_follows_what_drifts():
     for carrier in CARRIERS:
         found = carrier.propagate(view, prompts, 19, "interval", nothing, None)
         scores[type(carrier)] = np.mean([dice(found[i] > 0.5, truth[i]) for i in range(1, 19)])
-    assert scores[FlowCarrier] > 0.9
-    assert scores[NearestCopy] < 0.6
+    assert scores[OpticalFlowPeer] > 0.9
+    assert scores[NearestCopyPeer] < 0.6
     # From one side only, through everything up to an empty slice.
     view = SliceView(painted(truth, (1.0, 1.0, 1.0)), 0)
-    found = FlowCarrier(9.0, 7).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
+    found = OpticalFlowPeer(9.0).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
     assert np.mean([dice(found[i] > 0.5, truth[i]) for i in range(1, 12)]) > 0.9
 
 
