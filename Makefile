@@ -1,4 +1,4 @@
-# make demo   real CT, five organs, a robot user: the whole of limnet in one command
+# make demo   real CT, five organs, a simulated user: the whole of limnet in one command
 # make test   the whole test suite
 # make docs   the documentation with its API reference, as pages in out/docs
 # make reproduce   recipes/reproduce.sh on small stand-ins of data and weights, into out/reproduction
@@ -16,7 +16,7 @@ export PIP_DEFAULT_TIMEOUT ?= 120
 
 MODEL   ?= limnet-tiny
 RESULTS ?= benchmarks/results
-PICK    ?= --per-file 8 --per-group 16
+PICK    ?= --per-case 8 --per-group 16
 # Lighter ones last; cost is not among them, for it wants the machine to itself.
 ANALYSES := compare-peers robustness ablations mrf-rounds suggest calibration interaction2d-slices
 
