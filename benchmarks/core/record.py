@@ -127,7 +127,7 @@ class Record:
                 self.cases |= record.cases
                 self.take(record.rows)
         for path in self.parts:
-            self.take(_lines(path, self.key))
+            self.take(row for row, other in _journal(path, self.key) if not other)
 
     def open(self, rank: int = 0) -> None:
         """Begin to keep rows, in the file of this process.
@@ -224,7 +224,8 @@ class Record:
             self.table.to_csv(self.path.with_suffix(".csv"))
         write_text(self.path, "{\n" + ",\n".join(f"{json.dumps(k)}: {_text(v)}" for k, v in content.items()) + "\n}\n")
         for part in self.parts:
-            part.unlink()
+            if not any(other for row, other in _journal(part, self.key)):  # of an interrupted run of another `fixed`
+                part.unlink()
 
     def finish(self, summary: Mapping[str, Any], tables: str) -> str:
         """Write the result and its tables (Markdown) beside it; returns what the latter file holds."""
@@ -363,15 +364,15 @@ def _name(row: Row) -> tuple[str, str, str]:
     return row["variant"], row["case"], row["object"]
 
 
-def _lines(path: Path, key: str) -> Iterable[Row]:
-    """Rows with this key; lines that a crash cut short are skipped."""
+def _journal(path: Path, key: str) -> Iterable[tuple[Row, bool]]:
+    """Rows, and whether they have another key than this one; lines that a crash cut short are skipped."""
     for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and row.pop("key", None) == key:
-            yield row
+        if isinstance(row, dict):
+            yield row, row.pop("key", None) != key
 
 
 def _text(value: Any) -> str:

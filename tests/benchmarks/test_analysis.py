@@ -58,7 +58,9 @@ def test_rows_are_measured_once(tmp_path: Path) -> None:
     assert [row["error"] for row in first.errors] == ["MemoryError: too large"]
     assert measured().rows == first.rows
     assert seen == [*names, "organ"], "what failed is tried again"
+    (tmp_path / "x.part1.jsonl").write_text('{"key": "another run, not finished"}\n{"cut sho')
     measured(rounds=2)
+    assert (tmp_path / "x.part1.jsonl").exists()
     assert len(list(tmp_path.glob("x.????????.json"))) == 1, "rows of other settings are kept"
     measured(fresh=True)
     assert seen == [*names, "organ", *names, *names]
