@@ -283,8 +283,8 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
 
 def peers(args: argparse.Namespace) -> Iterator[Row]:
     """Seconds of a click and a slice of other tools' networks at 480 x 480 pixels, of those that are installed."""
-    from benchmarks.speed import Job, run
-    from benchmarks.speed_methods import FIRST, ROUND_FIRST, SLICE_FIRST
+    from benchmarks.speed.compare import Job, run
+    from benchmarks.speed.methods import FIRST, ROUND_FIRST, SLICE_FIRST
 
     about = {"threads": max(args.threads), "precision": args.precision[0]}
     names = {"click": FIRST, "slice": SLICE_FIRST, "round": ROUND_FIRST}

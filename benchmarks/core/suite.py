@@ -102,9 +102,9 @@ ANALYSES: dict[str, Entry] = {
     "tools": Entry(".analyses.tools", "every tool of the viewer before and after: which one hurts", "main"),
     "learning": Entry(".analyses.learning", "patients of one task, with and without learning", "main"),
     "corruption-figure": Entry(".analyses.corruption_figure", "picture of the six kinds of defects", "main"),
-    "speed": Entry(".speed", "time beside references and other tools", "main", ("speed",)),
-    "runtime": Entry(".speed", "slices per second and peak memory beside the paper's", "main", ("runtime",)),
-    "cost": Entry(".speed", "parameters, GFLOP and time part by part", "main", ("cost",)),
+    "speed": Entry(".speed.compare", "time beside references and other tools", "main", ("speed",)),
+    "runtime": Entry(".speed.compare", "slices per second and peak memory beside the paper's", "main", ("runtime",)),
+    "cost": Entry(".speed.compare", "parameters, GFLOP and time part by part", "main", ("cost",)),
 }
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import speed
-from benchmarks import speed_methods as methods
 from benchmarks.core.published import published_runtime
-from benchmarks.speed_methods import FIRST, LATER, OPEN, OTHER, ROUND_FIRST, ROUND_LATER, SLICE_FIRST, SLICE_LATER
+from benchmarks.speed import compare as speed
+from benchmarks.speed import methods
+from benchmarks.speed.methods import FIRST, LATER, OPEN, OTHER, ROUND_FIRST, ROUND_LATER, SLICE_FIRST, SLICE_LATER
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError
 from tests.helpers.small_segmenter import small_segmenter

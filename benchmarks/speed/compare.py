@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import speed_methods as methods
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.published import published_runtime
 from benchmarks.core.record import Record
 from benchmarks.core.tables import markdown
-from benchmarks.speed_methods import (
+from benchmarks.speed import methods
+from benchmarks.speed.methods import (
     FIRST,
     LATER,
     METHODS,
@@ -188,10 +188,10 @@ def in_own_process(job: Job) -> Iterator[Row]:
     Raises:
         LimnetError: the process failed.
     """
-    threads, root = str(max(job.threads)), str(Path(__file__).parents[1])
+    threads, root = str(max(job.threads)), str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "benchmarks.speed", json.dumps(asdict(job))]
+    command = [sys.executable, "-m", "benchmarks.speed.compare", json.dumps(asdict(job))]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,6 +1,6 @@
 """How long `import limnet` takes beside `import torch`, in fresh interpreters: medians and their ratios.
 
-    python benchmarks/import_time.py [--repeats 15] [--out FILE.json]
+    python -m benchmarks.speed.import_time [--repeats 15] [--out FILE.json]
 
 Three imports are timed in turn, so that a busy machine slows all alike: torch; limnet alone; limnet with everything a
 segmentation needs.

@@ -1,0 +1,1 @@
+"""How fast limnet is: beside other tools, part by part, for a person who waits, and while it is imported."""
