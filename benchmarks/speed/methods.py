@@ -1,4 +1,4 @@
-"""What `benchmarks.speed.compare` times: limnet itself, its references run the reference way, and shapes of other tools.
+"""What is timed: limnet itself, its references run the reference way, and shapes of other tools.
 
 A method is made once a process and precision; its `lap` uses it once on a scene, from opening the volume on, and gives
 the seconds of everything it did, by part. All weights but those of the model that is asked about are random.
