@@ -1,7 +1,7 @@
 """No tool may hurt: Dice before and after every tool of the viewer, used on the error it is meant for.
 
-    limnet bench tools --data ROOT --split val --out tools.json
-    limnet bench tools --data ROOT --split val --out tools_new.json --against tools.json
+    limnet bench tools --data ROOT --split val --out before
+    limnet bench tools --data ROOT --split val --out now --against before/tools.json
 
 Every object gets one click in its middle. Then each tool by itself corrects that mask, as a careful person would:
 
@@ -14,28 +14,27 @@ A tool is left out where its error has fewer than `LEAST` pixels on the slice. W
 follows from the data and `--seed` alone: at most `--per-source` objects of each source (first word of the file's name),
 each of another volume, cut to 12 slices beyond the object; no films, which have no planes across. The table gives the
 mean gain of each tool with its standard error, and how many objects lost more than .02; with `--against` also the
-paired difference to another version's file. It lies beside `--out` as .md and grows with every object.
+paired difference to another version's file.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from benchmarks.core import analysis
+from benchmarks.core.record import Record, Row
+from benchmarks.core.suite import Target
+from benchmarks.core.tables import markdown, mean_and_error
 from limnet import InteractiveSegmenter
 from limnet.datasets.open import OpenDataset
-from limnet.environment import command_line, environment
 from limnet.image.volume import Volume
 from limnet.metrics import dice
 from limnet.simulation.clicks import RobotUser
@@ -45,45 +44,22 @@ LEAST_VOXELS, MARGIN, MOST_SLICES, LOST = 300, 12, 96, 0.02
 Mask = NDArray[np.bool_]
 
 
-class Thing(NamedTuple):
-    """One object in its volume."""
-
-    source: str
-    name: str
-    volume: Volume
-    truth: Mask
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what is missing in the file; the table is renewed after every object and printed at the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, help="folder with manifest.json; repeatable"
-    )
-    parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--model", default="limnet-tiny")
-    parser.add_argument("--per-source", type=int, default=4)
+    """Measure what is missing, then write the table."""
+    parser = analysis.parser_of(__doc__ or "", rounds=0, suites=False, roots="+")
+    parser.set_defaults(split="train", threads=1)
+    parser.add_argument("--per-source", type=int, default=4, help="objects of each source at most (default: 4)")
     parser.add_argument("--tools", nargs="+", help="only these (default: all)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--against", type=Path, help="file of the version to compare with")
+    parser.add_argument("--against", type=Path, help="tools.json of the version to compare with")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    kept: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"objects": {}}
-    kept.update(command=command_line(), environment=environment())
-    other = json.loads(args.against.read_text())["objects"] if args.against else None
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    for thing in things(args.data, args.split, args.per_source, args.seed):
-        if thing.name not in kept["objects"]:
-            kept["objects"][thing.name] = {"source": thing.source, **gains(segmenter, thing, args.tools)}
-            args.out.write_text(json.dumps(kept, indent=1) + "\n")
-            made = f"Made by `{kept['command']}`: {len(kept['objects'])} objects."
-            args.out.with_suffix(".md").write_text(f"{made}\n\n{table(kept['objects'], other)}\n")
-    print(table(kept["objects"], other))
+    record = analysis.record_of(parser, args, "tools", {"model": segmenter.identity})
+    found = targets(args.data, args.split, args.per_source, args.seed)
+    analysis.analyse_targets(record, ((t, {"tools": partial(gains, segmenter, args.tools)}) for t in found))
+    print(record.finish({}, table(record.rows, Record.read(args.against).rows if args.against else None)))
 
 
-def things(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator[Thing]:
+def targets(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator[Target]:
     """The objects, in a fixed order."""
     cases = [case for root in roots for case in OpenDataset(root).cases(split)]
     rng = np.random.default_rng(seed)
@@ -106,23 +82,23 @@ def things(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator
             continue
         taken[source] += 1
         volume = Volume.from_array(image.array[cut], image.spacing, modality=image.modality)
-        yield Thing(source, f"{case.name}, {case.labels.get(number, number)}", volume, labels[cut] == number)
+        yield Target(case.name, str(case.labels.get(number, number)), source, volume, labels[cut] == number)
 
 
-def gains(segmenter: InteractiveSegmenter, thing: Thing, only: Sequence[str] | None) -> dict[str, list[float]]:
-    """{tool: [Dice before, Dice after]} of the tools that have an error to correct."""
-    case, truth = segmenter.open(thing.volume), thing.truth
-    first = RobotUser(thing.volume.spacing).next_click(truth)
+def gains(segmenter: InteractiveSegmenter, only: Sequence[str] | None, target: Target) -> Row:
+    """Dice after the first click, and "tools": {tool: Dice after it} of those that have an error to correct."""
+    case, truth = segmenter.open(target.volume), target.truth
+    first = RobotUser(target.volume.spacing).next_click(truth)
     assert first is not None
     mask = case.click(first.zyx)
-    before = dice(mask, truth)
+    before = round(dice(mask, truth), 4)
     missed, extra = truth & ~mask, mask & ~truth
     found = {}
     for name, use in tools(case, truth, missed, extra, first.zyx[0]).items():
         if only is None or name in only:
-            found[name] = [round(before, 4), round(dice(use(), truth), 4)]
+            found[name] = round(dice(use(), truth), 4)
             case.undo()
-    return found
+    return {"dice": [before], "tools": found}
 
 
 def tools(case: Any, truth: Mask, missed: Mask, extra: Mask, clicked: int) -> dict[str, Callable[[], Mask]]:
@@ -219,30 +195,18 @@ def corners(region: Mask) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(map(int, points.min(0))), tuple(map(int, points.max(0)))
 
 
-def table(objects: dict[str, Any], other: dict[str, Any] | None) -> str:
+def table(rows: Sequence[Row], others: Sequence[Row] | None) -> str:
     """Markdown: a line for each tool."""
-    lines = ["| tool | objects | before | gain | lost > .02 |" + (" against |" if other else "")]
-    lines.append("|---|---:|---:|---:|---:|" + ("---:|" if other else ""))
-    names = sorted({name for found in objects.values() for name in found} - {"source"})
-    for name in names:
-        rows = {key: found[name] for key, found in objects.items() if name in found}
-        gain = [after - before for before, after in rows.values()]
-        lost = sum(g < -LOST for g in gain)
-        line = f"| {name} | {len(rows)} | {np.mean([b for b, _ in rows.values()]):.3f} | {told(gain)} | {lost} |"
-        if other:
-            pairs = [rows[key][1] - other[key][name][1] for key in rows if name in other.get(key, {})]
-            line += f" {told(pairs)} ({len(pairs)}) |"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def told(values: Sequence[float]) -> str:
-    """Mean and standard error."""
-    if not values:
-        return "-"
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{np.mean(values):+.4f} ± {error:.4f}"
-
-
-if __name__ == "__main__":
-    main()
+    before = {(row["case"], row["object"]): row["tools"] for row in others or ()}
+    lines: list[list[object]] = []
+    for name in sorted({name for row in rows for name in row["tools"]}):
+        some = [row for row in rows if name in row["tools"]]
+        gain = [row["tools"][name] - row["dice"][0] for row in some]
+        start = float(np.mean([row["dice"][0] for row in some]))
+        lines.append([name, len(some), start, mean_and_error(gain), sum(g < -LOST for g in gain)])
+        if others is not None:
+            pairs = [(row["tools"][name], before.get((row["case"], row["object"]), {}).get(name)) for row in some]
+            known = [now - then for now, then in pairs if then is not None]
+            lines[-1].append(f"{mean_and_error(known)} ({len(known)})")
+    head = ["tool", "objects", "before", "gain", f"lost > {LOST:g}"]
+    return markdown([*head, *(["against"] if others is not None else [])], lines)

@@ -27,19 +27,21 @@ from limnet.simulation.clicks import RobotUser
 from limnet.training.options import whole
 
 
-def parser_of(about: str, rounds: int = 6, suites: bool = True) -> argparse.ArgumentParser:
+def parser_of(about: str, rounds: int = 6, suites: bool = True, roots: str | None = None) -> argparse.ArgumentParser:
     """A parser with the options that analyses share.
 
     Args:
         about: text of --help, the module's docstring.
-        rounds: default of --rounds.
+        rounds: default of --rounds; 0 leaves it out.
         suites: whether the objects are those of a benchmark.
+        roots: "+" for several folders of data.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
+    parser.add_argument("--data", type=Path, nargs=roots, required=True, help="folder with the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
     parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
-    parser.add_argument("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
+    if rounds:
+        parser.add_argument("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
     parser.add_argument("--threads", type=whole(0), default=0, help="threads of torch; 0 leaves them as they are")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
