@@ -164,7 +164,7 @@ class Record:
     def add(self, row: Row) -> Row:
         """Keep one more row (of an object, an error, or the objects of a finished case), on disk when this returns."""
         row = row if "objects" in row else {**row, **self._origin}
-        self._file.write(json.dumps({**row, "key": self.key}, allow_nan=False).encode() + b"\n")
+        self._file.write(_line({**row, "key": self.key}).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self._new.append(row)
