@@ -134,7 +134,7 @@ class Fails(Disc):
     objects: tuple[str, ...] = ()
 
     def start_named(self, volume, axis, case, object):
-        if case.startswith(self.cases) or f"{case} {object}" in self.rows:
+        if case.startswith(self.cases) or f"{case} {object}" in self.objects:
             raise RuntimeError("out of memory")
         return self.start(volume, axis)
 
