@@ -313,7 +313,7 @@ def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.Captur
         found = json.loads((out / f"table4_SAM-B-{name[7:].replace(' ', '-')}.json").read_text())
         assert found["fixed"]["config"]["rounds"]["rounds"] == points
         assert not found["errors"]
-        assert {row["round"] for row in found["rows"]} == set(range(1, points + 1))
+        assert {number for row in found["rows"] for number in row["rounds"]} == set(range(1, points + 1))
 
 
 class Counting:
