@@ -31,7 +31,6 @@ from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 
 RELEASED, TRUE = "as released", "clicked slices true"
-STRIDE = 3.0  # mm, for models that propagate every slice
 BACK = 10  # slices, for models that do not look back
 
 
@@ -46,7 +45,6 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
         "no early stop": {"stop_after_empty": 0},
         f"{'no ' if own.look_back else ''}look back": {"look_back": 0 if own.look_back else BACK},
         f"{'not ' if own.one_sided else ''}one-sided": {"one_sided": not own.one_sided},
-        "every slice" if own.stride_mm else "slices 3 mm apart": {"stride_mm": 0.0 if own.stride_mm else STRIDE},
         "no disk around disobeyed clicks": {"click_fallback": 0},
         "no fusion": {"tau": 1.0},
         f"scope {other}, no fusion": {"scope": other, "tau": 1.0},

@@ -129,7 +129,7 @@ class LimnetMethod:
 @contextmanager
 def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Any]:
     """Settings of passes over all slices; with a size, networks see whole slices of that many pixels meanwhile."""
-    settings = replace(segmenter.settings, scope="volume", stop_after_empty=0, stride_mm=0.0)
+    settings = replace(segmenter.settings, scope="volume", stop_after_empty=0)
     settings = replace(settings, follow_window=not size, short_side=0)
     networks = (segmenter.interaction, segmenter.propagation) if size else ()
     before = [network.__dict__.get("window_size") for network in networks]

@@ -30,8 +30,6 @@ class Settings:
         tau: Threshold of eq. (4): the previous mask of a slice is kept where P(previous is better) > tau. In [0, 1]; 1
             turns fusion off.
         stop_after_empty: A direction ends after this many empty slices in a row. 0 turns it off: it goes to the end.
-        stride_mm: Slices are propagated at most so many mm apart, closer where the mask changes quickly, and those
-            between are interpolated (`limnet.propagation.stride`). 0 propagates every slice.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
             (`limnet.case.refinement.look_back`). 0 turns it off.
         one_sided: On slices without a prompt a positive click only adds to the object, a negative prompt only takes
@@ -50,7 +48,6 @@ class Settings:
     scope: Scope = "volume"
     tau: float = 0.5
     stop_after_empty: int = 3
-    stride_mm: float = 0.0
     look_back: int = 0
     one_sided: bool = False
     click_fallback: int = 2
@@ -90,7 +87,6 @@ class Settings:
             scope="volume",
             tau=0.5,  # the paper gives no number; eq. (3) gives a probability, and .5 takes the likelier mask
             stop_after_empty=0,
-            stride_mm=0.0,
             look_back=0,
             one_sided=False,
             click_fallback=0,

@@ -242,18 +242,6 @@ def test_fewer_candidates_than_prototypes() -> None:
     assert bank.long == 6
 
 
-def test_a_clone_goes_its_own_way() -> None:
-    bank = MemoryBank()
-    first = frame(0)
-    bank.add(*first)
-    other = bank.clone()
-    other.add(*frame(1))
-    other.read(first[0], first[2])
-    assert working(bank) == 6
-    assert working(other) == 12
-    assert tables(bank)[0].use.sum() == 0
-
-
 def test_frames_may_differ_in_size() -> None:
     bank = MemoryBank(MemoryConfig(min_frames=2, max_frames=4, prototypes=4))
     for i in range(8):

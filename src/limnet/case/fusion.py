@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from limnet.case.engine import RoundContext, Slice
 from limnet.case.history import ObjectState
 from limnet.errors import InputError
-from limnet.image.slices import SliceMask, area, unpack
-from limnet.propagation.stride import longest_stride, spread
+from limnet.image.slices import SliceMask, unpack
 from limnet.quality.prompt_context import Prompted
 
 Found = dict[int, SliceMask | None]
@@ -77,15 +76,12 @@ def fuse(
     newest = newest if newest in state.prompts else max(state.prompts)
     shown = {newest: unpack(state.slices[newest], view.shape), **masks}
     prompted = Prompted(newest, unpack(before.slices[newest], view.shape), shown)
-    stride = longest_stride(settings.stride_mm, view, max(area(s) for s in chosen.values()))
-    judged = spread(rivals, stride)
     p: list[float] = []
-    for start in range(0, len(judged), settings.quality_batch):
-        batch = judged[start : start + settings.quality_batch]
+    for start in range(0, len(rivals), settings.quality_batch):
+        batch = rivals[start : start + settings.quality_batch]
         old, new = ([unpack(slices[i], view.shape) for i in batch] for slices in (before.slices, chosen))
         p += assessor.compare(view, batch, old, new, prompted).tolist()
-    every = p if judged == rivals else np.interp(rivals, judged, p)
-    kept = [i for i, keep in zip(rivals, keep_previous(every, settings.tau), strict=True) if keep]
+    kept = [i for i, keep in zip(rivals, keep_previous(p, settings.tau), strict=True) if keep]
     for i in kept:
         old_mask = before.slices[i]
         # it may hold pixels of an object that was finished in the meantime

@@ -58,7 +58,7 @@ class MemoryBank:
     """Key-value memory of one sequence (batch of one): long-term elements first, then the frames in order.
 
     Works for every network that gives keys and values of fixed sizes Ck and Cv, with or without shrinkage and
-    selection. Frames may differ in h and w. Tensors are never changed in place, so `clone` is cheap.
+    selection. Frames may differ in h and w.
 
     Args:
         config: Limits; None takes the defaults.
@@ -129,12 +129,6 @@ class MemoryBank:
         select = None if selection is None else _rows(selection)
         out, self.tokens = self.tokens.read(_rows(key), select, self.config.top_k)
         return out.permute(1, 2, 0).unflatten(2, key.shape[-2:])[None]
-
-    def clone(self) -> MemoryBank:
-        """A second memory with the same content; tensors are shared until either changes."""
-        other = MemoryBank(self.config)
-        other.tokens, other.long, other._frames = self.tokens, self.long, list(self._frames)
-        return other
 
     def _consolidate(self, tokens: Tokens) -> None:
         config = self.config

@@ -6,7 +6,6 @@ prompted slices, where the passes of both prompts are blended by distance.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -21,7 +20,6 @@ from limnet.image.slices import SliceStore
 from limnet.interaction.features import FeatureCache, WindowEncoder
 from limnet.propagation.state import PropagationNetwork, together
 from limnet.propagation.stop_rule import StopRule, emptied
-from limnet.propagation.stride import Stride, interpolate
 from limnet.settings import Settings
 
 Slice = NDArray[np.float32]
@@ -37,7 +35,7 @@ class Propagator:
         device: Where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: Features of the case; a private one when None.
-        settings: Settings of the case: when passes end (`limnet.propagation.stop_rule`), `stride_mm`, and what the
+        settings: Settings of the case: when passes end (`limnet.propagation.stop_rule`), and what the
             network asks for. None for the defaults.
 
     Raises:
@@ -161,38 +159,25 @@ class Propagator:
             return results
         nearest = sorted(prompts.items(), key=lambda item: (abs(item[0] - start), item[0]))
         state = self.network.start(self.encoder, view, nearest, self.settings)  # type: ignore[operator]
-        stop, stride = StopRule(self.settings.stop_after_empty), Stride(self.settings.stride_mm, view)
-        index, mask = start, prompts[start]
-        state.place(index, mask)
-        stride.start(mask)
-        while index + direction != end:
-            if index + direction in prompts:
-                index += direction
-                mask = prompts[index]
-                state.place(index, mask)
-                stride.start(mask)
+        stop = StopRule(self.settings.stop_after_empty)
+        state.place(start, prompts[start])
+        for index in range(start + direction, end, direction):
+            if index in prompts:
+                state.place(index, prompts[index])
                 count.skip(1)
-                if stop.at_prompt(mask):
+                if stop.at_prompt(prompts[index]):
                     break
                 continue
             border = (
                 min([end * direction, *(i * direction for i in prompts if (i - index) * direction > 0)]) * direction
             )
-            steps = min(stride.slices, abs(border - index) - 1)
-            target = index + steps * direction
-            onward = copy.copy(state)
-            answer = onward.step(target, range(target + steps * direction, border, steps * direction))
+            answer = state.step(index, range(index + direction, border, direction))
             result = (yield from answer) if isinstance(answer, Generator) else answer
-            if not stride.accepts(mask, result, steps):
-                continue
-            passed = range(index + direction, target + direction, direction)
-            for i, one in zip(passed, [*interpolate(mask, result, steps - 1), result], strict=True):
-                results[i] = one
-                if found is not None:
-                    found(i, one)
-            state, index, mask = onward, target, result
-            count.skip(steps)
-            if stop.after(result, steps):
+            results[index] = result
+            if found is not None:
+                found(index, result)
+            count.skip(1)
+            if stop.after(result):
                 break
         count.skip(abs(end - index) - 1)
         return results

@@ -27,7 +27,7 @@ Questions = Generator[tuple[Any, ...], Tensor, Slice]
 
 
 class PropagationState(Protocol):
-    """State of one pass. A copy (`copy.copy`) goes its own way."""
+    """State of one pass."""
 
     def place(self, index: int, mask: Slice) -> None:
         """Set the state to a prompted slice."""

@@ -21,9 +21,9 @@ class StopRule:
         self.empty = 0
         return not mask.any()
 
-    def after(self, mask: Slice, slices: int) -> bool:
-        """Whether the pass ends after a mask (H, W), which is `slices` farther than the one before."""
-        self.empty = 0 if (mask > 0.5).any() else self.empty + slices
+    def after(self, mask: Slice) -> bool:
+        """Whether the pass ends after a mask (H, W)."""
+        self.empty = 0 if (mask > 0.5).any() else self.empty + 1
         return 0 < self.most <= self.empty
 
 

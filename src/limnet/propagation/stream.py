@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -199,9 +198,3 @@ class StreamState:
     def step(self, index: int, ahead: Sequence[int] = ()) -> Slice:
         """Predict slice `index`. Whole slices fill a processor one by one, so nothing is asked together."""
         return self._step(index, None)
-
-    def __copy__(self) -> StreamState:
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__, stream=copy.copy(self.stream))
-        twin.stream.bank = self.stream.bank.clone()
-        return twin
