@@ -1,9 +1,9 @@
 """How long a person waits, on volumes of the size scanners give: first answer, rounds, corrections, memory.
 
-    python benchmarks/latency.py --volume ct --objects 2 --quick                 # under two minutes
+    python benchmarks/latency.py --quick                                         # one kidney, half a minute
     python benchmarks/latency.py --volume ct,large,deep --against ../before/src  # beside another version of limnet
     python benchmarks/latency.py --volume ct --threads 1,2 --precision fp32,bf16 --busy 0,1,2
-    python benchmarks/latency.py --peers                                         # networks of other tools
+    python benchmarks/latency.py --peers --files                                 # networks of other tools; opening files
 
 Volumes are made from the demo's CT: `ct` 336 x 404 x 488 voxels of 1.0 x 0.75 x 0.75 mm, `large` 1000 x 512 x 512 of
 0.5 mm (mirrored where the body ends), `deep` the same kidney in 128 to 1024 slices. `head` and `thorax` are open
@@ -157,10 +157,22 @@ def work(job: Row) -> None:
         start = time.perf_counter()
         case = segmenter.open(volume, session=session)
         opened = time.perf_counter() - start
+        saves: list[float] = []
+        save = case.save_session
+
+        def timed(path: Any) -> Any:
+            begin = time.perf_counter()
+            done = save(path)
+            saves.append(time.perf_counter() - begin)
+            return done
+
+        case.save_session = timed
         for cold, name in zip([True] + [False] * 99, map(str.strip, sys.stdin), strict=False):
             truth = np.load(folder / f"{about['objects'].index(name)}.npz")
             forget_peak()
+            saves.clear()
             row = rounds(case, name, truth, 1 + job["corrections"])
+            row["save"] = list(saves)
             row |= {"peak": peak() - array.nbytes, "volume_bytes": array.nbytes, "load": loaded, "open": opened}
             row |= {"cold": cold, **single_clicks(segmenter.open(volume), truth, SINGLE if job["singles"] else 0)}
             print(json.dumps(row), flush=True)
@@ -300,6 +312,26 @@ def peers(args: argparse.Namespace) -> Iterator[Row]:
         }
 
 
+def files(args: argparse.Namespace) -> Iterator[Row]:
+    """Seconds to read the large volume (500 MB of int16) from a NIfTI file, and what nibabel takes, in turns."""
+    import nibabel
+
+    from limnet import Volume
+
+    array = np.load(prepare("large", args.cache, args.data) / "volume.npy", mmap_mode="r")
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "large.nii"
+        nibabel.save(nibabel.Nifti1Image(array.T, np.diag([0.5, 0.5, 0.5, 1.0])), path)
+        ways = {"limnet": lambda: Volume.read(path).array, "nibabel": lambda: np.asanyarray(nibabel.load(path).dataobj)}
+        took: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(5):
+            for way, read in ways.items():
+                start = time.perf_counter()
+                read().copy("K")  # nibabel maps the file: only a copy has read it
+                took[way].append(time.perf_counter() - start)
+        yield {"file": path.name, "bytes": path.stat().st_size, **took}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Options of this benchmark."""
 
@@ -316,7 +348,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--session", action="store_true", help="keep a session file up to date meanwhile")
     parser.add_argument("--against", type=Path, help="src folder of another version of limnet, measured in turns")
     parser.add_argument("--peers", action="store_true", help="time networks of other tools, too")
-    parser.add_argument("--quick", action="store_true", help="one correction, no single clicks")
+    parser.add_argument("--files", action="store_true", help="time opening a NIfTI file, too")
+    parser.add_argument("--quick", action="store_true", help="one correction, no single clicks; one kidney by default")
     parser.add_argument("--model", default="limnet-tiny")
     parser.add_argument("--data", type=Path, help="folder with the manifest.json of the open volumes")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "limnet-latency")
@@ -332,6 +365,7 @@ def main() -> None:
         return work(args.work)
     if args.quick:
         args.corrections = 1
+        args.volume = args.volume or ["deep-128"]
     sys.path[:0] = [str(SOURCE), str(SOURCE.parent)]
     from limnet.environment import command_line, environment
 
@@ -339,16 +373,15 @@ def main() -> None:
     file = args.out / "latency.json"
     record = json.loads(file.read_text()) if file.exists() else {"commands": [], "rows": []}
     record["environment"] = environment()
-    for make in (measured, peers) if args.peers else (measured,):
+    for make in [measured, *[peers] * args.peers, *[files] * args.files]:
         for row in make(args):
             row["commit"] = record["environment"]["commit"]
-            key = [row.get(k) for k in (*CONFIG, "object", "peer")]
-            record["rows"] = [r for r in record["rows"] if [r.get(k) for k in (*CONFIG, "object", "peer")] != key] + [
-                row
-            ]
+            keys = (*CONFIG, "object", "peer", "file")
+            old = [r for r in record["rows"] if any(r.get(k) != row.get(k) for k in keys)]
+            record["rows"] = [*old, row]
             print({k: np.round(v, 3).tolist() if isinstance(v, list) else v for k, v in row.items()}, flush=True)
             file.write_text(json.dumps(record) + "\n", encoding="utf-8")  # what is measured is kept
-    if command_line() not in record["commands"] and (args.volume or args.peers):
+    if command_line() not in record["commands"] and (args.volume or args.peers or args.files):
         record["commands"].append(command_line())
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (args.out / "latency.md").write_text(tables(record), encoding="utf-8")
@@ -373,7 +406,7 @@ of a robot (the CT is among the training data of limnet-tiny).
 
 """
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in (r for r in record["rows"] if "peer" not in r):
+    for row in (r for r in record["rows"] if "version" in r):
         groups.setdefault(tuple(row[k] for k in CONFIG), []).append(row)
     lines = []
     for config, mine in sorted(groups.items(), key=lambda item: (item[0][1:], item[0])):
@@ -385,6 +418,7 @@ of a robot (the CT is among the training data of limnet-tiny).
         line = dict(zip(CONFIG, config, strict=True)) | {"objects": len(mine)}
         line |= dict(zip(("first answer", "first round", "answer to a correction", "correction"), times, strict=True))
         line["single clicks"] = ", ".join("{:.0f} / {:.0f}".format(*np.percentile(t, (50, 95))) for t in clicks if t)
+        line["saves, ms"] = pair([1000 * t for r in mine for t in r.get("save", ())])
         line["memory, MB"] = round(max(r["peak"] for r in mine) / 2**20)
         line["before / now"] = ", ".join(f"{r:.1f}" for r in ratios)
         lines.append(line | {"Dice": f"{statistics.mean(r['dice'][-1] for r in mine):.3f}"})
@@ -398,6 +432,9 @@ of a robot (the CT is among the training data of limnet-tiny).
             line = {k: peer[k] for k in ("peer", "threads", "precision")} | {"first click": f"{peer['click']:.2f}"}
             ratio = took / statistics.median(r["round"][0] for r in beside)
             lines.append(line | {"first round": f"{took:.0f}", "limnet on the CT takes 1 /": f"{ratio:.0f}"})
+    for row in (r for r in record["rows"] if "file" in r):
+        limnet, nibabel = (statistics.median(row[way]) for way in ("limnet", "nibabel"))
+        text += f"\nOpening a NIfTI file of {row['bytes'] / 1e6:.0f} MB: {limnet:.2f} s, nibabel {nibabel:.2f} s.\n"
     if lines:
         text += (
             "\n## Networks of other tools\n\nRandom weights, 480 x 480 pixels, as many slices as limnet computes.\n\n"
