@@ -44,6 +44,7 @@ CONFIG = ("version", "volume", "threads", "precision", "busy", "session")
 PARTS = (slice(0, 1), slice(1, None))  # of the rounds: the first, the corrections
 PEERS = ("nninteractive", "sam2-video", "ritm-h32", "xmem")
 DIE = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"  # with the process that started this one (Linux)
+CACHE = Path(tempfile.gettempdir()) / "limnet-latency"
 SINGLE = 6  # first clicks on slices of the object in a fresh case, with a second click each
 
 
@@ -153,7 +154,7 @@ def work(job: Row) -> None:
     about, array = json.loads((folder / "about.json").read_text()), np.load(folder / "volume.npy")
     volume = limnet.Volume.from_array(array, about["spacing"], modality=about["modality"])
     with tempfile.TemporaryDirectory() as place:
-        session, opened_from = None, volume
+        session, size = None, array.nbytes
         if job["session"]:  # a volume without a file would be in the session itself
             import SimpleITK as sitk
 
@@ -161,9 +162,10 @@ def work(job: Row) -> None:
             image.SetSpacing(about["spacing"][::-1])
             sitk.WriteImage(image, Path(place) / "volume.mha")
             session = Path(place) / "session.limnet"
-            opened_from = limnet.Volume.read(Path(place) / "volume.mha", modality=about["modality"])
+            array = image = volume = None
+            volume = limnet.Volume.read(Path(place) / "volume.mha", modality=about["modality"])
         start = time.perf_counter()
-        case = segmenter.open(opened_from, session=session)
+        case = segmenter.open(volume, session=session)
         opened = time.perf_counter() - start
         saves: list[float] = []
         save = case.save_session
@@ -181,7 +183,7 @@ def work(job: Row) -> None:
             saves.clear()
             row = rounds(case, name, truth, 1 + job["corrections"])
             row["save"] = list(saves)
-            row |= {"peak": peak() - array.nbytes, "volume_bytes": array.nbytes, "load": loaded, "open": opened}
+            row |= {"peak": peak() - size, "volume_bytes": size, "load": loaded, "open": opened}
             row |= {"cold": cold, **single_clicks(segmenter.open(volume), truth, SINGLE if job["singles"] else 0)}
             print(json.dumps(row), flush=True)
 
@@ -330,12 +332,12 @@ def files(args: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "large.nii"
         nibabel.save(nibabel.Nifti1Image(array.T, np.diag([0.5, 0.5, 0.5, 1.0])), path)
-        ways = {"limnet": lambda: Volume.read(path).array, "nibabel": lambda: np.asanyarray(nibabel.load(path).dataobj)}
+        ways = {"limnet": lambda: Volume.read(path).array, "nibabel": lambda: np.array(nibabel.load(path).dataobj)}
         took: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(5):
             for way, read in ways.items():
                 start = time.perf_counter()
-                read().copy("K")  # nibabel maps the file: only a copy has read it
+                assert not isinstance(read(), np.memmap)  # of which nothing was read yet
                 took[way].append(time.perf_counter() - start)
         yield {"file": path.name, "bytes": path.stat().st_size, **took}
 
@@ -360,7 +362,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one correction, no single clicks; one kidney by default")
     parser.add_argument("--model", default="limnet-tiny")
     parser.add_argument("--data", type=Path, help="folder with the manifest.json of the open volumes")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "limnet-latency")
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     return parser
