@@ -345,3 +345,24 @@ def test_carry_passes_over_other_prompts_and_may_end_before() -> None:
 def test_carry_from_a_prompted_slice_to_one_that_is_not(origin: int, target: int) -> None:
     with pytest.raises(InputError, match=f"from slice {origin} to slice {target} of {DEPTH}"):
         make().carry(view(), {8: filled(), 10: filled()}, origin, target)
+
+
+def test_both_directions_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, mask = disks_view((7, 64, 64), ((32, 32, 12),))
+    network = small_propagation(window_size=64)
+    sizes: list[int] = []
+    plain = type(network).segment
+
+    def counted(self: Any, features: Any, *others: Any) -> Any:
+        sizes.append(len(features[0]))
+        return plain(self, features, *others)
+
+    monkeypatch.setattr(type(network), "segment", counted)
+    prompts, rules = {3: mask.astype(np.float32)}, Settings(stop_after_empty=0)
+    both = Propagator(network, precision="fp32", settings=rules).propagate(view, prompts, 3)
+    assert 2 in sizes
+    alone = Propagator(network, precision="fp32", settings=rules)
+    for target in (2, 4):
+        found = alone.carry(view, prompts, 3, target)
+        assert found is not None
+        np.testing.assert_allclose(both[target], found, atol=1e-4)
