@@ -11,6 +11,7 @@ half and decoder give, with the mask of torch in float32. int8: dynamic quantisa
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import statistics
 import sys
@@ -61,11 +62,12 @@ def inputs() -> tuple[Tensor, tuple[Tensor, ...]]:
     return grey, (maps, nn.functional.avg_pool2d(last[:1], 8).expand(1, 4, 20, 20), readout)
 
 
-def torch_halves(network: nn.Module, bf16: bool, compiled: bool = False) -> tuple[Run, Run]:
+def torch_halves(network: Any, bf16: bool, compiled: bool = False) -> tuple[Run, Run]:
     """Image half and decoder in eager or compiled torch."""
-    encoder, decoder = network.encoder, Decoder(network.decoder)
+    encoder: Any = network.encoder
+    decoder: Any = Decoder(network.decoder)
     if compiled:
-        encoder, decoder = torch.compile(encoder), torch.compile(decoder)  # type: ignore[assignment]
+        encoder, decoder = torch.compile(encoder), torch.compile(decoder)
 
     def within(call: Run) -> Run:
         def run(*tensors: Tensor) -> Any:
@@ -77,7 +79,7 @@ def torch_halves(network: nn.Module, bf16: bool, compiled: bool = False) -> tupl
     return within(encoder), within(decoder)
 
 
-def exported(network: nn.Module, tensors: tuple[Tensor, ...], features: tuple[Tensor, ...], folder: Path) -> list[Path]:
+def exported(network: Any, tensors: tuple[Tensor, ...], features: tuple[Tensor, ...], folder: Path) -> list[Path]:
     """ONNX files of the image half and of the decoder."""
     plain = [torch.from_numpy(t.float().numpy().copy()) for t in (*features, *tensors[1:])]
     parts = {"image": (network.encoder, (tensors[0],)), "decoder": (Decoder(network.decoder), tuple(plain))}
@@ -122,11 +124,11 @@ def backends(args: argparse.Namespace, windows: Tensor, shown: tuple[Tensor, ...
     from limnet import InteractiveSegmenter
     from limnet.interaction.features import with_bf16_convolutions
 
-    network = InteractiveSegmenter.from_pretrained("limnet-tiny").propagation
+    network: Any = InteractiveSegmenter.from_pretrained("limnet-tiny").propagation
     yield "torch fp32", torch_halves(network, False)
     yield "torch bf16, autocast", torch_halves(network, True)
     yield "torch bf16, weights cast beforehand (as shipped)", torch_halves(with_bf16_convolutions(network), True)
-    plain = InteractiveSegmenter.from_pretrained("limnet-tiny").propagation.to(memory_format=torch.contiguous_format)
+    plain: Any = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     yield "as shipped, without channels_last", torch_halves(with_bf16_convolutions(plain), True)
     if args.compile:
         torch._inductor.config.freezing = True

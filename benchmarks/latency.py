@@ -162,10 +162,10 @@ def work(job: Row) -> None:
             image.SetSpacing(about["spacing"][::-1])
             sitk.WriteImage(image, Path(place) / "volume.mha")
             session = Path(place) / "session.limnet"
-            array = image = volume = None
+            del array, image
             volume = limnet.Volume.read(Path(place) / "volume.mha", modality=about["modality"])
         start = time.perf_counter()
-        case = segmenter.open(volume, session=session)
+        case: Any = segmenter.open(volume, session=session)
         opened = time.perf_counter() - start
         saves: list[float] = []
         save = case.save_session
@@ -328,11 +328,13 @@ def files(args: argparse.Namespace) -> Iterator[Row]:
 
     from limnet import Volume
 
+    load: Any = nibabel.load
+
     array = np.load(prepare("large", args.cache, args.data) / "volume.npy", mmap_mode="r")
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "large.nii"
         nibabel.save(nibabel.Nifti1Image(array.T, np.diag([0.5, 0.5, 0.5, 1.0])), path)
-        ways = {"limnet": lambda: Volume.read(path).array, "nibabel": lambda: np.array(nibabel.load(path).dataobj)}
+        ways = {"limnet": lambda: Volume.read(path).array, "nibabel": lambda: np.array(load(path).dataobj)}
         took: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(5):
             for way, read in ways.items():
