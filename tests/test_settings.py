@@ -28,7 +28,6 @@ def test_round_trip() -> None:
         {"memory_max_frames": 5},
         {"look_back": -1},
         {"look_across": True},
-        {"stride_mm": float("inf")},
         {"one_sided": 1},
         {"taw": 0.5},
         [],

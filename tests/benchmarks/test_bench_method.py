@@ -19,7 +19,7 @@ from tests.helpers import fake_msd
 from tests.helpers.fake_engine import ConstantAssessor, fake_engine
 from tests.helpers.open_root import WanderingPropagator
 
-OURS = Settings(scope="interval", tau=1.0, look_back=4, one_sided=True, stride_mm=1.0)
+OURS = Settings(scope="interval", tau=1.0, look_back=4, one_sided=True)
 
 
 class Stubborn:
