@@ -59,7 +59,7 @@ def test_settings_as_text() -> None:
 
 
 def test_settings_that_are_gone_are_left_out_of_older_models_and_sessions() -> None:
-    stored = {"tau": 0.3, "look_across": True, "least_sure": 0.6, "most_growth": 2.0}
+    stored = {"tau": 0.3, "look_across": True, "least_sure": 0.6, "most_growth": 2.0, "stride_mm": 0.0}
     assert Settings.from_stored(stored) == Settings(tau=0.3)
     assert Settings.unknown(stored) == set()
     assert Settings.unknown({**stored, "taw": 1}) == {"taw"}
