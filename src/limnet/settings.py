@@ -17,7 +17,7 @@ SCOPES: tuple[str, ...] = ("volume", "interval")
 _KINDS: dict[Any, tuple[Any, str]] = {"int": ((int,), "an integer"), "float": ((int, float), "a number")}
 _LEAST = {"quality_batch": 1, "memory_min_frames": 1, "memory_max_frames": 2}  # of the others 0
 _MOST = {"tau": 1}
-_REMOVED = {"look_across", "least_sure", "most_growth", "stride_mm"}  # without a gain; older models, sessions store them
+_REMOVED = {"look_across", "least_sure", "most_growth", "stride_mm"}  # without a gain; older models store them
 
 
 @dataclass(frozen=True)
