@@ -197,7 +197,9 @@ def corners(region: Mask) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def table(rows: Sequence[Row], others: Sequence[Row] | None) -> str:
     """Markdown: a line for each tool."""
-    before = {(row["case"], row["object"]): row["tools"] for row in others or ()}
+    before: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in others or ():
+        before[row["case"], row["object"]] |= row["tools"]
     lines: list[list[object]] = []
     for name in sorted({name for row in rows for name in row["tools"]}):
         some = [row for row in rows if name in row["tools"]]
@@ -205,7 +207,7 @@ def table(rows: Sequence[Row], others: Sequence[Row] | None) -> str:
         start = float(np.mean([row["dice"][0] for row in some]))
         lines.append([name, len(some), start, mean_and_error(gain), sum(g < -LOST for g in gain)])
         if others is not None:
-            pairs = [(row["tools"][name], before.get((row["case"], row["object"]), {}).get(name)) for row in some]
+            pairs = [(row["tools"][name], before[row["case"], row["object"]].get(name)) for row in some]
             known = [now - then for now, then in pairs if then is not None]
             lines[-1].append(f"{mean_and_error(known)} ({len(known)})")
     head = ["tool", "objects", "before", "gain", f"lost > {LOST:g}"]
