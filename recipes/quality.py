@@ -34,71 +34,40 @@ if TYPE_CHECKING:
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """Options of this recipe, those of `train` with the defaults of the preset named in `argv`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
     from limnet.datasets.mixes import MIXES
 
-    collect = commands.add_parser("collect", help="make a defect set")
-    collect.add_argument("--data", type=Path, help="folder with manifest.json")
-    collect.add_argument(
-        "--weights", type=Path, help="how often groups of open files are drawn, such as limnet-tiny-data.json"
-    )
-    collect.add_argument("--mix", choices=sorted(MIXES), help="in place of --data: weighted mix of data sets")
-    collect.add_argument(
-        "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
-    )
-    collect.add_argument("--model", default="limnet-tiny", help="zoo name or folder; its quality part is not used")
-    collect.add_argument("--out", type=Path, required=True)
-    collect.add_argument(
-        "--split",
-        choices=("train", "val"),
-        default="train",
-        help="patients to draw from: val, those held out, for --held (default: train)",
-    )
-    collect.add_argument("--cases", type=int, default=60)
-    collect.add_argument("--rounds", type=int, default=5)
-    collect.add_argument("--smallest", type=int, default=300, help="least voxels of an object (default: 300)")
-    collect.add_argument(
-        "--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)"
-    )
-    collect.add_argument(
-        "--literal-pixels", action="store_true", help="damage by 10 to 30 pixels whatever the object's size"
-    )
-    collect.add_argument(
-        "--truths",
-        action="store_true",
-        help="add a pair of the new and the true mask for every slice that a round leaves wrong, as the paper",
-    )
-    collect.add_argument(
-        "--scope",
-        choices=("both", "interval", "volume"),
-        default="both",
-        help="how rounds propagate; volume: the paper's method, everything else off (default: both scopes in turn)",
-    )
-    collect.add_argument(
-        "--setting", action="append", default=[], metavar="NAME=VALUE", help="of the rounds, such as short_side=240"
-    )
-    collect.add_argument(
-        "--starts",
-        type=Path,
-        metavar="STEM",
-        help="also write a shard of wrong masks for the click network to start from",
-    )
-    collect.add_argument(
-        "--synthetic", type=float, default=0.0, help="share of cases on synthetic volumes (default: 0; not with --mix)"
-    )
-    collect.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
-    collect.add_argument("--seed", type=seed, default=0)
-    collect.add_argument("--threads", type=whole(0), default=0)
-    collect.add_argument("--device", default="cpu", help="where the model computes, such as cuda (default: cpu)")
-    collect.add_argument("--smoke", action="store_true", help="two small synthetic volumes, two rounds")
-    train = commands.add_parser("train", help="train on a defect set")
-    train.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
-    train.add_argument("--held", type=Path, nargs="+", help="defect sets for validation")
-    train.add_argument("--workers", type=int, default=0, help="processes that read (default: 0)")
-    train.add_argument("--depth", type=int, choices=(18, 34, 50), help="of ResNetQuality (default: 18)")
-    add_recipe_arguments(train, "quality", "runs/quality")
-    use_preset(train, "quality", argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    collector = commands.add_parser("collect", help="make a defect set")
+    add = collector.add_argument
+    add("--data", type=Path, help="folder with manifest.json")
+    add("--weights", type=Path, help="how often groups of open files are drawn, such as limnet-tiny-data.json")
+    add("--mix", choices=sorted(MIXES), help="in place of --data: weighted mix of data sets")
+    add("--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable")
+    add("--model", default="limnet-tiny", help="zoo name or folder; its quality part is not used")
+    add("--out", type=Path, required=True)
+    split = "patients to draw from: val, those held out, for --held (default: train)"
+    add("--split", choices=("train", "val"), default="train", help=split)
+    add("--cases", type=int, default=60)
+    add("--rounds", type=int, default=5)
+    add("--smallest", type=int, default=300, help="least voxels of an object (default: 300)")
+    add("--corrupted", type=int, default=0, help="pairs of damaged true masks to add for every case (default: 0)")
+    add("--literal-pixels", action="store_true", help="damage by 10 to 30 pixels whatever the object's size")
+    truths = "add a pair of the new and the true mask for every slice that a round leaves wrong, as the paper"
+    add("--truths", action="store_true", help=truths)
+    scope = "how rounds propagate; volume: the paper's method, everything else off (default: both scopes in turn)"
+    add("--scope", choices=("both", "interval", "volume"), default="both", help=scope)
+    add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the rounds, such as short_side=240")
+    add("--starts", type=Path, metavar="STEM", help="also write a shard of wrong masks, for clicks to start from")
+    add("--synthetic", type=float, default=0.0, help="share of cases on synthetic volumes (default: 0; not with --mix)")
+    add("--minutes", type=float, default=1e9, help="stop after so many minutes")
+    add("--seed", type=seed, default=0)
+    add("--threads", type=whole(0), default=0)
+    add("--device", default="cpu", help="where the model computes, such as cuda (default: cpu)")
+    add("--smoke", action="store_true", help="two small synthetic volumes, two rounds")
+    trainer = commands.add_parser("train", help="train on a defect set")
+    add_recipe_arguments(trainer, "quality", "runs/quality")
+    use_preset(trainer, "quality", argv)
     return parser
 
 
@@ -227,67 +196,6 @@ def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray
             yield case.read_image(), found[int(rng.integers(len(found)))], rng
 
 
-def smoke_set(path: Path, seed: int, count: int = 16) -> Path:
-    """Write a small defect set of damaged masks on synthetic slices."""
-    from limnet.data.defects import DefectRows
-    from limnet.datasets.synthetic import SyntheticDataset
-    from limnet.image.slice_view import SliceView
-    from limnet.image.volume import Volume
-
-    rows, rng = DefectRows(size=32), np.random.default_rng(seed)
-    data = SyntheticDataset(100 * count, 48, seed)
-    for number in range(len(data)):
-        image, mask = (x.numpy() for x in data[number])
-        rows.add_corrupted(SliceView(Volume.from_array(image), window=(0.0, 255.0)), 0, mask[0] > 0, rng)
-        if len(rows) == count:
-            break
-    rows.save(path)
-    return path
-
-
-def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Train and write the averaged network."""
-    from limnet.data.defects import DefectDataset
-    from limnet.data.module import SampleDataModule
-    from limnet.errors import InputError, LimnetError
-    from limnet.training.train import choose_network, find_part, fit, make_module, prepare, share_of
-
-    def data(processes: int) -> SampleDataModule:
-        share = share_of(args, processes)
-        training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
-        return SampleDataModule(training, held, share, 2 * share, args.workers)
-
-    try:
-        prepare(args)
-        if args.smoke:
-            args.defects = args.held = [smoke_set(args.out / "smoke.npz", args.seed)]
-        if not args.defects or not args.held:
-            raise InputError(
-                "give --defects and --held, files that `quality.py collect` wrote, those of --held with --split val"
-            )
-        start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
-        set_depth(args, start is not None)
-        fit(args, "quality", make_module(args, "quality", {"max_minutes": args.minutes}, start), data)
-    except LimnetError as error:
-        raise SystemExit(f"{parser.prog}: {error}") from error
-
-
-def set_depth(args: argparse.Namespace, started: bool) -> None:
-    """Let --depth say how deep the ResNet is; a network that is started from keeps its own."""
-    from limnet.errors import InputError
-
-    if args.depth is None:
-        return
-    if args.network != "ResNetQuality":
-        raise InputError(
-            f"--depth {args.depth}: {args.network} has no depth; add --network ResNetQuality, or leave it out"
-        )
-    config = args.network_config or {}
-    if started and config["depth"] != args.depth:
-        raise InputError(f"--init holds a ResNet-{config['depth']}, --depth is {args.depth}; leave one of them out")
-    args.network_config = {**config, "depth": args.depth}
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Collect or train."""
     from limnet.errors import LimnetError
@@ -295,7 +203,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser(argv)
     args = parser.parse_args(argv)
     if args.command == "train":
-        train(settle(args, "quality"), parser)
+        from limnet.training.train import train_parsed
+
+        train_parsed(settle(args, "quality"), "quality", parser.prog)
         return
     if (args.data is None) == (args.mix is None) and not args.smoke:
         parser.error("collect needs either --data, the folder with manifest.json, or --mix with --root NAME=PATH")

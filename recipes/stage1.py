@@ -15,24 +15,14 @@ folder part, written at every checkpoint; OUT/metrics.csv the figures; OUT/image
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from limnet.training.options import add_interaction_arguments
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Options of this recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_interaction_arguments(parser, out="runs/stage1")
-    return parser
+from limnet.training.train import train
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, validate, and write the averaged network."""
-    from limnet.training.train import train_interaction
-
-    train_interaction(build_parser(), argv)
+    train("interaction", __doc__, "runs/stage1", argv)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.training.launch import add_trainer_arguments
-from limnet.training.options import add_interaction_arguments, add_logger_arguments, positive, seed, whole
-from limnet.training.train import checkpoint_to_resume, make_trainer, prepare, share_of, train_interaction
+from limnet.training.options import add_run_arguments, positive, whole
+from limnet.training.train import checkpoint_to_resume, make_trainer, prepare, share_of, train
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, Trainer
@@ -72,22 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--validate-every", type=whole(1), default=200, help="steps between validations (default: 200)")
     parser.add_argument("--workers", type=whole(0), default=0, help="processes that draw samples (default: 0)")
     parser.add_argument("--cache", type=Path, help="folder for decoded volumes (default: the user's cache folder)")
-    parser.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
-    parser.add_argument("--overwrite", action="store_true", help="train anew where OUT holds a trained network")
-    parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/stage3"), help="output folder (default: runs/stage3)")
     parser.set_defaults(save_every=100, gradient_clip=1.0, minutes=None)
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny windows, to check the installation")
-    add_logger_arguments(parser)
-    add_trainer_arguments(parser)
-    return parser
-
-
-def build_stage_parser() -> argparse.ArgumentParser:
-    """Options of a stage on a mix of data sets, those of recipes/stage2.py."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_interaction_arguments(parser, out="runs/stage3")
+    add_run_arguments(parser, "runs/stage3")
     return parser
 
 
@@ -97,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     words = sys.argv[1:] if argv is None else argv
     if any(word == "--mix" or word.startswith("--mix=") for word in words):
-        train_interaction(build_stage_parser(), argv)
+        train("interaction", __doc__, "runs/stage3", argv)
         return
     parser = build_parser()
     args = parser.parse_args(argv)

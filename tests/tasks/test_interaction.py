@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,22 @@ from limnet.hub.folder import load_component
 from limnet.simulation.click_batch import draw_clicks
 from limnet.tasks.interaction import InteractionModule
 from limnet.training.callbacks import ExportAverage
-from tests.helpers.tiny_networks import ENCODER, disk, scramble
+from tests.helpers.small_modules import logged_by, noise_batch, small_module
+from tests.helpers.tiny_networks import ENCODER, scramble
 from tests.helpers.training import fit, same, snapshot, write_shard
 
-
-def make(**options: Any) -> InteractionModule:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {"network_config": ENCODER, "max_steps": 10, "warmup_steps": 2, "seed": 3}
-    return InteractionModule(**{**settings, **options})
+make = partial(small_module, "interaction")
 
 
-def batch(count: int = 3, length: int = 1, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randint(0, 256, (count, length, size, size), generator=generator, dtype=torch.uint8)
-    mask = disk(size, size, (15, 17), 8).to(torch.uint8).expand(count, length, -1, -1)
-    return image, mask
+def batch(count: int = 3, length: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    return noise_batch(count, length)
 
 
-@pytest.mark.parametrize("length", [1, 3])
-def test_a_training_step(length: int) -> None:
-    module = make()
-    loss = module.training_step(batch(length=length), 0)
-    assert loss.shape == ()
-    assert bool(loss.isfinite())
-    assert loss.requires_grad
-    again = make().training_step(batch(length=length), 0)
-    assert torch.equal(loss, again)
-    assert not torch.equal(loss, make(seed=4).training_step(batch(length=length), 0))
-    assert not torch.equal(loss, make().training_step(batch(length=length), 1))
+def test_validation_runs_without_a_trainer_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = logged_by(make(), batch(2), monkeypatch)
+    assert sorted(logged) == ["val/dice_1", "val/dice_2", "val/dice_3", "val/dice_6", "val/noc85"]
+    assert 1 <= logged.pop("val/noc85") <= 6
+    assert all(0 <= v <= 1 for v in logged.values())
 
 
 def test_fewer_clicks_than_any_batch_draws() -> None:
@@ -88,45 +76,6 @@ def test_own_masks_as_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not untouched.any()
 
 
-def test_gradients_reach_every_weight() -> None:
-    module = make()
-    scramble(module.network)
-    module.network.train()
-    module.training_step(batch(4), 0).backward()
-    silent = [n for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())]
-    assert silent == []
-    assert all(p.grad is None for p in module.average.parameters())
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_training_moves_network_and_average(tmp_path: Path) -> None:
-    module = make(learning_rate=3e-3)
-    start, average = snapshot(module.network), snapshot(module.average)
-    assert same(start, average)
-    curve = fit(module, write_shard(tmp_path), tmp_path, 5)
-    assert sorted(curve.losses) == [1, 2, 3, 4, 5]
-    moved, followed = snapshot(module.network), snapshot(module.average)
-    key = "decoder.mix4.weight"
-    assert not torch.equal(moved[key], start[key])
-    gap = {"network": (moved[key] - start[key]).norm(), "average": (followed[key] - start[key]).norm()}
-    assert 0 < float(gap["average"]) < float(gap["network"])  # behind, in the same direction
-    assert not torch.equal(followed["encoder.stem.1.running_mean"], average["encoder.stem.1.running_mean"])
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
-    data = write_shard(tmp_path)  # three batches an epoch: the run goes over its end
-    (tmp_path / "whole").mkdir()
-    whole = make()
-    curve = fit(whole, data, tmp_path / "whole", 5)
-    for step in (2, 4):
-        resumed = make()
-        rest = fit(resumed, data, tmp_path / f"rest{step}", 5, tmp_path / "whole" / f"step={step}.ckpt")
-        assert rest.losses == {s: v for s, v in curve.losses.items() if s > step}
-        assert same(snapshot(resumed.network), snapshot(whole.network))
-        assert same(snapshot(resumed.average), snapshot(whole.average))
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_frozen_image_half_stays(tmp_path: Path) -> None:
     module = make(freeze_encoder=True)
@@ -134,23 +83,6 @@ def test_frozen_image_half_stays(tmp_path: Path) -> None:
     fit(module, write_shard(tmp_path), tmp_path, 2)
     assert same(snapshot(module.network.encoder), encoder)
     assert not same(snapshot(module.network.decoder), decoder)
-
-
-def test_settings_are_plain_json() -> None:
-    module = make()
-    assert json.loads(json.dumps(dict(module.hparams)))["seed"] == 3
-    assert json.loads(json.dumps(module.network.config)) == module.network.config
-
-
-def test_validation_runs_without_a_trainer_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = make()
-    logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
-    with torch.no_grad():
-        module.validation_step(batch(2), 0)
-    assert sorted(logged) == ["val/dice_1", "val/dice_2", "val/dice_3", "val/dice_6", "val/noc85"]
-    assert 1 <= logged.pop("val/noc85") <= 6
-    assert all(0 <= v <= 1 for v in logged.values())
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

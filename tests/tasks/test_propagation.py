@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -11,49 +9,23 @@ pytest.importorskip("lightning")
 
 from limnet.errors import InputError
 from limnet.tasks.propagation import PropagationModule, drift
-from tests.helpers.tiny_networks import ENCODER, MEMORY, disk, scramble
-from tests.helpers.training import fit, same, snapshot, write_shard
+from tests.helpers.small_modules import logged_by, noise_batch, small_module
+from tests.helpers.tiny_networks import ENCODER, MEMORY, scramble
+
+make = partial(small_module, "propagation")
 
 
-def make(**options: Any) -> PropagationModule:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {"network_config": {**ENCODER, **MEMORY}, "max_steps": 10, "warmup_steps": 2, "seed": 3}
-    return PropagationModule(**{**settings, **options})
-
-
-def batch(count: int = 2, length: int = 4, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randint(0, 256, (count, length, size, size), generator=generator, dtype=torch.uint8)
-    mask = torch.stack([disk(size, size, (13 + t, 17), 8)[0, 0] for t in range(length)]).to(torch.uint8)
-    return image, mask.expand(count, -1, -1, -1)
-
-
-def test_a_training_step() -> None:
-    loss = make().training_step(batch(), 0)
-    assert bool(loss.isfinite())
-    assert torch.equal(loss, make().training_step(batch(), 0))
-    assert not torch.equal(loss, make().training_step(batch(), 1))
-
-
-def silent(module: PropagationModule) -> list[str]:
-    return [n for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())]
-
-
-def test_gradients_reach_every_weight_that_is_trained() -> None:
-    module = make(freeze_encoder=False)
-    scramble(module.network)
-    module.network.train()
-    module.training_step(batch(), 0).backward()
-    assert silent(module) == []
-    frozen = make()
-    scramble(frozen.network)
-    frozen.training_step(batch(), 0).backward()
-    assert {n.split(".")[0] for n in silent(frozen)} == {"encoder"}
+def batch(count: int = 2, length: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    return noise_batch(count, length)
 
 
 def test_only_free_weights_are_given_to_the_optimizer() -> None:
     module = make()
     assert not any(p.requires_grad for p in module.network.encoder.parameters())
+    scramble(module.network)
+    module.training_step(batch(), 0).backward()
+    silent = {n.split(".")[0] for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())}
+    assert silent == {"encoder"}
     groups = module.configure_optimizers()["optimizer"].param_groups
     assert sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in module.network.parameters())
     assert all(p.requires_grad for p in make(freeze_encoder=False).network.parameters())
@@ -90,33 +62,9 @@ def test_slices_look_back_and_never_ahead() -> None:
     assert not torch.equal(outputs[2], others[2])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
-    data = write_shard(tmp_path, 7, 3)  # three batches an epoch
-    (tmp_path / "whole").mkdir()
-    whole = make()
-    encoder, start = snapshot(whole.network.encoder), snapshot(whole.network)
-    curve = fit(whole, data, tmp_path / "whole", 4, batch=2)
-    resumed = make()
-    rest = fit(resumed, data, tmp_path / "rest", 4, tmp_path / "whole" / "step=2.ckpt", batch=2)
-    assert rest.losses == {s: v for s, v in curve.losses.items() if s > 2}
-    assert same(snapshot(resumed.network), snapshot(whole.network))
-    assert same(snapshot(resumed.average), snapshot(whole.average))
-    assert same(snapshot(whole.network.encoder), encoder)  # weights and statistics
-    assert not same(snapshot(whole.network), start)
-    assert not same(snapshot(whole.average), start)
-
-
-def test_settings_are_plain_json() -> None:
-    assert json.loads(json.dumps(dict(make().hparams)))["freeze_encoder"] is True
-
-
 def test_validation_compares_with_copying(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make()
-    logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
-    with torch.no_grad():
-        module.validation_step(batch(), 0)
+    logged = logged_by(module, batch(), monkeypatch)
     assert sorted(logged) == ["val/dice_carried", "val/dice_copied", "val/dice_copied_each_step", "val/dice_per_slice"]
     assert logged["val/dice_copied"] < logged["val/dice_copied_each_step"] < 1
     assert abs(logged["val/dice_carried"] - logged["val/dice_copied"]) < 0.3

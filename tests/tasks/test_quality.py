@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,43 +11,17 @@ pytest.importorskip("lightning")
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.tasks.quality import QualityModule
-from tests.helpers.tiny_networks import disk, scramble
+from tests.helpers.small_modules import logged_by, pair_batch, small_module
+from tests.helpers.tiny_networks import scramble
+
+make, batch = partial(small_module, "quality"), pair_batch
 
 
-def make(**options: Any) -> QualityModule:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {"network_config": {"widths": (16, 16, 16)}, "max_steps": 10, "seed": 3}
-    return QualityModule(**{**settings, **options})
-
-
-def batch(count: int = 4) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures of a disk, a good and a bad mask in turns, and their Dice."""
-    true = disk(32, 32, (16, 16), 8)[0]
-    bad = disk(32, 32, (12, 12), 5)[0]
-    first = (torch.arange(count) % 2 == 0)[:, None, None]
-    image = (true * 120 + 60).to(torch.uint8).expand(count, -1, -1)
-    previous, current = torch.where(first, true, bad), torch.where(first, bad, true)
-    dice = torch.where(first[:, :, 0], torch.tensor([1.0, 0.4]), torch.tensor([0.4, 1.0]))
-    return image, previous.to(torch.uint8), current.to(torch.uint8), dice
-
-
-def test_a_training_step_is_reproducible() -> None:
-    loss = make().training_step(batch(), 0)
-    assert bool(loss.isfinite())
-    assert torch.equal(loss, make().training_step(batch(), 0))
-    assert not torch.equal(loss, make().training_step(batch(), 1))
-
-
-def test_gradients_reach_every_weight() -> None:
+def test_the_bias_of_the_comparison_cancels() -> None:
     module = make()
     scramble(module.network)
-    module.network.train()
     module.training_step(batch(), 0).backward()
-    silent = [n for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())]
-    assert silent == []
-    # the comparison is a difference of two scores, so its own bias cancels
-    assert float(module.network.head[2].bias.grad[0].abs()) < 1e-6  # type: ignore[index, union-attr]
+    assert float(module.network.head[2].bias.grad[0].abs()) < 1e-6  # it is a difference of two scores
 
 
 def test_ties_cost_the_comparison_nothing() -> None:
@@ -76,15 +50,8 @@ def test_a_few_steps_learn_the_better_mask() -> None:
     assert keep.tolist() == (dice[:, 0] > dice[:, 1]).tolist()
 
 
-def test_settings_are_plain_json_and_validation_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = make()
-    assert json.loads(json.dumps(dict(module.hparams)))["seed"] == 3
-    logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
-    with torch.no_grad():
-        module.on_validation_epoch_start()
-        module.validation_step(batch(), 0)
-        module.on_validation_epoch_end()
+def test_validation_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = logged_by(make(), batch(), monkeypatch)
     assert 0 <= logged["val/accuracy"] <= 1
     assert logged["val/oracle_gain"] == pytest.approx(0.3)
     assert logged["val/gain"] <= logged["val/oracle_gain"] + 1e-6
@@ -93,15 +60,9 @@ def test_settings_are_plain_json_and_validation_logs(monkeypatch: pytest.MonkeyP
 
 def test_accuracy_is_left_out_where_all_pairs_are_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make()
-    logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
     *seen, dice = batch()
     for dices, known in ((dice, True), (dice * 0 + 0.7, False)):
-        logged.clear()
-        module.on_validation_epoch_start()
-        with torch.no_grad():
-            module.validation_step((*seen, dices), 0)
-        module.on_validation_epoch_end()
+        logged = logged_by(module, (*seen, dices), monkeypatch)
         assert ("val/accuracy" in logged) == known
         assert all(value == value for value in logged.values()), "no figure is nan"
 

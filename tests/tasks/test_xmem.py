@@ -1,63 +1,32 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import itertools
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("lightning")
 
-from torch import Tensor
-
 from limnet.errors import InputError
-from limnet.hub.registry import TABLE
 from limnet.tasks.propagation import XMEM, PropagationModule
-from tests.helpers.small_xmem import PLACE
-from tests.helpers.tiny_networks import disk
-from tests.helpers.training import fit, same, snapshot, write_shard
+from limnet.tasks.xmem import draw_frames, draw_references, largest_skip, split_objects
+from tests.helpers.small_modules import label_batch, logged_by, small_module
+
+make, batch = partial(small_module, "xmem"), label_batch
 
 
-@pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TABLE["propagation"], "SmallXMem", PLACE)
-
-
-def make(**options: Any) -> PropagationModule:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {"network": "SmallXMem", "schedule": "xmem", "frames": 4, "max_steps": 10, "seed": 3}
-    return PropagationModule(**{**settings, **options})
-
-
-def batch(count: int = 2, length: int = 6, size: int = 64) -> tuple[Tensor, Tensor]:
-    """Two moving disks of different grey."""
-    first = torch.cat([disk(size, size, (22 + t, 20), 9)[0] for t in range(length)])
-    second = torch.cat([disk(size, size, (42, 44 - t), 8)[0] for t in range(length)])
-    image = (60 + 100 * first + 50 * second).to(torch.uint8)
-    labels = (first + 2 * second * (1 - first)).to(torch.uint8)
-    return image.expand(count, -1, -1, -1).contiguous(), labels.expand(count, -1, -1, -1).contiguous()
-
-
-@pytest.mark.usefixtures("known")
-def test_a_training_step() -> None:
-    loss = make().training_step(batch(), 0)
-    assert bool(loss.isfinite())
-    assert torch.equal(loss, make().training_step(batch(), 0))
-    assert not torch.equal(loss, make().training_step(batch(), 1))
-
-
-@pytest.mark.usefixtures("known")
-def test_gradients_reach_every_weight_and_statistics_stay() -> None:
-    module = make(references=2, deep_update=1.0)
+def test_statistics_stay() -> None:
+    module = make()
     module.network.train()
     before = {k: v.clone() for k, v in module.network.named_buffers()}
     module.training_step(batch(), 0).backward()
-    assert [n for n, p in module.network.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
     assert all(torch.equal(v, before[k]) for k, v in module.network.named_buffers())
 
 
-@pytest.mark.usefixtures("known")
 def test_gradients_run_through_the_predictions_of_earlier_slices() -> None:
     module = make(references=3)
     image, labels = batch(1)
@@ -76,7 +45,6 @@ def test_gradients_run_through_the_predictions_of_earlier_slices() -> None:
     assert bool(outputs[0][1].grad.any())
 
 
-@pytest.mark.usefixtures("known")
 def test_first_step_equals_the_stream() -> None:
     """The rules of training and of use agree where they must: slice 1, read from slice 0 alone."""
     from limnet.propagation.stream import Stream
@@ -96,7 +64,6 @@ def test_first_step_equals_the_stream() -> None:
     torch.testing.assert_close(outputs[0][1][0], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("known")
 def test_objects_that_are_not_there_stay_empty() -> None:
     module = make()
     image, labels = batch(2)
@@ -112,7 +79,6 @@ def test_objects_that_are_not_there_stay_empty() -> None:
     torch.testing.assert_close(alone[0][1][0, 1], outputs[0][1][1, 1], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("known")
 def test_clips_without_objects_and_short_clips_pass() -> None:
     image, labels = batch(2, 2)
     assert bool(make().training_step((image, labels), 0).isfinite())
@@ -121,22 +87,6 @@ def test_clips_without_objects_and_short_clips_pass() -> None:
     loss.backward()
 
 
-@pytest.mark.usefixtures("known")
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_resuming_gives_the_curve_of_an_unbroken_run(tmp_path: Path) -> None:
-    data = write_shard(tmp_path, 7, 5)
-    (tmp_path / "whole").mkdir()
-    options: dict[str, Any] = {"drops": (0.3,), "learning_rate": 1e-3, "bootstrap": (0.1, 0.4), "average_decay": 0.9}
-    whole = make(**options)
-    curve = fit(whole, data, tmp_path / "whole", 4, batch=2)
-    resumed = make(**options)
-    rest = fit(resumed, data, tmp_path / "rest", 4, tmp_path / "whole" / "step=2.ckpt", batch=2)
-    assert rest.losses == {s: v for s, v in curve.losses.items() if s > 2}
-    assert same(snapshot(resumed.network), snapshot(whole.network))
-    assert same(snapshot(resumed.average), snapshot(whole.average))
-
-
-@pytest.mark.usefixtures("known")
 def test_learning_rate_falls_at_its_steps() -> None:
     module = make(drops=(0.2, 0.4), learning_rate=1.0)
     config: Any = module.configure_optimizers()
@@ -149,13 +99,11 @@ def test_learning_rate_falls_at_its_steps() -> None:
     assert config["optimizer"].param_groups[0]["weight_decay"] == 0.05
 
 
-@pytest.mark.usefixtures("known")
 def test_validation_logs_like_the_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make()
-    logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
     image, labels = batch(2, 4)
     labels[1] = 0
+    logged = logged_by(module, (image, labels), monkeypatch)
     pictures = module.validation_step((image, labels), 0)["pictures"]
     assert pictures.mask.shape == pictures.truth.shape == (4, 64, 64)
     assert torch.equal(pictures.mask[0], labels[0, 0] == 1), "the prompt itself, of the first object"
@@ -163,13 +111,6 @@ def test_validation_logs_like_the_small_network(monkeypatch: pytest.MonkeyPatch)
     assert logged["val/dice_copied"] < logged["val/dice_copied_each_step"] < 1
 
 
-@pytest.mark.usefixtures("known")
-def test_settings_are_plain_json() -> None:
-    settings = dict(make().hparams)
-    assert json.loads(json.dumps(settings)) == settings
-
-
-@pytest.mark.usefixtures("known")
 def test_bad_settings() -> None:
     with pytest.raises(InputError, match="frames=2"):
         make(frames=2)
@@ -189,3 +130,51 @@ def test_one_step_of_xmem_itself_lowers_its_loss() -> None:
         config["optimizer"].step()
         losses.append(loss.item())
     assert losses[1] < losses[0]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_curriculum_of_skips() -> None:
+    assert [largest_skip(p) for p in (0, 0.09, 0.1, 0.3, 0.79, 0.8, 1.0)] == [5, 5, 10, 15, 15, 5, 5]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 60), st.integers(3, 8), st.integers(1, 15), st.integers(0, 10**6))
+def test_frames_lie_in_the_clip_and_near_each_other(length: int, frames: int, skip: int, seed: int) -> None:
+    picks = draw_frames(length, frames, skip, generator(seed))
+    gaps = [b - a for a, b in itertools.pairwise(picks)]
+    assert len(picks) == min(length, frames)
+    assert 0 <= min(picks) <= max(picks) < length
+    assert all(1 <= g <= skip for g in gaps) or all(-skip <= g <= -1 for g in gaps)
+
+
+def test_both_directions_and_many_gaps_occur() -> None:
+    draws = [draw_frames(40, 4, 5, generator(s)) for s in range(60)]
+    assert 15 < sum(p[0] < p[-1] for p in draws) < 45
+    assert {abs(b - a) for p in draws for a, b in itertools.pairwise(p)} == {1, 2, 3, 4, 5}
+
+
+def test_objects_are_those_of_the_first_slice() -> None:
+    labels = torch.zeros(2, 3, 6, 6, dtype=torch.uint8)
+    labels[0, :, 0], labels[0, :2, 2], labels[0, 1:, 4] = 3, 7, 9  # 7 ends, 9 begins later
+    masks = split_objects(labels, 3)
+    assert masks.shape == (2, 3, 2, 6, 6)
+    assert torch.equal(masks[0, :, 0], labels[0] == 3)
+    assert torch.equal(masks[0, :, 1], labels[0] == 7)
+    assert not masks[1].any()
+    assert split_objects(labels, 1).shape[2] == 1
+    picked = {int(split_objects(labels, 1, generator(s))[0, 0].nonzero()[0, 1]) for s in range(20)}
+    assert picked == {0, 2}
+
+
+def test_references_always_hold_the_first_slice() -> None:
+    assert draw_references(1, 3, 2, generator()).tolist() == [[0], [0]]
+    assert draw_references(3, 3, 2, generator()).tolist() == [[0, 1, 2]] * 2
+    many = draw_references(7, 3, 200, generator())
+    assert many.shape == (200, 3)
+    assert many[:, 0].eq(0).all()
+    assert set(many[:, 1:].flatten().tolist()) == {1, 2, 3, 4, 5, 6}
+    assert bool((many[:, 1] != many[:, 2]).all())
+    assert draw_references(5, 1, 3, generator()).tolist() == [[0]] * 3

@@ -20,7 +20,6 @@ from limnet.training.callbacks import (
     TRUTH,
     LogImages,
     Pictures,
-    contour,
     draw_grid,
 )
 from limnet.training.train import keep_metrics
@@ -34,12 +33,13 @@ def pictures(count: int = 3, size: int = 16) -> Pictures:
     return Pictures(image, truth, mask, [[(5, 7, True), (12, 2, False)]] * count)
 
 
-def test_contour_is_the_inner_border() -> None:
-    mask = np.zeros((7, 7), bool)
-    mask[1:6, 2:6] = True
-    expected = mask.copy()
+def test_contours_are_inner_borders() -> None:
+    mask = torch.zeros(1, 7, 7, dtype=torch.bool)
+    mask[0, 1:6, 2:6] = True
+    expected = mask[0].numpy().copy()
     expected[2:5, 3:5] = False
-    np.testing.assert_array_equal(contour(mask), expected)
+    grid = draw_grid(Pictures(torch.zeros(1, 7, 7), mask & False, mask), scale=1)
+    np.testing.assert_array_equal((grid == MASK).all(2), expected)
 
 
 def test_colours_and_places() -> None:

@@ -14,7 +14,7 @@ from limnet.hub.folder import save_component
 from limnet.hub.registry import TABLE, resolve
 from limnet.tasks.interaction import RITM
 from limnet.tasks.xmem import XMemClips
-from limnet.training.options import add_data_arguments, add_recipe_arguments, parse_recipe
+from limnet.training.options import parse_recipe, recipe_parser
 from limnet.training.presets import PRESETS, SMOKE, TASKS, preset
 from limnet.training.train import choose_network, find_part, make_data, make_module, role_of, task_of
 from tests.helpers.every_set import EVERY_SET
@@ -28,10 +28,7 @@ def taken(network: str) -> set[str]:
 
 
 def options(*words: str, role: str = "interaction") -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_recipe_arguments(parser, role, "runs/x")
-    add_data_arguments(parser, "d2", "val2d")
-    return parse_recipe(parser, role, words)
+    return parse_recipe(recipe_parser(role, None, "runs/x"), role, words)
 
 
 def test_every_network_of_the_table_can_be_trained() -> None:
@@ -47,7 +44,8 @@ def test_presets_fit_their_modules() -> None:
     for role, presets in PRESETS.items():
         for settings in presets.values():
             assert settings.network in TABLE[role]
-            assert set(settings.options) <= taken(settings.network)
+            parameters = inspect.signature(resolve(role, settings.network)).parameters
+            assert set(settings.config) <= set(parameters)
 
 
 def test_settings_of_the_papers() -> None:

@@ -115,22 +115,6 @@ def test_a_held_out_patient_without_objects(stage3, start, tmp_path, capsys):
     assert (tmp_path / "out" / "model").is_dir()
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_wandb_and_pictures_as_in_the_other_recipes(stage3, start, tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
-    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    write_folder(tmp_path / "data")
-    try:
-        stage3.main(words(tmp_path, start, "--images", "0", "--wandb", "offline", "--wandb-project", "mine"))
-        assert wandb.run.project == "mine"
-        assert "val/dice_1" in dict(wandb.run.summary)
-    finally:
-        wandb.finish()
-    assert list((tmp_path / "out" / "wandb").glob("offline-run-*"))
-    assert not (tmp_path / "out" / "images").exists()
-
-
 def test_losses_of_a_training_from_nothing_are_kept(stage3, tmp_path):
     stage3.main(["--smoke", "--accelerator", "cpu", "--out", str(tmp_path)])
     assert "train/loss" in (tmp_path / "metrics.csv").read_text()
@@ -200,4 +184,5 @@ def test_a_network_of_the_paper_keeps_its_windows(stage3, start, tmp_path, monke
         with pytest.raises(Drawn, match="64"):
             stage3.main([word for word in line if word != "--smoke"])
     stage3.main([*line, "--images", "0"])
+    assert not (tmp_path / "out" / "images").exists()
     assert InteractiveSegmenter.from_pretrained(tmp_path / "out" / "model").interaction.window_size == 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,21 +33,18 @@ class ExportAverage(Callback):
     def __init__(self, folder: Path | str, every: int = 500):
         self.folder, self.every = Path(folder), every
 
-    def _export(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Export every `every` steps."""
+        if trainer.global_step and trainer.global_step % self.every == 0:
+            self.on_train_end(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Export at the end."""
         from limnet.hub.folder import save_component
 
         if trainer.is_global_zero:
             network: nn.Module = module.average  # type: ignore[assignment]
             save_component(network, self.folder, half=True)
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Export every `every` steps."""
-        if trainer.global_step and trainer.global_step % self.every == 0:
-            self._export(trainer, module)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Export at the end."""
-        self._export(trainer, module)
 
 
 class StepProgress(Callback):
@@ -65,8 +61,6 @@ class StepProgress(Callback):
     def __init__(self, steps: int, minutes: float | None = None, file: TextIO | None = None):
         self.steps, self.minutes, self.file = steps, minutes, file
         self._bar: Any = None
-        self._first = self._shown = 0
-        self._started = self._told = 0.0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin to count; a training that is resumed begins where it was."""
@@ -189,13 +183,6 @@ def _write_png(grid: NDArray[np.uint8], path: Path) -> None:
     writer.Execute(SimpleITK.GetImageFromArray(grid, isVector=True))
 
 
-def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Inner border of a mask (H, W), one pixel wide."""
-    from scipy.ndimage import binary_erosion
-
-    return mask & ~binary_erosion(mask)
-
-
 def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
     """Draw the first pictures side by side.
 
@@ -210,34 +197,23 @@ def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int |
     Returns:
         uint8 (rows, columns, 3).
     """
-    scale = scale or max(1, 256 // pictures.image.shape[-1])
-    tiles = []
-    for i in range(min(count, len(pictures.image))):
-        clicks = pictures.clicks[i] if len(pictures.clicks) else ()
-        arrays = (x[i].detach().cpu().float().numpy() for x in (pictures.image, pictures.truth, pictures.mask))
-        grey, truth, mask = (a.repeat(scale, 0).repeat(scale, 1) for a in arrays)
-        tiles.append(_draw(grey, truth > 0.5, mask > 0.5, clicks, scale))
-    columns = min(columns, len(tiles))
-    height, width = tiles[0].shape[:2]
-    rows = -(-len(tiles) // columns)
+    from scipy.ndimage import binary_erosion
+
+    number, height, width = len(pictures.image[:count]), *pictures.image.shape[1:]
+    scale = scale or max(1, 256 // width)
+    height, width, columns = height * scale, width * scale, min(columns, number)
+    rows = -(-number // columns)
     grid = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
-    for i, tile in enumerate(tiles):
+    for i in range(number):
+        arrays = (x[i].detach().cpu().float().numpy() for x in (pictures.image, pictures.truth, pictures.mask))
+        grey, *masks = (a.repeat(scale, 0).repeat(scale, 1) for a in arrays)
+        true, found = ((m > 0.5) & ~binary_erosion(m > 0.5) for m in masks)  # contours, one pixel wide
         top, left = i // columns * (height + GAP), i % columns * (width + GAP)
-        grid[top : top + height, left : left + width] = tile
+        tile = grid[top : top + height, left : left + width]
+        tile[:] = (grey.clip(0, 1) * 255).astype(np.uint8)[..., None]
+        tile[true], tile[found], tile[true & found] = TRUTH, MASK, BOTH
+        for row, column, positive in pictures.clicks[i] if len(pictures.clicks) else ():
+            y, x = (int((v + 0.5) * scale) for v in (row, column))
+            square = slice(max(y - scale, 0), y + scale + 1), slice(max(x - scale, 0), x + scale + 1)
+            tile[square] = POSITIVE if positive else NEGATIVE
     return grid
-
-
-def _draw(
-    grey: NDArray[np.float32],
-    truth: NDArray[np.bool_],
-    mask: NDArray[np.bool_],
-    clicks: Sequence[tuple[int, int, bool]],
-    scale: int,
-) -> NDArray[np.uint8]:
-    tile = np.repeat((grey.clip(0, 1) * 255).astype(np.uint8)[..., None], 3, 2)
-    true, found = contour(truth), contour(mask)
-    tile[true], tile[found], tile[true & found] = TRUTH, MASK, BOTH
-    for row, column, positive in clicks:
-        y, x = (int((v + 0.5) * scale) for v in (row, column))
-        tile[max(y - scale, 0) : y + scale + 1, max(x - scale, 0) : x + scale + 1] = POSITIVE if positive else NEGATIVE
-    return tile

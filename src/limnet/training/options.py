@@ -12,6 +12,8 @@ from limnet.training.launch import add_trainer_arguments
 from limnet.training.presets import PRESETS, SMOKE, preset
 
 LARGEST_SEED = 2**32 - 1
+_SHARDS = {"interaction": ("d2_*", "val2d_*"), "propagation": ("clip_*", "valclip_*")}
+"""Role -> names of the shards of training and validation."""
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -45,14 +47,21 @@ seed = whole(0, LARGEST_SEED)
 """A type for seeds."""
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -> None:
-    """Add the options of a training; see `parse_recipe` for their defaults.
+def recipe_parser(role: str, description: str | None, out: str) -> argparse.ArgumentParser:
+    """Parser of a training.
 
     Args:
-        parser: of the recipe.
         role: "interaction", "propagation" or "quality".
+        description: of the recipe.
         out: default of --out.
     """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_recipe_arguments(parser, role, out)
+    return parser
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -> None:
+    """Add all options of a training of this role; `out` is the default of --out, `parse_recipe` sets the others."""
     group = parser.add_argument_group("training", "defaults come from --preset")
     names = sorted(PRESETS[role])
     group.add_argument("--preset", default="tiny-cpu", choices=names, help="settings to start from (default: tiny-cpu)")
@@ -62,22 +71,37 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -
     group.add_argument("--learning-rate", type=positive)
     group.add_argument("--gradient-clip", type=float, help="largest gradient norm, 0 for none")
     group.add_argument("--validate-every", type=whole(1), help="steps between validations")
-    group.add_argument("--seed", type=seed, default=0)
     group.add_argument("--init", help="network to start from: a model folder or its part, a zoo name, a Hub repository")
+    group.add_argument("--minutes", type=positive, help="end, with the learning rate, after so many minutes")
+    group.add_argument("--save-every", type=whole(1), default=250, help="steps between checkpoints (default: 250)")
+    group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
+    add_run_arguments(parser, out)
+    if role == "quality":
+        parser.add_argument("--defects", type=Path, nargs="+", help="defect sets for training")
+        parser.add_argument("--held", type=Path, nargs="+", help="defect sets for validation")
+        parser.add_argument("--workers", type=int, default=0, help="processes that read (default: 0)")
+        parser.add_argument("--depth", type=int, choices=(18, 34, 50), help="of ResNetQuality (default: 18)")
+        return
+    _add_data_arguments(parser, role)
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
+    parser.add_argument(
+        "--loss-weights",
+        type=float,
+        nargs=3,
+        metavar=("FOCAL", "DICE", "ENTROPY"),
+        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
+    )
+    (_add_click_arguments if role == "interaction" else _add_clip_arguments)(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add what every training has: where it writes, what it logs, where it computes; `out` is the default of --out."""
+    group = parser.add_argument_group("run", "OUT/metrics.csv is always written, OUT/images at every validation")
     group.add_argument("--out", type=Path, default=Path(out), help=f"output folder (default: {out})")
     group.add_argument("--resume", action="store_true", help="go on from OUT/last.ckpt")
     group.add_argument("--overwrite", action="store_true", help="train anew where OUT holds a trained network")
-    group.add_argument("--minutes", type=positive, help="end, with the learning rate, after so many minutes")
-    group.add_argument("--save-every", type=whole(1), default=250, help="steps between checkpoints (default: 250)")
+    group.add_argument("--seed", type=seed, default=0)
     group.add_argument("--threads", type=whole(0), default=0, help="torch threads, 0 for torch's own choice")
-    group.add_argument("--smoke", action="store_true", help="three steps of a small network on synthetic data")
-    add_logger_arguments(parser)
-    add_trainer_arguments(parser)
-
-
-def add_logger_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --wandb, --wandb-project and --images."""
-    group = parser.add_argument_group("logging", "OUT/metrics.csv is always written, OUT/images at every validation")
     group.add_argument(
         "--wandb",
         nargs="?",
@@ -89,24 +113,19 @@ def add_logger_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--images", type=whole(0), default=8, help="slices in the picture of a validation, 0 for none (default: 8)"
     )
+    add_trainer_arguments(parser)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: str) -> None:
-    """Add the options that say what to train on: shards drawn ahead, or data sets as they are.
-
-    Args:
-        parser: of the recipe.
-        kind: stem of the training shards, "d2" or "clip".
-        validation: stem of the validation shards, "val2d" or "valclip".
-    """
+def _add_data_arguments(parser: argparse.ArgumentParser, role: str) -> None:
     from limnet.datasets.mixes import MIXES
 
+    shards, held = _SHARDS[role]
     group = parser.add_argument_group(
         "data", "either --shards, or --mix with a --root for each data set you have, or --live"
     )
-    group.add_argument("--shards", type=Path, help=f"folder with {kind}_*_image.npy and {kind}_*_mask.npy")
-    group.add_argument("--pattern", default=f"{kind}_*", help=f"training shards (default: {kind}_*)")
-    group.add_argument("--validation", default=f"{validation}_*", help=f"validation shards (default: {validation}_*)")
+    group.add_argument("--shards", type=Path, help=f"folder with {shards}_image.npy and {shards}_mask.npy")
+    group.add_argument("--pattern", default=shards, help=f"training shards (default: {shards})")
+    group.add_argument("--validation", default=held, help=f"validation shards (default: {held})")
     group.add_argument("--mix", choices=sorted(MIXES), help="weighted mix of data sets")
     group.add_argument(
         "--root", action="append", default=[], metavar="NAME=PATH", help="folder of a data set of the mix; repeatable"
@@ -135,50 +154,28 @@ def add_data_arguments(parser: argparse.ArgumentParser, kind: str, validation: s
     group.add_argument("--cache", type=Path, help="decoded images of a mix (default: the user's cache folder)")
 
 
-def add_interaction_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """Add the options of a training of the click network; `out` is the default of --out."""
-    add_recipe_arguments(parser, "interaction", out)
-    add_data_arguments(parser, "d2", "val2d")
-    parser.add_argument("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="default: adamw; muon needs fewer steps")
-    parser.add_argument("--clicks", type=int, help="most clicks of a sample (default: 4)")
-    parser.add_argument(
-        "--carrier", help="propagation network whose carried masks are start masks: a model, its part or a zoo name"
-    )
-    parser.add_argument("--carried", type=float, default=0.2, help="share of the samples they are (default: .2)")
-    parser.add_argument(
-        "--started",
-        "--defects",
-        type=float,
-        help="share of samples with a mask or box to begin with (default: .65; HRNetOCR: defective masks, .25)",
-    )
-    parser.add_argument(
-        "--own", type=float, help="share of samples that begin with the network's own mask (default: .2)"
-    )
-    parser.add_argument("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
-    parser.add_argument(
-        "--erase",
-        type=float,
-        help="share of samples whose start mask lies on a wrong object (default: .08, HRNetOCR .05; RITM has none)",
-    )
-    parser.add_argument(
-        "--literal-pixels",
-        action="store_true",
-        default=None,
-        help="defects of 10 to 30 pixels as the paper prints them, whatever the object's size",
-    )
-    add_loss_weights(parser)
+def _add_click_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--freeze-encoder", action="store_true", default=None, help="train the prompt half only")
+    add("--clicks", type=int, help="most clicks of a sample (default: 4)")
+    add("--carrier", help="propagation network whose carried masks are start masks: a model, its part or a zoo name")
+    add("--carried", type=float, default=0.2, help="share of the samples they are (default: .2)")
+    started = "share of samples with a mask or box to begin with (default: .65; HRNetOCR: defective masks, .25)"
+    add("--started", "--defects", type=float, help=started)
+    add("--own", type=float, help="share of samples that begin with the network's own mask (default: .2)")
+    add("--corruption", type=float, help="share of the paper's defects of damaged masks (default: .5)")
+    erased = "share of samples whose start mask lies on a wrong object (default: .08, HRNetOCR .05; RITM has none)"
+    add("--erase", type=float, help=erased)
+    literal = "defects of 10 to 30 pixels as the paper prints them, whatever the object's size"
+    add("--literal-pixels", action="store_true", default=None, help=literal)
 
 
-def add_loss_weights(parser: argparse.ArgumentParser) -> None:
-    """Add --loss-weights, of `limnet.tasks.losses.mask_loss`."""
-    parser.add_argument(
-        "--loss-weights",
-        type=float,
-        nargs=3,
-        metavar=("FOCAL", "DICE", "ENTROPY"),
-        help="weights of normalised focal loss, soft Dice and cross-entropy (default: 1 1 .5)",
-    )
+def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prompter", help="click network whose answers are prompt masks: a model, its part or a zoo name")
+    add("--prompted", type=float, default=0.5, help="share of the clips they are (default: .5)")
+    add("--forcing-steps", type=int, help="steps until true masks are no longer handed on (default: an eighth)")
+    add("--train-encoder", action="store_true", help="do not freeze the image half (TinyPropagation)")
 
 
 def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -190,7 +187,7 @@ def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str]
         argv: arguments; those of the process by default.
 
     Returns:
-        The options; see `settle`.
+        The options, and what follows from them, see `settle`.
     """
     use_preset(parser, role, argv)
     return settle(parser.parse_args(argv), role)
@@ -202,11 +199,7 @@ def use_preset(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] |
     first.add_argument("--preset", default="tiny-cpu")
     chosen = first.parse_known_args(argv)[0].preset
     if chosen in PRESETS[role]:
-        settings = preset(role, chosen)
-        names = ("steps", "batch_size", "learning_rate", "precision", "gradient_clip", "validate_every")
-        defaults = {name: getattr(settings, name) for name in names}
-        defaults |= {name: getattr(settings, name) for name in ("size", "length", "whole_slices")}
-        parser.set_defaults(**defaults)
+        parser.set_defaults(**{k: v for k, v in vars(preset(role, chosen)).items() if k not in ("network", "config")})
 
 
 def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
@@ -217,8 +210,7 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
     """
     args.network_given = args.network is not None
     settings = preset(role, args.preset)
-    if args.network is None:
-        args.network = settings.network
+    args.network = args.network or settings.network
     config = settings.config if args.network == settings.network else {}
     args.network_config = dict(config) or None
     if args.smoke:

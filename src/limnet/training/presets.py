@@ -24,7 +24,6 @@ class Preset:
         size: side of the square windows in network pixels.
         whole_slices: a mix is drawn as crops of whole slices, not as windows round one object.
         length: slices of a clip.
-        options: further arguments of the LightningModule, for this network only.
         config: arguments of a network trained from nothing, for this network only; others have their own defaults.
     """
 
@@ -38,7 +37,6 @@ class Preset:
     size: int = 160
     length: int = 1
     whole_slices: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
 

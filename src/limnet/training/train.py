@@ -1,4 +1,4 @@
-"""One training from parsed options: the module and the network it starts from, the Trainer, checkpoints, logs, exports.
+"""One training from its options: the module and the network it starts from, the Trainer, checkpoints, logs, exports.
 
 `--resume` goes on from OUT/last.ckpt, only with the network and the optimizer that it holds.
 """
@@ -23,65 +23,102 @@ from limnet.errors import FileFormatError, InputError, LimnetError
 from limnet.hub.folder import CONFIG, load_component, read_config
 from limnet.hub.registry import TABLE, resolve
 from limnet.training.launch import leave_group_at_exit, trainer_kwargs
-from limnet.training.options import parse_recipe
-from limnet.training.presets import TASKS, preset
+from limnet.training.options import parse_recipe, recipe_parser
+from limnet.training.presets import TASKS
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
     from torch import nn
 
-METRICS = "metrics.csv"
-RENAMED = {"max_minutes": "minutes"}
-"""Argument of a module -> option of the recipes, where the two differ."""
-FIXED = {"network": "--network", "optimizer": "--optimizer", "freeze_encoder": "--freeze-encoder"}
-"""Argument of a module that decides which parameters an optimizer has -> option of the recipes."""
-_OF_ROLE = {"propagation": {"freeze_encoder": "--train-encoder"}}
-_ADVICE = "--resume goes on with the same options"
-
-
-_LAST = "last.ckpt"
-_TRAINED = (
-    _LAST,
-    "network.safetensors",
-    *(f"{part}/config.json" for part in ("interaction", "propagation", "quality")),
-)
+METRICS, LAST = "metrics.csv", "last.ckpt"
+_TRAINED = (LAST, "network.safetensors", *(f"{role}/{CONFIG}" for role in TABLE))
 """What a training leaves in OUT."""
+_RENAMED = {"max_minutes": "minutes"}
+"""Argument of a module -> option of the recipes, where the two differ."""
+_FIXED = {"network": "--network", "optimizer": "--optimizer", "freeze_encoder": "--freeze-encoder"}
+"""Argument of a module that decides which parameters an optimizer has -> option of the recipes."""
 
 
-def train_interaction(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
-    """Parse, train, validate, and write the averaged network to OUT/interaction.
+def train(role: str, description: str | None, out: str, argv: Sequence[str] | None = None) -> None:
+    """A whole recipe: parse, train, validate, and write the averaged network to OUT/<role>.
 
     Args:
-        parser: with `add_interaction_arguments`.
+        role: "interaction", "propagation" or "quality".
+        description: of the recipe, for --help.
+        out: default of --out.
         argv: arguments; those of the process by default.
 
     Raises:
         SystemExit: with one line, for everything the user can mend.
     """
-    args = parse_recipe(parser, "interaction", argv)
+    parser = recipe_parser(role, description, out)
+    train_parsed(parse_recipe(parser, role, argv), role, parser.prog)
+
+
+def train_parsed(args: argparse.Namespace, role: str, prog: str) -> None:
+    """`train` with options that are parsed already; `prog` begins messages."""
+    modules = {"interaction": _interaction, "propagation": _propagation, "quality": _quality}
     try:
         prepare(args)
-        start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
-        options = {
-            "freeze_encoder": args.freeze_encoder,
-            "optimizer": args.optimizer,
-            "loss_weights": args.loss_weights,
-            "clicks": args.clicks,
-            "started": args.started,
-            "own": args.own,
-            "corruption": args.corruption,
-            "erase": args.erase,
-            "literal_pixels": args.literal_pixels,
-            "carried": args.carried if args.carrier else None,
-            "max_minutes": args.minutes,
-        }
-        module = make_module(args, "interaction", options, start)
-        if args.carrier:
-            module.start_from(load_component(find_part(args.carrier, "propagation"), "propagation"))
-        fit(args, "interaction", module, lambda processes: make_data(args, "interaction", processes))
+        fit(args, role, modules[role](args), lambda processes: make_data(args, role, processes))
     except LimnetError as error:
-        raise SystemExit(f"{parser.prog}: {error}") from error
+        raise SystemExit(f"{prog}: {error}") from error
+
+
+def _interaction(args: argparse.Namespace) -> Any:
+    names = ("freeze_encoder", "optimizer", "loss_weights", "clicks", "started", "own", "corruption", "erase")
+    options = {name: getattr(args, name) for name in (*names, "literal_pixels")}
+    options |= {"carried": args.carried if args.carrier else None, "max_minutes": args.minutes}
+    start = choose_network(args, "interaction", find_part(args.init, "interaction") if args.init else None)
+    module = make_module(args, "interaction", options, start)
+    if args.carrier:
+        module.start_from(load_component(find_part(args.carrier, "propagation"), "propagation"))
+    return module
+
+
+def _propagation(args: argparse.Namespace) -> Any:
+    """`--init` names a propagation network, or an interaction network whose halves are taken over."""
+    folder = find_part(args.init, "propagation") if args.init else None
+    interaction = None
+    if folder is not None and not (folder / CONFIG).is_file():  # OUT of stage1 holds an interaction network alone
+        folder = folder.with_name("interaction")
+    if folder is not None and role_of(folder) != "propagation":
+        interaction, folder = load_component(folder, "interaction"), None
+    start = choose_network(args, "propagation", folder)
+    options = {"loss_weights": args.loss_weights, "optimizer": args.optimizer, "max_minutes": args.minutes}
+    options["prompted"] = args.prompted if args.prompter else None
+    if args.network == "TinyPropagation":
+        forcing = args.steps // 8 if args.forcing_steps is None else args.forcing_steps
+        options |= {"freeze_encoder": not args.train_encoder, "forcing_steps": forcing}
+    module = make_module(args, "propagation", options, start)
+    if args.prompter:
+        module.prompt_by(load_component(find_part(args.prompter, "interaction"), "interaction"))
+    if interaction is not None:
+        from limnet.tasks.warm_start import warm_start
+
+        for network in (module.network, module.average):
+            warm_start(network, interaction)  # type: ignore[arg-type]
+    return module
+
+
+def _quality(args: argparse.Namespace) -> Any:
+    """`--depth` says how deep the ResNet is; a network that is started from keeps its own."""
+    if not args.smoke and not (args.defects and args.held):
+        raise InputError(
+            "give --defects and --held, files that `quality.py collect` wrote, those of --held with --split val"
+        )
+    start = choose_network(args, "quality", find_part(args.init, "quality") if args.init else None)
+    if args.depth is not None:
+        if args.network != "ResNetQuality":
+            raise InputError(
+                f"--depth {args.depth}: {args.network} has no depth; add --network ResNetQuality, or leave it out"
+            )
+        config = args.network_config or {}
+        if start is not None and config["depth"] != args.depth:
+            raise InputError(f"--init holds a ResNet-{config['depth']}, --depth is {args.depth}; leave one out")
+        args.network_config = {**config, "depth": args.depth}
+    return make_module(args, "quality", {"max_minutes": args.minutes}, start)
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -104,17 +141,14 @@ def prepare(args: argparse.Namespace) -> None:
 
 def fit(
     args: argparse.Namespace, role: str, module: LightningModule, data: Callable[[int], LightningDataModule]
-) -> Trainer:
+) -> None:
     """Train, validate, keep OUT/last.ckpt, and export the averaged network to OUT/<role>.
 
     Args:
-        args: options of `add_recipe_arguments`.
+        args: options of a recipe.
         role: "interaction", "propagation" or "quality".
         module: has `network` and `average`.
         data: called with the number of processes.
-
-    Returns:
-        The Trainer, after training.
 
     Raises:
         InputError: --resume with options that OUT/last.ckpt was not trained with.
@@ -123,14 +157,13 @@ def fit(
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = make_trainer(args, role)
     trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
-    return trainer
 
 
 def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
     """The Trainer of a recipe.
 
     Args:
-        args: options of `add_recipe_arguments`.
+        args: options of a recipe.
         role: of the network that is exported, with checkpoints, to OUT/<role>; "" for neither.
         **own: further arguments of the Trainer, or others than those here.
     """
@@ -167,9 +200,6 @@ def make_loggers(args: argparse.Namespace) -> list[Logger]:
 
     A training that is resumed keeps the metrics before: they move to OUT/metrics.1.csv, .2 and so on.
 
-    Args:
-        args: options of `add_logger_arguments`, and out and resume.
-
     Raises:
         InputError: --wandb without the wandb package.
     """
@@ -181,13 +211,10 @@ def make_loggers(args: argparse.Namespace) -> list[Logger]:
     loggers: list[Logger] = [CSVLogger(args.out, name="", version="")]
     if args.wandb:
         args.out.mkdir(parents=True, exist_ok=True)
+        own = {"project": args.wandb_project, "name": args.out.name, "save_dir": args.out}
         try:
             import_module("wandb")
-            loggers.append(
-                WandbLogger(
-                    project=args.wandb_project, name=args.out.name, save_dir=args.out, offline=args.wandb == "offline"
-                )
-            )
+            loggers.append(WandbLogger(**own, offline=args.wandb == "offline"))
         except ModuleNotFoundError as error:
             raise InputError("--wandb needs the wandb package: pip install 'limnet[train]'") from error
     return loggers
@@ -261,20 +288,17 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
         InputError: an option that this module does not have.
     """
     module_class, own = task_of(args.network)
-    chosen = preset(role, args.preset)
-    if chosen.network == args.network:
-        own.update(chosen.options)
-    own.update({key: value for key, value in options.items() if value is not None})
+    own |= {key: value for key, value in options.items() if value is not None}
     if foreign := sorted(set(own) - module_class.options(own.get("schedule"))):
-        words = ", ".join(f"--{RENAMED.get(name, name).replace('_', '-')}" for name in foreign)
+        words = ", ".join(f"--{_RENAMED.get(name, name).replace('_', '-')}" for name in foreign)
         raise InputError(f"{words}: the training of {args.network} has no such option; leave it out")
     config = args.network_config
     if "window_size" in inspect.signature(resolve(role, args.network)).parameters:
         config = {**(config or {}), "window_size": drawn_size(args)}  # in use it sees windows as large as here
     given = {"network": args.network, "learning_rate": args.learning_rate, "max_steps": args.steps, "seed": args.seed}
     module = module_class(network_config=config, **{**own, **given})
-    if start is not None:
-        load_into(module, start)
+    for copy in (module.network, module.average) if start is not None else ():
+        copy.load_state_dict(start.state_dict())  # type: ignore[union-attr]
     return module
 
 
@@ -285,12 +309,6 @@ def task_of(network: str) -> tuple[Any, dict[str, Any]]:
     return getattr(found, attribute), dict(getattr(found, arguments)) if arguments else {}
 
 
-def load_into(module: Any, network: nn.Module) -> None:
-    """Give both copies of a module's weights those of `network`."""
-    for copy in (module.network, module.average):
-        copy.load_state_dict(network.state_dict())
-
-
 def role_of(folder: Path) -> str:
     """Role of the network in a folder.
 
@@ -298,10 +316,10 @@ def role_of(folder: Path) -> str:
         InputError: a class that is in no table.
     """
     found = read_config(folder)["class"]
-    for role, known in TABLE.items():
-        if found in known:
-            return role
-    raise InputError(f"{folder} holds a {found}, which limnet does not know")
+    role = next((role for role, known in TABLE.items() if found in known), None)
+    if role is None:
+        raise InputError(f"{folder} holds a {found}, which limnet does not know")
+    return role
 
 
 def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -316,9 +334,9 @@ def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
         InputError: there is one.
     """
     there = [name for name in _TRAINED if (folder / name).exists()]
-    if not there or overwrite or (resume and _LAST in there):
+    if not there or overwrite or (resume and LAST in there):
         return
-    way = "go on with --resume, " if _LAST in there else ""
+    way = "go on with --resume, " if LAST in there else ""
     raise InputError(
         f"{folder} holds a trained network already ({', '.join(there)}), which would be lost: {way}"
         "give another --out, or --overwrite"
@@ -338,24 +356,24 @@ def checkpoint_to_resume(folder: Path, module: LightningModule, role: str, resum
         InputError: a checkpoint of another network, or of other parameters that learn.
         FileFormatError: a damaged checkpoint.
     """
-    path = folder / _LAST
+    path = folder / LAST
     if not resume or not path.exists():
         return None
     saved = _read(path)
     before, now = saved["hyper_parameters"], module.hparams
-    for name, option in {**FIXED, **_OF_ROLE.get(role, {})}.items():
+    differs, options = "", "--init, --preset and --network"
+    for name, option in _FIXED.items():
         if name in before and name in now and before[name] != now[name]:
-            raise InputError(
-                f"{path} was trained with {name} {before[name]}, now it is {now[name]}; {_ADVICE}: "
-                f"set {option} as before, or leave --resume out"
-            )
-    shapes = [
-        {key: value.shape for key, value in state.items()} for state in (saved["state_dict"], module.state_dict())
-    ]
-    if shapes[0] != shapes[1]:
+            differs = f"was trained with {name} {before[name]}, now it is {now[name]}"
+            options = "--train-encoder" if (role, name) == ("propagation", "freeze_encoder") else option
+            break
+    else:
+        sizes = [{k: v.shape for k, v in state.items()} for state in (saved["state_dict"], module.state_dict())]
+        if sizes[0] != sizes[1]:
+            differs = "holds a network of another size than the one to train"
+    if differs:
         raise InputError(
-            f"{path} holds a network of another size than the one to train; {_ADVICE}: "
-            "set --init, --preset and --network as before, or leave --resume out"
+            f"{path} {differs}; --resume goes on with the same options: set {options} as before, or leave --resume out"
         )
     return path
 
@@ -409,12 +427,12 @@ def share_of(args: argparse.Namespace, processes: int) -> int:
     return int(args.batch_size // processes)
 
 
-def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningDataModule:
-    """Data module for the options of `add_data_arguments`.
+def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningDataModule:
+    """Data module of a recipe.
 
     Args:
         args: parsed options.
-        task: "interaction" or "propagation".
+        role: "interaction", "propagation" or "quality".
         processes: batches are shared among so many.
 
     Raises:
@@ -422,7 +440,9 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         MissingFileError: shards or a data set that are not where they were said to be.
     """
     share = share_of(args, processes)
-    clips = args.length if task == "propagation" else 1
+    if role == "quality":
+        return _defect_data(args, share)
+    clips = args.length if role == "propagation" else 1
     if args.smoke:
         from limnet.datasets.synthetic import SyntheticDataModule
 
@@ -433,17 +453,17 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         from limnet.datasets.open import LiveDataModule
 
         return LiveDataModule(
-            args.live, task, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
+            args.live, role, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
         )
     if args.shards is not None:
         training = ShardDataset(args.shards, args.pattern, args.seed)
         held = ShardDataset(args.shards, args.validation)
-        return SampleDataModule(training, held, share, 40 if task == "interaction" else 16)
+        return SampleDataModule(training, held, share, 40 if role == "interaction" else 16)
     from limnet.datasets.mixes import MIXES, load_mix
 
     return CaseDataModule(
         load_mix(args.mix, parse_roots(args.root), args.weights),
-        task=task,
+        task=role,
         batch_size=share,
         samples_per_epoch=args.samples_per_epoch,
         size=args.size,
@@ -455,3 +475,32 @@ def make_data(args: argparse.Namespace, task: str, processes: int) -> LightningD
         val_samples=args.val_samples,
         whole_slices=args.whole_slices,
     )
+
+
+def _defect_data(args: argparse.Namespace, share: int) -> SampleDataModule:
+    from limnet.data.defects import DefectDataset
+
+    if args.smoke:
+        args.defects = args.held = [_smoke_defects(args.out / "smoke.npz", args.seed)]
+    training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
+    return SampleDataModule(training, held, share, 2 * share, args.workers)
+
+
+def _smoke_defects(path: Path, seed: int, count: int = 16) -> Path:
+    """Write a small defect set of damaged masks on synthetic slices."""
+    import numpy as np
+
+    from limnet.data.defects import DefectRows
+    from limnet.datasets.synthetic import SyntheticDataset
+    from limnet.image.slice_view import SliceView
+    from limnet.image.volume import Volume
+
+    rows, rng = DefectRows(size=32), np.random.default_rng(seed)
+    data = SyntheticDataset(100 * count, 48, seed)
+    for number in range(len(data)):
+        image, mask = (x.numpy() for x in data[number])
+        rows.add_corrupted(SliceView(Volume.from_array(image), window=(0.0, 255.0)), 0, mask[0] > 0, rng)
+        if len(rows) == count:
+            break
+    rows.save(path)
+    return path
