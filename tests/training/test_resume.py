@@ -19,11 +19,9 @@ from limnet.data.defects import DefectDataset
 from limnet.data.module import SampleDataModule
 from limnet.data.shards import ShardDataset
 from limnet.hub.registry import TABLE
-from limnet.tasks.interaction import RITM, InteractionModule
-from limnet.tasks.propagation import PropagationModule
-from limnet.tasks.quality import QualityModule
+from limnet.tasks.interaction import InteractionModule
+from tests.helpers.small_modules import TRAININGS, small_module
 from tests.helpers.small_xmem import PLACE
-from tests.helpers.tiny_networks import ENCODER, MEMORY
 from tests.helpers.training import same, snapshot, write_shard
 
 STEPS = 5
@@ -46,23 +44,13 @@ class Journal(Callback):
         self.figures[trainer.global_step] = found
 
 
-def modules() -> dict[str, tuple[type[LightningModule], dict[str, Any]]]:
-    common = {"max_steps": 6, "seed": 3, "learning_rate": 1e-3}
-    small, drops = {"width": 4, "ocr_width": 8, "small": True}, (1 / 3, 2 / 3)
-    xmem = {"network": "SmallXMem", "schedule": "xmem"}
-    return {
-        "interaction": (InteractionModule, {"network_config": ENCODER, "warmup_steps": 2, "clicks": 3, **common}),
-        "ritm": (
-            InteractionModule,
-            {**RITM, "network_config": small, "drops": drops, "validation_clicks": 6, **common},
-        ),
-        "propagation": (PropagationModule, {"network_config": {**ENCODER, **MEMORY}, "warmup_steps": 2, **common}),
-        "xmem": (
-            PropagationModule,
-            {**xmem, "frames": 3, "drops": drops, "bootstrap": (1 / 6, 4 / 6), **common},
-        ),
-        "quality": (QualityModule, {"network_config": {"widths": (16, 16, 16)}, **common}),
-    }
+OPTIONS: dict[str, dict[str, Any]] = {
+    "interaction": {"clicks": 3},
+    "ritm": {"drops": (1 / 3, 2 / 3), "validation_clicks": 6},
+    "propagation": {},
+    "xmem": {"frames": 3, "drops": (1 / 3, 2 / 3), "bootstrap": (1 / 6, 4 / 6)},
+    "quality": {},
+}
 
 
 def write_defects(path: Path, count: int = 9) -> Path:
@@ -83,9 +71,7 @@ def data(kind: str, folder: Path) -> LightningDataModule:
 
 def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningModule, Journal]:
     folder.mkdir()
-    torch.manual_seed(0)
-    chosen, options = modules()[kind]
-    module, journal = chosen(**json.loads(json.dumps(options))), Journal()
+    module, journal = small_module(kind, max_steps=6, learning_rate=1e-3, **OPTIONS[kind]), Journal()
     trainer = Trainer(
         max_steps=STEPS,
         accelerator="cpu",
@@ -105,10 +91,11 @@ def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningM
     return module, journal
 
 
-@pytest.mark.parametrize("kind", ["interaction", "ritm", "propagation", "xmem", "quality"])
+@pytest.mark.parametrize("kind", TRAININGS)
 @pytest.mark.filterwarnings("ignore")
 def test_the_curve_of_an_unbroken_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLE["propagation"], "SmallXMem", PLACE)
+    start = snapshot(small_module(kind).network)
     whole, curve = run(kind, tmp_path / "whole")
     assert sorted(curve.losses) == [1, 2, 3, 4, 5]
     assert sorted(curve.figures) == [3]
@@ -120,6 +107,15 @@ def test_the_curve_of_an_unbroken_run(kind: str, tmp_path: Path, monkeypatch: py
         assert rest.figures == {s: v for s, v in curve.figures.items() if s > step}
         assert same(snapshot(resumed.network), snapshot(whole.network))  # type: ignore[arg-type]
         assert same(snapshot(resumed.average), snapshot(whole.average))  # type: ignore[arg-type]
+    ended, average = (snapshot(part) for part in (whole.network, whole.average))  # type: ignore[arg-type]
+    assert not same(ended, start)
+    assert same(average, ended) == (not whole.hparams["average_decay"])
+    if kind == "interaction":  # the average follows, in the same direction
+        key = "decoder.mix4.weight"
+        assert 0 < float((average[key] - start[key]).norm()) < float((ended[key] - start[key]).norm())
+        assert not torch.equal(average["encoder.stem.1.running_mean"], start["encoder.stem.1.running_mean"])
+    if kind == "propagation":  # its image half is frozen, weights and statistics
+        assert all(torch.equal(v, start[k]) for k, v in ended.items() if k.startswith("encoder."))
     saved = torch.load(tmp_path / "whole" / "step=5.ckpt", weights_only=True)["hyper_parameters"]
     assert json.loads(json.dumps(saved)) == dict(saved)
 

@@ -15,9 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limnet.blocks.resnet import Bottleneck
 from limnet.errors import InputError
-from limnet.interaction.networks.hrnet_blocks import Bottleneck, apply_transition, make_stage, make_transition, resize
-from limnet.interaction.networks.ocr import DEAD_PREFIXES, ObjectDistribution, gather_object
+from limnet.interaction.networks.hrnet_blocks import (
+    DEAD_PREFIXES,
+    ObjectDistribution,
+    apply_transition,
+    gather_object,
+    make_stage,
+    make_transition,
+    resize,
+)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -263,6 +271,6 @@ def _initialise(module: nn.Module) -> None:
 
 
 def drop_dead_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the tensors of the original head that cannot change the output (see `ocr.DEAD_PREFIXES`)."""
+    """A state dict without the tensors of the original head that cannot change the output (see `DEAD_PREFIXES`)."""
     dead = tuple(f"feature_extractor.ocr_distri_head.{prefix}" for prefix in DEAD_PREFIXES)
     return {key: value for key, value in state.items() if not key.startswith(dead)}

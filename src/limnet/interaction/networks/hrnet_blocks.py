@@ -1,17 +1,27 @@
-"""Building blocks of the high-resolution backbone: residual blocks, exchange between resolutions, stages.
+"""Building blocks of HRNet + OCR: exchange between resolutions, stages, and the object-contextual head for one class.
 
-Module names follow the public HRNet checkpoints, so that their tensors load without renaming. All resizing is bilinear
-with aligned corners and explicit sizes, so any input size works.
+Module names follow the public checkpoints, so that their tensors load without renaming. All resizing is bilinear with
+aligned corners and explicit sizes, so any input size works.
 
-Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
+Sources: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020; Yuan et al.,
+"Object-Contextual Representations for Semantic Segmentation", ECCV 2020. With a single class the attention of each
+pixel over the classes is a softmax over one element and therefore always 1. The pixel and object queries of the
+original (`f_pixel`, `f_object`) then have no effect on the output and no gradient; they are left out here, and
+`DEAD_PREFIXES` names them for whoever reads a public checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from limnet.blocks.resnet import BasicBlock
+
+DEAD_PREFIXES = ("object_context_block.f_pixel.", "object_context_block.f_object.")
+"""Parameters of the original head that cannot change its output, relative to `ocr_distri_head`."""
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -26,46 +36,6 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool 
         nn.BatchNorm2d(outputs),
     ]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
-
-
-class Bottleneck(nn.Module):
-    """1x1 - 3x3 - 1x1 residual block with `4 * channels` outputs."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, channels: int) -> None:
-        super().__init__()
-        outputs = channels * self.expansion
-        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = conv_bn(inputs, outputs, 1, relu=False) if inputs != outputs else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, h, w) -> (B, 4 * channels, h, w)."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with an identity shortcut."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w), same shape out."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + x)
 
 
 def _exchange(channels: Sequence[int], target: int, source: int) -> nn.Module:
@@ -100,7 +70,7 @@ class ExchangeModule(nn.Module):
     def __init__(self, channels: Sequence[int], blocks: int) -> None:
         super().__init__()
         count = len(channels)
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_exchange(channels, target, source) for source in range(count)) for target in range(count)
         )
@@ -147,3 +117,55 @@ def make_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleLis
 def apply_transition(transition: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
     """Maps of a finished stage -> maps for the next one; a new branch reads the coarsest finished map."""
     return [layer(maps[min(branch, len(maps) - 1)]) for branch, layer in enumerate(transition)]
+
+
+def _conv_bn_relu(inputs: int, outputs: int) -> list[nn.Module]:
+    """1x1 convolution, then batch norm and ReLU in a container of their own, as the public checkpoints name them."""
+    return [nn.Conv2d(inputs, outputs, 1, bias=False), nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU())]
+
+
+def gather_object(features: Tensor, logits: Tensor) -> Tensor:
+    """Average of the features weighted by a spatial softmax of the rough object logits.
+
+    Args:
+        features: (B, C, h, w).
+        logits: (B, 1, h, w), the rough segmentation.
+
+    Returns:
+        (B, C, 1, 1). The softmax runs in float32 whatever the feature type.
+    """
+    weights = torch.softmax(logits.flatten(2).float(), dim=2).to(features.dtype)
+    return torch.matmul(weights, features.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(3)
+
+
+class _ObjectContext(nn.Module):
+    """Object vector -> the context every pixel receives."""
+
+    def __init__(self, channels: int, key_channels: int) -> None:
+        super().__init__()
+        self.f_down = nn.Sequential(*_conv_bn_relu(channels, key_channels))
+        self.f_up = nn.Sequential(*_conv_bn_relu(key_channels, channels))
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """(B, C, 1, 1), same shape out."""
+        return self.f_up(self.f_down(vector))
+
+
+class ObjectDistribution(nn.Module):
+    """Joins the object context to the features of every pixel.
+
+    Args:
+        channels: feature channels in and out.
+        key_channels: inner width of the context transform.
+        dropout: probability of dropping a whole output channel while training.
+    """
+
+    def __init__(self, channels: int, key_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.object_context_block = _ObjectContext(channels, key_channels)
+        self.conv_bn_dropout = nn.Sequential(*_conv_bn_relu(2 * channels, channels), nn.Dropout2d(dropout))
+
+    def forward(self, features: Tensor, vector: Tensor) -> Tensor:
+        """Features (B, C, h, w) and object vector (B, C, 1, 1) -> (B, C, h, w). Training needs B >= 2 (batch norm)."""
+        context = self.object_context_block(vector).expand_as(features)
+        return self.conv_bn_dropout(torch.cat([context, features], dim=1))
