@@ -23,33 +23,28 @@ KINDS = {"d2": (1, (0.08, 0.75)), "clip": (8, (0.12, 0.6)), "val2d": (1, (0.12, 
 def build_parser() -> argparse.ArgumentParser:
     """Options of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with manifest.json")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--kind", choices=sorted(KINDS), default="d2")
-    parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, help="folders with manifest.json")
+    add("--out", type=Path, required=True)
+    add("--kind", choices=sorted(KINDS), default="d2")
+    add("--split", choices=("train", "val"), default="train")
+    add(
         "--weights",
         type=Path,
         help="how often groups of files are drawn, such as limnet-tiny-data.json (default: alike)",
     )
-    parser.add_argument("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
-    parser.add_argument("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
-    parser.add_argument(
-        "--tissues",
-        nargs="+",
-        metavar="NAME",
-        help="draw whole tissues (three classes of gray values, see limnet.data.tissues) of the files with these "
-        "words in their name, and of no others; each starts from a part of its target",
-    )
-    parser.add_argument("--prefix", default="", help="name in front of the kind, to tell mixes apart")
-    parser.add_argument("--count", type=int, default=10000, help="clips per shard (default: 10000)")
-    parser.add_argument("--shards", type=int, default=1, help="number of shards (default: 1)")
-    parser.add_argument("--first", type=int, default=1, help="number of the first shard (default: 1)")
-    parser.add_argument("--size", type=int, default=160, help="side of the windows in network pixels (default: 160)")
-    parser.add_argument(
-        "--synthetic", type=float, default=0.15, help="share of synthetic shapes in train (default: .15)"
-    )
-    parser.add_argument("--seed", type=int, default=77)
+    add("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
+    add("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
+    tissues = """draw whole tissues (three classes of gray values, see limnet.data.tissues) of the files with these words
+        in their name, and of no others; each starts from a part of its target"""
+    add("--tissues", nargs="+", metavar="NAME", help=tissues)
+    add("--prefix", default="", help="name in front of the kind, to tell mixes apart")
+    add("--count", type=int, default=10000, help="clips per shard (default: 10000)")
+    add("--shards", type=int, default=1, help="number of shards (default: 1)")
+    add("--first", type=int, default=1, help="number of the first shard (default: 1)")
+    add("--size", type=int, default=160, help="side of the windows in network pixels (default: 160)")
+    add("--synthetic", type=float, default=0.15, help="share of synthetic shapes in train (default: .15)")
+    add("--seed", type=int, default=77)
     return parser
 
 

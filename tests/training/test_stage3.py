@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -17,19 +16,13 @@ from limnet import InteractiveSegmenter
 from limnet.interaction.networks.hrnet import HRNetOCR
 from tests.helpers.fake_folders import STEPS, body, write_folder, write_nnunet
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
+from tests.helpers.recipes import recipe
 from tests.helpers.small_segmenter import small_segmenter
-
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "stage3.py"
 
 
 @pytest.fixture(scope="module")
 def stage3() -> ModuleType:
-    found = importlib.util.spec_from_file_location("recipe_stage3", RECIPE)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return recipe("stage3")
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def _quality(args: argparse.Namespace) -> Any:
             )
         config = args.network_config or {}
         if start is not None and config["depth"] != args.depth:
-            raise InputError(f"--init holds a ResNet-{config['depth']}, --depth is {args.depth}; leave one out")
+            raise InputError(f"--init holds a ResNet-{config['depth']}, --depth is {args.depth}; leave one of them out")
         args.network_config = {**config, "depth": args.depth}
     return make_module(args, "quality", {"max_minutes": args.minutes}, start)
 
