@@ -146,12 +146,9 @@ def fit(
 
     Args:
         args: options of a recipe.
-        role: "interaction", "propagation" or "quality".
-        module: has `network` and `average`.
-        data: called with the number of processes.
-
-    Raises:
-        InputError: --resume with options that OUT/last.ckpt was not trained with.
+        role: of the network.
+        module: what is trained.
+        data: makes the data module for a number of processes.
     """
     last = checkpoint_to_resume(args.out, module, role, args.resume)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -232,15 +229,7 @@ def keep_metrics(folder: Path) -> Path | None:
 
 
 def find_part(name: str, role: str) -> Path:
-    """Folder of one network (it holds config.json) for `--init`.
-
-    Args:
-        name: that folder itself, a model folder, a zoo name or a Hub repository.
-        role: which part of a whole model.
-
-    Raises:
-        ModelNotFoundError: nothing of that name.
-    """
+    """Folder of one network (it holds config.json): `name` itself, or a part of a model folder, zoo or Hub model."""
     folder = Path(name)
     if (folder / CONFIG).is_file():
         return folder
@@ -250,21 +239,10 @@ def find_part(name: str, role: str) -> Path:
 
 
 def choose_network(args: argparse.Namespace, role: str, folder: Path | None) -> nn.Module | None:
-    """Settle which network is trained: that of `folder` if there is one, else --network, else the preset's.
-
-    Sets `args.network` and `args.network_config`.
-
-    Args:
-        args: from `parse_recipe`.
-        role: of the network.
-        folder: part of a model folder, see `find_part`.
-
-    Returns:
-        The network in `folder`.
+    """The network in a folder (`find_part`), which is trained then: sets `args.network` and `args.network_config`.
 
     Raises:
         InputError: --network is another network than the folder's.
-        ModelFormatError: a folder that cannot be read.
     """
     if folder is None:
         return None
@@ -281,7 +259,7 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
     Args:
         args: after `choose_network`.
         role: of the network.
-        options: arguments of the module besides those every recipe has; None where the user gave nothing.
+        options: arguments besides those of every recipe, None where the user gave nothing.
         start: network whose weights both copies get.
 
     Raises:
@@ -310,11 +288,7 @@ def task_of(network: str) -> tuple[Any, dict[str, Any]]:
 
 
 def role_of(folder: Path) -> str:
-    """Role of the network in a folder.
-
-    Raises:
-        InputError: a class that is in no table.
-    """
+    """Role of the network in a folder."""
     found = read_config(folder)["class"]
     role = next((role for role, known in TABLE.items() if found in known), None)
     if role is None:
@@ -323,15 +297,10 @@ def role_of(folder: Path) -> str:
 
 
 def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse to train over the outcome of an earlier training.
-
-    Args:
-        folder: OUT of the recipe.
-        resume: whether --resume was given; it needs a checkpoint to go on from.
-        overwrite: whether --overwrite was given.
+    """Refuse to train over the outcome of an earlier training in `folder`.
 
     Raises:
-        InputError: there is one.
+        InputError: there is one, and neither --overwrite nor --resume with a checkpoint was given.
     """
     there = [name for name in _TRAINED if (folder / name).exists()]
     if not there or overwrite or (resume and LAST in there):
@@ -344,13 +313,7 @@ def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
 
 
 def checkpoint_to_resume(folder: Path, module: LightningModule, role: str, resume: bool = True) -> Path | None:
-    """The checkpoint to go on from; None without `resume`, or where there is none yet.
-
-    Args:
-        folder: OUT of the recipe.
-        module: that goes on.
-        role: "interaction", "propagation" or "quality".
-        resume: whether --resume was given.
+    """The checkpoint in `folder` that a module goes on from; None without `resume`, or where there is none yet.
 
     Raises:
         InputError: a checkpoint of another network, or of other parameters that learn.
@@ -390,11 +353,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def parse_roots(texts: list[str]) -> list[tuple[str, Path]]:
-    """["kits19=/data/kits"] to [("kits19", Path("/data/kits"))].
-
-    Raises:
-        InputError: no "=".
-    """
+    """["kits19=/data/kits"] to [("kits19", Path("/data/kits"))]."""
     pairs = []
     for text in texts:
         name, equals, path = text.partition("=")
@@ -405,23 +364,14 @@ def parse_roots(texts: list[str]) -> list[tuple[str, Path]]:
 
 
 def drawn_size(args: argparse.Namespace) -> int:
-    """Side in pixels of the windows that are trained on: of the shards, or --size.
-
-    Raises:
-        MissingFileError: no shards where they were said to be.
-        FileFormatError: shards that cannot be used.
-    """
+    """Side in pixels of the windows that are trained on: of the shards, or --size."""
     if args.shards is None or args.smoke or args.mix is not None or args.live is not None:
         return int(args.size)  # two kinds of data are refused by `make_data`
     return int(ShardDataset(args.shards, args.pattern).images[0].shape[-1])
 
 
 def share_of(args: argparse.Namespace, processes: int) -> int:
-    """Samples of a step for each process.
-
-    Raises:
-        InputError: a batch that does not divide over the processes.
-    """
+    """Samples of a step for each process; a batch that does not divide is refused."""
     if args.batch_size % processes:
         raise InputError(f"--batch-size {args.batch_size} does not divide over {processes} processes; change one")
     return int(args.batch_size // processes)
@@ -432,12 +382,11 @@ def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningD
 
     Args:
         args: parsed options.
-        role: "interaction", "propagation" or "quality".
+        role: of the network.
         processes: batches are shared among so many.
 
     Raises:
-        InputError: no data, two kinds of it, or a batch that does not divide over the processes.
-        MissingFileError: shards or a data set that are not where they were said to be.
+        InputError: no data, or two kinds of it.
     """
     share = share_of(args, processes)
     if role == "quality":
