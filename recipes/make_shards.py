@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--paint", type=float, default=0.3, help="share of images painted anew in train (default: .3)")
     add("--parts", type=float, default=0.2, help="share of split targets cut to one part (default: .2)")
-    tissues = """draw whole tissues (three classes of gray values, see limnet.data.tissues) of the files with these words
-        in their name, and of no others; each starts from a part of its target"""
+    tissues = """draw whole tissues (three classes of gray values, see limnet.data.tissues) of the files with these
+        words in their name, and of no others; each starts from a part of its target"""
     add("--tissues", nargs="+", metavar="NAME", help=tissues)
     add("--prefix", default="", help="name in front of the kind, to tell mixes apart")
     add("--count", type=int, default=10000, help="clips per shard (default: 10000)")
