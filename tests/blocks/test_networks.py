@@ -94,8 +94,9 @@ def test_configuration_and_weights_give_the_same_bits(name: str) -> None:
     assert torch.equal(called(name, network), first)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"HRNetOCR"}))
 def test_bfloat16_stays_close(name: str) -> None:
+    """That of HRNetOCR is measured with real weights (tests/interaction/networks/test_hrnet.py)."""
     network = made(name)
     exact = called(name, network)
     with torch.autocast("cpu", torch.bfloat16):
