@@ -29,10 +29,10 @@ from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.objects import ObjectChoice
+from limnet.data.pictures import PictureDataset, brightness
 from limnet.datasets import berkeley, davis345, davis585, grabcut
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.grabcut import BAND
-from limnet.datasets.pictures import PictureSet, brightness
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -156,7 +156,7 @@ def read_start(dataset: Davis585Dataset, case: LabelledCase, mode: str) -> NDArr
 
 
 def _bands(dataset: LabelledDataset) -> dict[str, Any]:
-    pictures = dataset.pictures() if isinstance(dataset, PictureSet) else []
+    pictures = dataset.files if isinstance(dataset, PictureDataset) else []
     return {picture.name: partial(read_band, picture.masks[0]) for picture in pictures}
 
 

@@ -9,9 +9,8 @@ from limnet.cli import app
 from limnet.datasets.counts import count_slices
 from limnet.datasets.registry import dataset_names, open_dataset
 from tests.helpers import fake_films
+from tests.helpers.every_set import MEDICAL_SETS, PICTURE_SETS
 from tests.helpers.fake_nifti import damage
-from tests.helpers.medical_sets import MEDICAL_SETS
-from tests.helpers.picture_sets import PICTURE_SETS
 
 
 def run(*args: str):
@@ -43,7 +42,7 @@ def test_faults_are_told_with_advice(tmp_path: Path):
     assert result.exit_code == 1
     assert "case_00001: " in result.output
     assert "-> copy or download it again" in result.output
-    assert "case_00002: an image without labels" in result.output
+    assert "case_00002: left out, as data/case_00002/segmentation.nii.gz is not there" in result.output
     assert "2 problem(s)" in result.output
     short = run("check", "kits19", str(root), "--show", "1")
     assert short.exit_code == 1

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from limnet.data.clips import Source
-from limnet.data.tissues import gray_classes, part_of, tissue_source
 from limnet.errors import InputError
+from tests.helpers.recipes import recipe
+
+SHARDS = recipe("make_shards")
+gray_classes, part_of, tissue_source = SHARDS.gray_classes, SHARDS.part_of, SHARDS.tissue_source
 
 
 def brain(lit: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

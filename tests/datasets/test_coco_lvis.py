@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.errors import FileFormatError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_coco_lvis import NAMES, build, dump, encoded, objects
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import SHAPE
@@ -55,8 +55,8 @@ def test_code_in_a_pickle_is_refused(root: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(FileFormatError, match=r"wants to load builtins\.print"):
         case.read_labels()
     (root / "val/hannotation.pickle").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(FileFormatError, match=r"wants to load builtins\.print"):
-        CocoLvisDataset(root).cases("val")
+    with pytest.raises(FileFormatError, match=r"hannotation\.pickle wants to load builtins\.print"):
+        CocoLvisDataset(root)
     assert capsys.readouterr().out == ""
 
 
@@ -72,7 +72,7 @@ def test_planted_faults(root: Path):
         "1 of 3 cases of train/hannotation.pickle (images) are missing: 000000000009",
         "train_000000000025: could not be read",
         "train_000000000030: could not be read",
-        "does not hold layers and objects",
+        "It does not hold layers and objects",
     ):
         assert text in found
     assert len(found.splitlines()) == 4
@@ -80,4 +80,4 @@ def test_planted_faults(root: Path):
     assert "holds list, not (layers, objects)" in problems(CocoLvisDataset(root))
     dump(train / "hannotation.pickle", {"a": 1})
     with pytest.raises(FileFormatError, match="num_instance_masks"):
-        CocoLvisDataset(root).cases("train")
+        CocoLvisDataset(root)

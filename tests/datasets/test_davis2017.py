@@ -9,7 +9,7 @@ import pytest
 
 from limnet.datasets.davis2017 import Davis2017Dataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_films import FRAMES, build_davis, moving
 from tests.helpers.fake_pictures import write_picture
 
@@ -95,7 +95,7 @@ def test_the_lists_of_2016_where_they_are_shipped(tmp_path: Path):
     (lists / "val.txt").write_text("goat\n")
     assert [case.name for case in Davis2017Dataset(tmp_path / "x", year=2016).cases("val")] == ["goat"]
     (lists / "val.txt").write_bytes(b"\xff\xfegoat")
-    with pytest.raises(FileFormatError, match="is no text file"):
+    with pytest.raises(FileFormatError, match="It should be a text file"):
         Davis2017Dataset(tmp_path / "x", year=2016)
 
 

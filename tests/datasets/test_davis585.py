@@ -8,7 +8,7 @@ import pytest
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.mixes import load_mix
 from limnet.errors import InputError, MissingFileError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_davis585 import FILMS, build
 from tests.helpers.fake_pictures import disc, write_picture
 
@@ -74,8 +74,8 @@ def test_planted_faults(root: Path):
     found = problems(dataset)
     assert "12 objects, published are 585" in found
     assert "blackswan_00075_object1: there is no davis585/blackswan/init_sp_object1_00075.png" in found
-    assert "blackswan_00060_object1: a mask without a picture" in found
-    assert "blackswan_00060_object2: a mask without a picture" in found
+    assert "blackswan_00060_object1: left out, as davis585/blackswan/00060.jpg is not there" in found
+    assert "blackswan_00060_object2: left out, as" in found
     assert "india_00075_object1: no voxel is labelled" in found
     assert len(found.splitlines()) == 5
     case = next(c for c in dataset.all_cases() if c.name == "blackswan_00075_object1")

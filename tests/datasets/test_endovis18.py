@@ -10,7 +10,7 @@ import pytest
 from limnet.datasets import endovis18
 from limnet.datasets.endovis18 import COLOURS, ISINET_HELD_OUT, TRAINING, EndoVis18Dataset
 from limnet.errors import FileFormatError, InputError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_endovis18 import COLOUR_OF, FRAMES, build, colours, scene, table
 from tests.helpers.fake_pictures import write_picture
 
@@ -109,7 +109,7 @@ def test_a_table_of_another_set_is_refused(bad: Path):
     with pytest.raises(FileFormatError, match="names class 'liver'; known are background-tissue"):
         EndoVis18Dataset(bad)
     (bad / "test_data/labels.json").write_text("{}")
-    with pytest.raises(FileFormatError, match="is no table of classes"):
+    with pytest.raises(FileFormatError, match="It should be a table of classes"):
         EndoVis18Dataset(bad)
 
 

@@ -151,7 +151,7 @@ def test_files_without_partner_are_named(tmp_path):
 
 
 def test_folder_that_is_none(tmp_path):
-    with pytest.raises(MissingFileError, match=r"(?s)no folder images in .*masks/case1.nii.gz"):
+    with pytest.raises(MissingFileError, match=r"(?s)there is no images or image or .*masks/case1.nii.gz"):
         FolderDataset(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "notes.txt").touch()
@@ -164,7 +164,7 @@ def test_folder_that_is_none(tmp_path):
     [
         ("splits.json", '{"train": ["case9"]}', "lists case9, but there is no such image"),
         ("splits.json", '{"training": []}', "not as expected"),
-        ("splits.json", "{", "could not be read as JSON"),
+        ("splits.json", "{", "It should be JSON"),
         ("labels.json", '{"liver": 1}', "not as expected"),
         ("patients.json", "[]", "not as expected"),
     ],

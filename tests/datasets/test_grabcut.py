@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.grabcut import GrabCutDataset
 from limnet.errors import InputError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_benchmarks_2d import build_grabcut
 from tests.helpers.fake_pictures import disc, write_picture
 
@@ -43,8 +43,8 @@ def test_planted_faults(tmp_path: Path):
     (root / "boundary_GT/banana.bmp").unlink()
     write_picture(root / "boundary_GT/scissors.bmp", np.full((40, 56), 128, np.uint8))
     found = problems(GrabCutDataset(root))
-    assert "flower: a mask without a picture: no data_GT/flower.jpg" in found
-    assert "banana: a picture without a mask: no boundary_GT/banana.bmp" in found
+    assert "flower: left out, as data_GT/flower.jpg is not there" in found
+    assert "banana: left out, as boundary_GT/banana.bmp is not there" in found
     assert "scissors: no voxel is labelled" in found
     assert ": 3 pictures, published are 50" in found
     assert len(found.splitlines()) == 4

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limnet.datasets.moved_picture import moved_labels, moved_picture, movement
+from limnet.datasets.static_sets import moved_labels, moved_picture, movement
 from tests.helpers.fake_pictures import disc, write_picture
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -9,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.datasets.nifti_pairs import NiftiPair, check_pair, ids_in, nifti_files, read_image, read_labels
-from limnet.datasets.orientation import display_axes, reorient
+from limnet.data.files import NIFTI, by_stem, labels_in
+from limnet.data.nifti import (
+    check_pair,
+    display_axes,
+    read_image,
+    read_labels,
+    reorient,
+)
 from limnet.errors import FileFormatError, InputError
 from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
 from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti, write_side_file
@@ -19,13 +26,18 @@ SHAPE = (9, 8, 6)
 NAMES = {1: "organ", 2: "lesion"}
 
 
-def pair(root: Path) -> NiftiPair:
+class Pair(NamedTuple):
+    image: Path
+    label: Path
+
+
+def pair(root: Path) -> Pair:
     image = write_nifti(root / "image.nii.gz", ct(SHAPE))
-    return NiftiPair("case", "case", "ct", image, write_nifti(root / "label.nii.gz", blocks(SHAPE, (1, 2))))
+    return Pair(image, write_nifti(root / "label.nii.gz", blocks(SHAPE, (1, 2))))
 
 
-def found(pair: NiftiPair) -> str:
-    return " | ".join(f"{p.what} -> {p.advice}" for p in check_pair(pair, NAMES))
+def found(pair: Pair) -> str:
+    return " | ".join(f"{what} -> {advice}" for what, advice in check_pair(*pair, NAMES))
 
 
 def test_a_good_pair_has_no_problem(tmp_path: Path):
@@ -95,7 +107,7 @@ def test_a_compressed_file_named_nii(tmp_path: Path):
     bad = pair(tmp_path)
     plain = bad.label.with_suffix("")
     bad.label.rename(plain)
-    assert "Rename it to .nii.gz" in found(NiftiPair("case", "case", "ct", bad.image, plain))
+    assert "Rename it to .nii.gz" in found(Pair(bad.image, plain))
 
 
 def test_4d_images(tmp_path: Path):
@@ -140,7 +152,7 @@ def test_side_files_and_hidden_files_are_no_cases(tmp_path: Path):
     write_side_file(write_nifti(tmp_path / "b.nii.gz", ct(SHAPE)))
     write_nifti(tmp_path / "a.b.nii", ct(SHAPE))
     (tmp_path / "notes.txt").write_text("")
-    assert list(nifti_files(tmp_path)) == ["a.b", "b"]
+    assert list(by_stem(tmp_path, *NIFTI)) == ["a.b", "b"]
     with pytest.raises(FileFormatError, match="side file"):
         read_nifti_grid(tmp_path / "._b.nii.gz")
 
@@ -149,12 +161,12 @@ def test_a_check_holds_a_few_slices_only(tmp_path: Path):
     shape = (256, 256, 640)  # 40 MB as uint8, 80 MB as int16
     labels = np.zeros(shape, np.uint8, order="F")
     labels[5:9, 5:9, 5:9] = 1
-    big = NiftiPair("c", "c", "ct", tmp_path / "i.nii", tmp_path / "l.nii")
+    big = Pair(tmp_path / "i.nii", tmp_path / "l.nii")
     write_nifti(big.label, labels)
     write_nifti(big.image, labels.view(np.int8))
     tracemalloc.start()
     try:
-        assert check_pair(big, NAMES) == []
+        assert check_pair(*big, NAMES) == []
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -201,4 +213,4 @@ def test_colour_is_turned_too():
 def test_ids_are_those_of_unique(values: list[int]):
     dtype = np.uint8 if max(values) < 256 else np.uint16 if max(values) < 65536 else np.int32
     array = np.array(values, dtype).reshape(1, 1, -1)
-    assert ids_in(array) == set(values)
+    assert labels_in(array) == set(values)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from limnet.datasets.slices import SlicesDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_pictures import disc, write_picture
 from tests.helpers.fake_slices import build
 
@@ -37,8 +37,8 @@ def test_planted_faults(root: Path):
     (root / "ct/masks/p02_slice01.png").unlink()
     write_picture(root / "ct/masks/p01_slice02_1.png", np.zeros((5, 5), np.uint8))
     found = problems(SlicesDataset(root))
-    assert "us_p00_slice01: a mask without a picture" in found
-    assert "ct_p02_slice01: a picture without a mask" in found
+    assert "us_p00_slice01: left out, as us/images/p00_slice01.png is not there" in found
+    assert "ct_p02_slice01: left out, as ct/masks/p02_slice01.png is not there" in found
     assert "ct_p01_slice02: could not be read" in found
     assert "p01_slice02_2.png is (40, 56), p01_slice02_1.png (5, 5)" in found
     assert len(found.splitlines()) == 3

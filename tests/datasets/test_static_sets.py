@@ -7,7 +7,7 @@ import pytest
 
 from limnet.datasets.static_sets import PARTS, StaticSetsDataModule, StaticSetsDataset
 from limnet.errors import InputError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_static_sets import build, build_originals, soft
 
@@ -44,7 +44,7 @@ def test_as_their_owners_ship_them(tmp_path: Path):
 
 
 def test_large_pictures_are_drawn_more_often(root: Path):
-    weights = {dataset.wanted[0]: weight for dataset, weight in StaticSetsDataModule.mix_of(root)}  # type: ignore[attr-defined]
+    weights = {dataset.parts[0]: weight for dataset, weight in StaticSetsDataModule.mix_of(root)}  # type: ignore[attr-defined]
     assert weights == {"fss": 4, "ecssd": 2, "duts-tr": 2, "duts-te": 2, "big": 10, "hrsod": 10}
 
 
@@ -66,6 +66,6 @@ def test_planted_faults(root: Path):
     (static / "fss/zebra/1.png").unlink()
     damage(static / "ecssd/im_1.png")
     found = problems(StaticSetsDataset(root))
-    assert "fss_zebra_1: a picture without a mask: no static/fss/zebra/1.png" in found
+    assert "fss_zebra_1: left out, as static/fss/zebra/1.png is not there" in found
     assert "ecssd_im_1: could not be read" in found
     assert len(found.splitlines()) == 2

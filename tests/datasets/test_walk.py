@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from limnet.data.files import files_below, walk
 from limnet.datasets.bids import BidsDataset
 from limnet.datasets.cvpr25 import Cvpr25Dataset
 from limnet.datasets.endovis18 import EndoVis18Dataset
 from limnet.datasets.folder import FolderDataset
 from limnet.datasets.static_sets import StaticSetsDataset
-from limnet.datasets.walk import files_below, walk
 from tests.helpers import fake_bids, fake_cvpr25, fake_endovis18, fake_static_sets
 from tests.helpers.fake_folders import write_folder
 

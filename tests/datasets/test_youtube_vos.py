@@ -9,7 +9,7 @@ import pytest
 
 from limnet.datasets.youtube_vos import YouTubeVosDataset
 from limnet.errors import FileFormatError, MissingFileError
-from tests.helpers.dataset_problems import problems
+from tests.helpers.every_set import problems
 from tests.helpers.fake_films import FRAMES, YOUTUBE_FILMS, build_youtube, moving
 
 
@@ -40,7 +40,7 @@ def test_smaller_copy_and_subset(root: Path, tmp_path: Path):
     listed.write_text("0043f083b5\n005a527edd\n")
     dataset = YouTubeVosDataset(root, subset=listed)
     assert dataset.base.name == "train_480p"
-    assert dataset.videos["003234408d"][2] == "zebra"  # meta.json of train
+    assert dataset.names["003234408d"][2] == "zebra"  # meta.json of train
     assert [c.name for c in dataset.all_cases()] == ["0043f083b5", "005a527edd"]
     assert problems(dataset) == ""
     with pytest.raises(MissingFileError, match="one film a line"):
@@ -63,7 +63,7 @@ def test_planted_faults(root: Path):
     (root / "train/meta.json").unlink()
     assert "categories are not known" in problems(YouTubeVosDataset(root))
     (root / "train/meta.json").write_text("[1]")
-    with pytest.raises(FileFormatError, match=r"meta\.json is not as expected"):
+    with pytest.raises(FileFormatError, match=r"meta\.json could not be read.* It should be YouTube-VOS"):
         YouTubeVosDataset(root)
 
 
@@ -111,5 +111,5 @@ def test_a_list_without_frames_is_enough(root: Path):
     assert problems(YouTubeVosDataset(root)) == ""
     meta["videos"]["0043f083b5"]["objects"]["1"]["frames"] = 3
     (root / "train/meta.json").write_text(json.dumps(meta))
-    with pytest.raises(FileFormatError, match=r"meta\.json is not as expected"):
+    with pytest.raises(FileFormatError, match=r"meta\.json could not be read.* It should be YouTube-VOS"):
         YouTubeVosDataset(root)

@@ -52,10 +52,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(davis585, "OBJECTS", fake_davis585.OBJECTS)
+    monkeypatch.setattr(davis585.Davis585Dataset, "published", fake_davis585.OBJECTS)
     monkeypatch.setattr(endovis18, "FRAMES", fake_endovis18.FRAMES)
-    for benchmark in (berkeley, davis345, grabcut):
-        monkeypatch.setattr(benchmark, "OBJECTS", fake_benchmarks_2d.OBJECTS)
+    for benchmark in (berkeley.BerkeleyDataset, davis345.Davis345Dataset, grabcut.GrabCutDataset):
+        monkeypatch.setattr(benchmark, "published", fake_benchmarks_2d.OBJECTS)
 
 
 def test_no_data_set_is_forgotten() -> None:

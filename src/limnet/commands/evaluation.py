@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet._version import __version__
+from limnet.data.files import files_below
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
-from limnet.datasets.walk import files_below
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.formats import READERS, known_suffix
 from limnet.image.io.segments import SUFFIXES, iter_segments

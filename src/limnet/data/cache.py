@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from limnet.data.clips import Source
 from limnet.data.dataset import LabelledCase
+from limnet.data.files import smallest_unsigned
 from limnet.data.gray import GRAYS, mix_channels
 from limnet.errors import FileFormatError, InputError, LimnetError, SaveError
 from limnet.image.io.atomic import save_error
@@ -358,14 +359,3 @@ def _boxes(labels: NDArray[Any], ids: NDArray[Any]) -> dict[int, list[list[int]]
         if identity != 0:
             boxes[int(identity)] = [[int(s.start), int(s.stop)] for s in found[name - 1]]
     return boxes
-
-
-def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
-    """Labels (>= 0) in the smallest unsigned dtype that holds them."""
-    if labels.dtype == bool:
-        return labels.astype(np.uint8)
-    highest = int(labels.max()) if labels.size else 0
-    for dtype in (np.uint8, np.uint16, np.uint32):
-        if highest <= np.iinfo(dtype).max:
-            return labels.astype(dtype, copy=False)
-    return labels.astype(np.uint64, copy=False)

@@ -1,6 +1,7 @@
 """LabelledCase, an image with its labels, read when asked; LabelledDataset, a data set as its owner ships it.
 
-Splits go by patient, from a stable hash: the same on every machine, whatever else lies in the folder.
+Where no split is published they go by patient, from a stable hash: the same on every machine, whatever else lies in the
+folder.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from limnet.data.files import shortened
 from limnet.errors import InputError, LimnetError, MissingFileError
 from limnet.image.volume import Volume
 
@@ -81,24 +83,74 @@ class Problem:
     advice: str
 
 
-def doubled(names: Iterable[str]) -> list[Problem]:
-    """A problem for every name that occurs more than once."""
-    found = sorted(name for name, number in Counter(names).items() if number > 1)
-    return [Problem(name, "two cases have this name", "rename one of their files") for name in found]
+class InstanceNames(Mapping[int, str]):
+    """Label ids -> "<kind> <number>" for data sets that tell objects apart but do not say how many there are.
+
+    Args:
+        runs: (kind, first id, last id), in ascending order; numbers of a kind start at 1.
+    """
+
+    __slots__ = ("runs",)
+
+    def __init__(self, *runs: tuple[str, int, int]) -> None:
+        self.runs = runs
+
+    def __getitem__(self, label: int) -> str:
+        for kind, first, last in self.runs:
+            if first <= label <= last:
+                return f"{kind} {label - first + 1}"
+        raise KeyError(label)
+
+    def __contains__(self, label: object) -> bool:
+        return isinstance(label, int) and any(first <= label <= last for _, first, last in self.runs)
+
+    def __iter__(self) -> Iterator[int]:
+        for _, first, last in self.runs:
+            yield from range(first, last + 1)
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for _, first, last in self.runs)
+
+    def __repr__(self) -> str:
+        return f"InstanceNames{self.runs}"
 
 
+class _Folder:
+    """A field that takes a path or its text and gives the path."""
+
+    def __get__(self, instance: LabelledDataset | None, owner: type) -> Path:
+        if instance is None:
+            raise AttributeError("root")  # so that dataclasses see no default
+        return instance.__dict__["root"]
+
+    def __set__(self, instance: LabelledDataset, value: Path | str) -> None:
+        instance.__dict__["root"] = Path(value)
+
+
+@dataclass(eq=False, repr=False)
 class LabelledDataset(ABC):
     """A folder of labelled images, read where it lies and never changed.
 
-    A subclass sets the five class attributes, looks for its files in `find` and lists them in `all_cases`. Where a
-    split has been published it overrides `split_of`; otherwise patients are assigned by a stable hash.
+    A subclass sets the class attributes, looks for its files in `find` and lists them in `all_cases`. Where a split has
+    been published it overrides `split_of`; otherwise patients are assigned by a stable hash. Options of its own are
+    further fields of a dataclass.
 
     Args:
-        root: the folder.
+        root: the folder, a path or its text.
         fraction: share of patients held out for each split but "train", where no split is published.
         seed: of that assignment.
 
+    Attributes:
+        title: name of the data set.
+        licence: of its files.
+        access: how to get it, with an address.
+        layout: of its folder, as messages show it.
+        splits: names of its splits, "train" first.
+        layered: whether a case repeats one picture, once for each layer of objects: no volume to propagate through.
+        choices: option -> its allowed values.
+
     Raises:
+        InputError: an option that is not among its choices.
         MissingFileError: the folder does not look like this data set; the message shows the expected layout.
     """
 
@@ -108,10 +160,16 @@ class LabelledDataset(ABC):
     layout: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     layered: ClassVar[bool] = False
-    """Whether a case repeats one picture, once for each layer of objects: no volume to propagate through."""
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0) -> None:
-        self.root, self.fraction, self.seed = Path(root), fraction, seed
+    root: _Folder = _Folder()
+    fraction: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, allowed in self.choices.items():
+            if (value := getattr(self, option)) not in allowed:
+                raise InputError(f"{option} is {value!r}; allowed are {', '.join(map(str, allowed))}")
         if not self.root.is_dir():
             raise self.missing(f"{self.root} is no folder")
         self.find()
@@ -152,7 +210,8 @@ class LabelledDataset(ABC):
         found = self.all_cases()
         if not found:
             problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
-        problems += doubled(case.name for case in found)
+        twice = sorted(name for name, number in Counter(case.name for case in found).items() if number > 1)
+        problems += [Problem(name, "two cases have this name", "rename one of their files") for name in twice]
         for case in found:
             problems += self.check_case(case)
         return problems
@@ -176,6 +235,43 @@ class LabelledDataset(ABC):
             known = list(islice(case.labels, 200))
             advice = f"known are {sorted(known)}" if len(known) < 200 else "the file is damaged or of another data set"
             problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
+        return problems
+
+    def first_folder(self, *names: str) -> Path:
+        """The first of these folders below the root that is there; "" is the root.
+
+        Raises:
+            MissingFileError: none is.
+        """
+        there = (self.root / name for name in names if (self.root / name).is_dir())
+        if (found := next(there, None)) is None:
+            raise self.missing(f"there is no {' or '.join(names)} in {self.root}")
+        return found
+
+    def short(self, path: Path) -> str:
+        """A path as seen from the root."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def compare(
+        self, listed: Iterable[str], there: Iterable[str], source: str, used: bool = True, what: str = "cases"
+    ) -> list[Problem]:
+        """Problems for cases that are listed but not there, and the other way round.
+
+        Args:
+            listed: names.
+            there: names on disk.
+            source: who lists them, for the message.
+            used: whether cases that are not listed are used all the same.
+            what: the names are of, in the plural.
+        """
+        wanted, found, problems = set(listed), set(there), []
+        if lost := sorted(wanted - found):
+            told = f"{len(lost)} of {len(wanted)} {what} of {source} are missing: {shortened(lost, 8)}"
+            problems.append(Problem("", told, f"get them: {self.access}"))
+        if more := sorted(found - wanted):
+            then = "they are used all the same" if used else "they belong to no split and are not used"
+            told = f"{len(more)} {what} are not in {source}: {shortened(more, 8)}"
+            problems.append(Problem("", told, f"check where they come from; {then}"))
         return problems
 
     def missing(self, what: str) -> MissingFileError:

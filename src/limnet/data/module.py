@@ -208,3 +208,13 @@ class CaseDataModule(LightningDataModule):
             name=f"split {split!r}",
             whole_slices=self.whole_slices,
         )
+
+
+def data_module(dataset: type[LabelledDataset]) -> type[CaseDataModule]:
+    """The `CaseDataModule` that takes the folder of a data set: "KitsDataModule" for `KitsDataset`, of its module."""
+    about = {
+        "__doc__": f"Training clips and whole cases of {dataset.title}.",
+        "__module__": dataset.__module__,
+        "dataset_class": dataset,
+    }
+    return type(f"{dataset.__name__.removesuffix('Dataset')}DataModule", (CaseDataModule,), about)

@@ -17,19 +17,22 @@ report, and Ts is "test", empty without labelsTs.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
 
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import absent, listed_in_json
-from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, either, nifti_files
-from limnet.datasets.orientation import Plane
+from limnet.data.dataset import Problem
+from limnet.data.files import NIFTI, by_stem, read_json
+from limnet.data.module import data_module
+from limnet.data.nifti import NiftiDataset, either
+from limnet.data.pairs import CaseFiles
+from limnet.errors import LimnetError
 
 _FOLDERS = {"train": "Tr", "val": "Va", "test": "Ts"}
-_LABELLED = {"Tr": 240, "Va": 120}
+_LABELLED = {"train": 240, "val": 120}
 
 
-class Amos22Dataset(NiftiPairs):
+class Amos22Dataset(NiftiDataset):
     """AMOS22, CT and MR together. Case names are those of the files: "amos_0001", one patient each."""
 
     title = "AMOS22"
@@ -40,7 +43,7 @@ class Amos22Dataset(NiftiPairs):
         "amos22/imagesVa/amos_0008.nii.gz\namos22/labelsVa/amos_0008.nii.gz"
     )
     splits = ("train", "val", "test")
-    labels: ClassVar[dict[int, str]] = {
+    labels: ClassVar = {
         1: "spleen",
         2: "right kidney",
         3: "left kidney",
@@ -57,59 +60,48 @@ class Amos22Dataset(NiftiPairs):
         14: "bladder",
         15: "prostate or uterus",
     }
-    windows: ClassVar[dict[str, tuple[float, float]]] = {"ct": (-160.0, 240.0)}
-    plane: ClassVar[Plane] = "acquired"
+    windows: ClassVar = {"ct": (-160.0, 240.0)}
+    plane = "acquired"
     modalities: ClassVar[tuple[str, ...]] = ("ct", "mr")
 
-    def find(self) -> None:
-        """Look for imagesTr and labelsTr in the root or in amos22 below it."""
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Pairs of Tr, Va and, where labels are there, Ts, in the root or in amos22 below it."""
         self.base = self.root if (self.root / "imagesTr").is_dir() else self.root / "amos22"
         for name in ("imagesTr", "labelsTr"):
             if not (self.base / name).is_dir():
                 raise self.missing(f"there is no {name} in {self.root}")
-        self._split = {stem: split for split, end in _FOLDERS.items() for stem in self._stems(end)}
-
-    def pairs(self) -> list[NiftiPair]:
-        """Pairs of Tr, Va and, where labels are there, Ts."""
-        found = []
-        for end in _FOLDERS.values():
-            for stem in self._stems(end):
-                modality = modality_of(int(stem[5:]))
-                if modality in self.modalities:
-                    images, labels = self.base / f"images{end}", self.base / f"labels{end}"
-                    found.append(NiftiPair(stem, stem, modality, either(images, stem), either(labels, stem)))
-        return found
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By the folder the file lies in."""
-        return self._split.get(case.name)
+        for split, end in _FOLDERS.items():
+            images, labels = self.base / f"images{end}", self.base / f"labels{end}"
+            for stem in sorted({*by_stem(labels, *NIFTI), *(by_stem(images, *NIFTI) if split != "test" else ())}):
+                if self._is_ours(stem):
+                    yield CaseFiles(stem, stem, either(images, stem), (either(labels, stem),), _modality(stem), split)
 
     def check_files(self) -> list[Problem]:
         """Names, and the lists of dataset.json or, without it, the published numbers of cases."""
         problems = []
-        for folder in sorted(self.base.glob("*Tr")) + sorted(self.base.glob("*Va")):
-            for stem, path in nifti_files(folder).items():
-                if not re.fullmatch(r"amos_\d{4}", stem):
+        for folder in (self.base / f"{kind}{_FOLDERS[split]}" for split in _LABELLED for kind in ("images", "labels")):
+            for stem, path in by_stem(folder, *NIFTI).items():
+                if not _modality(stem):
                     problems.append(Problem(self.short(path), "is not called amos_####", "it is left out; rename it"))
-        listed = listed_in_json(self.base / "dataset.json", ("training", "validation"))
-        if listed is not None:
-            there = {s for end in _LABELLED for s in self._stems(end) if modality_of(int(s[5:])) in self.modalities}
-            wanted = {
-                s for s in listed if re.fullmatch(r"amos_\d{4}", s) and modality_of(int(s[5:])) in self.modalities
-            }
-            return problems + absent(wanted, there, "dataset.json", self.access)
-        problems.append(Problem("", f"there is no readable dataset.json in {self.base}", "copy it from the archive"))
-        for end, count in _LABELLED.items():
-            if (number := len(self._stems(end))) != count:
-                problems.append(
-                    Problem("", f"{number} cases in images{end} and labels{end}, published are {count}", self.access)
-                )
-        return problems
+        there = {split: [files.name for files in self.files if files.split == split] for split in _LABELLED}
+        try:
+            content = read_json(self.base / "dataset.json")
+            entries: list[Any] = [entry for key in ("training", "validation") for entry in content.get(key) or []]
+            images = [PurePosixPath(entry["image"] if isinstance(entry, dict) else entry).name for entry in entries]
+        except (LimnetError, AttributeError, KeyError, TypeError):
+            problems.append(
+                Problem("", f"there is no readable dataset.json in {self.base}", "copy it from the archive")
+            )
+            for split, number in _LABELLED.items():
+                if len(there[split]) != number:
+                    what = f"{len(there[split])} cases in images{_FOLDERS[split]} and labels{_FOLDERS[split]}"
+                    problems.append(Problem("", f"{what}, published are {number}", self.access))
+            return problems
+        listed = {name.removesuffix(".gz").removesuffix(".nii") for name in images}
+        return problems + self.compare(filter(self._is_ours, listed), there["train"] + there["val"], "dataset.json")
 
-    def _stems(self, end: str) -> list[str]:
-        labelled = nifti_files(self.base / f"labels{end}")
-        imaged = nifti_files(self.base / f"images{end}") if end != "Ts" else {}
-        return sorted(stem for stem in {*labelled, *imaged} if re.fullmatch(r"amos_\d{4}", stem))
+    def _is_ours(self, stem: str) -> bool:
+        return _modality(stem) in self.modalities
 
 
 class Amos22CtDataset(Amos22Dataset):
@@ -126,24 +118,13 @@ class Amos22MrDataset(Amos22Dataset):
     modalities = ("mr",)
 
 
-def modality_of(number: int) -> str:
-    """CT or MR by the number in the file's name."""
-    return "mr" if 500 <= number < 5000 else "ct"
+def _modality(stem: str) -> str:
+    """CT or MR by the number in a file's name; "" for another name."""
+    if not re.fullmatch(r"amos_\d{4}", stem):
+        return ""
+    return "mr" if 500 <= int(stem[5:]) < 5000 else "ct"
 
 
-class Amos22DataModule(CaseDataModule):
-    """Training clips and whole cases of AMOS22."""
-
-    dataset_class = Amos22Dataset
-
-
-class Amos22CtDataModule(CaseDataModule):
-    """Training clips and whole cases of AMOS22, CT alone."""
-
-    dataset_class = Amos22CtDataset
-
-
-class Amos22MrDataModule(CaseDataModule):
-    """Training clips and whole cases of AMOS22, MR alone."""
-
-    dataset_class = Amos22MrDataset
+Amos22DataModule = data_module(Amos22Dataset)
+Amos22CtDataModule = data_module(Amos22CtDataset)
+Amos22MrDataModule = data_module(Amos22MrDataset)

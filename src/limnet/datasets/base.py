@@ -8,6 +8,5 @@ __getattr__ = moved(
         "CaseDataModule": "limnet.data.module",
         "LabelledDataset": "limnet.data.dataset",
         "Problem": "limnet.data.dataset",
-        "doubled": "limnet.data.dataset",
     },
 )

@@ -23,32 +23,93 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from functools import partial
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.bids_names import BidsName
-from limnet.datasets.nifti_pairs import NiftiPair, check_pair, compare_grids, read_image, read_labels
-from limnet.datasets.walk import files_below
+from limnet.data.dataset import Problem
+from limnet.data.files import NIFTI, files_below
+from limnet.data.module import data_module
+from limnet.data.nifti import NiftiDataset, compare_grids
+from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
 
 _MASKS = ("dseg", "mask", "msk")
+# Entities that a derivative adds to the name of what it was made from.
+DERIVED = frozenset(("desc", "label", "res", "den", "atlas", "seg"))
+_MR = (
+    *("t1w", "t2w", "t2star", "t2starw", "flair", "pd", "pdw", "pdt2", "inplanet1", "inplanet2", "t1map", "t2map"),
+    *("r1map", "m0map", "swi", "adc", "angio", "bold", "sbref", "dwi", "mp2rage", "unit1", "mese", "megre", "dixon"),
+    *("vibe", "t1rho", "mtw", "trace"),
+)
+_MODALITIES = {"ct": "ct", "us": "us", **dict.fromkeys(_MR, "mr")}
 
 
-class _Found(NamedTuple):
-    """A mask file and the images that may belong to it."""
+@dataclass(frozen=True)
+class BidsName:
+    """A parsed file name: sub-01_ses-a_label-lesion_mask.nii.gz.
 
-    mask: Path
-    name: BidsName
-    pipeline: str
-    images: list[Path]
+    Attributes:
+        path: the file.
+        entities: key -> value in the order of the name.
+        suffix: the part after the last underscore, "mask".
+    """
+
+    path: Path
+    entities: Mapping[str, str]
+    suffix: str
+
+    @classmethod
+    def parse(cls, path: Path) -> BidsName | None:
+        """Parts of a .nii or .nii.gz file, or None if its name is not of this form."""
+        match = re.fullmatch(r"(.+)\.nii(?:\.gz)?", path.name)
+        *pairs, suffix = match[1].split("_") if match else [""]
+        found = [re.fullmatch(r"([A-Za-z]+)-([A-Za-z0-9.+]+(?:-[A-Za-z0-9.+]+)*)", pair) for pair in pairs]
+        entities = {m[1]: m[2] for m in found if m is not None}
+        if not suffix.isalnum() or not pairs or len(entities) < len(pairs) or next(iter(entities)) != "sub":
+            return None
+        return cls(path, entities, suffix)
+
+    @property
+    def stem(self) -> str:
+        """The file's name without .nii.gz."""
+        return self.path.name.removesuffix(".gz").removesuffix(".nii")
+
+    @property
+    def source(self) -> frozenset[tuple[str, str]]:
+        """Entities without what a derivative adds; space "orig" is no space."""
+        return frozenset(e for e in self.entities.items() if e[0] not in DERIVED and e != ("space", "orig"))
+
+    @property
+    def modality(self) -> str:
+        """ "ct", "mr", "us", or "" for a suffix that is no image."""
+        return _MODALITIES.get(self.suffix.lower(), "")
 
 
-class BidsDataset(LabelledDataset):
+class _Images:
+    """Images by the entities of their names."""
+
+    def __init__(self, names: Iterable[BidsName]) -> None:
+        self.by_source: dict[frozenset[tuple[str, str]], list[BidsName]] = {}
+        for name in names:
+            if name.modality:
+                self.by_source.setdefault(name.source, []).append(name)
+
+    def of(self, mask: BidsName) -> list[BidsName]:
+        """Those with the entities of a mask."""
+        return self.by_source.get(mask.source, [])
+
+    def called(self, files: set[str]) -> list[BidsName]:
+        """Those of these file names."""
+        return [name for names in self.by_source.values() for name in names if name.path.name in files]
+
+
+@dataclass(eq=False, repr=False)
+class BidsDataset(NiftiDataset):
     """Masks of BIDS derivatives with their images. Case names are those of the mask files, after the pipeline's.
 
     Args:
@@ -69,143 +130,95 @@ class BidsDataset(LabelledDataset):
         "sub-01/anat/sub-01_T1w.nii.gz (or below rawdata/)\n"
         "derivatives/<pipeline>/sub-01/anat/sub-01_label-lesion_mask.nii.gz, or ..._dseg.nii.gz with a .tsv"
     )
-    splits = ("train", "val")
-    windows: ClassVar[dict[str, tuple[float, float]]] = {"ct": (-160.0, 240.0)}
+    windows: ClassVar = {"ct": (-160.0, 240.0)}
+    plane = "acquired"
+    pipeline: str | None = None
+    suffix: str | None = None
 
-    def __init__(
-        self,
-        root: Path | str,
-        fraction: float = 0.2,
-        seed: int = 0,
-        pipeline: str | None = None,
-        suffix: str | None = None,
-    ) -> None:
-        self.pipeline, self.suffix = pipeline, suffix
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for derivatives with masks, and list the images."""
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Masks that belong to exactly one image; `found` has all of them, with the images that may belong to each."""
         self.derivatives = self.root / "derivatives"
         if not self.derivatives.is_dir():
             raise self.missing(f"there is no derivatives folder in {self.root}")
         if self.pipeline is not None and not (self.derivatives / self.pipeline).is_dir():
             there = ", ".join(p.name for p in sorted(self.derivatives.iterdir()) if p.is_dir())
             raise self.missing(f"there is no pipeline {self.pipeline!r} in {self.derivatives}, only {there}")
-        self.found = list(self._masks())
+        raw_folder = self.root / "rawdata" if (self.root / "rawdata").is_dir() else self.root
+        raw = _Images(name for subject in sorted(raw_folder.glob("sub-*")) for name in _names(subject))
+        pipelines: dict[str, list[BidsName]] = {}
+        for name in _names(self.derivatives / (self.pipeline or "")):
+            first = name.path.relative_to(self.derivatives).parts[0]
+            pipelines.setdefault("" if first.startswith("sub-") else first, []).append(name)
+        self.found: list[tuple[str, BidsName, list[BidsName]]] = []
+        for pipeline, names in pipelines.items():
+            derived = _Images(names)
+            masks = [name for name in names if name.suffix in _MASKS]
+            self.found += [(pipeline, mask, self._images(mask, raw, derived)) for mask in masks]
         if not self.found:
             raise self.missing(f"there is no dseg, mask or msk file below {self.derivatives}")
+        tables, read = cache(_tables), cache(_read_table)  # each folder and table is read once
+        self.names = {mask.path: _label_names(mask, self.derivatives, tables, read) for _, mask, _ in self.found}
+        several = len({pipeline for pipeline, _, _ in self.found}) > 1
+        for pipeline, mask, images in self.found:
+            if len(images) == 1:
+                case = f"{pipeline}.{mask.stem}" if several and pipeline else mask.stem
+                image, labels = images[0], self.names[mask.path]
+                modality = image.modality or "other"
+                yield CaseFiles(case, mask.entities["sub"], image.path, (mask.path,), modality, labels=labels)
 
-    def all_cases(self) -> list[LabelledCase]:
-        """Masks that belong to exactly one image."""
-        cases, tables = [], _Tables(self.derivatives)
-        several = len({found.pipeline for found in self.found}) > 1
-        for found in self.found:
-            if len(found.images) == 1:
-                name = _stem(found.mask)
-                image, modality = found.images[0], _modality(found.images[0])
-                cases.append(
-                    LabelledCase(
-                        name=f"{found.pipeline}.{name}" if several and found.pipeline else name,
-                        patient=found.name.get("sub"),
-                        modality=modality,
-                        labels=tables.labels(found.mask, found.name),
-                        read_image=partial(read_image, image, modality, "acquired"),
-                        read_labels=partial(read_labels, found.mask, image, "acquired"),
-                        window=self.windows.get(modality),
-                    )
-                )
-        return cases
-
-    def check(self) -> list[Problem]:
-        """Masks without an image or with several; names of labels; then every file, slab by slab."""
-        problems, tables = [], _Tables(self.derivatives)
+    def check_files(self) -> list[Problem]:
+        """Links to nowhere, masks without an image or with several, and labels without names."""
+        problems = []
         for path in files_below(self.root):
             if path.match("sub-*.nii*") and path.is_symlink() and not path.exists():
                 what = "a link to a file that is not here; it is left out"
-                problems.append(Problem(_stem(path), what, "fetch its content, for example with datalad get"))
-        for found in self.found:
-            name = _stem(found.mask)
-            labels = tables.labels(found.mask, found.name)
-            if not found.images:
+                name = path.name.removesuffix(".gz").removesuffix(".nii")
+                problems.append(Problem(name, what, "fetch its content, for example with datalad get"))
+        for _, mask, images in self.found:
+            if not images:
                 what = "no image has the entities of this mask"
-                problems.append(Problem(name, what, 'add the image, or name it in the mask\'s .json under "Sources"'))
-            elif len(found.images) > 1:
-                what = f"several images fit: {', '.join(p.name for p in found.images[:5])}"
-                problems.append(Problem(name, what, 'choose with suffix=, or name one in its .json under "Sources"'))
-            else:
-                image = found.images[0]
-                pair = NiftiPair(name, found.name.get("sub"), _modality(image), image, found.mask)
-                problems += check_pair(pair, labels)
-            if found.name.suffix == "dseg" and not labels:
+                advice = 'add the image, or name it in the mask\'s .json under "Sources"'
+                problems.append(Problem(mask.stem, what, advice))
+            elif len(images) > 1:
+                what = f"several images fit: {', '.join(image.path.name for image in images[:5])}"
+                advice = 'choose with suffix=, or name one in its .json under "Sources"'
+                problems.append(Problem(mask.stem, what, advice))
+            if mask.suffix == "dseg" and not self.names[mask.path]:
                 what = "its labels have no names: there is no dseg.tsv with columns index and name"
-                problems.append(Problem(name, what, f"add {_stem(found.mask)}.tsv beside it, or dseg.tsv above"))
+                problems.append(Problem(mask.stem, what, f"add {mask.stem}.tsv beside it, or dseg.tsv above"))
         return problems
 
-    def _masks(self) -> Iterator[_Found]:
-        raw_folder = self.root / "rawdata" if (self.root / "rawdata").is_dir() else self.root
-        raw = _index(path for subject in sorted(raw_folder.glob("sub-*")) for path in _files(subject))
-        pipelines: dict[str, list[Path]] = {}
-        for path in _files(self.derivatives / self.pipeline if self.pipeline else self.derivatives):
-            first = path.relative_to(self.derivatives).parts[0]
-            pipelines.setdefault("" if first.startswith("sub-") else first, []).append(path)
-        for pipeline, files in pipelines.items():
-            derived = _index(files)
-            for path in files:
-                name = BidsName.parse(path)
-                if name is not None and name.suffix in _MASKS:
-                    yield _Found(path, name, pipeline, self._images(path, name, raw, derived))
-
-    def _images(
-        self,
-        mask: Path,
-        name: BidsName,
-        raw: dict[frozenset[tuple[str, str]], list[Path]],
-        derived: dict[frozenset[tuple[str, str]], list[Path]],
-    ) -> list[Path]:
-        fitting = raw.get(name.source) or derived.get(name.source) or []
-        if name.source in raw and name.source in derived:  # preprocessed images may lie on a grid of their own
-            candidates = (raw[name.source], derived[name.source])
-            fitting = next(filter(None, ([p for p in c if _on_grid_of(p, mask)] for c in candidates)), fitting)
+    def _images(self, mask: BidsName, raw: _Images, derived: _Images) -> list[BidsName]:
+        fitting = raw.of(mask) or derived.of(mask)
+        if raw.of(mask) and derived.of(mask):  # preprocessed images may lie on a grid of their own
+            own = ([image for image in index.of(mask) if _on_grid_of(image, mask)] for index in (raw, derived))
+            fitting = next(filter(None, own), fitting)
         if named := _sources(mask):
-            everywhere = [p for index in (raw, derived) for paths in index.values() for p in paths]
-            fitting = [p for p in everywhere if p.name in named] or fitting
+            fitting = raw.called(named) + derived.called(named) or fitting
         if len(fitting) > 1 and self.suffix is not None:
-            fitting = [p for p in fitting if (BidsName.parse(p) or name).suffix == self.suffix]
+            fitting = [image for image in fitting if image.suffix == self.suffix]
         return fitting
 
 
-class _Tables:
-    """Names of labels from .tsv files, each read once."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-        self.read: dict[Path, dict[int, str]] = {}
-        self.lists: dict[Path, list[Path]] = {}
-
-    def labels(self, mask: Path, name: BidsName) -> dict[int, str]:
-        """Ids and names of a mask: 1 for a binary one, else from the nearest table whose entities it has."""
-        if name.suffix == "mask":
-            return {1: name.get("label") or name.get("desc") or "mask"}
-        folder = mask.parent
-        while True:
-            fitting = [p for p in self._tables(folder) if _fits(p, name)]
-            if fitting:
-                best = max(fitting, key=lambda p: len(p.name))
-                return self.read.setdefault(best, _read_table(best))
-            if folder in (self.top, folder.parent):
-                return {}
-            folder = folder.parent
-
-    def _tables(self, folder: Path) -> list[Path]:
-        if folder not in self.lists:
-            self.lists[folder] = sorted(p for p in folder.glob("*.tsv") if not p.name.startswith("."))
-        return self.lists[folder]
+def _label_names(
+    mask: BidsName, top: Path, tables: Callable[[Path], list[Path]], read: Callable[[Path], dict[int, str]]
+) -> dict[int, str]:
+    """Ids and names of a mask: 1 for a binary one, else from the nearest table whose entities it has, below `top`."""
+    if mask.suffix == "mask":
+        return {1: mask.entities.get("label") or mask.entities.get("desc") or "mask"}
+    own = {f"{key}-{value}" for key, value in mask.entities.items()}
+    for folder in mask.path.parents:
+        named = {table: table.name.removesuffix(".tsv").split("_") for table in tables(folder)}
+        fitting = [table for table, (*parts, suffix) in named.items() if suffix == mask.suffix and {*parts} <= own]
+        if fitting:
+            return read(max(fitting, key=lambda table: len(table.name)))
+        if folder == top:
+            break
+    return {}
 
 
-def _fits(table: Path, name: BidsName) -> bool:
-    *entities, suffix = table.name.removesuffix(".tsv").split("_")
-    own = {f"{key}-{value}" for key, value in name.entities}
-    return suffix == name.suffix and set(entities) <= own
+def _tables(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.tsv") if not p.name.startswith("."))
 
 
 def _read_table(path: Path) -> dict[int, str]:
@@ -217,34 +230,25 @@ def _read_table(path: Path) -> dict[int, str]:
         return {}
 
 
-def _files(folder: Path) -> list[Path]:
-    """NIfTI files of a folder and its folders, sorted."""
-    named = (p for p in files_below(folder) if p.name.startswith("sub-") and p.name.endswith((".nii", ".nii.gz")))
-    return [path for path in named if path.is_file()]
+def _names(folder: Path) -> Iterator[BidsName]:
+    """NIfTI files of a folder and its folders that have a BIDS name, sorted."""
+    for path in files_below(folder):
+        if path.name.endswith(NIFTI) and path.is_file() and (name := BidsName.parse(path)) is not None:
+            yield name
 
 
-def _on_grid_of(image: Path, mask: Path) -> bool:
+def _on_grid_of(image: BidsName, mask: BidsName) -> bool:
     """Whether image and mask agree in shape and place, by their headers."""
     try:
-        return not compare_grids(read_nifti_grid(image), read_nifti_grid(mask))
+        return not compare_grids(read_nifti_grid(image.path), read_nifti_grid(mask.path))
     except LimnetError:
         return False
 
 
-def _index(paths: Iterator[Path] | list[Path]) -> dict[frozenset[tuple[str, str]], list[Path]]:
-    """Entities -> images that have them."""
-    index: dict[frozenset[tuple[str, str]], list[Path]] = {}
-    for path in paths:
-        name = BidsName.parse(path)
-        if name is not None and name.modality:
-            index.setdefault(name.source, []).append(path)
-    return index
-
-
-def _sources(mask: Path) -> set[str]:
+def _sources(mask: BidsName) -> set[str]:
     """File names in the Sources of a mask's .json; empty if there are none."""
     try:
-        content = json.loads((mask.parent / f"{_stem(mask)}.json").read_text(encoding="utf-8"))
+        content = json.loads((mask.path.parent / f"{mask.stem}.json").read_text(encoding="utf-8"))
         given = [content.get(key) or [] for key in ("Sources", "RawSources")]
     except (OSError, ValueError, AttributeError):
         return set()
@@ -252,16 +256,4 @@ def _sources(mask: Path) -> set[str]:
     return {PurePosixPath(text).name for text in texts if isinstance(text, str)}
 
 
-def _modality(image: Path) -> str:
-    name = BidsName.parse(image)
-    return name.modality if name else "other"
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-class BidsDataModule(CaseDataModule):
-    """Training clips and whole cases of BIDS derivatives."""
-
-    dataset_class = BidsDataset
+BidsDataModule = data_module(BidsDataset)

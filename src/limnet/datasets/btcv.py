@@ -16,15 +16,15 @@ UNETR and MONAI. The held-out cases are "val".
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import absent
-from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, nifti_files
-from limnet.errors import InputError
+from limnet.data.dataset import Problem
+from limnet.data.files import NIFTI, by_stem
+from limnet.data.module import data_module
+from limnet.data.nifti import NiftiDataset
+from limnet.data.pairs import CaseFiles
 
 NUMBERS = (*range(1, 11), *range(21, 41))
 HELD_OUT = {
@@ -39,7 +39,8 @@ _PLACES = (
 )
 
 
-class BtcvDataset(NiftiPairs):
+@dataclass(eq=False, repr=False)
+class BtcvDataset(NiftiDataset):
     """BTCV abdomen. Case names are "btcv_0001", one patient each.
 
     Args:
@@ -62,8 +63,7 @@ class BtcvDataset(NiftiPairs):
         "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz\n"
         "(0001..0010, 0021..0040; or imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz)"
     )
-    splits = ("train", "val")
-    labels: ClassVar[dict[int, str]] = {
+    labels: ClassVar = {
         1: "spleen",
         2: "right kidney",
         3: "left kidney",
@@ -78,53 +78,32 @@ class BtcvDataset(NiftiPairs):
         12: "right adrenal gland",
         13: "left adrenal gland",
     }
-    windows: ClassVar[dict[str, tuple[float, float]]] = {"ct": (-125.0, 275.0)}
+    windows: ClassVar = {"ct": (-125.0, 275.0)}
+    choices: ClassVar = {"protocol": tuple(HELD_OUT)}
+    protocol: Literal["transunet", "unetr"] = "transunet"
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, protocol: str = "transunet") -> None:
-        if protocol not in HELD_OUT:
-            raise InputError(f"protocol {protocol!r} is unknown; allowed are {', '.join(HELD_OUT)}")
-        self.protocol = protocol
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for one of the two forms."""
-        for images, labels in _PLACES:
-            if (self.root / images).is_dir() and (self.root / labels).is_dir():
-                self.images, self.label_folder = self.root / images, self.root / labels
-                return
-        raise self.missing(f"there is no folder of images beside one of labels in {self.root}")
-
-    def pairs(self) -> list[NiftiPair]:
-        """Pairs by number."""
-        images, labels = _numbered(self.images, "img"), _numbered(self.label_folder, "label")
-        if self.images.name == "imagesTr":
-            images = {n: path for n, path in images.items() if n in labels or n in NUMBERS}
-        found = []
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Pairs by number, in one of the two forms."""
+        places = ((self.root / images, self.root / labels) for images, labels in _PLACES)
+        folders = next((place for place in places if all(folder.is_dir() for folder in place)), None)
+        if folders is None:
+            raise self.missing(f"there is no folder of images beside one of labels in {self.root}")
+        images, labels = (
+            {int(n): path for stem, path in by_stem(folder, *NIFTI).items() if (n := stem.removeprefix(kind)).isdigit()}
+            for folder, kind in zip(folders, ("img", "label"), strict=True)
+        )
         for number in sorted({*images, *labels}):
-            image = images.get(number, self.images / f"img{number:04d}.nii.gz")
-            label = labels.get(number, self.label_folder / f"label{number:04d}.nii.gz")
-            found.append(NiftiPair(f"btcv_{number:04d}", f"{number:04d}", "ct", image, label))
-        return found
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By the protocol's list; cases outside the 30 published ones belong to no split."""
-        number = int(case.patient)
-        if number not in NUMBERS:
-            return None
-        return "val" if number in HELD_OUT[self.protocol] else "train"
+            if folders[0].name == "imagesTr" and number not in {*labels, *NUMBERS}:
+                continue
+            image = images.get(number, folders[0] / f"img{number:04d}.nii.gz")
+            label = labels.get(number, folders[1] / f"label{number:04d}.nii.gz")
+            split = "val" if number in HELD_OUT[self.protocol] else "train" if number in NUMBERS else None
+            yield CaseFiles(f"btcv_{number:04d}", f"{number:04d}", image, (label,), "ct", split)
 
     def check_files(self) -> list[Problem]:
         """The 30 published numbers."""
         wanted = {f"btcv_{number:04d}" for number in NUMBERS}
-        return absent(wanted, {pair.name for pair in self.pairs()}, "the 30 labelled cases", self.access, used=False)
+        return self.compare(wanted, (files.name for files in self.files), "the 30 labelled cases", used=False)
 
 
-def _numbered(folder: Path, stem: str) -> dict[int, Path]:
-    matches = ((re.fullmatch(rf"{stem}(\d{{4}})", name), path) for name, path in nifti_files(folder).items())
-    return {int(match[1]): path for match, path in matches if match}
-
-
-class BtcvDataModule(CaseDataModule):
-    """Training clips and whole cases of BTCV."""
-
-    dataset_class = BtcvDataset
+BtcvDataModule = data_module(BtcvDataset)

@@ -17,6 +17,8 @@ no volume to propagate through. Splits: the owner's, train and val.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,18 +26,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.cache import smallest_unsigned
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.array_pickle import load_arrays
-from limnet.datasets.expected import absent
-from limnet.datasets.instances import InstanceNames
-from limnet.errors import FileFormatError, MissingFileError
-from limnet.image.io.pictures import read_picture
+from limnet.data.dataset import InstanceNames, Problem
+from limnet.data.files import by_stem, load_pickle, smallest_unsigned
+from limnet.data.module import data_module
+from limnet.data.pairs import CaseFiles
+from limnet.data.pictures import PictureDataset, read_colours
+from limnet.errors import FileFormatError
+from limnet.image.io.reading import explained
 from limnet.image.volume import Volume
 
 
-class CocoLvisDataset(LabelledDataset):
+@dataclass(eq=False, repr=False)
+class CocoLvisDataset(PictureDataset):
     """COCO + LVIS; labels number the objects of a picture, stuff last.
 
     Args:
@@ -46,6 +48,7 @@ class CocoLvisDataset(LabelledDataset):
 
     Raises:
         MissingFileError: the folder does not look like it.
+        FileFormatError: a hannotation.pickle that is damaged, of another form, or wants to make anything but arrays.
     """
 
     title = "COCO + LVIS (RITM)"
@@ -55,69 +58,46 @@ class CocoLvisDataset(LabelledDataset):
         "https://github.com/SamsungLabs/ritm_interactive_segmentation/releases, or recipes/make_coco_lvis.py"
     )
     layout = "train/images/000000000009.jpg\ntrain/masks/000000000009.pickle\ntrain/hannotation.pickle\n(val alike)"
-    splits = ("train", "val")
     layered = True
+    stuff: bool = True
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, stuff: bool = True) -> None:
-        self.stuff = stuff
-        self._counts: dict[str, dict[str, int]] = {}
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for train/hannotation.pickle and the like."""
-        self.present = [split for split in self.splits if (self.root / split / "hannotation.pickle").is_file()]
-        if not self.present:
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Pictures of both splits that hannotation.pickle lists and whose files are there."""
+        lists = {split: self.root / split / "hannotation.pickle" for split in self.splits}
+        self.counts = {split: _read_counts(path) for split, path in lists.items() if path.is_file()}
+        if not self.counts:
             raise self.missing(f"there is no train/hannotation.pickle in {self.root}")
+        for split, counts in self.counts.items():
+            images, masks = self.root / split / "images", self.root / split / "masks"
+            for name, number in counts.items():
+                runs = [("object", 1, number)] if number else []
+                labels = InstanceNames(*runs, *([("stuff", number + 1, 65535)] if self.stuff else []))
+                image, mask = images / f"{name}.jpg", masks / f"{name}.pickle"
+                if image.is_file() and mask.is_file():  # of 118 thousand pictures `check_files` counts the others
+                    yield CaseFiles(f"{split}_{name}", name, image, (mask,), "photo", split, labels)
 
-    def counts(self, split: str) -> dict[str, int]:
-        """Name -> number of objects that are not stuff, of a split; read once, from the whole hannotation.pickle.
+    def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
+        """The picture once for each layer."""
+        return partial(read_repeated, files.image, files.masks[0])
 
-        Raises:
-            FileFormatError: damaged, of another form, or a pickle that wants to make anything but arrays.
-        """
-        if split not in self._counts:
-            self._counts[split] = _read_counts(self.root / split / "hannotation.pickle")
-        return self._counts[split]
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """The layers."""
+        number = self.counts[str(files.split)][files.patient]
+        return partial(read_layers, files.masks[0], None if self.stuff else number)
 
-    def all_cases(self) -> list[LabelledCase]:
-        """Pictures of both splits whose files are there."""
-        return [case for split in self.present for case in self._in(split)]
-
-    def cases(self, split: str) -> list[LabelledCase]:
-        """Pictures of a split, by folder."""
-        if split in self.splits and split not in self.present:
-            return []
-        return self._in(split) if split in self.present else super().cases(split)
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By folder."""
-        return case.name.split("_")[0]
-
-    def check(self) -> list[Problem]:
-        """Splits, pictures and masks by name, then every file."""
+    def check_files(self) -> list[Problem]:
+        """Splits, pictures and masks by name."""
         problems = []
         for split in self.splits:
-            if split not in self.present:
+            if split not in self.counts:
                 what = f"there is no {split}/hannotation.pickle"
                 problems.append(Problem("", what, f"{split} stays empty; get it: {self.access}"))
                 continue
             for folder, suffix in (("images", ".jpg"), ("masks", ".pickle")):
-                names = {p.stem for p in (self.root / split / folder).glob(f"*{suffix}") if not p.name.startswith(".")}
                 source = f"{split}/hannotation.pickle ({folder})"
-                problems += absent(self.counts(split), names, source, self.access, used=False)
-        return problems + super().check()
-
-    def _in(self, split: str) -> list[LabelledCase]:
-        images, masks = self.root / split / "images", self.root / split / "masks"
-        found = []
-        for name, number in self.counts(split).items():
-            image, mask = images / f"{name}.jpg", masks / f"{name}.pickle"
-            if image.is_file() and mask.is_file():
-                runs = [("object", 1, number)] if number else []
-                names = InstanceNames(*runs, *([("stuff", number + 1, 65535)] if self.stuff else []))
-                read = partial(read_repeated, image, mask), partial(read_layers, mask, None if self.stuff else number)
-                found.append(LabelledCase(f"{split}_{name}", name, "photo", names, *read, cached=False))
-        return found
+                there = by_stem(self.root / split / folder, suffix)
+                problems += self.compare(self.counts[split], there, source, used=False)
+        return problems
 
 
 def read_repeated(image: Path, masks: Path) -> Volume:
@@ -127,9 +107,7 @@ def read_repeated(image: Path, masks: Path) -> Volume:
         MissingFileError: a file is not there.
         FileFormatError: damaged.
     """
-    picture = read_picture(image, palette=False)[0]
-    if picture.ndim == 2:
-        picture = np.repeat(picture[..., None], 3, axis=-1)
+    picture = read_colours(image)
     layers = max(len(_read_masks(masks)[0]), 1)
     return Volume.from_array(np.broadcast_to(picture, (layers, *picture.shape)), source=image)
 
@@ -146,15 +124,12 @@ def read_layers(path: Path, first: int | None = None) -> NDArray[Any]:
         FileFormatError: damaged, of another form, or a pickle that wants to make anything but arrays.
     """
     layers, objects = _read_masks(path)
-    try:
+    with explained(path, "It does not hold layers and objects: download it again"):
         decoded = [_decode(buffer) for buffer in layers]
         tables = np.zeros((len(layers), 256), np.uint32)
         for number, (layer, value) in enumerate(objects[:first], 1):
             tables[int(layer), int(value)] = number
-        stacked = np.stack([table[layer] for table, layer in zip(tables, decoded, strict=True)])
-    except (ValueError, TypeError, IndexError, OSError, SyntaxError) as error:
-        raise FileFormatError(f"{path} does not hold layers and objects ({error}). Download it again") from error
-    return smallest_unsigned(stacked)
+        return smallest_unsigned(np.stack([table[layer] for table, layer in zip(tables, decoded, strict=True)]))
 
 
 def _decode(buffer: Any) -> NDArray[np.uint8]:
@@ -168,27 +143,18 @@ def _decode(buffer: Any) -> NDArray[np.uint8]:
 
 
 def _read_masks(path: Path) -> tuple[list[Any], list[Any]]:
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; check the path")
-    with open(path, "rb") as file:
-        content = load_arrays(file, path)
+    with explained(path), open(path, "rb") as file:
+        content = load_pickle(file, path)
     if not (isinstance(content, (tuple, list)) and len(content) == 2):
         raise FileFormatError(f"{path} holds {type(content).__name__}, not (layers, objects). Download it again")
     return list(content[0]), list(content[1])
 
 
 def _read_counts(path: Path) -> dict[str, int]:
-    with open(path, "rb") as file:
-        content = load_arrays(file, path)
-    try:
+    """Name -> number of objects that are not stuff."""
+    with explained(path, "It should be {name: {'num_instance_masks': n}}: download it again"), open(path, "rb") as file:
+        content = load_pickle(file, path)
         return {str(name): int(content[name]["num_instance_masks"]) for name in sorted(content)}
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path} is not {{name: {{'num_instance_masks': n}}}} ({error}). Download it again"
-        ) from error
 
 
-class CocoLvisDataModule(CaseDataModule):
-    """Training slices and whole cases of COCO + LVIS; for interaction alone."""
-
-    dataset_class = CocoLvisDataset
+CocoLvisDataModule = data_module(CocoLvisDataset)

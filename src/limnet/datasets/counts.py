@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from limnet.datasets.instances import InstanceNames
+from limnet.data.dataset import InstanceNames
 from limnet.errors import LimnetError
 
 if TYPE_CHECKING:

@@ -19,22 +19,22 @@ Splits: the folders. Files with `_train_` are "train", those of `_val_` "val". E
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.array_pickle import load_arrays
-from limnet.datasets.nifti_pairs import ids_in, whole_numbers
-from limnet.datasets.walk import files_below
-from limnet.errors import FileFormatError, InputError, LimnetError
-from limnet.image.io.numpy_files import npz_headers, npz_slabs, opened_npz, read_header
+from limnet.data.dataset import MODALITIES, LabelledCase, Problem
+from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
+from limnet.data.module import data_module
+from limnet.data.nifti import AGAIN, Found
+from limnet.data.pairs import CaseFiles, FileDataset, paths_of
+from limnet.errors import FileFormatError, LimnetError
+from limnet.image.io.npz_slices import npz_headers, npz_slabs, opened_npz, read_header
 from limnet.image.volume import Volume
 
 _MODALITIES = {"mr": "mr", "mri": "mr", "us": "us", "ultrasound": "us", "microscopy": "microscopy"}
@@ -43,7 +43,8 @@ _BOX_KEYS = frozenset(
 )  # closed intervals, array indices
 
 
-class Cvpr25Dataset(LabelledDataset):
+@dataclass(eq=False, repr=False)
+class Cvpr25Dataset(FileDataset):
     """The CVPR 2025 interactive challenge. Case names are those of the files without .npz.
 
     Args:
@@ -64,87 +65,50 @@ class Cvpr25Dataset(LabelledDataset):
         "3D_train_npz_all/<modality>/<source>/*.npz (imgs, gts, spacing)\n3D_val_npz/*.npz (imgs, spacing, boxes)\n"
         "3D_val_gt/3D_val_gt_interactive/*.npz (gts)"
     )
-    splits = ("train", "val")
-    window: ClassVar[tuple[float, float]] = (0.0, 255.0)
+    windows: ClassVar = dict.fromkeys(MODALITIES, (0.0, 255.0))
+    choices: ClassVar = {"spacing_order": ("zyx", "xyz")}
+    spacing_order: Literal["zyx", "xyz"] = "zyx"
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, spacing_order: str = "zyx") -> None:
-        if spacing_order not in ("zyx", "xyz"):
-            raise InputError(f"spacing_order {spacing_order!r} is unknown; allowed are zyx and xyz")
-        self.spacing_order = spacing_order
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Choose the training folder, and the folders of validation images and labels."""
-        names = [self.root.name, *(p.name for p in sorted(self.root.iterdir()) if p.is_dir())]
-        places = [self.root, *(self.root / name for name in names[1:])]
-        self._train = _first(places, r"3D_train_npz_all", r".*_train_npz.*")
-        self._images = _first(places, r"3D_val_npz", r".*val_(npz|img).*")
-        labels = _first(places, r"3D_val_gt_interactive(_seg)?", r".*val_gt_interactive.*", r"3D_val_gt", r".*val_gt.*")
-        if labels is not None:
-            inside = [p for p in sorted(labels.iterdir()) if p.is_dir() and "interactive" in p.name]
-            labels = inside[0] if inside else labels
-        self._labels = labels
-        if not any(_archives(folder) for folder in (self._train, self._images)):
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Files of the training folder, then those of the validation folders, paired by name."""
+        places = [self.root, *folders_in(self.root)]
+        training = _archives(_first(places, r"3D_train_npz_all", r".*_train_npz.*"))
+        images = {path.name: path for path in _archives(_first(places, r"3D_val_npz", r".*val_(npz|img).*"))}
+        gts = _first(places, r"3D_val_gt_interactive(_seg)?", r".*val_gt_interactive.*", r"3D_val_gt", r".*val_gt.*")
+        if gts is not None:
+            gts = next((p for p in folders_in(gts) if "interactive" in p.name), gts)
+        if not (training or images):
             raise self.missing(f"there is no folder of .npz files called 3D_train_npz_... or 3D_val_npz in {self.root}")
+        for path in training:
+            yield self._files(path, path, "train")
+        labels = {path.name: path for path in _archives(gts)}
+        for name in sorted({*images, *labels}):
+            lost = self.root / "3D_val_npz" / name, (gts or self.root / "3D_val_gt") / name
+            yield self._files(images.get(name, lost[0]), labels.get(name, lost[1]), "val")
 
-    def all_cases(self) -> list[LabelledCase]:
-        """Training files, then validation files whose labels are there."""
-        return [*self.cases("train"), *self.cases("val")]
+    def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
+        """A partial of `read_npz_image`."""
+        return partial(read_npz_image, files.image, self.spacing_order)
 
-    def cases(self, split: str) -> list[LabelledCase]:
-        """Cases by folder.
-
-        Raises:
-            InputError: no split of that name.
-        """
-        if split not in self.splits:
-            raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
-        if split == "train":
-            return [self._case(path, path) for path in _archives(self._train)]
-        labels = {path.name: path for path in _archives(self._labels)}
-        return [self._case(path, labels[path.name]) for path in _archives(self._images) if path.name in labels]
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """A partial of `read_npz_labels`."""
+        return partial(read_npz_labels, files.masks[0])
 
     def image_file(self, case: LabelledCase) -> Path:
         """The file of a case's image, for `read_boxes`."""
-        path = case.read_image.args[0] if isinstance(case.read_image, partial) else None
-        if not isinstance(path, Path):
-            raise InputError(f"case {case.name} is not of this data set; give one from its cases()")
-        return path
-
-    def check(self) -> list[Problem]:
-        """Pairs of validation files; then every file: keys, shapes, dtypes, values, spacing, boxes."""
-        problems = []
-        images = {path.name for path in _archives(self._images)}
-        labels = {path.name for path in _archives(self._labels)}
-        for name in sorted(images ^ labels):
-            lost = "labels" if name in images else "image"
-            problems.append(Problem(name[:-4], f"validation file without {lost}", f"get it: {self.access}"))
-        found = self.all_cases()
-        for name in sorted(name for name, number in Counter(case.name for case in found).items() if number > 1):
-            problems.append(Problem(name, "two cases have this name", "rename one of their files"))
-        for case in found:
-            problems += self.check_case(case)
-        return problems
+        return paths_of(case)[0]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Read one case slab by slab."""
-        image, label = self.image_file(case), case.read_labels.args[0]  # type: ignore[attr-defined]
+        """Both files slab by slab: keys, shapes, dtypes, values, spacing, boxes."""
         try:
-            found = list(_check_files(image, label))
+            found = list(_check_files(*paths_of(case)))
         except (LimnetError, OSError) as error:
-            found = [(str(error), "copy or download it again")]
+            found = [(str(error), AGAIN)]
         return [Problem(case.name, what, advice) for what, advice in found]
 
-    def _case(self, image: Path, label: Path) -> LabelledCase:
-        return LabelledCase(
-            name=re.sub(r"[^\w.+=@-]", "_", image.name[:-4]),
-            patient=image.name[:-4],
-            modality=_MODALITIES.get(re.split(r"[_-]", image.name)[0].lower(), "other"),
-            labels={},
-            read_image=partial(read_npz_image, image, self.spacing_order),
-            read_labels=partial(read_npz_labels, label),
-            window=self.window,
-        )
+    def _files(self, image: Path, label: Path, split: str) -> CaseFiles:
+        modality = _MODALITIES.get(re.split(r"[_-]", image.name)[0].lower(), "other")
+        return CaseFiles(case_name(image.stem), image.stem, image, (label,), modality, split)
 
 
 def read_npz_image(path: Path, spacing_order: str = "zyx") -> Volume:
@@ -161,7 +125,7 @@ def read_npz_image(path: Path, spacing_order: str = "zyx") -> Volume:
 
 
 def read_npz_labels(path: Path) -> NDArray[Any]:
-    """`gts` (D, H, W), uint8, or uint16 or int32 where an id is larger; raises as `read_npz_image`."""
+    """`gts` (D, H, W) in the smallest unsigned dtype; raises as `read_npz_image`."""
     return whole_numbers(_whole(path, "gts"), path)
 
 
@@ -181,23 +145,22 @@ def read_boxes(path: Path) -> list[dict[str, int]] | None:
             header = read_header(file)
             if not header.dtype.hasobject:
                 raise FileFormatError(f"boxes of {path} are {header.dtype}, expected one dict for each id")
-            content = load_arrays(file, path)
+            content = load_pickle(file, path)
     boxes = np.asarray(content, dtype=object).ravel().tolist()
     if not all(isinstance(box, dict) and set(box) >= _BOX_KEYS for box in boxes):
         raise FileFormatError(f"boxes of {path} lack some of {', '.join(sorted(_BOX_KEYS))}. Download it again")
     return [{key: int(box[key]) for key in sorted(_BOX_KEYS)} for box in boxes]
 
 
-def _check_files(image: Path, label: Path) -> Iterator[tuple[str, str]]:
-    """(what, advice); raises if a file is damaged."""
-    again = "copy or download it again"
+def _check_files(image: Path, label: Path) -> Iterator[Found]:
+    """What is wrong, and what to do; raises if a file is damaged."""
     headers, other = npz_headers(image), npz_headers(label)
     if "imgs" not in headers or "gts" not in other:
-        yield f"keys are {sorted({*headers, *other})}; imgs and gts are needed", again
+        yield f"keys are {sorted({*headers, *other})}; imgs and gts are needed", AGAIN
         return
     shape, dtype, _ = headers["imgs"]
     if shape != other["gts"].shape or len(shape) != 3:
-        yield f"imgs is {shape}, gts {other['gts'].shape}", "both must be one (D, H, W): " + again
+        yield f"imgs is {shape}, gts {other['gts'].shape}", "both must be one (D, H, W): " + AGAIN
         return
     if dtype != np.uint8:
         yield f"imgs is {dtype}", "expected is uint8, windowed to 0..255; window and save it so"
@@ -207,21 +170,18 @@ def _check_files(image: Path, label: Path) -> Iterator[tuple[str, str]]:
     if low < 0 or high > 255:
         yield f"imgs holds values {low:g}..{high:g}", "expected are 0..255; window and save it so"
     elif low == high:
-        yield f"every voxel of the image is {low:g}", again
-    ids: set[int] = set()
-    for _, slab in npz_slabs(label, "gts"):
-        ids |= ids_in(whole_numbers(slab, label))
-    ids -= {0}
+        yield f"every voxel of the image is {low:g}", AGAIN
+    ids = set().union(*(labels_in(whole_numbers(slab, label)) for _, slab in npz_slabs(label, "gts"))) - {0}
     if not ids:
         yield "no voxel is labelled", "copy the labels again, or take the case out"
     elif ids != set(range(1, len(ids) + 1)):
-        yield f"ids {sorted(ids)[:10]} do not run from 1 without a gap", "boxes and clicks are counted by id: " + again
+        yield f"ids {sorted(ids)[:10]} do not run from 1 without a gap", "boxes and clicks are counted by id: " + AGAIN
     spacing = _spacing(image)
     if spacing is None or len(spacing) != 3 or min(spacing) <= 0:
         yield f"spacing is {spacing}", "expected are three numbers in mm; without them 1 mm is taken"
     boxes = read_boxes(image)
     if boxes is not None and ids and len(boxes) != max(ids):
-        yield f"{len(boxes)} boxes for {max(ids)} ids", again
+        yield f"{len(boxes)} boxes for {max(ids)} ids", AGAIN
 
 
 def _spacing(path: Path) -> list[float] | None:
@@ -244,9 +204,7 @@ def _whole(path: Path, key: str) -> NDArray[Any]:
 
 def _archives(folder: Path | None) -> list[Path]:
     """.npz files of a folder and its folders, sorted; side files left out."""
-    if folder is None:
-        return []
-    return [path for path in files_below(folder) if path.suffix == ".npz"]
+    return [] if folder is None else [path for path in files_below(folder) if path.suffix == ".npz"]
 
 
 def _first(places: list[Path], *patterns: str) -> Path | None:
@@ -254,7 +212,4 @@ def _first(places: list[Path], *patterns: str) -> Path | None:
     return next((p for pattern in patterns for p in places if re.fullmatch(pattern, p.name)), None)
 
 
-class Cvpr25DataModule(CaseDataModule):
-    """Training clips and whole cases of the CVPR 2025 challenge."""
-
-    dataset_class = Cvpr25Dataset
+Cvpr25DataModule = data_module(Cvpr25Dataset)

@@ -11,17 +11,13 @@ or with the films themselves (`davis2017`).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import count
-from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
+from limnet.data.module import data_module
+from limnet.data.pictures import PictureDataset
 
 OBJECTS = 345
 
 
-class Davis345Dataset(PictureSet):
+class Davis345Dataset(PictureDataset):
     """DAVIS-345; label 1 is the object."""
 
     title = "DAVIS-345"
@@ -29,38 +25,9 @@ class Davis345Dataset(PictureSet):
     access = "free download, in RITM's form from https://github.com/SamsungLabs/ritm_interactive_segmentation (DAVIS)"
     layout = "img/00001.jpg\ngt/00001.png"
     splits = ("train", "val", "test")
-    above: ClassVar[int] = 0
-
-    def find(self) -> None:
-        """Look for both folders in the root or in `DAVIS` below it."""
-        self.images = self.first_folder("img", "DAVIS/img")
-        self.masks = self.images.parent / "gt"
-        if not self.masks.is_dir():
-            raise self.missing(f"there is no gt in {self.images.parent}")
-
-    def pictures(self) -> list[Picture]:
-        """Pictures and masks of the same stem."""
-        images, masks = picture_files(self.images), picture_files(self.masks)
-        return [
-            Picture(
-                case_name(stem),
-                stem,
-                images.get(stem, self.images / f"{stem}.jpg"),
-                (masks.get(stem, self.masks / f"{stem}.png"),),
-            )
-            for stem in sorted({*images, *masks})
-        ]
-
-    def check_files(self) -> list[Problem]:
-        """The number of frames."""
-        return count(len(self.pictures()), OBJECTS, "frames", self.access)
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """Always "test"."""
-        return "test"
+    images, masks, above = ("img", "DAVIS/img"), "gt", 0
+    split = "test"
+    published, unit = OBJECTS, "frames"
 
 
-class Davis345DataModule(CaseDataModule):
-    """Whole cases of DAVIS-345; there is nothing to train on."""
-
-    dataset_class = Davis345Dataset
+Davis345DataModule = data_module(Davis345Dataset)

@@ -19,25 +19,30 @@ are both "train" and "test".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, Problem, split_patients
-from limnet.data.module import CaseDataModule
-from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files, read_objects
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.files import by_stem, case_name, folders_in
+from limnet.data.module import data_module
+from limnet.data.pairs import BY_HASH, CaseFiles
+from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
 
 OBJECTS = 585
 MODES = ("zero", "stm", "sp")
-PROTOCOLS = ("clean", "benchmark", "paper")
+PROTOCOLS = {"clean": BY_HASH, "benchmark": "test", "paper": "train"}
+"""Protocol -> split of all cases; with "paper" the test set is the training set."""
 _MASK = re.compile(r"(object\d+)_(\d+)")
 
 
-class Davis585Dataset(PictureSet):
+@dataclass(eq=False, repr=False)
+class Davis585Dataset(PictureDataset):
     """DAVIS-585; label 1 is the object.
 
     Args:
@@ -56,44 +61,25 @@ class Davis585Dataset(PictureSet):
     access = "free download, link in the README of https://github.com/XavierCHEN34/ClickSEG"
     layout = "bike-packing/00075.jpg\nbike-packing/object1_00075.png\nbike-packing/init_stm_object1_00075.png"
     splits = ("train", "val", "test")
+    hashed = ("train", "val")
+    published, unit = OBJECTS, "objects"
+    choices: ClassVar = {"protocol": tuple(PROTOCOLS)}
+    protocol: Literal["clean", "benchmark", "paper"] = "clean"
 
-    def __init__(
-        self,
-        root: Path | str,
-        fraction: float = 0.2,
-        seed: int = 0,
-        protocol: Literal["clean", "benchmark", "paper"] = "clean",
-    ) -> None:
-        if protocol not in PROTOCOLS:
-            raise InputError(f"protocol is {protocol!r}; allowed are {', '.join(PROTOCOLS)}")
-        self.protocol = protocol
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for films in the root or in the first folder below it that holds some."""
-        inside = [p for p in sorted(self.root.iterdir()) if p.is_dir() and not p.name.startswith((".", "__"))]
-        self.base = next((p for p in (self.root, *inside) if next(_films(p), None)), self.root)
-        films = [film.name for film in _films(self.base)]
-        if not films:
-            raise self.missing(f"there is no film with object#_#####.png in {self.root}")
-        self._split = split_patients(films, ("train", "val"), self.fraction, self.seed)
-
-    def pictures(self) -> list[Picture]:
-        """A case for each object of each frame."""
+    def list_files(self) -> Iterable[CaseFiles]:
+        """A case for each object of each frame, in the root or in the first folder below it that holds films."""
+        self.base = next((p for p in (self.root, *folders_in(self.root)) if _films(p)), self.root)
         found = []
         for film in _films(self.base):
-            frames, masks = picture_files(film, ".jpg", ".jpeg"), picture_files(film, ".png")
-            for stem, mask in masks.items():
+            frames = by_stem(film, ".jpg", ".jpeg")
+            for stem, mask in by_stem(film, ".png").items():
                 if match := _MASK.fullmatch(stem):
                     frame = frames.get(match[2], film / f"{match[2]}.jpg")
-                    found.append(Picture(case_name(film.name, match[2], match[1]), film.name, frame, (mask,)))
-        return sorted(found, key=lambda picture: picture.name)
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By the protocol."""
-        if self.protocol == "clean":
-            return self._split[case.patient]
-        return "test" if self.protocol == "benchmark" else "train"
+                    name, split = case_name(film.name, match[2], match[1]), PROTOCOLS[self.protocol]
+                    found.append(CaseFiles(name, film.name, frame, (mask,), "photo", split))
+        if not found:
+            raise self.missing(f"there is no film with object#_#####.png in {self.root}")
+        return sorted(found, key=lambda files: files.name)
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Cases of a split; with protocol "paper" the test set is the training set."""
@@ -122,28 +108,19 @@ class Davis585Dataset(PictureSet):
 
     def check_files(self) -> list[Problem]:
         """585 objects, each with both flawed masks."""
-        pictures = self.pictures()
-        problems = []
-        if len(pictures) != OBJECTS:
-            problems.append(Problem("", f"{len(pictures)} objects, published are {OBJECTS}", f"get it: {self.access}"))
-        for picture in pictures:
+        problems = super().check_files()
+        for files in self.files:
             for mode in MODES[1:]:
-                path = picture.masks[0].with_name(f"init_{mode}_{picture.masks[0].name}")
+                path = files.masks[0].with_name(f"init_{mode}_{files.masks[0].name}")
                 if not path.is_file():
-                    what = f"there is no {self.short(path)}"
-                    problems.append(Problem(picture.name, what, f"mode {mode} needs it: unpack the archive again"))
+                    advice = f"mode {mode} needs it: unpack the archive again"
+                    problems.append(Problem(files.name, f"there is no {self.short(path)}", advice))
         return problems
 
 
-def _films(folder: Path) -> Iterator[Path]:
+def _films(folder: Path) -> list[Path]:
     """Folders of a folder that hold masks of objects."""
-    for film in sorted(folder.iterdir()):
-        hidden = not film.is_dir() or film.name.startswith((".", "__"))
-        if not hidden and any(_MASK.fullmatch(path.stem) for path in film.glob("object*.png")):
-            yield film
+    return [film for film in folders_in(folder) if any(_MASK.fullmatch(p.stem) for p in film.glob("object*.png"))]
 
 
-class Davis585DataModule(CaseDataModule):
-    """Training clips and whole cases of DAVIS-585."""
-
-    dataset_class = Davis585Dataset
+Davis585DataModule = data_module(Davis585Dataset)

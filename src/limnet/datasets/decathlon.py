@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from limnet.data.dataset import LabelledCase, Problem, split_patients
-from limnet.data.module import CaseDataModule
-from limnet.datasets.datalist import label_names, modality_of, read_datalist
-from limnet.datasets.files import image_stem
-from limnet.datasets.paired import Pair, PairedDataset, fit_name
+from limnet.data.dataset import Problem
+from limnet.data.files import case_name, image_stem, read_json
+from limnet.data.module import data_module
+from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset
 from limnet.errors import FileFormatError
 
+_MR = ("mr", "mri", "t1", "t2", "flair", "adc", "dwi", "pd", "swi")
 
-class DecathlonDataset(PairedDataset):
+
+@dataclass(eq=False, repr=False)
+class DecathlonDataset(FileDataset):
     """A task of the decathlon, or your own data listed the same way.
 
     Args:
@@ -48,51 +51,42 @@ class DecathlonDataset(PairedDataset):
     layout = 'dataset.json           ("labels", "training": [{"image": "./imagesTr/x.nii.gz", "label": ...}])\n' + (
         "imagesTr/x.nii.gz\nlabelsTr/x.nii.gz"
     )
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    channel: int = 0
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, channel: int = 0) -> None:
-        self.channel = channel
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Read dataset.json."""
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Cases of dataset.json; those of "training" are divided by a hash where no "validation" is listed."""
         path = self.root / "dataset.json"
         if not path.is_file():
             raise self.missing(f"there is no dataset.json in {self.root}")
         self.content = read_datalist(path)
-        self._labels, self._ignored = label_names(self.content, path)
-        training, validation = self._listed("training", path), self._listed("validation", path)
-        number = Counter(pair.patient for pair in (*training, *validation))
-        if max(number.values(), default=1) > 1:  # case3/image.nii.gz: the folder tells them apart
-            training, validation = ([self._in_full(pair) for pair in pairs] for pairs in (training, validation))
+        held = [replace(files, split="val") for files in self._listed("validation", path)]
+        training = [replace(files, split="train" if held else BY_HASH) for files in self._listed("training", path)]
         if not training:
             raise FileFormatError(f"{path} lists nothing under 'training' with both 'image' and 'label'; mend the file")
-        self.keep_complete([*training, *validation], path)
-        if validation:
-            self._places = {p.patient: "train" for p in training} | {p.patient: "val" for p in validation}
-        else:
-            self._places = split_patients((p.patient for p in training), ("train", "val"), self.fraction, self.seed)
+        self.training = len(training)
+        cases = [*training, *held]
+        if (
+            max(Counter(files.patient for files in cases).values()) > 1
+        ):  # case3/image.nii.gz: the folder tells them apart
+            cases = [self._in_full(files) for files in cases]
+        return self.require_some(cases, path)
 
-    def split_of(self, case: LabelledCase) -> str | None:
-        """The list it stands in, or a stable hash where only "training" is listed."""
-        return self._places.get(case.patient)
+    def check_files(self) -> list[Problem]:
+        """The number of cases against dataset.json."""
+        wanted = self.content.get("numTraining")
+        if not isinstance(wanted, int) or wanted == self.training:
+            return []
+        return [Problem("", f"dataset.json says numTraining {wanted} but lists {self.training}", "complete it")]
 
-    def check(self) -> list[Problem]:
-        """The general checks, and the number of cases against dataset.json."""
-        problems = super().check()
-        wanted, there = self.content.get("numTraining"), len(self._listed("training", self.root / "dataset.json"))
-        if isinstance(wanted, int) and wanted != there:
-            problems.append(Problem("", f"dataset.json says numTraining {wanted} but lists {there}", "complete it"))
-        return problems
-
-    def _in_full(self, pair: Pair) -> Pair:
-        """The pair with the path of its image as name and patient."""
-        path = Path(os.path.relpath(pair.image, self.root))
+    def _in_full(self, files: CaseFiles) -> CaseFiles:
+        """The case with the path of its image as name and patient."""
+        path = Path(os.path.relpath(files.image, self.root))
         stem = (path.parent / image_stem(path)).as_posix()
-        return replace(pair, name=fit_name(stem), patient=stem)
+        return replace(files, name=case_name(stem), patient=stem)
 
-    def _listed(self, key: str, path: Path) -> list[Pair]:
-        found = []
+    def _listed(self, key: str, path: Path) -> Iterator[CaseFiles]:
+        labels, ignored = label_names(self.content, path)
+        modality = modality_of(self.content, self.channel)
         entries: Any = self.content.get(key) or []
         for entry in entries if isinstance(entries, list) else []:
             if not isinstance(entry, dict) or not entry.get("image") or not entry.get("label"):
@@ -103,14 +97,70 @@ class DecathlonDataset(PairedDataset):
                 if not 0 <= self.channel < len(image):
                     raise FileFormatError(f"{path}: {image} has no channel {self.channel}")
                 image, channel = image[self.channel], None
-            file, label = self.root / str(image), self.root / str(entry["label"])
+            file, masks = self.root / str(image), (self.root / str(entry["label"]),)
             name = image_stem(file)
-            modality = modality_of(self.content, self.channel)
-            found.append(Pair(fit_name(name), name, file, label, modality, channel, self._labels, self._ignored))
-        return found
+            yield CaseFiles(case_name(name), name, file, masks, modality, BY_HASH, labels, ignored, channel)
 
 
-class DecathlonDataModule(CaseDataModule):
-    """Training clips and whole cases of a data set in the decathlon's form."""
+def read_datalist(path: Path) -> dict[str, Any]:
+    """Content of a dataset.json.
 
-    dataset_class = DecathlonDataset
+    Raises:
+        MissingFileError: not there.
+        FileFormatError: no JSON object.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{path} holds a {type(content).__name__}; an object with 'labels' is expected")
+    return content
+
+
+def label_names(content: dict[str, Any], path: Path) -> tuple[dict[int, str], tuple[int, ...]]:
+    """Label names in any of the customary forms.
+
+    Args:
+        content: of dataset.json. `labels` is {"0": "background", "1": "liver"} (decathlon, nnU-Net v1) or
+            {"background": 0, "liver": 1, "both": [1, 2], "ignore": 3} (nnU-Net v2; lists are regions).
+        path: for messages.
+
+    Returns:
+        id -> name without the background, and the ids to be ignored.
+
+    Raises:
+        FileFormatError: none of these forms.
+    """
+    given = content.get("labels")
+    names: dict[int, list[str]] = {}
+    ignored = set()
+    try:
+        if not isinstance(given, dict) or not given:
+            raise ValueError(f"'labels' is {given!r}")
+        for key, value in given.items():
+            if isinstance(value, str) and str(key).isdigit():
+                names.setdefault(int(key), []).append(value)
+                continue
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                names.setdefault(int(number), []).append(str(key))
+                if str(key).lower() == "ignore":
+                    ignored.add(int(number))
+    except (ValueError, TypeError) as error:
+        raise FileFormatError(
+            f'{path}: {error}; labels are expected as {{"1": "liver"}} or {{"liver": 1}}. Mend the file'
+        ) from error
+    known = {i: " / ".join(n) for i, n in sorted(names.items()) if i != 0 and i not in ignored}
+    return known, tuple(sorted(ignored))
+
+
+def modality_of(content: dict[str, Any], channel: int) -> str:
+    """ "ct", "mr", "us" or "other" of a channel, by `modality` or `channel_names`."""
+    named = content.get("channel_names") or content.get("modality") or {}
+    name = str(named.get(str(channel), "") if isinstance(named, dict) else "").lower()
+    words = name.replace("-", " ").replace("_", " ").split()
+    if "ct" in words or "cbct" in words:
+        return "ct"
+    if any(word.startswith(_MR) for word in words):
+        return "mr"
+    return "us" if "us" in words or "ultrasound" in words else "other"
+
+
+DecathlonDataModule = data_module(DecathlonDataset)

@@ -19,20 +19,24 @@ where there is none. Colours of no class are refused. Splits: protocol "scene" t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.class_colours import Colour, read_colour_masks, read_colour_table
-from limnet.datasets.films import Film, FilmSet
-from limnet.datasets.pictures import picture_files
-from limnet.datasets.walk import walk
-from limnet.errors import InputError
+from limnet.data.dataset import Problem
+from limnet.data.files import by_stem, read_json, walk
+from limnet.data.module import data_module
+from limnet.data.pairs import CaseFiles
+from limnet.data.pictures import VideoDataset, VideoFiles, nearest, read_colours, stack_frames, video_files
+from limnet.errors import FileFormatError
+from limnet.image.io.reading import explained
+
+Colour = tuple[int, int, int]
 
 TRAINING = (*range(1, 8), *range(9, 17))
 TEST = (1, 2, 3, 4)
@@ -71,14 +75,15 @@ _NUMBERS = {"background-tissue": 0, "background": 0, **{name: number for number,
 _NUMBERS["intestine"] = 10
 
 
-class EndoVis18Dataset(FilmSet):
+@dataclass(eq=False, repr=False)
+class EndoVis18Dataset(VideoDataset):
     """EndoVis18; a case is a sequence, labels are the eleven classes.
 
     Args:
         root: see the layout.
         fraction: not used, splits are published.
         seed: not used.
-        shrink: see `FilmSet`; a training sequence takes 590 MB in memory as it is, a quarter with 2.
+        shrink: see `VideoDataset`; a training sequence takes 590 MB in memory as it is, a quarter with 2.
         protocol: "scene" or "isinet".
 
     Raises:
@@ -96,89 +101,58 @@ class EndoVis18Dataset(FilmSet):
         "(releases 1-4) repairs/seq_1_frame042.png\ntest_data/seq_1/left_frames/frame000.png (and labels)"
     )
     splits = ("train", "val", "test")
-    modality: ClassVar[str] = "endoscopy"
+    choices: ClassVar = {"protocol": ("scene", "isinet")}
+    protocol: Literal["scene", "isinet"] = "scene"
 
-    def __init__(
-        self,
-        root: Path | str,
-        fraction: float = 0.2,
-        seed: int = 0,
-        shrink: int = 1,
-        protocol: Literal["scene", "isinet"] = "scene",
-    ) -> None:
-        if protocol not in ("scene", "isinet"):
-            raise InputError(f"protocol is {protocol!r}; allowed are scene and isinet")
-        self.protocol = protocol
-        super().__init__(root, fraction, seed, shrink)
-
-    def find(self) -> None:
-        """Look for sequences and corrected labels down to four folders below the root."""
-        self.sequences: dict[str, Path] = {}
-        self.double: list[tuple[str, Path]] = []
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Sequences down to four folders below the root in the order of their numbers, training first."""
+        sequences: dict[tuple[bool, int], Path] = {}
+        self.double: list[tuple[Path, Path]] = []
         self.repairs: dict[tuple[str, str], Path] = {}
         for folder, files in walk(self.root, self._is_above_a_sequence):
             if (match := re.fullmatch(r"seq_(\d+)", folder.name)) and (folder / "left_frames").is_dir():
-                part = "test" if self._is_test(folder) else "train"
-                name = f"{part}_seq_{int(match[1])}"
-                if name in self.sequences:
-                    self.double.append((name, folder))
-                else:
-                    self.sequences[name] = folder
+                first = sequences.setdefault((self._is_test(folder), int(match[1])), folder)
+                self.double += [(first, folder)] if first != folder else []
             for file in files:
                 if repaired := re.fullmatch(r"seq_(\d+)_(frame\d+)\.png", file.name):
                     self.repairs[f"train_seq_{int(repaired[1])}", f"{repaired[2]}.png"] = file
-        if not self.sequences:
+        if not sequences:
             raise self.missing(f"there is no seq_#/left_frames in {self.root}")
-        self.colours = {name: self._colours_near(folder) for name, folder in self.sequences.items()}
+        self.colours = {folder: self._colours_near(folder) for folder in sequences.values()}
+        for (test, number), folder in sorted(sequences.items()):
+            name = split = "test" if test else "train"
+            if self.protocol == "isinet" and not test and number in ISINET_HELD_OUT:
+                split = "val"
+            folders = folder / "left_frames", folder / "labels"
+            yield video_files(f"{name}_seq_{number}", folders, CLASSES, "endoscopy", split)
 
-    def films(self) -> list[Film]:
-        """Sequences in the order of their numbers, training first."""
-        found = []
-        for name in sorted(self.sequences, key=_order):
-            folder = self.sequences[name]
-            frames, masks = picture_files(folder / "left_frames", ".png"), picture_files(folder / "labels", ".png")
-            files = tuple((frames[stem].name, masks[stem].name) for stem in frames if stem in masks)
-            lone = tuple(sorted(frames.keys() ^ masks.keys()))
-            found.append(Film(name, name, folder / "left_frames", folder / "labels", files, CLASSES, lone))
-        return found
-
-    def labels_of(self, film: Film) -> Callable[[], NDArray[Any]]:
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """Classes by colour, corrected masks first."""
-        paths = tuple(self.repairs.get((film.name, mask), film.masks / mask) for _, mask in film.files)
-        return partial(read_colour_masks, paths, self.colours[film.name], self.shrink)
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By folder and protocol."""
-        part, _, number = case.name.partition("_seq_")
-        if part == "train" and self.protocol == "isinet" and int(number) in ISINET_HELD_OUT:
-            return "val"
-        return part
+        assert isinstance(files, VideoFiles)
+        folder = files.masks[0]
+        paths = tuple(self.repairs.get((files.name, mask), folder / mask) for _, mask in files.frames)
+        return partial(read_colour_masks, paths, self.colours[folder.parent], self.shrink)
 
     def check_files(self) -> list[Problem]:
         """Sequences, numbers of frames, corrections without a mask."""
         problems = []
-        wanted = {"train": [f"train_seq_{n}" for n in TRAINING], "test": [f"test_seq_{n}" for n in TEST]}
-        for part, names in wanted.items():
-            if lost := [name for name in names if name not in self.sequences]:
-                what = f"{len(lost)} of {len(names)} {part} sequences are missing: {', '.join(lost)}"
+        folders = {video.name: video.image.parent for video in self.videos}
+        for part, numbers in (("train", TRAINING), ("test", TEST)):
+            if lost := [name for number in numbers if (name := f"{part}_seq_{number}") not in folders]:
+                what = f"{len(lost)} of {len(numbers)} {part} sequences are missing: {', '.join(lost)}"
                 problems.append(Problem("", what, f"get them: {self.access}"))
-        for name, folder in self.double:
-            what = f"there is a second one in {self.short(folder)}"
-            problems.append(Problem(name, what, f"{self.short(self.sequences[name])} is used; take one away"))
-        for film in self.films():
-            number = len(picture_files(film.frames, ".png"))
-            masks = len(picture_files(film.masks, ".png"))
-            if not number == masks == len(film.files):
-                what = f"{number} frames and {masks} masks, {len(film.files)} of them pairs"
-                problems.append(
-                    Problem(film.name, what, "unpack the archive again; frames without a mask are left out")
-                )
-            elif film.name.startswith("train") and number != FRAMES:
-                problems.append(
-                    Problem(film.name, f"{number} frames, released are {FRAMES}", "unpack the archive again")
-                )
+        names = {folder: name for name, folder in folders.items()}
+        for first, second in self.double:
+            what = f"there is a second one in {self.short(second)}"
+            problems.append(Problem(names[first], what, f"{self.short(first)} is used; take one away"))
+        for video in self.videos:
+            number = len(by_stem(video.image))
+            problems += self.check_frames(video)
+            if not video.lone and video.name.startswith("train") and number != FRAMES:
+                what = f"{number} frames, released are {FRAMES}"
+                problems.append(Problem(video.name, what, "unpack the archive again"))
         for (name, file), path in self.repairs.items():
-            if name in self.sequences and not (self.sequences[name] / "labels" / file).is_file():
+            if name in folders and not (folders[name] / "labels" / file).is_file():
                 what = f"{self.short(path)} corrects a mask that is not there"
                 problems.append(Problem(name, what, "unpack the release again"))
         return problems
@@ -204,12 +178,66 @@ class EndoVis18Dataset(FilmSet):
         return tuple(COLOURS.items())
 
 
-def _order(name: str) -> tuple[bool, int]:
-    part, _, number = name.partition("_seq_")
-    return part == "test", int(number)
+def read_colour_table(path: Path, numbers: Mapping[str, int]) -> dict[Colour, int]:
+    """Colour -> label of a JSON table: a list of classes, or {"classes": [...]}.
+
+    Args:
+        path: entries have "name", "color" of three or four numbers (a fourth, alpha, is dropped), perhaps "classid".
+        numbers: class name -> label; names are compared in lower case with "-" for "_" and blanks.
+
+    Raises:
+        FileFormatError: damaged, of another form, or a class of no known name.
+    """
+    content, found = read_json(path), {}
+    with explained(path, "It should be a table of classes with name and color: copy it again"):
+        for entry in content["classes"] if isinstance(content, dict) else content:
+            name = str(entry["name"]).strip().lower().replace("_", "-").replace(" ", "-")
+            red, green, blue = (int(value) for value in entry["color"][:3])
+            if name not in numbers:
+                raise FileFormatError(
+                    f"{path} names class {name!r}; known are {', '.join(numbers)}. Is it another set?"
+                )
+            found[red, green, blue] = numbers[name]
+    return found
 
 
-class EndoVis18DataModule(CaseDataModule):
-    """Training clips and whole cases of EndoVis18."""
+def read_colour_masks(
+    paths: tuple[Path, ...], colours: tuple[tuple[Colour, int], ...], shrink: int = 1
+) -> NDArray[np.uint8]:
+    """Masks of a video by colour as labels (T, H, W), read one after the other; alpha is dropped.
 
-    dataset_class = EndoVis18Dataset
+    Args:
+        paths: a mask file for each frame.
+        colours: (colour, label) of every class.
+        shrink: the middle pixel of every block is kept.
+
+    Raises:
+        MissingFileError: a mask is not there.
+        FileFormatError: damaged, several sizes, or a colour of no class.
+    """
+    keys, labels = (np.array(part) for part in zip(*sorted((_key(colour), n) for colour, n in colours), strict=True))
+
+    def read(path: Path) -> NDArray[Any]:
+        pixels = nearest(_key(read_colours(path)), shrink)
+        place = np.minimum(np.searchsorted(keys, pixels), len(keys) - 1)
+        strange = pixels[keys[place] != pixels]
+        if strange.size:
+            values, counts = np.unique(strange, return_counts=True)
+            value = int(values[counts.argmax()])
+            raise FileFormatError(
+                f"{path} has {strange.size} pixels in {len(values)} colour(s) of no class, such as "
+                f"{(value >> 16, value >> 8 & 255, value & 255)}. It was resized with interpolation or saved with "
+                "loss, or labels.json is of another release: unpack the archive again"
+            )
+        return labels[place]
+
+    return stack_frames(paths, len(paths), read)
+
+
+def _key(pixels: Any) -> Any:
+    """Colours (..., 3) as one number each."""
+    red, green, blue = np.moveaxis(np.asarray(pixels, np.int32), -1, 0)
+    return (red << 16) | (green << 8) | blue
+
+
+EndoVis18DataModule = data_module(EndoVis18Dataset)

@@ -15,17 +15,16 @@ for the patient. Otherwise a patient is a file name up to an ending such as `_sl
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limnet.data.dataset import LabelledCase, Problem, split_patients
-from limnet.data.module import CaseDataModule
-from limnet.datasets.files import image_stem, image_suffix
-from limnet.datasets.paired import Pair, PairedDataset, fit_name, shortened
-from limnet.datasets.walk import files_below
+from limnet.data.dataset import Problem
+from limnet.data.files import case_name, files_below, image_stem, image_suffix, read_json, shortened
+from limnet.data.module import data_module
+from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
@@ -35,7 +34,8 @@ _IMAGE_ENDING = re.compile(r"([-_. ](image|img)|_0000)$", re.IGNORECASE)  # _000
 _SLICE_ENDING = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 
 
-class FolderDataset(PairedDataset):
+@dataclass(eq=False, repr=False)
+class FolderDataset(FileDataset):
     """Images and masks in two folders; see the module for the layout.
 
     Args:
@@ -58,49 +58,41 @@ class FolderDataset(PairedDataset):
         'splits.json            (optional: {"train": ["case1"], "val": ["case2"]})'
     )
     splits = ("train", "val", "test")
+    hashed = ("train", "val")
+    modality: str = "other"
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, modality: str = "other") -> None:
-        self.modality = modality
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Match images and masks by name."""
-        images, masks = self._files(IMAGE_FOLDERS), self._files(MASK_FOLDERS)
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Images and masks matched by name; splits of splits.json, or by a hash into "train" and "val"."""
+        images, masks = (self._below(self.first_folder(*names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
         matched = match_by_name(images, masks, self.root)
         blurred = [masks[mask].name for _, mask in matched if image_suffix(masks[mask]) in (".jpg", ".jpeg")]
         if blurred:
             raise FileFormatError(
                 f"masks stored as JPEG have lost their numbers: {shortened(blurred)}. Save them as PNG or TIFF"
             )
-        labels = {int(k): str(v) for k, v in self._json("labels.json", "label numbers to names", _is_labels).items()}
-        labels.pop(0, None)
+        names = self._json("labels.json", "label numbers to names", _is_labels) or {}
+        labels = {int(k): str(v) for k, v in names.items() if int(k)}
         known = self._patients(images)
-        self.pairs = [
-            Pair(
-                name=fit_name(stem),
-                patient=known.get(stem, _patient(stem)),
-                image=images[stem],
-                label=masks[mask],
-                modality=self.modality,
+        files = [
+            CaseFiles(
+                case_name(stem),
+                known.get(stem, stem.split("/")[0] if "/" in stem else _SLICE_ENDING.sub("", stem)),
+                images[stem],
+                (masks[mask],),
+                self.modality,
                 labels=labels,
             )
             for stem, mask in matched
         ]
-        self._places = self._splits([stem for stem, _ in matched])
+        given = self._splits({f.name: f.patient for f in files}, matched[0][0])
+        return files if given is None else [replace(f, split=given.get(f.name)) for f in files]
 
-    def split_of(self, case: LabelledCase) -> str | None:
-        """From splits.json, or by a stable hash of the patient into "train" and "val"."""
-        return self._places.get(case.name)
+    def check_files(self) -> list[Problem]:
+        """Cases that are in no split."""
+        return self.check_lists("splits.json")
 
-    def check(self) -> list[Problem]:
-        """The general checks, and cases that are in no split."""
-        return super().check() + self.in_no_list("splits.json")
-
-    def _files(self, names: tuple[str, ...]) -> dict[str, Path]:
-        """Files of the first of these folders that is there, by their path in it without suffix."""
-        folder = next((self.root / name for name in names if (self.root / name).is_dir()), None)
-        if folder is None:
-            raise self.missing(f"there is no folder {names[0]} in {self.root}")
+    def _below(self, folder: Path) -> dict[str, Path]:
+        """Files of a folder by their path in it without suffix."""
         found: dict[str, Path] = {}
         for path in files_below(folder):
             if image_suffix(path) is None or not path.is_file():
@@ -113,23 +105,21 @@ class FolderDataset(PairedDataset):
             raise self.missing(f"{folder} holds no image file")
         return found
 
-    def _splits(self, stems: list[str]) -> dict[str, str]:
-        """Name of the case -> split."""
-        patients = {pair.name: pair.patient for pair in self.pairs}
+    def _splits(self, patients: dict[str, str], example: str) -> dict[str, str] | None:
+        """Case -> split, given case -> patient; None without splits.json."""
         path = self.root / "splits.json"
-        if not path.is_file():
-            place = split_patients(patients.values(), ("train", "val"), self.fraction, self.seed)
-            return {name: place[patient] for name, patient in patients.items()}
         content = self._json(path.name, "splits to lists of names", _is_splits)
+        if content is None:
+            return None
         given: dict[str, str] = {}
-        for name, split in ((fit_name(_stem_of(e)), split) for split, entries in content.items() for e in entries):
+        for name, split in ((case_name(_stem_of(e)), split) for split, entries in content.items() for e in entries):
             other = given.setdefault(name, split)
             if other != split:
                 raise InputError(f"{path} lists {name} in {other} and {split}. Keep it in one of them")
         if absent := sorted(set(given) - set(patients)):
             raise MissingFileError(
                 f"{path} lists {shortened(absent)}, but there is no such image in {self.root}; "
-                f"names are those of the files without suffix, such as {stems[0]}"
+                f"names are those of the files without suffix, such as {example}"
             )
         where: dict[str, str] = {}
         for name, split in given.items():
@@ -141,9 +131,9 @@ class FolderDataset(PairedDataset):
                 )
         return given
 
-    def _patients(self, images: Mapping[str, Path]) -> dict[str, str]:
+    def _patients(self, images: Collection[str]) -> dict[str, str]:
         """Path of an image without suffix -> patient, as far as patients.json says; suffixes in it do not matter."""
-        content = self._json("patients.json", "names to patients", lambda c: isinstance(c, dict))
+        content = self._json("patients.json", "names to patients", lambda c: isinstance(c, dict)) or {}
         known = {_stem_of(name): str(patient) for name, patient in content.items()}
         if absent := sorted(set(known) - set(images)):
             raise MissingFileError(
@@ -152,32 +142,23 @@ class FolderDataset(PairedDataset):
             )
         return known
 
-    def _json(self, name: str, what: str, fits: Any) -> dict[str, Any]:
+    def _json(self, name: str, what: str, fits: Any) -> dict[str, Any] | None:
         path = self.root / name
         if not path.is_file():
-            return {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FileFormatError(f"{path} could not be read as JSON: {error}") from error
+            return None
+        content = read_json(path)
         if not fits(content):
             raise FileFormatError(f"{path} is not as expected: an object that maps {what}")
         return content
-
-
-class FolderDataModule(CaseDataModule):
-    """Training clips and whole cases of your own folder."""
-
-    dataset_class = FolderDataset
 
 
 def match_by_name(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[tuple[str, str]]:
     """(name of the image, name of its mask) for every image; one of the two may carry an ending, see the module.
 
     Args:
-        images: Files by name, the suffix left out.
-        masks: Likewise.
-        root: Where they are, for messages.
+        images: files by name, the suffix left out.
+        masks: likewise.
+        root: where they are, for messages.
 
     Raises:
         MissingFileError: an image or mask without a partner; the message names it.
@@ -198,20 +179,12 @@ def match_by_name(images: dict[str, Path], masks: dict[str, Path], root: Path) -
         else:
             found[image] = mask
     without = [stem for stem in images if stem not in found]
-    if without or lone:
-        parts = []
-        if without:
-            parts.append(f"{len(without)} image(s) without a mask: {shortened(without)}")
-        if lone:
-            parts.append(f"{len(lone)} mask(s) without an image: {shortened(lone)}")
+    kinds = ((without, "image(s) without a mask"), (lone, "mask(s) without an image"))
+    if parts := [f"{len(stems)} {what}: {shortened(stems)}" for stems, what in kinds if stems]:
         raise MissingFileError(
             f"images and masks in {root} do not pair up by name: {'; '.join(parts)}. Rename them, or move them out"
         )
     return sorted(found.items())
-
-
-def _patient(stem: str) -> str:
-    return stem.split("/")[0] if "/" in stem else _SLICE_ENDING.sub("", stem)
 
 
 def _stem_of(entry: str) -> str:
@@ -229,3 +202,6 @@ def _is_splits(content: Any) -> bool:
         and set(content) <= set(FolderDataset.splits)
         and all(isinstance(v, list) and all(isinstance(e, str) for e in v) for v in content.values())
     )
+
+
+FolderDataModule = data_module(FolderDataset)

@@ -17,15 +17,15 @@ Split: the one shipped with Mem3D, 168 cases to train and 42 held out ("val" her
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
+from collections.abc import Iterable
 from typing import ClassVar
 
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import absent
-from limnet.datasets.nifti_pairs import NiftiPair, NiftiPairs, either
+from limnet.data.dataset import Problem
+from limnet.data.files import folders_in, read_json
+from limnet.data.module import data_module
+from limnet.data.nifti import NiftiDataset, either
+from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
 
@@ -39,7 +39,7 @@ HELD_OUT = frozenset(
 )
 
 
-class Kits19Dataset(NiftiPairs):
+class Kits19Dataset(NiftiDataset):
     """KiTS19. Case names are the folders': "case_00000", one patient each."""
 
     title = "KiTS19"
@@ -49,72 +49,43 @@ class Kits19Dataset(NiftiPairs):
         "data/kits.json\ndata/case_00000/imaging.nii.gz\ndata/case_00000/segmentation.nii.gz\n"
         "(case_00000 .. case_00209 with labels)"
     )
-    splits = ("train", "val")
-    labels: ClassVar[dict[int, str]] = {1: "kidney", 2: "kidney tumour"}
-    windows: ClassVar[dict[str, tuple[float, float]]] = {"ct": (-79.0, 304.0)}
-    includes: ClassVar[dict[int, tuple[int, ...]]] = {1: (2,)}  # the organ is the kidney with its tumour
+    labels: ClassVar = {1: "kidney", 2: "kidney tumour"}
+    windows: ClassVar = {"ct": (-79.0, 304.0)}
+    includes: ClassVar = {1: (2,)}  # the organ is the kidney with its tumour
 
-    def find(self) -> None:
-        """Look for case folders in the root or in `data` below it."""
-        self.base = self.root / "data" if (self.root / "data").is_dir() else self.root
-        if not any(
-            (folder / "segmentation.nii").is_file() or (folder / "segmentation.nii.gz").is_file()
-            for folder in self._folders()
-        ):
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Cases 0..209, and later ones that have labels all the same, in the root or in `data` below it."""
+        self.base = self.first_folder("data", "")
+        found = {p: either(p, "segmentation") for p in folders_in(self.base) if re.fullmatch(r"case_\d{5}", p.name)}
+        if not any(label.is_file() for label in found.values()):
             raise self.missing(f"there is no case_#####/segmentation.nii.gz in {self.root}")
-
-    def pairs(self) -> list[NiftiPair]:
-        """Cases 0..209, and later ones that have labels all the same."""
-        found = []
-        for folder in self._folders():
-            image, label = either(folder, "imaging"), either(folder, "segmentation")
-            if number_of(folder.name) < LABELLED or label.is_file():
-                found.append(NiftiPair(folder.name, folder.name, "ct", image, label))
-        return found
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """Mem3D's lists."""
-        return "val" if number_of(case.name) in HELD_OUT else "train"
+        for folder, label in found.items():
+            number = int(folder.name[5:])
+            if number < LABELLED or label.is_file():
+                split = "val" if number in HELD_OUT else "train"
+                yield CaseFiles(folder.name, folder.name, either(folder, "imaging"), (label,), "ct", split)
 
     def check_files(self) -> list[Problem]:
         """Numbers of kits.json or, without it, 0..209; slices on the first stored axis."""
-        pairs = self.pairs()
-        wanted, source = {f"case_{number:05d}" for number in range(LABELLED)}, "the 210 published cases"
-        try:
-            entries = json.loads((self.base / "kits.json").read_text(encoding="utf-8"))
-            listed = {str(entry["case_id"]) for entry in entries}
-            wanted, source = {name for name in listed if number_of(name) < LABELLED}, "kits.json"
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        problems = absent(wanted, {p.name for p in pairs if number_of(p.name) < LABELLED}, source, self.access)
-        for pair in pairs:
-            if pair.image.is_file() and (codes := self._codes(pair)) and codes[0] not in "IS":
-                what = f"axis codes are {''.join(codes)}, so slices are not on the first stored axis; released are IPL"
-                advice = (
-                    "this file was saved anew; limnet goes by its affine: compare it in a viewer, or download it again"
-                )
-                problems.append(Problem(pair.name, what, advice))
-        return problems
-
-    def _codes(self, pair: NiftiPair) -> tuple[str, ...] | None:
         import nibabel
 
+        published = {f"case_{number:05d}" for number in range(LABELLED)}
         try:
-            return nibabel.aff2axcodes(read_nifti_grid(pair.image).affine)
-        except (LimnetError, OSError):
-            return None
+            wanted = {str(entry["case_id"]) for entry in read_json(self.base / "kits.json")} & published
+            source = "kits.json"
+        except (LimnetError, KeyError, TypeError):
+            wanted, source = published, "the 210 published cases"
+        problems = self.compare(wanted, published.intersection(files.name for files in self.files), source)
+        for files in self.files:
+            try:
+                codes = nibabel.aff2axcodes(read_nifti_grid(files.image).affine)
+            except (LimnetError, OSError):
+                continue  # told when the case is read
+            if codes[0] not in "IS":
+                what = f"axis codes are {''.join(codes)}, so slices are not on the first stored axis; released are IPL"
+                advice = "this file was saved anew; limnet goes by its affine: compare it in a viewer"
+                problems.append(Problem(files.name, what, f"{advice}, or download it again"))
+        return problems
 
-    def _folders(self) -> list[Path]:
-        return sorted(p for p in self.base.iterdir() if p.is_dir() and re.fullmatch(r"case_\d{5}", p.name))
 
-
-def number_of(name: str) -> int:
-    """Number of a case: case_00042 -> 42; -1 for another name."""
-    match = re.fullmatch(r"case_(\d{5})", name)
-    return int(match[1]) if match else -1
-
-
-class Kits19DataModule(CaseDataModule):
-    """Training clips and whole cases of KiTS19."""
-
-    dataset_class = Kits19Dataset
+Kits19DataModule = data_module(Kits19Dataset)

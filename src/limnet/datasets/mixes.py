@@ -129,5 +129,5 @@ def _weighted(root: Path, part: Part, weights: Path) -> list[tuple[LabelledDatas
     from limnet.datasets.open import OpenDataset, read_weights
 
     groups = {**read_weights(weights, "val"), **read_weights(weights, "train")}
-    found = [(OpenDataset(root, (group,), **part.options), weight) for group, weight in groups.items()]
-    return [(data, weight) for data, weight in found if data.entries]
+    found = [(OpenDataset(root, groups=(group,), **part.options), weight) for group, weight in groups.items()]
+    return [(data, weight) for data, weight in found if data.files]

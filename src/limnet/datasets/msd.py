@@ -22,16 +22,17 @@ Splits:
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from limnet.data.dataset import LabelledCase, Problem, patient_share
-from limnet.data.module import CaseDataModule
+from limnet.data.files import NIFTI, by_stem
+from limnet.data.module import data_module
+from limnet.data.nifti import check_pair
+from limnet.data.pairs import CaseFiles, paths_of
 from limnet.datasets.decathlon import DecathlonDataset
-from limnet.datasets.nifti_pairs import NiftiPair, check_pair, nifti_files
 from limnet.errors import InputError
 
 Lists = Mapping[str | None, frozenset[int]]
@@ -77,6 +78,7 @@ PANCREAS: dict[str, Lists] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class MsdDataset(DecathlonDataset):
     """A task of the decathlon. Case names are those of the files: "colon_001", one patient each.
 
@@ -99,71 +101,48 @@ class MsdDataset(DecathlonDataset):
     access = "free download from http://medicaldecathlon.com; or ask for it with download=True"
     task: ClassVar[str]
     labelled: ClassVar[int]  # cases with labels in the archive
-    window: ClassVar[tuple[float, float]]
     protocols: ClassVar[Mapping[str, Lists]] = {}  # published lists
     shares: ClassVar[tuple[int, ...]] = ()  # cases in each split, where only numbers are published
+    protocol: str | None = None
+    download: bool = False
 
-    def __init__(
-        self,
-        root: Path | str,
-        fraction: float = 0.2,
-        seed: int = 0,
-        channel: int = 0,
-        protocol: str | None = None,
-        download: bool = False,
-    ) -> None:
-        if protocol is not None and protocol not in self.protocols:
+    def __post_init__(self) -> None:
+        if self.protocol is not None and self.protocol not in self.protocols:
             known = ", ".join(self.protocols) or "none: no list of its cases has been published"
-            raise InputError(f"protocol {protocol!r} is unknown; those of {self.title} are {known}")
-        self.protocol = protocol or next(iter(self.protocols), None)
-        root = Path(root)
-        if download and not any((place / "dataset.json").is_file() for place in (root, root / self.task)):
-            root = download_task(self.task, root)
-        super().__init__(root, fraction, seed, channel)
+            raise InputError(f"protocol {self.protocol!r} is unknown; those of {self.title} are {known}")
+        self.protocol = self.protocol or next(iter(self.protocols), None)
+        places = (self.root, self.root / self.task)
+        there = next((place for place in places if (place / "dataset.json").is_file()), None)
+        if there is not None:
+            self.root = there
+        elif self.download:
+            self.root = download_task(self.task, self.root)
+        super().__post_init__()
 
-    def find(self) -> None:
-        """Look for the task in the root or below it, read dataset.json and divide the cases."""
-        if not (self.root / "dataset.json").is_file() and (self.root / self.task / "dataset.json").is_file():
-            self.root = self.root / self.task
-        super().find()
-        listed = [*self.pairs, *self.incomplete]  # a missing file moves no other case to another split
-        if not any(pair.name.startswith(self.prefix) for pair in listed):
-            raise self.missing(f"dataset.json in {self.root} lists no {self.prefix}###")
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Cases of dataset.json, by the protocol's lists, or by the hash where there are none."""
+        listed, prefix = list(super().list_files()), f"{self.task.split('_')[1].lower()}_"
+        if not any(files.name.startswith(prefix) for files in listed):
+            raise self.missing(f"dataset.json in {self.root} lists no {prefix}###")
+        places: Mapping[str, str | None] = {}
         if self.shares:
-            self._places = divide([pair.patient for pair in listed], self.splits, self.shares, self.seed)
-
-    @property
-    def prefix(self) -> str:
-        """What file names begin with: "colon_"."""
-        return f"{self.task.split('_')[1].lower()}_"
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By the protocol's lists, or by the hash where there are none."""
-        if self.protocol is None:
-            return super().split_of(case)
-        match = re.fullmatch(rf"{self.prefix}(\d+)", case.name)
-        number = int(match[1]) if match else -1
-        lists = self.protocols[self.protocol]
-        return next((split for split, numbers in lists.items() if number in numbers), "train")
-
-    def all_cases(self) -> list[LabelledCase]:
-        """A case for each pair, with the customary window."""
-        return [dataclasses.replace(case, window=self.window) for case in super().all_cases()]
+            places = divide([files.patient for files in listed], self.splits, self.shares, self.seed)
+        elif self.protocol is not None:
+            pairs = [(s, n) for s, numbers in self.protocols[self.protocol].items() for n in numbers]
+            places = {f"{prefix}{number:03d}": split for split, number in pairs}
+        return [replace(files, split=places.get(files.patient, "train")) for files in listed]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Both files slab by slab, and that they lie on the same grid."""
-        pair = next(pair for pair in self.pairs if pair.name == case.name)
-        files = NiftiPair(pair.name, pair.patient, pair.modality, pair.image, pair.label)
-        return check_pair(files, pair.labels)
+        return [Problem(case.name, *found) for found in check_pair(*paths_of(case), case.labels)]
 
-    def check(self) -> list[Problem]:
-        """The general checks, and files that dataset.json does not list."""
+    def check_files(self) -> list[Problem]:
+        """The number of cases, and files that dataset.json does not list."""
         # An archive can be whole although its numTraining counts a case that it does not hold.
-        listed = {pair.name for pair in (*self.pairs, *self.incomplete)}
-        whole = len(listed) == self.labelled
-        problems = [p for p in super().check() if not (whole and "numTraining" in p.what)]
+        listed = {files.name for files in self.files}
+        problems = [] if len(listed) == self.labelled else super().check_files()
         for folder in ("imagesTr", "labelsTr"):
-            if more := sorted(set(nifti_files(self.root / folder)) - listed):
+            if more := sorted(set(by_stem(self.root / folder, *NIFTI)) - listed):
                 what = f"{folder} holds {len(more)} cases that dataset.json does not list, such as {more[0]}"
                 problems.append(Problem("", what, "they are not used; list them, or copy dataset.json again"))
         return problems
@@ -177,7 +156,7 @@ class MsdColonDataset(MsdDataset):
     layout = "Task10_Colon/dataset.json\nTask10_Colon/imagesTr/colon_001.nii.gz\nTask10_Colon/labelsTr/colon_001.nii.gz"
     splits = ("train", "val", "test")
     labelled = 126
-    window = (-160.0, 240.0)
+    windows: ClassVar = {"ct": (-160.0, 240.0)}
     protocols = COLON
 
 
@@ -188,7 +167,7 @@ class MsdLungDataset(MsdDataset):
     task = "Task06_Lung"
     layout = "Task06_Lung/dataset.json\nTask06_Lung/imagesTr/lung_001.nii.gz\nTask06_Lung/labelsTr/lung_001.nii.gz"
     labelled = 63
-    window = (-1000.0, 400.0)
+    windows: ClassVar = {"ct": (-1000.0, 400.0)}
     shares = (42, 21)
 
 
@@ -203,7 +182,7 @@ class MsdPancreasDataset(MsdDataset):
     )
     splits = ("train", "val", "test")
     labelled = 281
-    window = (-160.0, 240.0)
+    windows: ClassVar = {"ct": (-160.0, 240.0)}
     protocols = PANCREAS
 
 
@@ -242,19 +221,6 @@ def download_task(task: str, root: Path) -> Path:
     return above / task
 
 
-class MsdColonDataModule(CaseDataModule):
-    """Training clips and whole cases of MSD Colon."""
-
-    dataset_class = MsdColonDataset
-
-
-class MsdLungDataModule(CaseDataModule):
-    """Training clips and whole cases of MSD Lung."""
-
-    dataset_class = MsdLungDataset
-
-
-class MsdPancreasDataModule(CaseDataModule):
-    """Training clips and whole cases of MSD Pancreas."""
-
-    dataset_class = MsdPancreasDataset
+MsdColonDataModule = data_module(MsdColonDataset)
+MsdLungDataModule = data_module(MsdLungDataset)
+MsdPancreasDataModule = data_module(MsdPancreasDataset)

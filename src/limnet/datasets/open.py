@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
 from limnet.data.clips import Source
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.dataset import LabelledDataset, Problem
 from limnet.data.drawing import ClipDrawer
+from limnet.data.files import image_suffix, read_image, read_labels, shortened
 from limnet.data.gray import GRAYS, read_gray
 from limnet.data.module import CaseDataModule, LightningDataModule
+from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.data.pool import BLOCK, ClipPool, DrawnBlocks
-from limnet.datasets.files import PICTURES, image_suffix, read_image_file, read_label_file, read_picture
-from limnet.datasets.paired import require_files
 from limnet.errors import FileFormatError, MissingFileError
+from limnet.image.io.pictures import PICTURES, read_picture
 from limnet.image.volume import Volume
 from limnet.simulation.volumes import paint
 
@@ -55,11 +56,34 @@ HELD_BATCH = 40
 PAIR = 2
 
 
-class OpenDataset(LabelledDataset):
+@dataclass(frozen=True)
+class EntryFiles(CaseFiles):
+    """Files of an entry of the manifest.
+
+    Attributes:
+        images: of every frame, in order; `masks` likewise.
+        index: which picture of a stack.
+        bare: there are labels alone.
+    """
+
+    images: tuple[Path, ...] = ()
+    index: int | None = None
+    bare: bool = False
+
+    @property
+    def absent(self) -> list[Path]:
+        """Those of the files that are not there."""
+        return [path for path in (*self.images, *self.masks) if not path.is_file()]
+
+
+@dataclass(eq=False, repr=False)
+class OpenDataset(FileDataset):
     """The open volumes, pictures and films as labelled cases; the owner's split into train and val.
 
     Args:
         root: folder with manifest.json.
+        fraction: not used, the split is the owner's.
+        seed: not used.
         groups: fragments of paths; only files with one of them. None takes all.
         painted: also label maps without an image, in one random appearance each.
 
@@ -71,14 +95,11 @@ class OpenDataset(LabelledDataset):
     licence = "permissive, per file in manifest.json"
     access = "gathered from public packages and repositories by the script beside the manifest"
     layout = "manifest.json\ntrain/NAME.npz    (keys image, label, spacing)\nval/NAME.npz"
-    splits = ("train", "val")
+    groups: tuple[str, ...] | None = None
+    painted: bool = False
 
-    def __init__(self, root: Path | str, groups: tuple[str, ...] | None = None, painted: bool = False) -> None:
-        self.groups, self.painted = groups, painted
-        super().__init__(root)
-
-    def find(self) -> None:
-        """Read the manifest."""
+    def list_files(self) -> Iterable[CaseFiles]:
+        """A case per entry, in the order of the manifest; its split as the manifest says, else by folder."""
         if not (self.root / "manifest.json").is_file():
             raise self.missing(f"there is no manifest.json in {self.root}")
         self.entries = [
@@ -87,43 +108,32 @@ class OpenDataset(LabelledDataset):
             if (self.groups is None or any(group in entry["file"] for group in self.groups))
             and (self.painted or not str(entry.get("kind", "")).startswith("label"))
         ]
-        files = [file for e in self.entries for key in ("file", "label_file") for file in _files(self.root, e, key)]
-        require_files(files, self.root / "manifest.json")
-        self._places = {_name(entry): _split_of(entry) for entry in self.entries}
+        files = [_files(self.root, entry) for entry in self.entries]
+        if absent := [str(path) for case in files for path in case.absent]:
+            raise MissingFileError(
+                f"{len(absent)} file(s) listed in {self.root / 'manifest.json'} are not there: {shortened(absent)}. "
+                "Unpack the archive again, or take them out of the list"
+            )
+        return files
 
-    def all_cases(self) -> list[LabelledCase]:
-        """A case per entry, in the order of the manifest."""
-        return [self._case(entry) for entry in self.entries]
+    def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
+        """Of the files, in their colours; painted where there are labels alone."""
+        assert isinstance(files, EntryFiles)
+        return partial(_read_image, files.images, files.index, files.modality, files.bare)
 
-    def split_of(self, case: LabelledCase) -> str | None:
-        """As the manifest says, else by the folder the file lies in."""
-        return self._places.get(case.name)
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """Of the files."""
+        assert isinstance(files, EntryFiles)
+        return partial(_read_labels, files.masks, files.index)
 
     def check(self) -> list[Problem]:
         """The general checks, and the hash of every file where the manifest has one."""
         problems = super().check()
-        for entry in self.entries:
+        for files, entry in zip(self.files, self.entries, strict=True):
             wanted = entry.get("sha256")
             if wanted and hashlib.sha256((self.root / entry["file"]).read_bytes()).hexdigest() != wanted:
-                problems.append(Problem(_name(entry), "is not the file the manifest describes", "fetch it again"))
+                problems.append(Problem(files.name, "is not the file the manifest describes", "fetch it again"))
         return problems
-
-    def _case(self, entry: dict[str, Any]) -> LabelledCase:
-        path, name = self.root / entry["file"], _name(entry)
-        words = str(entry.get("modality", "")).lower().split()
-        modality = _MODALITIES.get(words[0] if words else "", "other")
-        bare, index = str(entry.get("kind", "")).startswith("label"), entry.get("index")
-        return LabelledCase(
-            name=name,
-            patient=entry.get("patient")
-            or next((found.expand(to) for p, to in _PATIENTS if (found := p.match(name))), name),
-            modality=modality,
-            labels={int(i): str(label) for i, label in (entry.get("labels") or {}).items() if int(i)},
-            read_image=partial(read_painted, path)
-            if bare
-            else partial(_read_image, _files(self.root, entry), index, modality.upper()),
-            read_labels=partial(_read_labels, _files(self.root, entry, "label_file"), index),
-        )
 
 
 class OpenDataModule(CaseDataModule):
@@ -163,10 +173,44 @@ def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
     )
 
 
-def read_painted(path: Path) -> Volume:
-    """A label map without an image, in a random look that depends on the file's name."""
-    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
-    return Volume.from_array(paint(rng, read_label_file(path)), _spacing(path))
+def _files(root: Path, entry: Mapping[str, Any]) -> EntryFiles:
+    """Files of an entry; its name is one of its own among all files: those of pictures are numbers within their set."""
+    frames = entry.get("frames") or [entry]
+    images, masks = (tuple(root / f.get(key, f["file"]) for f in frames) for key in ("file", "label_file"))
+    parts = (entry["set"], entry.get("clip") if "frames" in entry else None) if "set" in entry else ()
+    stem = () if "frames" in entry else (Path(entry["file"]).stem, entry.get("index"))
+    name = str(entry.get("name") or "_".join(str(part) for part in (*parts, *stem) if part is not None))
+    person = next((found.expand(to) for p, to in _PATIENTS if (found := p.match(name))), name)
+    kind = re.match(r"\w*", str(entry.get("modality", "")).lower())
+    return EntryFiles(
+        name,
+        entry.get("patient") or person,
+        images[0],
+        masks,
+        _MODALITIES.get(kind[0] if kind else "", "other"),
+        str(entry.get("split") or entry["file"].split("/")[0]),
+        {int(i): str(label) for i, label in (entry.get("labels") or {}).items() if int(i)},
+        images=images,
+        index=entry.get("index"),
+        bare=str(entry.get("kind", "")).startswith("label"),
+    )
+
+
+def _read_image(files: tuple[Path, ...], index: int | None, modality: str = "", bare: bool = False) -> Volume:
+    """Image of an entry, its colours kept; labels alone in a random look that depends on the file's name."""
+    if bare:
+        rng = np.random.default_rng(zlib.crc32(files[0].name.encode()))
+        return Volume.from_array(paint(rng, read_labels(files[0])), _spacing(files[0]))
+    if len(files) == 1 and image_suffix(files[0]) not in PICTURES:
+        volume = read_image(files[0])
+        volume = replace(volume, modality=volume.modality or modality.upper() or None)
+        return volume if index is None else replace(volume, array=volume.array[index : index + 1])
+    return Volume.from_array(np.concatenate([read_picture(file, palette=False) for file in files]))
+
+
+def _read_labels(files: tuple[Path, ...], index: int | None) -> NDArray[Any]:
+    labels = np.concatenate([read_labels(file) for file in files])
+    return labels if index is None else labels[index : index + 1]
 
 
 def _spacing(path: Path) -> tuple[float, float, float]:
@@ -174,33 +218,6 @@ def _spacing(path: Path) -> tuple[float, float, float]:
     with np.load(path) as data:
         depth, row, column = (float(step) for step in data["spacing"])
     return depth, row, column
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    """Name of a case, one of its own among all files: those of pictures are numbers within their set."""
-    if entry.get("name"):
-        return str(entry["name"])
-    parts = (entry["set"], entry.get("clip") if "frames" in entry else None) if "set" in entry else ()
-    stem = () if "frames" in entry else (Path(entry["file"]).stem, entry.get("index"))
-    return "_".join(str(part) for part in (*parts, *stem) if part is not None)
-
-
-def _files(root: Path, entry: Mapping[str, Any], key: str = "file") -> tuple[Path, ...]:
-    """Files of an entry in order: images, or labels by `key` "label_file" where they are files of their own."""
-    return tuple(root / frame.get(key, frame["file"]) for frame in entry.get("frames") or [entry])
-
-
-def _read_image(files: tuple[Path, ...], index: int | None, modality: str) -> Volume:
-    """Image of an entry, its colours kept."""
-    if len(files) == 1 and image_suffix(files[0]) not in PICTURES:
-        volume = read_image_file(files[0], None, modality or None)
-        return volume if index is None else replace(volume, array=volume.array[index : index + 1])
-    return Volume.from_array(np.concatenate([read_picture(file, palette=False) for file in files]))
-
-
-def _read_labels(files: tuple[Path, ...], index: int | None) -> NDArray[Any]:
-    labels = np.concatenate([read_label_file(file) for file in files])
-    return labels if index is None else labels[index : index + 1]
 
 
 def read_manifest(root: Path) -> list[dict[str, Any]]:
@@ -259,9 +276,9 @@ def load_sources(
     found: dict[str, list[Source]] = {name: [] for name in weights}
     for root in [roots] if isinstance(roots, Path) else roots:
         for entry in read_manifest(root):
-            name = next((name for name in weights if name in entry["file"]), None)
-            if name is not None and _split_of(entry) == split:
-                found[name].append(_source(Path(root), entry))
+            name, files = next((name for name in weights if name in entry["file"]), None), _files(Path(root), entry)
+            if name is not None and files.split == split:
+                found[name].append(_source(files, entry))
     return [
         replace(source, weight=weights[name] / len(group))
         for name, group in found.items()
@@ -276,21 +293,16 @@ def _parts(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**entry, "index": number} for number in range(int(entry["shape"][0]))]
 
 
-def _split_of(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("split") or entry["file"].split("/")[0])
-
-
-def _source(root: Path, entry: Mapping[str, Any]) -> Source:
-    bare, index = str(entry.get("kind", "")).startswith("label"), entry.get("index")
-    labels = _read_labels(_files(root, entry, "label_file"), index)
-    volume = None if bare else _read_image(_files(root, entry), index, "")
-    depth, row, column = _spacing(root / entry["file"]) if volume is None else volume.spacing
+def _source(files: EntryFiles, entry: Mapping[str, Any]) -> Source:
+    labels = _read_labels(files.masks, files.index)
+    volume = None if files.bare else _read_image(files.images, files.index)
+    depth, row, column = _spacing(files.image) if volume is None else volume.spacing
     flat = "axis0" in entry or labels.shape[0] < 8 or depth > 2.2 * max(row, column)
     return Source(
         labels=labels,
         spacing=(depth, row, column),
         image=None if volume is None else read_gray(lambda: volume, GRAYS["luminance"]).array,
-        modality="ct" if volume is not None and str(entry.get("modality", "")).upper().startswith("CT") else "other",
+        modality="ct" if volume is not None and files.modality == "ct" else "other",
         axes=(0,) if flat else (0, 0, 1, 2),
         name=entry["file"],
     ).with_ids()

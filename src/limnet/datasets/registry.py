@@ -8,7 +8,7 @@ from collections.abc import Collection
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from limnet.errors import InputError
 
@@ -17,51 +17,36 @@ if TYPE_CHECKING:
     from limnet.data.module import CaseDataModule
 
 
-class Entry(NamedTuple):
-    """Where a data set is defined.
-
-    Attributes:
-        file: module that holds both classes.
-        dataset: name of the `LabelledDataset`.
-        data_module: name of the `CaseDataModule`.
-    """
-
-    file: str
-    dataset: str
-    data_module: str
-
-
-DATASETS: dict[str, Entry] = {
-    "folder": Entry("limnet.datasets.folder", "FolderDataset", "FolderDataModule"),
-    "nnunet": Entry("limnet.datasets.nnunet", "NnUNetDataset", "NnUNetDataModule"),
-    "decathlon": Entry("limnet.datasets.decathlon", "DecathlonDataset", "DecathlonDataModule"),
-    "open": Entry("limnet.datasets.open", "OpenDataset", "OpenDataModule"),
-    "amos22": Entry("limnet.datasets.amos22", "Amos22Dataset", "Amos22DataModule"),
-    "amos22-ct": Entry("limnet.datasets.amos22", "Amos22CtDataset", "Amos22CtDataModule"),
-    "amos22-mr": Entry("limnet.datasets.amos22", "Amos22MrDataset", "Amos22MrDataModule"),
-    "bids": Entry("limnet.datasets.bids", "BidsDataset", "BidsDataModule"),
-    "btcv": Entry("limnet.datasets.btcv", "BtcvDataset", "BtcvDataModule"),
-    "cvpr25": Entry("limnet.datasets.cvpr25", "Cvpr25Dataset", "Cvpr25DataModule"),
-    "kits19": Entry("limnet.datasets.kits19", "Kits19Dataset", "Kits19DataModule"),
-    "msd-colon": Entry("limnet.datasets.msd", "MsdColonDataset", "MsdColonDataModule"),
-    "msd-lung": Entry("limnet.datasets.msd", "MsdLungDataset", "MsdLungDataModule"),
-    "msd-pancreas": Entry("limnet.datasets.msd", "MsdPancreasDataset", "MsdPancreasDataModule"),
-    "totalsegmentator": Entry(
-        "limnet.datasets.totalsegmentator", "TotalSegmentatorDataset", "TotalSegmentatorDataModule"
-    ),
-    "berkeley": Entry("limnet.datasets.berkeley", "BerkeleyDataset", "BerkeleyDataModule"),
-    "coco-lvis": Entry("limnet.datasets.coco_lvis", "CocoLvisDataset", "CocoLvisDataModule"),
-    "davis2017": Entry("limnet.datasets.davis2017", "Davis2017Dataset", "Davis2017DataModule"),
-    "davis345": Entry("limnet.datasets.davis345", "Davis345Dataset", "Davis345DataModule"),
-    "davis585": Entry("limnet.datasets.davis585", "Davis585Dataset", "Davis585DataModule"),
-    "endovis18": Entry("limnet.datasets.endovis18", "EndoVis18Dataset", "EndoVis18DataModule"),
-    "grabcut": Entry("limnet.datasets.grabcut", "GrabCutDataset", "GrabCutDataModule"),
-    "ishape": Entry("limnet.datasets.ishape", "IShapeDataset", "IShapeDataModule"),
-    "sbd": Entry("limnet.datasets.sbd", "SbdDataset", "SbdDataModule"),
-    "slices": Entry("limnet.datasets.slices", "SlicesDataset", "SlicesDataModule"),
-    "static-sets": Entry("limnet.datasets.static_sets", "StaticSetsDataset", "StaticSetsDataModule"),
-    "youtube-vos": Entry("limnet.datasets.youtube_vos", "YouTubeVosDataset", "YouTubeVosDataModule"),
+DATASETS: dict[str, str] = {
+    "folder": "folder.FolderDataset",
+    "nnunet": "nnunet.NnUNetDataset",
+    "decathlon": "decathlon.DecathlonDataset",
+    "open": "open.OpenDataset",
+    "amos22": "amos22.Amos22Dataset",
+    "amos22-ct": "amos22.Amos22CtDataset",
+    "amos22-mr": "amos22.Amos22MrDataset",
+    "bids": "bids.BidsDataset",
+    "btcv": "btcv.BtcvDataset",
+    "cvpr25": "cvpr25.Cvpr25Dataset",
+    "kits19": "kits19.Kits19Dataset",
+    "msd-colon": "msd.MsdColonDataset",
+    "msd-lung": "msd.MsdLungDataset",
+    "msd-pancreas": "msd.MsdPancreasDataset",
+    "totalsegmentator": "totalsegmentator.TotalSegmentatorDataset",
+    "berkeley": "berkeley.BerkeleyDataset",
+    "coco-lvis": "coco_lvis.CocoLvisDataset",
+    "davis2017": "davis2017.Davis2017Dataset",
+    "davis345": "davis345.Davis345Dataset",
+    "davis585": "davis585.Davis585Dataset",
+    "endovis18": "endovis18.EndoVis18Dataset",
+    "grabcut": "grabcut.GrabCutDataset",
+    "ishape": "ishape.IShapeDataset",
+    "sbd": "sbd.SbdDataset",
+    "slices": "slices.SlicesDataset",
+    "static-sets": "static_sets.StaticSetsDataset",
+    "youtube-vos": "youtube_vos.YouTubeVosDataset",
 }
+"""Name -> module in this folder and class; the data module of `XDataset` is `XDataModule` beside it."""
 
 
 def dataset_names() -> list[str]:
@@ -75,8 +60,7 @@ def dataset_class(name: str) -> type[LabelledDataset]:
     Raises:
         InputError: no such name.
     """
-    entry = _entry(name)
-    return getattr(import_module(entry.file), entry.dataset)
+    return _find(name, "Dataset")
 
 
 def data_module_class(name: str) -> type[CaseDataModule]:
@@ -85,8 +69,7 @@ def data_module_class(name: str) -> type[CaseDataModule]:
     Raises:
         InputError: no such name.
     """
-    entry = _entry(name)
-    return getattr(import_module(entry.file), entry.data_module)
+    return _find(name, "DataModule")
 
 
 def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:
@@ -144,9 +127,10 @@ def _value(written: str) -> Any:
         return written
 
 
-def _entry(name: str) -> Entry:
-    if name in DATASETS:
-        return DATASETS[name]
-    close = difflib.get_close_matches(str(name), DATASETS, n=2)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
+def _find(name: str, kind: str) -> Any:
+    if name not in DATASETS:
+        close = difflib.get_close_matches(str(name), DATASETS, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
+    file, _, found = DATASETS[name].partition(".")
+    return getattr(import_module(f"limnet.datasets.{file}"), found.removesuffix("Dataset") + kind)

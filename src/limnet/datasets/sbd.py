@@ -12,7 +12,7 @@ Splits: the owner's lists. Labels number the instances of a picture; the classes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.cache import smallest_unsigned
-from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import absent, read_text
-from limnet.datasets.instances import InstanceNames
-from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
-from limnet.errors import FileFormatError, MissingFileError
+from limnet.data.dataset import InstanceNames, Problem
+from limnet.data.files import case_name, read_text, smallest_unsigned
+from limnet.data.module import data_module
+from limnet.data.pairs import CaseFiles, pairs_by_stem
+from limnet.data.pictures import PictureDataset
+from limnet.errors import FileFormatError
+from limnet.image.io.reading import explained
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor"),
 )
-_OBJECTS = InstanceNames(("object", 1, 254))
 
 
-class SbdDataset(PictureSet):
+class SbdDataset(PictureDataset):
     """SBD; every instance is a label."""
 
     title = "SBD (semantic boundaries)"
@@ -45,49 +44,26 @@ class SbdDataset(PictureSet):
         "benchmark_RELEASE/dataset/img/2008_000002.jpg\nbenchmark_RELEASE/dataset/inst/2008_000002.mat\n"
         "benchmark_RELEASE/dataset/train.txt\nbenchmark_RELEASE/dataset/val.txt"
     )
-    splits = ("train", "val")
+    labels = InstanceNames(("object", 1, 254))
 
-    def find(self) -> None:
-        """Look for img and inst, and read the lists."""
-        self.base = self.first_folder(
-            "inst", "dataset/inst", "benchmark_RELEASE/dataset/inst", "SBD/dataset/inst"
-        ).parent
-        if not (self.base / "img").is_dir():
-            raise self.missing(f"there is no img in {self.base}")
-        self.listed: dict[str, str] = {}
-        for split in self.splits:
-            path = self.base / f"{split}.txt"
-            if not path.is_file():
-                raise self.missing(f"there is no {split}.txt in {self.base}")
-            names = read_text(path).split()
-            self.listed |= {case_name(name): split for name in names}
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Pictures and .mat files of the same stem, with the splits of the lists."""
+        masks = self.first_folder("inst", "dataset/inst", "benchmark_RELEASE/dataset/inst", "SBD/dataset/inst")
+        base = masks.parent
+        for path in (base / "img", base / "train.txt", base / "val.txt"):
+            if not path.exists():
+                raise self.missing(f"there is no {path.name} in {base}")
+        self.listed = {name: split for split in self.splits for name in read_text(base / f"{split}.txt").split()}
+        for _, stem, image, mask in pairs_by_stem(base / "img", masks, (".jpg",), (".mat",)):
+            yield CaseFiles(case_name(stem), stem, image, (mask,), "photo", self.listed.get(stem))
 
-    def pictures(self) -> list[Picture]:
-        """Pictures and .mat files of the same stem."""
-        images = picture_files(self.base / "img", ".jpg")
-        files = {p.stem: p for p in (self.base / "inst").iterdir() if p.suffix == ".mat" and not p.name.startswith(".")}
-        return [
-            Picture(
-                case_name(stem),
-                stem,
-                images.get(stem, self.base / "img" / f"{stem}.jpg"),
-                (files.get(stem, self.base / "inst" / f"{stem}.mat"),),
-                _OBJECTS,
-            )
-            for stem in sorted({*images, *files})
-        ]
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By the lists; what they do not name belongs to no split."""
-        return self.listed.get(case.name)
-
-    def labels_of(self, picture: Picture) -> Callable[[], NDArray[Any]]:
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """Segmentation of the .mat file."""
-        return partial(read_instances, picture.masks[0])
+        return partial(read_instances, files.masks[0])
 
     def check_files(self) -> list[Problem]:
         """Names of the lists."""
-        return absent(self.listed, {p.name for p in self.pictures()}, "train.txt and val.txt", self.access, used=False)
+        return self.compare(self.listed, (f.patient for f in self.files), "train.txt and val.txt", used=False)
 
 
 def read_instances(path: Path) -> NDArray[Any]:
@@ -119,17 +95,9 @@ def categories(path: Path) -> dict[int, str]:
 def _gtinst(path: Path) -> Any:
     from scipy.io import loadmat
 
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; check the path")
-    try:
-        record = loadmat(path)["GTinst"][0, 0]
+    with explained(path, "It should hold GTinst: download it again"):
+        record = loadmat(path, appendmat=False)["GTinst"][0, 0]
         return {name: record[name] for name in ("Segmentation", "Categories")}
-    except Exception as error:  # a damaged .mat file raises almost anything
-        detail = f"{type(error).__name__}: {error}"
-        raise FileFormatError(f"{path} holds no readable GTinst ({detail}). Download it again") from error
 
 
-class SbdDataModule(CaseDataModule):
-    """Training clips and whole cases of SBD."""
-
-    dataset_class = SbdDataset
+SbdDataModule = data_module(SbdDataset)

@@ -18,20 +18,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from limnet.data.dataset import MODALITIES
-from limnet.data.module import CaseDataModule
-from limnet.datasets.files import image_suffix
-from limnet.datasets.instances import InstanceNames
-from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
-from limnet.errors import FileFormatError, InputError
+from limnet.data.dataset import MODALITIES, InstanceNames
+from limnet.data.files import by_stem, case_name, image_suffix
+from limnet.data.module import data_module
+from limnet.data.pairs import CaseFiles
+from limnet.data.pictures import PictureDataset
+from limnet.errors import FileFormatError
 from limnet.image.io.pictures import PICTURES
 
 _SLICE = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 
 
-class SlicesDataset(PictureSet):
+@dataclass(eq=False, repr=False)
+class SlicesDataset(PictureDataset):
     """Slices with a mask for each object; label k is the k-th object of a picture.
 
     Args:
@@ -51,51 +55,37 @@ class SlicesDataset(PictureSet):
     access = "your own files"
     layout = "images/p01_slice03.png\nmasks/p01_slice03.png (or p01_slice03_1.png, p01_slice03_2.png)\n(or in ct/, us/)"
     splits = ("train", "val", "test")
+    choices: ClassVar = {"modality": MODALITIES}
+    modality: str = "other"
 
-    def __init__(self, root: Path | str, fraction: float = 0.2, seed: int = 0, modality: str = "other") -> None:
-        if modality not in MODALITIES:
-            raise InputError(f"modality is {modality!r}; allowed are {', '.join(MODALITIES)}")
-        self.modality = modality
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for images and masks in the root or in folders named by modality."""
-        places = {name: self.root / name for name in MODALITIES}
-        self.places = {name: place for name, place in places.items() if (place / "images").is_dir()}
-        if not self.places:
-            self.places = {self.modality: self.root}
-        for place in self.places.values():
-            for name in ("images", "masks"):
-                if not (place / name).is_dir():
-                    raise self.missing(f"there is no {name} in {place}")
-            blurred = [path.name for path in picture_files(place / "masks", ".jpg", ".jpeg").values()]
-            if blurred:
-                raise FileFormatError(f"masks stored as JPEG are blurred: {', '.join(blurred[:5])}. Save them as PNG")
-            for name in ("images", "masks"):
-                stems = Counter(p.stem for p in (place / name).iterdir() if image_suffix(p) in PICTURES)
-                if double := [stem for stem, number in stems.items() if number > 1]:
-                    raise FileFormatError(f"{place / name} holds several files called {double[0]}; keep one of them")
-
-    def pictures(self) -> list[Picture]:
+    def list_files(self) -> Iterable[CaseFiles]:
         """Pictures with their masks in the order of numbers; a mask without a picture is named too."""
-        found = []
-        for modality, place in self.places.items():
-            images, masks = picture_files(place / "images"), picture_files(place / "masks")
+        places = {name: self.root / name for name in MODALITIES if (self.root / name / "images").is_dir()}
+        several, found = len(places) > 1, []
+        for modality, place in (places or {self.modality: self.root}).items():
+            images, masks = (self._pictures(place, name) for name in ("images", "masks"))
             mine: dict[str, list[Path]] = {stem: [] for stem in images}
             for stem, path in masks.items():
-                picture = stem if stem in images else re.sub(r"_\d+$", "", stem)
-                mine.setdefault(picture, []).append(path)
+                mine.setdefault(stem if stem in images else re.sub(r"_\d+$", "", stem), []).append(path)
             for stem, files in mine.items():
-                name = case_name(modality, stem) if len(self.places) > 1 else case_name(stem)
-                patient = _SLICE.sub("", stem) if len(self.places) == 1 else f"{modality}/{_SLICE.sub('', stem)}"
-                image = images.get(stem, place / "images" / f"{stem}.png")
-                lost = place / "masks" / f"{stem}.png"
+                name = case_name(modality, stem) if several else case_name(stem)
+                patient = f"{modality}/{_SLICE.sub('', stem)}" if several else _SLICE.sub("", stem)
+                image, lost = images.get(stem, place / "images" / f"{stem}.png"), place / "masks" / f"{stem}.png"
                 labels = InstanceNames(("object", 1, max(len(files), 1)))
-                found.append(Picture(name, patient, image, tuple(files) or (lost,), labels, modality))
-        return sorted(found, key=lambda picture: picture.name)
+                found.append(CaseFiles(name, patient, image, tuple(files) or (lost,), modality, labels=labels))
+        return sorted(found, key=lambda files: files.name)
+
+    def _pictures(self, place: Path, name: str) -> dict[str, Path]:
+        folder = place / name
+        if not folder.is_dir():
+            raise self.missing(f"there is no {name} in {place}")
+        if name == "masks" and (blurred := by_stem(folder, ".jpg", ".jpeg")):
+            names = ", ".join(path.name for path in list(blurred.values())[:5])
+            raise FileFormatError(f"masks stored as JPEG are blurred: {names}. Save them as PNG")
+        stems = Counter(p.stem for p in folder.iterdir() if image_suffix(p) in PICTURES)
+        if double := [stem for stem, number in stems.items() if number > 1]:
+            raise FileFormatError(f"{folder} holds several files called {double[0]}; keep one of them")
+        return by_stem(folder)
 
 
-class SlicesDataModule(CaseDataModule):
-    """Training clips and whole cases of your own slices."""
-
-    dataset_class = SlicesDataset
+SlicesDataModule = data_module(SlicesDataset)

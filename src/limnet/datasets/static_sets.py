@@ -22,17 +22,25 @@ picture and mask are moved together from frame to frame, the same way every time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
-from limnet.data.dataset import LabelledCase, LabelledDataset
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from limnet.data.dataset import LabelledDataset
+from limnet.data.files import by_stem, case_name, walk
 from limnet.data.module import CaseDataModule
-from limnet.datasets.moved_picture import moved_labels, moved_picture
-from limnet.datasets.pictures import Picture, PictureSet, case_name, picture_files
-from limnet.datasets.walk import walk
+from limnet.data.pairs import CaseFiles
+from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
+from limnet.image.io.pictures import read_picture
+from limnet.image.volume import Volume
 
 PARTS: dict[str, tuple[str, ...]] = {
     "fss": ("fss", "FSS", "FSS-1000", "fewshot_data"),
@@ -44,10 +52,12 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Part -> names its folder may have."""
 MULTIPLIERS = {"big": 5.0, "hrsod": 5.0}
+TURN, SHEAR, SCALE, SHIFT = 20.0, 10.0, 0.2, 0.1  # degrees, degrees, share, share of the side: at the last frame
 _ENDINGS = (("", ""), ("_im", "_gt"), ("", "_mask"))
 
 
-class StaticSetsDataset(PictureSet):
+@dataclass(eq=False, repr=False)
+class StaticSetsDataset(PictureDataset):
     """XMem's static sets; label 1 is the object.
 
     Args:
@@ -55,7 +65,7 @@ class StaticSetsDataset(PictureSet):
         fraction: not used, the split is by folder.
         seed: not used.
         parts: which of `PARTS` to read; all that are there by default.
-        frames: 1 for pictures, more for films of a picture moved about: (frames, H, W, 3).
+        frames: 1 for pictures, more for videos of a picture moved about: (frames, H, W, 3).
 
     Raises:
         InputError: an unknown part, or fewer frames than 1.
@@ -69,61 +79,35 @@ class StaticSetsDataset(PictureSet):
         "static/fss/<class>/1.jpg and 1.png\nstatic/{ecssd,DUTS-TR,DUTS-TE,BIG_small,HRSOD_small}/x.jpg and x.png\n"
         "or DUTS-TR/DUTS-TR-Image + DUTS-TR-Mask, ECSSD/images + ground_truth_mask, BIG/*_im.jpg + *_gt.png"
     )
-    splits = ("train", "val")
-    above: ClassVar[int] = 127
+    above = 127
+    parts: Sequence[str] | None = None
+    frames: int = 1
 
-    def __init__(
-        self,
-        root: Path | str,
-        fraction: float = 0.2,
-        seed: int = 0,
-        parts: Sequence[str] | None = None,
-        frames: int = 1,
-    ) -> None:
-        self.wanted = tuple(PARTS) if parts is None else tuple(parts)
-        if unknown := [part for part in self.wanted if part not in PARTS]:
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Pictures of all parts in the order of `PARTS`, in the root or in `static` below it; DUTS-TE is held out."""
+        wanted = tuple(PARTS) if self.parts is None else tuple(self.parts)
+        if unknown := [part for part in wanted if part not in PARTS]:
             raise InputError(f"parts {unknown} are unknown; allowed are {', '.join(PARTS)}")
-        if frames < 1:
-            raise InputError(f"frames is {frames}; at least 1 is needed")
-        self.frames = frames
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for the folders of the parts in the root or in `static` below it."""
-        base = self.root / "static" if (self.root / "static").is_dir() else self.root
-        self.folders = {}
-        for part in self.wanted:
-            there = [base / name for name in PARTS[part] if (base / name).is_dir()]
-            if there:
-                self.folders[part] = there[0]
+        if self.frames < 1:
+            raise InputError(f"frames is {self.frames}; at least 1 is needed")
+        base = self.first_folder("static", "")
+        places = {part: [base / name for name in PARTS[part] if (base / name).is_dir()] for part in wanted}
+        self.folders = {part: there[0] for part, there in places.items() if there}
         if not self.folders:
-            raise self.missing(f"there is none of {', '.join(self.wanted)} in {self.root}")
+            raise self.missing(f"there is none of {', '.join(wanted)} in {self.root}")
+        for part, folder in self.folders.items():
+            for files in _pictures(part, folder):
+                yield replace(files, modality="photo" if self.frames == 1 else "video")
 
-    def pictures(self) -> list[Picture]:
-        """Pictures of all parts in the order of `PARTS`."""
-        return [picture for part, folder in self.folders.items() for picture in _pictures(part, folder)]
+    def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
+        """Of a picture, or of a video of it."""
+        return super().image_of(files) if self.frames == 1 else partial(moved_picture, files.image, self.frames)
 
-    def all_cases(self) -> list[LabelledCase]:
-        """Pictures, or films of them."""
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """Of a picture, or of a video of it."""
         if self.frames == 1:
-            return super().all_cases()
-        return [
-            LabelledCase(
-                name=picture.name,
-                patient=picture.patient,
-                modality="video",
-                labels=picture.labels,
-                read_image=partial(moved_picture, picture.image, self.frames),
-                read_labels=partial(moved_labels, picture.image, picture.masks[0], self.frames, self.above),
-                cached=False,
-            )
-            for picture in self.pictures()
-            if picture.image.is_file() and picture.masks[0].is_file()
-        ]
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        """DUTS-TE is held out."""
-        return "val" if case.name.startswith("duts-te_") else "train"
+            return super().labels_of(files)
+        return partial(moved_labels, files.image, files.masks[0], self.frames, self.above)
 
 
 class StaticSetsDataModule(CaseDataModule):
@@ -134,35 +118,30 @@ class StaticSetsDataModule(CaseDataModule):
     @classmethod
     def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
         """Every part as a data set of its own, weighted by its pictures and XMem's multiplier."""
-        whole = StaticSetsDataset(root)
-        parts = [StaticSetsDataset(root, parts=(part,)) for part in whole.folders]
-        weights = [len(d.all_cases()) * MULTIPLIERS.get(d.wanted[0], 1.0) for d in parts]
-        return [(dataset, weight) for dataset, weight in zip(parts, weights, strict=True) if weight]
+        parts = {part: StaticSetsDataset(root, parts=(part,)) for part in StaticSetsDataset(root).folders}
+        weights = {part: len(d.all_cases()) * MULTIPLIERS.get(part, 1.0) for part, d in parts.items()}
+        return [(dataset, weights[part]) for part, dataset in parts.items() if weights[part]]
 
 
-def _pictures(part: str, folder: Path) -> list[Picture]:
+def _pictures(part: str, folder: Path) -> list[CaseFiles]:
     """Pictures of a part, wherever below its folder they lie."""
     found = []
     for place, _ in walk(folder):
         lower = place.name.lower()
         if place != folder and ("mask" in lower or lower in ("gt", "ground_truth")):
             continue
-        images, masks = picture_files(place, ".jpg", ".jpeg"), picture_files(place, ".png")
-        beside = _mask_folder(place) if images else None
-        if beside is not None:
-            masks = picture_files(beside, ".png")
+        images = by_stem(place, ".jpg", ".jpeg")
+        beside = (_mask_folder(place) if images else None) or place
+        masks = by_stem(beside, ".png")
         for stem, image in images.items():
-            mask = next((masks[m] for m in _mask_stems(stem) if m in masks), None)
+            stems = [stem.removesuffix(end) + mark for end, mark in _ENDINGS if stem.endswith(end)]
+            mask = next((masks[m] for m in stems if m in masks), beside / f"{stems[0]}.png")
             inside = [name for name in place.relative_to(folder).parts if "image" not in name.lower()]
             name = case_name(part, *inside, stem)
             patient = case_name(part, *inside) if part == "fss" else name
-            absent = (beside or place) / f"{_mask_stems(stem)[0]}.png"
-            found.append(Picture(name, patient, image, (mask or absent,)))
+            split = "val" if part == "duts-te" else "train"
+            found.append(CaseFiles(name, patient, image, (mask,), split=split))
     return found
-
-
-def _mask_stems(stem: str) -> list[str]:
-    return [stem.removesuffix(image) + mask for image, mask in _ENDINGS if stem.endswith(image)]
 
 
 def _mask_folder(images: Path) -> Path | None:
@@ -176,3 +155,66 @@ def _mask_folder(images: Path) -> Path | None:
     prefix = images.name.lower().partition("image")[0]
     same = [p for p in near if p.name.lower().startswith(prefix)]
     return next(iter(same or near), None)
+
+
+def moved_picture(path: Path, frames: int) -> Volume:
+    """A video out of one picture, (frames, H, W, 3) or (frames, H, W): turned, shifted, scaled and sheared.
+
+    The movement is drawn from the file's name alone, so image and labels move alike and every reading is the same.
+
+    Args:
+        path: the picture.
+        frames: how many; the first one is the picture itself, edges are continued.
+
+    Raises:
+        MissingFileError: not there.
+        FileFormatError: damaged.
+    """
+    picture = read_picture(path, palette=False)[0]
+    moved = np.empty((frames, *picture.shape), picture.dtype)
+    still, film = (part[..., None] if picture.ndim == 2 else part for part in (picture, moved))
+    for frame, m in zip(film, movement(path.name, frames, picture.shape[:2]), strict=True):
+        for c in range(still.shape[-1]):
+            frame[..., c] = ndimage.affine_transform(still[..., c], m[:2, :2], m[:2, 2], order=1, mode="nearest")
+    return Volume.from_array(moved, source=path)
+
+
+def moved_labels(path: Path, mask: Path, frames: int, above: int = 127) -> NDArray[np.uint8]:
+    """Labels of the moved picture, uint8 (frames, H, W).
+
+    Args:
+        path: the picture, whose name decides the movement.
+        mask: its mask.
+        frames: how many.
+        above: see `read_objects`.
+
+    Raises:
+        MissingFileError: not there.
+        FileFormatError: damaged.
+    """
+    labels = read_objects((mask,), above)[0]
+    matrices = movement(path.name, frames, labels.shape)
+    return np.stack([ndimage.affine_transform(labels, m[:2, :2], m[:2, 2], order=0) for m in matrices])
+
+
+def movement(name: str, frames: int, shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
+    """(3, 3) matrices from (row, column, 1) of every frame to those of the picture; the first one changes nothing.
+
+    Args:
+        name: decides the movement.
+        frames: how many.
+        shape: rows and columns.
+    """
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    turn, shear = np.deg2rad(rng.uniform(-1, 1, 2) * (TURN, SHEAR))
+    scale, *shift = rng.uniform(-1, 1, 3) * (SCALE, SHIFT * shape[0], SHIFT * shape[1])
+    centre = (np.array(shape[:2]) - 1) / 2
+    found = []
+    for share in np.linspace(0, 1, frames) if frames > 1 else [0.0]:
+        angle, size = share * turn, np.exp(share * scale)
+        turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * size
+        matrix = np.eye(3)
+        matrix[:2, :2] = turned @ np.array([[1, np.tan(share * shear)], [0, 1]])
+        matrix[:2, 2] = centre - matrix[:2, :2] @ (centre + share * np.array(shift))
+        found.append(matrix)
+    return found

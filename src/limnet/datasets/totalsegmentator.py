@@ -17,21 +17,21 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem, split_patients
-from limnet.data.module import CaseDataModule
-from limnet.datasets.expected import absent
-from limnet.datasets.nifti_pairs import check_intensities, compare_grids, either, nifti_files, read_image, whole_numbers
-from limnet.datasets.orientation import display_axes, reorient
-from limnet.errors import FileFormatError, InputError, LimnetError
-from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
+from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.files import NIFTI, by_stem, folders_in, whole_numbers
+from limnet.data.module import data_module
+from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either
+from limnet.data.pairs import BY_HASH, CaseFiles
+from limnet.errors import InputError, LimnetError
+from limnet.image.io.nifti_slices import nifti_slabs, read_nifti_grid
 
 _VERTEBRAE = ["S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1))]
 _VERTEBRAE += [f"C{n}" for n in range(7, 0, -1)]
@@ -58,7 +58,8 @@ STRUCTURES: tuple[str, ...] = (
 IDS = {name: number for number, name in enumerate(STRUCTURES, 1)}
 
 
-class TotalSegmentatorDataset(LabelledDataset):
+@dataclass(eq=False, repr=False)
+class TotalSegmentatorDataset(NiftiDataset):
     """TotalSegmentator v2 CT. Case names are the folders': "s0000", one patient each.
 
     Args:
@@ -77,121 +78,100 @@ class TotalSegmentatorDataset(LabelledDataset):
     access = "free download, Zenodo record 10047292 (https://zenodo.org/records/10047292)"
     layout = "meta.csv\ns0000/ct.nii.gz\ns0000/segmentations/spleen.nii.gz (one file for each of 117 structures)"
     splits = ("train", "val", "test")
-    window: ClassVar[tuple[float, float]] = (-160.0, 240.0)
+    windows: ClassVar = {"ct": (-160.0, 240.0)}
+    fraction: float = 0.1
+    structures: Sequence[str] = STRUCTURES
 
-    def __init__(
-        self, root: Path | str, fraction: float = 0.1, seed: int = 0, structures: Sequence[str] | None = None
-    ) -> None:
-        self.structures = STRUCTURES if structures is None else tuple(structures)
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Subjects with a CT in the root or in the first folder below it that holds some; splits of meta.csv."""
         if unknown := [name for name in self.structures if name not in IDS]:
             raise InputError(f"structures {unknown} are unknown; allowed are {', '.join(STRUCTURES)}")
-        super().__init__(root, fraction, seed)
-
-    def find(self) -> None:
-        """Look for subjects in the root or in the only folder below it that holds some; read meta.csv."""
-        inside = [p for p in sorted(self.root.iterdir()) if p.is_dir() and not p.name.startswith((".", "__"))]
-        self.base = next((p for p in (self.root, *inside) if _subjects(p)), self.root)
-        if not _subjects(self.base):
-            raise self.missing(f"there is no s####/ct.nii.gz in {self.root}")
+        self.ordered = tuple(sorted(self.structures, key=IDS.__getitem__))
+        labels = {IDS[name]: name for name in self.ordered}
+        self.base = next((p for p in (self.root, *folders_in(self.root)) if _subjects(p)), self.root)
         self.listed = _read_meta(self.base / "meta.csv")
-        names = [folder.name for folder in _subjects(self.base)]
-        self._split = self.listed or split_patients(names, self.splits, self.fraction, self.seed)
+        self.subjects = _subjects(self.base)
+        if not self.subjects:
+            raise self.missing(f"there is no s####/ct.nii.gz in {self.root}")
+        for folder in self.subjects:
+            split = BY_HASH if self.listed is None else self.listed.get(folder.name)
+            image, masks = either(folder, "ct"), (folder / "segmentations",)
+            yield SubjectFiles(folder.name, folder.name, image, masks, "ct", split, labels)
 
-    def all_cases(self) -> list[LabelledCase]:
-        """Subjects that have a CT and a folder of segmentations."""
-        labels = {IDS[name]: name for name in self.structures}
-        chosen = None if self.structures == STRUCTURES else self.structures
-        cases = []
-        for folder in _subjects(self.base):
-            image, inside = either(folder, "ct"), folder / "segmentations"
-            if inside.is_dir():
-                read = partial(read_image, image, "ct"), partial(read_structures, inside, image, chosen)
-                cases.append(LabelledCase(folder.name, folder.name, "ct", labels, *read, self.window))
-        return cases
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """A partial of `read_structures`."""
+        return partial(read_structures, files.masks[0], files.image, self.ordered)
 
-    def split_of(self, case: LabelledCase) -> str | None:
-        """By meta.csv; a subject it does not list belongs to no split."""
-        return self._split.get(case.name)
-
-    def check(self) -> list[Problem]:
-        """Subjects of meta.csv, then every file of every subject, slab by slab."""
-        problems = []
-        there = [folder.name for folder in _subjects(self.base)]
+    def check_files(self) -> list[Problem]:
+        """Subjects of meta.csv."""
         if self.listed is None:
             what = f"there is no readable meta.csv in {self.base}: the published split is not known"
-            problems.append(Problem("", what, "copy it from the archive; until then patients are split by a hash"))
-        else:
-            problems += absent(self.listed, there, "meta.csv", self.access, used=False)
-            if odd := sorted({split for split in self.listed.values() if split not in self.splits}):
-                problems.append(Problem("", f"meta.csv names splits {odd}", f"expected are {', '.join(self.splits)}"))
-        for folder in _subjects(self.base):
-            problems += [Problem(folder.name, what, advice) for what, advice in self._check_subject(folder)]
+            return [Problem("", what, "copy it from the archive; until then patients are split by a hash")]
+        problems = self.compare(self.listed, (folder.name for folder in self.subjects), "meta.csv", used=False)
+        if odd := sorted(set(self.listed.values()) - set(self.splits)):
+            problems.append(Problem("", f"meta.csv names splits {odd}", f"expected are {', '.join(self.splits)}"))
         return problems
 
-    def _check_subject(self, folder: Path) -> list[tuple[str, str]]:
-        image = either(folder, "ct")
+    def check_case(self, case: LabelledCase) -> list[Problem]:
+        """Every file of a subject, slab by slab."""
+        segmentations, image = case.read_labels.args[:2]  # type: ignore[attr-defined]
+        return [Problem(case.name, *found) for found in self._check_subject(image, segmentations)]
+
+    def _check_subject(self, image: Path, segmentations: Path) -> list[Found]:
         try:
             grid = read_nifti_grid(image)
             problems = check_intensities(image)
         except (LimnetError, OSError) as error:
-            return [(str(error), "copy or download it again")]
-        files = nifti_files(folder / "segmentations")
+            return [(str(error), AGAIN)]
+        files = by_stem(segmentations, *NIFTI)
         if unknown := sorted(set(files) - set(STRUCTURES)):
             what = f"segmentations holds {len(unknown)} files of no v2 structure, such as {unknown[:3]}"
             problems.append((what, "version 1 has other names: get version 2"))
         if lost := [name for name in self.structures if name not in files]:
             what = f"{len(lost)} of {len(self.structures)} structures have no file, such as {lost[:3]}"
             problems.append((what, "unpack the archive again; they are taken as absent"))
-        labelled = False
-        for name in self.structures:
-            if (path := files.get(name)) is None:
-                continue
+        labelled = not files
+        for name, path in ((name, files[name]) for name in self.structures if name in files):
             try:
                 problems += [(f"{name}: {what}", advice) for what, advice in compare_grids(grid, read_nifti_grid(path))]
                 highest = max(int(whole_numbers(slab, path).max(initial=0)) for _, slab in nifti_slabs(path))
             except (LimnetError, OSError) as error:
-                problems.append((str(error), "copy or download it again"))
+                problems.append((str(error), AGAIN))
                 continue
             labelled = labelled or highest > 0
             if highest > 1:
                 problems.append((f"{name} holds values up to {highest}", "expected are 0 and 1: download it again"))
-        if files and not labelled:
-            problems.append(("no voxel is labelled", "copy the labels again, or take the subject out"))
-        return problems
+        return problems if labelled else [*problems, ("no voxel is labelled", "copy the labels again, or take it out")]
 
 
-def read_structures(folder: Path, image: Path, structures: Sequence[str] | None = None) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class SubjectFiles(CaseFiles):
+    """Files of one subject; `masks` is the folder of its structures, of which any may be missing."""
+
+    @property
+    def absent(self) -> list[Path]:
+        """The folder, if it is not there."""
+        return [folder for folder in self.masks if not folder.is_dir()]
+
+
+def read_structures(folder: Path, image: Path, structures: Sequence[str] = STRUCTURES) -> NDArray[Any]:
     """Combine the files of a subject into one label map, uint8 (D, H, W), slices from feet to head.
 
     Args:
         folder: with one binary file per structure; a structure without a file is absent.
         image: the CT, whose grid counts.
-        structures: names to combine; None for all.
+        structures: names to combine, by ascending id.
 
     Raises:
         FileFormatError: a damaged file, one of another shape, or one that holds fractions.
     """
-    grid, files = read_nifti_grid(image), nifti_files(folder)
-    labels: NDArray[Any] = np.zeros(grid.shape, np.uint8)
-    for name in STRUCTURES if structures is None else sorted(structures, key=IDS.__getitem__):
-        if (path := files.get(name)) is None:
-            continue
-        stop = 0
-        for start, slab in nifti_slabs(path):
-            stop = start + len(slab)
-            if slab.shape[1:] != grid.shape[1:] or stop > grid.shape[0]:
-                break
-            labels[start:stop][whole_numbers(slab, path) > 0] = IDS[name]
-        if slab.shape[1:] != grid.shape[1:] or stop != grid.shape[0]:
-            shape = read_nifti_grid(path).shape
-            raise FileFormatError(f"{path} is {shape}, the CT {grid.shape} (slices, rows, columns). Download it again")
-    return reorient(labels, grid.affine, display_axes(grid.affine, "axial"))[0]
+    files = by_stem(folder, *NIFTI)
+    return combine({files[name]: IDS[name] for name in structures if name in files}, image)
 
 
 def _subjects(folder: Path) -> list[Path]:
     """Subject folders with a CT, sorted."""
-    named = (p for p in folder.iterdir() if re.fullmatch(r"s\d{4}", p.name)) if folder.is_dir() else ()
-    return sorted(p for p in named if either(p, "ct").is_file())
+    return [p for p in folders_in(folder) if re.fullmatch(r"s\d{4}", p.name) and either(p, "ct").is_file()]
 
 
 def _read_meta(path: Path) -> dict[str, str] | None:
@@ -204,7 +184,4 @@ def _read_meta(path: Path) -> dict[str, str] | None:
         return None
 
 
-class TotalSegmentatorDataModule(CaseDataModule):
-    """Training clips and whole cases of TotalSegmentator."""
-
-    dataset_class = TotalSegmentatorDataset
+TotalSegmentatorDataModule = data_module(TotalSegmentatorDataset)

@@ -12,15 +12,14 @@ import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolderPeer
 from limnet.data.dataset import LabelledCase
-from limnet.datasets.nifti_pairs import read_image, read_labels
+from limnet.data.nifti import read_image, read_labels
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from tests.helpers import fake_totalsegmentator
 from tests.helpers.bench import run_object
-from tests.helpers.every_set import EVERY_SET
+from tests.helpers.every_set import EVERY_SET, MEDICAL_SETS
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
-from tests.helpers.medical_sets import MEDICAL_SETS
 from tests.helpers.peer_scenes import ball
 
 CODES = ["".join(code) for axes in itertools.permutations(("RL", "AP", "SI")) for code in itertools.product(*axes)]

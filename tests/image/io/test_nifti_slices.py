@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.datasets.nifti_pairs import check_intensities, label_ids, read_labels, whole_numbers
+from limnet.data.files import whole_numbers
+from limnet.data.nifti import check_intensities, label_ids, read_labels
 from limnet.errors import FileFormatError
 from limnet.image.io.nifti import nifti_slabs
 from tests.helpers.fake_nifti import blocks, write_nifti

@@ -7,23 +7,26 @@ import numpy as np
 import pytest
 
 from limnet.datasets.coco_lvis import CocoLvisDataset
-from limnet.datasets.coco_lvis_build import Region, build_split, fill, hierarchy, lay, merge, without
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers.fake_coco_lvis import build_sources, filled
 from tests.helpers.fake_pictures import disc, write_picture
 from tests.helpers.recipes import recipe
 
+MAKE = recipe("make_coco_lvis")
+Region, build_split, fill = MAKE.Region, MAKE.build_split, MAKE.fill
+hierarchy, lay, merge, without = MAKE.hierarchy, MAKE.lay, MAKE.merge, MAKE.without
+
 
 def test_from_the_sources_to_the_data_set(tmp_path: Path):
     root = build_sources(tmp_path)
-    recipe("make_coco_lvis").main(
+    MAKE.main(
         [
             *("--lvis", str(root / "lvis_v1_train.json"), "--panoptic", str(root / "panoptic_train2017.json")),
             *("--segments", str(root / "panoptic_train2017"), "--out", str(root / "coco_lvis/train")),
         ]
     )
     dataset = CocoLvisDataset(root / "coco_lvis")
-    assert dataset.counts("train") == {"000000000009": 4}
+    assert dataset.counts["train"] == {"000000000009": 4}
     case = dataset.cases("train")[0]
     labels = case.read_labels()
     things = [filled(5, 5, 44, 34), filled(15, 15, 29, 24), filled(10, 50, 29, 70), filled(35, 45, 48, 60)]
@@ -98,9 +101,9 @@ def test_what_is_refused(tmp_path: Path):
     files = [root / "lvis_v1_train.json", root / "panoptic_train2017.json"]
     with pytest.raises(MissingFileError, match=r"none\.json does not exist"):
         build_split(root / "none.json", files[1], root / "panoptic_train2017", root / "out", False)
-    with pytest.raises(FileFormatError, match="no LVIS v1 file"):
+    with pytest.raises(FileFormatError, match="It should be an LVIS v1 file"):
         build_split(files[1], files[1], root / "panoptic_train2017", root / "out", False)
-    with pytest.raises(FileFormatError, match="no COCO panoptic file"):
+    with pytest.raises(FileFormatError, match="It should be a COCO panoptic file"):
         build_split(files[0], files[0], root / "panoptic_train2017", root / "out", False)
     write_picture(root / "panoptic_train2017/000000000009.png", np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(FileFormatError, match="do not belong together"):
