@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import nibabel
@@ -10,18 +9,10 @@ import pytest
 from limnet.datasets.bids import BidsDataset, BidsName
 from limnet.errors import MissingFileError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_bids import SUBJECTS, build, build_verse
+from tests.helpers.fake_bids import SUBJECTS, build_verse
 from tests.helpers.fake_nifti import blocks, ct, oriented_affine, write_nifti
 
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("bids"))
-
-
-@pytest.fixture
-def bad(good: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(good, tmp_path / "bids")
+NAME = "bids"
 
 
 def test_names():
@@ -63,13 +54,13 @@ def test_sources_name_the_image(good: Path):
     assert image.source.name == "sub-03_FLAIR.nii.gz"
 
 
-def test_several_images_fit(bad: Path):
-    for path in (bad / "derivatives").rglob("sub-03*.json"):
+def test_several_images_fit(root: Path):
+    for path in (root / "derivatives").rglob("sub-03*.json"):
         path.unlink()
-    dataset = BidsDataset(bad, pipeline="manual")
+    dataset = BidsDataset(root, pipeline="manual")
     assert "03" not in {case.patient for case in dataset.all_cases()}
     assert "sub-03_label-lesion_mask: several images fit: sub-03_FLAIR.nii.gz, sub-03_T1w.nii.gz" in problems(dataset)
-    chosen = {c.patient: c for c in BidsDataset(bad, pipeline="manual", suffix="T1w").all_cases()}
+    chosen = {c.patient: c for c in BidsDataset(root, pipeline="manual", suffix="T1w").all_cases()}
     assert chosen["03"].read_image().source.name == "sub-03_T1w.nii.gz"  # type: ignore[union-attr]
 
 
@@ -79,14 +70,14 @@ def test_slices_of_the_acquired_plane(good: Path):
     assert nibabel.aff2axcodes(case.read_image().affine) == ("P", "I", "L")
 
 
-def test_an_image_in_the_space_of_the_mask(bad: Path):
-    folder = bad / "derivatives/synth/sub-01/anat"
+def test_an_image_in_the_space_of_the_mask(root: Path):
+    folder = root / "derivatives/synth/sub-01/anat"
     affine = oriented_affine("RAS", (2.0, 2.0, 2.0))
     write_nifti(folder / "sub-01_space-MNI_desc-preproc_T1w.nii.gz", ct((7, 8, 9)), affine)
     mask = np.zeros((7, 8, 9), np.uint8)
     mask[2:4, 2:4, 2:4] = 1
     write_nifti(folder / "sub-01_space-MNI_label-lesion_mask.nii.gz", mask, affine)
-    dataset = BidsDataset(bad, pipeline="synth")
+    dataset = BidsDataset(root, pipeline="synth")
     case = next(c for c in dataset.all_cases() if c.name == "sub-01_space-MNI_label-lesion_mask")
     assert case.read_image().shape == case.read_labels().shape == (9, 8, 7)
     assert problems(dataset) == ""
@@ -102,15 +93,15 @@ def test_verse(tmp_path: Path):
     assert problems(dataset) == ""
 
 
-def test_planted_faults(bad: Path):
-    (bad / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
-    mask = bad / "derivatives/manual/sub-05/anat/sub-05_label-lesion_mask.nii.gz"
+def test_planted_faults(root: Path):
+    (root / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    mask = root / "derivatives/manual/sub-05/anat/sub-05_label-lesion_mask.nii.gz"
     image = nibabel.load(mask)
     write_nifti(mask, np.asarray(image.dataobj) * 255, image.affine)
-    (bad / "derivatives/synth/desc-aseg_dseg.tsv").unlink()
-    (bad / "sub-06/anat/sub-06_T1w.nii.gz").unlink()
-    (bad / "sub-06/anat/sub-06_T1w.nii.gz").symlink_to("../../.git/annex/objects/x.nii.gz")
-    manual, synth = problems(BidsDataset(bad, pipeline="manual")), problems(BidsDataset(bad, pipeline="synth"))
+    (root / "derivatives/synth/desc-aseg_dseg.tsv").unlink()
+    (root / "sub-06/anat/sub-06_T1w.nii.gz").unlink()
+    (root / "sub-06/anat/sub-06_T1w.nii.gz").symlink_to("../../.git/annex/objects/x.nii.gz")
+    manual, synth = problems(BidsDataset(root, pipeline="manual")), problems(BidsDataset(root, pipeline="synth"))
     assert "sub-01_label-lesion_mask: no image has the entities" in manual
     assert "sub-05_label-lesion_mask: labels [255] are not in" in manual
     assert "sub-06_T1w: a link to a file that is not here" in manual

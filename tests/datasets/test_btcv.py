@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import nibabel
@@ -13,10 +12,7 @@ from tests.helpers.every_set import problems
 from tests.helpers.fake_btcv import build
 from tests.helpers.fake_nifti import write_nifti
 
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("btcv"))
+NAME = "btcv"
 
 
 def numbers(dataset: BtcvDataset, split: str) -> list[int]:
@@ -53,8 +49,7 @@ def test_the_form_of_the_decathlon(tmp_path: Path):
     assert len(numbers(dataset, "train")) == 18
 
 
-def test_planted_faults(good: Path, tmp_path: Path):
-    root = shutil.copytree(good, tmp_path / "btcv")
+def test_planted_faults(root: Path):
     training = root / "RawData/Training"
     (training / "img/img0040.nii.gz").unlink()
     (training / "label/label0039.nii.gz").unlink()

@@ -9,19 +9,16 @@ import pytest
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.errors import FileFormatError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_coco_lvis import NAMES, build, dump, encoded, objects
+from tests.helpers.fake_coco_lvis import NAMES, dump, encoded, objects
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import SHAPE
+
+NAME = "coco-lvis"
 
 
 class Evil:
     def __reduce__(self):
         return (print, ("run",))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path)
 
 
 def test_layers_are_slices(root: Path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +10,10 @@ from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.errors import FileFormatError, InputError
 from limnet.image.io.npz_slices import npz_headers, npz_slabs
 from tests.helpers.every_set import problems
-from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of, build
+from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of
 from tests.helpers.fake_nifti import damage
 
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("cvpr"))
-
-
-@pytest.fixture
-def bad(good: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(good, tmp_path / "cvpr")
+NAME = "cvpr25"
 
 
 def test_splits_and_modalities(good: Path):
@@ -41,9 +32,9 @@ def test_splits_and_modalities(good: Path):
         dataset.cases("test")
 
 
-def test_the_coreset_is_used_where_the_whole_is_not_there(bad: Path):
-    (bad / "3D_train_npz_all").rename(bad / "3D_train_npz_random_10percent_16G")
-    assert len(Cvpr25Dataset(bad).cases("train")) == 3
+def test_the_coreset_is_used_where_the_whole_is_not_there(root: Path):
+    (root / "3D_train_npz_all").rename(root / "3D_train_npz_random_10percent_16G")
+    assert len(Cvpr25Dataset(root).cases("train")) == 3
 
 
 def test_images_labels_and_spacing(good: Path):
@@ -74,28 +65,28 @@ class Command:
         return os.mkdir, ("made-by-a-box",)
 
 
-def test_boxes_run_no_code(bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_boxes_run_no_code(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    path = bad / "3D_val_npz/CT_AMOS_amos_0018.npz"
+    path = root / "3D_val_npz/CT_AMOS_amos_0018.npz"
     image, _, spacing = arrays(2, 10)
     np.savez_compressed(path, imgs=image, spacing=spacing, boxes=np.array([Command(), None], dtype=object))
     with pytest.raises(FileFormatError, match="mkdir"):
         read_boxes(path)
-    assert "mkdir" in problems(Cvpr25Dataset(bad))
+    assert "mkdir" in problems(Cvpr25Dataset(root))
     assert not (tmp_path / "made-by-a-box").exists()
-    np.testing.assert_array_equal(Cvpr25Dataset(bad).cases("val")[0].read_image().array, image)
+    np.testing.assert_array_equal(Cvpr25Dataset(root).cases("val")[0].read_image().array, image)
 
 
-def test_planted_faults(bad: Path):
+def test_planted_faults(root: Path):
     image, labels, spacing = arrays(3, 0)
-    atlas = bad / "3D_train_npz_all/CT/CT_AbdomenAtlas/CT_AbdomenAtlas_0001.npz"
+    atlas = root / "3D_train_npz_all/CT/CT_AbdomenAtlas/CT_AbdomenAtlas_0001.npz"
     np.savez_compressed(atlas, imgs=image.astype(np.float32) * 4 - 300, gts=labels * 2, spacing=spacing[:2])
-    damage(bad / "3D_train_npz_all/MRI/MR_BraTS-T1c/MR_BraTS-T1c_bench 7.npz")
-    np.savez_compressed(bad / "3D_train_npz_all/Microscopy/Microscopy_NucMM/Microscopy_NucMM_2.npz", imgs=image)
-    (bad / "3D_val_gt/3D_val_gt_interactive/PET_Lesion_5.npz").unlink()
-    np.savez_compressed(bad / "3D_val_gt/3D_val_gt_interactive/US_Cardiac_patient0003.npz", gts=labels[:-1])
-    np.savez_compressed(bad / "3D_val_gt/3D_val_gt_interactive/CT_AMOS_amos_0018.npz", gts=labels)
-    found = problems(Cvpr25Dataset(bad))
+    damage(root / "3D_train_npz_all/MRI/MR_BraTS-T1c/MR_BraTS-T1c_bench 7.npz")
+    np.savez_compressed(root / "3D_train_npz_all/Microscopy/Microscopy_NucMM/Microscopy_NucMM_2.npz", imgs=image)
+    (root / "3D_val_gt/3D_val_gt_interactive/PET_Lesion_5.npz").unlink()
+    np.savez_compressed(root / "3D_val_gt/3D_val_gt_interactive/US_Cardiac_patient0003.npz", gts=labels[:-1])
+    np.savez_compressed(root / "3D_val_gt/3D_val_gt_interactive/CT_AMOS_amos_0018.npz", gts=labels)
+    found = problems(Cvpr25Dataset(root))
     assert "CT_AbdomenAtlas_0001: imgs is float32" in found
     assert "CT_AbdomenAtlas_0001: imgs holds values -300..720" in found
     assert "CT_AbdomenAtlas_0001: ids [2, 4, 6] do not run from 1" in found

@@ -13,10 +13,7 @@ from tests.helpers.every_set import problems
 from tests.helpers.fake_films import FRAMES, build_davis, moving
 from tests.helpers.fake_pictures import write_picture
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build_davis(tmp_path)
+NAME = "davis2017"
 
 
 def test_lists_and_palettes(root: Path):

@@ -9,13 +9,10 @@ from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.mixes import load_mix
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_davis585 import FILMS, build
+from tests.helpers.fake_davis585 import FILMS
 from tests.helpers.fake_pictures import disc, write_picture
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path)
+NAME = "davis585"
 
 
 def test_objects_of_frames(root: Path):

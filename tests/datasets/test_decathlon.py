@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from limnet.datasets.decathlon import DecathlonDataModule, DecathlonDataset
+from limnet.datasets.decathlon import DecathlonDataset
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers.fake_folders import body, write_decathlon
 
@@ -66,48 +66,6 @@ def test_what_is_wrong_is_said(tmp_path):
     (tmp_path / "dataset.json").write_text("[]")
     with pytest.raises(FileFormatError, match="holds a list"):
         DecathlonDataset(tmp_path)
-
-
-def test_one_missing_file_leaves_one_case_out(tmp_path):
-    write_decathlon(tmp_path, 10)
-    whole = DecathlonDataset(tmp_path)
-    places = {case.name: split for split in whole.splits for case in whole.cases(split)}
-    (tmp_path / "labelsTr" / "colon_006.nii.gz").unlink()
-    (tmp_path / "imagesTr" / "colon_008.nii.gz").unlink()
-    (tmp_path / "imagesTr" / "colon_010.nii.gz").write_bytes(b"no image")
-    data = DecathlonDataset(tmp_path)
-    with pytest.warns(UserWarning, match="2 of 10 cases in .* left out: colon_006, colon_008. Complete them") as said:
-        found = {case.name: split for split in data.splits for case in data.cases(split)}
-    assert len(said) == 1
-    places.pop("colon_006"), places.pop("colon_008")
-    assert found == places  # the others stay in their splits
-    problems = DecathlonDataset(tmp_path).check()
-    assert [(p.case, p.what) for p in problems[:2]] == [
-        ("colon_006", "left out, as labelsTr/colon_006.nii.gz is not there"),
-        ("colon_008", "left out, as imagesTr/colon_008.nii.gz is not there"),
-    ]
-    assert [p.case for p in problems[2:]] == ["colon_010"]
-
-
-@pytest.mark.filterwarnings("error")
-def test_check_tells_it_without_a_warning(tmp_path):
-    write_decathlon(tmp_path)
-    (tmp_path / "labelsTr" / "colon_006.nii.gz").unlink()
-    assert len(DecathlonDataset(tmp_path).check()) == 1
-
-
-def test_training_says_what_it_leaves_out(tmp_path):
-    write_decathlon(tmp_path)
-    (tmp_path / "imagesTr" / "colon_006.nii.gz").unlink()
-    module = DecathlonDataModule(tmp_path, size=32, batch_size=2, cache_dir=tmp_path / "cache")
-    with pytest.warns(UserWarning, match="colon_006"):
-        module.prepare_data()
-
-
-def test_it_trains(tmp_path):
-    module = DecathlonDataModule(write_decathlon(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
-    image, _ = next(iter(module.train_dataloader()))
-    assert image.shape == (2, 1, 32, 32)
 
 
 def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):

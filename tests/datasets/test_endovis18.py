@@ -11,18 +11,10 @@ from limnet.datasets import endovis18
 from limnet.datasets.endovis18 import COLOURS, ISINET_HELD_OUT, TRAINING, EndoVis18Dataset
 from limnet.errors import FileFormatError, InputError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_endovis18 import COLOUR_OF, FRAMES, build, colours, scene, table
+from tests.helpers.fake_endovis18 import COLOUR_OF, FRAMES, colours, scene, table
 from tests.helpers.fake_pictures import write_picture
 
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("endovis"))
-
-
-@pytest.fixture
-def bad(good: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(good, tmp_path / "endovis")
+NAME = "endovis18"
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +53,8 @@ def test_colours_schemas_and_repairs(good: Path):
     assert case.read_image().array.shape == (FRAMES, 40, 56, 3)
 
 
-def test_colours_of_labels_json_win(bad: Path):
-    base = bad / "miccai_challenge_2018_release_1"
+def test_colours_of_labels_json_win(root: Path):
+    base = root / "miccai_challenge_2018_release_1"
     entries = table()
     entries[6]["color"] = [9, 9, 9]
     (base / "labels.json").write_text(json.dumps(entries))
@@ -71,26 +63,26 @@ def test_colours_of_labels_json_win(bad: Path):
         mask = colours(scene(frame, 3))
         mask[(mask == COLOUR_OF[6]).all(-1)] = 9
         write_picture(folder / f"frame{frame:03d}.png", mask)
-    case = next(c for c in EndoVis18Dataset(bad).all_cases() if c.name == "train_seq_3")
+    case = next(c for c in EndoVis18Dataset(root).all_cases() if c.name == "train_seq_3")
     np.testing.assert_array_equal(case.read_labels()[0], scene(0, 3))
     (base / "labels.json").unlink()
-    case = next(c for c in EndoVis18Dataset(bad).all_cases() if c.name == "train_seq_4")
+    case = next(c for c in EndoVis18Dataset(root).all_cases() if c.name == "train_seq_4")
     np.testing.assert_array_equal(case.read_labels()[0], scene(0, 4))  # the published colours
 
 
-def test_planted_faults(bad: Path):
-    first = bad / "miccai_challenge_2018_release_1"
-    shutil.rmtree(bad / "miccai_challenge_2018_release_4")
+def test_planted_faults(root: Path):
+    first = root / "miccai_challenge_2018_release_1"
+    shutil.rmtree(root / "miccai_challenge_2018_release_4")
     (first / "seq_2/left_frames/frame008.png").unlink()
     (first / "seq_2/labels/frame008.png").unlink()
     (first / "seq_3/labels/frame001.png").unlink()
     mask = colours(scene(0, 4))
     mask[5:7, 5:8] = (60, 99, 60)
     write_picture(first / "seq_4/labels/frame000.png", mask)
-    write_picture(bad / "repairs/seq_1_frame140.png", mask)
-    shutil.copytree(first / "seq_1", bad / "copy" / "seq_1")
+    write_picture(root / "repairs/seq_1_frame140.png", mask)
+    shutil.copytree(first / "seq_1", root / "copy" / "seq_1")
     with pytest.warns(UserWarning, match=r"1 frame.s. in .* left out: train_seq_3/frame001. Unpack"):
-        found = problems(EndoVis18Dataset(bad))
+        found = problems(EndoVis18Dataset(root))
     for text in (
         "4 of 15 train sequences are missing: train_seq_13",
         "train_seq_2: 8 frames, released are 9",
@@ -104,13 +96,13 @@ def test_planted_faults(bad: Path):
     assert len(found.splitlines()) == 6
 
 
-def test_a_table_of_another_set_is_refused(bad: Path):
-    (bad / "test_data/labels.json").write_text(json.dumps({"classes": [{"name": "liver", "color": [1, 2, 3]}]}))
+def test_a_table_of_another_set_is_refused(root: Path):
+    (root / "test_data/labels.json").write_text(json.dumps({"classes": [{"name": "liver", "color": [1, 2, 3]}]}))
     with pytest.raises(FileFormatError, match="names class 'liver'; known are background-tissue"):
-        EndoVis18Dataset(bad)
-    (bad / "test_data/labels.json").write_text("{}")
+        EndoVis18Dataset(root)
+    (root / "test_data/labels.json").write_text("{}")
     with pytest.raises(FileFormatError, match="It should be a table of classes"):
-        EndoVis18Dataset(bad)
+        EndoVis18Dataset(root)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,14 +31,7 @@ from tests.helpers.fake_cvpr25 import arrays
 from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti
 from tests.helpers.fake_pictures import disc, photo, write_picture
 
-Root = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    """Folder of a data set's fake, written when first asked for."""
-    top = tmp_path_factory.mktemp("sets")
-    return functools.cache(lambda name: EVERY_SET[name](top / name))
+Fake = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +60,9 @@ def test_it_tells_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVERY_SET))
-def test_the_fake_is_clean_and_every_case_reads(name: str, root: Root) -> None:
+def test_the_fake_is_clean_and_every_case_reads(name: str, fake: Fake) -> None:
     """Cases can be pickled, lie on one grid, hold listed labels only; no patient stands in two splits."""
-    dataset = dataset_class(name)(root(name))
+    dataset = dataset_class(name)(fake(name))
     assert problems(dataset) == ""
     patients: dict[str, str] = {}
     names = []
@@ -112,8 +106,8 @@ def a_file(path: Path) -> Path:
 
 @pytest.mark.parametrize("part", [0, 1])
 @pytest.mark.parametrize("name", sorted(EVERY_SET))
-def test_a_damaged_file_is_told(name: str, part: int, root: Root) -> None:
-    dataset = dataset_class(name)(root(name))
+def test_a_damaged_file_is_told(name: str, part: int, fake: Fake) -> None:
+    dataset = dataset_class(name)(fake(name))
     case = dataset.all_cases()[0]
     path = a_file(paths_of(case)[part])
     whole = path.read_bytes()
@@ -131,20 +125,19 @@ def test_a_damaged_file_is_told(name: str, part: int, root: Root) -> None:
 LISTED = sorted(set(EVERY_SET) - set(VIDEO_SETS) - {"cvpr25", "totalsegmentator"})  # those have tests of their own
 
 
-@pytest.mark.filterwarnings("ignore:.* left out")
 @pytest.mark.parametrize("part", [0, 1])
 @pytest.mark.parametrize("name", LISTED)
 def test_a_missing_file_is_told_and_moves_no_other_case(
-    name: str, part: int, root: Root, monkeypatch: pytest.MonkeyPatch
+    name: str, part: int, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = dataset_class(name)
     monkeypatch.setattr(kind, "check_case", lambda self, case: [])  # names alone
 
     def places() -> dict[str, str]:
-        dataset = kind(root(name))
+        dataset = kind(fake(name))
         return {case.name: split for split in dataset.splits for case in dataset.cases(split)}
 
-    before, dataset = places(), kind(root(name))
+    before, dataset = places(), kind(fake(name))
     case, *_ = dataset.all_cases()
     path = paths_of(case)[part]
     gone = {c.name for c in dataset.all_cases() if path in paths_of(c)}  # two objects may share a picture
@@ -152,27 +145,34 @@ def test_a_missing_file_is_told_and_moves_no_other_case(
     try:
         if name in ("folder", "open"):
             with pytest.raises(MissingFileError, match=case.name):
-                kind(root(name))
+                kind(fake(name))
         else:
-            assert path.name.split(".")[0] in problems(kind(root(name)))
-            assert places() == {n: split for n, split in before.items() if n not in gone}
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                assert places() == {n: split for n, split in before.items() if n not in gone}
+            absent = {files.name for files in kind(fake(name)).files if files.absent}
+            told = [str(warning.message) for warning in said if "left out" in str(warning.message)]
+            assert len(told) == min(len(absent), 1)  # once for all splits
+            assert all(name in told[0] for name in absent)
+            with warnings.catch_warnings(action="error"):
+                assert path.name.split(".")[0] in problems(kind(fake(name)))  # without a warning
     finally:
         away.rename(path)
 
 
 @pytest.mark.parametrize("name", sorted(TEST_PICTURE_SETS))
-def test_benchmarks_are_not_trained_on(name: str, root: Root) -> None:
-    data = data_module_class(name)(root(name), cached=False)
-    assert len(data.test_dataloader()) == len(dataset_class(name)(root(name)).all_cases()) > 0
+def test_benchmarks_are_not_trained_on(name: str, fake: Fake) -> None:
+    data = data_module_class(name)(fake(name), cached=False)
+    assert len(data.test_dataloader()) == len(dataset_class(name)(fake(name)).all_cases()) > 0
     with pytest.raises(InputError, match="has 0 case"):
         data.train_dataloader()
 
 
 @pytest.mark.parametrize("name", ["ishape", "sbd", *sorted(VIDEO_SETS)])
-def test_copies_of_videos_are_kept_and_of_pictures_not(name: str, root: Root, tmp_path: Path) -> None:
+def test_copies_of_videos_are_kept_and_of_pictures_not(name: str, fake: Fake, tmp_path: Path) -> None:
     video = name in VIDEO_SETS
     data = data_module_class(name)(
-        root(name),
+        fake(name),
         "propagation" if video else "interaction",
         batch_size=2,
         samples_per_epoch=2,
@@ -189,8 +189,8 @@ def test_copies_of_videos_are_kept_and_of_pictures_not(name: str, root: Root, tm
     assert bool(list(tmp_path.iterdir())) is video
 
 
-def test_the_first_stage_of_the_paper_is_drawn_from(root: Root, tmp_path: Path) -> None:
-    mix = load_mix("paper-stage1", [(name, root(name)) for name in MIXES["paper-stage1"].names])
+def test_the_first_stage_of_the_paper_is_drawn_from(fake: Fake, tmp_path: Path) -> None:
+    mix = load_mix("paper-stage1", [(name, fake(name)) for name in MIXES["paper-stage1"].names])
     assert [type(dataset) for dataset, _ in mix] == [dataset_class(name) for name in MIXES["paper-stage1"].names]
     data = CaseDataModule(mix, batch_size=4, samples_per_epoch=40, size=32, cache_dir=tmp_path / "cache")
     assert len(data.cases("val")) == sum(len(dataset.cases("val")) for dataset, _ in mix if "val" in dataset.splits)
@@ -199,8 +199,8 @@ def test_the_first_stage_of_the_paper_is_drawn_from(root: Root, tmp_path: Path) 
     assert all(image.shape == (4, 1, 32, 32) and mask.any() for image, mask in batches)
 
 
-def test_colours_become_one_channel_as_asked(root: Root, tmp_path: Path) -> None:
-    dataset = dataset_class("endovis18")(root("endovis18"), shrink=2)  # type: ignore[call-arg]
+def test_colours_become_one_channel_as_asked(fake: Fake, tmp_path: Path) -> None:
+    dataset = dataset_class("endovis18")(fake("endovis18"), shrink=2)  # type: ignore[call-arg]
     options = {"batch_size": 2, "samples_per_epoch": 2, "size": 32, "cache_dir": tmp_path}
     drawn = {
         gray: next(iter(CaseDataModule(dataset, gray=gray, **options).train_dataloader()))  # type: ignore[arg-type]

@@ -5,19 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from limnet.datasets.ishape import IShapeDataset
 from tests.helpers.every_set import problems
-from tests.helpers.fake_ishape import JSON, build
+from tests.helpers.fake_ishape import JSON
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import SHAPE, disc, write_picture
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path)
+NAME = "ishape"
 
 
 def test_splits_names_and_ids(root: Path):

@@ -137,19 +137,6 @@ def test_listed_files_that_are_not_there_are_named(bad: Path, monkeypatch: pytes
     assert len(problems(MsdColonDataset(bad)).splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("ignore:1 of 9 cases")
-def test_a_missing_file_moves_no_other_case_to_another_split(tmp_path: Path):
-    folder = build(tmp_path, "Task06_Lung")
-
-    def places() -> dict[str, str]:
-        dataset = MsdLungDataset(folder)
-        return {case.name: split for split in dataset.splits for case in dataset.cases(split)}
-
-    whole = places()
-    (folder / "labelsTr" / "lung_001.nii.gz").unlink()
-    assert places() == {name: split for name, split in whole.items() if name != "lung_001"}
-
-
 def test_another_task_is_refused(good: Path, tmp_path: Path):
     with pytest.raises(MissingFileError, match=r"lists no colon_###"):
         MsdColonDataset(good / "Task06_Lung")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limnet.datasets.nnunet import NnUNetDataModule, NnUNetDataset
+from limnet.datasets.nnunet import NnUNetDataset
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
 from tests.helpers.fake_folders import body, write_nnunet
 
@@ -146,14 +146,6 @@ def test_labels_that_are_none(tmp_path, labels):
     change(tmp_path, labels=labels)
     with pytest.raises(LimnetError, match="labels are expected as"):
         NnUNetDataset(tmp_path)
-
-
-def test_it_trains(tmp_path):
-    module = NnUNetDataModule(
-        write_nnunet(tmp_path), task="propagation", length=4, size=32, batch_size=2, cache_dir=tmp_path / "cache"
-    )
-    image, mask = next(iter(module.train_dataloader()))
-    assert image.shape == mask.shape == (2, 4, 32, 32)
 
 
 def test_spacing_of_tiff_stacks(tmp_path):

@@ -9,14 +9,10 @@ from scipy.io import savemat
 from limnet.datasets.sbd import SbdDataset, categories
 from limnet.errors import FileFormatError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_benchmarks_2d import build_sbd
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import disc
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build_sbd(tmp_path)
+NAME = "sbd"
 
 
 def test_lists_instances_and_classes(root: Path):

@@ -11,12 +11,8 @@ from limnet.datasets.slices import SlicesDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from tests.helpers.every_set import problems
 from tests.helpers.fake_pictures import disc, write_picture
-from tests.helpers.fake_slices import build
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path)
+NAME = "slices"
 
 
 def test_objects_patients_and_modalities(root: Path):

@@ -9,12 +9,9 @@ from limnet.datasets.static_sets import PARTS, StaticSetsDataModule, StaticSetsD
 from limnet.errors import InputError
 from tests.helpers.every_set import problems
 from tests.helpers.fake_nifti import damage
-from tests.helpers.fake_static_sets import build, build_originals, soft
+from tests.helpers.fake_static_sets import build_originals, soft
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path)
+NAME = "static-sets"
 
 
 def test_the_packed_folder(root: Path):

@@ -12,10 +12,7 @@ from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers.every_set import problems
 from tests.helpers.fake_films import FRAMES, YOUTUBE_FILMS, build_youtube, moving
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build_youtube(tmp_path)
+NAME = "youtube-vos"
 
 
 def test_films_objects_and_categories(root: Path):

@@ -16,6 +16,7 @@ UNETR and MONAI. The held-out cases are "val".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -89,7 +90,11 @@ class BtcvDataset(NiftiDataset):
         if folders is None:
             raise self.missing(f"there is no folder of images beside one of labels in {self.root}")
         images, labels = (
-            {int(n): path for stem, path in by_stem(folder, *NIFTI).items() if (n := stem.removeprefix(kind)).isdigit()}
+            {
+                int(m[1]): p
+                for stem, p in by_stem(folder, *NIFTI).items()
+                if (m := re.fullmatch(rf"{kind}(\d{{4}})", stem))
+            }
             for folder, kind in zip(folders, ("img", "label"), strict=True)
         )
         for number in sorted({*images, *labels}):
