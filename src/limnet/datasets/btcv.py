@@ -90,12 +90,8 @@ class BtcvDataset(NiftiDataset):
         if folders is None:
             raise self.missing(f"there is no folder of images beside one of labels in {self.root}")
         images, labels = (
-            {
-                int(m[1]): p
-                for stem, p in by_stem(folder, *NIFTI).items()
-                if (m := re.fullmatch(rf"{kind}(\d{{4}})", stem))
-            }
-            for folder, kind in zip(folders, ("img", "label"), strict=True)
+            {int(m[1]): path for stem, path in by_stem(folder, *NIFTI).items() if (m := re.fullmatch(pattern, stem))}
+            for folder, pattern in zip(folders, (r"img(\d{4})", r"label(\d{4})"), strict=True)
         )
         for number in sorted({*images, *labels}):
             if folders[0].name == "imagesTr" and number not in {*labels, *NUMBERS}:
