@@ -27,19 +27,6 @@ def module(paths, seed=0, workers=0):
     return SampleDataModule(data, data, 2, 4, workers)
 
 
-def test_every_pair_once_an_epoch_and_the_same_again(tmp_path):
-    first, second = write(tmp_path / "a.npz", 5), write(tmp_path / "b.npz", 3, seed=1)
-    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
-    loader = module(paths, 4).train_dataloader()
-    one, two = (list(loader), list(loader))
-    wanted = sorted(np.concatenate([first["dice"], second["dice"]])[:, 0].tolist())
-    for epoch in (one, two):
-        assert sorted(torch.cat([b[3][:, 0] for b in epoch]).tolist()) == wanted
-    assert not torch.equal(one[0][0], two[0][0])
-    again = list(module(paths, 4, workers=1).train_dataloader())
-    assert all(torch.equal(a, b) for x, y in zip(one, again, strict=True) for a, b in zip(x, y, strict=True))
-
-
 def test_held_pairs_keep_their_order(tmp_path):
     arrays = write(tmp_path / "a.npz", 7)
     batches = list(module(tmp_path / "a.npz").val_dataloader())

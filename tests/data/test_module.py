@@ -12,7 +12,6 @@ from lightning.pytorch import LightningModule, Trainer
 from limnet.data.cache import CaseCache
 from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
 from limnet.data.drawing import ClipDataset
-from limnet.data.loading import CaseLoader, ClipLoader
 from limnet.data.module import CaseDataModule
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.fake_folders import array_case, body, saved_case
@@ -163,41 +162,6 @@ def test_two_processes_share_the_batches_of_one(root, cache, monkeypatch):
             assert torch.equal(together, torch.stack([one, two], 1).flatten(0, 1))
 
 
-def test_uneven_validation_and_cases_are_all_there_once(root, cache, monkeypatch):
-    seen: list[list[int]] = [[], []]
-    names: list[str] = []
-    for rank in range(2):
-        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 2))
-        keys: list[tuple[int, int]] = []
-
-        class Keys(torch.utils.data.Dataset):
-            def __getitem__(self, key, keys=keys):
-                keys.append(key)
-                return torch.zeros(1), torch.zeros(1)
-
-        loader = ClipLoader(Keys(), 2, 7, fixed=True)
-        assert len(list(loader)) == len(loader) == 2
-        seen[rank] = [number for _, number in keys]
-        cases = CaseLoader(Small(root).all_cases()[:5])
-        found = [case.name for batch in cases for case in batch]
-        assert len(cases) == len(found) == (3, 2)[rank]
-        names += found
-    assert sorted(seen[0] + seen[1]) == list(range(7))
-    assert sorted(names) == [f"c{i}" for i in range(5)]
-
-
-def test_loader_goes_on_where_it_was(root, cache):
-    loader = module(root, samples_per_epoch=12).train_dataloader()
-    batches = iter(loader)
-    next(batches)
-    state = loader.state_dict()
-    rest = [next(batches), next(batches)]
-    other = module(root, samples_per_epoch=12).train_dataloader()
-    other.load_state_dict(state)
-    assert same(rest, list(other))
-    assert other.state_dict() == loader.state_dict() == {"epoch": 1, "batch": 0}
-
-
 def test_data_sets_are_mixed_by_weight(root, cache, tmp_path):
     (tmp_path / "here").touch()
     (tmp_path / "two").mkdir()
@@ -340,14 +304,6 @@ def test_training_cases_without_an_object_are_an_error(tmp_path):
     data.prepare_data()
     with pytest.raises(InputError, match=r"split 'train' has 1 case\(s\) \(c2\), but none with"):
         data.setup("fit")
-
-
-def test_fewer_validation_samples_than_processes_end_alike(monkeypatch):
-    for rank in range(3):
-        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 3))
-        with pytest.raises(InputError, match=r"2 validation sample\(s\) cannot be shared among 3 processes"):
-            ClipLoader(torch.utils.data.Dataset(), 4, 2, fixed=True)
-        assert len(ClipLoader(torch.utils.data.Dataset(), 4, 3, fixed=True)) == 1
 
 
 def test_no_held_out_case_means_no_validation(root, cache):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -36,22 +34,6 @@ def test_module_gives_batches_and_keeps_validation_apart():
     batches = list(data.train_dataloader())
     assert [b[0].shape for b in batches] == [(2, 1, 32, 32)] * 2
     assert not torch.equal(next(iter(data.val_dataloader()))[0], batches[0][0])
-
-
-def test_loader_keeps_the_samples_shares_them_out_and_goes_on(monkeypatch: pytest.MonkeyPatch):
-    data = SyntheticDataModule(batch_size=2, size=32, length=9, seed=4)
-    expected = [data.training[i][0] for i in range(9)]
-    for rank in range(2):
-        monkeypatch.setattr(loading, "process_place", partial(tuple, (rank, 2)))
-        batches = [image for image, _ in data.train_dataloader()]
-        assert [len(b) for b in batches] == [2, 2]
-        assert torch.equal(torch.cat(batches), torch.stack(expected[rank:8:2]))
-    monkeypatch.undo()
-    loader = data.train_dataloader()
-    next(iter(loader))
-    again = data.train_dataloader()
-    again.load_state_dict(loader.state_dict())
-    assert torch.equal(next(iter(again))[0], torch.stack(expected[2:4]))
 
 
 def test_every_process_gets_a_validation_batch(monkeypatch: pytest.MonkeyPatch):
