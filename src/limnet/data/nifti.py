@@ -17,7 +17,7 @@ from limnet.errors import FileFormatError, LimnetError
 from limnet.image.io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
 from limnet.image.volume import Volume
 
-Plane = Literal["axial", "acquired", "stored"]
+Plane = Literal["axial", "acquired"]
 Found = tuple[str, str]
 """What is wrong, and what to do."""
 
@@ -56,21 +56,20 @@ def either(folder: Path, stem: str) -> Path:
     return plain if plain.is_file() and not packed.is_file() else packed
 
 
-def read_image(path: Path, modality: str, plane: Plane = "axial", index: int | None = None) -> Volume:
+def read_image(path: Path, modality: str, plane: Plane = "axial") -> Volume:
     """Read an image with its slices along axis 0.
 
     Args:
         path: .nii or .nii.gz.
         modality: "ct", "mr", ...
         plane: see `display_axes`.
-        index: which image of a 4-D file.
 
     Raises:
         MissingFileError: not there.
         FileFormatError: damaged.
-        InputError: 4-D and no index.
+        InputError: 4-D.
     """
-    volume = Volume.read(path, index=index)
+    volume = Volume.read(path)
     array, affine = reorient(volume.array, volume.affine, display_axes(volume.affine, plane))
     return Volume.from_array(array, affine=affine, convention="RAS", modality=modality, source=path)
 
@@ -111,18 +110,16 @@ def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axia
     return reorient(labels, grid.affine, display_axes(grid.affine, plane))[0]
 
 
-def display_axes(affine: NDArray[np.float64], plane: Plane) -> tuple[str, str, str] | None:
-    """Patient directions in which columns, rows and slices shall run, or None to leave the array as it is stored.
+def display_axes(affine: NDArray[np.float64], plane: Plane) -> tuple[str, str, str]:
+    """Patient directions in which columns, rows and slices shall run.
 
     Args:
         affine: (4, 4), file index (x, y, z) -> RAS mm.
         plane: "axial" always takes slices from feet to head; "acquired" takes the plane in which slices are clearly
-            further apart than pixels, axial where there is none; "stored" keeps the file's order.
+            further apart than pixels, axial where there is none.
     """
     import nibabel
 
-    if plane == "stored":
-        return None
     if plane == "acquired":
         steps = np.linalg.norm(affine[:3, :3], axis=0)
         widest = int(np.argmax(steps))
@@ -133,7 +130,7 @@ def display_axes(affine: NDArray[np.float64], plane: Plane) -> tuple[str, str, s
 
 
 def reorient(
-    array: NDArray[Any], affine: NDArray[np.float64], axes: tuple[str, str, str] | None
+    array: NDArray[Any], affine: NDArray[np.float64], axes: tuple[str, str, str]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Swap and flip the axes of a volume, without resampling; its voxels stay where they are in the patient.
 
@@ -147,8 +144,6 @@ def reorient(
     """
     import nibabel
 
-    if axes is None:
-        return array, affine
     order = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(axes))
     space = array.transpose(2, 1, 0, *range(3, array.ndim))
     turned = nibabel.orientations.apply_orientation(space, order)
@@ -156,21 +151,20 @@ def reorient(
     return np.ascontiguousarray(turned.transpose(2, 1, 0, *range(3, array.ndim))), moved
 
 
-def check_pair(image: Path, label: Path, labels: Mapping[int, str], index: int | None = None) -> list[Found]:
+def check_pair(image: Path, label: Path, labels: Mapping[int, str]) -> list[Found]:
     """Read two files slab by slab and compare them; memory stays at a few slices.
 
     Args:
         image: there, as is the next one.
         label: label map of the image.
         labels: ids that may occur; any where empty.
-        index: which image of a 4-D file.
     """
     try:
         found = compare_grids(read_nifti_grid(image), read_nifti_grid(label))
     except (LimnetError, OSError) as error:
         return [(str(error), AGAIN)]
     try:
-        found += check_intensities(image, index)
+        found += check_intensities(image)
     except (LimnetError, OSError) as error:
         found.append((str(error), AGAIN))
     try:
@@ -192,10 +186,10 @@ def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[Found]:
     return []
 
 
-def check_intensities(path: Path, index: int | None = None) -> list[Found]:
+def check_intensities(path: Path) -> list[Found]:
     """Voxels that are not finite, and an image without contrast; raises if it is damaged."""
     low, high, finite = np.inf, -np.inf, True
-    for _, slab in nifti_slabs(path, index):
+    for _, slab in nifti_slabs(path):
         if slab.dtype.kind not in "biuf":
             return [(f"the image has {slab.dtype} voxels (colours?)", "save one intensity a voxel")]
         finite = finite and bool(np.isfinite(slab).all())

@@ -7,7 +7,7 @@ Layout as its owner ships it (the root may be `benchmark_RELEASE`, its `dataset`
     benchmark_RELEASE/dataset/train.txt                8,498 names, one a line
     benchmark_RELEASE/dataset/val.txt                  2,857 names
 
-Splits: the owner's lists. Labels number the instances of a picture; the classes stand in the .mat files (`categories`).
+Splits: the owner's lists. Labels number the instances of a picture; the classes stand in the .mat files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.dataset import InstanceNames, Problem
@@ -27,11 +26,6 @@ from limnet.data.pairs import CaseFiles, pairs_by_stem
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained
-
-CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor"),
-)
 
 
 class SbdDataset(PictureDataset):
@@ -73,31 +67,13 @@ def read_instances(path: Path) -> NDArray[Any]:
         MissingFileError: not there.
         FileFormatError: damaged, or without GTinst.
     """
-    found = _gtinst(path)["Segmentation"]
-    if found.ndim != 2 or found.dtype.kind not in "iu":
-        raise FileFormatError(f"{path} holds a Segmentation of {found.dtype} {found.shape}; expected (H, W) numbers")
-    return smallest_unsigned(found[None])
-
-
-def categories(path: Path) -> dict[int, str]:
-    """Instance -> class of a .mat file.
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged, or a class that does not exist.
-    """
-    numbers = np.asarray(_gtinst(path)["Categories"]).ravel()
-    if any(not 1 <= n <= len(CLASSES) for n in numbers):
-        raise FileFormatError(f"{path} names classes {numbers.tolist()}; they are 1..{len(CLASSES)}. Download it again")
-    return {k: CLASSES[int(n) - 1] for k, n in enumerate(numbers, 1)}
-
-
-def _gtinst(path: Path) -> Any:
     from scipy.io import loadmat
 
     with explained(path, "It should hold GTinst: download it again"):
-        record = loadmat(path, appendmat=False)["GTinst"][0, 0]
-        return {name: record[name] for name in ("Segmentation", "Categories")}
+        found = loadmat(path, appendmat=False)["GTinst"][0, 0]["Segmentation"]
+    if found.ndim != 2 or found.dtype.kind not in "iu":
+        raise FileFormatError(f"{path} holds a Segmentation of {found.dtype} {found.shape}; expected (H, W) numbers")
+    return smallest_unsigned(found[None])
 
 
 SbdDataModule = data_module(SbdDataset)
