@@ -20,12 +20,16 @@ def build(root: Path, structures: Sequence[str] = STRUCTURES) -> Path:
         shape = (12, 10, 6 + number)
         affine = oriented_affine("RAS" if number else "LPS", (1.5, 1.5, 1.5))
         write_side_file(write_nifti(root / subject / "ct.nii.gz", ct(shape, number), affine))
+        empty = write_nifti(root / subject / "segmentations" / "spleen.nii.gz", np.zeros(shape, np.uint8), affine)
+        absent = empty.read_bytes()
         for name in structures:
-            mask = np.zeros(shape, np.uint8)
+            path = empty.with_name(f"{name}.nii.gz")
             if name in PRESENT:
-                row = PRESENT[name]
-                mask[2:10, row : row + 2, 1:5] = 1
-            write_nifti(root / subject / "segmentations" / f"{name}.nii.gz", mask, affine)
+                mask = np.zeros(shape, np.uint8)
+                mask[2:10, PRESENT[name] : PRESENT[name] + 2, 1:5] = 1
+                write_nifti(path, mask, affine)
+            else:
+                path.write_bytes(absent)
     lines = ["image_id;age;gender;institute;study_type;split;manufacturer"]
     lines += [f"{subject};67;m;A;ct abdomen;{split};x" for subject, split in SPLITS.items()]
     (root / "meta.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
