@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.errors import FileFormatError, InputError
-from limnet.image.io.npz_slices import npz_headers, npz_slabs
+from limnet.image.io.numpy_files import npz_headers, npz_slabs
 from tests.helpers.every_set import problems
 from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of
 from tests.helpers.fake_nifti import damage

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError
 from limnet.image.io.formats import known_suffix
-from limnet.image.io.frames import natural
-from limnet.image.io.pictures import PICTURES, read_picture
+from limnet.image.io.pictures import PICTURES, natural, read_picture
 from limnet.image.io.reading import explained
 from limnet.image.volume import Volume
 

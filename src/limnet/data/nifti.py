@@ -14,7 +14,7 @@ from limnet.data.dataset import LabelledCase, Problem
 from limnet.data.files import labels_in, whole_numbers
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
-from limnet.image.io.nifti_slices import NiftiGrid, nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import NiftiGrid, nifti_slabs, read_nifti_grid
 from limnet.image.volume import Volume
 
 Plane = Literal["axial", "acquired"]

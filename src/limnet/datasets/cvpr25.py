@@ -34,7 +34,7 @@ from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
-from limnet.image.io.npz_slices import npz_headers, npz_slabs, opened_npz, read_header
+from limnet.image.io.numpy_files import npz_headers, npz_slabs, opened_npz, read_header
 from limnet.image.volume import Volume
 
 _MODALITIES = {"mr": "mr", "mri": "mr", "us": "us", "ultrasound": "us", "microscopy": "microscopy"}

@@ -31,7 +31,7 @@ from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either
 from limnet.data.pairs import BY_HASH, CaseFiles
 from limnet.errors import InputError, LimnetError
-from limnet.image.io.nifti_slices import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
 
 _VERTEBRAE = ["S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1))]
 _VERTEBRAE += [f"C{n}" for n in range(7, 0, -1)]
