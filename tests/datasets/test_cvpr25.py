@@ -94,7 +94,7 @@ def test_planted_faults(root: Path):
     assert "MR_BraTS-T1c_bench_7: " in found
     assert "MR_BraTS-T1c_bench 7.npz could not be read" in found
     assert "Microscopy_NucMM_2: keys are ['imgs']; imgs and gts are needed" in found
-    assert "PET_Lesion_5: validation file without labels" in found
+    assert "PET_Lesion_5: left out, as 3D_val_gt" in found
     assert "US_Cardiac_patient0003: imgs is (5, 12, 14), gts (4, 12, 14)" in found
     assert "CT_AMOS_amos_0018: 2 boxes for 3 ids" in found
     assert len(found.splitlines()) == 9
