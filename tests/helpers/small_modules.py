@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -25,10 +26,10 @@ TRAININGS: dict[str, tuple[type[Task], dict[str, Any]]] = {
 
 
 def small_module(name: str, **options: Any) -> Any:
-    """A module of 10 steps with seed 3; its first weights are always the same."""
+    """A module of 10 steps with seed 3; its first weights are always the same, its settings plain JSON."""
     torch.manual_seed(0)
     kind, own = TRAININGS[name]
-    return kind(**{**own, "max_steps": 10, "seed": 3, **options})
+    return kind(**json.loads(json.dumps({**own, "max_steps": 10, "seed": 3, **options})))
 
 
 def noise_batch(count: int, length: int, size: int = 32) -> tuple[Tensor, Tensor]:
