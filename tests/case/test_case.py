@@ -13,7 +13,7 @@ from limnet.case.case import Case
 from limnet.case.engine import Engine
 from limnet.errors import Cancelled, HistoryError, InputError, InputTypeError, OutsideError, SaveError
 from limnet.settings import Settings
-from tests.helpers.fake_engine import ThresholdPropagator, fake_case, fake_engine, phantom
+from tests.helpers.fake_engine import ThresholdPredictor, ThresholdPropagator, fake_case, fake_engine, phantom
 
 CENTRE = (6, 20, 24)
 SHAPE = (12, 40, 48)
@@ -175,7 +175,7 @@ def test_rules_hold_for_any_clicks(clicks: list[tuple[int, int, int, bool, bool]
 
 def test_click_against_a_stubborn_network() -> None:
     class Never:
-        def predict(self, view: Any, index: int, prompts: Any, previous: Any) -> np.ndarray:
+        def predict(self, view: Any, index: int, prompts: Any, previous: Any, nearest: Any = None) -> np.ndarray:
             return np.full(view.shape, 0.2 if prompts[-1].positive else 0.9, np.float32)
 
     case = fake_case(engine=Engine(Never(), ThresholdPropagator()))
@@ -186,6 +186,26 @@ def test_click_against_a_stubborn_network() -> None:
     assert case.mask[CENTRE], "earlier clicks hold too"
     case.click(CENTRE, positive=False)
     assert not case.mask[CENTRE], "the later of two clicks on a voxel holds"
+
+
+def test_the_predictor_sees_the_nearest_prompted_slice_with_the_object() -> None:
+    seen: list[Any] = []
+
+    class Watched(ThresholdPredictor):
+        def predict(self, view: Any, index: int, prompts: Any, previous: Any, nearest: Any = None) -> np.ndarray:
+            seen.append(nearest)
+            return super().predict(view, index, prompts, previous, nearest)
+
+    case = fake_case(engine=Engine(Watched(), ThresholdPropagator()))
+    first = case.click(CENTRE, propagate=False)
+    case.click((0, 1, 1), positive=False, propagate=False)  # an empty slice shows nothing
+    case.click((1, 20, 24), propagate=False)
+    case.click((1, 20, 22), propagate=False)
+    assert len(seen) == 3
+    assert seen[0] is None
+    assert all(np.array_equal(nearest.mask, first[6]) for nearest in seen[1:]), (
+        "not the slice itself, not the empty one"
+    )
 
 
 def test_prompted_slices_are_given_to_the_propagator_and_kept() -> None:

@@ -126,7 +126,7 @@ def test_the_clicks_of_the_slice_are_obeyed() -> None:
     case = started()
     predict = case._engine.predictor.predict
 
-    def forgetful(view: Any, index: int, prompts: Any, previous: Any) -> np.ndarray:
+    def forgetful(view: Any, index: int, prompts: Any, previous: Any, nearest: Any = None) -> np.ndarray:
         result = predict(view, index, prompts, previous)
         if index == 6:
             result[20, 24] = 0.0

@@ -20,7 +20,9 @@ class ThresholdPredictor:
     def __init__(self) -> None:
         self.calls: list[tuple[int, tuple[Prompt2D, ...], np.ndarray | None]] = []
 
-    def predict(self, view: Any, index: int, prompts: Sequence[Prompt2D], previous: np.ndarray | None) -> np.ndarray:
+    def predict(
+        self, view: Any, index: int, prompts: Sequence[Prompt2D], previous: np.ndarray | None, nearest: Any = None
+    ) -> np.ndarray:
         self.calls.append((index, tuple(prompts), None if previous is None else previous.copy()))
         image = view.raw(index)
         image = image if image.ndim == 2 else image.mean(axis=-1)

@@ -64,7 +64,9 @@ class TruthPredictor:
     def __init__(self, truth: np.ndarray, axis: int) -> None:
         self.slices = np.moveaxis(truth, axis, 0)
 
-    def predict(self, view: Any, index: int, prompts: Any, previous: np.ndarray | None) -> np.ndarray:
+    def predict(
+        self, view: Any, index: int, prompts: Any, previous: np.ndarray | None, nearest: Any = None
+    ) -> np.ndarray:
         return self.slices[index].astype(np.float32)
 
 

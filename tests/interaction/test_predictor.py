@@ -10,6 +10,7 @@ from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache
+from limnet.interaction.neighbour import Neighbour
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, SlicePredictor
 from limnet.prompts import Prompt2D
@@ -58,6 +59,26 @@ def test_a_dot_at_the_border_of_the_slice_is_looked_at_again(row: int) -> None:
     plain.predict(view, 1, [click(row, 40)], None)
     assert all(shape == network.encoded[0] for shape in network.encoded)
     assert len(network.encoded) < len(shy.network.encoded)
+
+
+def test_another_slice_tells_the_scale_to_look_at() -> None:
+    view, mask = disks_view((2, 240, 200), ((100, 90, 12),))
+    alone, known = make(), make()
+    alone[0].predict(view, 1, [click(100, 90)], None)
+    result = known[0].predict(view, 1, [click(100, 90)], None, Neighbour(mask))
+    assert dice(result > 0.5, mask) > 0.9
+    assert len(known[1].encoded) == 1 < len(alone[1].encoded), "one window suits, nothing is tried"
+    nothing = Neighbour(np.zeros_like(mask))
+    assert np.array_equal(
+        known[0].predict(view, 0, [click(100, 90)], None, nothing), alone[0].predict(view, 0, [click(100, 90)], None)
+    )
+
+
+def test_a_scale_known_wrongly_is_corrected() -> None:
+    view, mask = disks_view((2, 240, 200), ((100, 90, 30),))
+    small = disks_view((1, 240, 200), ((20, 20, 6),))[1]
+    result = make()[0].predict(view, 1, [click(100, 90)], None, Neighbour(small))
+    assert dice(result > 0.5, mask) > 0.9
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,12 +1,13 @@
 """Refinements: further forward passes after which a round knows more, each a function of one signature, in order.
 
 Before propagation (`BEFORE_PROPAGATION`): earlier prompted slices are predicted again with what the newest prompt says.
-The scales of a first look are part of one prediction (`limnet.interaction.predictor`).
+Others are part of one prediction (`limnet.interaction.predictor`): the scales of a first look, and what a negative
+click takes away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +20,26 @@ from limnet.case.planes import Plane
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import SliceMask, is_empty, unpack
 from limnet.interaction.agreement import agreement
+from limnet.interaction.neighbour import neighbour
 from limnet.interaction.prompt_maps import prompt_pixels
+from limnet.prompts import Prompt2D
 
 AGREE = 0.8  # Dice of the propagated mask and the second prediction from which on the prediction counts
 
 Refinement = Callable[[RoundContext, ObjectState], ObjectState]
+
+
+def predict(
+    ctx: RoundContext,
+    view: SliceView,
+    slices: Sequence[SliceMask | None],
+    prompts: Mapping[int, Sequence[Prompt2D]],
+    index: int,
+    previous: Slice | None,
+) -> Slice:
+    """Slice `index` from its own prompts, with the nearest other prompted slice as context."""
+    own = [part for part in prompts[index] if part.kind != "mask"]
+    return ctx.engine.predictor.predict(view, index, own, previous, neighbour(view, slices, prompts, index))
 
 
 def answer_on(ctx: RoundContext, view: SliceView, plane: Plane) -> NDArray[np.bool_]:
@@ -107,7 +123,7 @@ def predict_seen(
         return found
     if all(obeys(carried, part) for part in own):
         return found
-    return limits.apply(index, ctx.engine.predictor.predict(view, index, list(own), carried), own)
+    return limits.apply(index, predict(ctx, view, state.slices, state.prompts, index, carried), own)
 
 
 BEFORE_PROPAGATION: tuple[Refinement, ...] = (look_back,)

@@ -19,7 +19,7 @@ from limnet.case.fusion import Found, fuse, one_sided, prompt_sign
 from limnet.case.history import ObjectState, Round, frozen_array
 from limnet.case.live import watched
 from limnet.case.planes import answered_later, click_for, clicks_from, plane_of
-from limnet.case.refinement import BEFORE_PROPAGATION, answer_on, predict_seen, prompted_masks
+from limnet.case.refinement import BEFORE_PROPAGATION, answer_on, predict, predict_seen, prompted_masks
 from limnet.case.suggestion import with_quality
 from limnet.errors import InputError
 from limnet.image.bitmask import BitMask
@@ -82,7 +82,7 @@ def apply_prompt(
             probability = np.zeros(view.shape, dtype=np.float32)  # only told what is not object: there is none here
             unseen |= {index} - state.known  # or nobody knows yet; see `prompted_masks`
         else:
-            probability = ctx.engine.predictor.predict(view, index, own, previous)
+            probability = predict(ctx, view, slices, prompts, index, previous)
         slices[index] = limits.apply(index, probability, own)
         if ctx.live is not None:
             ctx.live.settle(tuple(slices), [index])

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
 from limnet.interaction.agreement import agreement
+from limnet.interaction.corrections import settle_negative_click
 from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
+from limnet.interaction.neighbour import Neighbour
 from limnet.interaction.prompt_maps import WindowTransform, guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
 from limnet.prompts import Prompt2D
@@ -58,6 +60,7 @@ class SlicePredictor:
         index: int,
         prompts: Sequence[Prompt2D],
         previous: NDArray[np.float32] | None,
+        nearest: Neighbour | None = None,
     ) -> NDArray[np.float32]:
         """Mask of one slice.
 
@@ -66,6 +69,9 @@ class SlicePredictor:
             index: slice.
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
+            nearest: the nearest other prompted slice that holds the object, None if there is none. Its mask tells the
+                scale to look at where there is no mask so far; whether the object surely lies on this slice, too,
+                decides what a negative click may take away.
 
         Returns:
             (H, W) float32 probabilities.
@@ -76,7 +82,11 @@ class SlicePredictor:
         marked = _prompt_box(prompts, shape)
         boxed = any(p.kind in ("box", "lasso") and p.positive for p in prompts)
         if old is None and not boxed and marked is not None:
-            window, logits = self._first_look(view, index, prompts, marked)
+            known = None if nearest is None else mask_box(nearest.mask)
+            if known is None:
+                window, logits = self._first_look(view, index, prompts, marked)
+            else:
+                window, logits = self._look_at_scale(view, index, prompts, marked, known)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
@@ -91,7 +101,9 @@ class SlicePredictor:
                 break
             window = closer
             result = window.paste(self._look(view, index, [window], prompts, result), result)
-        return result
+        if previous is None:
+            return result
+        return settle_negative_click(previous, result, prompts, nearest is not None and nearest.surely)
 
     def prepare(self, view: SliceView, index: int, box: tuple[int, int, int, int] | None) -> None:
         """Compute the features that `predict` needs for a click within the box of the mask so far."""
@@ -144,6 +156,21 @@ class SlicePredictor:
         with self.encoder.running():
             logits: Tensor = self.encoder.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
+
+    def _look_at_scale(
+        self,
+        view: SliceView,
+        index: int,
+        prompts: Sequence[Prompt2D],
+        marked: tuple[int, int, int, int],
+        known: tuple[int, int, int, int],
+    ) -> tuple[Window, Tensor]:
+        """Look around what is marked in a window that would suit the object as another slice shows it."""
+        suited = window_around(known, view.shape, view.spacing, self.size)
+        centre, least = _place(marked, view.spacing)
+        side = max(suited.height * view.spacing[0], suited.width * view.spacing[1], least)
+        window = window_of_side(side, centre, view.shape, view.spacing, self.size)
+        return window, self._look(view, index, [window], prompts, None)
 
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
