@@ -116,7 +116,7 @@ def test_order_of_the_spacing(tmp_path: Path):
     assert plain.config() == build_suite("cvpr25", root, SuiteOptions()).config()
     assert turned.config()["parts"] == {"cvpr25": {"spacing_order": "xyz"}}, "other numbers, another configuration"
     for given, message in (
-        ("cvpr25:spacing_order=yxz", "allowed are zyx and xyz"),
+        ("cvpr25:spacing_order=yxz", "allowed are zyx, xyz"),
         ("cvpr25:order=xyz", 'cannot be opened with {"order": "xyz"}'),
         ("btcv", "it reads cvpr25 alone"),
     ):

@@ -48,5 +48,5 @@ def test_tables_divide_rounds_of_the_same_object():
     rows.append({"peer": "other", "threads": 2, "precision": "auto", "click": 5.0, "slice": 1.0})
     record = {"rows": rows, "commands": ["latency.py"], "environment": {"machine": {"cpu": "a processor", "cores": 2}}}
     text = tables(record)
-    assert "| 1.50 / 2.00 | 0.10 / 0.10 | 1.50 / 2.00 |  | 512 | 3.0, 1.0 | 0.750 |" in text
+    assert "| 1.50 / 2.00 | 0.10 / 0.10 | 1.50 / 2.00 |  |  | 512 | 3.0, 1.0 | 0.750 |" in text
     assert "| other | 2 | auto | 5.00 | 15 | 10 |" in text

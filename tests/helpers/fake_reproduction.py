@@ -23,7 +23,7 @@ from tests.helpers import (
     fake_msd,
     fake_slices,
 )
-from tests.hub.test_convert_ritm import public_file
+from tests.hub.test_convert import public, saved
 
 
 def write_data(root: Path) -> None:
@@ -44,7 +44,7 @@ def write_weights(folder: Path) -> None:
     """Narrow networks in the form of the public files; ResNet-18 is as wide as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    public_file(folder / "coco_lvis_h32_itermask.pth")
+    saved(folder / "coco_lvis_h32_itermask.pth", public("ritm"))
     for name in ("XMem.pth", "XMem-s012.pth"):
         torch.save(XMem(key_dim=16, value_dim=32, hidden_dim=16).state_dict(), folder / name)
     trunk = ResNetTrunk(18)

@@ -168,7 +168,7 @@ def test_what_is_wrong_is_said(root: Callable[[str], Path], capsys: pytest.Captu
         (["dataset", "--name", "btcv", "--part", "btcv"], "leave --part out"),
         (["dataset", "--name", "btcv:protokoll=x"], 'cannot be opened with {"protokoll": "x"}'),
         (["dataset", "--name", "btcv", "--split", "test"], "no split 'test'"),
-        (["folder", "--name", "btcv"], "--name is an option of limnet bench dataset"),
+        (["folder", "--name", "btcv"], "unrecognized arguments: --name btcv"),
     ):
         assert bench(*words, "--data", root("btcv"), "--model", "none") == 2
         assert message in " ".join(capsys.readouterr().err.split())

@@ -94,10 +94,10 @@ def fuses(segmenter: InteractiveSegmenter, lung: LabelledCase) -> None:
     changed = (plain.probability[others] != first[others]).any((1, 2))
     assert case.rounds[-1].kept == changed.sum() > 0
     asked: list[int] = []
-    network, assessor = segmenter.quality, segmenter.engine().assessor
-    assert network is not None
+    assessor = segmenter.engine().assessor
     assert assessor is not None
-    hook = network.register_forward_hook(lambda *_: asked.append(1))
+    assert assessor.network is not None  # the quality network, or its copy in bfloat16
+    hook = assessor.network.register_forward_hook(lambda *_: asked.append(1))
     (chance,) = assessor.compare(case.view, [1], [left.astype(np.float32)], [right.astype(np.float32)])
     hook.remove()
     assert asked == [1]
