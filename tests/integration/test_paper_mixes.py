@@ -160,10 +160,10 @@ def test_from_data_to_a_benchmarked_model(
     printed = capsys.readouterr().out
     assert "| LIM-Net with MRF (published) |" in printed
     results = [Record.read(path) for path in sorted((tmp_path / "results").glob("*.json"))]
-    assert sorted(r.header["predictor"]["settings"]["tau"] for r in results) == [0.5, 1.0]
-    assert all(r.objects and not r.errors for r in results)
+    assert sorted(r.fixed["predictor"]["settings"]["tau"] for r in results) == [0.5, 1.0]
+    assert all(r.rows and not r.errors for r in results)
     assert all(f"| **{r.name}** |" in printed for r in results)
-    assert {r.header["predictor"]["model"]["sha256"] for r in results} == {loaded.identity["sha256"]}
+    assert {r.fixed["predictor"]["model"]["sha256"] for r in results} == {loaded.identity["sha256"]}
 
 
 @pytest.mark.parametrize("mix", PAPER)
