@@ -187,7 +187,7 @@ def test_training_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PYTHONPATH", f"{root}{os.pathsep}{root / 'src'}")
     store, script = tmp_path / "store", tmp_path / "recipe.py"
     (store / "labels" / "final").mkdir(parents=True)
-    script.write_text(RECIPE)
+    script.write_text(RECIPE, encoding="utf-8")
     for name in ("a", "b", "c"):
         write(store / f"{name}.nii.gz", image())
     write(store / "labels" / "final" / "a.nii.gz", (image() > 100).astype(np.uint8))
