@@ -19,13 +19,15 @@ from limnet.data.dataset import LabelledDataset
 from limnet.data.module import CaseDataModule
 from limnet.data.pairs import FileDataset, paths_of
 from limnet.datasets import endovis18
+from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.cvpr25 import Cvpr25Dataset
 from limnet.datasets.ishape import IShapeDataset
 from limnet.datasets.kits19 import Kits19Dataset
 from limnet.datasets.mixes import MIXES, load_mix
 from limnet.datasets.registry import DATASETS, data_module_class, dataset_class
+from limnet.datasets.totalsegmentator import TotalSegmentatorDataset
 from limnet.errors import InputError, LimnetError, MissingFileError
-from tests.helpers import fake_endovis18
+from tests.helpers import fake_coco_lvis, fake_endovis18
 from tests.helpers.every_set import EVERY_SET, OWN_SETS, SIZES, TEST_PICTURE_SETS, VIDEO_SETS, problems
 from tests.helpers.fake_cvpr25 import arrays
 from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti
@@ -245,23 +247,57 @@ def linked_ishape(root: Path, number: int) -> None:
             os.link(path, root / "log" / "train" / folder / f"{i:05d}.png")
 
 
+def linked_total(root: Path, number: int) -> None:
+    image = write_nifti(root / "image.nii.gz", ct((20, 20, 20)))
+    label = write_nifti(root / "label.nii.gz", blocks((20, 20, 20), (1,)))
+    for i in range(number):
+        folder = root / f"s{i:04d}" / "segmentations"
+        folder.mkdir(parents=True)
+        os.link(image, folder.parent / "ct.nii.gz")
+        os.link(label, folder / "liver.nii.gz")
+
+
+def linked_coco(root: Path, number: int) -> None:
+    first = fake_coco_lvis.build(root / "one") / "train"
+    listed = {}
+    for folder, suffix in (("images", "jpg"), ("masks", "pickle")):
+        (root / "train" / folder).mkdir(parents=True)
+        for i in range(number):
+            os.link(first / folder / f"000000000009.{suffix}", root / "train" / folder / f"{i:012d}.{suffix}")
+            listed[f"{i:012d}"] = {"num_instance_masks": 3, "hierarchy": {0: None, 1: None, 2: None}}
+    (root / "val").mkdir()
+    for split, content in (("train", listed), ("val", {})):
+        fake_coco_lvis.dump(root / split / "hannotation.pickle", content)
+
+
 @pytest.mark.parametrize(
-    ("kind", "link"), [(Kits19Dataset, linked_kits), (Cvpr25Dataset, linked_cvpr), (IShapeDataset, linked_ishape)]
+    ("kind", "link", "held"),
+    [
+        (Kits19Dataset, linked_kits, 5),
+        (Cvpr25Dataset, linked_cvpr, 5),
+        (TotalSegmentatorDataset, linked_total, 5),
+        (IShapeDataset, linked_ishape, 1),
+        (CocoLvisDataset, linked_coco, 1),
+    ],
 )
-def test_memory_stays_flat_over_many_cases(kind: type[FileDataset], link, tmp_path: Path) -> None:
-    number = 100
+def test_memory_stays_flat_over_thousands_of_cases(
+    kind: type[FileDataset], link: Callable[[Path, int], None], held: int, tmp_path: Path
+) -> None:
+    number = 1000
     link(tmp_path, number)
     cases = kind(tmp_path).all_cases()
     assert len(cases) == number
     assert len(pickle.dumps(cases)) < 1000 * number  # descriptions alone: a decoded case is many times that
-    size = cases[0].read_image().array.nbytes + cases[0].read_labels().nbytes
-    assert size > 20_000
-    gc.collect()
     tracemalloc.start()
     try:
+        for case in cases[:10]:
+            size = case.read_image().array.nbytes + case.read_labels().nbytes
+            assert size > 10_000
+        gc.collect()
+        first = tracemalloc.get_traced_memory()[0]
         for case in cases[10:60]:
             case.read_image(), case.read_labels()
         gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 5 * size  # of the 50 cases read nothing is held
+        assert tracemalloc.get_traced_memory()[0] - first < held * size  # of the 50 cases read nothing is held
     finally:
         tracemalloc.stop()
