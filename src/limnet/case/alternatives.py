@@ -12,9 +12,9 @@ from scipy import ndimage
 from limnet.case.constraints import Constraints
 from limnet.case.engine import RoundContext, Slice
 from limnet.case.history import ObjectState, Round
+from limnet.case.refinement import predict
 from limnet.image.slices import is_empty, unpack
 from limnet.interaction.agreement import agreement
-from limnet.interaction.neighbour import neighbour
 from limnet.prompts import Prompt, Prompt2D
 
 THRESHOLDS = (0.1, 0.25, 0.75, 0.9)  # of the answer given: how far its border can be moved without another look
@@ -54,9 +54,9 @@ def other_answers(
     view, limits = ctx.view_of(state), Constraints(ctx, (*before.rounds, Round(prompt, index)))
     own = [p for p in (*before.prompts.get(index, ()), part) if p.kind != "mask"]
     previous = None if is_empty(before.slices[index]) else unpack(before.slices[index], view.shape)
-    nearest, predictor = neighbour(view, before.slices, {*before.prompts, index}, index), ctx.engine.predictor
-    given = limits.obeyed(predictor.predict(view, index, own, previous, nearest), own)
-    others = [limits.obeyed(answer, own) for answer in predictor.looks(view, index, own, previous)]
+    prompts = {**before.prompts, index: own}
+    given = limits.obeyed(predict(ctx, view, before.slices, prompts, index, previous), own)
+    others = [limits.obeyed(answer, own) for answer in ctx.engine.predictor.looks(view, index, own, previous)]
     return index, [limits.obeyed(answer, own) for answer in distinct(given, others, own)]
 
 
