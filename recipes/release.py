@@ -76,7 +76,7 @@ def measurements(args: argparse.Namespace) -> list:
 
     rows = []
     if args.open:
-        found = read_json(args.open, "--open", ("rows", "command"))
+        found = read_json(args.open, "--open", ("rows",))
         command = found["command"]
         for group in (*sorted({row["group"] for row in found["rows"]}), None):
             some = [row for row in found["rows"] if group in (row["group"], None)]

@@ -202,6 +202,29 @@ def test_held_out_defects_come_from_other_patients(tmp_path: Path) -> None:
         drawn("--mix", "open", "--root", f"open={tmp_path}", "--split", "val")
 
 
+def test_a_release_reads_the_record_of_the_open_volumes(tmp_path: Path) -> None:
+    """Objects that were right early keep their last Dice."""
+    rows = [
+        {"group": "a", "dice": [0.25, 0.5, 0.75, 0.75, 0.75, 1.0], "seconds": [1.0, 2.0]},
+        {"group": "b", "dice": [0.75, 1.0], "seconds": [3.0]},
+    ]
+    (tmp_path / "open.json").write_text(json.dumps({"command": "limnet bench open --data ROOT", "rows": rows}))
+    options = ["--open", str(tmp_path / "open.json"), "--open-data", "new ones", "--out", str(tmp_path / "model")]
+    release = recipe("release")
+    found = release.measurements(release.build_parser().parse_args(options))
+    assert {one.command for one in found} == {"limnet bench open --data ROOT"}
+    values = {(one.dataset, one.measure): one.value for one in found}
+    assert [
+        values["new ones: all, 2 objects", f"mean Dice after {n}"] for n in ("1 round", "3 rounds", "6 rounds")
+    ] == [
+        0.5,
+        0.875,
+        1.0,
+    ]
+    assert values["new ones: b, 1 objects", "mean Dice after 6 rounds"] == 1.0
+    assert found[-1].value == 2.0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
