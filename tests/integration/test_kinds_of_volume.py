@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
-import SimpleITK
 import torch
 
 from limnet import InteractiveSegmenter
 from tests.helpers.fake_engine import phantom
-from tests.helpers.grids import ORIENTATIONS, grid
+from tests.helpers.grids import grid
 from tests.helpers.small_segmenter import small_segmenter
 
 SHAPE = (8, 32, 40)
@@ -92,79 +92,13 @@ def test_any_spacing(segmenter: InteractiveSegmenter, spacing: tuple[float, ...]
     assert max(max(w.height, w.width) for w in windows) <= 8 * 12, "no window is far larger than the slice"
 
 
-@pytest.mark.parametrize("name", ORIENTATIONS)
-@pytest.mark.parametrize("tilt", [0.0, 0.3])
-def test_masks_lie_on_the_grid_of_their_file(
-    segmenter: InteractiveSegmenter, tmp_path: Path, name: str, tilt: float
-) -> None:
-    nibabel = pytest.importorskip("nibabel")
-    array, affine = phantom((6, 18, 14)), grid(name, tilt=tilt)
+def test_masks_lie_on_the_grid_of_their_file(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    array, affine = phantom((6, 18, 14)), grid("PIR", tilt=0.3)
     path = tmp_path / "ct.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine), path)
     case = segmenter.open(path)
     np.testing.assert_allclose(case.volume.spacing, (5.0, 0.9, 0.7), rtol=1e-6)
     assert case.click((3, 9, 7))[3, 9, 7]
-    source = nibabel.load(path)
-    for target in ("mask.nii.gz", "mask.nii"):
-        image = nibabel.load(case.save(tmp_path / target))
-        assert np.array_equal(image.affine, source.affine)
-        assert nibabel.aff2axcodes(image.affine) == tuple(name)
-        assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0) > 0, case.mask)
-    before, after = (SimpleITK.ReadImage(str(p)) for p in (path, case.save(tmp_path / "mask.nrrd")))
-    for read in ("GetOrigin", "GetSpacing", "GetDirection"):
-        np.testing.assert_allclose(getattr(after, read)(), getattr(before, read)(), atol=1e-4)
-    assert np.array_equal(SimpleITK.GetArrayFromImage(after) > 0, case.mask)
-
-
-def test_one_volume_of_a_4d_file(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
-    nibabel = pytest.importorskip("nibabel")
-    both = np.stack([phantom(SHAPE), phantom(SHAPE)[::-1]], axis=-1).transpose(2, 1, 0, 3)
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(both), np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "4d.nii")
-    case = segmenter.open(tmp_path / "4d.nii", index=1)
-    assert np.array_equal(case.volume.array, phantom(SHAPE)[::-1])
-    case.click(CENTRE)
-    assert nibabel.load(case.save(tmp_path / "mask.nii.gz")).shape == SHAPE[::-1]
-    again = segmenter.resume(case.save_session(tmp_path / "x.limnet"))
-    assert np.array_equal(again.mask, case.mask)
-
-
-def test_dicom_series(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
-    array, folder = phantom((5, 18, 14)), tmp_path / "series"
-    folder.mkdir()
-    for number, slab in enumerate(array):
-        image = SimpleITK.GetImageFromArray(slab[None])
-        image.SetSpacing((0.7, 0.9, 5.0))
-        tags = {
-            "0008|0060": "CT",
-            "0020|000e": "1.2.3.4",
-            "0020|000d": "1.2.3",
-            "0020|0013": str(number + 1),
-            "0020|0032": f"10\\20\\{5.0 * number}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0008|0018": f"1.2.3.4.{number}",
-        }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer = SimpleITK.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"{9 - number}.dcm"))
-        writer.Execute(image)
-    case = segmenter.open(folder)
-    assert np.array_equal(case.volume.array, array)
-    np.testing.assert_allclose(case.volume.spacing, (5.0, 0.9, 0.7))
-    assert case.click((2, 9, 7))[2, 9, 7]
-    mask = SimpleITK.ReadImage(str(case.save(tmp_path / "mask.mha")))
-    np.testing.assert_allclose(mask.GetOrigin(), (10, 20, 0))
-    np.testing.assert_allclose(mask.GetSpacing(), (0.7, 0.9, 5.0))
-
-
-def test_a_folder_of_frames(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
-    frames = _noise((3, 20, 24, 3), np.uint8)
-    for number, frame in enumerate(frames):
-        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(frame, isVector=True), str(tmp_path / f"f{number}.png"))
-    for colour in (segmenter, small_segmenter(image_channels=3)):
-        case = colour.open(tmp_path)
-        assert np.array_equal(case.volume.array, frames)
-        mask = case.click((1, 10, 12))
-        assert mask.shape == (3, 20, 24)
-        assert np.array_equal(mask, colour.open(frames).click((1, 10, 12)))
+    image = nibabel.load(case.save(tmp_path / "mask.nii.gz"))
+    assert np.array_equal(image.affine, nibabel.load(path).affine)
+    assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0) > 0, case.mask)
