@@ -31,15 +31,6 @@ INFERENCE = [
 ]
 
 
-def loaded_after(code: str, argument: Path) -> set[str]:
-    """Top-level names of all modules a fresh interpreter holds after running `code`."""
-    tail = "\nimport sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
-    done = subprocess.run(
-        [sys.executable, "-c", code + tail, str(argument)], capture_output=True, text=True, check=True
-    )
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
 SEGMENTATION = """
 import sys, numpy, limnet
 volume = numpy.zeros((5, 48, 48), numpy.int16)
@@ -52,23 +43,32 @@ case.save_session(sys.argv[1])
 assert not [m for m in sys.modules if m.startswith(("limnet.propagation.networks.xmem", "limnet.propagation.stream"))]
 """
 HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "pydicom", "huggingface_hub", "matplotlib"}
-
-
-@pytest.mark.parametrize(
-    ("code", "absent"),
+METRICS = "from limnet import metrics\nfor n in set(metrics.__all__) - {'CaseTable'}: getattr(metrics, n)"
+PROCESSES = [
     [
         ("import limnet", {*HEAVY, "typer", "rich"}),
-        ("import limnet.image.volume, limnet.image.slice_view", HEAVY),
         ("import limnet.cli", {*HEAVY, "numpy"}),
-        ("import limnet\nfor n in limnet.__all__: getattr(limnet, n)", {"matplotlib", "typer"}),
-        ("\n".join(f"import {m}" for m in INFERENCE), {"matplotlib"}),
-        (SEGMENTATION, {"matplotlib"}),
+        ("import limnet.image.volume, limnet.image.slice_view", HEAVY),
+        (METRICS, {"torch"}),
     ],
-    ids=["limnet", "images", "command line", "public names", "inference", "a segmentation"],
-)
-def test_what_is_loaded(code: str, absent: set[str], tmp_path: Path) -> None:
+    [
+        (SEGMENTATION, {"matplotlib", "typer"}),
+        ("for n in limnet.__all__: getattr(limnet, n)", {"matplotlib", "typer"}),
+        ("\n".join(f"import {m}" for m in INFERENCE), {"matplotlib"}),
+    ],
+]
+"""What two fresh interpreters do, step by step, and what none of the steps up to there may load."""
+
+
+@pytest.mark.parametrize("steps", PROCESSES, ids=["light", "a segmentation"])
+def test_what_is_loaded(steps: list[tuple[str, set[str]]], tmp_path: Path) -> None:
     """Nothing of the packages for training, and not what the step can do without."""
-    assert not loaded_after(code, tmp_path / "x.limnet") & {*absent, *TRAINING_ONLY}
+    told = "\nimport sys, json; print('@', json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
+    words = [sys.executable, "-c", told.join([*(code for code, _ in steps), ""]), str(tmp_path / "x.limnet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    loaded = [set(json.loads(line[2:])) for line in done.stdout.splitlines() if line.startswith("@ ")]
+    for found, (code, absent) in zip(loaded, steps, strict=True):
+        assert not found & {*absent, *TRAINING_ONLY}, code
 
 
 def imports_of(path: Path) -> set[str]:
