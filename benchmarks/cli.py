@@ -73,10 +73,7 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
     """Run a benchmark with every method, each to `out`/SUITE_METHOD.json, and print the tables.
 
     Raises:
-        InputError: methods of one name, one that cannot be prompted as the suite does, or that lacks its package.
-        MissingFileError: a method without its weights or folder.
-        ModelNotFoundError: no such model.
-        LimnetError: a method that did not finish a single object, after all of them ran.
+        LimnetError: what cannot be used, before the first case; a method that finished no object, after all of them.
     """
     from benchmarks.core.record import command_of
     from benchmarks.core.suite import SuiteOptions, build_peer, build_suite
@@ -90,12 +87,15 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
     args.accelerator, device = _device(args.accelerator)
     models = args.model or ([] if args.peer else ["limnet-tiny"])
     given = parse_settings(args.setting)
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    of_all = {name: getattr(args, name) for name in ("scope", "tau") if getattr(args, name) is not None}
+    # a variant of the suite (such as tau=1) stays what it is beside a tau for all
+    settings = [{**given, **own, **of_all, **given, **own} for own in suite.variants]
     predictors: list[Predictor] = [
-        suite.limnet(
-            m, args.scope, args.tau, {**given, **own}, args.threads, device, args.precision, method=suite.method
-        )
-        for m in models
-        for own in suite.variants
+        suite.limnet(m, own, device, args.precision, method=suite.method) for m in models for own in settings
     ]
     shared = {"device": device, "precision": args.precision, **({"model": models[0]} if models else {})}
     predictors += [build_peer(text, shared) for text in args.peer]
@@ -108,12 +108,12 @@ def run_all(suite: Any, predictors: Sequence[Predictor], args: argparse.Namespac
 
     from benchmarks.core.record import result_path
     from benchmarks.core.report import idle_note, markdown_tables
-    from benchmarks.core.run import check_ready, run_suite
+    from benchmarks.core.run import check_ready, run_suite, teller
     from limnet.training.launch import trainer_kwargs
 
     place = {"num_nodes": args.nodes, "strategy": "auto", "precision": "32-true"}
     trainer = trainer_kwargs(argparse.Namespace(accelerator=args.accelerator, devices=args.devices, **place))
-    console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for predictor in predictors:
         suite.played_by(predictor)  # a method that cannot be prompted so is named before the first one runs
     paths = [result_path(args.out, suite.name, predictor.name) for predictor in predictors]
@@ -133,7 +133,7 @@ def run_all(suite: Any, predictors: Sequence[Predictor], args: argparse.Namespac
             views=not args.no_views,
             fresh=args.fresh,
             command=command,
-            progress=lambda row: _show(errors, row),
+            progress=teller(),
         )
         if results is not None:
             found.append(results)
@@ -146,11 +146,7 @@ def run_all(suite: Any, predictors: Sequence[Predictor], args: argparse.Namespac
 
 
 def _device(accelerator: str) -> tuple[str, str]:
-    """Accelerator for the Trainer, and torch's name of the device.
-
-    Raises:
-        InputError: another word than cpu, gpu, cuda and auto.
-    """
+    """Accelerator for the Trainer, and torch's name of the device; raises InputError on other words."""
     if accelerator not in ("cpu", "gpu", "cuda", "auto"):
         raise InputError(f"--accelerator is {accelerator!r}; allowed are cpu, gpu and auto")
     if accelerator == "auto":
@@ -158,12 +154,6 @@ def _device(accelerator: str) -> tuple[str, str]:
 
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     return ("cpu", "cpu") if accelerator == "cpu" else ("gpu", "cuda")
-
-
-def _show(console: Any, row: dict[str, Any]) -> None:
-    where = f"{row['case']} {row['object']}".strip()
-    text = row.get("error") or " ".join(f"{v:.3f}" for v in row.get("iou", row.get("dice", ())))
-    console.print(f"{where}: {text}", style="red" if "error" in row else None, markup=False, highlight=False)
 
 
 @bench_app.command()

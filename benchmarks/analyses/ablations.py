@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,8 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row, pace
-from benchmarks.core.rounds import columns
+from benchmarks.core.rounds import Target, columns
 from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
 from limnet.case.engine import Engine
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
@@ -65,51 +65,42 @@ def main(argv: Sequence[str] | None = None) -> None:
         models = {name: InteractiveSegmenter.from_pretrained(where) for name, where in args.models}
         if len(models) < len(args.models):
             raise InputError(f"two models have one name among {', '.join(n for n, _ in args.models)}: give NAME=MODEL")
-        variants = {name: measured(model, {}, args.rounds) for name, model in models.items()}
+        variants = {name: partial(measure, model, {}, False, args.rounds) for name, model in models.items()}
         fixed: dict[str, Any] = {"models": {name: model.identity for name, model in models.items()}}
     else:
         model = InteractiveSegmenter.from_pretrained(args.model)
-        if args.true_prompts:
-            variants = {name: measured(model, {}, args.rounds, name == TRUE) for name in (RELEASED, TRUE)}
-        else:
-            variants = {name: measured(model, changes, args.rounds) for name, changes in variants_of(model).items()}
+        changed = {RELEASED: {}, TRUE: {}} if args.true_prompts else variants_of(model)
+        variants = {n: partial(measure, model, changes, n == TRUE, args.rounds) for n, changes in changed.items()}
         fixed = {"model": model.identity, "settings": model.settings.to_json()}
     record = analysis.record_of(parser, args, "ablations", fixed, stem)
     analysis.analyse(record, args, variants)
     report(record, Comparison.of(record, list(variants), args.rounds))
 
 
-def measured(
-    segmenter: InteractiveSegmenter, changes: dict[str, Any], rounds: int, true_prompts: bool = False
-) -> Measure:
-    """How to measure an object with some settings changed, or with clicked slices that are always right."""
+def measure(
+    segmenter: InteractiveSegmenter, changes: dict[str, Any], true_prompts: bool, rounds: int, target: Target
+) -> Row:
+    """One object with some settings changed, or with clicked slices that are always right."""
+    watched: list[WatchedPredictor] = []
 
-    def measure(target: Target) -> Row:
-        watched: list[WatchedPredictor] = []
+    def watch(engine: Engine) -> Engine:
+        inner = TruePredictor(engine.predictor, target.truth) if true_prompts else engine.predictor
+        watched.append(WatchedPredictor(inner))
+        return replace(engine, predictor=watched[0])
 
-        def watch(engine: Engine) -> Engine:
-            inner = TruePredictor(engine.predictor, target.truth) if true_prompts else engine.predictor
-            watched.append(WatchedPredictor(inner))
-            return replace(engine, predictor=watched[0])
-
-        case = analysis.open_case(segmenter, target.volume, replace(segmenter.settings, **changes), change=watch)
-        turns = list(analysis.play_case(case, target.truth, rounds))
-        seen = watched[0]
-        return {
-            **columns([turn.row for turn in turns]),
-            "slices": [r.computed for r in case.rounds],
-            "newest": [sum(seen.last), len(seen.last)],
-            "all": [sum(seen.every), len(seen.every)],
-        }
-
-    return measure
+    case = analysis.open_case(segmenter, target.volume, replace(segmenter.settings, **changes), change=watch)
+    found = columns(analysis.play_case(case, target.truth, rounds))
+    seen = watched[0]
+    return {
+        **found,
+        "slices": [r.computed for r in case.rounds],
+        "newest": [sum(seen.last), len(seen.last)],
+        "all": [sum(seen.every), len(seen.every)],
+    }
 
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    if not found:
-        print("nothing to compare yet")
-        return
     shown, variants = tables.checkpoints(found.rounds), found.variants
     lines, summary = [], {}
     base = found.curve(variants[0])[-1]

@@ -23,6 +23,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core import analysis, tables
+from benchmarks.core.method import Voxel
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Target, columns
 from limnet import InteractiveSegmenter
 from limnet.image.volume import Volume
 from limnet.metrics import dice
@@ -49,7 +49,7 @@ class Scene(NamedTuple):
     """One object in a field of view, and the only click on its slice; without it the simulated user clicks."""
 
     target: Target
-    click: tuple[int, int, int] | None = None
+    click: Voxel | None = None
 
 
 def scene(
@@ -58,7 +58,7 @@ def scene(
     image: NDArray[np.generic],
     truth: NDArray[np.bool_],
     spacing: Sequence[float],
-    click: tuple[int, int, int] | None = None,
+    click: Voxel | None = None,
 ) -> Scene:
     """A scene out of arrays (D, H, W); probes are one group for each distance and depth of the click."""
     group = f"probe, {name.split(',')[0]},{name.split(',')[-1]}" if kind == "probe" else kind
@@ -76,22 +76,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     record = analysis.record_of(parser, args, "border", {"model": segmenter.identity})
     found = scenes(args.data, args.split, args.objects, args.seed, args.kinds)
-    analysis.analyse_targets(record, ((s.target, {"limnet": measured(segmenter, s, args.rounds)}) for s in found))
+    analysis.analyse_targets(
+        record, ((s.target, {"limnet": partial(measure, segmenter, s.click, args.rounds)}) for s in found)
+    )
     page = table(record, Record.read(args.against) if args.against else None)
     print(record.finish({}, page))
 
 
-def measured(segmenter: InteractiveSegmenter, scene: Scene, rounds: int) -> Measure:
-    """How to measure an object: the simulated user's rounds, or the one click of the scene on its slice."""
-
-    def measure(target: Target) -> Row:
-        case = analysis.open_case(segmenter, target.volume)
-        if scene.click is None:
-            return columns([turn.row for turn in analysis.play_case(case, target.truth, rounds)])
-        index = scene.click[0]
-        return {"dice": [round(dice(case.click(scene.click, propagate=False)[index], target.truth[index]), 4)]}
-
-    return measure
+def measure(segmenter: InteractiveSegmenter, click: Voxel | None, rounds: int, target: Target) -> Row:
+    """One object: the simulated user's rounds, or the one click of the scene on its slice."""
+    case = analysis.open_case(segmenter, target.volume)
+    if click is None:
+        return columns(analysis.play_case(case, target.truth, rounds))
+    index = click[0]
+    return {"dice": [round(dice(case.click(click, propagate=False)[index], target.truth[index]), 4)]}
 
 
 def scenes(root: Path, split: str, count: int, seed: int, kinds: Sequence[str]) -> Iterator[Scene]:

@@ -11,6 +11,7 @@ all slices, and within one object after one round, averaged).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,7 @@ from scipy import stats
 from benchmarks.core import analysis, tables
 from benchmarks.core.pictures import FAINT, INK, colour_of, new_figure, plain, save_figure
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Target, columns
 from limnet.segmenter import InteractiveSegmenter
 
 BINS = 10
@@ -45,27 +44,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
     record = analysis.record_of(parser, args, "calibration", fixed)
-    analysis.analyse(record, args, {"quality": measured(segmenter, args.rounds)})
+    analysis.analyse(record, args, {"quality": partial(measure, segmenter, args.rounds)})
     report(record)
 
 
-def measured(segmenter: InteractiveSegmenter, rounds: int) -> Measure:
-    """How to measure an object: per round the predicted quality and the Dice of its slices."""
-
-    def measure(target: Target) -> Row:
-        case = analysis.open_case(segmenter, target.volume)
-        rows, predicted, true, empty = [], [], [], []
-        for turn in analysis.play_case(case, target.truth, rounds):
-            rows.append(turn.row)
-            actual = analysis.dice_by_slice(turn.mask, target.truth)
-            actual[list(case.prompted)] = np.nan
-            used = np.flatnonzero(np.isfinite(actual))
-            predicted.append([round(float(q), 4) for q in case.quality[used]])
-            true.append([round(float(d), 4) for d in actual[used]])
-            empty.append([int(not turn.mask[i].any()) for i in used])
-        return {**columns(rows), "predicted": predicted, "true": true, "empty": empty}
-
-    return measure
+def measure(segmenter: InteractiveSegmenter, rounds: int, target: Target) -> Row:
+    """One object: per round the predicted quality and the Dice of its slices."""
+    case = analysis.open_case(segmenter, target.volume)
+    turns, predicted, true, empty = [], [], [], []
+    for turn in analysis.play_case(case, target.truth, rounds):
+        turns.append(turn)
+        actual = analysis.dice_by_slice(turn.mask, target.truth)
+        actual[list(case.prompted)] = np.nan
+        used = np.flatnonzero(np.isfinite(actual))
+        predicted.append([round(float(q), 4) for q in case.quality[used]])
+        true.append([round(float(d), 4) for d in actual[used]])
+        empty.append([int(not turn.mask[i].any()) for i in used])
+    return {**columns(turns), "predicted": predicted, "true": true, "empty": empty}
 
 
 def reliability(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> list[Bin]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,9 +21,8 @@ from benchmarks.core.analysis import Comparison
 from benchmarks.core.method import LimnetPredictor, Predictor, config_hash, predictor_config
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row, pace
-from benchmarks.core.rounds import columns, play_object
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target, build_peer
+from benchmarks.core.rounds import RobotRounds, Target, columns, play_object
+from benchmarks.core.suite import build_peer
 from limnet.segmenter import InteractiveSegmenter
 
 WEIGHT_FREE = (
@@ -43,13 +43,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = analysis.parser_of(__doc__ or "")
     parser.add_argument("--peers", default=",".join(WEIGHT_FREE), help="comma between (default: all without weights)")
     args = parser.parse_args(argv)
-    own = LimnetPredictor(args.model, threads=args.threads, label="limnet")
+    own = LimnetPredictor(args.model, label="limnet")
     methods: list[Predictor] = [own, *(peer(name, args.model) for name in args.peers.split(",") if name)]
     configs = {method.name: config_hash(predictor_config(method)) for method in methods}
     fixed = {"model": InteractiveSegmenter.from_pretrained(args.model).identity}
     record = analysis.record_of(parser, args, "compare-peers", fixed)
     record.keep(lambda row: row["config"] == configs.get(row["variant"], row["config"]))
-    analysis.analyse(record, args, {m.name: measured(m, args.rounds, configs[m.name]) for m in methods})
+    analysis.analyse(record, args, {m.name: partial(measure, m, args.rounds, configs[m.name]) for m in methods})
     report(record, Comparison.of(record, list(configs), args.rounds))
 
 
@@ -58,25 +58,16 @@ def peer(name: str, model: str) -> Predictor:
     return build_peer(f"{name}:model={json.dumps(model)}" if name in OF_LIMNET else name)
 
 
-def measured(method: Predictor, rounds: int, config: str) -> Measure:
-    """How to measure an object with a method."""
-
-    def measure(target: Target) -> Row:
-        place = {"case": target.case, "object": target.object}
-        try:
-            turns = play_object(method, target.volume, target.truth, 0, rounds, **place)
-        except Exception as error:  # whatever a method raises is its result
-            return {"dice": [0.0], "seconds": [], "config": config, "failed": f"{type(error).__name__}: {error}"[:300]}
-        return {**columns([turn.row for turn in turns]), "config": config}
-
-    return measure
+def measure(method: Predictor, rounds: int, config: str, target: Target) -> Row:
+    """One object with a method."""
+    try:
+        return {**columns(play_object(method, target, RobotRounds(rounds))), "config": config}
+    except Exception as error:  # whatever a method raises is its result
+        return {"dice": [0.0], "seconds": [], "config": config, "failed": f"{type(error).__name__}: {error}"[:300]}
 
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all methods have seen."""
-    if not found:
-        print("nothing to compare yet")
-        return
     own, *peers = found.variants
     shown, summary = tables.checkpoints(found.rounds), found.curves()
     for group in summary.values():

@@ -1,4 +1,4 @@
-"""Picture of the defective masks on one real slice: the six kinds, superpixel damage and a neighbour slice.
+"""Picture of the six kinds of defective masks on one real slice.
 
     limnet bench corruption-figure --data ROOT --out docs/images/corruptions.png
 
@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.analyses.defects import damage_superpixels, neighbour_slice
-from limnet.simulation.corruptions import PAPER, Corruption, corrupt
+from benchmarks.core.pictures import FAINT, INK, new_figure
+from limnet.simulation.corruptions import PAPER, Corruption, corrupt, object_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _SOFT = "#1f2933", "#52606d"
 _KEPT, _ADDED, _LOST = "#2BB58A", "#F0A03C", "#56B4E9"
 _TITLES = {
     "add_shapes": "1  shapes added",
@@ -59,14 +58,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def enlarge(mask: NDArray[np.bool_], zoom: int) -> NDArray[np.bool_]:
-    """A mask (..., H, W) with its last two axes `zoom` times as large and the steps of its outline rounded."""
-    factors = [1] * (mask.ndim - 2) + [zoom, zoom]
-    sigma = [0.0] * (mask.ndim - 2) + [0.6, 0.6]
-    soft = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
-    return ndimage.zoom(soft, factors, order=1, grid_mode=True, mode="nearest") > 0.5
+    """A mask (H, W) `zoom` times as large, the steps of its outline rounded."""
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.6)
+    return ndimage.zoom(soft, zoom, order=1, grid_mode=True, mode="nearest") > 0.5
 
 
-def paper_panel(truth: NDArray[np.bool_], name: str, seed: int) -> Panel:
+def panels(truth: NDArray[np.bool_], seed: int) -> list[Panel]:
+    """The truth (H, W) and its six kinds of defects, dilation and erosion apart."""
+    note = f"{np.count_nonzero(truth)} px, slice {truth.shape[0]} x {truth.shape[1]}"
+    return [Panel(truth, "ground truth", note), *(damaged(truth, name, seed) for name in _TITLES)]
+
+
+def damaged(truth: NDArray[np.bool_], name: str, seed: int) -> Panel:
     """The first draw from `seed` on that is of the wanted kind (and operation)."""
     kind = "morphology" if name in ("dilate", "erode") else name
     while True:
@@ -89,33 +92,6 @@ def describe(parameters: Corruption) -> str:
     return next(say(parameters) for field, say in words.items() if hasattr(parameters, field))
 
 
-def panels(image: NDArray[Any], labels: NDArray[np.bool_], index: int, zoom: int, seed: int) -> list[Panel]:
-    """Truth, six kinds (dilation and erosion apart), superpixels and neighbour, for slice `index` (H, W) enlarged."""
-    truth = enlarge(labels[index], zoom)
-    out = [Panel(truth, "ground truth", f"{np.count_nonzero(truth)} px, slice {truth.shape[0]} x {truth.shape[1]}")]
-    out += [paper_panel(truth, name, seed) for name in _TITLES]
-    damaged = damage_superpixels(truth, image, np.random.default_rng(seed))
-    note = f"{damaged.changes} changed, about {damaged.cell} px wide"
-    out.append(Panel(damaged.mask, "superpixels   (IoU .75 to .85)", note))
-    mask, offset = neighbour_slice(labels, index, np.random.default_rng(seed), reach=6)
-    note = f"{abs(offset)} slice{'s' if abs(offset) > 1 else ''} {'above' if offset > 0 else 'below'}"
-    out.append(Panel(enlarge(mask, zoom), "neighbour slice", note))
-    return out
-
-
-def view_of(shown: Sequence[Panel], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a window round everything that is drawn, a little wider."""
-    union = np.any([panel.mask for panel in shown], axis=0)
-    rows, columns = np.flatnonzero(union.any(1)), np.flatnonzero(union.any(0))
-    margin = round(0.05 * max(len(rows), len(columns)))
-    return (
-        max(rows[0] - margin, 0),
-        min(rows[-1] + margin, shape[0] - 1),
-        max(columns[0] - margin, 0),
-        min(columns[-1] + margin, shape[1] - 1),
-    )
-
-
 def draw_panel(axes: Axes, gray: NDArray[Any], truth: NDArray[np.bool_], panel: Panel, window: Sequence[float]) -> None:
     """One defective mask over the slice, the outline of the truth in white."""
     from matplotlib.colors import to_rgb
@@ -130,15 +106,12 @@ def draw_panel(axes: Axes, gray: NDArray[Any], truth: NDArray[np.bool_], panel: 
         tint[region] = (*to_rgb(colour), alpha)
     axes.imshow(tint, interpolation="nearest")
     axes.contour(truth, levels=[0.5], colors=["white"], linewidths=1.3)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.axis("off")
     overlap = np.count_nonzero(panel.mask & truth) / np.count_nonzero(panel.mask | truth)
-    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=_INK, pad=18)
-    axes.text(0, 1.025, panel.note, transform=axes.transAxes, fontsize=9, color=_SOFT)
+    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=18)
+    axes.text(0, 1.025, panel.note, transform=axes.transAxes, fontsize=9, color=FAINT)
     if overlap < 1:
-        axes.text(1, 1.025, f"IoU {overlap:.2f}", transform=axes.transAxes, fontsize=9, color=_SOFT, ha="right")
+        axes.text(1, 1.025, f"IoU {overlap:.2f}", transform=axes.transAxes, fontsize=9, color=FAINT, ha="right")
 
 
 def save_small(figure: Figure, path: Path) -> None:
@@ -147,16 +120,13 @@ def save_small(figure: Figure, path: Path) -> None:
 
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).quantize(
-        255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-    )
-    picture.save(path, optimize=True)
+    colours = {"colors": 255, "method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).quantize(**colours).save(path, optimize=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figure."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     options = build_parser().parse_args(argv)
@@ -164,26 +134,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         labels, image = volume["label"] == options.label, volume["image"]
     index = int(labels.sum((1, 2)).argmax()) if options.slice < 0 else options.slice
     gray = ndimage.zoom(image[index].astype(np.float32), options.zoom, order=3, grid_mode=True, mode="nearest")
-    shown = panels(gray, labels, index, options.zoom, options.seed)
-    top, bottom, left, right = view_of(shown, gray.shape)
-    columns, rows = 5, -(-len(shown) // 5)
-    wide, tall = 3.1, 3.1 * (bottom - top) / (right - left)
-    figure = Figure(figsize=(columns * wide + 0.5, rows * tall + (rows - 1) * 0.52 + 1.0), facecolor="white", dpi=92)
-    FigureCanvasAgg(figure)
-    size = figure.get_figheight()
-    grid = figure.add_gridspec(
-        rows, columns, left=0.012, right=0.988, top=1 - 0.55 / size, bottom=0.42 / size, wspace=0.05, hspace=0.52 / tall
-    )
-    for k, panel in enumerate(shown):
-        axes = figure.add_subplot(grid[divmod(k, columns)])
+    shown = panels(enlarge(labels[index], options.zoom), options.seed)
+    union = np.any([panel.mask for panel in shown], axis=0)
+    rows, columns = object_box(union, round(0.05 * max(gray.shape)))
+    figure = new_figure(12.4, 6.6 * (rows.stop - rows.start) / (columns.stop - columns.start) + 1.6)
+    for axes, panel in zip(figure.subplots(2, 4).ravel(), shown, strict=True):
         draw_panel(axes, gray, shown[0].mask, panel, options.window)
-        axes.set_xlim(left, right)
-        axes.set_ylim(bottom, top)
+        axes.set_xlim(columns.start, columns.stop - 1)
+        axes.set_ylim(rows.stop - 1, rows.start)
     keys = [Patch(color=_KEPT, label="kept"), Patch(color=_ADDED, label="added"), Patch(color=_LOST, label="lost")]
-    figure.legend(handles=keys, loc="lower left", ncols=3, frameon=False, fontsize=10, bbox_to_anchor=(0.005, 0.0))
     source = f"{Path(options.file).stem}, slice {index}, {options.zoom}x enlarged"
-    foot = f"white: ground truth   ·   {source}   ·   seed {options.seed}"
-    figure.text(0.988, 0.13 / size, foot, ha="right", fontsize=9, color=_SOFT)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    title = f"white: ground truth   ·   {source}   ·   seed {options.seed}"
+    figure.legend(handles=keys, loc="outside lower left", ncols=3, frameon=False, fontsize=9, title=title)
     save_small(figure, options.out)
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,7 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row, pace
-from benchmarks.core.rounds import columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Target, columns
 from limnet.case.engine import Engine
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -49,33 +48,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     fixed = {"model": segmenter.identity}
     record = analysis.record_of(parser, args, "interaction2d-slices", fixed, "interaction2d")
     cuts: dict[str, Callable[[Target, int], Cut]] = {WHOLE: whole, WINDOW: true_scale}
-    analysis.analyse(record, args, {name: measured(segmenter, cut, args.rounds) for name, cut in cuts.items()})
+    analysis.analyse(record, args, {name: partial(measure, segmenter, cut, args.rounds) for name, cut in cuts.items()})
     report(record, Comparison.of(record, VARIANTS, args.rounds))
 
 
-def measured(segmenter: InteractiveSegmenter, cut: Callable[[Target, int], Cut], rounds: int) -> Measure:
-    """How to measure an object on its largest slice, cut to a window."""
+def measure(segmenter: InteractiveSegmenter, cut: Callable[[Target, int], Cut], rounds: int, target: Target) -> Row:
+    """One object on its largest slice, cut to a window."""
+    click = RobotUser(target.volume.spacing).next_click(target.truth, None, 1)
+    if click is None:
+        return {"left_out": "no object"}
+    index, *yx = click.zyx
+    window = SliceView(target.volume, 0).auto_window(index, yx)
+    here = (slice(index, index + 1), *cut(target, index))
+    volume = Volume.from_array(np.ascontiguousarray(target.volume.array[here]), target.volume.spacing)
+    watched: list[WatchedPredictor] = []
 
-    def measure(target: Target) -> Row:
-        click = RobotUser(target.volume.spacing).next_click(target.truth, None, 1)
-        if click is None:
-            return {"left_out": "no object"}
-        index, *yx = click.zyx
-        window = SliceView(target.volume, 0).auto_window(index, yx)
-        here = (slice(index, index + 1), *cut(target, index))
-        volume = Volume.from_array(np.ascontiguousarray(target.volume.array[here]), target.volume.spacing)
-        watched: list[WatchedPredictor] = []
+    def watch(engine: Engine) -> Engine:
+        watched.append(WatchedPredictor(engine.predictor))
+        return replace(engine, predictor=watched[0])
 
-        def watch(engine: Engine) -> Engine:
-            watched.append(WatchedPredictor(engine.predictor))
-            return replace(engine, predictor=watched[0])
-
-        case = analysis.open_case(segmenter, volume, window=window, change=watch)
-        rows = [turn.row for turn in analysis.play_case(case, target.truth[here], rounds)]
-        obeyed = [sum(watched[0].last), len(watched[0].last)]
-        return {**columns(rows), "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
-
-    return measure
+    case = analysis.open_case(segmenter, volume, window=window, change=watch)
+    found = columns(analysis.play_case(case, target.truth[here], rounds))
+    obeyed = [sum(watched[0].last), len(watched[0].last)]
+    return {**found, "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
 
 
 def whole(target: Target, index: int) -> Cut:
@@ -98,9 +93,6 @@ def true_scale(target: Target, index: int) -> Cut:
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that both variants have."""
-    if not found:
-        print("nothing to compare yet")
-        return
     rounds, summary, needs = found.rounds, found.curves(), []
     names = {q: f"NoC@{100 * q:.0f}" for q in QUALITIES}
     for group, entry in summary.items():

@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,11 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Mask, Target, columns
 from limnet import InteractiveSegmenter
 from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
-from limnet.simulation.clicks import RobotUser
+from limnet.simulation.clicks import RobotClick, RobotUser
 
 GOOD = 0.85
 NAME, WITHOUT = "task", "without"
@@ -56,29 +55,21 @@ def patients(root: Path, group: str, label: int | None, split: str) -> list[Targ
     return found
 
 
-def measured(segmenter: InteractiveSegmenter, rounds: int, folder: Path | None) -> Measure:
-    """How to measure a patient: Dice before the first click (0 without a proposal) and after each."""
+def measure(segmenter: InteractiveSegmenter, rounds: int, folder: Path | None, target: Target) -> Row:
+    """A patient: Dice before the first click (0 without a proposal) and after each."""
+    case, robot = segmenter.open(target.volume), RobotUser(target.volume.spacing)
+    if folder is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            case.propose(NAME, folder=folder)
+    start = case.mask
 
-    def measure(target: Target) -> Row:
-        case, robot = segmenter.open(target.volume), RobotUser(target.volume.spacing)
-        if folder is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                case.propose(NAME, folder=folder)
-        start = case.mask
-        rows = [
-            turn.row
-            for turn in analysis.play_case(
-                case,
-                target.truth,
-                rounds,
-                choose=lambda mask, n: robot.next_click(target.truth, start if mask is None else mask, n),
-            )
-        ]
-        found = columns(rows) if rows else {}
-        return {**found, "dice": [round(float(dice(start, target.truth)), 4), *found.get("dice", ())]}
+    def choose(mask: Mask | None, number: int) -> RobotClick | None:
+        return robot.next_click(target.truth, start if mask is None else mask, number)
 
-    return measure
+    turns = list(analysis.play_case(case, target.truth, rounds, choose=choose))
+    found = columns(turns) if turns else {}
+    return {**found, "dice": [round(float(dice(start, target.truth)), 4), *found.get("dice", ())]}
 
 
 def clicks_to(scores: Sequence[float], rounds: int, good: float = GOOD) -> int:
@@ -100,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = analysis.record_of(parser, args, "learning", fixed, f"learning_{args.set}")
     people = patients(args.data, args.set, args.label, args.split)
     met, known = people[-args.tests :], [n for n in args.known if n <= len(people) - args.tests]
-    analysis.analyse_targets(record, ((target, {WITHOUT: measured(segmenter, args.rounds, None)}) for target in met))
+    analysis.analyse_targets(
+        record, ((target, {WITHOUT: partial(measure, segmenter, args.rounds, None)}) for target in met)
+    )
     for number in known:
         variant = f"{number} known"
         if all(record.has(variant, target.case, target.object) for target in met):
@@ -114,16 +107,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             begun = time.perf_counter()
             segmenter.learn(cases, NAME, folder=folder)
             print(f"{variant}: learned in {time.perf_counter() - begun:.0f} s", flush=True)
-            measure = measured(segmenter, args.rounds, Path(folder))
-            analysis.analyse_targets(record, ((target, {variant: measure}) for target in met))
+            after = partial(measure, segmenter, args.rounds, Path(folder))
+            analysis.analyse_targets(record, ((target, {variant: after}) for target in met))
     report(record, Comparison.of(record, [WITHOUT, *(f"{n} known" for n in known)], args.rounds + 1))
 
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary: Dice of the proposal and after each click, clicks to a good mask."""
-    if not found:
-        print("nothing to compare yet")
-        return
     lines, summary = [], found.curves()
     for variant in found.variants:
         clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in found.some(variant)]))

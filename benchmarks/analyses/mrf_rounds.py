@@ -22,8 +22,7 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Target, columns
 from limnet.case.engine import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import rounds_that_lost
@@ -42,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scope", choices=SCOPES, help="propagation scope; the model's by default")
     parser.add_argument("--tau", type=float, help="threshold of the fusion run; the model's own by default")
     args = parser.parse_args(argv)
+    if args.rounds < 2:
+        raise InputError("fusion begins with the second round: give --rounds of at least 2")
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     if segmenter.engine(segmenter.settings).assessor is None:
         raise InputError("this model has no quality network: there is no fusion to look at")
@@ -69,14 +70,14 @@ def measure(
         watched.append(WatchedAssessor(engine.assessor, target.truth))
         return replace(engine, assessor=watched[0])
 
-    rows, steps = [], []
+    turns, steps = [], []
     case = analysis.open_case(segmenter, target.volume, settings, change=change)
     for turn in analysis.play_case(case, target.truth, rounds):
-        rows.append(turn.row)
+        turns.append(turn)
         if watched and (seen := watched[0].drain()):
             step, others = step_of(turn.mask, target.truth, seen, used, TAUS)
-            steps.append({"round": turn.row.round, **step._asdict(), "taus": others})
-    return {**columns(rows), **({"steps": steps} if variant == FUSED else {})}
+            steps.append({"round": turn.round, **step._asdict(), "taus": others})
+    return {**columns(turns), **({"steps": steps} if variant == FUSED else {})}
 
 
 def bad_rounds(rows: Sequence[Row], rounds: int) -> float:
@@ -112,9 +113,6 @@ def step_gains(rows: Sequence[Row]) -> dict[str, float]:
 
 def report(record: Record, found: Comparison) -> None:
     """Tables, plot and summary of the objects that all variants have."""
-    if not found or found.rounds < 2:
-        print("nothing to compare yet")
-        return
     summary = found.curves()
     for group, entry in summary.items():
         entry["gains"] = gains(entry["dice"])

@@ -11,6 +11,7 @@ then that of the slices left); noise of a given share of the window. Losses are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,7 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Target, columns
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
@@ -33,14 +32,7 @@ Window = tuple[float, float]
 
 
 class Scene(NamedTuple):
-    """What a disturbance gives the robot and the model.
-
-    Attributes:
-        volume: the image.
-        truth: bool (D, H, W).
-        robot: the user.
-        window: intensity window, None for limnet's choice.
-    """
+    """What a disturbance gives: image, truth, robot, and intensity window (None for limnet's choice)."""
 
     volume: Volume
     truth: NDArray[np.bool_]
@@ -52,7 +44,7 @@ Disturbance = Callable[[Target, int], Scene]
 
 
 def clean(target: Target, seed: int) -> Scene:
-    """Notarget is wrong."""
+    """Nothing is wrong."""
     return Scene(target.volume, target.truth, RobotUser(target.volume.spacing))
 
 
@@ -134,22 +126,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     fixed = {"model": segmenter.identity, "settings": segmenter.settings.to_json()}
     record = analysis.record_of(parser, args, "robustness", fixed)
     wanted = disturbances(args.jitter, args.noise)
-    variants = {name: measured(segmenter, disturb, args.rounds, args.seed) for name, disturb in wanted.items()}
+    variants = {name: partial(measure, segmenter, disturb, args.rounds, args.seed) for name, disturb in wanted.items()}
     analysis.analyse(record, args, variants)
     report(record, list(wanted), args.rounds)
 
 
-def measured(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int) -> Measure:
-    """How to measure an object under a disturbance."""
-
-    def measure(target: Target) -> Row:
-        scene = disturb(target, seed)
-        if not scene.truth.any():
-            return {"left_out": "no object left"}
-        case = analysis.open_case(segmenter, scene.volume, window=scene.window)
-        return columns([turn.row for turn in analysis.play_case(case, scene.truth, rounds, scene.robot)])
-
-    return measure
+def measure(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, seed: int, target: Target) -> Row:
+    """One object under a disturbance."""
+    scene = disturb(target, seed)
+    if not scene.truth.any():
+        return {"left_out": "no object left"}
+    case = analysis.open_case(segmenter, scene.volume, window=scene.window)
+    return columns(analysis.play_case(case, scene.truth, rounds, scene.robot))
 
 
 def report(record: Record, variants: Sequence[str], rounds: int) -> None:
@@ -158,19 +146,14 @@ def report(record: Record, variants: Sequence[str], rounds: int) -> None:
     lines: list[list[object]] = []
     summary: dict[str, dict[str, Any]] = {}
     by_group: dict[str, dict[str, float]] = {}
-    for variant in variants:
+    for variant in (v for v in variants if v == CLEAN or tables.common_rows(record.rows, (CLEAN, v))):
         pair = Comparison.of(record, list(dict.fromkeys((CLEAN, variant))), rounds)
-        if not pair:
-            continue
         curve = pair.curve(variant)
         lost = [float(v) for v in np.subtract(pair.curve(CLEAN), curve)]
         summary[variant] = {"objects": pair.count(), "dice": curve, "lost": lost}
         losses = ["-" if variant == CLEAN else tables.signed(lost[r - 1]) for r in shown]
         lines.append([variant, pair.count(), *(curve[r - 1] for r in shown), *losses])
         by_group[variant] = {g: pair.curve(CLEAN, g)[-1] - pair.curve(variant, g)[-1] for g in pair.groups}
-    if not lines:
-        print("nothing to compare yet")
-        return
     head = ["disturbance", "objects", *(f"round {r}" for r in shown), *(f"lost after {r}" for r in shown)]
     page = "## Mean Dice, and Dice lost to the disturbance\n\n" + tables.markdown(head, lines)
     groups = list(dict.fromkeys(group for found in by_group.values() for group in found))

@@ -18,6 +18,7 @@ right, or with `--right 0.95` from that Dice on, as a person would see it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,7 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import Mask, columns
-from benchmarks.core.run import Measure
-from benchmarks.core.suite import Target
+from benchmarks.core.rounds import Mask, Target, columns
 from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
@@ -47,40 +46,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"right": args.right, "model": segmenter.identity, "settings": segmenter.settings.to_json()}
     record = analysis.record_of(parser, args, "suggest", fixed)
-    analysis.analyse(record, args, {name: measured(segmenter, name, args) for name in VARIANTS})
+    analysis.analyse(record, args, {name: partial(measure, segmenter, name, args) for name in VARIANTS})
     report(record, Comparison.of(record, VARIANTS, args.rounds))
 
 
-def measured(segmenter: InteractiveSegmenter, variant: str, args: Any) -> Measure:
-    """How to measure an object under one way to choose the slice."""
+def measure(segmenter: InteractiveSegmenter, variant: str, args: Any, target: Target) -> Row:
+    """One object under one way to choose the slice."""
+    case = analysis.open_case(segmenter, target.volume)
+    looked: list[int] = []
+    robot = RobotUser(target.volume.spacing)
+    rng = np.random.default_rng([args.seed, target.number])
 
-    def measure(target: Target) -> Row:
-        case = analysis.open_case(segmenter, target.volume)
-        looked: list[int] = []
-        robot = RobotUser(target.volume.spacing)
-        rng = np.random.default_rng([args.seed, target.number])
+    def choose(mask: Mask | None, number: int) -> RobotClick | None:
+        if mask is None or variant == CUSTOMARY:
+            return robot.next_click(target.truth, mask, number)
+        wrong = wrong_slices(mask, target.truth, args.right)
+        wrong[list(case.prompted)] = False
+        if not wrong.any():
+            return None
+        if variant == SUGGESTED:
+            index, looks = suggested(case, wrong)
+            looked.append(looks)
+        elif variant == RANDOM:
+            index = int(rng.choice(np.flatnonzero(wrong)))
+        else:
+            index = int(np.argmax(np.where(wrong, (mask ^ target.truth).sum((1, 2)), -1)))
+        click = robot.next_click(target.truth[index : index + 1], mask[index : index + 1], number)
+        return None if click is None else click._replace(zyx=(index, *click.zyx[1:]))
 
-        def choose(mask: Mask | None, number: int) -> RobotClick | None:
-            if mask is None or variant == CUSTOMARY:
-                return robot.next_click(target.truth, mask, number)
-            wrong = wrong_slices(mask, target.truth, args.right)
-            wrong[list(case.prompted)] = False
-            if not wrong.any():
-                return None
-            if variant == SUGGESTED:
-                index, looks = suggested(case, wrong)
-                looked.append(looks)
-            elif variant == RANDOM:
-                index = int(rng.choice(np.flatnonzero(wrong)))
-            else:
-                index = int(np.argmax(np.where(wrong, (mask ^ target.truth).sum((1, 2)), -1)))
-            click = robot.next_click(target.truth[index : index + 1], mask[index : index + 1], number)
-            return None if click is None else click._replace(zyx=(index, *click.zyx[1:]))
-
-        rows = [turn.row for turn in analysis.play_case(case, target.truth, args.rounds, choose=choose)]
-        return {**columns(rows), "slices": [row.zyx[0] for row in rows if row.zyx is not None], "looked": looked}
-
-    return measure
+    found = columns(analysis.play_case(case, target.truth, args.rounds, choose=choose))
+    return {**found, "slices": [click[0] for click in found["clicks"]], "looked": looked}
 
 
 def wrong_slices(mask: Mask, truth: Mask, right: float) -> NDArray[np.bool_]:
@@ -106,9 +101,6 @@ def suggested(case: Case, wrong: NDArray[np.bool_]) -> tuple[int, int]:
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    if not found:
-        print("nothing to compare yet")
-        return
     summary = found.curves()
     for group, entry in summary.items():
         looked = [n for row in found.some(SUGGESTED, group) for n in row["looked"]]

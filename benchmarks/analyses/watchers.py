@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from limnet.case.engine import Slice
 from limnet.case.fusion import keep_previous
@@ -15,59 +15,28 @@ from limnet.metrics.overlap import dice
 from limnet.prompts import Prompt2D
 
 
-class Counts(NamedTuple):
-    """What Dice needs to know of masks: pixels shared with the truth, and pixels of the mask."""
-
-    shared: int
-    area: int
-
-
-class Comparison(NamedTuple):
-    """One slice on which two rounds were compared.
-
-    Attributes:
-        slice_index: the slice.
-        p: probability the network gave that the previous mask is better.
-        previous: counts of the previous mask.
-        current: counts of the new mask.
-        truth: pixels of the object on this slice.
-    """
-
-    slice_index: int
-    p: float
-    previous: Counts
-    current: Counts
-    truth: int
-
-    @property
-    def lead(self) -> float:
-        """How much better the previous mask is than the new one, in Dice of this slice."""
-        return _dice(self.previous, self.truth) - _dice(self.current, self.truth)
-
-    @property
-    def previous_is_better(self) -> bool:
-        """By Dice of the slice; where that is equal (no object here) by the number of wrong pixels."""
-        if self.lead:
-            return self.lead > 0
-        return _wrong(self.previous, self.truth) < _wrong(self.current, self.truth)
-
-
 class Around:
-    """Stands before a part of an engine: what a subclass does not define is the part's own.
-
-    Args:
-        inner: the part.
-        truth: bool (D, H, W), slices along axis 0, where a subclass needs it.
-    """
+    """Stands before a part of an engine: what a subclass does not define is the part's own. Truth is bool (D, H, W)."""
 
     def __init__(self, inner: Any, truth: NDArray[np.bool_] | None = None) -> None:
         self.inner, self.truth = inner, np.zeros(0, bool) if truth is None else truth
-        self.seen: list[Comparison] = []
+        self.seen: list[list[float]] = []
         self.last: list[bool] = []
         self.every: list[bool] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def counted(
+        self, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice]
+    ) -> NDArray[np.float64]:
+        """(n, 5) pixels: shared with the truth and all of the previous mask, the same of the new one, of the truth."""
+        rows = []
+        for index, *masks in zip(indices, previous, current, strict=True):
+            here = self.truth[index]
+            pixels = [(np.count_nonzero((m > 0.5) & here), np.count_nonzero(m > 0.5)) for m in masks]
+            rows.append([*pixels[0], *pixels[1], np.count_nonzero(here)])
+        return np.array(rows, np.float64).reshape(-1, 5)
 
 
 class TruePredictor(Around):
@@ -88,8 +57,7 @@ class TrueAssessor(Around):
         self, view: SliceView, indices: Sequence[int], previous: Sequence[Slice], current: Sequence[Slice], *rest: Any
     ) -> NDArray[np.float32]:
         """(n,) 1 where the previous mask is better, 0 where it is not."""
-        found = [_comparison(self.truth, *item) for item in zip(indices, previous, current, strict=True)]
-        return np.array([float(c.previous_is_better) for c in found], dtype=np.float32)
+        return previous_is_better(self.counted(indices, previous, current)).astype(np.float32)
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
         """(n,) true Dice of each mask."""
@@ -104,23 +72,17 @@ class WatchedAssessor(Around):
     ) -> NDArray[np.float32]:
         """What the inner assessor says."""
         answers = self.inner.compare(view, indices, previous, current, *rest)
-        for item, p in zip(zip(indices, previous, current, strict=True), answers, strict=True):
-            self.seen.append(_comparison(self.truth, *item, p=float(p)))
+        self.seen += np.column_stack([self.counted(indices, previous, current), answers]).tolist()
         return answers
 
-    def drain(self) -> list[Comparison]:
-        """The comparisons since the last call."""
+    def drain(self) -> list[list[float]]:
+        """The comparisons since the last call: rows of `counted`, each with the answer, the P of the previous mask."""
         seen, self.seen = self.seen, []
         return seen
 
 
 class WatchedPredictor(Around):
-    """Passes everything on and notes whether the answer obeys its clicks, before the case makes it obey.
-
-    Attributes:
-        last: for every prediction, whether it gave the newest click its label.
-        every: for every click of every prediction, whether it got its label.
-    """
+    """Notes which clicks answers obey before the case makes them: `last` the newest ones, `every` all."""
 
     def predict(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], *rest: Any) -> Slice:
         """What the inner predictor says."""
@@ -149,58 +111,47 @@ class Step(NamedTuple):
     right: int
 
 
+def previous_is_better(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) by Dice of the slice; where that is equal (no object here) by the number of wrong pixels."""
+    shared, area, truth = counts[:, 0:4:2], counts[:, 1:4:2], counts[:, 4:5]
+    total = area + truth
+    scores = np.where(total > 0, 2.0 * shared / np.maximum(total, 1), 1.0)
+    wrong = total - 2 * shared
+    return np.where(scores[:, 0] != scores[:, 1], scores[:, 0] > scores[:, 1], wrong[:, 0] < wrong[:, 1])
+
+
 def step_of(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], seen: Sequence[Comparison], tau: float, others: Sequence[float]
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], seen: Sequence[ArrayLike], tau: float, others: Sequence[float]
 ) -> tuple[Step, list[float]]:
-    """What the choice of one round brought, from the same masks and the same click.
+    """What the choice of one round brought, from the same masks and click; and the Dice for each of `others`.
 
     Args:
-        mask: bool (D, H, W) after the round, fused with `tau`.
+        mask: bool (D, H, W) after the round, fused with the threshold `tau`.
         truth: bool (D, H, W).
-        seen: comparisons of the round.
+        seen: comparisons of the round, of `WatchedAssessor.drain`.
         tau: threshold the round was fused with.
         others: thresholds to try instead.
-
-    Returns:
-        The step, and the Dice for each of `others`.
     """
-    kept = keep_previous([c.p for c in seen], tau)
-    shared, area = int(np.count_nonzero(mask & truth)), int(np.count_nonzero(mask))
-    for comparison, keep in zip(seen, kept, strict=True):  # what remains are the slices nobody chose between
-        chosen = comparison.previous if keep else comparison.current
-        shared, area = shared - chosen.shared, area - chosen.area
-    total = int(np.count_nonzero(truth))
+    counts = np.array(seen, np.float64)
+    previous, current, p = counts[:, 0:2], counts[:, 2:4], counts[:, 5]
+    kept, better = keep_previous(p, tau), previous_is_better(counts)
 
-    def outcome(choice: Sequence[bool] | NDArray[np.bool_]) -> float:
-        picks = [c.previous if keep else c.current for c, keep in zip(seen, choice, strict=True)]
-        return _dice(Counts(shared + sum(p.shared for p in picks), area + sum(p.area for p in picks)), total)
+    def chosen(keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.where(keep[:, None], previous, current).sum(0)
 
-    differing = [(c, bool(keep)) for c, keep in zip(seen, kept, strict=True) if c.previous != c.current]
+    whole = np.array([np.count_nonzero(mask & truth), np.count_nonzero(mask)])
+    rest, total = whole - chosen(kept), np.count_nonzero(truth)  # of the slices nobody chose between
+
+    def outcome(keep: NDArray[np.bool_]) -> float:
+        shared, area = rest + chosen(keep)
+        return float(2.0 * shared / (area + total)) if area + total else 1.0
+
+    differing = (previous != current).any(1)
     step = Step(
-        new=outcome([False] * len(seen)),
+        new=outcome(np.zeros(len(p), bool)),
         fused=outcome(kept),
-        oracle=outcome([c.previous_is_better for c in seen]),
-        compared=len(differing),
-        right=sum(keep == c.previous_is_better for c, keep in differing),
+        oracle=outcome(better),
+        compared=int(differing.sum()),
+        right=int((kept == better)[differing].sum()),
     )
-    return step, [outcome(keep_previous([c.p for c in seen], other)) for other in others]
-
-
-def _comparison(
-    truth: NDArray[np.bool_], index: int, previous: Slice, current: Slice, p: float = float("nan")
-) -> Comparison:
-    here = truth[index]
-    return Comparison(index, p, _counts(previous > 0.5, here), _counts(current > 0.5, here), int(here.sum()))
-
-
-def _counts(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Counts:
-    return Counts(int(np.count_nonzero(mask & truth)), int(np.count_nonzero(mask)))
-
-
-def _dice(counts: Counts, truth: int) -> float:
-    total = counts.area + truth
-    return 2.0 * counts.shared / total if total else 1.0
-
-
-def _wrong(counts: Counts, truth: int) -> int:
-    return counts.area + truth - 2 * counts.shared
+    return step, [outcome(keep_previous(p, other)) for other in others]

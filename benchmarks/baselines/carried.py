@@ -9,14 +9,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import LimnetSession
+from benchmarks.core.method import LimnetSession, loaded
 from limnet.case.case import Case
 from limnet.case.constraints import between
 from limnet.case.engine import Progress, SlicePropagator
@@ -52,11 +51,7 @@ class Span(NamedTuple):
 def spans(prompts: Mapping[int, Slice], origin: int, depth: int, known: Callable[[int], Slice]) -> Iterator[Span]:
     """Yield what has to be filled anew after slice `origin` was prompted (scope "interval").
 
-    Args:
-        prompts: prompted slices with their (H, W) probabilities.
-        origin: the slice prompted last.
-        depth: number of slices.
-        known: gives the current result of a slice; tells where the object ended so far.
+    `prompts` are (H, W) probabilities, `known` gives the current result of a slice: where the object ended so far.
     """
     filled = {i: bool((p > 0.5).any()) for i, p in prompts.items()}
     reach = between(filled, origin, depth)
@@ -78,12 +73,6 @@ def spans(prompts: Mapping[int, Slice], origin: int, depth: int, known: Callable
 def area_radius(view: SliceView, mask: Mask) -> float:
     """Radius in mm of the disk with the area of an (H, W) mask."""
     return float(np.sqrt(np.count_nonzero(mask) * np.prod(view.spacing) / np.pi))
-
-
-@lru_cache(maxsize=1)
-def prompt_model(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
-    """The model whose interaction network gives the prompt masks; kept for the following cases."""
-    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
 
 
 def carried_session(
@@ -118,12 +107,12 @@ class CarriedPeer(SlicePropagator):
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the model's weights."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "device")}
-        identity = prompt_model(self.model, self.precision, self.device).identity
+        identity = loaded(self.model, self.precision, self.device).identity
         return {"class": type(self).__name__, **own, "model": identity}
 
-    def start(self, volume: Volume, axis: int) -> LimnetSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> LimnetSession:
         """Open a case; see `benchmarks.core.method.Predictor`."""
-        segmenter = prompt_model(self.model, self.precision, self.device)
+        segmenter = loaded(self.model, self.precision, self.device)
         return carried_session(segmenter, volume, axis, self)
 
     def propagate(
@@ -224,14 +213,9 @@ def signed_distance(mask: Mask, spacing: tuple[float, float]) -> NDArray[np.floa
 
 
 def between_shapes(first: Mask, second: Mask, part: float, spacing: tuple[float, float], centred: bool = False) -> Mask:
-    """Shape between two (H, W) masks, neither empty.
+    """Shape at `part` (0..1) of the way between two (H, W) masks, neither empty; spacing (row, column) in mm.
 
-    Args:
-        first: mask at `part` 0.
-        second: mask at `part` 1.
-        part: where between them, 0..1.
-        spacing: (row, column) mm.
-        centred: bring the centres together before blending, by whole pixels.
+    With `centred` the centres are brought together before blending, by whole pixels.
     """
     if centred:
         centres = [np.array(ndimage.center_of_mass(mask)) for mask in (first, second)]

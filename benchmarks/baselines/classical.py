@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,29 +59,14 @@ class Grid(NamedTuple):
         return [(z, y, x) for z, y, x in places]
 
 
-class ClassicalSession(ABC):
-    """One object. Without a positive click the mask is empty.
+class ClassicalSession:
+    """One object. Without a positive click the mask is empty. The axis only chooses where the window is looked up."""
 
-    Args:
-        peer: settings.
-        volume: the image.
-        axis: slice axis; it only chooses where the display window is looked up.
-    """
-
-    def __init__(self, peer: Any, volume: Volume, axis: int) -> None:
+    def __init__(self, peer: ClassicalPeer, volume: Volume, axis: int) -> None:
         self.peer, self.volume, self.axis = peer, volume, axis
         self.positive: list[Voxel] = []
         self.negative: list[Voxel] = []
         self.mask = np.zeros(volume.shape, bool)
-
-    @abstractmethod
-    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
-        """Results on a grid to choose from: a parameter, and values that are positive where the object is.
-
-        Args:
-            grid: the nodes.
-            chosen: only the result of this parameter.
-        """
 
     def click(self, zyx: Voxel, positive: bool) -> Mask:
         """One round; bool (D, H, W)."""
@@ -93,7 +78,7 @@ class ClassicalSession(ABC):
         for scale, crop in self._crops():
             grid = self._grid(crop, self.peer.coarse)
             before = _means(self.mask[crop].astype(np.float32), grid.block) > 0.5 if self.mask.any() else None
-            for parameter, found in self.candidates(grid):
+            for parameter, found in self.peer.candidates(self, grid):
                 inside = (found > 0) & ~grid.sides
                 if best is not None and np.count_nonzero(inside) < LEAST:
                     continue
@@ -103,7 +88,7 @@ class ClassicalSession(ABC):
                     best = score, crop, parameter
         assert best is not None  # the whole volume is always tried
         grid = self._grid(best[1], self.peer.fine * self.peer.coarse)
-        _, found = next(self.candidates(grid, best[2]))
+        _, found = next(self.peer.candidates(self, grid, best[2]))
         grown = ndimage.zoom(found, grid.block, order=1, mode="nearest", grid_mode=True)
         self.mask = np.zeros(self.volume.shape, bool)
         shape = self.mask[best[1]].shape
@@ -205,7 +190,7 @@ def _distance_to(nodes: Sequence[Node], shape: tuple[int, ...], spacing: Sequenc
 
 
 @dataclass(frozen=True)
-class ClassicalPeer:
+class ClassicalPeer(ABC):
     """What all of them have.
 
     Attributes:
@@ -221,31 +206,16 @@ class ClassicalPeer:
     keep: float = 0.3
 
     name = ""
-    session: ClassVar[Any] = ClassicalSession
 
-    def start(self, volume: Volume, axis: int) -> ClassicalSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> ClassicalSession:
         """Begin one object; see `benchmarks.core.method.Predictor`."""
-        return self.session(self, volume, axis)
+        return ClassicalSession(self, volume, axis)
 
-
-class RandomWalkerSession(ClassicalSession):
-    """One object segmented by a `RandomWalkerPeer`."""
-
-    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
-        """Probability of the object against that of the background."""
-        from skimage.segmentation import random_walker
-
-        labels = np.where(grid.sides | (self.alike(grid.values, self.positive) < self.peer.unlike), 2, 0)
-        for nodes, label in ((self.negative, 2), (self.positive, 1)):
-            for node in grid.nodes_of(nodes):
-                labels[node] = label
-        if not (labels == 2).any() or not (labels == 0).any():
-            yield 0.0, np.where(labels == 2, -1.0, 1.0).astype(np.float32)
-            return
-        found = random_walker(
-            grid.values, labels, self.peer.beta, mode="cg_j", tol=1e-3, spacing=grid.spacing, return_full_prob=True
-        )
-        yield 0.0, (found[0] - found[1]).astype(np.float32)
+    @abstractmethod
+    def candidates(
+        self, session: ClassicalSession, grid: Grid, chosen: float | None = None
+    ) -> Iterator[tuple[float, Values]]:
+        """Results on a grid: a parameter (`chosen` alone, if given), and values positive where the object is."""
 
 
 @dataclass(frozen=True)
@@ -266,33 +236,24 @@ class RandomWalkerPeer(ClassicalPeer):
     keep: float = 0.3
 
     name = "random walker"
-    session = RandomWalkerSession
 
+    def candidates(
+        self, session: ClassicalSession, grid: Grid, chosen: float | None = None
+    ) -> Iterator[tuple[float, Values]]:
+        """Probability of the object against that of the background."""
+        from skimage.segmentation import random_walker
 
-class GeodesicSession(ClassicalSession):
-    """One object segmented by a `GeodesicPeer`."""
-
-    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
-        """By how much a node is within each of the distances, and nearer to positive clicks than to negative ones."""
-        like = self.alike(grid.values, self.positive)
-        near = self._distance(grid, 1.0 + self.peer.tissue * (1.0 - like) ** 2, self.positive)
-        unlike = self.alike(grid.values, self.negative) if self.negative else 1.0 - like
-        far = self._distance(grid, 1.0 + self.peer.tissue * (1.0 - unlike) ** 2, self.negative)
-        inside = np.sort(near[(near < far) & ~grid.sides])
-        sizes = np.geomspace(min(8, max(len(inside), 1)), max(len(inside), 1), self.peer.cuts).astype(int)
-        cuts = [float(inside[size - 1]) if len(inside) else 0.0 for size in sizes]
-        for cut in cuts if chosen is None else [chosen]:
-            yield cut, np.minimum(np.minimum(far, 2 * cut + 1) - near, cut - near + 1e-6)
-
-    def _distance(self, grid: Grid, cost: Values, voxels: Sequence[Voxel]) -> Values:
-        from skimage.graph import MCP_Geometric
-
-        starts = grid.nodes_of(voxels)
-        if not starts:
-            return np.full(grid.values.shape, 1e6, np.float32)
-        steps = ndimage.gaussian_gradient_magnitude(grid.values, 0.7) / STEP
-        paths = MCP_Geometric(cost + self.peer.edge * steps, sampling=grid.spacing, fully_connected=True)
-        return np.minimum(paths.find_costs(starts)[0], 1e6).astype(np.float32)
+        labels = np.where(grid.sides | (session.alike(grid.values, session.positive) < self.unlike), 2, 0)
+        for nodes, label in ((session.negative, 2), (session.positive, 1)):
+            for node in grid.nodes_of(nodes):
+                labels[node] = label
+        if not (labels == 2).any() or not (labels == 0).any():
+            yield 0.0, np.where(labels == 2, -1.0, 1.0).astype(np.float32)
+            return
+        found = random_walker(
+            grid.values, labels, self.beta, mode="cg_j", tol=1e-3, spacing=grid.spacing, return_full_prob=True
+        )
+        yield 0.0, (found[0] - found[1]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -317,31 +278,30 @@ class GeodesicPeer(ClassicalPeer):
     keep: float = 0.6
 
     name = "geodesic distance"
-    session = GeodesicSession
 
+    def candidates(
+        self, session: ClassicalSession, grid: Grid, chosen: float | None = None
+    ) -> Iterator[tuple[float, Values]]:
+        """By how much a node is within each of the distances, and nearer to positive clicks than to negative ones."""
+        like = session.alike(grid.values, session.positive)
+        near = self._distance(grid, 1.0 + self.tissue * (1.0 - like) ** 2, session.positive)
+        unlike = session.alike(grid.values, session.negative) if session.negative else 1.0 - like
+        far = self._distance(grid, 1.0 + self.tissue * (1.0 - unlike) ** 2, session.negative)
+        inside = np.sort(near[(near < far) & ~grid.sides])
+        sizes = np.geomspace(min(8, max(len(inside), 1)), max(len(inside), 1), self.cuts).astype(int)
+        cuts = [float(inside[size - 1]) if len(inside) else 0.0 for size in sizes]
+        for cut in cuts if chosen is None else [chosen]:
+            yield cut, np.minimum(np.minimum(far, 2 * cut + 1) - near, cut - near + 1e-6)
 
-class ConfidenceConnectedSession(ClassicalSession):
-    """One object segmented by a `ConfidenceConnectedPeer`."""
+    def _distance(self, grid: Grid, cost: Values, voxels: Sequence[Voxel]) -> Values:
+        from skimage.graph import MCP_Geometric
 
-    def candidates(self, grid: Grid, chosen: float | None = None) -> Iterator[tuple[float, Values]]:
-        """1 in the region of each multiplier, -1 outside."""
-        import SimpleITK as sitk
-
-        image = sitk.GetImageFromArray(grid.smooth)
-        positive, negative = grid.nodes_of(self.positive), grid.nodes_of(self.negative)
-        for multiplier in self.peer.multipliers if chosen is None else [chosen]:
-            grower = sitk.ConfidenceConnectedImageFilter()
-            grower.SetNumberOfThreads(1)  # threads cost more than they bring on so few voxels
-            grower.SetSeedList([tuple(reversed(node)) for node in positive])
-            grower.SetNumberOfIterations(self.peer.iterations)
-            grower.SetMultiplier(multiplier)
-            grower.SetInitialNeighborhoodRadius(self.peer.radius)
-            found = sitk.GetArrayFromImage(grower.Execute(image)) > 0
-            found = ndimage.binary_closing(np.pad(found, 2, mode="edge"))[2:-2, 2:-2, 2:-2] | found
-            if any(found[node] for node in negative):
-                apart = [_distance_to(nodes, found.shape, grid.spacing) for nodes in (positive, negative)]
-                found &= apart[0] < apart[1]
-            yield multiplier, np.where(found, 1.0, -1.0).astype(np.float32)
+        starts = grid.nodes_of(voxels)
+        if not starts:
+            return np.full(grid.values.shape, 1e6, np.float32)
+        steps = ndimage.gaussian_gradient_magnitude(grid.values, 0.7) / STEP
+        paths = MCP_Geometric(cost + self.edge * steps, sampling=grid.spacing, fully_connected=True)
+        return np.minimum(paths.find_costs(starts)[0], 1e6).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -365,4 +325,25 @@ class ConfidenceConnectedPeer(ClassicalPeer):
     keep: float = 0.3
 
     name = "confidence connected"
-    session = ConfidenceConnectedSession
+
+    def candidates(
+        self, session: ClassicalSession, grid: Grid, chosen: float | None = None
+    ) -> Iterator[tuple[float, Values]]:
+        """1 in the region of each multiplier, -1 outside."""
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(grid.smooth)
+        positive, negative = grid.nodes_of(session.positive), grid.nodes_of(session.negative)
+        for multiplier in self.multipliers if chosen is None else [chosen]:
+            grower = sitk.ConfidenceConnectedImageFilter()
+            grower.SetNumberOfThreads(1)  # threads cost more than they bring on so few voxels
+            grower.SetSeedList([tuple(reversed(node)) for node in positive])
+            grower.SetNumberOfIterations(self.iterations)
+            grower.SetMultiplier(multiplier)
+            grower.SetInitialNeighborhoodRadius(self.radius)
+            found = sitk.GetArrayFromImage(grower.Execute(image)) > 0
+            found = ndimage.binary_closing(np.pad(found, 2, mode="edge"))[2:-2, 2:-2, 2:-2] | found
+            if any(found[node] for node in negative):
+                apart = [_distance_to(nodes, found.shape, grid.spacing) for nodes in (positive, negative)]
+                found &= apart[0] < apart[1]
+            yield multiplier, np.where(found, 1.0, -1.0).astype(np.float32)

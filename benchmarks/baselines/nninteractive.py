@@ -11,16 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import OutsidePeer, needed
+from benchmarks.baselines.outside import OutsidePeer
 from benchmarks.core.method import Voxel
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 
-_PEER = "nninteractive"
-_WHAT = "nnInteractive's model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"
-_MODULE = "nnInteractive.inference.inference_session"
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -38,17 +36,13 @@ class NnInteractivePeer(OutsidePeer):
     autozoom: bool = True
     fold: int = 0
 
-    peer = _PEER
-    what = _WHAT
-    module = _MODULE
+    peer = "nninteractive"
+    what = "nnInteractive's model folder (plans.json, dataset.json, inference_info.json, fold_0/checkpoint_final.pth)"
+    module = "nnInteractive.inference.inference_session"
     package = "nnInteractive"
+    name = "nnInteractive"
 
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return "nnInteractive"
-
-    def start(self, volume: Volume, axis: int) -> NnInteractiveSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> NnInteractiveSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`. Ends the session before."""
         model = nninteractive_model(self.check(), self.device, self.threads, self.autozoom, self.fold)
         return NnInteractiveSession(model, volume, axis)
@@ -57,10 +51,7 @@ class NnInteractivePeer(OutsidePeer):
 @lru_cache(maxsize=1)
 def nninteractive_model(folder: str, device: str, threads: int, autozoom: bool, fold: int) -> Any:
     """The package's session with weights loaded, kept for the following cases."""
-    import torch
-
-    package = needed(_MODULE, "nnInteractive", _PEER)
-    found = package.nnInteractiveInferenceSession(
+    found = NnInteractivePeer.needed().nnInteractiveInferenceSession(
         device=torch.device(device),
         use_torch_compile=False,
         verbose=False,

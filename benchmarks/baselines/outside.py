@@ -19,45 +19,6 @@ from limnet.image.slice_view import SliceView
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
-def needed(module: str, package: str, peer: str) -> ModuleType:
-    """Import a module of a package that limnet does not require.
-
-    Args:
-        module: full name of the module.
-        package: what to give to pip.
-        peer: name of the peer that needs it.
-
-    Raises:
-        InputError: not installed, or broken.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"the peer {peer!r} needs {module}, which cannot be imported ({error}); run: pip install {package}"
-        ) from error
-
-
-def weights_folder(weights: str, peer: str, what: str) -> Path:
-    """The folder of a peer's weights.
-
-    Args:
-        weights: path the user gave, empty for none.
-        peer: name of the peer.
-        what: what has to lie in it, and where it can be had.
-
-    Raises:
-        MissingFileError: none given, or not there.
-    """
-    advice = f"Put {what} into a folder and give it as {peer}:weights=FOLDER; nothing is downloaded"
-    if not weights:
-        raise MissingFileError(f"the peer {peer!r} needs weights and none were given. {advice}")
-    folder = Path(weights).expanduser()
-    if not folder.is_dir():
-        raise MissingFileError(f"the peer {peer!r} needs weights, but {folder} is no folder. {advice}")
-    return folder
-
-
 @dataclass(frozen=True)
 class OutsidePeer:
     """A method of another package with the user's weights.
@@ -74,34 +35,44 @@ class OutsidePeer:
     weights: str = ""
     device: str = "cpu"
 
-    peer: ClassVar[str] = ""
-    what: ClassVar[str] = ""
-    module: ClassVar[str] = ""
-    package: ClassVar[str] = ""
+    peer: ClassVar[str]
+    what: ClassVar[str]
+    module: ClassVar[str]
+    package: ClassVar[str]
 
     def describe(self) -> dict[str, Any]:
         """Configuration with the hash of the weights."""
         return {"class": type(self).__name__, **asdict(self), "sha256": weights_hash(self.weights)}
 
     def check(self) -> str:
-        """The folder of the weights.
+        """The folder of the weights; raises InputError without the package, MissingFileError without weights."""
+        self.needed()
+        advice = f"Put {self.what} into a folder and give it as {self.peer}:weights=FOLDER; nothing is downloaded"
+        if not self.weights:
+            raise MissingFileError(f"the peer {self.peer!r} needs weights and none were given. {advice}")
+        folder = Path(self.weights).expanduser()
+        if not folder.is_dir():
+            raise MissingFileError(f"the peer {self.peer!r} needs weights, but {folder} is no folder. {advice}")
+        return str(folder)
 
-        Raises:
-            InputError: the package is not installed.
-            MissingFileError: no weights.
-        """
-        needed(self.module, self.package, self.peer)
-        return str(weights_folder(self.weights, self.peer, self.what))
+    @classmethod
+    def needed(cls, module: str = "") -> ModuleType:
+        """The package, or another module of it by its full name; raises InputError where it cannot be imported."""
+        module = module or cls.module
+        try:
+            return importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"the peer {cls.peer!r} needs {module}, which cannot be imported ({error}); "
+                f"run: pip install {cls.package}"
+            ) from error
 
 
 @lru_cache(maxsize=8)
 def weights_hash(weights: str) -> str:
     """First 16 hex digits of the SHA-256 over all weight files in a folder, "" if there is none."""
-    folder = Path(weights).expanduser() if weights else None
-    if folder is None or not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHTS and path.is_file())
+    folder, digest = Path(weights).expanduser(), hashlib.sha256()
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _WEIGHTS and p.is_file()) if weights else []
     for path in files:
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as stream:

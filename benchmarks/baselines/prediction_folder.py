@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from benchmarks.core.method import Voxel, config_hash
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.image.io.masks import on_grid
+from limnet.image.io.masks import read_labels
 from limnet.image.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -55,28 +55,14 @@ class PredictionFolderPeer:
         return {"class": type(self).__name__, **asdict(self), "files": _files(self.folder)}
 
     def check(self) -> None:
-        """Raise what is missing.
-
-        Raises:
-            MissingFileError: no folder.
-        """
+        """Raise MissingFileError where there is no folder."""
         if not self.folder or not Path(self.folder).expanduser().is_dir():
             raise MissingFileError(
                 f"the peer {_PEER!r} needs a folder of predictions, got {self.folder!r}; give {_PEER}:folder=FOLDER"
             )
 
-    def start(self, volume: Volume, axis: int) -> PredictionSession:
-        """Begin with the case named as the file the volume was read from.
-
-        Raises:
-            InputError: the volume has no file, so that its case is not known.
-        """
-        if volume.source is None:
-            raise InputError(f"the peer {_PEER!r} finds predictions by the name of the case, and this volume has none")
-        return self.start_named(volume, axis, _stem(volume.source), "")
-
-    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> PredictionSession:
-        """Begin the object of a case; see `benchmarks.core.method.NamedPredictor`.
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> PredictionSession:
+        """Begin the object of a case; see `benchmarks.core.method.Predictor`.
 
         Raises:
             MissingFileError: no folder, or no prediction of this case.
@@ -109,7 +95,7 @@ class PredictionFolderPeer:
         for name in (object, re.sub(r"( \d+| \(id \d+\))$", "", object)):  # "lesion 3" is a lesion
             if name in names:
                 return names[name]
-        present = np.unique(labels[labels > 0])
+        present = np.unique(labels[labels > 0]).astype(int)
         if len(present) > 1:
             known = ", ".join(names) or "none (no dataset.json there)"
             raise InputError(
@@ -152,32 +138,12 @@ def _files(name: str) -> str | None:
     return config_hash({"files": sorted(files)})
 
 
-def _stem(path: Path) -> str:
-    for suffix in _SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
 def _read(path: Path, volume: Volume) -> NDArray[Any]:
-    """Labels of a prediction on the image's grid, int64 (D, H, W); raises as `start_named`."""
-    labels = _on_grid(path, volume)
-    whole = np.rint(labels)
-    if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
-        raise FileFormatError(f"{path} holds fractions, it is no label map; threshold probabilities first")
-    return whole.astype(np.int64)
-
-
-def _on_grid(path: Path, volume: Volume) -> NDArray[Any]:
-    """Voxels of a prediction, turned to the axes of the image and checked against its grid."""
-    found = Volume.read(path)
-    if _is_placed(volume):
-        return on_grid(found.array, found.affine_in(volume.convention), volume, str(path))
-    if found.shape != volume.shape:
-        raise InputError(
-            f"{path} has the shape {found.shape}, the image {volume.shape}; predictions must be on its grid"
-        )
-    return found.array
+    """Labels of a prediction on the image's grid; where the image does not say where it lies, in the file's order."""
+    if not _is_placed(volume):
+        found = Volume.read(path)
+        volume = replace(volume, affine=found.affine, convention=found.convention)
+    return read_labels(path, volume)
 
 
 def _is_placed(volume: Volume) -> bool:

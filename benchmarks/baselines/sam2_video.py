@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
+from benchmarks.baselines.outside import OutsidePeer, rgb_slice
 from benchmarks.core.method import Voxel
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_PEER = "sam2-video"
-_WHAT = "a SAM 2 video model in the transformers layout (config.json, model.safetensors)"
-_PACKAGE = "'transformers>=4.56'"
 _SESSIONS = "transformers.models.sam2_video.modeling_sam2_video"
 _OBJECT = 1
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all published SAM 2
@@ -32,42 +28,34 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all published S
 
 @dataclass(frozen=True)
 class Sam2VideoPeer(OutsidePeer):
-    """SAM 2 video predictor.
-
-    Attributes:
-        label: name in tables.
-    """
+    """SAM 2 video predictor; `label` is its name in tables."""
 
     label: str = "SAM 2 video"
 
-    peer = _PEER
-    what = _WHAT
+    peer = "sam2-video"
+    what = "a SAM 2 video model in the transformers layout (config.json, model.safetensors)"
     module = "transformers"
-    package = _PACKAGE
+    package = "'transformers>=4.56'"
 
     @property
     def name(self) -> str:
         """Name in tables."""
         return self.label
 
-    def start(self, volume: Volume, axis: int) -> Sam2VideoSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Sam2VideoSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""
         model = sam2_model(self.check(), self.device)
-        return Sam2VideoSession(model, needed(_SESSIONS, _PACKAGE, _PEER), self.device, volume, axis)
+        return Sam2VideoSession(model, self.needed(_SESSIONS), self.device, volume, axis)
 
 
 @lru_cache(maxsize=1)
 def sam2_model(folder: str, device: str) -> Any:
     """The model of a folder, kept for the following cases."""
-    transformers = needed("transformers", _PACKAGE, _PEER)
-    return transformers.Sam2VideoModel.from_pretrained(folder, local_files_only=True).to(device).eval()
+    return Sam2VideoPeer.needed().Sam2VideoModel.from_pretrained(folder, local_files_only=True).to(device).eval()
 
 
 class Sam2VideoSession:
-    """One object in the hands of a `Sam2VideoPeer`.
-
-    The video session of the package lives as long as the object, so that later clicks refine what is remembered.
-    """
+    """One object; its video session lives as long, so that later clicks refine what is remembered."""
 
     def __init__(self, model: Any, sessions: Any, device: str, volume: Volume, axis: int) -> None:
         self.model, self.sessions, self.device = model, sessions, device
@@ -78,7 +66,6 @@ class Sam2VideoSession:
 
     def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
         """One round; bool (D, H, W)."""
-        torch = needed("torch", "torch", _PEER)
         index, row, column = (int(v) for v in self.view.points_to_view(np.array(zyx)))
         if self.video is None:
             self.video = self._open(self.view.with_window(self.view.auto_window(index, (row, column))))
@@ -110,7 +97,6 @@ class Sam2VideoSession:
 
     def _add_points(self, index: int) -> None:
         """All points of a slice, in pixels of the model's square."""
-        torch = needed("torch", "torch", _PEER)
         height, width = self.view.shape
         side = self.model.config.image_size
         places = [[x * (side / width), y * (side / height)] for y, x, _ in self.points[index]]
@@ -122,7 +108,6 @@ class Sam2VideoSession:
         self.video.obj_with_new_inputs = [_OBJECT]
 
     def _mask(self, answer: Any) -> NDArray[np.bool_]:
-        torch = needed("torch", "torch", _PEER)
         logits = answer.pred_masks.reshape(1, 1, *answer.pred_masks.shape[-2:]).float()
         found = torch.nn.functional.interpolate(logits, self.view.shape, mode="bilinear", align_corners=False)
         return np.asarray(found[0, 0].cpu() > 0)
@@ -130,7 +115,6 @@ class Sam2VideoSession:
 
 def video_frames(view: SliceView, side: int) -> Tensor:
     """All slices as the model wants them, float32 (D, 3, side, side)."""
-    torch = needed("torch", "torch", _PEER)
     frames = torch.empty(len(view), 3, side, side)
     mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
     for index in range(len(view)):

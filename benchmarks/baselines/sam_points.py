@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines.outside import OutsidePeer, needed, rgb_slice
+from benchmarks.baselines.outside import OutsidePeer, rgb_slice
 from benchmarks.core.method import Voxel
 from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 
-_PEER = "sam"
-_WHAT = "a SAM model in the transformers layout (config.json, model.safetensors, preprocessor_config.json; ViT-B here)"
 _CACHED = 256  # slices whose image embedding (4 MB) is kept: points come slice after slice, round after round
 _WIDTHS = {768: "SAM-B", 1024: "SAM-L", 1280: "SAM-H"}  # of the image encoder
 
@@ -45,8 +44,10 @@ class SamPointsPeer(OutsidePeer):
     label: str = ""
     points: int = 0
 
-    peer = _PEER
-    what = _WHAT
+    peer = "sam"
+    what = (
+        "a SAM model in the transformers layout (config.json, model.safetensors, preprocessor_config.json; ViT-B here)"
+    )
     module = "transformers"
     package = "transformers"
 
@@ -65,23 +66,20 @@ class SamPointsPeer(OutsidePeer):
         return self.label or f"{sam_kind(self.weights)} points"
 
     def own_rounds(self, played: Rounds) -> Rounds:
-        """`SlicePointRounds` where `points` are asked for, with the seed, tolerance and jitter of `played`.
-
-        Raises:
-            InputError: the benchmark does not play `RobotRounds`.
-        """
+        """`SlicePointRounds` with seed, tolerance and jitter of `played`, where `points` are asked for."""
         if not self.points:
             return played
         if isinstance(played, SlicePointRounds):
             return replace(played, rounds=self.points)
         if not isinstance(played, RobotRounds):
             raise InputError(
-                f"the peer {_PEER!r} with points={self.points} clicks on every slice of an object, which a benchmark "
-                f"played by {type(played).__name__} leaves no room for; leave points out, or take another benchmark"
+                f"the peer {self.peer!r} with points={self.points} clicks on every slice of an object, which a "
+                f"benchmark played by {type(played).__name__} leaves no room for; leave points out, or take another "
+                "benchmark"
             )
         return SlicePointRounds(self.points, played.off_centre, played.jitter, played.seed, played.nsd_mm)
 
-    def start(self, volume: Volume, axis: int) -> SamPointsSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> SamPointsSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""
         return SamPointsSession(*sam_model(self.check(), self.device), self.device, volume, axis)
 
@@ -100,7 +98,7 @@ def sam_kind(weights: str) -> str:
 @lru_cache(maxsize=1)
 def sam_model(folder: str, device: str) -> tuple[Any, Any]:
     """Model and processor of a folder, kept for the following cases."""
-    transformers = needed("transformers", "transformers", _PEER)
+    transformers = SamPointsPeer.needed()
     model = transformers.SamModel.from_pretrained(folder, local_files_only=True)
     processor = transformers.SamProcessor.from_pretrained(folder, local_files_only=True)
     return model.to(device).eval(), processor
@@ -131,7 +129,6 @@ class SamPointsSession:
         points = self.points[index]
         if not any(positive for _, _, positive in points):
             return np.zeros(view.shape, bool)
-        torch = needed("torch", "torch", _PEER)
         inputs = self.processor(
             rgb_slice(view, index),
             input_points=[[[[float(column), float(row)] for row, column, _ in points]]],

@@ -1,9 +1,9 @@
-"""Predictor of the paper's 2D reference: zoom on the object, mirrored second look, previous mask fed back.
+"""A click network asked as RITM's evaluation does, for comparisons with published click counts.
 
-It follows the published evaluation to the number, known weaknesses included: outside the crop the result is exactly 0,
-and clicks are mapped to a crop by its size, not by the sampling grid. Where the last result is empty, the whole image
-is looked at and nothing is cut off. `limnet.interaction.predictor` is what interactive work uses; this class is for
-comparisons with published click counts.
+The first click sees the whole picture, later ones a crop around the object, zoomed to a fixed size; the crop stays
+while it covers all positive clicks and agrees with the newest result. The previous mask is fed back. Known weaknesses
+are kept: outside the crop the result is exactly 0, clicks are mapped to a crop by its size, not by the sampling grid,
+and where the last result is empty, the whole picture is looked at again.
 
 Source: Sofiiuk et al., "Reviving Iterative Training with Mask Guidance for Interactive Segmentation", ICIP 2022.
 """
@@ -11,27 +11,23 @@ Source: Sofiiuk et al., "Reviving Iterative Training with Mask Guidance for Inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.core.method import Voxel
 from limnet.errors import InputError
 from limnet.interaction.networks.hrnet_blocks import resize
 
+THRESHOLD = 0.49  # of RITM's evaluation
+SIZE = 400  # longer side of the crop in network pixels
+EXPANSION = 1.4  # of the object's bounding box
+SMALLEST = 200  # least height and width of the crop in image pixels
+OVERLAP = 0.5  # with the newly computed crop, down to which the old one is kept
 UNUSED = (-1.0, -1.0, -1.0)
-
-
-class ClickNetwork(Protocol):
-    """What the predictor needs of a network; see `limnet.interaction.networks.hrnet.HRNetOCR`."""
-
-    image_channels: int
-    prompt_channels: tuple[str, ...]
-    click_radius: float
-
-    def __call__(self, image: Tensor, prompts: Tensor) -> dict[str, Tensor]:
-        """Image (B, C, H, W) in [0, 1] and prompts (B, P, H, W) -> {"instances": logits (B, 1, H, W)}."""
 
 
 class PixelClick(NamedTuple):
@@ -52,37 +48,29 @@ class Crop(NamedTuple):
     right: int
 
     @property
-    def height(self) -> int:
-        """Rows in the crop."""
-        return self.bottom - self.top + 1
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top + 1, self.right - self.left + 1
 
     @property
-    def width(self) -> int:
-        """Columns in the crop."""
-        return self.right - self.left + 1
+    def pixels(self) -> tuple[slice, ...]:
+        """Index of its pixels in (1, C, H, W)."""
+        return slice(None), slice(None), slice(self.top, self.bottom + 1), slice(self.left, self.right + 1)
 
 
-def object_crop(mask: np.ndarray, clicks: Sequence[PixelClick], expansion: float, smallest: int) -> Crop:
-    """Crop around the mask and all positive clicks.
+def object_crop(mask: NDArray[np.bool_], clicks: Sequence[PixelClick], smallest: int = SMALLEST) -> Crop:
+    """Crop around a mask, bool (H, W), and all positive clicks: the enlarged box inside the image, at least `smallest`.
 
-    Args:
-        mask: bool (H, W), not empty.
-        clicks: negative ones are ignored.
-        expansion: factor on height and width of the bounding box.
-        smallest: least height and width before clamping to the image.
-
-    Returns:
-        The enlarged box inside the image, borders rounded half to even.
+    Borders are rounded half to even.
     """
     marked = mask.copy()
     for click in clicks:
-        if click.positive:
-            marked[int(click.row), int(click.column)] = True
+        marked[int(click.row), int(click.column)] |= click.positive
     borders: list[int] = []
     for axis in (0, 1):
         (used,) = np.nonzero(marked.any(axis=1 - axis))
         first, last = int(used[0]), int(used[-1])
-        centre, extent = 0.5 * (first + last), max(expansion * (last - first + 1), smallest)
+        centre, extent = 0.5 * (first + last), max(EXPANSION * (last - first + 1), smallest)
         borders.append(max(0, round(centre - 0.5 * extent)))
         borders.append(min(mask.shape[axis] - 1, round(centre + 0.5 * extent)))
     return Crop(*borders)
@@ -98,185 +86,76 @@ def crop_overlap(a: Crop, b: Crop) -> float:
 
 def covers_clicks(crop: Crop, clicks: Sequence[PixelClick]) -> bool:
     """Whether all positive clicks lie in the crop, where its last row and column already count as outside."""
-    return all(
-        crop.top <= click.row < crop.bottom and crop.left <= click.column < crop.right
-        for click in clicks
-        if click.positive
-    )
+    positive = [click for click in clicks if click.positive]
+    return all(crop.top <= c.row < crop.bottom and crop.left <= c.column < crop.right for c in positive)
 
 
-class ZoomPredictor:
-    """Segments one object on one image click by click.
+class ZoomSession:
+    """One object on one picture.
 
     Args:
-        network: takes the prompt channels "previous", "positive" and "negative", in any order; used in evaluation mode
-            as it is given.
+        network: takes image (B, C, H, W) in [0, 1] and prompt channels "previous", "positive" and "negative", in any
+            order, and gives {"instances": logits (B, 1, H, W)}, as `limnet.interaction.networks.hrnet.HRNetOCR` does.
+        image: float (C, H, W) in [0, 1].
+        size: longer side of the crop in network pixels.
+        smallest: least height and width of the crop in image pixels.
         flip: average the logits with those of the mirrored image.
-        target_size: longer side of the crop in network pixels (aspect kept), or (height, width) for a fixed size.
-        skip_clicks: that many first clicks see the whole image at its own size. 0: the first click is predicted a
-            second time on the crop if the object is small. -1: never the own size, the first click sees the whole
-            image resized to `target_size`.
-        expansion: the crop is the object's bounding box enlarged by this factor.
-        min_crop_size: least height and width of the crop in image pixels.
-        keep_overlap: the crop is kept while its overlap with the newly computed one is at least this.
-        threshold: probability above which a pixel belongs to the object when the crop is chosen.
 
     Raises:
         InputError: the network wants other prompt channels.
     """
 
     def __init__(
-        self,
-        network: ClickNetwork,
-        flip: bool = True,
-        target_size: int | tuple[int, int] = 400,
-        skip_clicks: int = 1,
-        expansion: float = 1.4,
-        min_crop_size: int = 200,
-        keep_overlap: float = 0.5,
-        threshold: float = 0.5,
+        self, network: Any, image: NDArray[np.float32], size: int = SIZE, smallest: int = SMALLEST, flip: bool = True
     ) -> None:
         if set(network.prompt_channels) != {"previous", "positive", "negative"}:
             raise InputError(
                 f"network with prompt channels {network.prompt_channels}; this predictor feeds previous, positive and "
                 "negative; use limnet.interaction.predictor for other networks"
             )
-        self.network = network
-        self.flip = flip
-        self.target_size = target_size
-        self.skip_clicks = skip_clicks
-        self.expansion = expansion
-        self.min_crop_size = min_crop_size
-        self.keep_overlap = keep_overlap
-        self.threshold = threshold
+        self.network, self.size, self.smallest, self.flip = network, size, smallest, flip
+        self.image = torch.as_tensor(image)[None].float()
         self.clicks: list[PixelClick] = []
         self.crop: Crop | None = None
-        self.network_calls = 0
-        self._image: Tensor | None = None
-        self._previous: Tensor | None = None
+        self._fed, self._known = torch.zeros_like(self.image[:, :1]), False
 
-    @classmethod
-    def cvpr(cls, network: ClickNetwork, target_size: int = 400, flip: bool = True) -> ZoomPredictor:
-        """The mode of the published tables: first click on the whole image, then crops with 400 pixels (DAVIS: 600)."""
-        return cls(network, flip=flip, target_size=target_size, skip_clicks=1)
+    def start_from(self, mask: NDArray[np.bool_]) -> None:
+        """The first click sees this mask, (1, H, W), as the result so far; later clicks see results."""
+        self._fed = torch.as_tensor(mask, dtype=torch.float32)[None]
 
-    @classmethod
-    def fixed(cls, network: ClickNetwork, size: int = 400, flip: bool = True) -> ZoomPredictor:
-        """The mode of the published demo: every click on `size` x `size` pixels, aspect not kept."""
-        return cls(network, flip=flip, target_size=(size, size), skip_clicks=-1)
+    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
+        """One click; bool (1, H, W)."""
+        return self.add_click(zyx[1], zyx[2], positive)[None] > THRESHOLD
 
-    def set_image(self, image: np.ndarray | Tensor) -> None:
-        """Starts a new object.
-
-        Args:
-            image: (C, H, W) floats in [0, 1] with the channels of the network.
-
-        Raises:
-            InputError: wrong shape or type.
-        """
-        tensor = torch.as_tensor(image)
-        if tensor.ndim != 3 or tensor.shape[0] != self.network.image_channels or not tensor.is_floating_point():
-            raise InputError(
-                f"image of shape {tuple(tensor.shape)} and type {tensor.dtype}; expected floats in [0, 1] of shape "
-                f"({self.network.image_channels}, H, W)"
-            )
-        self._image = tensor[None].float()
-        self._previous = None
-        self.clicks, self.crop, self.network_calls = [], None, 0
-
-    def add_click(
-        self, row: float, column: float, positive: bool = True, previous: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Adds a click and segments again.
-
-        Args:
-            row: pixel row.
-            column: pixel column.
-            positive: on the object (True) or on background.
-            previous: (H, W) probabilities to feed instead of the last result.
-
-        Returns:
-            (H, W) float32 probabilities.
-
-        Raises:
-            InputError: no image was set, the click lies outside it, or `previous` has another size.
-        """
-        image = self._require_image()
-        height, width = image.shape[2:]
-        if not (0 <= row < height and 0 <= column < width):
-            raise InputError(f"click at row {row}, column {column}; the image has {height} rows and {width} columns")
-        if previous is not None and previous.shape != (height, width):
-            raise InputError(f"previous mask of shape {previous.shape}; the image is {height} x {width}")
+    def add_click(self, row: float, column: float, positive: bool = True) -> NDArray[np.float32]:
+        """Add a click and segment again: (H, W) probabilities."""
         self.clicks.append(PixelClick(row, column, bool(positive), len(self.clicks)))
-        zeros = torch.zeros_like(image[:, :1])
-        stored = zeros if self._previous is None else self._previous
-        fed = stored if previous is None else torch.as_tensor(previous, dtype=torch.float32)[None, None]
-        result = self._look(image, fed, self._previous)
-        if self._worth_second_look(result):
-            result = self._look(image, stored, result)
-        self._previous = result
+        self.crop = self._chosen_crop()
+        stack = torch.cat([self.image, self._fed], dim=1)
+        if self.crop is None:
+            result = self._probabilities(stack, self.clicks)
+        else:
+            scale = self.size / max(self.crop.size)
+            stack = resize(stack[self.crop.pixels], tuple(round(n * scale) for n in self.crop.size))
+            steps = [n / m for n, m in zip(stack.shape[2:], self.crop.size, strict=True)]
+            clicks = [
+                c._replace(row=steps[0] * (c.row - self.crop.top), column=steps[1] * (c.column - self.crop.left))
+                for c in self.clicks
+            ]
+            result = torch.zeros_like(self._fed)
+            result[self.crop.pixels] = resize(self._probabilities(stack, clicks), self.crop.size)
+        self._fed, self._known = result, True
         return result[0, 0].numpy().copy()
 
-    def _require_image(self) -> Tensor:
-        if self._image is None:
-            raise InputError("no image yet: call set_image before the first click")
-        return self._image
-
-    def _look(self, image: Tensor, fed: Tensor, known: Tensor | None) -> Tensor:
-        """Probabilities (1, 1, H, W): `fed` is the network's previous mask, `known` decides about the crop."""
-        self.crop = self._choose_crop(known)
-        stack = torch.cat([image, fed], dim=1)
-        if self.crop is None:
-            return self._probabilities(stack, self.clicks)
-        crop = self.crop
-        stack = resize(stack[:, :, crop.top : crop.bottom + 1, crop.left : crop.right + 1], self._network_size(crop))
-        rows, columns = stack.shape[2:]
-        clicks = [
-            click._replace(
-                row=rows * (click.row - crop.top) / crop.height,
-                column=columns * (click.column - crop.left) / crop.width,
-            )
-            for click in self.clicks
-        ]
-        result = torch.zeros_like(fed)
-        result[:, :, crop.top : crop.bottom + 1, crop.left : crop.right + 1] = resize(
-            self._probabilities(stack, clicks), (crop.height, crop.width)
-        )
-        return result
-
-    def _choose_crop(self, known: Tensor | None) -> Crop | None:
+    def _chosen_crop(self) -> Crop | None:
         """Crop for the next look; None is the whole image at its own size."""
-        if len(self.clicks) <= self.skip_clicks:
+        mask = (self._fed > 0.5)[0, 0].numpy()
+        if not self._known or not mask.any():
             return None
-        height, width = self._require_image().shape[2:]
-        mask = None if known is None else (known > self.threshold)[0, 0].numpy()
-        if mask is not None and mask.any():
-            fresh = object_crop(mask, self.clicks, self.expansion, self.min_crop_size)
-        elif self.skip_clicks >= 0:
-            return None
-        else:
-            fresh = Crop(0, height - 1, 0, width - 1)
-        old = self.crop
-        if old is not None and covers_clicks(old, self.clicks) and crop_overlap(fresh, old) >= self.keep_overlap:
+        fresh, old = object_crop(mask, self.clicks, self.smallest), self.crop
+        if old is not None and covers_clicks(old, self.clicks) and crop_overlap(fresh, old) >= OVERLAP:
             return old
         return fresh
-
-    def _worth_second_look(self, result: Tensor) -> bool:
-        """Whether the object just found on the whole image is so small that a crop would have been better."""
-        if self.crop is not None or self.skip_clicks > 0:
-            return False
-        mask = (result > self.threshold)[0, 0].numpy()
-        if not mask.any():
-            return False
-        whole = Crop(0, mask.shape[0] - 1, 0, mask.shape[1] - 1)
-        return crop_overlap(object_crop(mask, [], self.expansion, self.min_crop_size), whole) < 0.5
-
-    def _network_size(self, crop: Crop) -> tuple[int, int]:
-        """Height and width the crop is resized to."""
-        if not isinstance(self.target_size, int):
-            return self.target_size
-        scale = self.target_size / max(crop.height, crop.width)
-        return round(crop.height * scale), round(crop.width * scale)
 
     def _probabilities(self, stack: Tensor, clicks: Sequence[PixelClick]) -> Tensor:
         """Image and previous mask (1, C + 1, h, w) with clicks in its pixels -> probabilities (1, 1, h, w)."""
@@ -292,65 +171,34 @@ class ZoomPredictor:
         device = next((w.device for w in weights), stack.device)
         with torch.inference_mode():
             logits = self.network(stack[:, :-1].to(device), prompts.to(device))["instances"].float().to(stack.device)
-        self.network_calls += 1
         if self.flip:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
         return torch.sigmoid(logits)
 
 
 def _points(clicks: Sequence[PixelClick]) -> list[tuple[float, float, float]]:
-    """Clicks as the network's list of points, positive ones first."""
-    rows = [(click.positive, (float(click.row), float(click.column), float(click.order))) for click in clicks]
-    return pack_points([row for positive, row in rows if positive], [row for positive, row in rows if not positive])
-
-
-def pack_points(
-    positive: Sequence[tuple[float, float, float]], negative: Sequence[tuple[float, float, float]]
-) -> list[tuple[float, float, float]]:
-    """One list of points for the network from the clicks of both kinds.
-
-    Args:
-        positive: (row, column, order) of the clicks on the object.
-        negative: the same for clicks on the background.
-
-    Returns:
-        2N points, N = the larger number of clicks, at least 1: the positive ones, then the negative ones, each half
-        filled up with (-1, -1, -1).
-    """
-    half = max(len(positive), len(negative), 1)
-    return [
-        *positive,
-        *[UNUSED] * (half - len(positive)),
-        *negative,
-        *[UNUSED] * (half - len(negative)),
-    ]
+    """Clicks as `draw_disks` takes them: positive ones, then negative ones, each half filled up to the longer one."""
+    rows = [(c.positive, (float(c.row), float(c.column), float(c.order))) for c in clicks]
+    kinds = [[row for positive, row in rows if positive is kind] for kind in (True, False)]
+    half = max(map(len, kinds))
+    return [point for kind in kinds for point in [*kind, *[UNUSED] * (half - len(kind))]]
 
 
 def draw_disks(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
     """Disks around points.
 
     Args:
-        points: (B, 2N, 3) rows of (row, column, order) in pixels, the first N positive, the last N negative; fractions
-            count. A point whose larger coordinate is below 0 is unused; any other is drawn, also from outside.
+        points: float (B, 2N, 3) rows of (row, column, order) in pixels, the first N positive, the last N negative;
+            fractions count. A point whose larger coordinate is below 0 is unused; any other is drawn, also from
+            outside.
         size: height and width in pixels.
         radius: disk radius in pixels, border included.
 
     Returns:
-        (B, 2, H, W) of 0 and 1 in the type of `points` (float32 for integer points): positive, negative.
-
-    Raises:
-        InputError: the points do not have this shape.
+        (B, 2, H, W) of 0 and 1 in the type of `points`: positive, negative.
     """
-    if points.ndim != 3 or points.shape[1] % 2 or points.shape[2] < 2:
-        raise InputError(
-            f"points of shape {tuple(points.shape)}; expected (B, 2N, 3): N positive, then N negative rows of "
-            "(row, column, order), unused rows filled with -1"
-        )
-    if not points.is_floating_point():
-        points = points.float()
     batch, count = points.shape[0], points.shape[1] // 2
-    rows = torch.arange(size[0], dtype=points.dtype, device=points.device)
-    columns = torch.arange(size[1], dtype=points.dtype, device=points.device)
+    rows, columns = (torch.arange(n, dtype=points.dtype, device=points.device) for n in size)
     halves = points[..., :2].reshape(batch, 2, count, 2)
     used = halves.amax(dim=-1) >= 0
     disks = torch.zeros((batch, 2, *size), dtype=torch.bool, device=points.device)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from benchmarks.core import tables
 from benchmarks.core.method import LimnetSession
 from benchmarks.core.record import Record, Row, command_of
-from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Turn, play
-from benchmarks.core.run import Measure, measure_all, run
-from benchmarks.core.suite import SUITES, SuiteOptions, Target, build_suite
+from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Target, Turn, play
+from benchmarks.core.run import Measure, measure_all, run, teller
+from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from limnet.case.case import Case
 from limnet.case.engine import Engine
+from limnet.errors import LimnetError
 from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
@@ -28,14 +27,7 @@ from limnet.training.options import whole
 
 
 def parser_of(about: str, rounds: int = 6, suites: bool = True, roots: str | None = None) -> argparse.ArgumentParser:
-    """A parser with the options that analyses share.
-
-    Args:
-        about: text of --help, the module's docstring.
-        rounds: default of --rounds; 0 leaves it out.
-        suites: whether the objects are those of a benchmark.
-        roots: "+" for several folders of data.
-    """
+    """A parser with the options that analyses share; `about` is the module's docstring, 0 rounds leave --rounds out."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs=roots, required=True, help="folder with the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
@@ -61,12 +53,8 @@ def record_of(
 ) -> Record:
     """The record of an analysis with what earlier runs measured; sets torch's threads.
 
-    Args:
-        parser: of the options.
-        args: of the command.
-        name: of the command.
-        fixed: what all rows share, besides suite, split, seed and rounds.
-        stem: of the files in the folder --out; by default the name.
+    `fixed` is what all rows share besides suite, split, seed and rounds; `stem` names the files in --out, by default
+    `name` does.
     """
     if args.threads:
         import torch
@@ -91,21 +79,9 @@ def analyse(record: Record, args: argparse.Namespace, variants: Mapping[str, Mea
 def analyse_targets(record: Record, targets: Iterable[tuple[Target, Mapping[str, Measure]]]) -> None:
     """The same for objects that are no benchmark's."""
     with record:
+        tell = teller()
         for target, variants in targets:
-            measure_all(record, target, variants, teller())
-
-
-def teller() -> Callable[[Row], None]:
-    """Prints a line for every row: where, what, and the seconds since the line before."""
-    console, last = Console(stderr=True, highlight=False), [time.perf_counter()]
-
-    def tell(row: Row) -> None:
-        what = row.get("error") or row.get("left_out") or " ".join(f"{v:.3f}" for v in row.get("dice", ()))
-        took, last[0] = time.perf_counter() - last[0], time.perf_counter()
-        where = f"{row['case']} {row['object']}".strip()
-        console.print(f"{where}, {row['variant']}: {what} ({took:.1f} s)", markup=False)
-
-    return tell
+            measure_all(record, target, variants, tell)
 
 
 def open_case(
@@ -115,14 +91,9 @@ def open_case(
     window: Sequence[float] | None = None,
     change: Callable[[Engine], Engine] | None = None,
 ) -> Case:
-    """A case as `segmenter.open` makes it, with an engine that may be changed.
+    """A case as `segmenter.open` makes it, of a volume with slices along axis 0.
 
-    Args:
-        segmenter: the model.
-        volume: slices along axis 0.
-        settings: instead of the model's own.
-        window: intensity window in raw units; the product's choice by default.
-        change: gets the engine and returns the one to use (a recorded or replaced part).
+    `window` is in raw units; `change` gets the engine and returns the one to use (a recorded or replaced part).
     """
     chosen = segmenter.settings if settings is None else settings
     engine = segmenter.engine(chosen)
@@ -132,18 +103,13 @@ def open_case(
 def play_case(
     case: Case, truth: Mask, rounds: int, robot: RobotUser | None = None, choose: Chooser | None = None
 ) -> Iterator[Turn]:
-    """Yield every round of the simulated user on a case.
+    """Yield every round of the simulated user (the customary one by default) on a case with slices along axis 0.
 
-    Args:
-        case: slices along axis 0.
-        truth: bool (D, H, W), not empty.
-        rounds: greatest number.
-        robot: the simulated user; the customary one by default.
-        choose: gives the click from (mask so far or None, number of the round) instead.
+    `choose` gives the click from (mask so far or None, number of the round) instead.
     """
     user = robot or RobotUser(case.volume.spacing)
     how = ChosenRounds(choose or (lambda mask, number: user.next_click(truth, mask, number)), rounds)
-    yield from play(how, LimnetSession(case), case.volume, truth)
+    return play(how, LimnetSession(case), Target("", "", "", case.volume, truth))
 
 
 def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:
@@ -154,13 +120,7 @@ def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:
 
 
 class Comparison(NamedTuple):
-    """Variants on the objects that all of them have, by group.
-
-    Attributes:
-        rows: of those objects.
-        variants: names, in the order of tables.
-        rounds: number of rounds.
-    """
+    """Variants (in the order of tables) on the objects that all of them have, by group."""
 
     rows: list[Row]
     variants: Sequence[str]
@@ -168,11 +128,15 @@ class Comparison(NamedTuple):
 
     @classmethod
     def of(cls, record: Record, variants: Sequence[str], rounds: int) -> Comparison:
-        """Those of a record; objects that a variant failed on or left out are in none."""
-        return cls(tables.common_rows(record.rows, variants), variants, rounds)
+        """Those of a record; objects that a variant failed on or left out are in none.
 
-    def __bool__(self) -> bool:
-        return bool(self.rows)
+        Raises:
+            LimnetError: there are no such objects.
+        """
+        if not (rows := tables.common_rows(record.rows, variants)):
+            reason = f", first: {record.errors[0]['error']}" if record.errors else ""
+            raise LimnetError(f"no object was finished by all of {', '.join(variants)}{reason}; nothing to compare yet")
+        return cls(rows, variants, rounds)
 
     @property
     def groups(self) -> list[str]:
@@ -209,14 +173,9 @@ class Comparison(NamedTuple):
         shown: Sequence[int] = (),
         unit: str = "round",
     ) -> str:
-        """Markdown: a line for each group and variant, with mean Dice after some rounds and further cells.
+        """Markdown: a line for each group and variant, with mean Dice after some rounds and further `cells`.
 
-        Args:
-            name: head of the column of variants.
-            head: of further columns.
-            cells: (group, variant) -> their cells.
-            shown: the rounds; `tables.checkpoints` by default.
-            unit: what rounds are called.
+        `name` heads the column of variants, `head` further columns; `unit` is what rounds are called.
         """
         shown = shown or tables.checkpoints(self.rounds)
         lines: list[list[object]] = []

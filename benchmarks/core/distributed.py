@@ -73,8 +73,5 @@ def run_distributed(
 
 
 def patient(strategy: Any) -> Any:
-    """The strategy "ddp" with a long wait: a process with large cases may come hours after one with small cases.
-
-    Any other strategy is left as it is. So is the choice of the backend (NCCL or gloo).
-    """
+    """The strategy "ddp" with a long wait, for large cases may come hours after small ones; any other as it is."""
     return DDPStrategy(timeout=LONGEST_WAIT) if strategy == "ddp" else strategy

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -35,14 +36,9 @@ class Session(Protocol):
     """One object being segmented in one volume."""
 
     def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
-        """Take one click and return the whole mask after this round.
+        """Take one click on the object (positive) or off it, and return the whole mask, bool (D, H, W).
 
-        Args:
-            zyx: voxel in array order, inside the volume.
-            positive: True on the object, False off it.
-
-        Returns:
-            bool (D, H, W); the caller does not change it.
+        The voxel is in array order, inside the volume. The caller does not change the mask.
         """
         ...
 
@@ -52,11 +48,7 @@ class BoxSession(Session, Protocol):
     """A session that also takes a box, for protocols that begin with one."""
 
     def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
-        """Take a box with corners (z, y, x), both inclusive; lo[axis] == hi[axis] is a box on one slice.
-
-        Returns:
-            bool (D, H, W).
-        """
+        """Take a box with corners (z, y, x), both inclusive; lo[axis] == hi[axis] is a box on one slice."""
         ...
 
 
@@ -73,8 +65,8 @@ class StartSession(Session, Protocol):
 class Predictor(Protocol):
     """A method to benchmark. Holds configuration only: nothing of one case may influence the next.
 
-    Must be picklable (it travels to other processes); load weights on first use and leave them out of the pickle.
-    Make it a frozen dataclass: then `predictor_config` records its fields. Other classes add `describe()`.
+    Must be picklable (it travels to other processes): weights are loaded on first use, outside of it. Make it a frozen
+    dataclass: then `predictor_config` records its fields. Other classes add `describe()`.
     """
 
     @property
@@ -82,25 +74,15 @@ class Predictor(Protocol):
         """Short name for tables, such as "random walker"."""
         ...
 
-    def start(self, volume: Volume, axis: int) -> Session:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Session:
         """Begin one object.
 
         Args:
             volume: the image in raw units; (D, H, W) or (T, H, W, 3).
             axis: the slice axis, 0, 1 or 2.
+            case: name as in the result file, for methods that look something up.
+            object: likewise.
         """
-        ...
-
-
-@runtime_checkable
-class NamedPredictor(Predictor, Protocol):
-    """A predictor that needs to know which object is asked for, such as a folder of finished predictions.
-
-    The runner calls `start_named` in place of `start` where it exists.
-    """
-
-    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> Session:
-        """Begin the object `object` of the case `case` (names as in the result file)."""
         ...
 
 
@@ -111,8 +93,7 @@ class PacedPredictor(Predictor, Protocol):
     def own_rounds(self, played: Rounds) -> Rounds:
         """The rounds to play in the place of `played`; the same again when given what it returned.
 
-        Raises:
-            InputError: the benchmark's rounds cannot be replaced.
+        Raises InputError where the benchmark's rounds cannot be replaced.
         """
         ...
 
@@ -123,11 +104,9 @@ def predictor_config(predictor: Predictor) -> dict[str, Any]:
     if callable(describe):
         found = dict(describe())
     else:
-        found = {"class": type(predictor).__name__}
-        if dataclasses.is_dataclass(predictor):
-            for field in dataclasses.fields(predictor):
-                if not field.name.startswith("_"):
-                    found[field.name] = getattr(predictor, field.name)
+        given = dataclasses.fields(predictor) if dataclasses.is_dataclass(predictor) else ()
+        found = {f.name: getattr(predictor, f.name) for f in given if not f.name.startswith("_")}
+        found["class"] = type(predictor).__name__
     found["name"] = predictor.name
     return json.loads(json.dumps(found, default=_plain, sort_keys=True))
 
@@ -143,19 +122,18 @@ def _plain(value: Any) -> Any:
     return value.as_posix() if isinstance(value, Path) else str(value)
 
 
+@lru_cache(maxsize=2)
+def loaded(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
+    """A limnet model, kept for the following cases."""
+    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
+
+
 class LimnetSession:
     """One case of limnet; takes clicks, boxes and a mask to start from."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-
-    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
-        """One round from a click; bool (D, H, W)."""
-        return self.case.click(zyx, positive)
-
-    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
-        """One round from a box, corners inclusive; bool (D, H, W)."""
-        return self.case.box(lo, hi)
+        self.click, self.box = case.click, case.box
 
     def start_from(self, mask: NDArray[np.bool_]) -> None:
         """Begin with a mask, bool (D, H, W), that clicks may change; an empty one is nothing."""
@@ -165,26 +143,22 @@ class LimnetSession:
 
 @dataclass(frozen=True)
 class LimnetPredictor:
-    """A model folder or zoo name with the settings of one run. The model is loaded at the first `start`.
+    """A model folder or zoo name with the settings of one run.
 
     Attributes:
         model: zoo name, model folder or Hub id.
-        scope: propagation scope, "volume" or "interval"; None is the model's own.
-        tau: fusion threshold, 1 turns fusion off; None is the model's own.
-        settings: settings to override, by their names in `Settings`; they win over `scope` and `tau`, so that a
-            suite's variant (such as tau=1) stays what it is beside a tau for all.
-        threads: threads of torch in this process; 0 leaves them as they are.
+        settings: settings to override, by their names in `Settings`.
         device: where to compute.
         precision: "auto", "fp32" or "bf16".
         label: name in tables; the model's by default.
         method: where settings start from: "ours", the model's own, or "paper", `Settings.paper()`.
+
+    Raises:
+        InputError: another method, or settings that there are not.
     """
 
     model: str = "limnet-tiny"
-    scope: str | None = None
-    tau: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    threads: int = 0
     device: str = "cpu"
     precision: str = "auto"
     label: str = ""
@@ -203,16 +177,20 @@ class LimnetPredictor:
     def name(self) -> str:
         """Label, or the model with the method, where it is not its own, and what differs from that."""
         method = [] if self.method == "ours" else [f"({self.method})"]
-        return self.label or " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self._overrides().items())])
+        return self.label or " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self.settings.items())])
+
+    @property
+    def segmenter(self) -> InteractiveSegmenter:
+        """The loaded model."""
+        return loaded(self.model, self.precision, self.device)
 
     @property
     def chosen_settings(self) -> Settings:
         """The settings of every case; loads the model where they are its own."""
-        start = Settings.paper() if self.method == "paper" else self.segmenter.settings
-        return replace(start, **self._overrides())
+        return replace(Settings.paper() if self.method == "paper" else self.segmenter.settings, **self.settings)
 
     def describe(self) -> dict[str, Any]:
-        """Configuration with the hash of the weights; threads do not belong to it."""
+        """Configuration with the hash of the weights."""
         return {
             "class": "LimnetPredictor",
             **({} if self.method == "ours" else {"method": self.method}),
@@ -221,30 +199,6 @@ class LimnetPredictor:
             "precision": self.precision,
         }
 
-    def start(self, volume: Volume, axis: int) -> LimnetSession:
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Any:
         """Open a case; see `Predictor.start`."""
         return LimnetSession(self.segmenter.open(volume, axis=axis, settings=self.chosen_settings))
-
-    @property
-    def segmenter(self) -> InteractiveSegmenter:
-        """The loaded model."""
-        found: InteractiveSegmenter | None = self.__dict__.get("_segmenter")
-        if found is None:
-            if self.threads:
-                import torch
-
-                torch.set_num_threads(self.threads)
-            found = InteractiveSegmenter.from_pretrained(self.model, device=self.device, precision=self.precision)
-            object.__setattr__(self, "_segmenter", found)
-        return found
-
-    def _overrides(self) -> dict[str, Any]:
-        given = {"scope": self.scope, "tau": self.tau}
-        rest = {name: value for name, value in given.items() if value is not None and name not in self.settings}
-        return {**self.settings, **rest}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_segmenter"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)

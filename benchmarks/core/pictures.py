@@ -1,15 +1,18 @@
-"""Plots of results and analyses in one style, small views of objects, and the gallery of the worst of them."""
+"""Plots of results and analyses in one style, and small views of objects."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.core.record import Record
 from limnet.commands.demo_report import FAINT, INK, bare
@@ -24,15 +27,12 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A7A00", "#5B5BD6")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARGIN = 0.4  # of a view around its object, in shares of its size, on each side
-LARGEST = 256  # pixels of a view's side; larger ones are thinned out
+SIDE = 192  # pixels of a view's longer side
+TRUTH, RESULT = (86, 180, 233), (230, 159, 0)  # colours of outlines
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that is drawn without a display.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """An empty figure that is drawn without a display; raises InputError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -64,15 +64,7 @@ def draw_rounds(found: Sequence[Record], path: Path) -> Path:
 
 
 def draw_cases(found: Sequence[Record], path: Path) -> Path:
-    """Dice (or IoU) of every object after its last round, one strip per group and method, with the median.
-
-    Args:
-        found: results of one suite.
-        path: PNG to write.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Dice (or IoU) of every object after its last round, one strip per group and method, with the median."""
     groups = sorted({g for results in found for g in results.groups})
     figure = new_figure(max(5.0, 1.0 + 0.55 * len(groups) * (len(found) + 1)), 4.2)
     axes = figure.subplots()
@@ -120,13 +112,7 @@ def line_panels(
 ) -> Path:
     """Curves over rounds, one panel per group, one colour per name throughout.
 
-    Args:
-        path: PNG file.
-        title: of the whole.
-        panels: title of a panel -> name of a curve -> values of rounds 1, 2, ...
-        ylabel: of the left panels.
-        xlabel: of all panels.
-        columns: panels side by side at most.
+    `panels`: title of a panel -> name of a curve -> values of rounds 1, 2, ...
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     wide = max(1, min(columns, len(panels)))
@@ -165,16 +151,7 @@ def bar_rows(
     xlabel: str = "mean Dice",
     digits: int = 3,
 ) -> Path:
-    """Horizontal bars: one row per name, one bar per series, the value at its end.
-
-    Args:
-        path: PNG file.
-        title: of the plot.
-        names: of the rows, top to bottom.
-        series: name -> one value per row; NaN leaves a gap.
-        xlabel: of the values.
-        digits: of the values at the bars' ends.
-    """
+    """Horizontal bars: one row per name, one bar per series, the value at its end; NaN leaves a gap."""
     figure = new_figure(
         8.5, (0.3 if len(series) < 3 else 0.17) * len(names) * max(len(series), 1) + 0.12 * len(names) + 1.5
     )
@@ -212,84 +189,32 @@ def _names_below(figure: Figure, names: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 4), fontsize=9, frameon=False)
 
 
-class View(NamedTuple):
-    """One slice around an object.
+def view_of(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """RGB picture of the slice with most wrong pixels (none wrong: where the object is largest), cut to the object.
 
-    Attributes:
-        image: uint8 (H, W) or (H, W, 3), shown as a person would see it.
-        truth: bool (H, W).
-        mask: bool (H, W).
-        aspect: height of a pixel by its width.
-        slice: its number along the axis.
-    """
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
-    aspect: float
-    slice: int
-
-
-def make_view(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> View:
-    """The slice along `axis` with most wrong pixels (none wrong: where the object is largest), cut to the object.
-
-    Args:
-        volume: the image.
-        axis: slice axis.
-        truth: bool (D, H, W).
-        mask: bool (D, H, W).
+    Outlines: truth blue, mask orange. `truth` and `mask` are bool (D, H, W); pixels come out square.
     """
     others = tuple(a for a in range(3) if a != axis)
     wrong = (truth ^ mask).sum(axis=others)
     index = int(np.argmax(wrong if wrong.any() else truth.sum(axis=others)))
     flat, found = np.take(truth, index, axis), np.take(mask, index, axis)
     cut = _cut(flat | found)
-    picture = np.take(volume.array, index, axis)[cut]
-    low, high = (
-        volume.intensity.default_window
-        if volume.is_color
-        else volume.intensity.window_around(picture[flat[cut]] if flat[cut].any() else picture)
-    )
-    shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9))
-    steps = [volume.spacing[a] for a in others]
-    step = max(1, -(-max(flat[cut].shape) // LARGEST))
-    thin = (slice(None, None, step), slice(None, None, step))
-    image = (shown.clip(0, 1) * 255).round().astype(np.uint8)
-    return View(image[thin], flat[cut][thin], found[cut][thin], steps[0] / steps[1], index)
-
-
-def view_path(out: Path, key: str, case: str, object: str) -> Path:
-    """File of an object's view beside the result file; other configurations (`key`) have views of their own."""
-    plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
-    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{key}/{case}/{object}'.encode()):08x}.npz"
-
-
-def write_view(path: Path, view: View) -> None:
-    """Write a view (some kB); the folder is made if needed.
-
-    Raises:
-        SaveError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = view._asdict()
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **content)
-
-    atomic_write(path, save)
-
-
-def read_view(path: Path) -> View | None:
-    """A view, or None where there is no readable one."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return View(data["image"], data["truth"], data["mask"], float(data["aspect"]), int(data["slice"]))
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+    picture, flat, found = np.take(volume.array, index, axis)[cut], flat[cut], found[cut]
+    around = picture[flat] if flat.any() else picture
+    low, high = volume.intensity.default_window if volume.is_color else volume.intensity.window_around(around)
+    shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9)).clip(0, 1)
+    shown = shown if volume.is_color else np.repeat(shown[..., None], 3, axis=-1)
+    size = np.array(flat.shape) * [volume.spacing[a] for a in others]
+    factors = SIDE / size.max() * size / flat.shape
+    image = ndimage.zoom(255 * shown, (*factors, 1), order=1, mode="nearest", grid_mode=True).round().astype(np.uint8)
+    for region, colour in ((flat, TRUTH), (found, RESULT)):
+        large = ndimage.zoom(region.astype(np.uint8), factors, order=0, mode="nearest", grid_mode=True) > 0
+        image[large & ~ndimage.binary_erosion(large)] = colour
+    return image
 
 
 def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns around a region with a margin; all of them around an empty one."""
     parts = []
     for axis in (1, 0):
         held = np.flatnonzero(region.any(axis=axis))
@@ -300,43 +225,29 @@ def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def draw_gallery(results: Record, source: Path, path: Path, number: int = 6) -> Path | None:
-    """The objects with the lowest Dice (or IoU) after their last round, each on its worst slice.
+def view_path(out: Path, key: str, case: str, object: str) -> Path:
+    """File of an object's view beside the result file; other configurations (`key`) have views of their own."""
+    plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
+    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{key}/{case}/{object}'.encode()):08x}.png"
 
-    Args:
-        results: of one method.
-        source: their result file; views lie in the folder beside it.
-        path: PNG to write.
-        number: how many objects.
 
-    Returns:
-        `path`, or None where no views were kept.
+def write_view(path: Path, view: NDArray[np.uint8]) -> None:
+    """Write a picture (some kB), (H, W, 3); the folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(view, isVector=True)
+    atomic_write(path, lambda temporary: sitk.WriteImage(image, str(temporary), imageIO="PNGImageIO"))
 
-    Raises:
-        InputError: matplotlib is not installed.
+
+def gallery(results: Record, source: Path, folder: Path, number: int = 6) -> list[tuple[str, Path]]:
+    """Copy the views of the objects with the lowest Dice (or IoU) in the end: what each shows, and its file.
+
+    Views lie in the folder beside the result file `source`; objects without one are passed over.
     """
-    scores = results.last()
-    chosen = []
-    for name in sorted(scores, key=lambda n: (scores[n], n)):
-        view = read_view(view_path(source, results.key, *name))
-        if view is not None:
-            chosen.append((name, view))
-        if len(chosen) == number:
-            break
-    if not chosen:
-        return None
-    columns = min(3, len(chosen))
-    rows = -(-len(chosen) // columns)
-    figure = new_figure(3.4 * columns, 3.5 * rows + 0.5)
-    figure.suptitle(f"{results.name}: worst objects. Blue dashes: truth, orange: result", fontsize=10, color=INK)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels:
-        axes.axis("off")
-    for axes, ((case, thing), view) in zip(panels, chosen, strict=False):
-        axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect=view.aspect, interpolation="nearest")
-        for mask, colour, style in ((view.truth, "#56B4E9", "--"), (view.mask, "#E69F00", "-")):
-            if mask.any() and not mask.all() and min(mask.shape) > 1:
-                axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style)
-        title = f"{case}\n{thing}, slice {view.slice}: {results.quality_name} {scores[case, thing]:.2f}"
-        axes.set_title(title, fontsize=8, color=INK)
-    return save_figure(figure, path)
+    scores, found = results.last(), []
+    for case, thing in sorted(scores, key=lambda name: (scores[name], name)):
+        view = view_path(source, results.key, case, thing)
+        if view.is_file() and len(found) < number:
+            folder.mkdir(parents=True, exist_ok=True)
+            text = f"{case} {thing}: {results.quality_name} {scores[case, thing]:.2f}"
+            found.append((text, Path(shutil.copy(view, folder / view.name))))
+    return found

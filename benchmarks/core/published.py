@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from limnet.errors import InputError
 
 
-@dataclass(frozen=True)
-class PublishedRow:
-    """One row of a table.
+class PublishedRow(NamedTuple):
+    """A row: method as the paper names it, how much it was told ("6 rounds"), column -> Dice in 0..1, and a note.
 
-    Attributes:
-        method: as the paper names it.
-        prompts: how much it was told, such as "6 rounds"; empty for automatic methods.
-        values: column -> Dice in 0..1; columns may be missing.
-        note: where the numbers come from if not from the paper's own measurements; short, it stands in tables.
+    Columns may be missing. The note tells where numbers come from that are not the paper's own.
     """
 
     method: str
     prompts: str
-    values: Mapping[str, float]
+    values: dict[str, float]
     note: str = ""
 
     @property
@@ -35,17 +28,8 @@ class PublishedRow:
         return f"{self.method} (published)" + (f" [{self.note}]" if self.note else "")
 
 
-@dataclass(frozen=True)
-class PublishedTable:
-    """One table of a paper.
-
-    Attributes:
-        title: what it shows.
-        source: the paper.
-        columns: in its order; groups of a suite bear the same names.
-        rows: its rows.
-        caveats: what keeps the numbers from being compared.
-    """
+class PublishedTable(NamedTuple):
+    """A table; groups of a suite bear the names of its columns, caveats keep the numbers from being compared."""
 
     title: str
     source: str
@@ -55,21 +39,16 @@ class PublishedTable:
 
 
 def published_table(name: str) -> PublishedTable:
-    """A table of `published.json`.
-
-    Raises:
-        InputError: no such table.
-    """
+    """A table of `published.json`; raises InputError where there is none of that name."""
     tables = _content()["tables"]
     if name not in tables:
         raise InputError(f"no published table {name!r}; there are {', '.join(tables)}")
-    found = tables[name]
-    rows = tuple(
-        PublishedRow(row["method"], row.get("prompts", ""), _values(row, found["columns"]), row.get("note", ""))
-        for row in found["rows"]
-    )
+    found, rows = tables[name], []
+    for row in tables[name]["rows"]:
+        values = {c: v / 100 for c, v in zip(found["columns"], row["values"], strict=True) if v is not None}
+        rows.append(PublishedRow(row["method"], row.get("prompts", ""), values, row.get("note", "")))
     caveats = (*_content()["caveats"], *found["caveats"])
-    return PublishedTable(found["title"], _content()["source"], tuple(found["columns"]), rows, caveats)
+    return PublishedTable(found["title"], _content()["source"], tuple(found["columns"]), tuple(rows), caveats)
 
 
 def published_names() -> list[str]:
@@ -95,11 +74,6 @@ def published_clicks() -> SimpleNamespace:
         if (values := row.get(f"noc{quality}")) is not None
     ]
     return SimpleNamespace(**{**found, "rows": rows})
-
-
-def _values(row: Mapping[str, Any], columns: list[str]) -> dict[str, float]:
-    pairs = zip(columns, row["values"], strict=True)
-    return {column: value / 100 for column, value in pairs if value is not None}
 
 
 @cache

@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.core.method import config_hash
+from benchmarks.core.rounds import METRICS
 from limnet.environment import environment, origin
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.atomic import atomic_write
 from limnet.metrics.table import Table
 
 FORMAT, VERSION = "limnet-bench", 2
-METRICS = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
-"""Lists over the rounds that means are taken of; seconds are kept apart, for they differ from run to run."""
-
 Row = dict[str, Any]
 
 
@@ -71,12 +69,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read a result file.
-
-        Raises:
-            MissingFileError: there is none.
-            FileFormatError: it is damaged or no result of `limnet bench`.
-        """
+        """Read a result file; raises MissingFileError or FileFormatError where that cannot be."""
         advice = "give the JSON files written by limnet bench"
         try:
             found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -111,30 +104,23 @@ class Record:
         return sorted(p for p in self.path.parent.glob("*.jsonl") if p.stem.rstrip("0123456789") == stem)
 
     def resume(self, fresh: bool = False) -> None:
-        """Take over what earlier runs finished with the same `fixed`; `fresh` forgets it.
-
-        Raises:
-            FileFormatError: a file at `path` that is no result.
-        """
+        """Take over what earlier runs finished with the same `fixed`; `fresh` forgets it."""
         kept = [self.path, *sorted(self.path.parent.glob(f"{self.path.stem}.{'[0-9a-f]' * 8}.json"))]
         found = [Record.read(path) for path in kept if path.exists()]
         if fresh:
             for path in self.parts if int(os.environ.get("LOCAL_RANK", "0")) == 0 else ():
                 path.unlink(missing_ok=True)
             return
+        journal = [row for path in self.parts for row, other in _journal(path, self.key) if not other]
+        newer = {_name(row) for row in journal if "objects" not in row}
         for record in found:
             if record.key == self.key:
                 self.cases |= record.cases
-                self.take(record.rows)
-        for path in self.parts:
-            self.take(row for row, other in _journal(path, self.key) if not other)
+                self.take(row for row in record.rows if _name(row) not in newer)
+        self.take(journal)
 
     def open(self, rank: int = 0) -> None:
-        """Begin to keep rows, in the file of this process.
-
-        Raises:
-            SaveError: the folder cannot be written.
-        """
+        """Begin to keep rows, in the file of this process; raises SaveError where that cannot be written."""
         path = self.path.with_name(f"{self.path.stem}.part{rank}.jsonl")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +157,11 @@ class Record:
         self.take([row], errors=True)
         return row
 
+    def replace(self, row: Row) -> Row:
+        """Keep a row in the place of an earlier one of the same variant and object."""
+        self.keep(lambda old: _name(old) != _name(row))
+        return self.add(row)
+
     def take(self, rows: Iterable[Row], errors: bool = False) -> None:
         """Hold rows; of several for one object the first one counts, of errors those of this run."""
         for row in rows:
@@ -195,11 +186,7 @@ class Record:
         return self._new
 
     def write(self, summary: Mapping[str, Any]) -> None:
-        """Write `path` and the CSV, each atomically; rows of another `fixed` there become STEM.<8 digits of key>.json.
-
-        Raises:
-            SaveError: a file cannot be written.
-        """
+        """Write `path` and the CSV, each atomically; rows of another `fixed` there become STEM.<digits of key>.json."""
         failed = {_name(row): row for row in self.errors}
         self.errors = [failed[name] for name in sorted(failed) if name not in self._done]
         self.environment |= self._made()
@@ -322,10 +309,10 @@ def pace(rows: Iterable[Row]) -> float:
 
 def command_of(name: str, parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """The command that repeats this run, without folders of this machine and without defaults."""
-    parts = [f"limnet bench {name} --data ROOT"]
+    parts = [f"limnet bench {name}" + " --data ROOT" * hasattr(args, "data")]
     for option, value in vars(args).items():
         default = parser.get_default(option)
-        if option in ("out", "data", "fresh", "against") or value == default or value is None:
+        if option in ("command", "out", "data", "fresh", "against") or value == default or value is None:
             continue
         flag = "--" + option.replace("_", "-")
         if value is True:

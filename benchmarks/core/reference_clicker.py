@@ -10,76 +10,37 @@ Segmentation", ICIP 2022.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from limnet.errors import InputError
+from scipy.ndimage import distance_transform_edt
 
 IGNORE = -1
 
 
-class ReferenceClick(NamedTuple):
-    """Pixel row and column of a click, and whether it marks the object (True) or background."""
+def next_click(
+    truth: ArrayLike, predicted: ArrayLike, clicked: Iterable[tuple[int, int]] = ()
+) -> tuple[int, int, bool]:
+    """The click that corrects a prediction (H, W) most: row, column, and whether it marks the object.
 
-    row: int
-    column: int
-    positive: bool
-
-
-def next_click(truth: ArrayLike, predicted: ArrayLike, clicked: Iterable[tuple[int, int]] = ()) -> ReferenceClick:
-    """The click that corrects the prediction most.
+    The first pixel in row-major order that lies deepest inside the missed object or the false object, whichever is
+    deeper; with equal depth the false object wins. Where nothing is wrong: (0, 0, False), every time.
 
     Args:
         truth: (H, W); 1 is the object, -1 is ignored, anything else is background.
         predicted: (H, W), non-zero is predicted object.
         clicked: (row, column) of earlier clicks, which are not clicked again.
-
-    Returns:
-        The first pixel in row-major order that lies deepest inside the missed object or the false object, whichever
-        is deeper; with equal depth the false object wins (a negative click). Where nothing is wrong: a negative click
-        at (0, 0), every time.
-
-    Raises:
-        InputError: the two masks differ in shape or are not two-dimensional.
     """
-    true = np.asarray(truth)
-    found = np.asarray(predicted).astype(bool)
-    if true.ndim != 2 or true.shape != found.shape:
-        raise InputError(
-            f"truth of shape {true.shape}, prediction of shape {found.shape}; both must be the same (H, W)"
-        )
+    true, found = np.asarray(truth), np.asarray(predicted).astype(bool)
     inside, counted = true == 1, true != IGNORE
-    missed = _depth(inside & ~found & counted)
-    false = _depth(~inside & found & counted)
+    missed, false = _depth(inside & ~found & counted), _depth(~inside & found & counted)
     for row, column in clicked:
         missed[row, column] = false[row, column] = 0
     positive = bool(missed.max() > false.max())
     row, column = divmod(int((missed if positive else false).argmax()), true.shape[1])
-    return ReferenceClick(row, column, positive)
+    return row, column, positive
 
 
 def _depth(region: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Distance in pixels of every region pixel to the nearest pixel outside; zero outside."""
-    from scipy.ndimage import distance_transform_edt
-
     return distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-
-
-class ReferenceClicker:
-    """Robot user with memory: no pixel is clicked twice while anything else is wrong.
-
-    Args:
-        truth: (H, W); 1 is the object, -1 is ignored, anything else is background.
-    """
-
-    def __init__(self, truth: ArrayLike) -> None:
-        self.truth = np.asarray(truth)
-        self.clicks: list[ReferenceClick] = []
-
-    def click(self, predicted: ArrayLike) -> ReferenceClick:
-        """Looks at the prediction (H, W), clicks, and remembers the click. See `next_click`."""
-        click = next_click(self.truth, predicted, [(click.row, click.column) for click in self.clicks])
-        self.clicks.append(click)
-        return click

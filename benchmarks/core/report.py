@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.core.pictures import draw_cases, draw_gallery, draw_rounds
+from benchmarks.core.pictures import draw_cases, draw_rounds, gallery
 from benchmarks.core.published import PublishedTable, published_table
 from benchmarks.core.record import Record, write_text
 from benchmarks.core.tables import markdown
@@ -13,21 +13,12 @@ from limnet.errors import FileFormatError, InputError
 
 
 def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]:
-    """Write `out`/report.md with its plots.
+    """Write `out`/report.md: several methods of one suite side by side, plots, the `worst` objects of each method.
 
-    Args:
-        files: result files; several methods of one suite are put side by side. Views of objects are looked for beside
-            them.
-        out: folder, made if needed.
-        worst: number of objects in the gallery of every method.
-
-    Returns:
-        The files written. Of methods that finished no object the report holds their errors alone.
+    Views of objects are looked for beside the files. Of methods that finished no object the report holds the errors.
 
     Raises:
         InputError: neither results nor errors among the files; matplotlib is not installed.
-        FileFormatError: a damaged result file.
-        SaveError: `out` cannot be written.
     """
     read = [(path, results) for path in files if (results := read_any(path)) is not None]
     found = [(path, results) for path, results in read if results.rows or results.errors]
@@ -48,11 +39,14 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
         stem = _free(suite, names)
         pictures = [draw_rounds([r for _, r in some], out / f"{stem}_rounds.png")]
         pictures.append(draw_cases([r for _, r in some], out / f"{stem}_cases.png"))
-        for path, results in some:
-            gallery = draw_gallery(results, path, out / f"{_free(path.stem, names)}_worst.png", worst)
-            pictures += [] if gallery is None else [gallery]
         parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
         written += pictures
+        for path, results in some:
+            views = gallery(results, path, out / f"{_free(path.stem, names)}_worst", worst)
+            lines = [f"- {text}\n\n  ![{view.stem}]({view.parent.name}/{view.name})\n" for text, view in views]
+            if lines:
+                parts += [f"Worst objects of {results.name} (blue: truth, orange: result):\n", *lines]
+            written += [view for _, view in views]
     text = "# Benchmarks\n\n" + "\n".join(parts)
     return [write_text(out / "report.md", text), *written]
 
@@ -85,12 +79,7 @@ def _free(stem: str, taken: set[str]) -> str:
 
 
 def read_any(path: Path) -> Record | None:
-    """Results of a file; None for analyses and JSON files of another kind, so that results/*.json may be given.
-
-    Raises:
-        MissingFileError: there is none.
-        FileFormatError: a damaged result file.
-    """
+    """Results of a file; None for analyses and JSON files of another kind, so that results/*.json may be given."""
     try:
         record = Record.read(path)
     except FileFormatError as error:
@@ -114,14 +103,9 @@ def idle_note(results: Record) -> str | None:
 
 
 def markdown_tables(found: Sequence[Record]) -> str:
-    """Tables of several methods on one suite.
+    """Tables of several methods on one suite: final Dice beside published rows, Dice per round, failures and more.
 
-    Args:
-        found: results of one suite.
-
-    Returns:
-        Markdown: final Dice by group beside published rows, Dice per round, further figures, failures. Where clicks are
-        counted: see `click_tables`. Methods that finished no object are in none of the tables.
+    Where clicks are counted: see `click_tables`. Methods that finished no object are in none of the tables.
     """
     first = found[0]
     shown = [results for results in found if results.rows]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.method import BoxSession, NamedPredictor, PacedPredictor, Predictor, Session, StartSession, Voxel
+from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, Session, StartSession, Voxel
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from limnet.metrics.interaction import click_compliance
@@ -21,6 +21,9 @@ from limnet.simulation.clicks import RobotClick, RobotUser
 
 Mask = NDArray[np.bool_]
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
+METRICS = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
+"""What is measured after a round, in the order of result files; seconds are kept apart, they differ from run to run."""
+
 Prompt = tuple[Voxel, bool] | tuple[Voxel, Voxel]
 """A click, (zyx, positive), or a box, (lo, hi) with both corners inside."""
 
@@ -29,11 +32,37 @@ Prompts = Generator[Sequence[Prompt], Mask, None]
 """Gives the prompts of a round, gets the mask after it, and so on; no prompts at all repeat the round before."""
 
 
-class RoundRow(NamedTuple):
-    """What was measured after one round.
+class Target(NamedTuple):
+    """One object with its image.
+
+    Attributes:
+        case: name of its case.
+        object: name, unique within the case.
+        group: row of the tables it belongs to.
+        volume: the image.
+        truth: bool (D, H, W).
+        axis: slice axis.
+    """
+
+    case: str
+    object: str
+    group: str
+    volume: Volume
+    truth: Mask
+    axis: int = 0
+
+    @property
+    def number(self) -> int:
+        """Seeds what is random about it; the same on every machine and in every order of work."""
+        return zlib.crc32(f"{self.case}\0{self.object}".encode())
+
+
+class Turn(NamedTuple):
+    """One round of an object, and what was measured after it.
 
     Attributes:
         round: counted from 1; 0 is a box before the first click.
+        mask: bool (D, H, W).
         dice: of the whole volume, 0..1.
         zyx: the voxel clicked, None for a box, several clicks, or where nothing was left to correct.
         positive: the click's label, None without a click.
@@ -46,6 +75,7 @@ class RoundRow(NamedTuple):
     """
 
     round: int
+    mask: Mask
     dice: float
     zyx: Voxel | None
     positive: bool | None
@@ -62,40 +92,20 @@ class RoundRow(NamedTuple):
         return self.dice if self.iou is None else self.iou
 
 
-def columns(rows: Sequence[RoundRow]) -> dict[str, list[Any]]:
+def columns(turns: Iterable[Turn]) -> dict[str, list[Any]]:
     """Rounds of an object as lists: what was measured, clicks ([z, y, x, 1 or 0], None without one), seconds."""
-    names = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
-    measured = [name for name in names if getattr(rows[-1], name) is not None]
+    turns = list(turns)
+    measured = [name for name in METRICS if getattr(turns[-1], name) is not None]
     return {
-        "rounds": [row.round for row in rows],
-        **{name: [_rounded(getattr(row, name)) for row in rows] for name in measured},
-        "clicks": [None if row.zyx is None else [*row.zyx, int(bool(row.positive))] for row in rows],
-        "seconds": [round(row.seconds, 4) for row in rows],
+        "rounds": [turn.round for turn in turns],
+        **{name: [_rounded(getattr(turn, name)) for turn in turns] for name in measured},
+        "clicks": [None if turn.zyx is None else [*turn.zyx, int(bool(turn.positive))] for turn in turns],
+        "seconds": [round(turn.seconds, 4) for turn in turns],
     }
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 6)
-
-
-class Scene(NamedTuple):
-    """One object to be played.
-
-    Attributes:
-        volume: the image.
-        truth: bool (D, H, W).
-        axis: slice axis.
-        case: name of the case; names are for seeds and look-ups.
-        object: name of the object.
-        boxes: whether the method takes boxes.
-    """
-
-    volume: Volume
-    truth: Mask
-    axis: int
-    case: str
-    object: str
-    boxes: bool
 
 
 @dataclass(frozen=True)
@@ -108,8 +118,11 @@ class Rounds:
     counts_iou = False  # clicks are counted to an IoU: no Dice per slice
     per_slice = True  # the mean Dice of slices is measured
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
-        """The rule: prompts of one round after the other, from the mask before the first one, bool (D, H, W), on."""
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
+        """The rule: prompts of one round after the other, from the mask before the first, bool (D, H, W), on.
+
+        `boxes` tells whether the method takes boxes.
+        """
         raise NotImplementedError
 
     def start(self, case: str) -> Mask | None:
@@ -125,27 +138,22 @@ class Rounds:
         return False
 
 
-def chosen(choose: Chooser, rounds: int) -> Prompts:
-    """One click a round, from (mask so far or None, number of the round); ends where there is none."""
-    so_far: Mask | None = None
-    for number in range(1, rounds + 1):
-        if (click := choose(so_far, number)) is None:
-            return
-        so_far = yield [(click.zyx, click.positive)]
-
-
 @dataclass(frozen=True)
 class ChosenRounds(Rounds):
-    """One click a round as somebody chooses, see `chosen`."""
+    """One click a round as `choose` says, from (mask so far or None, number of the round); ends where it gives none."""
 
-    choose: Chooser = field(repr=False)
+    choose: Chooser
     rounds: int = 6
 
     per_slice = False
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
         """See `Rounds.prompts`."""
-        return chosen(self.choose, self.rounds)
+        so_far: Mask | None = None
+        for number in range(1, self.rounds + 1):
+            if (click := self.choose(so_far, number)) is None:
+                return
+            so_far = yield [(click.zyx, click.positive)]
 
 
 @dataclass(frozen=True)
@@ -172,15 +180,16 @@ class RobotRounds(Rounds):
         if not (math.isfinite(self.jitter) and self.jitter >= 0):
             raise InputError(f"jitter is {self.jitter}; give a distance of 0 mm or more")
 
-    def robot(self, scene: Scene) -> RobotUser:
+    def robot(self, target: Target) -> RobotUser:
         """The robot user of an object."""
-        spacing, seed = scene.volume.spacing, object_seed(scene.case, scene.object)
-        return RobotUser(spacing, scene.axis, self.off_centre, self.jitter, seed=self.seed, case=seed)
+        place = {"seed": self.seed, "case": target.number}
+        return RobotUser(target.volume.spacing, target.axis, self.off_centre, self.jitter, **place)
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
         """See `Rounds.prompts`."""
-        robot = self.robot(scene)
-        return chosen(lambda mask, number: robot.next_click(scene.truth, mask, number), self.rounds)
+        robot = self.robot(target)
+        rule = ChosenRounds(lambda mask, number: robot.next_click(target.truth, mask, number), self.rounds)
+        return rule.prompts(target, mask, boxes)
 
 
 @dataclass(frozen=True)
@@ -192,10 +201,9 @@ class SlicePointRounds(RobotRounds):
     the largest error of that slice. Slices without object get none.
     """
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
         """See `Rounds.prompts`."""
-        robot = self.robot(scene)
-        truth, axis = scene.truth, scene.axis
+        robot, truth, axis = self.robot(target), target.truth, target.axis
         indices = np.flatnonzero(truth.any(axis=tuple(a for a in range(3) if a != axis)))
         for number in range(1, self.rounds + 1):
             clicks: list[Prompt] = []
@@ -208,77 +216,39 @@ class SlicePointRounds(RobotRounds):
             mask = yield clicks
 
 
-class Turn(NamedTuple):
-    """One round of an object.
-
-    Attributes:
-        row: what was measured.
-        mask: bool (D, H, W) after it.
-    """
-
-    row: RoundRow
-    mask: Mask
-
-
-def play_object(
-    predictor: Predictor,
-    volume: Volume,
-    truth: Mask,
-    axis: int = 0,
-    rounds: int | Rounds = 6,
-    *,
-    case: str = "",
-    object: str = "",
-) -> list[Turn]:
-    """Segment one object with the simulated user, round after round.
-
-    Args:
-        predictor: the method.
-        volume: the image.
-        truth: bool (D, H, W), not empty.
-        axis: slice axis.
-        rounds: number of rounds, or how to play them; see `rounds_of`.
-        case: name of the case; with `object` it seeds the robot and is told to predictors that want it.
-        object: name of the object.
-
-    Raises:
-        InputError: truth empty or of another shape than the volume, or a method that returns no mask of the volume.
-    """
+def play_object(predictor: Predictor, target: Target, rounds: Rounds) -> list[Turn]:
+    """Segment one object from its first round on, by the predictor's own rounds where it has some."""
+    truth, volume = target.truth, target.volume
     if truth.shape != volume.shape:
         raise InputError(f"the truth has shape {truth.shape}, the image {volume.shape}; they must be on one grid")
-    how = rounds_of(predictor, RobotRounds(rounds) if isinstance(rounds, int) else rounds)
-    if isinstance(predictor, NamedPredictor):
-        session = predictor.start_named(volume, axis, case, object)
-    else:
-        session = predictor.start(volume, axis)
-    return list(play(how, session, volume, truth, axis, case, object))
+    how = rounds_of(predictor, rounds)
+    return list(play(how, predictor.start(volume, target.axis, target.case, target.object), target))
 
 
-def play(
-    rounds: Rounds, session: Session, volume: Volume, truth: Mask, axis: int = 0, case: str = "", object: str = ""
-) -> Iterator[Turn]:
+def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
     """Prompt a session against the truth and measure, round after round.
 
     Raises:
         InputError: the object is empty, or the session cannot do what the protocol asks, or returns no mask.
     """
-    counted = rounds.scored(case)
+    truth, spacing, nsd_mm = target.truth, target.volume.spacing, getattr(rounds, "nsd_mm", None)
+    counted = rounds.scored(target.case)
     wanted = truth if counted is None else truth & counted
     if not wanted.any():
         raise InputError("the object is empty: there is nothing to click on")
     mask = np.zeros(truth.shape, bool)
-    if (begin := rounds.start(case)) is not None:
+    if (begin := rounds.start(target.case)) is not None:
         if not isinstance(session, StartSession):
             raise InputError("this method takes no mask to start from; leave that part out with --part")
         mask = checked_mask(begin, truth.shape)
         session.start_from(mask)
     clicks: list[tuple[Voxel, bool]] = []
-    row: RoundRow | None = None
-    asked = rounds.prompts(Scene(volume, truth, axis, case, object, isinstance(session, BoxSession)), mask)
+    turn: Turn | None = None
+    asked = rounds.prompts(target, mask, isinstance(session, BoxSession))
     prompts = next(asked, None)
     while prompts is not None:
         box = any(not isinstance(second, bool) for _, second in prompts)
-        number, seconds = 0 if box else row.round + 1 if row else 1, 0.0
+        number, seconds = 0 if box else turn.round + 1 if turn else 1, 0.0
         for first, second in prompts:
             ask: Any = session.box if box else session.click  # type: ignore[attr-defined]
             begun = time.perf_counter()
@@ -286,26 +256,27 @@ def play(
             seconds += time.perf_counter() - begun
             mask = checked_mask(answer, truth.shape)
         clicks += [] if box else prompts  # type: ignore[arg-type]
-        if row and not prompts:  # nothing is left to correct: the round repeats the one before
-            row = row._replace(round=number, zyx=None, positive=None, lost=False, seconds=0.0)
+        if turn and not prompts:  # nothing is left to correct: the round repeats the one before
+            turn = turn._replace(round=number, zyx=None, positive=None, lost=False, seconds=0.0)
         else:
-            before, scored = row, mask if counted is None else mask & counted
+            before, scored = turn, mask if counted is None else mask & counted
             one = prompts[0] if len(prompts) == 1 and not box else None
-            row = RoundRow(
+            turn = Turn(
                 round=number,
+                mask=mask,
                 dice=dice(scored, wanted),
                 zyx=None if one is None else one[0],
                 positive=None if one is None else bool(one[1]),
                 compliance=click_compliance(mask, clicks) if clicks else None,
                 lost=False,
                 seconds=seconds,
-                nsd=surface_score(scored, wanted, volume.spacing, getattr(rounds, "nsd_mm", None)),
+                nsd=None if nsd_mm is None else surface_dice(scored, wanted, spacing, nsd_mm),
                 iou=iou(scored, wanted) if rounds.counts_iou else None,
-                dice_slices=slice_dice(scored, wanted, axis) if rounds.per_slice else None,
+                dice_slices=slice_dice(scored, wanted, target.axis) if rounds.per_slice else None,
             )
-            row = row._replace(lost=before is not None and before.quality - row.quality > LOSS + 1e-9)
-        yield Turn(row, mask)
-        if rounds.done(row.quality):
+            turn = turn._replace(lost=before is not None and before.quality - turn.quality > LOSS + 1e-9)
+        yield turn
+        if rounds.done(turn.quality):
             return
         try:
             prompts = asked.send(mask)
@@ -314,35 +285,20 @@ def play(
 
 
 def rounds_of(predictor: Predictor, played: Rounds) -> Rounds:
-    """How a predictor is prompted where a benchmark plays `played`: its own rounds if it brings some.
-
-    Raises:
-        InputError: it does, and this benchmark's cannot be replaced.
-    """
+    """How a predictor is prompted where a benchmark plays `played`: its own rounds if it brings some."""
     return predictor.own_rounds(played) if isinstance(predictor, PacedPredictor) else played
 
 
-def object_seed(case: str, object: str) -> int:
-    """A number for an object that is the same on every machine and in every order of work."""
-    return zlib.crc32(f"{case}\0{object}".encode())
-
-
 def checked_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
-    """What a session returned as a bool array of the volume's shape.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """What a session returned as a bool array of the volume's shape; raises InputError otherwise."""
     found = np.asarray(mask)
     if found.shape != shape or found.dtype.kind not in "biu":
         raise InputError(f"the method returned {found.dtype} {found.shape}; a bool mask of shape {shape} is expected")
     return np.asarray(found, dtype=bool)
 
 
-def surface_score(mask: Mask, truth: Mask, spacing: tuple[float, ...], nsd_mm: float | None) -> float | None:
-    """Surface Dice at a tolerance in mm; None without one."""
-    if nsd_mm is None:
-        return None
+def surface_dice(mask: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> float:
+    """Surface Dice at a tolerance in mm; needs MONAI."""
     from limnet.metrics.surface import normalized_surface_dice
 
-    return normalized_surface_dice(mask, truth, spacing, nsd_mm)
+    return normalized_surface_dice(mask, truth, spacing, tolerance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from benchmarks.core.method import Predictor, config_hash, predictor_config
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import columns, play_object
-from benchmarks.core.suite import Suite, Target
+from benchmarks.core.rounds import Target, columns, play_object
+from benchmarks.core.suite import Suite
 from limnet.environment import command_line
 from limnet.errors import InputError
 from limnet.hub.locate import locate
@@ -30,6 +32,20 @@ Measure = Callable[[Target], Row]
 """Gives the entries of a row for an object; a reason under "left_out" keeps it out of comparisons."""
 
 Progress = Callable[[Row], None]
+
+
+def teller() -> Progress:
+    """Prints a line for every row: with what, where, qualities or error, and the seconds since the line before."""
+    console, last = Console(stderr=True, soft_wrap=True, highlight=False), [time.perf_counter()]
+
+    def tell(row: Row) -> None:
+        values = " ".join(f"{v:.3f}" for v in row.get("iou", row.get("dice", ())))
+        took, last[0] = time.perf_counter() - last[0], time.perf_counter()
+        where = f"{row['variant']}, {row['case']} {row['object']}".strip()
+        text = f"{where}: {row.get('error') or row.get('left_out') or values} ({took:.1f} s)"
+        console.print(text, style="red" if "error" in row else None, markup=False)
+
+    return tell
 
 
 def run(
@@ -41,12 +57,7 @@ def run(
 ) -> None:
     """Measure every object in every variant, as far as the record does not hold it yet; errors are rows, too.
 
-    Args:
-        record: open.
-        suite: which objects.
-        variants: name -> how to measure an object.
-        progress: told of every new row.
-        indices: of the cases; all of them by default.
+    `indices` are those of the cases, all by default; `progress` is told of every new row.
     """
     for case in suite.cases if indices is None else [suite.cases[i] for i in indices]:
         choice = suite.choice_of(case.name)
@@ -108,12 +119,12 @@ def run_suite(
     command: str | None = None,
     progress: Progress = lambda row: None,
 ) -> Record | None:
-    """Run a benchmark with a method and write its result file.
+    """Run a benchmark with a method and write its result file `out` (.json); a .csv of the rounds comes beside it.
 
     Args:
         suite: what to run.
         predictor: with which method.
-        out: result file, .json; a .csv of the rounds comes beside it.
+        out: result file.
         trainer: arguments of `lightning.Trainer` that say where to run (see `limnet.training.launch.trainer_kwargs`);
             None or one process runs here without Lightning.
         views: keep a small view of every object in a folder beside `out`, for the gallery of a report.
@@ -126,7 +137,6 @@ def run_suite(
 
     Raises:
         InputError: no cases, two cases of one name, or a predictor that cannot be prompted as the suite does.
-        SaveError: `out` cannot be written.
     """
     if not suite.cases:
         raise InputError(f"suite {suite.name} has no cases here; check the split and the data folder")
@@ -144,14 +154,13 @@ def run_suite(
     record.resume(fresh)
 
     def measure(target: Target) -> Row:
-        place = {"case": target.case, "object": target.object}
-        turns = play_object(predictor, target.volume, target.truth, target.axis, suite.rounds, **place)
+        turns = play_object(predictor, target, suite.rounds)
         if views:
-            from benchmarks.core.pictures import make_view, view_path, write_view
+            from benchmarks.core.pictures import view_of, view_path, write_view
 
-            view = make_view(target.volume, target.axis, target.truth, turns[-1].mask)
+            view = view_of(target.volume, target.axis, target.truth, turns[-1].mask)
             write_view(view_path(out, record.key, target.case, target.object), view)
-        return columns([turn.row for turn in turns])
+        return columns(turns)
 
     variants = {predictor.name: measure}
     if trainer and (trainer.get("strategy", "auto") != "auto" or trainer.get("devices", 1) not in (1, [0], "1")):
@@ -173,13 +182,7 @@ def run_suite(
 
 
 def check_ready(suite: Suite, predictors: Sequence[Predictor]) -> None:
-    """Raise what would fail in every case, before the first one; nothing is loaded.
-
-    Raises:
-        InputError: a package that is not installed.
-        MissingFileError: weights or a folder that are not there.
-        ModelNotFoundError: no such model.
-    """
+    """Raise what would fail in every case, before the first one: no package, weights, folder or model."""
     if getattr(suite.rounds, "nsd_mm", None) is not None and not find_spec("monai"):
         raise InputError(
             f"benchmark {suite.name} measures surface Dice (NSD), which needs MONAI; run: pip install 'limnet[train]'"

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.core.method import LimnetPredictor
 from benchmarks.core.published import published_table
-from benchmarks.core.rounds import RobotRounds, Rounds, object_seed, rounds_of
+from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
 from limnet.data.objects import BenchObject, ObjectChoice
 from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
@@ -38,8 +37,7 @@ class Entry(NamedTuple):
     Attributes:
         module: absolute, or relative to `benchmarks`.
         title: one line for the help.
-        name: in the module: `build(root, options) -> Suite`, the class of a baseline (a dataclass with the methods of
-            `Predictor`), or `main(argv)` of an analysis.
+        name: in the module: `build(root, options) -> Suite`, the class of a baseline, or `main(argv)` of an analysis.
         words: what an analysis is told before the options.
     """
 
@@ -105,32 +103,10 @@ ANALYSES: dict[str, Entry] = {
     "speed": Entry(".speed.compare", "time beside references and other tools", "main", ("speed",)),
     "runtime": Entry(".speed.compare", "slices per second and peak memory beside the paper's", "main", ("runtime",)),
     "cost": Entry(".speed.compare", "parameters, GFLOP and time part by part", "main", ("cost",)),
+    "latency": Entry(".speed.latency", "how long a person waits on volumes of the size scanners give", "main"),
+    "view-latency": Entry(".speed.view_latency", "from a click in the viewer to its pixels", "main"),
+    "backends": Entry(".speed.backends", "torch, ONNX Runtime and OpenVINO on limnet-tiny's halves", "main"),
 }
-
-
-class Target(NamedTuple):
-    """One object with its image.
-
-    Attributes:
-        case: name of its case.
-        object: name, unique within the case.
-        group: row of the tables it belongs to.
-        volume: the image.
-        truth: bool (D, H, W).
-        axis: slice axis.
-    """
-
-    case: str
-    object: str
-    group: str
-    volume: Volume
-    truth: NDArray[np.bool_]
-    axis: int = 0
-
-    @property
-    def number(self) -> int:
-        """Number of the object, which seeds what is random about it; the same on every machine."""
-        return object_seed(self.case, self.object)
 
 
 @dataclass(frozen=True)
@@ -204,9 +180,10 @@ class Suite:
 
     def config(self) -> dict[str, Any]:
         """What decides the numbers, besides the data and the predictor, as JSON types."""
+        told = [field.name for field in dataclasses.fields(self.rounds) if field.metadata.get("config", True)]
         found = {
             "suite": self.name,
-            "rounds": {"class": type(self.rounds).__name__, **_recorded(self.rounds)},
+            "rounds": {"class": type(self.rounds).__name__, **{name: getattr(self.rounds, name) for name in told}},
             "objects": dataclasses.asdict(self.choice),
             **({"parts": dict(self.parts)} if self.parts else {}),
             **({"layered": True} if self.layered else {}),
@@ -214,30 +191,11 @@ class Suite:
         return json.loads(json.dumps(found))
 
 
-def _recorded(rounds: Rounds) -> dict[str, Any]:
-    fields = dataclasses.fields(rounds)  # type: ignore[arg-type]
-    return {field.name: getattr(rounds, field.name) for field in fields if field.metadata.get("config", True)}
-
-
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What the command line can change about any suite; None leaves the suite's own.
+    """What the command line can change about any suite, by the names of its options; None leaves the suite's own.
 
-    Attributes:
-        split: split of the data set.
-        rounds: number of rounds.
-        per_case: at most that many objects of a case, spread evenly.
-        per_group: at most that many cases of a group, in the order of the data set.
-        smallest: least number of voxels of an object.
-        axis: slice axis.
-        nsd_mm: tolerance of the surface Dice in mm.
-        jitter: clicks are off by up to this many mm.
-        seed: of the robot user.
-        dataset: which data set, for the suite `dataset`.
-        parts: names of the data sets to take, of those that a suite joins.
-        target: IoU at which an object ends, where clicks are counted.
-        way: how a click network alone is asked, see `benchmarks.suites.interaction2d.ClickPredictor`.
-        method: settings that limnet models start from, see `LimnetPredictor.method`.
+    `dataset` names the data set of the suites in `NAMED`; `method` is that of `LimnetPredictor`.
     """
 
     split: str | None = None
@@ -263,17 +221,17 @@ class SuiteOptions:
         """`default` with what these options change."""
         return dataclasses.replace(default, **self._given("smallest", "per_case", "axis"))
 
+    def few_of_groups(self, cases: Sequence[LabelledCase], groups: Sequence[str]) -> list[LabelledCase]:
+        """The first `per_group` cases of each group; all by default."""
+        numbers = [groups[:i].count(group) for i, group in enumerate(groups)]
+        return [c for c, n in zip(cases, numbers, strict=True) if self.per_group is None or n < self.per_group]
+
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
-    """The suite of a name on the data in a folder.
-
-    Raises:
-        InputError: no such suite, or options that it has no use for.
-        MissingFileError: the folder does not hold its data.
-    """
+    """The suite of a name on the data in a folder; raises InputError on options that it has no use for."""
     if name not in SUITES:
         raise InputError(_unknown("benchmark", name, SUITES))
     if options.dataset is not None and name not in NAMED:
@@ -292,13 +250,8 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
 def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
     """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else and text fields are text.
 
-    Args:
-        text: name and options.
-        defaults: values of options that the text leaves out, such as model and device; those that the peer does not
-            have are passed over.
-
-    Raises:
-        InputError: no such peer, or no such field.
+    `defaults` are values of options that the text leaves out, such as model and device; those that the peer does not
+    have are passed over.
     """
     name = text.partition(":")[0]
     if name not in PEERS:

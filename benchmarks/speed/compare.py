@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.published import published_runtime
-from benchmarks.core.record import Record
+from benchmarks.core.record import Record, command_of
 from benchmarks.core.tables import markdown
 from benchmarks.speed import methods
 from benchmarks.speed.methods import (
@@ -69,19 +69,8 @@ _WARM = 3  # slices of the scene that is used before the first lap
 class Job:
     """Laps in a process of their own: every method once in every configuration, again and again.
 
-    Attributes:
-        methods: keys of `METHODS`, in the order of a lap.
-        size: side of a slice in pixels.
-        slices: depth of the volume; heavy methods get at most `heavy`.
-        threads: numbers of threads; heavy methods get the largest one only.
-        precisions: of "fp32", "bf16" and "auto".
-        laps: the last one's number.
-        first: number of the first lap.
-        heavy: see `slices`.
-        model: zoo name, model folder or Hub id behind "tiny".
-        device: where to compute.
-        gflop: count the operations of every part, and of the halves of the networks.
-        minutes: after so many no lap begins any more, but there are two at least; 0 sets no limit.
+    Methods are keys of `METHODS`. Heavy ones get at most `heavy` slices, and the largest number of threads only.
+    `gflop` counts operations, too. After `minutes` (0: never) no lap begins any more, but there are two at least.
     """
 
     methods: tuple[str, ...]
@@ -183,11 +172,7 @@ def peak_memory() -> int:
 
 
 def in_own_process(job: Job) -> Iterator[Row]:
-    """Rows of a job, measured in a fresh process; they come as they are measured.
-
-    Raises:
-        LimnetError: the process failed.
-    """
+    """Rows of a job, measured in a fresh process; they come as they are measured."""
     threads, root = str(max(job.threads)), str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
@@ -237,15 +222,9 @@ def laps_of(rows: Iterable[Row]) -> DataFrame:
 
 
 def ratios(frame: DataFrame, base: DataFrame, on: Sequence[str]) -> DataFrame:
-    """How many times as long something takes as a base measured in the same laps.
+    """How many times as long something takes as a base measured in the same laps (both of `laps_of`, alike in `on`).
 
-    Args:
-        frame: of `laps_of`.
-        base: likewise, what is divided by.
-        on: columns that agree in both, besides lap and part.
-
-    Returns:
-        Quartiles (0.25, 0.5, 0.75) over the laps, by configuration, method and part of `frame`.
+    Quartiles (0.25, 0.5, 0.75) over the laps, by configuration, method and part of `frame`.
     """
     pairs = frame.merge(base, on=[*on, "lap", "part"], suffixes=("", "_base"))
     return (pairs.seconds / pairs.seconds_base).groupby([pairs[c] for c in (*CONFIG, "method", "part")]).quantile(
@@ -370,12 +349,7 @@ def cost_tables(rows: Sequence[Row], parameters: dict[str, int]) -> str:
 
 
 def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] = in_own_process) -> None:
-    """Measure what is missing in the record of a command (its first word), then write tables and plot.
-
-    Raises:
-        InputError: a method that there is not.
-        LimnetError: a method of `runtime` or `cost` failed.
-    """
+    """Measure what is missing in the record of a command (its first word), then write tables and plot."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if unknown := [name for name in args.methods or () if name not in METHODS]:
@@ -383,11 +357,7 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     where = torch.cuda.get_device_name(args.device) if torch.device(args.device).type == "cuda" else cpu_model()
     fixed = {"model": segmenter.identity, "machine": where, "device": args.device, "seed": SEED}
-    told = {k: v for k, v in vars(args).items() if k not in ("command", "out", "quick", "full", "fresh")}
-    told = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in told.items()}
-    given = [f"--{k} {v}" for k, v in told.items() if v is not None and v != parser.get_default(k)]
-    given += [f"--{name}" for name in ("quick", "full") if getattr(args, name)]
-    about, command = {"analysis": args.command}, " ".join(["limnet bench", args.command, *given])
+    about, command = {"analysis": args.command}, command_of(args.command, parser, args)
     record = Record(args.out / f"{args.command}.json", fixed, about, command)
     record.resume(args.fresh)
     record.keep(lambda row: "left_out" not in row)  # a package may be there now

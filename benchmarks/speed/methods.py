@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.baselines.zoom import draw_disks
+from benchmarks.core.method import loaded
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
@@ -92,10 +93,8 @@ class Timed(Protocol):
 class LimnetMethod:
     """limnet through its public face: two rounds on a fresh case; no pass ends early.
 
-    Args:
-        segmenter: the model.
-        whole: side of the slices in pixels, for networks that see whole ones; 0 leaves crops that follow the object.
-        clock: seconds of a piece of work, or what else there is to measure of it.
+    `whole` is the side of slices in pixels, for networks that see whole ones; 0 leaves crops that follow the object.
+    `clock` gives the seconds of a piece of work, or what else there is to measure of it.
     """
 
     def __init__(self, segmenter: InteractiveSegmenter, whole: int = 0, clock: Callable[..., float] = seconds) -> None:
@@ -201,15 +200,9 @@ class XMemReference:
 
 
 class PassMethod:
-    """One pass of a network on random input for every click.
+    """One pass of a network on random input of a shape for every click, which stands for `times` passes.
 
-    Args:
-        network: gets a tensor.
-        shape: of the tensor.
-        precision: "fp32" or "bf16".
-        device: where to compute.
-        times: passes that one click stands for.
-        whole: the answer is a whole volume, so that a click is a round.
+    With `whole` the answer is a whole volume, so that a click is a round.
     """
 
     def __init__(
@@ -357,11 +350,6 @@ def _xmem() -> XMem:
     return _seeded(XMem).eval()
 
 
-@lru_cache(maxsize=4)
-def _model(model: str, precision: str, device: str) -> InteractiveSegmenter:
-    return InteractiveSegmenter.from_pretrained(model, precision=precision, device=device)
-
-
 def _seeded(make: Callable[[], Any]) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -379,12 +367,9 @@ def _centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 class Method(NamedTuple):
-    """How a method is made.
+    """How a method is made, from (size, precision, model, device), and what it is.
 
-    Attributes:
-        make: from (size, precision, model, device).
-        title: what it is, for reports.
-        heavy: slow, so that it runs on few slices and with the largest number of threads only.
+    `heavy` ones are slow: they run on few slices and with the largest number of threads only.
     """
 
     make: Callable[[int, str, str, str], Timed]
@@ -393,8 +378,8 @@ class Method(NamedTuple):
 
 
 METHODS: dict[str, Method] = {  # s, p, m, d: size, precision, model, device
-    "tiny": Method(lambda s, p, m, d: LimnetMethod(_model(m, p, d)), "the model as it works, crops follow the object"),
-    "tiny-whole": Method(lambda s, p, m, d: LimnetMethod(_model(m, p, d), s), "its networks on whole slices", True),
+    "tiny": Method(lambda s, p, m, d: LimnetMethod(loaded(m, p, d)), "the model as it works, crops follow the object"),
+    "tiny-whole": Method(lambda s, p, m, d: LimnetMethod(loaded(m, p, d), s), "its networks on whole slices", True),
     "base": Method(
         lambda s, p, m, d: LimnetMethod(base_segmenter(p, d)),
         "HRNet-W32 and XMem in limnet, image halves kept; random weights",

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,7 @@ from scipy import ndimage
 
 from benchmarks.core.method import Voxel
 from benchmarks.core.record import Record
-from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
 from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.objects import ObjectChoice
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
@@ -39,13 +38,10 @@ NOTE = (
 def build(root: Path, options: SuiteOptions) -> Suite:
     """The validation files, or those of another split; groups are the modalities of the file names.
 
-    Args:
-        root: folder of the data set.
-        options: `dataset` may give arguments of its class, as "cvpr25:spacing_order=xyz".
+    `options.dataset` may give arguments of the data set's class, as "cvpr25:spacing_order=xyz".
 
     Raises:
-        InputError: another data set, an option that it does not have, or one that the protocol leaves no room for.
-        MissingFileError: the folder is not this data set.
+        InputError: another data set, or an option that the protocol leaves no room for.
     """
     if options.jitter is not None or options.seed is not None:
         raise InputError("benchmark cvpr25 clicks by a fixed rule; leave --jitter and --seed out")
@@ -56,14 +52,8 @@ def build(root: Path, options: SuiteOptions) -> Suite:
             "cvpr25:spacing_order=xyz. Others are run by limnet bench dataset"
         )
     dataset = cast(Cvpr25Dataset, open_dataset(name, root, **given))
-    seen: dict[str, int] = {}
-    cases, groups = [], {}
-    for case in dataset.cases(options.split or "val"):
-        group = case.name.split("_")[0]
-        seen[group] = seen.get(group, 0) + 1
-        if options.per_group is None or seen[group] <= options.per_group:
-            cases.append(case)
-            groups[case.name] = group
+    found = dataset.cases(options.split or "val")
+    cases = options.few_of_groups(found, [modality_of(case.name) for case in found])
     clicks = options.rounds or CLICKS
     nsd_mm = ChallengeRounds.nsd_mm if options.nsd_mm is None else options.nsd_mm
     rounds = ChallengeRounds(clicks, nsd_mm, files={case.name: dataset.image_file(case) for case in cases})
@@ -73,15 +63,11 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         cases=cases,
         rounds=rounds,
         choice=options.chosen(ObjectChoice(smallest=1, components=())),
-        group=partial(_group, groups),
+        group=modality_of,
         parts={name: given} if given else {},
         scores="challenge" if clicks == CLICKS else None,
         note=NOTE if clicks == CLICKS else f"{NOTE} Scores of the challenge need {CLICKS} clicks.",
     )
-
-
-def _group(groups: dict[str, str], case: str, label: str) -> str:
-    return groups[case]
 
 
 @dataclass(frozen=True)
@@ -105,13 +91,13 @@ class ChallengeRounds(Rounds):
 
     per_slice = False
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
         """See `Rounds.prompts`."""
-        corners = self._corners(scene.case, scene.object) if scene.boxes else None
+        corners = self._corners(target.case, target.object) if boxes else None
         if corners is not None:
             mask = yield [corners]
         for _ in range(self.clicks):
-            click = challenge_click(scene.truth, mask)
+            click = challenge_click(target.truth, mask)
             mask = yield [] if click is None else [(click.zyx, click.positive)]
 
     def _corners(self, case: str, object: str) -> tuple[Voxel, Voxel] | None:
@@ -167,13 +153,10 @@ def _distance(region: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def challenge_means(results: Record) -> dict[str, tuple[int, dict[str, float]]]:
-    """Number of cases and mean scores over them, by group and for "all".
+    """Number of cases and mean scores over them, by group and for "all", from Dice and NSD of every round.
 
     A case's scores are those of the mean over its objects. As in the challenge whatever failed counts with 0 in all
     steps: an object, a case of which every object failed, and a case that could not be read at all.
-
-    Args:
-        results: with Dice and NSD of every round.
     """
     measured = bool(results.rows)
     dice, nsd = (results.table.curves(column) if measured else {} for column in ("dice", "nsd"))
@@ -193,7 +176,7 @@ def challenge_means(results: Record) -> dict[str, tuple[int, dict[str, float]]]:
     return {name: (len(some), _mean(some)) for name, some in [*sorted(scores.items()), ("all", every)] if some}
 
 
-def modality_of(case: str) -> str:
+def modality_of(case: str, label: str = "") -> str:
     """The group of a case of the challenge: the modality that its file name begins with."""
     return case.split("_")[0]
 

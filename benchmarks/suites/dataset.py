@@ -22,15 +22,7 @@ def build(root: Path, options: SuiteOptions) -> Suite:
 
     Every label is an object, lesions and nodules one by one. Groups are the names of the labels; objects that are only
     numbered ("log 3") are together in one ("log"). Slices lie along axis 0, or along the thickest axis in data sets
-    of no known orientation.
-
-    Args:
-        root: folder of the data set.
-        options: `dataset` is its name, or "name:option=value,option=value" with arguments of its class.
-
-    Raises:
-        InputError: no such data set, option or split, or nothing is held out.
-        MissingFileError: the folder is not that data set.
+    of no known orientation. `options.dataset` is the name, with arguments of its class behind a colon.
     """
     if options.dataset is None:
         raise InputError(f"say which data set lies in {root}: --name with one of {', '.join(dataset_names())}")

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.zoom import ZoomPredictor
-from benchmarks.core.method import LimnetPredictor, LimnetSession, Voxel
+from benchmarks.baselines.zoom import SIZE, THRESHOLD, ZoomSession
+from benchmarks.core.method import LimnetPredictor, LimnetSession
 from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
-from benchmarks.core.reference_clicker import IGNORE, ReferenceClicker
-from benchmarks.core.rounds import Mask, Prompts, Rounds, Scene
+from benchmarks.core.reference_clicker import IGNORE, next_click
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
 from benchmarks.core.suite import Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
@@ -43,8 +43,6 @@ QUALITIES = (0.85, 0.90)
 """IoU at which clicks are counted."""
 
 WAYS = ("auto", "window", "zoom")
-THRESHOLD = 0.49  # of RITM's evaluation
-ZOOM = 400  # longer side of the crop in network pixels
 SHOWN = (1, 2, 3, 5, 10, 15, 20)  # clicks of the table of IoU
 Read = Callable[[], NDArray[Any]]
 
@@ -58,13 +56,7 @@ NOTE = (
 
 
 class Source(NamedTuple):
-    """One column of the table.
-
-    Attributes:
-        group: its head.
-        part: the data set.
-        mode: what DAVIS-585 starts from.
-    """
+    """One column of the table: its head, the data set, and what DAVIS-585 starts from."""
 
     group: str
     part: Part
@@ -88,12 +80,7 @@ SOURCES: dict[str, Source] = {
 
 
 def build(root: Path, options: SuiteOptions) -> Suite:
-    """All objects of all sets that are there; case names begin with the name of their part.
-
-    Raises:
-        InputError: an option that the protocol leaves no room for.
-        MissingFileError: none of the sets is there.
-    """
+    """All objects of all sets that are there; case names begin with the name of their part."""
     if any(value is not None for value in (options.nsd_mm, options.jitter, options.seed)) or options.axis:
         raise InputError(
             f"{NAME} follows a fixed rule on single pictures; leave --nsd, --jitter, --seed and --axis out"
@@ -194,17 +181,19 @@ class ClickRounds(Rounds):
     counts_iou = True
     per_slice = False
 
-    def prompts(self, scene: Scene, mask: Mask) -> Prompts:
+    def prompts(self, target: Target, mask: Mask, boxes: bool) -> Prompts:
         """See `Rounds.prompts`."""
-        truth = scene.truth
-        if truth.shape[0] != 1 or scene.axis != 0:
+        truth = target.truth
+        if truth.shape[0] != 1 or target.axis != 0:
             raise InputError(
-                f"an object of shape {truth.shape} on axis {scene.axis} came; clicks go on one picture, (1, H, W)"
+                f"an object of shape {truth.shape} on axis {target.axis} came; clicks go on one picture, (1, H, W)"
             )
-        counted = self.scored(scene.case)
-        clicker = ReferenceClicker((truth if counted is None else np.where(counted, truth, IGNORE))[0])
+        counted = self.scored(target.case)
+        wanted = (truth if counted is None else np.where(counted, truth, IGNORE))[0]
+        clicked: list[tuple[int, int]] = []
         for _ in range(self.clicks):
-            row, column, positive = clicker.click(mask[0])
+            row, column, positive = next_click(wanted, mask[0], clicked)
+            clicked.append((row, column))
             mask = yield [((0, row, column), positive)]
 
     def start(self, case: str) -> Mask | None:
@@ -218,29 +207,6 @@ class ClickRounds(Rounds):
     def done(self, quality: float) -> bool:
         """See `Rounds.done`."""
         return quality >= self.target
-
-
-class ZoomSession:
-    """One object on one picture, segmented as RITM's evaluation does.
-
-    Args:
-        predictor: used for this object alone.
-        image: float (C, H, W) in [0, 1].
-    """
-
-    def __init__(self, predictor: ZoomPredictor, image: NDArray[np.float32]) -> None:
-        self.predictor = predictor
-        self.predictor.set_image(image)
-        self._start: NDArray[np.float32] | None = None
-
-    def start_from(self, mask: NDArray[np.bool_]) -> None:
-        """The first click sees this mask, (1, H, W), as the result so far; later clicks see results."""
-        self._start = mask[0].astype(np.float32)
-
-    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
-        """One click; bool (1, H, W)."""
-        start, self._start = self._start, None
-        return (self.predictor.add_click(zyx[1], zyx[2], positive, previous=start) > THRESHOLD)[None]
 
 
 @dataclass(frozen=True)
@@ -281,20 +247,12 @@ class ClickPredictor(LimnetPredictor):
         """Configuration with the hash of the weights."""
         found = {**super().describe(), "class": "ClickPredictor", "way": self.chosen_way}
         if self.chosen_way == "zoom":
-            zoom = {"size": ZOOM, "sizes": dict(self.zooms), "flip": True, "threshold": THRESHOLD}
+            zoom = {"size": SIZE, "sizes": dict(self.zooms), "flip": True, "threshold": THRESHOLD}
             found |= {"zoom": zoom, "precision": "fp32"}
         return found
 
-    def start(self, volume: Volume, axis: int) -> LimnetSession:
-        """Open a picture; see `Predictor.start`."""
-        return self.start_named(volume, axis, "", "")  # type: ignore[return-value]
-
-    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> LimnetSession | ZoomSession:
-        """Open a picture; see `NamedPredictor.start_named`.
-
-        Raises:
-            InputError: more than one slice, or a network that cannot be asked this way.
-        """
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> LimnetSession | ZoomSession:
+        """Open a picture; raises InputError on more than one slice, or a network that cannot be asked this way."""
         if volume.shape[axis] != 1:
             raise InputError(
                 f"a volume of shape {volume.shape} came; the click network alone takes pictures, (1, H, W)"
@@ -302,8 +260,8 @@ class ClickPredictor(LimnetPredictor):
         if self.chosen_way == "window":
             return super().start(volume, axis)
         network: Any = self.segmenter.interaction
-        size = self.zooms.get(case.split("_")[0], ZOOM)
-        return ZoomSession(ZoomPredictor.cvpr(network, size), _picture(volume, axis, network.image_channels))
+        size = self.zooms.get(case.split("_")[0], SIZE)
+        return ZoomSession(network, _picture(volume, axis, network.image_channels), size)
 
 
 def _picture(volume: Volume, axis: int, channels: int) -> NDArray[np.float32]:
@@ -314,13 +272,7 @@ def _picture(volume: Volume, axis: int, channels: int) -> NDArray[np.float32]:
 
 
 class Clicks(NamedTuple):
-    """Clicks to an IoU over the objects of a group.
-
-    Attributes:
-        objects: how many.
-        noc: mean number of clicks; an object that never gets there counts as the limit.
-        failed: number of objects that never get there.
-    """
+    """Objects of a group, mean clicks to an IoU (the limit where it is never reached), and how many never."""
 
     objects: int
     noc: float
@@ -328,13 +280,7 @@ class Clicks(NamedTuple):
 
 
 def clicks_to(results: Record, quality: float, group: str) -> Clicks:
-    """NoC and NoF of a group.
-
-    Args:
-        results: of a suite that counts clicks.
-        quality: IoU to reach, not above the IoU at which objects ended.
-        group: a data set.
-    """
+    """NoC and NoF of a group, at an IoU not above the one at which objects ended."""
     limit = int(results.fixed["config"]["rounds"]["clicks"])
     curves = list(results.table.curves("iou", group).values()) if results.rows else []
     if not curves:
@@ -344,11 +290,7 @@ def clicks_to(results: Record, quality: float, group: str) -> Clicks:
 
 
 def click_tables(found: Sequence[Record]) -> str:
-    """Markdown: NoC and NoF by data set beside published rows, IoU after clicks, clicks obeyed, times.
-
-    Args:
-        found: results of one suite that counts clicks.
-    """
+    """Markdown of one suite: NoC and NoF by data set beside published rows, IoU after clicks, clicks obeyed, times."""
     published = published_clicks()
     present = {group for results in found for group in results.groups}
     known = [column for column in published.columns if column in present]

@@ -34,35 +34,24 @@ SKIPPED = ("2d/",)
 
 
 def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> Suite:
-    """The validation volumes, or those of another split.
-
-    Args:
-        root: folder with manifest.json.
-        options: see there; the split is val by default.
-        skip: leave out files whose name holds one of these.
-    """
+    """The validation volumes, or those of another split; files whose name holds one of `skip` are left out."""
     split = options.split or "val"
     if split not in ("train", "val"):
         raise InputError(f"the open volumes have the splits train and val; got {split!r}")
     cases: list[LabelledCase] = []
-    groups: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    groups: list[str] = []
     for entry in read_manifest(root):
         file = entry["file"]
-        if not file.startswith(split + "/") or any(part in file for part in skip) or entry["kind"] == "labels-only":
-            continue
-        case, group = _case(root, file, entry), group_of(file, entry.get("set"))
-        seen[group] = seen.get(group, 0) + 1
-        if options.per_group is None or seen[group] <= options.per_group:
-            cases.append(case)
-            groups[case.name] = group
+        if file.startswith(split + "/") and not any(part in file for part in skip) and entry["kind"] != "labels-only":
+            cases.append(_case(root, file, entry))
+            groups.append(group_of(file, entry.get("set")))
     return Suite(
         name="open",
         title=f"Open volumes, {split}",
-        cases=cases,
+        cases=options.few_of_groups(cases, groups),
         rounds=options.played(RobotRounds()),
         choice=options.chosen(ObjectChoice()),
-        group=partial(_group, groups),
+        group=partial(_group, dict(zip((case.name for case in cases), groups, strict=True))),
     )
 
 

@@ -55,23 +55,11 @@ def join(
     note: str = "",
     published: str | None = None,
 ) -> Suite:
-    """A suite of all parts that are there.
+    """A suite of all parts that are there; one whose folder cannot be used is told in a warning and in the note.
 
     limnet models run the method of the paper, whatever settings they come with, unless the options say otherwise.
-
-    A part whose folder cannot be used stops no other: a warning and the note of the suite tell it.
-
-    Args:
-        name: of the suite.
-        title: of the suite.
-        root: folder of the data sets, or of the only one.
-        options: of the command line.
-        parts: the data sets. Whole labels are objects, however small; slices along axis 0.
-        rounds: how objects are played, six rounds by default.
-        group: see `Suite`; by default the object's label.
-        variants: see `Suite`.
-        note: see `Suite`.
-        published: see `Suite`; by default the table of the suite's name, if there is one.
+    Whole labels are objects, however small; slices along axis 0; six rounds by default. `published` is by default the
+    table of the suite's name. For the rest see `Suite`.
 
     Raises:
         MissingFileError: none of them is there, or can be used.
@@ -129,11 +117,7 @@ def told_fewer(fewer: Sequence[str]) -> str:
 
 
 def chosen_parts(name: str, options: SuiteOptions, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the parts of a suite (by name) that the options ask for; all of them by default.
-
-    Raises:
-        InputError: one that does not exist.
-    """
+    """Those of the parts of a suite (by name) that the options ask for; all of them by default."""
     unknown = [part for part in options.parts if part not in parts]
     if unknown:
         raise InputError(f"benchmark {name} has no part {unknown[0]!r}; its parts are {', '.join(parts)}")
@@ -154,14 +138,9 @@ def no_data(name: str, root: Path, parts: Sequence[Part]) -> MissingFileError:
 
 
 def find_part(root: Path, part: Part, asked: bool = False) -> LabelledDataset | None:
-    """The data set in one of its folders or in the root itself; None where it is not.
+    """The data set in one of its folders or in the root itself (if `asked` for by name, see `Part.common`), or None.
 
     A folder of its name that cannot be used, as files are missing or damaged, is told in a warning.
-
-    Args:
-        root: folder of the data sets, or of the only one.
-        part: which data set.
-        asked: it was asked for by name, see `Part.common`.
     """
     found, fault = _opened(root, part, asked)
     if fault is not None:

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.core.method import loaded
 from limnet import InteractiveSegmenter
 from tests.helpers.open_root import ThresholdSegmenter, open_root
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """No model that one test loaded, or put in the place of one, reaches another."""
+    loaded.cache_clear()
+    yield
+    loaded.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +24,7 @@ def study_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ThresholdSegmenter]:
+def models(monkeypatch: pytest.MonkeyPatch) -> list[ThresholdSegmenter]:
     """The models a script loaded; none of them has a network."""
     found: list[ThresholdSegmenter] = []
 
@@ -27,6 +37,6 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ThresholdSegmenter]:
 
 
 @pytest.fixture
-def study(study_root: Path, tmp_path: Path, loaded: list[ThresholdSegmenter]) -> list[str]:
+def study(study_root: Path, tmp_path: Path, models: list[ThresholdSegmenter]) -> list[str]:
     """Options every script needs; results go to `tmp_path`."""
     return ["--data", str(study_root), "--out", str(tmp_path)]

@@ -13,13 +13,13 @@ from tests.helpers.open_root import ThresholdSegmenter
 SIZES = {"cache_bytes", "short_side", "quality_batch", "memory_min_frames", "memory_max_frames"}
 
 
-def test_one_setting_at_a_time(study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path) -> None:
+def test_one_setting_at_a_time(study: list[str], models: list[ThresholdSegmenter], tmp_path: Path) -> None:
     ablations.main([*study, "--rounds", "3", "--per-file", "1"])
     rows = json.loads((tmp_path / "ablations.json").read_text())["rows"]
-    changes = ablations.variants_of(loaded[0])  # type: ignore[arg-type]
+    changes = ablations.variants_of(models[0])  # type: ignore[arg-type]
     assert [r["variant"] for r in rows] == [*changes, *changes], "two objects"
-    own = loaded[0].settings.to_json()
-    used = [{k: v for k, v in s.to_json().items() if v != own[k]} for s in loaded[0].used]
+    own = models[0].settings.to_json()
+    used = [{k: v for k, v in s.to_json().items() if v != own[k]} for s in models[0].used]
     assert used == [*changes.values(), *changes.values()]
     assert {n for c in changes.values() if len(c) == 1 for n in c} == set(own) - SIZES
     for row in rows:
@@ -48,7 +48,7 @@ def test_several_models(study: list[str], tmp_path: Path) -> None:
 
 
 def test_clicked_slices_that_are_always_right(
-    study: list[str], loaded: list[ThresholdSegmenter], tmp_path: Path
+    study: list[str], models: list[ThresholdSegmenter], tmp_path: Path
 ) -> None:
     ablations.main([*study, "--true-prompts", "--rounds", "2", "--per-file", "1"])
     rows = json.loads((tmp_path / "ablations_prompts.json").read_text())["rows"]

@@ -21,7 +21,7 @@ from benchmarks.core.distributed import patient
 from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.rounds import RobotRounds, columns, object_seed
+from benchmarks.core.rounds import RobotRounds, Target, columns
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import Suite, SuiteOptions, build_peer, build_suite
 from limnet.data.objects import ObjectChoice, evenly_spread, iter_objects
@@ -97,7 +97,7 @@ def test_an_object_that_is_right_takes_no_more_clicks():
     class Perfect:
         name = "perfect"
 
-        def start(self, volume: Volume, axis: int):
+        def start(self, volume: Volume, axis: int, *names: str):
             return self
 
         def click(self, zyx, positive):
@@ -116,7 +116,7 @@ def test_what_cannot_be_played():
     class Wrong:
         name = "wrong"
 
-        def start(self, volume, axis):
+        def start(self, volume, axis, *names):
             return self
 
         def click(self, zyx, positive):
@@ -256,6 +256,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path):
     ]
     assert len(results.rows) == 5
     assert Record.read(out).errors == results.errors
+    assert "- disc 4: case_01: OSError: disk on fire" in markdown_tables([results])
     repaired = run_suite(fake_suite(3), mended, out)
     assert repaired is not None
     assert not repaired.errors
@@ -282,14 +283,12 @@ def test_predictor_config_decides_the_key():
     assert predictor_config(Disc(3.0)) != predictor_config(Disc())
     with pytest.raises(InputError, match="unknown settings"):
         LimnetPredictor(settings={"tua": 1.0})
-    one = LimnetPredictor(tau=1.0, scope="volume")
+    one = LimnetPredictor(settings={"scope": "volume", "tau": 1.0})
     assert one.name == "limnet-tiny scope=volume tau=1.0"
+    assert one.describe()["settings"]["tau"] == 1.0
     assert pickle.loads(pickle.dumps(one)) == one
-    for tau in (None, 0.5):  # a suite's variant stays what it is beside a tau for all
-        off = LimnetPredictor(tau=tau, settings={"tau": 1.0})
-        assert off.name == "limnet-tiny tau=1.0"
-        assert off.describe()["settings"]["tau"] == 1.0
-    assert object_seed("a", "b") != object_seed("b", "a")
+    one, other = (Target(case, name, "", image(0), labels(0) == 1) for case, name in ("ab", "ba"))
+    assert one.number != other.number
 
 
 SCRIPT = """

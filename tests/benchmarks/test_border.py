@@ -39,7 +39,7 @@ def test_the_field_of_view_ends_where_it_should(beyond: float, left: int, low: b
     assert (across[0] if low else part.shape[axis] - 1 - across[-1]) == max(int(beyond), 0)
 
 
-@pytest.mark.usefixtures("loaded")
+@pytest.mark.usefixtures("models")
 def test_two_versions_are_compared(study_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", str(study_root), "--split", "val", "--kinds", "cut,away", "--objects", "2", "--rounds", "2"]
     border.main([*options, "--out", str(tmp_path / "old")])

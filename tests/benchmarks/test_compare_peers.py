@@ -21,7 +21,7 @@ class Level:
     level: float
     fails: bool = False
 
-    def start(self, volume: Volume, axis: int) -> Level:
+    def start(self, volume: Volume, axis: int, *names: str) -> Level:
         object.__setattr__(self, "array", volume.array)
         return self
 

@@ -24,8 +24,8 @@ def test_the_figure_shows_every_kind_and_stays_small(tmp_path: Path):
     assert out.stat().st_size < 400_000
     with Image.open(out) as picture:
         assert picture.width > 1000
-    shown = corruption_figure.panels(image[2], label, 2, 1, 0)
+    shown = corruption_figure.panels(label[2], 0)
     titles = " ".join(panel.title for panel in shown)
-    assert len(shown) == 10  # truth, six kinds of which one has two forms, superpixels, neighbour
+    assert len(shown) == 8  # truth, six kinds of which one has two forms
     assert all(f"{number}  " in titles for number in range(1, len(CORRUPTIONS) + 1))
     assert all((panel.mask != shown[0].mask).any() for panel in shown[1:])

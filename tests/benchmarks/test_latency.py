@@ -1,12 +1,15 @@
-"""What `benchmarks/latency.py` makes of volumes, clicks and rows."""
+"""What `limnet bench latency` makes of volumes, clicks and rows."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from benchmarks.latency import mirrored, resampled, rounds, tables
+from benchmarks.core.record import Record
+from benchmarks.speed.latency import mirrored, resampled, tables
+from benchmarks.speed.latency_process import rounds
 
 
 def test_volumes_are_mirrored_and_interpolated():
@@ -38,15 +41,28 @@ def test_the_robot_corrects_the_largest_error_and_hears_of_its_own_slice():
 
 
 def test_tables_divide_rounds_of_the_same_object():
-    common = {"volume": "ct", "threads": 2, "precision": "auto", "busy": 0, "session": False, "slices": 11}
+    common = {
+        "volume": "ct",
+        "case": "ct",
+        "command": "bench latency",
+        "threads": 2,
+        "precision": "auto",
+        "busy": 0,
+        "session": False,
+        "slices": 11,
+    }
     common |= {"first": [0.1, 0.1], "dice": [0.5, 0.75], "peak": 2**29, "click": [], "click_again": []}
     rows = [
-        common | {"version": version, "object": name, "round": [factor * took, took]}
+        common | {"version": version, "object": name, "round": [factor * took, took], "variant": version}
         for version, factor in (("now", 1), ("before", 3))
         for name, took in (("liver", 2.0), ("spleen", 1.0))
     ]
-    rows.append({"peer": "other", "threads": 2, "precision": "auto", "click": 5.0, "slice": 1.0})
-    record = {"rows": rows, "commands": ["latency.py"], "environment": {"machine": {"cpu": "a processor", "cores": 2}}}
+    file = {"file": "large.nii", "bytes": 5e8, "read": {"limnet": [0.1, 0.2, 0.9], "nibabel": [0.3]}}
+    record = Record(Path("latency.json"), {})
+    record.take(
+        [*rows, {**file, "variant": "file", "case": "large.nii", "object": "", "command": "bench latency --files"}]
+    )
     text = tables(record)
     assert "| 1.50 / 2.00 | 0.10 / 0.10 | 1.50 / 2.00 |  |  | 512 | 3.0, 1.0 | 0.750 |" in text
-    assert "| other | 2 | auto | 5.00 | 15 | 10 |" in text
+    assert "Opening a NIfTI file of 500 MB: 0.20 s, nibabel 0.30 s." in text
+    assert "    bench latency --files\n" in text

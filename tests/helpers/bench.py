@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.core.rounds import RobotRounds, RoundRow, play_object
+from benchmarks.core.rounds import RobotRounds, Rounds, Target, Turn, play_object
 from benchmarks.core.suite import Suite
 from limnet.data.dataset import LabelledCase
 from limnet.data.objects import ObjectChoice
@@ -50,29 +50,19 @@ def fake_suite(number: int = 3, broken: tuple[int, ...] = (), rounds: int = 3) -
     return Suite("fake", "Fake", cases, RobotRounds(rounds), ObjectChoice(smallest=20))
 
 
-def run_object(*arguments: Any, **options: Any) -> list[RoundRow]:
-    """What was measured after each round of an object."""
-    return [turn.row for turn in play_object(*arguments, **options)]
-
-
-@dataclass(frozen=True)
-class Disc:
-    """Marks a cylinder of some radius around every positive click, and takes one away around negative ones."""
-
-    radius: float = 4.0
-    fail_on: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"disc {self.radius:g}"
-
-    def start_named(self, volume: Volume, axis: int, case: str, object: str) -> DiscSession:
-        if self.fail_on and self.fail_on in f"{case} {object}":
-            raise RuntimeError("this method\nhas no idea")
-        return self.start(volume, axis)
-
-    def start(self, volume: Volume, axis: int) -> DiscSession:
-        return DiscSession(volume.shape, axis, self.radius)
+def run_object(
+    predictor: Any,
+    volume: Volume,
+    truth: np.ndarray,
+    axis: int = 0,
+    rounds: int | Rounds = 6,
+    *,
+    case: str = "",
+    object: str = "",
+) -> list[Turn]:
+    """The rounds of an object."""
+    how = RobotRounds(rounds) if isinstance(rounds, int) else rounds
+    return play_object(predictor, Target(case, object, "", volume, truth, axis), how)
 
 
 class DiscSession:
@@ -85,6 +75,25 @@ class DiscSession:
         far = sum((grid[a] - zyx[a]) ** 2 for a in range(3) if a != self.axis)
         self.mask = np.where(far <= self.radius**2, positive, self.mask)
         return self.mask
+
+
+@dataclass(frozen=True)
+class Disc:
+    """Marks a cylinder of some radius around every positive click, and takes one away around negative ones."""
+
+    radius: float = 4.0
+    fail_on: str = ""
+
+    session: ClassVar[type[DiscSession]] = DiscSession
+
+    @property
+    def name(self) -> str:
+        return f"disc {self.radius:g}"
+
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> DiscSession:
+        if self.fail_on and self.fail_on in f"{case} {object}":
+            raise RuntimeError("this method\nhas no idea")
+        return self.session(volume.shape, axis, self.radius)
 
 
 class BoxSession(DiscSession):
@@ -100,5 +109,5 @@ class Boxer:
 
     name: str = "boxer"
 
-    def start(self, volume, axis):
+    def start(self, volume, axis, case, object):
         return BoxSession(volume.shape, axis, 1.0)

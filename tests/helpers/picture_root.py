@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from limnet.image.volume import Volume
 from tests.helpers import fake_benchmarks_2d, fake_davis585
 from tests.helpers.bench import Disc, DiscSession
 
@@ -30,9 +29,8 @@ class StartDiscSession(DiscSession):
 class StartDisc(Disc):
     """Discs around clicks, on top of a mask to start from."""
 
+    session = StartDiscSession
+
     @property
     def name(self) -> str:
         return f"start {super().name}"
-
-    def start(self, volume: Volume, axis: int) -> StartDiscSession:
-        return StartDiscSession(volume.shape, axis, self.radius)

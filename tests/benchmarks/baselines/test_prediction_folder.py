@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolderPeer
-from benchmarks.core.method import BoxSession, NamedPredictor
+from benchmarks.core.method import BoxSession
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers.bench import run_object
@@ -21,7 +21,7 @@ def write(folder: Path, name: str, labels: np.ndarray, spacing=(1.0, 1.0, 1.0)) 
 
 
 def start(folder: Path, volume: Volume, object: str, **options) -> np.ndarray:
-    session = PredictionFolderPeer(folder=str(folder), **options).start_named(volume, 0, "case_1", object)
+    session = PredictionFolderPeer(folder=str(folder), **options).start(volume, 0, "case_1", object)
     return session.click((0, 0, 0), True)
 
 
@@ -29,14 +29,13 @@ def test_predictions_are_scored_and_clicks_ignored(tmp_path: Path):
     volume, truth = ball((2.0, 1.0, 1.0))
     write(tmp_path, "case_1.nii.gz", truth, volume.spacing)
     peer = PredictionFolderPeer(folder=str(tmp_path))
-    assert isinstance(peer, NamedPredictor)
     wrong = truth.copy()
     wrong[:10] = False
     rows = run_object(peer, volume, wrong, 0, 3, case="case_1", object="organ")
     assert len({row.dice for row in rows}) == 1
     assert 0.5 < rows[0].dice < 1
     assert run_object(peer, volume, truth, 0, 3, case="case_1", object="organ")[0].dice == 1
-    session = peer.start_named(volume, 0, "case_1", "organ")
+    session = peer.start(volume, 0, "case_1", "organ")
     assert isinstance(session, BoxSession)
     assert np.array_equal(session.box((0, 0, 0), (3, 3, 3)), truth)
 
@@ -71,34 +70,22 @@ def test_one_component_by_the_first_click(tmp_path: Path):
     write(tmp_path, "case_1.nii.gz", labels)
     peer = PredictionFolderPeer(folder=str(tmp_path), component=True)
     volume = painted(labels > 0, (1.0, 1.0, 1.0))
-    session = peer.start_named(volume, 0, "case_1", "lesion 1")
+    session = peer.start(volume, 0, "case_1", "lesion 1")
     assert session.click((2, 11, 11), True).sum() == 72  # beside it, but nearest
     assert session.click((2, 3, 3), True).sum() == 72
     write(tmp_path, "case_1.nii.gz", labels * 0)
-    assert not peer.start_named(volume, 0, "case_1", "lesion 1").click((0, 0, 0), True).any()
+    assert not peer.start(volume, 0, "case_1", "lesion 1").click((0, 0, 0), True).any()
 
 
 def test_messages(tmp_path: Path):
     volume, truth = ball()
     with pytest.raises(MissingFileError, match="needs a folder"):
-        PredictionFolderPeer().start_named(volume, 0, "case_1", "x")
+        PredictionFolderPeer().start(volume, 0, "case_1", "x")
     with pytest.raises(MissingFileError, match=r"expected case_1/x\.nii\.gz or case_1_x\.nii\.gz or case_1\.nii\.gz"):
         start(tmp_path, volume, "x")
-    with pytest.raises(InputError, match="name of the case"):
-        PredictionFolderPeer(folder=str(tmp_path)).start(volume, 0)
     write(tmp_path, "case_1.nii.gz", truth[:5])
-    with pytest.raises(InputError, match="on its grid"):
+    with pytest.raises(InputError, match="not lie on the grid of the image"):
         start(tmp_path, volume, "x")
     Volume.from_array(np.full(volume.shape, 0.5)).write_map(np.full(volume.shape, 0.5), tmp_path / "case_1.nii.gz")
     with pytest.raises(FileFormatError, match="fractions"):
         start(tmp_path, volume, "x")
-
-
-def test_the_case_is_named_as_its_file(tmp_path: Path):
-    volume, truth = ball()
-    (tmp_path / "images").mkdir()
-    volume.write_map(volume.array, tmp_path / "images" / "case_7.nii.gz")
-    write(tmp_path, "case_7.nii.gz", truth)
-    read = Volume.read(tmp_path / "images" / "case_7.nii.gz")
-    mask = PredictionFolderPeer(folder=str(tmp_path)).start(read, 0).click((0, 0, 0), True)
-    assert np.array_equal(mask, truth)

@@ -14,7 +14,6 @@ from benchmarks.baselines.carried import (
     area_radius,
     between_shapes,
     displacement,
-    prompt_model,
     signed_distance,
     spans,
     warped,
@@ -214,10 +213,9 @@ def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.Mo
     segmenter = small_segmenter()
     asked = []
     monkeypatch.setattr(
-        "benchmarks.baselines.carried.InteractiveSegmenter.from_pretrained",
+        "limnet.segmenter.InteractiveSegmenter.from_pretrained",
         lambda *names, **options: asked.append((names, options)) or segmenter,
     )
-    prompt_model.cache_clear()
     volume, _ = ball((2.0, 1.0, 1.0))
     expected = segmenter.open(volume).click((10, 20, 20), True, propagate=False)[10]
     for peer in (NearestCopyPeer(), ShapeInterpolationPeer(), OpticalFlowPeer()):
@@ -226,4 +224,3 @@ def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.Mo
         assert predictor_config(peer)["model"] == segmenter.identity
         assert predictor_config(peer) == predictor_config(replace(peer, device="cuda")), "the place is not recorded"
     assert (("limnet-tiny",), {"device": "cuda", "precision": "auto"}) in asked
-    prompt_model.cache_clear()

@@ -4,14 +4,13 @@ A real Chromium (the system's, headless, without a graphics card) on `limnet vie
 with ten balls. Times are the page's own: from the click to the first new mask of the clicked slice drawn, a pixel read
 back. `computing_ms` is the processor time of that slice alone, on one core: it does not depend on what else runs.
 
-    python benchmarks/view_latency.py --clicks 12 --out benchmarks/results
+    limnet bench view-latency --clicks 12 --out benchmarks/results
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -20,10 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+from benchmarks.core.record import Record, Row
+from benchmarks.core.tables import markdown
+from limnet.environment import command_line
+from limnet.errors import Cancelled, InputError, LimnetError
+from limnet.segmenter import InteractiveSegmenter
 
 SIZES = {"128x128x128": (128, 128, 128), "512x512x100": (100, 512, 512), "512x512x500": (500, 512, 512)}
 SPACING = {"128x128x128": (2.0, 2.0, 2.0), "512x512x100": (5.0, 0.8, 0.8), "512x512x500": (1.0, 0.8, 0.8)}
@@ -47,19 +54,20 @@ def volume(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     return array, np.array(centres)
 
 
-def memory(process: int) -> float:
+def memory(process: int, children: bool = True) -> float:
     """Resident megabytes of a process and its children, shared pages counted once (proportional set size)."""
     total, queue = 0.0, [process]
     while queue:
         pid = queue.pop()
-        queue += [int(c) for t in Path(f"/proc/{pid}/task").glob("*/children") for c in t.read_text().split()]
+        tasks = Path(f"/proc/{pid}/task").glob("*/children") if children else ()
+        queue += [int(child) for task in tasks for child in task.read_text().split()]
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += float(line.split()[1]) / 1024
     return total
 
 
-def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, float | str | int]:
+def measure(name: str, clicks: int, model: str, browser_path: str) -> Row:
     """One size: open, click, scroll while it runs, weigh."""
     from playwright.sync_api import sync_playwright
 
@@ -116,7 +124,7 @@ def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, 
                     "round_p50_s": round(statistics.median(rounds), 1),
                     "frames_per_s": round(statistics.median([f for f in frames if f]) if any(frames) else 0, 1),
                     "server_mb": round(memory(server.pid)),
-                    "page_mb": round(page_memory(server.pid)),
+                    "page_mb": round(memory(os.getpid()) - memory(server.pid) - memory(os.getpid(), children=False)),
                 }
                 browser.close()
                 return result
@@ -127,11 +135,6 @@ def measure(name: str, clicks: int, model: str, browser_path: str) -> dict[str, 
 
 def computing(file: Path, points: list[list[int]], model: str) -> list[float]:
     """Milliseconds of processor time from a first click to the mask of its slice, one per point."""
-    import torch
-
-    from limnet import InteractiveSegmenter
-    from limnet.errors import Cancelled
-
     torch.set_num_threads(1)
     case = InteractiveSegmenter.from_pretrained(model).open(file)
     taken = []
@@ -145,16 +148,6 @@ def computing(file: Path, points: list[list[int]], model: str) -> list[float]:
         with contextlib.suppress(Cancelled):
             case.object(str(i)).click(point, on_update=on_update)
     return taken
-
-
-def page_memory(server: int) -> float:
-    """Memory of the browser this script started: all children but the server."""
-    return memory(os.getpid()) - memory(server) - _own()
-
-
-def _own() -> float:
-    own = Path("/proc/self/smaps_rollup").read_text()
-    return float(re.search(r"^Pss:\s+(\d+)", own, re.MULTILINE).group(1)) / 1024  # type: ignore[union-attr]
 
 
 def scrolling(page: Any, i: int) -> float | None:
@@ -177,43 +170,40 @@ def wait(page: Any, expression: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
         if time.monotonic() > end:
-            raise SystemExit(f"waited in vain for {expression}")
+            raise LimnetError(f"waited in vain for {expression}")
         page.wait_for_timeout(5)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write view_latency.json and a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "limnet bench view-latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clicks", type=int, default=12)
     parser.add_argument("--size", action="append", choices=list(SIZES), help="only these sizes")
     parser.add_argument("--model", default="limnet-tiny")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    args = parser.parse_args(argv)
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        raise SystemExit("no Chromium on this machine: install the package chromium")
-    from limnet.environment import environment
-
-    rows = []
-    for name in args.size or SIZES:
-        rows.append(measure(name, args.clicks, args.model, browser))
-        print(json.dumps(rows[-1]), flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"command": " ".join(sys.argv), "environment": environment(), "model": args.model, "sizes": rows}
-    (args.out / "view_latency.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(row[key]) for key in head) + " |" for row in rows]
-    made = f"Made by `python {' '.join(sys.argv)}` on {os.cpu_count()} cores, {args.model}."
-    notes = [
-        "`load` is the system's load average meanwhile: where it is above the number of cores, other programs took",
-        "their share of all times but `computing_ms`, the processor time of the clicked slice on one core. `first_ms`",
-        "is the first click after opening, `p50_ms` and `p95_ms` are those after it, each the first of a new object;",
-        "`page_mb` are all processes of the browser.",
-    ]
-    text = "\n".join([made, "", "## Click to pixels", "", *lines, "", *notes]) + "\n"
-    (args.out / "view_latency.md").write_text(text, encoding="utf-8")
+        raise InputError("no Chromium on this machine: install the package chromium")
+    fixed = {"model": args.model, "clicks": args.clicks}
+    record = Record(args.out / "view_latency.json", fixed, {"analysis": "view-latency"}, command_line())
+    with record:
+        for name in args.size or SIZES:
+            found = measure(name, args.clicks, args.model, browser)
+            print(record.add({"variant": args.model, "case": name, "object": "", **found}), flush=True)
+    print(record.finish({}, table(record.rows)))
 
 
-if __name__ == "__main__":
-    main()
+def table(rows: Sequence[Row]) -> str:
+    """Markdown of the rows of a record."""
+    head = [name for name in rows[0] if name.endswith(("_ms", "_s", "_mb")) or name in ("size", "clicks", "load")]
+    return f"""## Click to pixels
+
+{markdown(head, [[str(row[name]) for name in head] for row in rows])}
+`load` is the system's load average meanwhile: where it is above the number of cores, other programs took
+their share of all times but `computing_ms`, the processor time of the clicked slice on one core. `first_ms`
+is the first click after opening, `p50_ms` and `p95_ms` are those after it, each the first of a new object;
+`page_mb` are all processes of the browser.
+"""

@@ -1,7 +1,7 @@
 """Backends for the two halves of limnet-tiny on one thread of a processor: milliseconds a call, and masks beside fp32.
 
-    python benchmarks/backends.py                 # torch, and ONNX Runtime and OpenVINO where they are installed
-    python benchmarks/backends.py --compile       # torch.compile, too: needs a C++ compiler and minutes
+    limnet bench backends                 # torch, and ONNX Runtime and OpenVINO where they are installed
+    limnet bench backends --compile       # torch.compile, too: needs a C++ compiler and minutes
 
 Image half: 4 windows of 160 x 160 pixels of the demo's CT, as a sweep encodes them. Memory half: the decoder of
 `TinyPropagation` on one of them. Backends take turns lap by lap; medians. Dice of the mask that the backend's own image
@@ -14,10 +14,9 @@ import argparse
 import copy
 import importlib.util
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("src", "")]
+from benchmarks.core.record import write_text
+from benchmarks.core.tables import markdown
+from benchmarks.speed.latency import CACHE, prepare
+from limnet.environment import cpu_model
+from limnet.interaction.features import with_bf16_convolutions
+from limnet.metrics.overlap import dice
+from limnet.segmenter import InteractiveSegmenter
 
 Run = Callable[..., Any]
 LAPS = 40
@@ -46,8 +51,6 @@ class Decoder(nn.Module):
 
 def inputs() -> tuple[Tensor, tuple[Tensor, ...]]:
     """Windows (4, 1, 160, 160) through the liver, and what the decoder is shown besides features: maps and readouts."""
-    from benchmarks.latency import CACHE, prepare
-
     folder = prepare("ct", CACHE, None)
     image, liver = np.load(folder / "volume.npy", mmap_mode="r"), np.load(folder / "0.npz")
     mask = np.zeros(image.shape, bool)
@@ -121,9 +124,6 @@ def openvino_halves(paths: list[Path], precision: str) -> tuple[Run, ...]:
 
 def backends(args: argparse.Namespace, windows: Tensor, shown: tuple[Tensor, ...]) -> Iterator[tuple[str, Any]]:
     """Names and halves of what can be had here."""
-    from limnet import InteractiveSegmenter
-    from limnet.interaction.features import with_bf16_convolutions
-
     network: Any = InteractiveSegmenter.from_pretrained("limnet-tiny").propagation
     yield "torch fp32", torch_halves(network, False)
     yield "torch bf16, autocast", torch_halves(network, True)
@@ -145,14 +145,14 @@ def backends(args: argparse.Namespace, windows: Tensor, shown: tuple[Tensor, ...
                 yield "OpenVINO bf16", openvino_halves(paths, "bf16")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write backends.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "limnet bench backends", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backends.md"))
-    args = parser.parse_args()
-    from limnet.environment import cpu_model
-
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     windows, shown = inputs()
     halves: dict[str, Any] = {}
@@ -172,23 +172,17 @@ def main() -> None:
                 call()
                 took.append(1000 * (time.process_time() - start))
     first, *_ = masks.values()
+    lines = [
+        [n, *(f"{statistics.median(t):.1f}" for t in times), f"{dice(masks[n], first):.4f}"]
+        for n, times in halves.items()
+    ]
     text = f"""# Backends for the halves of limnet-tiny
 
 {cpu_model()}, one thread; torch {torch.__version__}; made by
 
-    python benchmarks/backends.py{" --compile" * args.compile}
+    limnet bench backends{" --compile" * args.compile}
 
 Milliseconds of processor time (medians of {LAPS} laps): image half of 4 windows, memory half (decoder) of one.
 
-| backend | image half | memory half | Dice to fp32 |
-| --- | --- | --- | --- |
-"""
-    for name, times in halves.items():
-        dice = 2 * (masks[name] & first).sum() / (masks[name].sum() + first.sum())
-        text += f"| {name} | {statistics.median(times[0]):.1f} | {statistics.median(times[1]):.1f} | {dice:.4f} |\n"
-    args.out.write_text(text, encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+{markdown(["backend", "image half", "memory half", "Dice to fp32"], lines)}"""
+    print(write_text(args.out, text).read_text(encoding="utf-8"))
