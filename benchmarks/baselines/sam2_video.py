@@ -21,7 +21,7 @@ from benchmarks.core.method import Voxel
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 
-_SESSIONS = "transformers.models.sam2_video.modeling_sam2_video"
+SESSIONS = "transformers.models.sam2_video.modeling_sam2_video"
 _OBJECT = 1
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all published SAM 2
 
@@ -45,7 +45,7 @@ class Sam2VideoPeer(OutsidePeer):
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Sam2VideoSession:
         """Begin one object; see `benchmarks.core.method.Predictor`; raises as `check`."""
         model = sam2_model(self.check(), self.device)
-        return Sam2VideoSession(model, self.needed(_SESSIONS), self.device, volume, axis)
+        return Sam2VideoSession(model, self.needed(SESSIONS), self.device, volume, axis)
 
 
 @lru_cache(maxsize=1)
@@ -66,26 +66,38 @@ class Sam2VideoSession:
 
     def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
         """One round; bool (D, H, W)."""
-        index, row, column = (int(v) for v in self.view.points_to_view(np.array(zyx)))
-        if self.video is None:
-            self.video = self._open(self.view.with_window(self.view.auto_window(index, (row, column))))
-        self.points.setdefault(index, []).append((row, column, positive))
         mask = np.zeros(self.volume.shape, bool)
         slices = self.view.to_view(mask)
-        with torch.inference_mode():
-            self._add_points(index)
-            slices[index] = self._mask(self.model(inference_session=self.video, frame_idx=index))
-            for reverse in (False, True):
-                for answer in self.model.propagate_in_video_iterator(
-                    self.video, start_frame_idx=min(self.points), reverse=reverse
-                ):
-                    slices[answer.frame_idx] = self._mask(answer)
+        index, prompted = self.prompt(zyx, positive)
+        for number, found in {index: prompted, **self.propagate()}.items():
+            slices[number] = found
         return mask
 
-    def _open(self, view: SliceView) -> Any:
+    def prompt(self, zyx: Voxel, positive: bool) -> tuple[int, NDArray[np.bool_]]:
+        """A click on its slice alone: which slice, and its mask (H, W)."""
+        index, row, column = (int(v) for v in self.view.points_to_view(np.array(zyx)))
+        if self.video is None:
+            self.open(self.view.with_window(self.view.auto_window(index, (row, column))))
+        self.points.setdefault(index, []).append((row, column, positive))
+        with torch.inference_mode():
+            self._add_points(index)
+            return index, self._mask(self.model(inference_session=self.video, frame_idx=index))
+
+    def propagate(self) -> dict[int, NDArray[np.bool_]]:
+        """Masks of the slices from the first clicked one to both ends."""
+        found = {}
+        with torch.inference_mode():
+            for reverse in (False, True):
+                start = {"start_frame_idx": min(self.points), "reverse": reverse}
+                for answer in self.model.propagate_in_video_iterator(self.video, **start):
+                    found[int(answer.frame_idx)] = self._mask(answer)
+        return found
+
+    def open(self, view: SliceView) -> None:
+        """Begin the package's session on the slices of a view through its window."""
         height, width = view.shape
         frames = video_frames(view, self.model.config.image_size)
-        return self.sessions.Sam2VideoInferenceSession(
+        self.video = self.sessions.Sam2VideoInferenceSession(
             video=frames,
             video_height=height,
             video_width=width,

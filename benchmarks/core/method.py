@@ -104,7 +104,7 @@ def predictor_config(predictor: Predictor) -> dict[str, Any]:
     if callable(describe):
         found = dict(describe())
     else:
-        given = dataclasses.fields(predictor) if dataclasses.is_dataclass(predictor) else ()
+        given: Any = dataclasses.fields(predictor) if dataclasses.is_dataclass(predictor) else ()
         found = {f.name: getattr(predictor, f.name) for f in given if not f.name.startswith("_")}
         found["class"] = type(predictor).__name__
     found["name"] = predictor.name

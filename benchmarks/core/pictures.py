@@ -243,7 +243,8 @@ def gallery(results: Record, source: Path, folder: Path, number: int = 6) -> lis
 
     Views lie in the folder beside the result file `source`; objects without one are passed over.
     """
-    scores, found = results.last(), []
+    scores = results.last()
+    found: list[tuple[str, Path]] = []
     for case, thing in sorted(scores, key=lambda name: (scores[name], name)):
         view = view_path(source, results.key, case, thing)
         if view.is_file() and len(found) < number:

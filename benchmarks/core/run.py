@@ -39,7 +39,7 @@ def teller() -> Progress:
     console, last = Console(stderr=True, soft_wrap=True, highlight=False), [time.perf_counter()]
 
     def tell(row: Row) -> None:
-        values = " ".join(f"{v:.3f}" for v in row.get("iou", row.get("dice", ())))
+        values = " ".join(f"{v:.3f}" for v in row.get("iou") or row.get("dice") or ())
         took, last[0] = time.perf_counter() - last[0], time.perf_counter()
         where = f"{row['variant']}, {row['case']} {row['object']}".strip()
         text = f"{where}: {row.get('error') or row.get('left_out') or values} ({took:.1f} s)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.core.method import LimnetPredictor
 from benchmarks.core.published import published_table
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
-from limnet.data.objects import BenchObject, ObjectChoice
+from limnet.data.objects import COMPONENTS, SMALLEST, BenchObject, iter_objects
 from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
 from limnet.image.volume import Volume
@@ -107,6 +107,31 @@ ANALYSES: dict[str, Entry] = {
     "view-latency": Entry(".speed.view_latency", "from a click in the viewer to its pixels", "main"),
     "backends": Entry(".speed.backends", "torch, ONNX Runtime and OpenVINO on limnet-tiny's halves", "main"),
 }
+
+
+@dataclass(frozen=True)
+class ObjectChoice:
+    """Which objects of every case a suite takes; the arguments of `iter_objects`.
+
+    Attributes:
+        smallest: least number of voxels.
+        components: words that mark labels of many separate things.
+        per_case: at most that many objects of a case.
+        axis: slice axis; None takes the one with the thickest slices, the first of equals; 0 for a single image.
+        merge: objects made of several labels: name -> label ids.
+    """
+
+    smallest: int = SMALLEST
+    components: tuple[str, ...] = COMPONENTS
+    per_case: int | None = None
+    axis: int | None = 0
+    merge: Mapping[str, tuple[int, ...]] | None = None
+
+    def objects(self, case: LabelledCase, volume: Volume) -> Iterator[BenchObject]:
+        """The objects of a case with that image."""
+        thickest = 0 if volume.shape[0] == 1 else int(np.argmax(np.round(volume.spacing, 3)))
+        axis = thickest if self.axis is None else self.axis
+        return iter_objects(case, self.smallest, self.components, self.per_case, axis=axis, merge=self.merge)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.baselines.sam2_video import SESSIONS, Sam2VideoPeer, Sam2VideoSession
 from benchmarks.baselines.zoom import draw_disks
 from benchmarks.core.method import loaded
 from limnet.image.slice_view import SliceView
@@ -259,55 +260,25 @@ class ScribblePromptShape(nn.Module):
 
 
 class Sam2Method:
-    """SAM 2 on slices as a video, 1024 x 1024: points on the middle slice, then both directions."""
+    """SAM 2 on slices as a video: points on the middle slice, then both directions; random weights."""
 
-    def __init__(self, size: int, precision: str, device: str = "cpu", config: Any = None) -> None:
-        package = import_module("transformers")
-        self.sessions = import_module("transformers.models.sam2_video.modeling_sam2_video")
+    def __init__(self, precision: str, device: str = "cpu", config: Any = None) -> None:
+        package = Sam2VideoPeer.needed()
         self.model = _seeded(lambda: package.Sam2VideoModel(config or package.Sam2VideoConfig())).eval().to(device)
-        self.size, self.precision, self.device = size, precision, device
+        self.precision, self.device = precision, device
 
     def lap(self, scene: Scene) -> Samples:
         """See `Timed`."""
-        opened: list[Any] = []
-        found: Samples = {OPEN: [seconds(lambda: opened.append(self._open(scene)), self.device)]}
-        session, middle, points = opened[0], len(scene.truth) // 2, []
-        times = []
-        for number in range(4):
-            points.append([512.0 + 8 * number, 512.0])
-            times.append(seconds(lambda: self._click(session, middle, points), self.device))
-        found |= {FIRST: times[:1], LATER: times[1:]}
-        for part in (SLICE_FIRST, SLICE_LATER):
-            took = seconds(lambda: self._propagate(session, middle), self.device)
-            found[part] = [took / max(len(scene.truth) - 1, 1)]
+        session = Sam2VideoSession(self.model, Sam2VideoPeer.needed(SESSIONS), self.device, scene.volume, 0)
+        middle = len(scene.truth) // 2
+        y, x = _centre(scene.truth[middle])
+        with running(self.precision, self.device):
+            found: Samples = {OPEN: [seconds(lambda: session.open(SliceView(scene.volume)), self.device)]}
+            times = [seconds(lambda k=k: session.prompt((middle, y, x + 2 * k), True), self.device) for k in range(4)]  # type: ignore[misc]
+            found |= {FIRST: times[:1], LATER: times[1:]}
+            for part in (SLICE_FIRST, SLICE_LATER):
+                found[part] = [seconds(session.propagate, self.device) / max(len(scene.truth) - 1, 1)]
         return found
-
-    def _open(self, scene: Scene) -> Any:
-        view = SliceView(scene.volume)
-        images = torch.cat([_three_channels(view.image(index)) for index in range(len(view))])
-        video = (functional.interpolate(images, (1024, 1024), mode="bilinear") - 0.45) / 0.225
-        session = self.sessions.Sam2VideoInferenceSession(
-            video=video,
-            video_height=self.size,
-            video_width=self.size,
-            inference_device=self.device,
-            dtype=video.dtype,
-        )
-        session.obj_id_to_idx(1)
-        return session
-
-    def _click(self, session: Any, index: int, points: list[list[float]]) -> None:
-        labels = torch.ones(1, 1, len(points), dtype=torch.int32)
-        session.add_point_inputs(0, index, {"point_coords": torch.tensor([[points]]), "point_labels": labels})
-        session.obj_with_new_inputs = [1]
-        with running(self.precision, self.device):
-            self.model(inference_session=session, frame_idx=index)
-
-    def _propagate(self, session: Any, index: int) -> None:
-        with running(self.precision, self.device):
-            for reverse in (False, True):
-                for _ in self.model.propagate_in_video_iterator(session, start_frame_idx=index, reverse=reverse):
-                    pass
 
 
 def nninteractive(precision: str, device: str) -> PassMethod:
@@ -393,7 +364,7 @@ METHODS: dict[str, Method] = {  # s, p, m, d: size, precision, model, device
         "shape of ScribblePrompt-UNet, 128 x 128 pixels",
     ),
     "sam2-video": Method(
-        lambda s, p, m, d: Sam2Method(s, p, d), "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers", heavy=True
+        lambda s, p, m, d: Sam2Method(p, d), "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers", heavy=True
     ),
     "nninteractive": Method(
         lambda s, p, m, d: nninteractive(p, d),

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.core.rounds import RobotRounds
-from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.data.dataset import InstanceNames, LabelledCase, LabelledDataset
-from limnet.data.objects import ObjectChoice
 from limnet.datasets.registry import dataset_names, open_dataset, parse_options
 from limnet.errors import InputError
 

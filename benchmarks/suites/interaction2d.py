@@ -24,11 +24,10 @@ from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
 from benchmarks.core.reference_clicker import IGNORE, next_click
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
-from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
-from benchmarks.suites.parts import Part, chosen_parts, find_part, no_data, told_fewer
+from benchmarks.suites.parts import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
-from limnet.data.objects import ObjectChoice
 from limnet.data.pictures import PictureDataset, brightness
 from limnet.datasets import berkeley, davis345, davis585, grabcut
 from limnet.datasets.davis585 import Davis585Dataset
@@ -55,28 +54,22 @@ NOTE = (
 )
 
 
-class Source(NamedTuple):
-    """One column of the table: its head, the data set, and what DAVIS-585 starts from."""
-
-    group: str
-    part: Part
-    mode: str = "zero"
+def _davis585(mode: str) -> Part:
+    folders = ("DAVIS585", "DAVIS-585", "davis585")
+    return Part("davis585", folders, "all", cases=davis585.OBJECTS, title=f"DAVIS-585 {mode}")
 
 
-_DAVIS585 = Part("davis585", ("DAVIS585", "DAVIS-585", "davis585"), "all", cases=davis585.OBJECTS)
-SOURCES: dict[str, Source] = {
-    "grabcut": Source("GrabCut", Part("grabcut", ("GrabCut", "grabcut"), "test", cases=grabcut.OBJECTS)),
-    "berkeley": Source(
-        "Berkeley", Part("berkeley", ("Berkeley", "berkeley"), "test", common=True, cases=berkeley.OBJECTS)
+DAVIS = ("DAVIS", "DAVIS345", "davis345")
+PARTS: dict[str, Part] = {
+    "grabcut": Part("grabcut", ("GrabCut", "grabcut"), "test", cases=grabcut.OBJECTS, title="GrabCut"),
+    "berkeley": Part(
+        "berkeley", ("Berkeley", "berkeley"), "test", common=True, cases=berkeley.OBJECTS, title="Berkeley"
     ),
-    "sbd": Source("SBD", Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val", cases=2857)),
-    "davis345": Source(
-        "DAVIS", Part("davis345", ("DAVIS", "DAVIS345", "davis345"), "test", common=True, cases=davis345.OBJECTS)
-    ),
-    "davis585-zero": Source("DAVIS-585 zero", _DAVIS585),
-    "davis585-sp": Source("DAVIS-585 sp", _DAVIS585, "sp"),
-    "davis585-stm": Source("DAVIS-585 stm", _DAVIS585, "stm"),
+    "sbd": Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val", cases=2857, title="SBD"),
+    "davis345": Part("davis345", DAVIS, "test", common=True, cases=davis345.OBJECTS, title="DAVIS"),
+    **{f"davis585-{mode}": _davis585(mode) for mode in ("zero", "sp", "stm")},
 }
+"""Columns of the table; of DAVIS-585 there is one for each thing it starts from."""
 
 
 def build(root: Path, options: SuiteOptions) -> Suite:
@@ -86,33 +79,20 @@ def build(root: Path, options: SuiteOptions) -> Suite:
             f"{NAME} follows a fixed rule on single pictures; leave --nsd, --jitter, --seed and --axis out"
         )
     cases: list[LabelledCase] = []
-    absent: list[Source] = []
-    fewer: list[str] = []
     starts: dict[str, Read] = {}
     voids: dict[str, Read] = {}
-    for name, source in chosen_parts(NAME, options, SOURCES).items():
-        dataset = find_part(root, source.part, name in options.parts)
-        if dataset is None:
-            absent.append(source)
-            continue
-        bands = _bands(dataset) if source.part.dataset in BANDED else {}
-        split = options.split or source.part.split
-        found = dataset.all_cases() if split == "all" else dataset.cases(split)
-        if source.part.cases and split == source.part.split and len(found) < source.part.cases:
-            fewer.append(f"{source.group} {len(found)} of {source.part.cases}")
-        for case in found[: options.per_group]:
+    found, told = gather(NAME, root, options, PARTS)
+    for name, part, dataset, mine in found:
+        bands = _bands(dataset) if part.dataset in BANDED else {}
+        for case in mine:
             named = dataclasses.replace(case, name=f"{name}_{case.name}")
             cases.append(named)
             if case.name in bands:
                 voids[named.name] = bands[case.name]
-            if source.mode != "zero" and isinstance(dataset, Davis585Dataset):
-                starts[named.name] = partial(read_start, dataset, case, source.mode)
-    if not cases and absent:
-        raise no_data(NAME, root, list(dict.fromkeys(source.part for source in absent)))
+            if mode_of(name) != "zero" and isinstance(dataset, Davis585Dataset):
+                starts[named.name] = partial(read_start, dataset, case, mode_of(name))
     target = ClickRounds.target if options.target is None else options.target
     rounds = ClickRounds(options.rounds or 20, target, starts, voids)
-    note = NOTE.format(clicks=rounds.clicks, target=rounds.target)
-    missing = f"Not measured, for lack of data: {', '.join(source.group for source in absent)}." if absent else ""
     return Suite(
         name="-".join([NAME, *options.parts]),
         title="Clicks to an IoU on pictures",
@@ -120,16 +100,21 @@ def build(root: Path, options: SuiteOptions) -> Suite:
         rounds=rounds,
         choice=options.chosen(ObjectChoice(smallest=1, components=())),
         group=group_of,
-        parts={name: [options.split or source.part.split, source.mode] for name, source in SOURCES.items()},
+        parts={name: [options.split or part.split, mode_of(name)] for name, part in PARTS.items()},
         limnet=partial(ClickPredictor, way=options.way or "auto", zooms=ZOOMS),
         scores="clicks",
-        note=" ".join(text for text in (note, told_fewer(fewer), missing) if text),
+        note=" ".join(filter(None, (NOTE.format(clicks=rounds.clicks, target=rounds.target), told))),
     )
+
+
+def mode_of(part: str) -> str:
+    """What the objects of a part start from: "zero" (nothing), "sp" or "stm"."""
+    return part.partition("-")[2] or "zero"
 
 
 def group_of(case: str, label: str) -> str:
     """Column of a case."""
-    return SOURCES[case.split("_")[0]].group
+    return PARTS[case.split("_")[0]].title
 
 
 def read_band(path: Path) -> NDArray[np.bool_]:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.core.rounds import RobotRounds
-from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase
-from limnet.data.objects import ObjectChoice
 from limnet.datasets.open import read_manifest
 from limnet.errors import FileFormatError, InputError
 from limnet.image.volume import Volume

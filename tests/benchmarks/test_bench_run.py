@@ -23,8 +23,8 @@ from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.rounds import RobotRounds, Target, columns
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import Suite, SuiteOptions, build_peer, build_suite
-from limnet.data.objects import ObjectChoice, evenly_spread, iter_objects
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_peer, build_suite
+from limnet.data.objects import evenly_spread, iter_objects
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume

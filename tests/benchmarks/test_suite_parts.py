@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.core.suite import SuiteOptions, build_suite
-from benchmarks.suites.parts import Part, find_part
+from benchmarks.suites.parts import Part, opened
 from limnet.errors import MissingFileError
 from tests.helpers import fake_kits19, fake_msd
 
@@ -45,21 +45,20 @@ def test_a_folder_that_cannot_be_used_stops_no_other(root: Path, text: str | Non
         MissingFileError, match=r"(?s)expected msd-lung in Task06_Lung.*cannot be used: .*dataset\.json"
     ):
         build_suite("table1", root, SuiteOptions(parts=("msd-lung",)))
-    with pytest.warns(UserWarning, match="msd-lung is not measured"):
-        assert find_part(root, Part("msd-lung", ("Task06_Lung",), "val")) is None
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_part_without_a_folder_is_absent(root: Path):
-    assert find_part(root, Part("btcv", ("BTCV", "btcv"), "val")) is None
-    assert find_part(root, Part("msd-lung", ("elsewhere", "Task06_Lung"), "val")) is not None
-    inside = find_part(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
+    assert opened(root, Part("btcv", ("BTCV", "btcv"), "val")) == (None, None)
+    assert opened(root, Part("msd-lung", ("elsewhere", "Task06_Lung"), "val"))[0] is not None
+    inside, _ = opened(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
     assert inside is not None
     assert inside.root == root / "Task06_Lung"
-    assert find_part(root / "Task06_Lung", Part("msd-colon", ("Task10_Colon",), "val")) is None
+    assert opened(root / "Task06_Lung", Part("msd-colon", ("Task10_Colon",), "val")) == (None, None)
 
 
 def test_the_root_itself_is_the_damaged_folder(root: Path):
     (root / "Task06_Lung" / "dataset.json").unlink()
-    with pytest.warns(UserWarning, match=r"there is no dataset\.json"):
-        assert find_part(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val")) is None
+    found, fault = opened(root / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
+    assert found is None
+    assert "there is no dataset.json" in str(fault)

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, Turn, play_object
-from benchmarks.core.suite import Suite
+from benchmarks.core.suite import ObjectChoice, Suite
 from limnet.data.dataset import LabelledCase
-from limnet.data.objects import ObjectChoice
 from limnet.image.volume import Volume
 
 SHAPE = (6, 24, 24)

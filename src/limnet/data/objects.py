@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledCase
-    from limnet.image.volume import Volume
 
 SMALLEST = 300
 COMPONENTS: tuple[str, ...] = ("lesion", "nodule")
@@ -84,31 +82,6 @@ def iter_objects(
     for i in evenly_spread(len(found), per_case):
         name, label, source, ids = found[i]
         yield BenchObject(case.name, name, group or label, axis, _where(source, ids))
-
-
-@dataclass(frozen=True)
-class ObjectChoice:
-    """Which objects of every case a suite takes; the arguments of `iter_objects`.
-
-    Attributes:
-        smallest: least number of voxels.
-        components: words that mark labels of many separate things.
-        per_case: at most that many objects of a case.
-        axis: slice axis; None takes the one with the thickest slices, the first of equals; 0 for a single image.
-        merge: objects made of several labels: name -> label ids.
-    """
-
-    smallest: int = SMALLEST
-    components: tuple[str, ...] = COMPONENTS
-    per_case: int | None = None
-    axis: int | None = 0
-    merge: Mapping[str, tuple[int, ...]] | None = None
-
-    def objects(self, case: LabelledCase, volume: Volume) -> Iterator[BenchObject]:
-        """The objects of a case with that image."""
-        thickest = 0 if volume.shape[0] == 1 else int(np.argmax(np.round(volume.spacing, 3)))
-        axis = thickest if self.axis is None else self.axis
-        return iter_objects(case, self.smallest, self.components, self.per_case, axis=axis, merge=self.merge)
 
 
 def evenly_spread(number: int, limit: int | None) -> list[int]:

@@ -18,6 +18,7 @@ from benchmarks.baselines.sam_points import SamPointsPeer
 from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, predictor_config
 from benchmarks.core.rounds import RobotRounds, SlicePointRounds
 from benchmarks.core.suite import build_peer
+from benchmarks.speed import methods
 from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.cli import main
 from limnet.errors import InputError
@@ -134,6 +135,9 @@ class FakeVideoSession:
 class FakeVideoModel(FakeSamModel):
     config = SimpleNamespace(image_size=SIDE)
 
+    def __init__(self, config=None):
+        pass
+
     def __call__(self, inference_session, frame_idx):
         points, labels = inference_session.inputs[frame_idx]
         assert inference_session.obj_with_new_inputs == [1]
@@ -188,7 +192,7 @@ class FakeNnSession:
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = ModuleType("transformers")
     transformers.SamModel, transformers.SamProcessor = FakeSamModel, FakeSamProcessor  # type: ignore[attr-defined]
-    transformers.Sam2VideoModel = FakeVideoModel  # type: ignore[attr-defined]
+    transformers.Sam2VideoModel, transformers.Sam2VideoConfig = FakeVideoModel, dict  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", transformers)
     sessions = ModuleType("transformers.models.sam2_video.modeling_sam2_video")
     sessions.Sam2VideoInferenceSession = FakeVideoSession  # type: ignore[attr-defined]
@@ -216,6 +220,19 @@ def test_whole_volumes_by_the_robot_user(kind: type, axis: int, weights: str):
     volume, truth = ball((2.0, 1.0, 1.0))
     rows = run_object(kind(weights=weights), volume, truth, axis, 3)
     assert rows[-1].dice > 0.95
+
+
+@pytest.mark.usefixtures("packages")
+def test_sam2_is_timed_part_by_part():
+    found = methods.Sam2Method("fp32").lap(methods.Scene(*ball((2.0, 1.0, 1.0))))
+    number = {part: len(samples) for part, samples in found.items()}
+    assert number == {
+        methods.OPEN: 1,
+        methods.FIRST: 1,
+        methods.LATER: 3,
+        methods.SLICE_FIRST: 1,
+        methods.SLICE_LATER: 1,
+    }
 
 
 @pytest.mark.usefixtures("packages")
