@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -248,8 +249,12 @@ class SuiteOptions:
 
     def few_of_groups(self, cases: Sequence[LabelledCase], groups: Sequence[str]) -> list[LabelledCase]:
         """The first `per_group` cases of each group; all by default."""
-        numbers = [groups[:i].count(group) for i, group in enumerate(groups)]
-        return [c for c, n in zip(cases, numbers, strict=True) if self.per_group is None or n < self.per_group]
+        seen: Counter[str] = Counter()
+        kept = []
+        for case, group in zip(cases, groups, strict=True):
+            seen[group] += 1
+            kept += [case] if self.per_group is None or seen[group] <= self.per_group else []
+        return kept
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -189,10 +189,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("no Chromium on this machine: install the package chromium")
     fixed = {"model": args.model, "clicks": args.clicks}
     record = Record(args.out / "view_latency.json", fixed, {"analysis": "view-latency"}, command_line())
+    record.resume()
     with record:
         for name in args.size or SIZES:
             found = measure(name, args.clicks, args.model, browser)
-            print(record.add({"variant": args.model, "case": name, "object": "", **found}), flush=True)
+            print(record.replace({"variant": args.model, "case": name, "object": "", **found}), flush=True)
     print(record.finish({}, table(record.rows)))
 
 

