@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.baselines.carried import carried_session
 from benchmarks.core.method import LimnetSession, Session
+from benchmarks.core.rounds import RobotRounds, Target, play
 from limnet.case.engine import Engine, SlicePropagator
 from limnet.image.volume import Volume
 from limnet.settings import Settings
-from limnet.simulation.clicks import RobotUser
 
 
 def mm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> list[np.ndarray]:
@@ -49,13 +49,7 @@ def rod() -> tuple[Volume, np.ndarray]:
 
 def played(session: Session, volume: Volume, truth: np.ndarray, rounds: int) -> list[np.ndarray]:
     """Masks after each round of the robot user."""
-    robot, masks = RobotUser(volume.spacing), []
-    for number in range(1, rounds + 1):
-        click = robot.next_click(truth, masks[-1] if masks else None, number)
-        if click is None:
-            break
-        masks.append(np.array(session.click(click.zyx, click.positive)))
-    return masks
+    return [np.array(turn.mask) for turn in play(RobotRounds(rounds), session, Target("", "", "", volume, truth))]
 
 
 class TruthPredictor:
