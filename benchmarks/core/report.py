@@ -213,12 +213,15 @@ def _settings(found: Sequence[Record]) -> list[str]:
 
 
 def _challenge(found: Sequence[Record]) -> list[str]:
+    found = [results for results in found if results.about.get("scores") == "challenge"]
+    if not found:
+        return []
     from benchmarks.suites.cvpr25 import CLICKS, NAMES, challenge_means
 
-    found = [results for results in found if results.about.get("scores") == "challenge" and results.rounds == CLICKS]
     lines = [
         [results.name, group, number, *(scores[name] for name in NAMES)]
         for results in found
+        if results.rounds == CLICKS
         for group, (number, scores) in challenge_means(results).items()
     ]
     text = "Scores of the challenge, mean over cases (areas from 0 to 4; the step of the box is not counted)."
