@@ -11,12 +11,11 @@ from scipy import ndimage
 
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.cvpr25 import NAMES, challenge_click, challenge_means
 from limnet.errors import InputError
 from tests.helpers import fake_cvpr25
-from tests.helpers.bench import Boxer, Disc
+from tests.helpers.bench import Boxer, Disc, completed
 
 
 def test_click_is_the_deepest_voxel_of_the_largest_error():
@@ -80,8 +79,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
     assert "files" not in suite.config()["rounds"]
     assert "parts" not in suite.config()
-    boxed = run_suite(suite, Boxer(), tmp_path / "boxer.json", views=False)
-    assert boxed is not None
+    boxed = completed(suite, Boxer(), tmp_path / "boxer.json", views=False)
     assert not boxed.errors
     assert boxed.groups == ["CT", "PET", "US"]
     rounds = {
@@ -96,8 +94,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     means = challenge_means(boxed)
     assert means["CT"] == (1, {"DSC_AUC": 4.0, "NSD_AUC": 2.0, "DSC_Final": 1.0, "NSD_Final": 0.5})
     assert means["all"][0] == 3
-    failing = run_suite(suite, Disc(fail_on="amos_0018 id 2"), tmp_path / "disc.json", views=False)
-    assert failing is not None
+    failing = completed(suite, Disc(fail_on="amos_0018 id 2"), tmp_path / "disc.json", views=False)
     alone = failing.table.curves("dice")[("CT_AMOS_amos_0018", "id 1")]
     assert challenge_means(failing)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)  # a failed object counts 0
     text = markdown_tables([boxed, failing])
@@ -145,12 +142,10 @@ def surface(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     surface(monkeypatch)
     suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
-    good = run_suite(suite, Disc(3.0), tmp_path / "good.json", views=False)
-    assert good is not None
+    good = completed(suite, Disc(3.0), tmp_path / "good.json", views=False)
     whole = challenge_means(good)
     assert {group: number for group, (number, _) in whole.items()} == {"CT": 1, "PET": 1, "US": 1, "all": 3}
-    bad = run_suite(suite, Fails(3.0), tmp_path / "bad.json", views=False)
-    assert bad is not None
+    bad = completed(suite, Fails(3.0), tmp_path / "bad.json", views=False)
     means = challenge_means(bad)  # every object of the US case failed
     assert means["US"] == (1, dict.fromkeys(NAMES, 0.0))
     assert means["CT"] == whole["CT"]
@@ -159,8 +154,7 @@ def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert means["all"][1][name] == pytest.approx((whole["CT"][1][name] + whole["PET"][1][name]) / 3)
     assert "| disc 3 | US | 1 | 0.000 | 0.000 | 0.000 | 0.000 |" in markdown_tables([bad])
     assert challenge_means(Record.read(tmp_path / "bad.json")) == means
-    nothing = run_suite(suite, Fails(3.0, cases=""), tmp_path / "nothing.json", views=False)
-    assert nothing is not None
+    nothing = completed(suite, Fails(3.0, cases=""), tmp_path / "nothing.json", views=False)
     zero = dict.fromkeys(NAMES, 0.0)
     assert challenge_means(nothing) == {"CT": (1, zero), "PET": (1, zero), "US": (1, zero), "all": (3, zero)}
 
@@ -172,8 +166,7 @@ def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, mon
     path = root / "3D_val_npz" / "CT_AMOS_amos_0018.npz"
     content = path.read_bytes()
     path.write_bytes(content[:200])
-    broken = run_suite(suite, Disc(3.0), tmp_path / "x.json", views=False)
-    assert broken is not None
+    broken = completed(suite, Disc(3.0), tmp_path / "x.json", views=False)
     assert [(e["case"], e["object"]) for e in broken.errors] == [("CT_AMOS_amos_0018", "")]
     assert challenge_means(broken)["CT"] == (1, dict.fromkeys(NAMES, 0.0))
     assert challenge_means(broken)["all"][0] == 3
@@ -185,8 +178,7 @@ def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, mon
         return self.session(volume.shape, axis, self.radius)
 
     monkeypatch.setattr(Disc, "start", fail_on_one)
-    again = run_suite(suite, Disc(3.0), tmp_path / "x.json", views=False)
-    assert again is not None
+    again = completed(suite, Disc(3.0), tmp_path / "x.json", views=False)
     alone = again.table.curves("dice")[("CT_AMOS_amos_0018", "id 1")]
     assert challenge_means(again)["CT"][1]["DSC_Final"] == pytest.approx(alone[-1] / 2)
 
@@ -195,8 +187,7 @@ def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, mon
 def test_other_numbers_of_clicks_have_no_scores(tmp_path: Path, rounds: int):
     root = fake_cvpr25.build(tmp_path / "data")
     suite = build_suite("cvpr25", root, SuiteOptions(rounds=rounds))
-    results = run_suite(suite, Boxer(), tmp_path / "out.json")
-    assert results is not None
+    results = completed(suite, Boxer(), tmp_path / "out.json")
     text = markdown_tables([results])
     assert "DSC_AUC" not in text
     assert "Scores of the challenge need 5 clicks" in text

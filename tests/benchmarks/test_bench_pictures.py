@@ -14,13 +14,12 @@ from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables, write_report
 from benchmarks.core.rounds import Turn
-from benchmarks.core.run import run_suite
 from benchmarks.core.suite import PEERS, Entry, SuiteOptions, build_suite
 from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.image.volume import Volume
-from tests.helpers.bench import Disc, fake_suite, run_object
+from tests.helpers.bench import Disc, completed, fake_suite, run_object
 from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc
 from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
@@ -128,8 +127,7 @@ def test_an_object_ends_at_the_target():
 
 def test_all_sets_beside_published_rows(root: Path, tmp_path: Path):
     suite = build_suite("interaction2d", root, SuiteOptions())
-    results = run_suite(suite, StartDisc(5.0), tmp_path / "x.json")
-    assert results is not None
+    results = completed(suite, StartDisc(5.0), tmp_path / "x.json")
     assert not results.errors
     counts = {g: len([o for o in results.rows if o["group"] == g]) for g in results.groups}
     assert counts == dict(zip(GROUPS, (3, 3, 2, 3, 12, 12, 12), strict=True))
@@ -217,8 +215,7 @@ def test_parts_and_what_cannot_be_asked(root: Path, tmp_path: Path):
     with pytest.raises(InputError, match="no split 'val2'"):
         build_suite("interaction2d", root, SuiteOptions(split="val2"))
     # a method that takes no mask to start from fails where there is one, and nowhere else
-    results = run_suite(one, Disc(), tmp_path / "x.json", views=False)
-    assert results is not None
+    results = completed(one, Disc(), tmp_path / "x.json", views=False)
     assert results.groups == ["SBD"]
     assert [e["case"] for e in results.errors] == ["davis585-sp_bike-packing_00060_object1"]
     assert "no mask to start from" in results.errors[0]["error"]
@@ -260,8 +257,7 @@ def test_from_the_command_line(
 
 
 def test_other_suites_stay_with_dice(tmp_path: Path):
-    results = run_suite(fake_suite(1), Disc(), tmp_path / "x.json", views=False)
-    assert results is not None
+    results = completed(fake_suite(1), Disc(), tmp_path / "x.json", views=False)
     assert results.quality == "dice"
     assert results.summary()["all"]["dice@1"] == results.curve()[0]
     assert "iou" not in results.table.columns

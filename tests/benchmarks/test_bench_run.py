@@ -29,7 +29,7 @@ from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers import fake_coco_lvis, fake_cvpr25
-from tests.helpers.bench import Boxer, Disc, DiscSession, fake_case, fake_suite, image, labels, run_object
+from tests.helpers.bench import Boxer, Disc, DiscSession, completed, fake_case, fake_suite, image, labels, run_object
 from tests.helpers.fake_folders import write_folder
 from tests.helpers.picture_root import StartDisc, picture_root
 from tests.helpers.table_root import table_root
@@ -131,8 +131,7 @@ def test_what_cannot_be_played():
 def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
     out = tmp_path / "fake.json"
     seen: list[dict] = []
-    first = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
-    assert first is not None
+    first = completed(fake_suite(2), Disc(), out, progress=seen.append)
     assert [(o["case"], o["object"]) for o in first.rows] == [
         (c, o) for c in ("case_00", "case_01") for o in ("lesion 1", "lesion 2", "organ")
     ]
@@ -170,11 +169,9 @@ def test_a_killed_run_goes_on(tmp_path):
     with open(journal, "ab") as file:
         file.write(b'{"type": "object", "case": "case_01", "obj')  # cut short by the crash
     seen: list[dict] = []
-    results = run_suite(fake_suite(2), Disc(), out, progress=seen.append)
+    results = completed(fake_suite(2), Disc(), out, progress=seen.append)
     assert [(r["case"], r["object"]) for r in seen] == [("case_01", "lesion 2")]
-    fresh = run_suite(fake_suite(2), Disc(), tmp_path / "fresh.json")
-    assert results is not None
-    assert fresh is not None
+    fresh = completed(fake_suite(2), Disc(), tmp_path / "fresh.json")
     assert results.table == fresh.table
     assert (tmp_path / "fake.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
 
@@ -205,8 +202,7 @@ def test_nothing_is_read_twice(tmp_path: Path):
         return image(0) if what == "image" else labels(0)
 
     case = dataclasses.replace(fake_case(0), read_image=lambda: read("image"), read_labels=lambda: read("labels"))
-    results = run_suite(Suite("f", "F", [case], RobotRounds(2), ObjectChoice(smallest=20)), Disc(), tmp_path / "x.json")
-    assert results is not None
+    results = completed(Suite("f", "F", [case], RobotRounds(2), ObjectChoice(smallest=20)), Disc(), tmp_path / "x.json")
     assert len(results.rows) == 3
     assert counts == {"image": 1, "labels": 1}
 
@@ -227,8 +223,7 @@ def test_commits_are_those_that_finished_the_objects(tmp_path: Path, monkeypatch
 
     def ran(number: int, head: str, method: Disc | None = None) -> Record:
         monkeypatch.setattr("limnet.environment.commit", lambda folder: head)
-        results = run_suite(fake_suite(number), method or Disc(), out, views=False)
-        assert results is not None
+        results = completed(fake_suite(number), method or Disc(), out, views=False)
         return results
 
     version = origin()["limnet"]
@@ -248,8 +243,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path):
     failing, mended = Disc(fail_on="case_00 lesion 2"), Disc()
     object.__setattr__(mended, "describe", lambda: {"disc": 1})
     object.__setattr__(failing, "describe", lambda: {"disc": 1})
-    results = run_suite(fake_suite(3, broken=(1,)), failing, out)
-    assert results is not None
+    results = completed(fake_suite(3, broken=(1,)), failing, out)
     assert [(row["case"], row["object"], row["error"]) for row in results.errors] == [
         ("case_00", "lesion 2", "RuntimeError: this method has no idea"),
         ("case_01", "", "OSError: disk on fire"),
@@ -257,8 +251,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path):
     assert len(results.rows) == 5
     assert Record.read(out).errors == results.errors
     assert "- disc 4: case_01: OSError: disk on fire" in markdown_tables([results])
-    repaired = run_suite(fake_suite(3), mended, out)
-    assert repaired is not None
+    repaired = completed(fake_suite(3), mended, out)
     assert not repaired.errors
     assert len(repaired.rows) == 9
 
@@ -381,8 +374,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert [error["case"] for error in left["errors"]] == ["berkeley_113044"]
     for name, data, options in plan:
         suite = build_suite(name, data, SuiteOptions(**options))
-        alone = run_suite(suite, Boxer() if name == "cvpr25" else Disc(3.0), tmp_path / f"{name}.json")
-        assert alone is not None
+        alone = completed(suite, Boxer() if name == "cvpr25" else Disc(3.0), tmp_path / f"{name}.json")
         assert alone.rows
         assert not alone.errors
         assert (tmp_path / f"{name}_two.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()

@@ -9,11 +9,10 @@ import pytest
 
 from benchmarks.core.published import published_names, published_table
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from benchmarks.suites.paper import sequence_and_class
 from limnet.errors import InputError, MissingFileError
-from tests.helpers.bench import Disc
+from tests.helpers.bench import Disc, completed
 from tests.helpers.table_root import table_root
 
 
@@ -39,8 +38,7 @@ THREADS = {"seq 1 thread": 1, "seq 3 thread": 1}  # a class that is not in the p
 )
 def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str, cases: dict[str, int]):
     suite = build_suite(name, root, SuiteOptions(rounds=2))
-    results = run_suite(suite, Disc(2.0), tmp_path / "x.json", views=False)
-    assert results is not None
+    results = completed(suite, Disc(2.0), tmp_path / "x.json", views=False)
     assert not results.errors
     published = published_table(name)
     assert {group: len([o for o in results.rows if o["group"] == group]) for group in results.groups} == cases

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.core.record import Record
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, Turn, play_object
+from benchmarks.core.run import run_suite
 from benchmarks.core.suite import ObjectChoice, Suite
 from limnet.data.dataset import LabelledCase
 from limnet.image.volume import Volume
@@ -47,6 +49,13 @@ def fake_case(number: int, broken: bool = False) -> LabelledCase:
 def fake_suite(number: int = 3, broken: tuple[int, ...] = (), rounds: int = 3) -> Suite:
     cases = [fake_case(i, i in broken) for i in range(number)]
     return Suite("fake", "Fake", cases, RobotRounds(rounds), ObjectChoice(smallest=20))
+
+
+def completed(*arguments: Any, **options: Any) -> Record:
+    """What a suite gives in the first process."""
+    results = run_suite(*arguments, **options)
+    assert results is not None
+    return results
 
 
 def run_object(
