@@ -79,7 +79,7 @@ def collect(args: argparse.Namespace) -> None:
     from limnet import InteractiveSegmenter
     from limnet.data.defects import DefectRows
     from limnet.data.shards import StartRows
-    from limnet.quality.prompt_context import Prompted
+    from limnet.quality.assessor import Prompted
     from limnet.settings import Settings, parse_settings
     from limnet.simulation.clicks import RobotUser
 

@@ -13,7 +13,6 @@ pytest.importorskip("monai")
 @pytest.mark.parametrize(
     ("old", "name", "new"),
     [
-        ("limnet.interaction.module", "InteractionModule", "limnet.tasks.interaction"),
         ("limnet.simulation.corruption", "corrupt", "limnet.simulation.corruptions"),
         ("limnet.simulation.corruption_batch", "corrupt_batch", "limnet.simulation.corruptions"),
         ("limnet.simulation.corruption_transforms", "CorruptMaskd", "limnet.simulation.transforms"),

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from limnet.case.prompt_json import prompt_from_json, prompt_to_json
 from limnet.errors import InputError, InputTypeError, OutsideError
 from limnet.image.bitmask import BitMask
-from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
+from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, prompt_from_json, prompt_to_json
 
 SHAPE = (6, 8, 10)
 points = st.tuples(*(st.integers(0, n - 1) for n in SHAPE))

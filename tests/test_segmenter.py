@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from limnet import InteractiveSegmenter
-from limnet.blocks.fingerprint import fingerprint
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError, SessionError
+from limnet.interaction.features import fingerprint
 from limnet.interaction.networks.tiny import TinyInteraction
 from limnet.propagation.networks.tiny import TinyPropagation
 from limnet.quality.networks.tiny import TinyQuality

@@ -26,7 +26,7 @@ from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row, pace
 from benchmarks.core.rounds import Target, columns
 from benchmarks.core.run import Measure
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 

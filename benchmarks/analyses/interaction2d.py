@@ -23,7 +23,7 @@ from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row, pace
 from benchmarks.core.rounds import Target, columns
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.metrics.interaction import clicks_to_quality

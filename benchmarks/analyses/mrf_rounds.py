@@ -23,7 +23,7 @@ from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
 from benchmarks.core.rounds import Target, columns
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import rounds_that_lost
 from limnet.segmenter import InteractiveSegmenter
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.rounds < 2:
         raise InputError("fusion begins with the second round: give --rounds of at least 2")
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    if segmenter.engine(segmenter.settings).assessor is None:
+    if segmenter.quality is None:
         raise InputError("this model has no quality network: there is no fusion to look at")
     scope = args.scope or segmenter.settings.scope
     tau = segmenter.settings.tau if args.tau is None else args.tau
@@ -66,7 +66,7 @@ def measure(
 
     def change(engine: Engine) -> Engine:
         if variant != FUSED:
-            return replace(engine, assessor=TrueAssessor(None, target.truth), fusion=variant == ORACLE)
+            return replace(engine, assessor=TrueAssessor(None, target.truth))
         watched.append(WatchedAssessor(engine.assessor, target.truth))
         return replace(engine, assessor=watched[0])
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limnet.case.engine import Slice
 from limnet.case.fusion import keep_previous
 from limnet.image.slice_view import SliceView
+from limnet.image.slices import Slice
 from limnet.metrics.overlap import dice
 from limnet.prompts import Prompt2D
 
@@ -42,7 +42,7 @@ class Around:
 class TruePredictor(Around):
     """A predictor whose slices are always right: the robot as a person who corrects a slice before propagating it.
 
-    Predictions in planes across the slices (`limnet.case.refinement.answer_on`) are still the network's.
+    Predictions in planes across the slices (`limnet.case.rounds.answer_on`) are still the network's.
     """
 
     def predict(self, view: SliceView, index: int, *rest: Any) -> Slice:

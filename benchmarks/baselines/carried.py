@@ -17,15 +17,16 @@ from scipy import ndimage
 
 from benchmarks.core.method import LimnetSession, loaded
 from limnet.case.case import Case
-from limnet.case.constraints import between
-from limnet.case.engine import Progress, SlicePropagator
+from limnet.case.constraints import reach
+from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
+from limnet.image.slices import Slice
 from limnet.image.volume import Volume
-from limnet.propagation.stop_rule import end_before_empty
+from limnet.propagation.propagator import Progress, end_before_empty
+from limnet.quality.assessor import Assessor
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
 
-Slice = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _SIDE = 96  # most pixels of the longer side of a window of optical flow
@@ -54,8 +55,8 @@ def spans(prompts: Mapping[int, Slice], origin: int, depth: int, known: Callable
     `prompts` are (H, W) probabilities, `known` gives the current result of a slice: where the object ended so far.
     """
     filled = {i: bool((p > 0.5).any()) for i, p in prompts.items()}
-    reach = between(filled, origin, depth)
-    for low, high in ((reach.start - 1, origin), (origin, reach.stop)):
+    around = reach(filled, origin, depth, "interval")
+    for low, high in ((around.start - 1, origin), (origin, around.stop)):
         inside = range(low + 1, high)
         if not inside:
             continue
@@ -79,7 +80,7 @@ def carried_session(
     segmenter: InteractiveSegmenter, volume: Volume, axis: int, propagator: SlicePropagator
 ) -> LimnetSession:
     """A session on `volume` with another propagator, scope "interval" and no fusion."""
-    engine = replace(segmenter.engine(), propagator=propagator, assessor=None)
+    engine = replace(segmenter.engine(), propagator=propagator, assessor=Assessor(None))
     settings = replace(segmenter.settings, scope="interval")
     return LimnetSession(Case(engine, volume, axis=axis, settings=settings))
 
@@ -125,7 +126,7 @@ class CarriedPeer(SlicePropagator):
         progress: Progress | None,
         found: Callable[[int, Slice], None] | None = None,
     ) -> dict[int, Slice]:
-        """Masks of the slices around `origin`; see `limnet.case.engine.SlicePropagator`."""
+        """Masks of the slices around `origin`; see `limnet.case.state.SlicePropagator`."""
         result: dict[int, Slice] = {}
         for span in spans(prompts, origin, len(view), known):
             mask = prompts[span.start] > 0.5

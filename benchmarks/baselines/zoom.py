@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.core.method import Voxel
 from limnet.errors import InputError
-from limnet.interaction.networks.hrnet_blocks import resize
+from limnet.interaction.networks.hrnet import resize
 
 THRESHOLD = 0.49  # of RITM's evaluation
 SIZE = 400  # longer side of the crop in network pixels

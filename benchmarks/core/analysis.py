@@ -17,7 +17,7 @@ from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Target, Turn, pl
 from benchmarks.core.run import Measure, measure_all, run, teller
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from limnet.case.case import Case
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.errors import LimnetError
 from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter

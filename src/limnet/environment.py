@@ -17,7 +17,7 @@ from limnet._version import __version__
 from limnet.errors import InputError, InputTypeError
 
 PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "lightning", "monai")
-PEER_PACKAGES = ("transformers", "nnInteractive", "dynamic-network-architectures")
+BASELINE_PACKAGES = ("transformers", "nnInteractive", "dynamic-network-architectures")
 _PASSIVE = {
     "OMP_WAIT_POLICY": "PASSIVE",  # GNU and LLVM
     "KMP_BLOCKTIME": "0",  # Intel and LLVM: milliseconds of spinning
@@ -153,7 +153,7 @@ def environment() -> dict[str, Any]:
     return {
         **origin(),
         "python": platform.python_version(),
-        "packages": {name: found for name in (*PACKAGES, *PEER_PACKAGES) if (found := _version(name))},
+        "packages": {name: found for name in (*PACKAGES, *BASELINE_PACKAGES) if (found := _version(name))},
         "machine": {
             "cpu": cpu_model(),
             "cores": os.cpu_count(),

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from limnet.case.case import Case, restore
-from limnet.case.engine import Engine
 from limnet.case.session import read_session
+from limnet.case.state import Engine
 from limnet.errors import InputError, InputTypeError, ModelFormatError
 from limnet.image.volume import Gaps, Selection, Volume, checked_modality, checked_spacing
 from limnet.settings import Settings
@@ -315,12 +315,12 @@ class InteractiveSegmenter:
             self.propagation, device=self.device, precision=self.precision, cache=cache, settings=settings
         )
         assessor = Assessor(self.quality, device=self.device, precision=self.precision, batch=settings.quality_batch)
-        return Engine(predictor, propagator, assessor, self.identity, fusion=self.quality is not None, cache=cache)
+        return Engine(predictor, propagator, assessor, self.identity, cache)
 
     @property
     def identity(self) -> dict[str, Any]:
         """Name, classes and hash of the weights, as sessions record them."""
-        from limnet.blocks.fingerprint import fingerprint
+        from limnet.interaction.features import fingerprint
 
         networks = [n for n in (self.interaction, self.propagation, self.quality) if n is not None]
         weights = "".join(fingerprint(network) for network in networks)

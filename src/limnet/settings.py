@@ -31,7 +31,7 @@ class Settings:
             turns fusion off.
         stop_after_empty: A direction ends after this many empty slices in a row. 0 turns it off: it goes to the end.
         look_back: A slice with a single click is answered anew when a slice at most so many slices away is prompted
-            (`limnet.case.refinement.look_back`). 0 turns it off.
+            (`limnet.case.rounds.look_back`). 0 turns it off.
         one_sided: On slices without a prompt a positive click only adds to the object, a negative prompt only takes
             away, on the side of the error (`limnet.case.fusion.one_sided`); in rounds of scope "interval".
         click_fallback: Radius in pixels of the disk that is set around a click the network did not obey.

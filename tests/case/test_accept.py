@@ -28,17 +28,6 @@ def test_an_accepted_slice_stays_bit_for_bit() -> None:
     assert case.suggest().index != 4
 
 
-def test_it_is_one_step_that_can_be_undone() -> None:
-    case = fake_case()
-    case.click((6, 20, 24))
-    case.accept(4)
-    case.undo()
-    assert case.accepted == ()
-    assert case.prompted == (6,)
-    case.redo()
-    assert case.accepted == (4,)
-
-
 def test_a_prompt_of_the_user_changes_it_again() -> None:
     case = fake_case()
     case.click((6, 20, 24))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from limnet.case.case import Case
-from limnet.errors import HistoryError, InputError
+from limnet.errors import InputError
 from limnet.image.volume import Volume
 from tests.helpers.fake_engine import fake_case, fake_engine, phantom
 
@@ -66,31 +66,6 @@ def test_finishing_later_takes_voxels_from_open_objects_only() -> None:
     assert np.array_equal(second.mask, both)
 
 
-def test_finish_needs_a_result() -> None:
-    case = fake_case()
-    with pytest.raises(InputError, match="mark it first"):
-        case.object("a").finish()
-
-
-def test_undo_of_one_and_of_all() -> None:
-    case = fake_case()
-    a, b = case.object("a"), case.object("b")
-    a.click(CENTRE)
-    b.click((6, 20, 34))
-    was = b.mask
-    a.undo()
-    assert not a.mask.any()
-    assert np.array_equal(b.mask, was)
-    with pytest.raises(HistoryError, match="'a'"):
-        a.undo()
-    case.undo()
-    assert not b.mask.any()
-    case.redo()
-    case.redo()
-    assert a.mask.any()
-    assert np.array_equal(b.mask, was)
-
-
 def test_more_probable_object_wins_where_open_objects_overlap() -> None:
     case = fake_case()
     weak, strong = case.object("weak"), case.object("strong")
@@ -100,14 +75,6 @@ def test_more_probable_object_wins_where_open_objects_overlap() -> None:
     strong.set_mask(plane, index=7, propagate=False)
     assert case.labels[7, 20, 24] == 2
     assert case.labels[7, 20, 25] == 1
-
-
-def test_the_default_object_is_one_of_them() -> None:
-    case = fake_case()
-    case.click(CENTRE)
-    assert case.objects == {"object": 1}
-    assert case.object("object") is case
-    assert np.array_equal(case.labels == 1, case.mask)
 
 
 def test_save_labels(tmp_path: Path) -> None:

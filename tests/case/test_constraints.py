@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limnet.case.constraints import between, enforce, frame_of, framed, separated, supported
-from limnet.case.history import Round
+from limnet.case.constraints import enforce, extent_of, reach, supported
+from limnet.case.state import Round
 from limnet.errors import Cancelled, InputError
 from limnet.image.bitmask import BitMask
 from limnet.prompts import Box, Click, MaskPrompt, Prompt2D, Scribble
@@ -17,6 +17,8 @@ from tests.helpers.fake_engine import fake_case, phantom
 SLICE = (20, 24)
 SHAPE = (12, 40, 48)
 BOX = Box((3, 10, 12), (9, 24, 26))
+STATED = np.zeros(SHAPE[1:], bool)
+STATED[20:38, 14:16] = True
 
 
 def click(y: int, x: int, positive: bool = True) -> Prompt2D:
@@ -71,31 +73,22 @@ def test_scribbles_hold_on_every_pixel() -> None:
     assert result[2, 10] <= 0.5
 
 
-def rounds(*prompts):
-    return [Round(prompt, 0) for prompt in prompts]
-
-
-def test_the_last_thick_box_and_what_is_marked_after_it() -> None:
-    assert frame_of([], SHAPE, 0) is None
-    assert frame_of(rounds(Click((1, 2, 3)), None, Box((4, 1, 1), (4, 9, 9))), SHAPE, 0) is None, "a flat box"
-    assert frame_of(rounds(Click((1, 2, 3)), BOX), SHAPE, 0) == (slice(10, 25), slice(12, 27))
-    assert frame_of(rounds(BOX), SHAPE, 1) == (slice(3, 10), slice(12, 27))
-    assert frame_of(rounds(BOX, Click((1, 2, 30))), SHAPE, 0) == (slice(2, 25), slice(12, 31))
-    assert frame_of(rounds(BOX, Click((1, 2, 30), False)), SHAPE, 0) == (slice(10, 25), slice(12, 27))
-    stroke = Scribble(((5, 5, 20), (5, 30, 20)))
-    assert frame_of(rounds(BOX, stroke), SHAPE, 0) == (slice(5, 31), slice(12, 27))
-    stated = np.zeros(SHAPE[1:], bool)
-    stated[20:38, 14:16] = True
-    assert frame_of(rounds(BOX, MaskPrompt(BitMask.of(stated), 4)), SHAPE, 0) == (slice(10, 38), slice(12, 27))
-    again = Box((0, 0, 0), (2, 3, 4))
-    assert frame_of(rounds(BOX, Click((1, 2, 30)), again), SHAPE, 0) == (slice(0, 4), slice(0, 5))
-
-
-def test_outside_the_frame_is_nothing() -> None:
-    probability = np.ones((4, 5), np.float32)
-    assert framed(probability, None) is probability
-    assert framed(probability, (slice(1, 3), slice(0, 2))).sum() == 4
-    assert probability.all()
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ([], None),
+        ([Click((1, 2, 3)), None, Box((4, 1, 1), (4, 9, 9))], None),  # a flat box
+        ([Click((1, 2, 3)), BOX], ((3, 9), (10, 24), (12, 26))),
+        ([BOX, Click((1, 2, 30))], ((1, 9), (2, 24), (12, 30))),
+        ([BOX, Click((1, 2, 30), False)], ((3, 9), (10, 24), (12, 26))),
+        ([BOX, Scribble(((5, 5, 20), (5, 30, 20)))], ((3, 9), (5, 30), (12, 26))),
+        ([BOX, MaskPrompt(BitMask.of(STATED), 4)], ((3, 9), (10, 37), (12, 26))),
+        ([BOX, MaskPrompt(BitMask.of(STATED & False), 11)], ((3, 9), (10, 24), (12, 26))),  # nothing is there
+        ([BOX, Click((1, 2, 30)), Box((0, 0, 0), (2, 3, 4))], ((0, 2), (0, 3), (0, 4))),
+    ],
+)
+def test_the_last_thick_box_and_what_is_marked_after_it(prompts, expected) -> None:
+    assert extent_of([Round(prompt, 0) for prompt in prompts], SHAPE, 0) == expected
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -142,12 +135,15 @@ def test_supported() -> None:
     assert supported({}, 3) == set()
 
 
-def test_separated() -> None:
-    assert separated({3: True, 5: False, 1: False}, 3, 8) == range(2, 5)
-    assert separated({3: True, 5: True}, 3, 8) == range(8)
-
-
-def test_between() -> None:
-    assert between({3: True, 5: False}, 3, 8) == range(5)
-    assert between({2: True, 5: False}, 5, 8) == range(3, 6)
-    assert between({5: False}, 5, 8) == range(5, 6)
+@pytest.mark.parametrize(
+    ("filled", "origin", "scope", "expected"),
+    [
+        ({3: True, 5: False, 1: False}, 3, "volume", range(2, 5)),
+        ({3: True, 5: True}, 3, "volume", range(8)),
+        ({3: True, 5: False}, 3, "interval", range(5)),
+        ({2: True, 5: False}, 5, "interval", range(3, 6)),
+        ({5: False}, 5, "interval", range(5, 6)),
+    ],
+)
+def test_reach(filled, origin, scope, expected) -> None:
+    assert reach(filled, origin, 8, scope) == expected

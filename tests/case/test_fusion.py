@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limnet.case.engine import Engine
 from limnet.case.fusion import keep_previous, one_sided, prompt_sign
+from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.image.slices import pack, unpack
 from limnet.settings import Settings
-from tests.helpers.fake_engine import ThresholdPredictor, fake_case
+from tests.helpers.fake_engine import ConstantAssessor, ThresholdPredictor, fake_case
 
 chances = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 ON, OFF = (Settings(scope="interval", one_sided=on) for on in (True, False))
@@ -57,7 +57,7 @@ class Drifting:
     def __init__(self) -> None:
         self.number = 0
 
-    def propagate(self, view, prompts, origin, scope, known, progress=None):
+    def propagate(self, view, prompts, origin, scope, known, progress=None, found=None):
         square = np.zeros(view.shape, np.float32)
         square[10:30, 10 + 5 * self.number : 30 + 5 * self.number] = 0.75
         self.number += 1
@@ -65,7 +65,7 @@ class Drifting:
 
 
 def drifting_case(settings: Settings):
-    engine = Engine(ThresholdPredictor(), Drifting())
+    engine = Engine(ThresholdPredictor(), Drifting(), ConstantAssessor())
     return fake_case(np.zeros((12, 40, 48), np.int16), engine=engine, settings=settings)
 
 

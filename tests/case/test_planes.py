@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from limnet.case.case import Case
-from limnet.case.constraints import frame_of
-from limnet.case.history import Round
-from limnet.case.planes import ANSWERED, negative_click, plane_of
+from limnet.case.constraints import ANSWERED, extent_of, negative_click, plane_of
+from limnet.case.state import Round
 from limnet.errors import InputError
 from limnet.prompts import Box, Click, Lasso, Scribble
 from tests.helpers.fake_engine import fake_case, phantom
@@ -209,12 +208,11 @@ def test_a_lasso_that_lies_on_no_plane() -> None:
     assert not case.rounds
 
 
-def test_frames() -> None:
+def test_extent_of_a_box_on_another_plane() -> None:
     box, click = Box((2, 10, 24), (9, 30, 24)), Click((1, 2, 3))
-    assert frame_of([Round(box, 5)], SHAPE, 0) == (slice(10, 31), slice(0, 48))
-    assert frame_of([Round(box, 5)], SHAPE, 1) == (slice(2, 10), slice(0, 48))
-    assert frame_of([Round(click, 1), Round(box, 5)], SHAPE, 0) is None
-    assert frame_of([Round(box, 5), Round(click, 1)], SHAPE, 0) == (slice(2, 31), slice(0, 48))
+    assert extent_of([Round(box, 5)], SHAPE, 0) == extent_of([Round(box, 5)], SHAPE, 1) == ((2, 9), (10, 30), (0, 47))
+    assert extent_of([Round(click, 1), Round(box, 5)], SHAPE, 0) is None
+    assert extent_of([Round(box, 5), Round(click, 1)], SHAPE, 0) == ((1, 9), (2, 30), (0, 47))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

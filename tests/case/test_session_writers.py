@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from limnet.case.case import Case, restore
-from limnet.case.history import Book, ObjectState
 from limnet.case.session import read_session
+from limnet.case.state import Book, ObjectState
 from limnet.errors import ConflictError, InputError, SaveError
 from limnet.image.volume import Volume
 from tests.case.test_case import everything
@@ -168,7 +168,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from limnet.errors import ConflictError
-from limnet.case.history import Book, ObjectState
+from limnet.case.state import Book, ObjectState
 from limnet.case.case import restore
 from limnet.case.session import read_session
 from tests.helpers.fake_engine import fake_engine

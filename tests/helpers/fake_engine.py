@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from limnet.case.case import Case
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.image.volume import Volume
 from limnet.prompts import Prompt2D
 from limnet.settings import Settings
@@ -46,10 +46,10 @@ class ThresholdPropagator:
     def __init__(self, threshold: float = 100.0) -> None:
         self.threshold = threshold
         self.calls: list[tuple[int, str, tuple[int, ...]]] = []
-        self.carried: list[tuple[int, int, tuple[int, ...]]] = []
+        self.reached: list[tuple[int, int, tuple[int, ...]]] = []
 
-    def carry(self, view: Any, prompts: Mapping[int, np.ndarray], origin: int, target: int) -> np.ndarray:
-        self.carried.append((origin, target, tuple(prompts)))
+    def propagate_to(self, view: Any, prompts: Mapping[int, np.ndarray], origin: int, target: int) -> np.ndarray:
+        self.reached.append((origin, target, tuple(prompts)))
         return np.where(view.raw(target) >= self.threshold, 0.8, 0.0).astype(np.float32)
 
     def propagate(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.settings import Settings
 from tests.helpers.fake_engine import ThresholdPropagator, fake_engine, phantom
 

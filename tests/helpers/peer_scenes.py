@@ -10,8 +10,9 @@ import numpy as np
 from benchmarks.baselines.carried import carried_session
 from benchmarks.core.method import LimnetSession, Session
 from benchmarks.core.rounds import RobotRounds, Target, play
-from limnet.case.engine import Engine, SlicePropagator
+from limnet.case.state import Engine, SlicePropagator
 from limnet.image.volume import Volume
+from limnet.quality.assessor import Assessor
 from limnet.settings import Settings
 
 
@@ -66,6 +67,6 @@ class TruthPredictor:
 
 def knowing_session(carrier: SlicePropagator, volume: Volume, truth: np.ndarray, axis: int = 0) -> LimnetSession:
     """A session with true prompt masks, carried by `carrier`; a negative click off the object empties a slice."""
-    engine = Engine(TruthPredictor(truth, axis), carrier)
+    engine = Engine(TruthPredictor(truth, axis), carrier, Assessor(None))
     segmenter: Any = SimpleNamespace(engine=lambda: engine, settings=Settings())
     return carried_session(segmenter, volume, axis, carrier)

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from limnet.propagation.networks.xmem import MEAN, STD, XMem
-from limnet.propagation.networks.xmem_blocks import KeyProjection, SensoryReinforcer, per_object
+from limnet.propagation.networks.xmem import MEAN, STD, KeyProjection, SensoryReinforcer, XMem, per_object
 
 PLACE = "tests.helpers.small_xmem:SmallXMem"  # for the table of networks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,6 +30,17 @@ def scramble(network: nn.Module, seed: int = 0) -> nn.Module:
             else:
                 value.normal_(0, value[0].numel() ** -0.5, generator=generator)
     return network.eval()
+
+
+class Part(nn.Module):
+    """One part of a network as a module of its own, for `torch.export`; `call` gets the network and the inputs."""
+
+    def __init__(self, network: nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, *parts: Any) -> Any:
+        return self.call(self.network, *parts)
 
 
 def small_interaction(image_channels: int = 1, **options: Any) -> TinyInteraction:

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 
 from limnet import InteractiveSegmenter
-from limnet.case.engine import Engine
+from limnet.case.state import Engine
 from limnet.server.app import view_app
 from limnet.server.serving import Background, listen
 from limnet.server.view_server import ViewServer

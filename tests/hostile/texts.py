@@ -36,7 +36,7 @@ def prompts() -> Files:
     mask = phantom(SHAPE) > 100
     case = fake_case(phantom(SHAPE))
     case.set_mask(mask[2], index=2)
-    from limnet.case.prompt_json import prompt_to_json
+    from limnet.prompts import prompt_to_json
 
     painted = [prompt_to_json(done.prompt) for done in case.rounds if done.prompt is not None]
     marks = [

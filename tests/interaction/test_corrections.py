@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limnet.interaction.corrections import settle_negative_click
+from limnet.interaction.predictor import settle_negative_click
 from limnet.prompts import Prompt2D
 
 

@@ -10,13 +10,13 @@ from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
 from limnet.image.bitmask import BitMask
 from limnet.interaction.prompt_maps import (
-    WindowTransform,
     draw_polygon,
     draw_stroke,
     grow,
     guidance_maps,
     prompt_pixels,
 )
+from limnet.interaction.window import Window
 from limnet.prompts import Prompt2D
 
 ALL = ("previous", "positive", "negative", "bounds")
@@ -54,16 +54,16 @@ def test_channels_and_types() -> None:
 
 
 def test_transform() -> None:
-    transform = WindowTransform.of((10, 20, 8, 16), (32, 32))
-    assert transform([(10, 20)]).tolist() == [[1.5, 0.5]]  # the middle of 4 x 2 pixels
-    assert transform([(9.5, 19.5), (17.5, 35.5)]).tolist() == [[-0.5, -0.5], [31.5, 31.5]]
+    transform = Window(10, 20, 8, 16, 32).points
+    assert transform(np.array([(10, 20)])).tolist() == [[1.5, 0.5]]  # the middle of 4 x 2 pixels
+    assert transform(np.array([(9.5, 19.5), (17.5, 35.5)])).tolist() == [[-0.5, -0.5], [31.5, 31.5]]
     maps = guidance_maps([Prompt2D("click", True, ((14, 28),))], (32, 32), ("positive",), 2.0, transform)
     rows, columns = np.nonzero(maps[0])
     assert (rows.mean(), columns.mean()) == (17.5, 16.5)
 
 
 def test_window_need_not_lie_inside_nor_hold_the_click() -> None:
-    transform = WindowTransform.of((-10, -10, 20, 20), (20, 20))
+    transform = Window(-10, -10, 20, 20, 20).points
     assert guidance_maps([Prompt2D("click", True, ((0, 0),))], (20, 20), ("positive",), 1.0, transform)[0, 10, 10] == 1
     far = guidance_maps([Prompt2D("click", True, ((39, 49),))], (20, 20), ("positive",), 3.0, transform)
     assert not far.any()
@@ -76,8 +76,8 @@ def test_box_fills_whole_pixels() -> None:
     expected[5:10, 6:13] = 1
     assert np.array_equal(maps[3], expected)
     assert not maps[:3].any()
-    scaled = guidance_maps([box], (80, 100), ALL, 3.0, WindowTransform.of((0, 0, 40, 50), (80, 100)))
-    assert np.array_equal(scaled[3], expected.repeat(2, 0).repeat(2, 1))
+    scaled = guidance_maps([box], (80, 80), ALL, 3.0, Window(0, 0, 40, 40, 80).points)
+    assert np.array_equal(scaled[3], expected[:40, :40].repeat(2, 0).repeat(2, 1))
 
 
 def test_box_without_bounds_channel_is_a_click() -> None:

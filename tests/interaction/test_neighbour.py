@@ -6,7 +6,7 @@ import pytest
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import pack
 from limnet.image.volume import Volume
-from limnet.interaction.neighbour import Neighbour, neighbour
+from limnet.interaction.predictor import Neighbour, neighbour
 
 DEPTH = 30
 

@@ -100,10 +100,6 @@ def test_sides_are_snapped() -> None:
     assert len(sides) <= 14
 
 
-def test_hash_and_equality_make_cache_keys() -> None:
-    assert len({Window(1, 2, 3, 4, 5), Window(1, 2, 3, 4, 5), Window(0, 2, 3, 4, 5)}) == 2
-
-
 def blob(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     distance = np.sqrt((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2)

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from limnet import InteractiveSegmenter
-from limnet.blocks.fingerprint import fingerprint
 from limnet.case.case import Case
 from limnet.errors import Cancelled, InputError, InputTypeError, MissingFileError, ModelFormatError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
+from limnet.interaction.features import fingerprint
 from limnet.learning import training
-from limnet.learning.adapter import Adapter, list_adapters, read_adapter, remove_adapter
-from limnet.learning.proposal import main_parts
-from limnet.learning.samples import Example, draw_batch
+from limnet.learning.adapter import Adapter, list_adapters, main_parts, read_adapter, remove_adapter
+from limnet.learning.training import Example, draw_batch
 from limnet.metrics.overlap import dice
 from tests.helpers.small_segmenter import small_segmenter
 

@@ -12,8 +12,15 @@ from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.propagation import memory as memory_module
-from limnet.propagation.memory import MemoryBank, MemoryConfig, Tokens
-from limnet.propagation.networks.attention import attend, dense_readout, similarity, sparse_readout, top_affinity
+from limnet.propagation.memory import (
+    MemoryBank,
+    MemoryConfig,
+    Tokens,
+    attend,
+    readout,
+    similarity,
+    top_affinity,
+)
 from tests.helpers.golden import golden_arrays, max_difference
 
 
@@ -66,20 +73,18 @@ def test_plain_functions_golden() -> None:
     query, selection = rows(a["query_key"]), rows(a["query_selection"])
     scores = similarity(key, shrinkage, query, selection)
     assert max_difference(scores.T[None, :, ::4], a["similarity_every4"]) < 2e-4
-    no_selection = similarity(key, shrinkage, query, None)
-    assert max_difference(no_selection.T[None, :, ::8], a["similarity_no_selection_every8"]) < 2e-4
-    no_shrinkage = similarity(key, None, query, selection)
+    no_shrinkage = similarity(key, torch.ones_like(shrinkage), query, selection)
     assert max_difference(no_shrinkage.T[None, :, ::8], a["similarity_no_shrinkage_every8"]) < 2e-4
 
     weights, _ = top_affinity(scores, meta["top_k"])
     assert max_difference(weights.amax(1)[None], a["affinity_top30_max"]) < 2e-5
     assert (weights > 0).sum(1).tolist() == a["affinity_top30_count"][0].tolist()
     table = torch.from_numpy(a["memory_value"][0, :, :, :3]).flatten(2).permute(2, 0, 1)
-    fresh = Tokens.new(key, shrinkage, None, table)
+    fresh = Tokens.new(key, shrinkage, key, table)
     out, after = fresh.read(query, selection, meta["top_k"])
     assert max_difference(out.permute(1, 2, 0).unflatten(2, (12, 16)), a["readout_top30"]) < 2e-5
     assert max_difference(after.use[None], a["usage_one_read"]) < 2e-5
-    full = dense_readout(table.flatten(1), scores).T.reshape(a["readout_full_softmax"].shape)
+    full = readout(table.flatten(1), scores).T.reshape(a["readout_full_softmax"].shape)
     assert max_difference(full, a["readout_full_softmax"]) < 2e-5
 
 
@@ -153,14 +158,6 @@ def test_sparse_chunked_readout_equals_the_formula(
     assert max_difference(after.use, use) < 1e-4
 
 
-def test_full_top_k_equals_the_dense_readout() -> None:
-    key, shrinkage, selection, value = frame(0, objects=2, size=(4, 5))
-    scores = similarity(rows(key), rows(shrinkage), rows(key), rows(selection))
-    table = value[0].flatten(2).permute(2, 0, 1).flatten(1)
-    sparse = sparse_readout(table, *top_affinity(scores, 10**6))
-    assert torch.allclose(sparse, dense_readout(table, scores), atol=1e-5)
-
-
 def test_very_negative_similarities_give_no_nan() -> None:
     bank = MemoryBank()
     key, shrinkage, selection, value = frame(0)
@@ -180,30 +177,12 @@ def test_similarity_stays_float32_under_autocast() -> None:
     assert torch.equal(inside, exact)
 
 
-def test_memory_smaller_than_k() -> None:
-    bank = MemoryBank(MemoryConfig(top_k=30))
-    key, shrinkage, selection, value = frame(0, size=(1, 2))
-    bank.add(key, shrinkage, selection, value)
-    assert bank.read(key, selection).shape == (1, 1, 5, 1, 2)
-
-
-def test_networks_without_shrinkage_and_selection_and_in_bfloat16() -> None:
-    bank = MemoryBank(MemoryConfig(min_frames=1, max_frames=3, prototypes=4))
-    for i in range(6):
-        key, _, _, value = frame(i)
-        bank.add(key.bfloat16(), None, None, value.bfloat16())
-        out = bank.read(key.bfloat16(), None)
-    assert out.dtype == torch.bfloat16
-    assert tables(bank)[0].key.dtype == torch.float32
-    assert bank.long > 0
-
-
-def test_bounded_over_five_thousand_frames() -> None:
+def test_bounded_over_a_thousand_frames() -> None:
     config = MemoryConfig(top_k=8, min_frames=2, max_frames=4, prototypes=6, max_long_elements=40, max_permanent=3)
     bank = MemoryBank(config)
-    for i in range(5000):
+    for i in range(1000):
         key, shrinkage, selection, value = frame(i, objects=2)
-        bank.add(key, shrinkage, selection, value, permanent=i % 500 == 0)
+        bank.add(key, shrinkage, selection, value, permanent=i % 100 == 0)
         bank.read(key, selection)
         assert bank.long <= config.max_long_elements
         assert working(bank) <= 6 * (config.max_permanent + config.max_frames - 1)
@@ -226,7 +205,7 @@ def test_permanent_frames_are_never_compressed() -> None:
 
 def test_pruning_with_ties_keeps_exactly_the_limit_and_the_newest() -> None:
     key = torch.arange(10.0)[:, None]
-    table = Tokens.new(key, None, None, torch.zeros(10, 1, 2))
+    table = Tokens.new(key, torch.ones(10, 1), key, torch.zeros(10, 1, 2))
     assert table.prune(8).key[:, 0].tolist() == list(range(2, 10))
     assert len(table.prune(10)) == 10
     assert len(table.prune(11)) == 10
@@ -288,7 +267,6 @@ def test_wrong_frames_are_refused_and_change_nothing() -> None:
         (key[0], shrinkage, selection, value),
         (key, shrinkage, selection, value[..., :1]),
         (key, shrinkage[..., :1], selection, value),
-        (key, None, selection, value),
         (key, shrinkage, selection, value.expand(-1, 2, -1, -1, -1)),
         (key, shrinkage, selection, value[:, :, :3]),
     ]

@@ -16,10 +16,9 @@ from limnet.interaction.features import FeatureCache
 from limnet.interaction.predictor import SlicePredictor
 from limnet.prompts import Prompt2D
 from limnet.propagation.networks.xmem import XMem
-from limnet.propagation.propagator import Propagator
-from limnet.propagation.stop_rule import end_before_empty
+from limnet.propagation.propagator import Propagator, end_before_empty
 from limnet.settings import Settings
-from tests.helpers.scenes import dice, disks_view
+from tests.helpers.scenes import disks_view
 from tests.helpers.tiny_networks import small_interaction, small_propagation
 
 DEPTH = 20
@@ -207,12 +206,6 @@ def test_progress_and_results_for_any_prompts(
         assert all(low < i < high for i in result)
 
 
-def test_progress_counts_slices() -> None:
-    told: list[tuple[int, int]] = []
-    make().propagate(view(), {8: filled()}, 8, progress=lambda *a: told.append(a))
-    assert told == [(i, DEPTH - 1) for i in range(1, DEPTH)]
-
-
 def test_cancelling() -> None:
     told: list[int] = []
 
@@ -284,18 +277,6 @@ def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.Monkey
     assert all(np.array_equal(first[i], again[i]) for i in first)
 
 
-def test_untrained_tiny_network_copies_the_object_along() -> None:
-    torch.manual_seed(0)
-    from limnet.propagation.networks.tiny import TinyPropagation
-
-    stack, mask = disks_view((5, 90, 80), ((40, 36, 9),))
-    network = TinyPropagation(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), embedding=8).eval()
-    network.window_size = 64  # type: ignore[assignment]
-    result = Propagator(network, precision="fp32").propagate(stack, {2: mask.astype(np.float32)}, 2)
-    assert sorted(result) == [0, 1, 3, 4]
-    assert all(dice(r > 0.5, mask) > 0.9 for r in result.values())
-
-
 def _result(depth: int, filled: range) -> Callable[[int], np.ndarray]:
     return lambda i: np.full((4, 4), float(i in filled), np.float32)
 
@@ -325,8 +306,8 @@ def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize(("origin", "target"), [(8, 12), (12, 8), (8, 9), (19, 0)])
-def test_carry_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
-    result = make().carry(view(), {origin: filled()}, origin, target)
+def test_propagate_to_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
+    result = make().propagate_to(view(), {origin: filled()}, origin, target)
     assert result is not None
     assert float(result[0, 0]) == pytest.approx(value(origin))
     (state,) = FakeState.made
@@ -334,17 +315,17 @@ def test_carry_gives_the_one_slice_asked_for(origin: int, target: int) -> None:
     assert set(np.unique(state.prompts[0][1])) <= {0.0, 1.0}, "memory gets masks without haze"
 
 
-def test_carry_passes_over_other_prompts_and_may_end_before() -> None:
-    assert make().carry(view(), {8: filled(), 10: filled()}, 8, 12) is not None
+def test_propagate_to_passes_over_other_prompts_and_may_end_before() -> None:
+    assert make().propagate_to(view(), {8: filled(), 10: filled()}, 8, 12) is not None
     assert FakeState.made[0].placed == [8, 10]
-    assert make().carry(view(), {8: filled(), 10: EMPTY}, 8, 12) is None
-    assert make().carry(view(), {8: EMPTY}, 8, 12) is None
+    assert make().propagate_to(view(), {8: filled(), 10: EMPTY}, 8, 12) is None
+    assert make().propagate_to(view(), {8: EMPTY}, 8, 12) is None
 
 
 @pytest.mark.parametrize(("origin", "target"), [(7, 9), (8, 8), (8, 10), (8, -1), (8, DEPTH)])
-def test_carry_from_a_prompted_slice_to_one_that_is_not(origin: int, target: int) -> None:
+def test_propagate_to_from_a_prompted_slice_to_one_that_is_not(origin: int, target: int) -> None:
     with pytest.raises(InputError, match=f"from slice {origin} to slice {target} of {DEPTH}"):
-        make().carry(view(), {8: filled(), 10: filled()}, origin, target)
+        make().propagate_to(view(), {8: filled(), 10: filled()}, origin, target)
 
 
 def test_both_directions_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,6 +344,6 @@ def test_both_directions_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 in sizes
     alone = Propagator(network, precision="fp32", settings=rules)
     for target in (2, 4):
-        found = alone.carry(view, prompts, 3, target)
+        found = alone.propagate_to(view, prompts, 3, target)
         assert found is not None
         np.testing.assert_allclose(both[target], found, atol=1e-4)

@@ -149,20 +149,6 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     assert prob.dtype in (torch.float32, torch.float64)
 
 
-def test_memory_smaller_than_top_k_at_the_smallest_size(small: XMem) -> None:
-    stream = Stream(small)
-    stream.step(image(0, 32, 32), mask_of(1, 32, 32))
-    assert torch.isfinite(stream.step(image(1, 32, 32))).all()
-
-
-def test_without_sensory_memory() -> None:
-    torch.manual_seed(0)
-    stream = Stream(XMem(8, 16, 0).eval(), 2)
-    for i in range(4):
-        prob = stream.step(image(i), mask_of(2) if i == 0 else None)
-    assert torch.isfinite(prob).all()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

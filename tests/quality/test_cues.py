@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limnet.quality.prompt_context import CUES, comparison_cues, reference_channels
+from limnet.quality.networks.tiny import CUES, comparison_cues, reference_channels
 from tests.helpers.tiny_networks import disk
 
 

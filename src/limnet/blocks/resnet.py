@@ -6,8 +6,6 @@ The bottleneck is the v1.5 variant: the stride sits on the 3x3 convolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -86,38 +84,37 @@ def make_stage(
 
 
 class ResNetTrunk(nn.Module):
-    """ResNet without the classifier: 7x7/2 stem, 3x3/2 max pooling and up to four stages.
+    """ResNet without the classifier: 7x7/2 stem, 3x3/2 max pooling and four stages, by He initialisation.
 
     Args:
         depth: 18, 34 (basic blocks) or 50 (bottlenecks).
         in_channels: Channels of the input.
-        stages: How many of the four stages to build, 1 to 4; the last one has stride 2 ** (stages + 1).
 
     Attributes:
-        channels: Output channels of each stage built.
+        channels: Output channels of each stage.
 
     Raises:
-        InputError: Unknown depth or number of stages.
+        InputError: Unknown depth.
     """
 
-    def __init__(self, depth: int = 18, in_channels: int = 3, stages: int = 4) -> None:
+    def __init__(self, depth: int = 18, in_channels: int = 3) -> None:
         super().__init__()
         if depth not in LAYERS:
             raise InputError(f"depth {depth!r} is not known; choose one of {sorted(LAYERS)}")
-        if not 1 <= stages <= 4:
-            raise InputError(f"stages is {stages!r}; choose 1, 2, 3 or 4")
         block = Bottleneck if depth == 50 else BasicBlock
         self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.channels: list[int] = []
         inplanes = 64
-        for i, blocks in enumerate(LAYERS[depth][:stages]):
+        for i, blocks in enumerate(LAYERS[depth]):
             planes = 64 * 2**i
             self.add_module(f"layer{i + 1}", make_stage(block, inplanes, planes, blocks, 1 if i == 0 else 2))
             inplanes = planes * block.expansion
             self.channels.append(inplanes)
-        init_he(self)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (B, in_channels, H, W) to the outputs of the stages, strides 4, 8, 16, 32."""
@@ -127,14 +124,3 @@ class ResNetTrunk(nn.Module):
             x = self.get_submodule(f"layer{i + 1}")(x)
             maps.append(x)
         return maps
-
-
-def init_he(module: nn.Module, zero: Sequence[str] = ()) -> None:
-    """He initialisation (fan-out, ReLU) of all convolutions; BN layers whose name ends in one of `zero` start at 0."""
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.BatchNorm2d) and zero and name.endswith(tuple(zero)):
-            nn.init.zeros_(part.weight)

@@ -115,12 +115,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 def similarity(embedding: Tensor, weights: Tensor) -> Tensor:
     """Cosine similarity of every position to the mean embedding under each weight map.
 
-    Args:
-        embedding: (B, E, h, w) of unit length.
-        weights: (B, K, h, w) non-negative; a map that is zero everywhere gives zeros.
-
-    Returns:
-        (B, K, h, w) in [-1, 1], float32.
+    Embedding (B, E, h, w) of unit length, non-negative weights (B, K, h, w) -> (B, K, h, w) in [-1, 1], float32; a map
+    that is zero everywhere gives zeros.
     """
     flat = embedding.flatten(2)
     prototype = functional.normalize(product(weights.flatten(2), flat.transpose(1, 2)), dim=2)  # B, K, E
@@ -157,8 +153,6 @@ class PromptUNet(nn.Module):
         similarities: number of stride-8 similarity maps.
         readout: channels of a stride-16 memory readout, 0 for none.
         widths: channels of the encoder at strides 4, 8, 16, 32.
-        down: residual blocks on the way down at strides 8, 16 and 32.
-        up: residual blocks on the way up at strides 16 and 8.
     """
 
     def __init__(
@@ -167,24 +161,22 @@ class PromptUNet(nn.Module):
         similarities: int,
         readout: int = 0,
         widths: tuple[int, ...] = WIDTHS,
-        down: tuple[int, int, int] = (1, 1, 2),
-        up: tuple[int, int] = (1, 1),
     ):
         super().__init__()
         c4, c8, c16, c32 = widths
         self.maps = nn.Conv2d(16 * maps, c4, 1)
         self.down8 = nn.Conv2d(c4, c8, 3, 2, 1)
         self.similar = nn.Conv2d(similarities, c8, 1)
-        self.blocks8 = nn.Sequential(*(PlainBlock(c8) for _ in range(down[0])))
+        self.blocks8 = nn.Sequential(PlainBlock(c8))
         self.down16 = nn.Conv2d(c8, c16, 3, 2, 1)
         self.readout = nn.Conv2d(readout, c16, 1) if readout else None
-        self.blocks16 = nn.Sequential(*(PlainBlock(c16) for _ in range(down[1])))
+        self.blocks16 = nn.Sequential(PlainBlock(c16))
         self.down32 = nn.Conv2d(c16, c32, 3, 2, 1)
-        self.blocks32 = nn.Sequential(*(PlainBlock(c32) for _ in range(down[2])))
+        self.blocks32 = nn.Sequential(PlainBlock(c32), PlainBlock(c32))
         self.from32 = nn.Conv2d(c32, c16, 1)
-        self.up16 = nn.Sequential(*(PlainBlock(c16) for _ in range(up[0])))
+        self.up16 = nn.Sequential(PlainBlock(c16))
         self.from16 = nn.Conv2d(c16, c8, 1)
-        self.up8 = nn.Sequential(*(PlainBlock(c8) for _ in range(up[1])))
+        self.up8 = nn.Sequential(PlainBlock(c8))
         self.from8 = nn.Conv2d(c8, 4 * c4, 1)
         self.mix4 = nn.Conv2d(c4, 48, 3, padding=1)
         self.head = nn.Conv2d(48, 16, 1)
@@ -194,14 +186,7 @@ class PromptUNet(nn.Module):
     def forward(
         self, features: tuple[Tensor, ...], maps: Tensor, similarities: Tensor, readout: Tensor | None = None
     ) -> Tensor:
-        """Logits (B, 1, H, W) in float32.
-
-        Args:
-            features: f4, f8, f16, f32 of `TinyEncoder` (the embedding is not read here).
-            maps: (B, maps, H, W).
-            similarities: (B, similarities, H/8, W/8).
-            readout: (B, readout, H/16, W/16) or None.
-        """
+        """Float32 logits (B, 1, H, W) of `TinyEncoder`'s f4 to f32, maps, similarities (stride 8) and readout (16)."""
         f4, f8, f16, f32 = features[:4]
         dtype = f4.dtype
         x4 = functional.relu(f4 + self.maps(functional.pixel_unshuffle(maps.to(dtype), 4)))

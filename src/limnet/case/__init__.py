@@ -1,4 +1,4 @@
-"""A case and its rounds: prompts, constraints, refinement, fusion, history and sessions."""
+"""A case and its rounds: prompts, constraints, fusion, states and sessions."""
 
 from __future__ import annotations
 

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limnet.case.alternatives import Alternative, other_answers
 from limnet.case.constraints import without_taken
-from limnet.case.engine import Progress, RoundContext
-from limnet.case.history import ObjectState, Round
 from limnet.case.live import Live, Update
-from limnet.case.object_results import ObjectResults
 from limnet.case.rounds import accept_slice, apply_prompt, propagate_prompts, start_from
+from limnet.case.state import ObjectState, Round, RoundContext
+from limnet.case.suggestion import Suggestion, suggest
 from limnet.errors import InputError, InputTypeError
 from limnet.image.bitmask import BitMask
 from limnet.image.io.masks import chosen_label, read_mask
-from limnet.image.slices import pack, unpack
+from limnet.image.slices import dense_mask, dense_probability, unpack
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.settings import check_scope
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from limnet.learning.samples import Example
+    from limnet.case.alternatives import Alternative
+    from limnet.case.case import Case
+    from limnet.learning.training import Example
+    from limnet.propagation.propagator import Progress
 
 
 class RoundOptions(TypedDict, total=False):
@@ -40,7 +42,7 @@ class RoundOptions(TypedDict, total=False):
     on_update: Update | None
 
 
-class CaseObject(ObjectResults):
+class CaseObject:
     """One object (an organ, a lesion) in the volume of a case. Get one by `case.object("liver")`.
 
     Every prompt method makes one round: interaction on the prompted slice, propagation to the others, fusion with the
@@ -56,8 +58,17 @@ class CaseObject(ObjectResults):
       was, and so should the screen.
 
     Points are (z, y, x) integer voxel indices in the volume's axis order. Scribbles, boxes and lassos may be drawn on
-    any of the three planes (`limnet.case.planes`). All prompt methods return the mask, a new bool (D, H, W) array.
+    any of the three planes (`limnet.case.constraints`). All prompt methods return the mask, a new bool (D, H, W) array.
+    Reading results is safe from any thread, also while a round runs.
     """
+
+    def __init__(self, case: Case, key: str) -> None:
+        self._case = case
+        self._key = key  # stays when the object is renamed
+
+    def __repr__(self) -> str:
+        done, prompted = len(self._state.rounds), len(self._state.prompts)
+        return f"<{type(self).__name__} {self.name!r}: {done} rounds, {prompted} slices prompted>"
 
     # prompts
 
@@ -77,7 +88,7 @@ class CaseObject(ObjectResults):
             >>> bool(mask[3, 4, 4])
             False
         """
-        return self.prompt(Click(_triple(point), positive), **options)
+        return self.prompt(Click(point, positive), **options)  # type: ignore[arg-type]
 
     def scribble(
         self, points_or_mask: ArrayLike, positive: bool = True, **options: Unpack[RoundOptions]
@@ -115,7 +126,7 @@ class CaseObject(ObjectResults):
             >>> np.flatnonzero(mask.any(axis=(1, 2))).tolist()
             [1, 2, 3, 4, 5]
         """
-        return self.prompt(Box(_triple(lo), _triple(hi)), **options)
+        return self.prompt(Box(lo, hi), **options)  # type: ignore[arg-type]
 
     def lasso(self, points: ArrayLike, positive: bool = True, **options: Unpack[RoundOptions]) -> NDArray[np.bool_]:
         """Draw a closed outline of (N >= 3, 3) points around the object or around what is not object.
@@ -194,15 +205,12 @@ class CaseObject(ObjectResults):
             )
         if not isinstance(propagate, (bool, np.bool_)):
             raise InputTypeError(f"propagate must be True or False, got {propagate!r}")
-        before = self._check_open()
-        ctx = self._case._context(self._key)
+        ctx, before = self._begin(progress, on_update)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
-        _check_callback("progress", "(done, total)", progress)
-        ctx = self._shown_on(ctx, before, on_update)
         goes_on = bool(propagate) and not (isinstance(prompt, MaskPrompt) and not prompt.frozen)
         state = apply_prompt(ctx, before, prompt, goes_on)
         if goes_on:
-            state = propagate_prompts(ctx, before, state, chosen, progress)
+            state = propagate_prompts(ctx, before, state, chosen)
         return self._done(ctx, state, before)
 
     def propagate(
@@ -215,11 +223,9 @@ class CaseObject(ObjectResults):
             Cancelled: if `progress` returned False.
             ConflictError: see `prompt`.
         """
-        state = self._check_open()
-        _check_callback("progress", "(done, total)", progress)
+        ctx, state = self._begin(progress, on_update)
         chosen = check_scope(self._case.settings.scope if scope is None else scope)
-        ctx = self._shown_on(self._case._context(self._key), state, on_update)
-        return self._done(ctx, propagate_prompts(ctx, state, state, chosen, progress), state)
+        return self._done(ctx, propagate_prompts(ctx, state, state, chosen), state)
 
     # other answers
 
@@ -230,16 +236,10 @@ class CaseObject(ObjectResults):
         choice: nothing was prompted, the last prompt was a mask or on several slices, or another slice was accepted
         since.
         """
-        found = self._last_answer()
-        if found is None or self._state.finished:
-            return []
-        before, _, prompt = found
-        index, answers = other_answers(self._case._context(self._key), before, self._state, prompt)
-        present = unpack(self._state.slices[index], self._case.view.shape) > 0.5
-        masks = [answer > 0.5 for answer in answers]
-        if len(masks) < 2:
-            return []
-        return [Alternative(index, m, int(m.sum()), bool(np.array_equal(m, present))) for m in masks]
+        from limnet.case.alternatives import alternatives
+
+        case = self._case
+        return [] if self.finished else alternatives(case._context(self._key), case._past(self._key))
 
     def choose(
         self, number: int, *, progress: Progress | None = None, on_update: Update | None = None
@@ -257,24 +257,10 @@ class CaseObject(ObjectResults):
             InputError: if there is no such alternative.
             Cancelled: if `progress` or `on_update` returned False.
         """
-        state = self._check_open()
-        _check_callback("progress", "(done, total)", progress)
-        found = self._last_answer()
-        ctx = self._shown_on(self._case._context(self._key), state, on_update)
-        if found is None:
-            raise InputError(
-                "there are no other answers to choose from: they belong to a prompt just given on one slice"
-            )
-        before, done, prompt = found
-        index, answers = other_answers(ctx, before, state, prompt)
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(answers):
-            raise InputError(f"alternative {number!r} came: there are 0..{len(answers) - 1}, see alternatives()")
-        goes_on = done.scope is not None
-        new = apply_prompt(ctx, before, prompt, goes_on, {index: answers[number]})
-        if done.scope is not None:
-            new = propagate_prompts(ctx, before, new, done.scope, progress)
-        new = replace(accept_slice(ctx, new, index), name=state.name)  # it may have been renamed since
-        return self._done(ctx, new, state)
+        from limnet.case.alternatives import choose
+
+        ctx, state = self._begin(progress, on_update)
+        return self._done(ctx, choose(ctx, self._case._past(self._key), number), state)
 
     # learned tasks
 
@@ -298,13 +284,12 @@ class CaseObject(ObjectResults):
         Warns:
             UserWarning: if the object was not found.
         """
-        from limnet.learning.adapter import read_adapter
-        from limnet.learning.proposal import propose
+        from limnet.learning.adapter import propose, read_adapter
 
-        before = self._check_open()
+        ctx, before = self._begin()
         if before.rounds:
             raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
-        ctx, adapter = self._case._context(self._key), read_adapter(name, folder)
+        adapter = read_adapter(name, folder)
         predictor: Any = ctx.engine.predictor
         encoder, modality = getattr(predictor, "encoder", None), self._case.volume.modality
         if encoder is None:
@@ -323,7 +308,7 @@ class CaseObject(ObjectResults):
 
     def _example(self) -> Example:
         """The object as an example to learn from."""
-        from limnet.learning.samples import Example
+        from limnet.learning.training import Example
 
         case, state = self._case, self._check_there()
         view = case._context(self._key).view_of(state)
@@ -373,10 +358,10 @@ class CaseObject(ObjectResults):
             OutsideError: if there is no such slice.
             InputError: if the object has no result yet.
         """
-        state = self._check_open()
+        ctx, state = self._begin()
         if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to accept: mark it first")
-        self._case._push(self._key, accept_slice(self._case._context(self._key), state, index), state)
+        self._case._push(self._key, accept_slice(ctx, state, index), state)
         return self.mask
 
     def finish(self) -> NDArray[np.bool_]:
@@ -387,16 +372,14 @@ class CaseObject(ObjectResults):
         Raises:
             InputError: if it is finished already or has no result.
         """
-        state = self._check_open()
+        ctx, state = self._begin()
         if not state.rounds:
             raise InputError(f"object {self.name!r} has no result to finish: mark it first")
-        ctx = self._case._context(self._key)
-        slices = list(state.slices)
-        for i, stored in enumerate(slices):
-            taken = None if stored is None else ctx.excluded(i)
-            if taken is not None:
-                slices[i] = pack(np.where(taken, np.float32(0), unpack(stored, taken.shape)))
-        self._case._push(self._key, replace(state, slices=tuple(slices), finished=True), state)
+        slices = tuple(
+            s if s is None or ctx.excluded(i) is None else ctx.packed(i, unpack(s, s.shape))
+            for i, s in enumerate(state.slices)
+        )
+        self._case._push(self._key, replace(state, slices=slices, finished=True), state)
         return self.mask
 
     def reopen(self) -> NDArray[np.bool_]:
@@ -406,11 +389,128 @@ class CaseObject(ObjectResults):
             self._case._push(self._key, replace(state, finished=False), state)
         return self.mask
 
-    def _shown_on(self, ctx: RoundContext, before: ObjectState, on_update: Update | None) -> RoundContext:
-        _check_callback("on_update", "(box, mask, done, total)", on_update)
-        if on_update is None:
-            return ctx
-        return replace(ctx, live=Live(on_update, before.slices, ctx.view.axis, ctx.excluded))
+    # results
+
+    @property
+    def name(self) -> str:
+        """Name of the object, see `Case.rename`."""
+        return self._case._book.names.get(self._key, self._state.name or self._key)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Bool (D, H, W) in the volume's axis order, a new array; without the voxels of finished other objects."""
+        case, taken = self._case, self._case._taken(self._key)
+        mask = dense_mask(self._state.slices, case.volume.shape, case.axis)
+        return mask if taken is None else mask & ~taken
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """Float32 (D, H, W) in [0, 1], in steps of 1/255, a new array; the mask is where it is > 0.5."""
+        case, taken = self._case, self._case._taken(self._key)
+        probability = dense_probability(self._state.slices, case.volume.shape, case.axis)
+        return probability if taken is None else np.where(taken, np.float32(0), probability)
+
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """Float32 (D,), estimated quality in [0, 1] of every slice along the case's axis; 1 for prompted slices."""
+        return self._state.quality.copy()
+
+    @property
+    def prompted(self) -> tuple[int, ...]:
+        """Slices the user has prompted, ascending; later rounds leave them alone."""
+        return tuple(sorted(self._state.prompts))
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """Slices the user has accepted and not prompted since, ascending; they are among `prompted`."""
+        prompts, accepted = self._state.prompts, {done.index: done for done in self._state.rounds if done.accepted}
+        shape, axis = self._case.volume.shape, self._case.axis
+        return tuple(sorted(i for i, done in accepted.items() if prompts.get(i) == (done.placed(shape, axis)[0][1],)))
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """What was done so far, oldest first."""
+        return self._state.rounds
+
+    @property
+    def finished(self) -> bool:
+        """Whether the object is finished."""
+        return self._state.finished
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """First and last slice the object may occupy (from a 3-D box), or None."""
+        return self._state.bounds
+
+    def suggest(self, skip: Collection[int] = ()) -> Suggestion:
+        """The slice to look at next and why; never one that is prompted already.
+
+        Args:
+            skip: Slices along the case's axis that were looked at and found right; they are not named either.
+
+        Raises:
+            InputError: if every slice is prompted or skipped.
+
+        Example:
+            >>> case.suggest().index
+            3
+            >>> case.suggest().reason
+            'nothing is marked yet: start on a slice where the object is large'
+        """
+        return suggest(self._state, self._case.axis, frozenset(skip))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the mask on the volume's own grid (.nii, .nii.gz, .nrrd, .mha, .npy, .npz); returns the path.
+
+        Of an image from DICOM also as DICOM SEG (.dcm, extra `dicom`) or RTSTRUCT (.rtstruct.dcm), which name the
+        object, the model and the images.
+
+        Raises:
+            InputError: if `path` is the image itself, or has no suffix that can be written (DICOM: the image is not
+                from DICOM), or the object is deleted.
+            SaveError: if the file cannot be written; what was there before is untouched.
+        """
+        from limnet.image.io.formats import check_output_for
+        from limnet.image.io.segments import Segment, object_suffix, write_segments
+
+        self._check_there()
+        volume, target = self._case.volume, Path(path)
+        check_output_for(volume, target)
+        if object_suffix(target) is not None:
+            return write_segments(volume, [Segment(1, self.name, self.mask)], target, self._case._maker)
+        return volume.write_mask(self.mask, target)
+
+    # inside
+
+    @property
+    def _state(self) -> ObjectState:
+        return self._case._state_of(self._key)
+
+    def _check_there(self) -> ObjectState:
+        """The present state, if the object is there."""
+        state = self._state
+        if state.deleted:
+            raise InputError(
+                f"object {self.name!r} was deleted: undo() brings it back, case.object({self.name!r}) makes a new one"
+            )
+        return state
+
+    def _begin(
+        self, progress: Progress | None = None, on_update: Update | None = None
+    ) -> tuple[RoundContext, ObjectState]:
+        """What a step works with, and the present state, if it may be changed."""
+        state = self._check_there()
+        if state.finished:
+            raise InputError(f"object {self.name!r} is finished: call reopen() (or undo()) before changing it")
+        for name, arguments, given in (
+            ("progress", "(done, total)", progress),
+            ("on_update", "(box, mask, done, total)", on_update),
+        ):
+            if given is not None and not callable(given):
+                raise InputTypeError(f"{name} must be a function of {arguments}, got {type(given).__name__}")
+        ctx = self._case._context(self._key)
+        live = None if on_update is None else Live(on_update, state.slices, ctx.view.axis, ctx.excluded)
+        return replace(ctx, progress=progress, live=live), state
 
     def _done(self, ctx: RoundContext, state: ObjectState, before: ObjectState) -> NDArray[np.bool_]:
         state = without_taken(state, ctx.view.volume.shape, ctx.view.axis, ctx.settings.click_fallback)
@@ -418,36 +518,3 @@ class CaseObject(ObjectResults):
             ctx.live.settle(state.slices)
         self._case._push(self._key, state, before)
         return self.mask
-
-    def _last_answer(self) -> tuple[ObjectState, Round, Prompt] | None:
-        """The state before the last prompt, its round, and the prompt, if that was one on a single slice."""
-        state = self._state
-        number = max((i for i, done in enumerate(state.rounds) if not done.accepted), default=None)
-        if number is None:
-            return None
-        done = state.rounds[number]
-        prompt = done.prompt
-        if prompt is None or isinstance(prompt, MaskPrompt) or done.marks:
-            return None
-        if any(later.index != done.index for later in state.rounds[number + 1 :]):
-            return None
-        if len(prompt.on_slices(self._case.volume.shape, self._case.axis)) != 1:
-            return None
-        earlier = [s for s in self._case._past(self._key) if s.rounds == state.rounds[:number]]
-        return (earlier[-1], done, prompt) if earlier else None
-
-    def _check_open(self) -> ObjectState:
-        """The present state, if it may be changed."""
-        state = self._check_there()
-        if state.finished:
-            raise InputError(f"object {self.name!r} is finished: call reopen() (or undo()) before changing it")
-        return state
-
-
-def _triple(value: Any) -> tuple[int, int, int]:
-    return value  # checked by the prompt itself
-
-
-def _check_callback(name: str, arguments: str, given: Any) -> None:
-    if given is not None and not callable(given):
-        raise InputTypeError(f"{name} must be a function of {arguments}, got {type(given).__name__}")

@@ -13,25 +13,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limnet.case.engine import RoundContext, Slice
-from limnet.case.history import ObjectState
+from limnet.case.state import ObjectState, RoundContext
 from limnet.errors import InputError
-from limnet.image.slices import SliceMask, unpack
-from limnet.quality.prompt_context import Prompted
+from limnet.image.slices import Slice, SliceMask, unpack
+from limnet.quality.assessor import Prompted
 
 Found = dict[int, SliceMask | None]
 """Slices that a propagation computed; None for empty ones."""
 
 
 def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]:
-    """Eq. (4): which slices keep the mask of the previous round.
-
-    Args:
-        probability: (N,) P_i in [0, 1] that the previous mask is better.
-        tau: Threshold in [0, 1].
-
-    Returns:
-        (N,) True where P_i > tau. Equality takes the new mask.
+    """Eq. (4): which of N slices keep the previous mask: those with P_i > tau; equality takes the new mask.
 
     Raises:
         InputError: If a value is NaN or outside [0, 1], or the array is not one-dimensional.
@@ -56,7 +48,7 @@ def fuse(
     """Choose per slice between this round's masks and those of the round before.
 
     Args:
-        ctx: The round's context.
+        ctx: What to work with.
         before: State before the round; only masks of its known slices are rivals.
         state: State with the pending prompts.
         found: What propagation gave, never of prompted slices.
@@ -70,7 +62,7 @@ def fuse(
         i: before.slices[i] if new == before.slices[i] else new for i, new in found.items()
     }  # share what is equal
     rivals = [i for i in sorted(chosen) if i in before.known and chosen[i] is not before.slices[i]]
-    if assessor is None or not ctx.engine.fusion or settings.tau >= 1 or not rivals:
+    if settings.tau >= 1 or not rivals:
         return chosen, 0
     newest = (state.pending or (state.rounds[-1].index,))[-1]
     newest = newest if newest in state.prompts else max(state.prompts)
@@ -106,17 +98,7 @@ def one_sided(
 
     A round computes the slices around the click anew, and what comes out differs everywhere from what was there, mostly
     by chance: where the user said that something is missing, nothing else has to go. After a negative click only what
-    lies on the side of the error goes (`side_of_error`).
-
-    Args:
-        ctx: The round's context.
-        before: State before the round; slices not known then are taken as they were found.
-        state: State with the pending prompts.
-        positive: Their sign.
-        found: What propagation gave.
-
-    Returns:
-        The larger probability of both at every pixel after positive clicks, the smaller one after negative prompts.
+    lies on the side of the error goes (`side_of_error`). Slices not known before the round are taken as `found`.
     """
     chosen, shape = dict(found), ctx.view.shape
     if not positive:

@@ -1,31 +1,47 @@
 """One round: predict the prompted slice, constrain it, propagate until it stops, fuse with the round before.
 
-Pure functions: a state goes in, a new state comes out, nothing else changes. The parts are `limnet.case.constraints`,
-`limnet.case.refinement` (further forward passes), `limnet.propagation` and `limnet.case.fusion`.
+Pure functions: a state goes in, a new state comes out, nothing else changes. What the prompts say for sure is
+`limnet.case.constraints`, the choice between two rounds `limnet.case.fusion`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case.constraints import Constraints, check_free, obeys, plan, slice_bounds, supports
-from limnet.case.engine import Progress, RoundContext, Slice
-from limnet.case.fusion import Found, fuse, one_sided, prompt_sign
-from limnet.case.history import ObjectState, Round, frozen_array
-from limnet.case.live import watched
-from limnet.case.planes import answered_later, click_for, clicks_from, plane_of
-from limnet.case.refinement import BEFORE_PROPAGATION, answer_on, predict, predict_seen, prompted_masks
+from limnet.case.constraints import (
+    Constraints,
+    Plane,
+    answered_later,
+    check_free,
+    click_for,
+    clicks_from,
+    enforce,
+    obeys,
+    plan,
+    plane_of,
+    supports,
+)
+from limnet.case.fusion import fuse, one_sided, prompt_sign
+from limnet.case.state import ObjectState, Round, RoundContext, frozen_array
 from limnet.case.suggestion import with_quality
-from limnet.errors import InputError
+from limnet.errors import Cancelled, InputError
 from limnet.image.bitmask import BitMask
-from limnet.image.slices import Slices, is_empty, unpack
+from limnet.image.slice_view import SliceView
+from limnet.image.slices import Slice, SliceMask, Slices, is_empty, unpack
+from limnet.interaction.predictor import agreement, neighbour
+from limnet.interaction.prompt_maps import prompt_pixels
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble
 from limnet.settings import Scope
+
+if TYPE_CHECKING:
+    from limnet.propagation.propagator import Progress
+
+AGREE = 0.8  # Dice of the propagated mask and the second prediction from which on the prediction counts
 
 
 def apply_prompt(
@@ -35,7 +51,7 @@ def apply_prompt(
     propagating: bool = False,
     answers: Mapping[int, Slice] | None = None,
 ) -> ObjectState:
-    """First half of a round: predict the slices of a prompt and constrain them.
+    """First half of a round: predict the slices of a prompt and constrain them; they are frozen and pending then.
 
     Args:
         ctx: What to work with.
@@ -44,9 +60,6 @@ def apply_prompt(
         propagating: Whether `propagate_prompts` follows; then a stroke through slices that nobody has seen is answered
             on some of them now, and on the others from what is propagated to them.
         answers: Slices with the probabilities that the user chose for them in place of the network's.
-
-    Returns:
-        State with the slices of the prompt predicted, frozen, and pending for propagation.
 
     Raises:
         InputError: If the prompt does not fit the volume or marks voxels of a finished object.
@@ -87,62 +100,49 @@ def apply_prompt(
         if ctx.live is not None:
             ctx.live.settle(tuple(slices), [index])
     indices = [index for index, _ in placed]
-    bounds = slice_bounds(state, prompt, indices, view.volume.shape, view.axis)
-    if bounds is not None:
-        for index in range(len(slices)):
-            if index not in prompts and not bounds[0] <= index <= bounds[1]:
-                slices[index] = None
+    if limits.bounds is not None:
+        first, last = limits.bounds
+        slices = [s if i in prompts or first <= i <= last else None for i, s in enumerate(slices)]
     new = replace(
         state,
         slices=tuple(slices),
         prompts=prompts,
         known=state.known | (set(indices) - unseen),
         pending=(*(i for i in state.pending if i not in indices), *indices),
-        bounds=bounds,
+        bounds=limits.bounds,
         rounds=(*state.rounds, done),
     )
     return with_quality(ctx, state, new)
 
 
-def propagate_prompts(
-    ctx: RoundContext, before: ObjectState, state: ObjectState, scope: Scope, progress: Progress | None
-) -> ObjectState:
-    """Second half of a round: propagate the pending prompts, then fuse with the result of the round before.
-
-    Args:
-        ctx: What to work with.
-        before: State before the round, whose masks fusion may keep.
-        state: State with the pending prompts.
-        scope: "volume" or "interval".
-        progress: Told (done, total) of the slices to compute, ending with done = total; returning False cancels.
+def propagate_prompts(ctx: RoundContext, before: ObjectState, state: ObjectState, scope: Scope) -> ObjectState:
+    """Second half of a round: propagate the pending prompts of `state`, then fuse with the round before, `before`.
 
     Raises:
         InputError: If nothing was prompted yet.
-        Cancelled: If `progress` returned False.
+        Cancelled: If a callback of the user returned False.
     """
     if not state.prompts:
         raise InputError("nothing to propagate: mark the object first, for example click((z, y, x))")
-    given = state
-    for refine in BEFORE_PROPAGATION:
-        state = refine(ctx, state)
+    given, state = state, look_back(ctx, state)
     view, limits = ctx.view_of(state), Constraints(ctx, state.rounds)
     prompted = prompted_masks(state, view.shape)
     masks = dict(prompted)
     if scope == "interval":
         masks |= {i: unpack(state.slices[i], view.shape) for i in supports(state)}
     prompts, allowed, work = plan(state, masks, scope, _origins(state, masks))
-    found: Found = {}
+    found: dict[int, SliceMask | None] = {}
 
     def known(index: int) -> Slice:
         return unpack(found[index] if index in found else state.slices[index], view.shape)
 
     total, behind = sum(len(targets) for _, targets in work), 0
-    if not total and (watch := watched(progress, ctx.live, 0, 1, 1)) is not None:
+    if not total and (watch := _watched(ctx, 0, 1, 1)) is not None:
         watch(1, 1)  # nothing to compute, and a progress bar should end
     for origin, targets in work:
-        options = {} if ctx.live is None else {"found": ctx.live.shower(set(targets), limits.inside)}
-        watch = watched(progress, ctx.live, behind, len(targets), total)
-        result = ctx.engine.propagator.propagate(view, prompts, origin, scope, known, watch, **options)
+        show = None if ctx.live is None else ctx.live.shower(set(targets), limits.inside)
+        watch = _watched(ctx, behind, len(targets), total)
+        result = ctx.engine.propagator.propagate(view, prompts, origin, scope, known, watch, show)
         behind += len(targets)
         # a slice left out lies behind an early stop: the object had ended before it
         found |= {i: limits.apply(i, result[i]) if i in result else None for i in targets}
@@ -177,7 +177,7 @@ def start_from(
     Args:
         ctx: What to work with.
         state: State before.
-        result: (slices, H, W) bool, or probabilities, in view order, with a voxel of the object at least.
+        result: (slices, H, W) bool or probabilities in view order, with a voxel of the object at least.
         prompt: What the user gave; its mask by default.
     """
     if prompt is None:
@@ -215,6 +215,9 @@ def accept_slice(ctx: RoundContext, state: ObjectState, index: int) -> ObjectSta
     )
 
 
+# parts of a round
+
+
 def _read(
     ctx: RoundContext, state: ObjectState, prompt: Prompt
 ) -> tuple[ObjectState, Round, list[tuple[int, Prompt2D]]]:
@@ -241,12 +244,6 @@ def _read(
     return state, done, placed
 
 
-def _origins(state: ObjectState, masks: Mapping[int, Slice]) -> list[int]:
-    """Prompted slices to propagate from: the pending ones, or the last one once more."""
-    last = state.rounds[-1].index if state.rounds else -1
-    return [i for i in state.pending or [last if last in masks else max(masks)] if i in masks]
-
-
 def _centre(part: Prompt2D) -> tuple[float, float] | None:
     """A point in the object for choosing the intensity window, if the prompt tells one."""
     if not part.positive:
@@ -256,3 +253,115 @@ def _centre(part: Prompt2D) -> tuple[float, float] | None:
         return None
     middle = points[len(points) // 2] if part.kind == "scribble" or part.mask is not None else points.mean(axis=0)
     return float(middle[0]), float(middle[1])
+
+
+def answer_on(ctx: RoundContext, view: SliceView, plane: Plane) -> NDArray[np.bool_]:
+    """What a positive prompt on another plane is answered with there.
+
+    Returns:
+        (slices, pixels) bool: rows are slices of the case, columns run along the axis that is neither its nor the
+        plane's. Only components that hold something of the prompt; never empty.
+    """
+    from scipy import ndimage
+
+    across = SliceView(view.volume, plane.axis, view.window)
+    predicted = ctx.engine.predictor.predict(across, plane.index, [plane.part], None)
+    region = prompt_pixels(plane.part, across.shape)
+    mask = enforce(predicted, [plane.part], ctx.settings.click_fallback) > 0.5
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    held = np.isin(labels, np.setdiff1d(labels[region], 0))
+    if not held.any():
+        held = region
+    return held if view.axis < 3 - view.axis - plane.axis else held.T
+
+
+def predict(
+    ctx: RoundContext,
+    view: SliceView,
+    slices: Sequence[SliceMask | None],
+    prompts: Mapping[int, Sequence[Prompt2D]],
+    index: int,
+    previous: Slice | None,
+) -> Slice:
+    """Slice `index` from its own prompts, with the nearest other prompted slice as context."""
+    own = [part for part in prompts[index] if part.kind != "mask"]
+    return ctx.engine.predictor.predict(view, index, own, previous, neighbour(view, slices, prompts, index))
+
+
+def prompted_masks(state: ObjectState, shape: tuple[int, int]) -> dict[int, Slice]:
+    """Masks of the prompted slices that count as prompts.
+
+    Slices without a result so far do not: all they hold is what is not object, said before anyone saw them. They are
+    propagated to like any other slice, and only then do their prompts count (`predict_seen`). Where no other slice is
+    prompted they are all there is.
+    """
+    seen = [i for i in state.prompts if i in state.known or not is_empty(state.slices[i])]
+    return {i: unpack(state.slices[i], shape) for i in seen or state.prompts}
+
+
+def predict_seen(
+    ctx: RoundContext, state: ObjectState, index: int, found: SliceMask | None, limits: Constraints
+) -> SliceMask | None:
+    """What propagation found on a slice, corrected by what the user had said of it before."""
+    own, view = state.prompts[index], ctx.view_of(state)
+    propagated = None if is_empty(found) else unpack(found, view.shape)
+    if propagated is None and not any(part.positive for part in own):
+        return found
+    if all(obeys(propagated, part) for part in own):
+        return found
+    return limits.apply(index, predict(ctx, view, state.slices, state.prompts, index, propagated), own)
+
+
+def look_back(ctx: RoundContext, state: ObjectState) -> ObjectState:
+    """Predict slices with a single click again, on both sides of the newest prompt and near to it.
+
+    One click often says too little, and the answer to it stays in memory for all rounds to come. The next prompt near
+    by tells more of what was meant: its mask, propagated to the older slice, is the start from which that slice's own
+    click is answered a second time. The answer counts only where both networks agree on it. Slices on which the user
+    did more than to click once, and slices without the object, stay as they are.
+    """
+    farthest, view = ctx.settings.look_back, ctx.view_of(state)
+    masks = prompted_masks(state, view.shape)
+    newest = state.pending[-1] if state.pending else -1
+    if not farthest or newest not in masks or not (masks[newest] > 0.5).any():
+        return state
+    limits, slices = Constraints(ctx, state.rounds), list(state.slices)
+    for direction in (-1, 1):
+        ahead = [index for index in masks if (index - newest) * direction > 0]
+        index = min(ahead, key=lambda i: abs(i - newest), default=newest)
+        own = state.prompts.get(index, ())
+        # pending ones the user has not seen propagated yet: they say as much as the newest one
+        if index in state.pending or not 0 < abs(index - newest) <= farthest or not (masks[index] > 0.5).any():
+            continue
+        if len(own) != 1 or own[0].kind != "click":
+            continue
+        others = {i: mask for i, mask in masks.items() if i != index}
+        propagated = ctx.engine.propagator.propagate_to(view, others, newest, index)
+        if propagated is None or not (propagated > 0.5).any():
+            continue
+        answer = ctx.engine.predictor.predict(view, index, list(own), propagated)
+        if agreement(answer > 0.5, propagated > 0.5) >= AGREE:
+            slices[index] = limits.apply(index, answer, own)
+    return replace(state, slices=tuple(slices))
+
+
+def _origins(state: ObjectState, masks: Mapping[int, Slice]) -> list[int]:
+    """Prompted slices to propagate from: the pending ones, or the last one once more."""
+    last = state.rounds[-1].index if state.rounds else -1
+    return [i for i in state.pending or [last if last in masks else max(masks)] if i in masks]
+
+
+def _watched(ctx: RoundContext, before: int, share: int, total: int) -> Progress | None:
+    """Progress of one propagation, which has `share` of the round's `total` slices and comes after `before` of them."""
+    if ctx.progress is None and ctx.live is None:
+        return None
+
+    def tell(done: int, of: int) -> None:
+        at = before + share * done // max(of, 1)
+        if ctx.live is not None:
+            ctx.live.done, ctx.live.total = at, total
+        answer = None if ctx.progress is None else ctx.progress(at, total)
+        if isinstance(answer, (bool, np.bool_)) and not answer:
+            raise Cancelled("the round was cancelled by the progress callback; the case is as it was before the round")
+
+    return tell

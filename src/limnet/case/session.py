@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet._version import __version__
-from limnet.case.session_states import PackedBook, pack_book, unpack_book
-from limnet.case.session_volume import as_given, rebuild
+from limnet.case.session_states import pack_book, unpack_book
 from limnet.errors import ConflictError, InputError, LimnetError, MissingFileError, SaveError, SessionError
 from limnet.image.io.atomic import atomic_write, check_target, save_error
-from limnet.image.volume import Volume
+from limnet.image.io.objects import volume_of
+from limnet.image.io.reading import place_of
+from limnet.image.volume import Volume, checked_spacing
 from limnet.settings import Settings
 
 if TYPE_CHECKING:
-    from limnet.case.history import Book
-    from limnet.case.store import CaseStore
+    from limnet.case.case import Case
+    from limnet.case.state import Book
+
 
 FORMAT = "limnet-session"
 VERSION = 2  # of sessions with renamed or deleted objects; others are version 1, which older limnets read, too
@@ -59,18 +60,9 @@ _PATIENCE = 60.0  # seconds to wait for another process that is writing the file
 
 @dataclass(frozen=True)
 class Session:
-    """What a session file holds, checked.
+    """What a session file holds, checked: the volume, read again, all objects with histories, and the file's mark.
 
-    Attributes:
-        path: The file.
-        volume: The volume, read again or from the file.
-        axis: Axis of the slices.
-        window: Intensity window the user chose, or None.
-        settings: Settings of the case.
-        identity: What the networks were.
-        autosave: Whether the file was kept up to date after every step.
-        book: All objects with their whole histories.
-        mark: Mark of the file's content.
+    `autosave` tells whether the file was kept up to date after every step, `identity` what the networks were.
     """
 
     path: Path
@@ -84,7 +76,7 @@ class Session:
     mark: str
 
 
-def write_session(case: CaseStore, path: Path, overwrite: bool = False) -> Path:
+def write_session(case: Case, path: Path, overwrite: bool = False) -> Path:
     """Write a case to a session file, atomically; see `Case.save_session`. Returns the path, links followed."""
     place = Path(os.path.realpath(path))
     check_target(place)
@@ -105,39 +97,33 @@ def write_session(case: CaseStore, path: Path, overwrite: bool = False) -> Path:
     return written
 
 
-def _packed(case: CaseStore, autosave: bool) -> dict[str, bytes]:
+def _packed(case: Case, autosave: bool) -> dict[str, bytes]:
     """The members of a session file, the manifest first."""
-    record = case._record()
-    packed = pack_book(record.book, len(case.view))
+    book, (volume, voxels) = case._book, case._described()
+    plain, parts = pack_book(book, len(case.view))
     about = {
-        "volume": record.about,
+        "volume": volume,
         "axis": case.axis,
-        "window": record.window,
+        "window": case.view.window if case._fixed_window else None,
         "settings": case.settings.to_json(),
-        "engine": record.identity,
+        "engine": case._engine.identity,
         "autosave": autosave,
-        "book": packed.plain,
+        "book": plain,
     }
-    members = {
-        "case.json": json.dumps(about, allow_nan=False).encode(),
-        "slices.bin": packed.slices,
-        "table.npy": _npy(packed.table),
-        "known.npy": _npy(packed.known),
-        "quality.npy": _npy(packed.quality),
-    }
-    if record.voxels is not None:
-        members["voxels.zlib"] = record.voxels
-    renamed = any(state["name"] is not None or state["deleted"] for state in packed.plain["states"])
-    across = any(done["marks"] for done in packed.plain["rounds"])
+    members = {"case.json": json.dumps(about, allow_nan=False).encode(), **parts}
+    if voxels is not None:
+        members["voxels.zlib"] = voxels
+    renamed = any(state["name"] is not None or state["deleted"] for state in plain["states"])
+    across = any(done["marks"] for done in plain["rounds"])
     manifest = {
         "format": FORMAT,
         "version": VERSION if renamed or across else 1,
         "limnet": __version__,
         "summary": {
-            "volume": record.about["path"],
-            "shape": record.about["shape"][:3],
-            "objects": list(record.book.names.values()),
-            "steps": len(record.book.done),
+            "volume": volume["path"],
+            "shape": volume["shape"][:3],
+            "objects": list(book.names.values()),
+            "steps": len(book.done),
         },
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
@@ -146,14 +132,7 @@ def _packed(case: CaseStore, autosave: bool) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a session file says of itself at its head.
-
-    Attributes:
-        volume: Path of the volume, None if it is in the file.
-        shape: (D, H, W).
-        objects: Names of the objects.
-        steps: Steps done so far.
-    """
+    """What a session file says of itself at its head; `volume` is None if it is in the file."""
 
     volume: str | None
     shape: tuple[int, ...]
@@ -201,14 +180,7 @@ def read_session(path: Path, volume: Any = None) -> Session:
         if axis not in (0, 1, 2):
             raise ValueError(f"axis {axis!r}")
         shape = tuple(int(n) for n in recorded["shape"][:3])
-        packed = PackedBook(
-            about["book"],
-            members["slices.bin"],
-            _array(members["table.npy"], np.dtype(np.int32)),
-            _array(members["known.npy"], np.dtype(bool)),
-            _array(members["quality.npy"], np.dtype(np.float32)),
-        )
-        book = unpack_book(packed, shape, axis)
+        book = unpack_book(about["book"], members, shape, axis)
         settings = about["settings"]
         if unknown := sorted(Settings.unknown(settings)):
             raise SessionError(
@@ -219,7 +191,7 @@ def read_session(path: Path, volume: Any = None) -> Session:
         if not isinstance(about["engine"], (dict, type(None))):
             raise ValueError(f"the model is {about['engine']!r}")
         window = about["window"]
-        found = rebuild(recorded, members.get("voxels.zlib"), path, as_given(volume, recorded))
+        found = _rebuild(recorded, members.get("voxels.zlib"), path, _as_given(volume, recorded))
         return Session(
             path=path,
             volume=found,
@@ -241,11 +213,7 @@ def read_session(path: Path, volume: Any = None) -> Session:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from writing the file meanwhile. Where no lock can be had, go on without one.
-
-    Raises:
-        SaveError: if another process does not let go of it.
-    """
+    """Keep other processes from writing the file meanwhile (SaveError after `_PATIENCE`). Without locks, go on."""
     from filelock import FileLock, Timeout
 
     place = path.with_name(f".{path.name}.lock")
@@ -269,12 +237,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _check_ours(path: Path, known: Collection[str], overwrite: bool) -> None:
-    """Refuse to replace what this case has neither written nor read.
-
-    Raises:
-        InputError: if there is a file that is no session.
-        ConflictError: if there is a session with other steps, and not `overwrite`.
-    """
+    """Refuse to replace what this case has neither written nor read (InputError, ConflictError)."""
     if not path.exists():
         return
     try:
@@ -295,11 +258,7 @@ def _check_ours(path: Path, known: Collection[str], overwrite: bool) -> None:
 
 
 def _manifest(file: zipfile.ZipFile, path: Path) -> bytes:
-    """The manifest of a session file.
-
-    Raises:
-        SessionError: if it has none.
-    """
+    """The manifest of a session file; SessionError if it has none."""
     if _MANIFEST in file.namelist():
         data = file.read(_MANIFEST)
         manifest = json.loads(data)
@@ -362,14 +321,93 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+# the volume: by path and digest, or with its voxels
 
 
-def _array(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if array.dtype != dtype or array.ndim != 2:
-        raise ValueError(f"an array is {array.dtype} {array.shape}, expected {dtype}")
-    return np.asarray(array)
+def _digest(array: NDArray[Any]) -> str:
+    """Sha256 of dtype, shape and voxels, as hex."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    for part in array:  # slice by slice: a view need not be contiguous
+        digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def describe(volume: Volume) -> dict[str, Any]:
+    """JSON description of a volume, with its path and how it was read from there if it has one."""
+    return {
+        "path": None if volume.source is None else str(Path(volume.source).absolute()),
+        **asdict(volume.selection),
+        "sha256": _digest(volume.array),
+        "shape": list(volume.array.shape),
+        "dtype": volume.array.dtype.str,
+        "spacing": list(volume.spacing),
+        "affine": volume.affine.tolist(),
+        "convention": volume.convention,
+        "modality": volume.modality,
+    }
+
+
+def packed_voxels(volume: Volume) -> bytes:
+    """Compressed voxels of a volume without a file."""
+    return zlib.compress(np.ascontiguousarray(volume.array).data, 1)
+
+
+def _rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: Volume | None) -> Volume:
+    """The volume of a session: the `given` one, its own `voxels`, or the file where it was or beside the session.
+
+    Raises:
+        SessionError: if it cannot be found, cannot be read, or is another one.
+    """
+    if given is not None:
+        volume = given
+    elif voxels is not None:
+        return _embedded(about, voxels, session)
+    else:
+        volume = _read(about, session)
+    if _digest(volume.array) != about["sha256"]:
+        raise SessionError(
+            f"{session} belongs to another volume: it was made on shape {tuple(about['shape'])}, {about['dtype']}, "
+            f"sha256 {about['sha256'][:12]}; {volume.source or 'the given array'} has shape {volume.array.shape} "
+            "and other voxels. Give the original volume: resume(path, volume=...)"
+        )
+    spacing, modality = checked_spacing(about["spacing"]), about["modality"]
+    same = volume.spacing == spacing and volume.modality == modality
+    return volume if same else replace(volume, spacing=spacing, modality=modality)
+
+
+def _read(about: dict[str, Any], session: Path) -> Volume:
+    place = place_of(about["path"], session.parent)
+    if not place.exists():
+        raise SessionError(
+            f"the volume of {session} is not at {about['path']} any more, nor beside the session file: "
+            "put it back, or tell where it is: resume(path, volume=...)"
+        )
+    try:
+        return Volume.read(place, index=about["index"], series=about["series"], gaps=about.get("gaps", "refuse"))
+    except LimnetError as error:
+        raise SessionError(f"the volume of {session} cannot be read: {error}") from error
+
+
+def _embedded(about: dict[str, Any], voxels: bytes, session: Path) -> Volume:
+    dtype, shape = np.dtype(about["dtype"]), tuple(about["shape"])
+    size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    data = zlib.decompressobj().decompress(voxels, size + 1)
+    if dtype.kind not in "iuf" or len(data) != size:
+        raise SessionError(f"{session} is damaged: its voxels do not fit shape {shape}. Use a copy, or start again")
+    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    volume = Volume.from_array(
+        array, affine=np.array(about["affine"]), convention=about["convention"], modality=about["modality"]
+    )
+    return replace(volume, spacing=checked_spacing(about["spacing"]))
+
+
+def _as_given(volume: Any, about: dict[str, Any]) -> Volume | None:
+    """What a user passed as `volume=` of resume: None, a Volume, a path, or an array."""
+    if volume is None or isinstance(volume, Volume):
+        return volume
+    if isinstance(volume, (str, os.PathLike)):
+        return Volume.read(volume, index=about["index"], series=about["series"], gaps=about.get("gaps", "refuse"))
+    found = volume_of(volume, about["index"])
+    if found is not None:  # an image with a grid of its own
+        return found
+    return Volume.from_array(volume, affine=np.array(about["affine"]), convention=about["convention"])

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case.history import Book, History, ObjectState, Round, frozen_array
-from limnet.case.prompt_json import prompt_from_json, prompt_to_json
+from limnet.case.state import Book, History, ObjectState, Round, frozen_array
 from limnet.image.slices import SliceMask
-from limnet.prompts import MaskPrompt, Prompt2D
+from limnet.prompts import MaskPrompt, Prompt2D, prompt_from_json, prompt_to_json
 from limnet.settings import check_scope
 
+T = TypeVar("T")
 _PLAIN = ("pending", "bounds", "anchor", "window", "finished", "name", "deleted")  # fields of a state, JSON as they are
 
 
-@dataclass(frozen=True)
-class PackedBook:
-    """A history taken apart.
+def pack_book(book: Book, depth: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Take a history of a case with `depth` slices apart.
 
-    Attributes:
-        plain: JSON part.
-        slices: Compressed slices, one after the other.
-        table: (states, D) int32, number of the slice in the list of slices, -1 for empty.
-        known: (states, D) bool.
-        quality: (states, D) float32.
+    Returns:
+        JSON part, and members of a session file: `slices.bin`, the compressed slices one after the other, and with a
+        row for each state `table.npy` (number of each slice in that list, -1 for empty), `known.npy`, `quality.npy`.
     """
-
-    plain: dict[str, Any]
-    slices: bytes
-    table: NDArray[np.int32]
-    known: NDArray[np.bool_]
-    quality: NDArray[np.float32]
-
-
-def pack_book(book: Book, depth: int) -> PackedBook:
-    """Take a history of a case with `depth` slices apart."""
     stored: dict[int, tuple[int, SliceMask]] = {}
     rounds: dict[int, tuple[int, Round]] = {}
     states = [state for history in book.histories.values() for state in history.states]
@@ -67,43 +53,38 @@ def pack_book(book: Book, depth: int) -> PackedBook:
         "rounds": [_round_to_json(r) for _, r in rounds.values()],
         "slices": [[*piece.shape, *piece.box, piece.area, len(piece.packed)] for piece in pieces],
     }
-    return PackedBook(plain, b"".join(piece.packed for piece in pieces), table, known, quality)
+    arrays = {"table.npy": table, "known.npy": known, "quality.npy": quality}
+    slices = b"".join(piece.packed for piece in pieces)
+    return plain, {"slices.bin": slices, **{name: _npy(array) for name, array in arrays.items()}}
 
 
-def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
-    """Put a history together again.
-
-    Args:
-        packed: What `pack_book` gave, from a file.
-        shape: (D, H, W) of the volume.
-        axis: Axis of the case.
+def unpack_book(plain: dict[str, Any], members: Mapping[str, bytes], shape: Sequence[int], axis: int) -> Book:
+    """Put a history together again, for a volume of a shape (D, H, W) along an axis.
 
     Raises:
         ValueError, KeyError, TypeError, IndexError, zlib.error: if the parts do not fit together.
     """
-    plain, depth = packed.plain, int(shape[axis])
-    plane = tuple(int(n) for a, n in enumerate(shape) if a != axis)
-    pieces = _pieces(plain["slices"], packed.slices, plane)
+    size = (len(plain["states"]), int(shape[axis]))
+    pieces = _pieces(plain["slices"], members["slices.bin"], tuple(int(n) for a, n in enumerate(shape) if a != axis))
     rounds = [_round_from_json(data) for data in plain["rounds"]]
-    count = len(plain["states"])
-    for name, array in (("table", packed.table), ("known", packed.known), ("quality", packed.quality)):
-        if array.shape != (count, depth):
-            raise ValueError(f"{name} has shape {array.shape}, not {(count, depth)}")
-    if packed.table.size and not -1 <= packed.table.min() <= packed.table.max() < len(pieces):
+    table = _array(members["table.npy"], np.int32, size)
+    known = _array(members["known.npy"], np.bool_, size)
+    quality = _array(members["quality.npy"], np.float32, size)
+    if table.size and not -1 <= table.min() <= table.max() < len(pieces):
         raise ValueError("slice numbers out of range")
     states = []
     for row, data in enumerate(plain["states"]):
         done = tuple(rounds[i] for i in data["rounds"])
         states.append(
             ObjectState(
-                slices=tuple(None if i < 0 else pieces[i] for i in packed.table[row].tolist()),
-                quality=frozen_array(packed.quality[row].astype(np.float32)),
-                known=frozenset(np.flatnonzero(packed.known[row]).tolist()),
+                slices=tuple(None if i < 0 else pieces[i] for i in table[row].tolist()),
+                quality=frozen_array(quality[row].astype(np.float32)),
+                known=frozenset(np.flatnonzero(known[row]).tolist()),
                 prompts=_prompts(done, shape, axis),
                 pending=tuple(int(i) for i in data["pending"]),
-                bounds=_pair(data["bounds"]),
+                bounds=_pair(data["bounds"], int),
                 anchor=data["anchor"],
-                window=None if data["window"] is None else (float(data["window"][0]), float(data["window"][1])),
+                window=_pair(data["window"], float),
                 rounds=done,
                 finished=bool(data["finished"]),
                 name=None if data.get("name") is None else str(data["name"]),  # sessions of version 1 lack both
@@ -119,18 +100,29 @@ def unpack_book(packed: PackedBook, shape: Sequence[int], axis: int) -> Book:
         histories[str(entry["name"])] = History(own, int(entry["position"]))
     done_names, undone_names = tuple(plain["done"]), tuple(plain["undone"])
     for name, history in histories.items():
-        if (
-            done_names.count(name) != history.position
-            or undone_names.count(name) > len(history.states) - 1 - history.position
-        ):
+        left = len(history.states) - 1 - history.position
+        if done_names.count(name) != history.position or undone_names.count(name) > left:
             raise ValueError(f"the steps of object {name!r} do not add up")
     if start != len(states) or not set(done_names + undone_names) <= set(histories):
         raise ValueError("states and objects do not add up")
     return Book(histories, done_names, undone_names)
 
 
-def _pair(data: Sequence[int] | None) -> tuple[int, int] | None:
-    return None if data is None else (int(data[0]), int(data[1]))
+def _pair(data: Sequence[Any] | None, kind: Callable[[Any], T]) -> tuple[T, T] | None:
+    return None if data is None else (kind(data[0]), kind(data[1]))
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _array(data: bytes, kind: type[np.generic], shape: tuple[int, int]) -> NDArray[Any]:
+    array = np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    if array.dtype != np.dtype(kind) or array.shape != shape:
+        raise ValueError(f"an array is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+    return array
 
 
 def _pieces(rows: list[list[int]], data: bytes, plane: tuple[int, ...]) -> list[SliceMask]:

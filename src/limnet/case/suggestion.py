@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.case.engine import RoundContext
-from limnet.case.history import ObjectState, frozen_array
+from limnet.case.state import ObjectState, RoundContext, frozen_array
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import area, is_empty, overlap, unpack
@@ -41,16 +40,8 @@ def suggest(state: ObjectState, axis: int, skip: Collection[int] = ()) -> Sugges
     The score of a slice is 3/4 of its lack of quality (averaged with its filled neighbours, weights 1-2-1; an empty
     slice beside the object is as doubtful as the mask it adjoins) plus 1/4 of how badly its mask overlaps those of its
     neighbours (1 - Dice; the larger of both sides for an inner slice, the smaller one at an end of the object, where
-    one side is naturally empty). Slices outside of a box come only where none in it is left.
-
-    Args:
-        state: State of the object.
-        axis: Axis of the case.
-        skip: Slices that were looked at and found right.
-
-    Returns:
-        The slice with the highest score; on ties one with a mask, then the one farthest from any prompt. Before
-        anything but background was marked: a middle slice, with a reason that says so.
+    one side is naturally empty). Slices outside of a box come only where none in it is left. On ties one with a mask
+    comes first, then the one farthest from any prompt. Before anything but background was marked: a middle slice.
 
     Raises:
         InputError: if no slice is left.
@@ -147,9 +138,6 @@ def with_quality(ctx: RoundContext, before: ObjectState, state: ObjectState) -> 
 
 
 def _assessed(ctx: RoundContext, view: SliceView, state: ObjectState, batch: list[int]) -> NDArray[np.float32]:
-    if ctx.engine.assessor is None:  # all there is to go by: how far the nearest prompt is
-        distance = [min((abs(i - j) for j in state.prompts), default=len(state.slices)) for i in batch]
-        return np.asarray(1.0 / (1.0 + 0.05 * np.array(distance)), dtype=np.float32)
     masks = [unpack(state.slices[i], view.shape) for i in batch]
     values = np.asarray(ctx.engine.assessor.quality(view, batch, masks), dtype=np.float32)
     return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)

@@ -169,7 +169,7 @@ def read_jobs(path: Path) -> list[Job]:
         FileFormatError: not JSON.
         InputError: JSON of another form, or entries that write over each other; the message names the entry.
     """
-    from limnet.case.prompt_json import prompt_from_json
+    from limnet.prompts import prompt_from_json
 
     if not path.is_file():
         raise MissingFileError(f"prompts file {path} does not exist")

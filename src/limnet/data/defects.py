@@ -21,7 +21,8 @@ from limnet.data.loading import ShuffledDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.atomic import atomic_write
 from limnet.image.slice_view import SliceView
-from limnet.quality.prompt_context import SIZE, Prompted, quality_crops, reference_channels, reference_crops
+from limnet.quality.assessor import SIZE, Prompted, quality_crops, reference_crops
+from limnet.quality.networks.tiny import reference_channels
 from limnet.simulation.corruptions import corrupt
 
 Mask = NDArray[np.bool_]

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from limnet.errors import InputError
 
+Slice = NDArray[np.float32]
+"""(H, W) float32 probabilities in [0, 1] of one slice; the object is where they are > 0.5."""
+
 _FLOOR = 5  # of 255: probabilities below 0.02 are stored as 0, so that faint noise does not widen the box
 
 

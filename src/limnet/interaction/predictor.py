@@ -5,7 +5,9 @@ The window is a second look, never an eraser: outside of it the mask so far stay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,11 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
-from limnet.interaction.agreement import agreement
-from limnet.interaction.corrections import settle_negative_click
+from limnet.image.slices import Slice, SliceMask, is_empty, unpack
 from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
-from limnet.interaction.neighbour import Neighbour
-from limnet.interaction.prompt_maps import WindowTransform, guidance_maps
+from limnet.interaction.prompt_maps import guidance_maps
 from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
 from limnet.prompts import Prompt2D
 
@@ -26,6 +26,44 @@ FINEST = 0.9  # slice pixels per network pixel: windows that magnify the slice s
 _CLEAR = 1.0  # contrast at its border, in standard deviations, from which on an answer counts in full
 _FAINT = 0.25  # contrast below which an answer has no border of an object in sight
 _LOOKS = 3  # looks at a slice in one prediction, the first one included
+CLOSE = 0.2  # of the object's width on a slice: so close to it the object has not ended
+CRUMB = 0.4  # of the area taken away: a smaller rest without a positive prompt is a crumb
+MOST = 0.4  # of a piece: a click off its middle may take away so much and no more from beyond its own side
+MIDDLE = 0.65  # of the piece's greatest depth: a click less deep is off its middle
+
+
+def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Dice of two answers, bool of one shape; 0 when both are empty, as two answers without object confirm nothing."""
+    total = np.count_nonzero(a) + np.count_nonzero(b)
+    return 2.0 * np.count_nonzero(a & b) / total if total else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """The nearest other prompted slice that holds the object, as seen from a slice.
+
+    Attributes:
+        mask: (H, W) bool, its mask.
+        surely: whether the object lies on the slice that is seen from, too: there are such slices on both sides of it,
+            or the nearest one is closer than `CLOSE` of the width of its mask (the root of its area).
+    """
+
+    mask: NDArray[np.bool_]
+    surely: bool = False
+
+
+def neighbour(
+    view: SliceView, slices: Sequence[SliceMask | None], prompted: Iterable[int], index: int
+) -> Neighbour | None:
+    """What the nearest other `prompted` slice tells about slice `index`; None if no other one holds the object."""
+    held = [i for i in prompted if i != index and not is_empty(slices[i])]
+    if not held:
+        return None
+    nearest = min(held, key=lambda i: abs(i - index))
+    mask = unpack(slices[nearest], view.shape) > 0.5
+    width = math.sqrt(np.count_nonzero(mask) * math.prod(view.spacing))
+    surely = min(held) < index < max(held) or abs(nearest - index) * view.gap < CLOSE * width
+    return Neighbour(mask, surely)
 
 
 class SlicePredictor:
@@ -59,9 +97,9 @@ class SlicePredictor:
         view: SliceView,
         index: int,
         prompts: Sequence[Prompt2D],
-        previous: NDArray[np.float32] | None,
+        previous: Slice | None,
         nearest: Neighbour | None = None,
-    ) -> NDArray[np.float32]:
+    ) -> Slice:
         """Mask of one slice.
 
         Args:
@@ -85,8 +123,12 @@ class SlicePredictor:
             known = None if nearest is None else mask_box(nearest.mask)
             if known is None:
                 window, logits = self._first_look(view, index, prompts, marked)
-            else:
-                window, logits = self._look_at_scale(view, index, prompts, marked, known)
+            else:  # a window that would suit the object as another slice shows it, around what is marked
+                suited = window_around(known, shape, spacing, self.size)
+                centre, least = _place(marked, spacing)
+                side = max(suited.height * spacing[0], suited.width * spacing[1], least)
+                window = window_of_side(side, centre, shape, spacing, self.size)
+                logits = self._look(view, index, [window], prompts, None)
         else:
             focus = join(old, marked) or (0, shape[0], 0, shape[1])
             window = window_around(focus, shape, spacing, self.size)
@@ -110,9 +152,7 @@ class SlicePredictor:
         if box is not None:
             self.encoder.features(view, index, window_around(box, view.shape, view.spacing, self.size))
 
-    def looks(
-        self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: NDArray[np.float32] | None
-    ) -> list[NDArray[np.float32]]:
+    def looks(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> list[Slice]:
         """What single looks at all scales show, where `predict` settles for one answer; arguments as there.
 
         Returns:
@@ -141,13 +181,12 @@ class SlicePredictor:
         index: int,
         windows: Sequence[Window],
         prompts: Sequence[Prompt2D],
-        previous: NDArray[np.float32] | None,
+        previous: Slice | None,
         pixels: Tensor | None = None,
     ) -> Tensor:
         """Logits (n, 1, size, size) of n windows (`pixels`, if known), computed as one batch."""
         size = (self.size, self.size)
-        transforms = [WindowTransform.of(window.bounds, size) for window in windows]
-        drawn = [guidance_maps(prompts, size, self.channels, self.click_radius, t) for t in transforms]
+        drawn = [guidance_maps(prompts, size, self.channels, self.click_radius, w.points) for w in windows]
         maps = torch.from_numpy(np.stack(drawn))
         if previous is not None:
             shown = torch.cat([window.crop(previous, edge=False) for window in windows])
@@ -156,21 +195,6 @@ class SlicePredictor:
         with self.encoder.running():
             logits: Tensor = self.encoder.network.decode(features, maps.to(self.encoder.device))["instances"]  # type: ignore[operator]
         return logits.float()
-
-    def _look_at_scale(
-        self,
-        view: SliceView,
-        index: int,
-        prompts: Sequence[Prompt2D],
-        marked: tuple[int, int, int, int],
-        known: tuple[int, int, int, int],
-    ) -> tuple[Window, Tensor]:
-        """Look around what is marked in a window that would suit the object as another slice shows it."""
-        suited = window_around(known, view.shape, view.spacing, self.size)
-        centre, least = _place(marked, view.spacing)
-        side = max(suited.height * view.spacing[0], suited.width * view.spacing[1], least)
-        window = window_of_side(side, centre, view.shape, view.spacing, self.size)
-        return window, self._look(view, index, [window], prompts, None)
 
     def _first_look(
         self, view: SliceView, index: int, prompts: Sequence[Prompt2D], marked: tuple[int, int, int, int]
@@ -213,12 +237,7 @@ def _place(marked: tuple[int, int, int, int], spacing: Sequence[float]) -> tuple
 def _contrast(images: Tensor, logits: Tensor) -> NDArray[np.float64]:
     """Difference of brightness between both sides of a mask's border, in standard deviations; 0 for an empty mask.
 
-    Args:
-        images: (n, C, size, size) in [0, 1].
-        logits: (n, 1, size, size).
-
-    Returns:
-        (n,), one for every mask.
+    Images (n, C, size, size) in [0, 1] and logits (n, 1, size, size) -> (n,).
     """
     reach = max(1, images.shape[-1] // 40)
     masks = (logits[:, 0] > 0).cpu().numpy()
@@ -255,3 +274,95 @@ def _prompt_box(prompts: Sequence[Prompt2D], shape: tuple[int, int]) -> tuple[in
     if box is None:
         return None
     return max(box[0], 0), min(box[1], shape[0]), max(box[2], 0), min(box[3], shape[1])
+
+
+# negative clicks
+
+
+def settle_negative_click(before: Slice, after: Slice, prompts: Sequence[Prompt2D], surely: bool = False) -> Slice:
+    """Correct the network's answer to a negative click: what it may take away, beyond what the network says.
+
+    People click in the middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and
+    no crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it.
+    Where prompted slices say that the object lies on this slice, too, every click means a part. Other large pieces of
+    the slice's mask stay whatever the network says.
+
+    Args:
+        before: (H, W) probabilities before the click.
+        after: (H, W) probabilities the network gave; given back as they are where there is nothing to correct.
+        prompts: prompts of the slice, oldest first; only a last one that is a negative click matters.
+        surely: the object is known to lie on this slice: what is far from the click stays, wherever in it the click is.
+    """
+    last = prompts[-1] if prompts else None
+    if last is None or last.kind != "click" or last.positive or not before[last.points[0]] > 0.5:
+        return after
+    box = mask_box(before > 0.5)
+    assert box is not None  # it holds the click
+    part, corner = (slice(box[0], box[1]), slice(box[2], box[3])), (box[0], box[2])
+    wanted = [p.points[0] for p in prompts if p.kind == "click" and p.positive]
+    inside = [(y - corner[0], x - corner[1]) for y, x in wanted if box[0] <= y < box[1] and box[2] <= x < box[3]]
+    click = last.points[0][0] - corner[0], last.points[0][1] - corner[1]
+    settled = _settled(before[part], after[part], click, inside, surely)
+    if np.array_equal(settled, after[part]):
+        return after
+    result = after.copy()
+    result[part] = settled
+    return result
+
+
+def _settled(
+    before: Slice,
+    after: Slice,
+    click: tuple[int, int],
+    wanted: list[tuple[int, int]],
+    surely: bool,
+) -> Slice:
+    """`settle_negative_click` on the part of the slice that held the mask: the click, and the positive ones there."""
+    from scipy import ndimage
+
+    pieces, _ = ndimage.label(before > 0.5, np.ones((3, 3)))
+    piece = pieces == pieces[click]
+    sizes = np.bincount(pieces.ravel())
+    others = (sizes >= CRUMB * sizes[pieces[click]])[pieces] & (pieces > 0) & ~piece
+    if (after[others] <= 0.5).any():  # nobody pointed at them
+        after = after.copy()
+        after[others] = np.maximum(after, before)[others]
+    taken = piece & ~(after > 0.5)
+    depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+    part = surely or depth[click] < MIDDLE * depth.max()
+    if part and not any(piece[w] for w in wanted):
+        large = taken.sum() > MOST * piece.sum()
+        return _keep_far_part(before, after, piece, click, depth) if large else after
+    return _without_crumbs(after, piece, int(taken.sum()), wanted)
+
+
+def _keep_far_part(
+    before: Slice,
+    after: Slice,
+    piece: NDArray[np.bool_],
+    click: tuple[int, int],
+    depth: NDArray[np.float64],
+) -> Slice:
+    """Take away only what lies nearer to the click than to the middle of the piece."""
+    middle = np.unravel_index(int(depth.argmax()), depth.shape)
+    rows, columns = np.indices(piece.shape)
+    near = (rows - click[0]) ** 2 + (columns - click[1]) ** 2 <= (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2
+    result = after.copy()
+    result[piece & ~near] = np.maximum(after, before)[piece & ~near]
+    result[piece & near] = np.minimum(after, 0.5)[piece & near]
+    return result
+
+
+def _without_crumbs(after: Slice, piece: NDArray[np.bool_], taken: int, wanted: list[tuple[int, int]]) -> Slice:
+    """Drop what is left of the clicked piece where it is small beside what went."""
+    from scipy import ndimage
+
+    rests, number = ndimage.label((after > 0.5) & piece, np.ones((3, 3)))
+    result = after
+    for rest in range(1, number + 1):
+        region = rests == rest
+        if region.sum() < CRUMB * taken and not any(region[w] for w in wanted):
+            if result is after:
+                result = after.copy()
+            result[region] = 0.0
+    return result

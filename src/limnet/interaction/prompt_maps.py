@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,12 +16,9 @@ if TYPE_CHECKING:
 
 
 def draw_stroke(target: NDArray[np.bool_], points: ArrayLike, radius: float) -> None:
-    """Set every pixel within `radius` of a polyline, in place.
+    """Set every pixel within `radius` (included) of a polyline, in place; a single point gives a disc.
 
-    Args:
-        target: (H, W) array to draw into.
-        points: (N, 2) vertices (y, x), fractions allowed, also outside the grid. One point gives a disc.
-        radius: Distance in pixels, border included (squared distance <= radius squared).
+    `points` are (N, 2) vertices (y, x), fractions allowed, also outside the (H, W) grid.
     """
     path = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     ends = path[1:] if len(path) > 1 else path
@@ -45,12 +41,7 @@ def draw_stroke(target: NDArray[np.bool_], points: ArrayLike, radius: float) -> 
 
 
 def draw_polygon(target: NDArray[np.bool_], points: ArrayLike) -> None:
-    """Set, in place, every pixel with its centre in a closed polygon (even-odd) or near its outline (half a pixel).
-
-    Args:
-        target: (H, W) array to draw into.
-        points: (N, 2) vertices (y, x); the last one is joined to the first.
-    """
+    """Set, in place, every pixel with its centre in a closed polygon (even-odd) or near its outline (half a pixel)."""
     path = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     closed = np.concatenate([path, path[:1]])
     height, width = target.shape
@@ -68,15 +59,7 @@ def draw_polygon(target: NDArray[np.bool_], points: ArrayLike) -> None:
 
 
 def prompt_pixels(prompt: Prompt2D, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels of a slice that a prompt names: the click, the stroke, or the region of box, lasso or mask.
-
-    Args:
-        prompt: Prompt in slice coordinates.
-        shape: (H, W) of the slice.
-
-    Returns:
-        (H, W) boolean array.
-    """
+    """(H, W) bool pixels of a slice that a prompt names: the click, the stroke, or the region of box, lasso or mask."""
     if prompt.mask is not None:
         return prompt.mask.array()
     pixels = np.zeros(shape, dtype=bool)
@@ -106,13 +89,9 @@ def grow(pixels: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
 
 
 def outline(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Pixels along the outer border of a connected mask, in order, by Moore neighbour tracing.
+    """Pixels (y, x) along the outer border of a connected (H, W) mask, in order, by Moore neighbour tracing.
 
-    Args:
-        mask: (H, W), one 8-connected piece, not empty.
-
-    Returns:
-        (y, x) pixels of the mask; a polygon through them (`draw_polygon`) gives the mask back with its holes filled.
+    A polygon through them (`draw_polygon`) gives the mask back with its holes filled.
     """
     padded = np.pad(mask, 1)
     row, column = np.argwhere(padded)[0].tolist()
@@ -175,34 +154,8 @@ CHANNELS: tuple[str, ...] = ("previous", "positive", "negative", "bounds")
 Transform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class WindowTransform:
-    """From slice pixels to pixels of a network input that shows a window of the slice, scaled (pixel areas aligned).
-
-    Attributes:
-        top, left: First row and column of the window in the slice (may lie outside it).
-        scale_y, scale_x: Network-input pixels per slice pixel.
-    """
-
-    top: float = 0.0
-    left: float = 0.0
-    scale_y: float = 1.0
-    scale_x: float = 1.0
-
-    @classmethod
-    def of(cls, window: tuple[int, int, int, int], size: tuple[int, int]) -> WindowTransform:
-        """Transform of a window (top, left, height, width) resized to `size` (h, w)."""
-        top, left, height, width = window
-        return cls(float(top), float(left), size[0] / height, size[1] / width)
-
-    def __call__(self, points: ArrayLike) -> NDArray[np.float64]:
-        """(N, 2) slice coordinates (y, x) to (N, 2) network-input coordinates; pixel centres are integers in both."""
-        scale = np.array([self.scale_y, self.scale_x])
-        shifted = np.asarray(points, dtype=np.float64).reshape(-1, 2) - (self.top, self.left)
-        return np.asarray((shifted + 0.5) * scale - 0.5)
-
-
-IDENTITY = WindowTransform()
+def _unmoved(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points
 
 
 def guidance_maps(
@@ -210,7 +163,7 @@ def guidance_maps(
     shape: tuple[int, int],
     channels: Sequence[str],
     click_radius: float,
-    transform: Transform = IDENTITY,
+    transform: Transform = _unmoved,
 ) -> NDArray[np.float32]:
     """Draw the prompts of one slice.
 

@@ -65,29 +65,25 @@ class Window:
 
     def seen(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Window]:
         """Rows and columns of a slice (H, W) that the window shows, and the window as it lies on that part alone."""
-        (top, bottom), (left, right) = (
-            (max(low, 0), min(low + extent, pixels))
-            for low, extent, pixels in zip(self.bounds[:2], self.bounds[2:], shape, strict=True)
-        )
-        part = slice(top, bottom), slice(left, right)
-        return part, replace(self, top=self.top - top, left=self.left - left)
+        rows = slice(max(self.top, 0), min(self.top + self.height, shape[0]))
+        columns = slice(max(self.left, 0), min(self.left + self.width, shape[1]))
+        return (rows, columns), replace(self, top=self.top - rows.start, left=self.left - columns.start)
+
+    def points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, 2) slice coordinates (y, x) to network pixels; pixel centres are integers in both, areas aligned."""
+        scale = np.array([self.size / self.height, self.size / self.width])
+        return np.asarray((points - (self.top, self.left) + 0.5) * scale - 0.5)
 
     def crop(self, array: NDArray[np.float32], edge: bool = True) -> Tensor:
-        """Cut out and resample.
+        """Cut out of a slice ((C, H, W) or (H, W)) and resample to (1, C, size, size).
 
-        Args:
-            array: (C, H, W) or (H, W) float32 slice.
-            edge: repeat the border outside the slice (images); otherwise zeros (masks).
-
-        Returns:
-            (1, C, size, size) float32.
+        Outside the slice its border is repeated (`edge`, images) or there are zeros (masks).
         """
-        rows, columns = array.shape[-2:]
-        top, bottom = max(self.top, 0), min(self.top + self.height, rows)
-        left, right = max(self.left, 0), min(self.left + self.width, columns)
-        part = torch.from_numpy(np.array(array[..., top:bottom, left:right], np.float32))
+        (rows, columns), _ = self.seen((array.shape[-2], array.shape[-1]))
+        part = torch.from_numpy(np.array(array[..., rows, columns], np.float32))
         part = part[None] if part.ndim == 3 else part[None, None]
-        pads = (left - self.left, self.left + self.width - right, top - self.top, self.top + self.height - bottom)
+        right, bottom = self.left + self.width - columns.stop, self.top + self.height - rows.stop
+        pads = (columns.start - self.left, right, rows.start - self.top, bottom)
         if any(pads):
             part = functional.pad(part, pads, mode="replicate") if edge else functional.pad(part, pads)
         return functional.interpolate(
@@ -95,24 +91,12 @@ class Window:
         )
 
     def paste(self, logits: Tensor, onto: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Write a window's result into a slice; outside the window the slice stays as it is.
-
-        Args:
-            logits: (1, 1, size, size).
-            onto: (H, W) float32 probabilities.
-
-        Returns:
-            (H, W) float32 probabilities, a new array.
-        """
+        """Logits (1, 1, size, size) as probabilities in a copy of a slice (H, W), which stays outside the window."""
         full = functional.interpolate(logits.float(), (self.height, self.width), mode="bilinear", align_corners=False)
         values = torch.sigmoid(full)[0, 0].cpu().numpy()
-        rows, columns = onto.shape
-        top, bottom = max(self.top, 0), min(self.top + self.height, rows)
-        left, right = max(self.left, 0), min(self.left + self.width, columns)
-        result = onto.copy()
-        result[top:bottom, left:right] = values[
-            top - self.top : bottom - self.top, left - self.left : right - self.left
-        ]
+        (rows, columns), _ = self.seen((onto.shape[0], onto.shape[1]))
+        result, top, left = onto.copy(), self.top, self.left
+        result[rows, columns] = values[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         return result
 
 
@@ -141,14 +125,9 @@ def window_around(
     size: int,
     share: float = SHARE,
 ) -> Window:
-    """Snapped window in which a box takes about `share` of the side, kept on the slice where it fits.
+    """Snapped window in which a box (ends excluded) takes about `share` of the side, kept on the slice where it fits.
 
-    Args:
-        box: (row0, row1, column0, column1), ends excluded, in slice pixels.
-        shape: (H, W) of the slice.
-        spacing: in-plane millimetres per pixel.
-        size: side of the network input.
-        share: aimed at; clamped so that a window never shows less than `SMALLEST` pixels or more than the slice.
+    It never shows less than `SMALLEST` pixels or more than the slice. `spacing` in millimetres per pixel.
     """
     extent = max((box[1] - box[0]) * spacing[0], (box[3] - box[2]) * spacing[1])
     return window_of_side(extent / share, ((box[0] + box[1]) / 2, (box[2] + box[3]) / 2), shape, spacing, size)
@@ -157,7 +136,7 @@ def window_around(
 def window_of_side(
     side: float, centre: tuple[float, float], shape: tuple[int, int], spacing: Sequence[float], size: int
 ) -> Window:
-    """Snapped window of about `side` millimetres around `centre` (row, column)."""
+    """Snapped window of about `side` millimetres around `centre` (row, column), kept on the slice where it fits."""
     longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
     smallest = min(SMALLEST * min(spacing), longest)
     steps = max(0, round(math.log(max(longest / max(side, smallest), 1.0)) / math.log(_STEP)))

@@ -1,1 +1,1 @@
-"""Propagation: a memory network carries the prompt mask through the volume (section II-D of the paper)."""
+"""Propagation: a memory network takes the prompt mask through the volume (section II-D of the paper)."""

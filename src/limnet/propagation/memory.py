@@ -1,23 +1,101 @@
-"""The memory of propagation: working frames, permanent frames and long-term prototypes, for any key and value sizes.
+"""The memory of propagation: what a query reads of it, and which frames and prototypes stay in it.
 
-XMem section 3.3 with two differences: any number of frames may be permanent (every prompted slice), and pruning keeps
-exactly as many elements as allowed. The sensory memory is a plain tensor kept by the caller.
+Readout is that of XMem, section 3.2: with memory key k, shrinkage s, query key q and selection e,
+S = -s * sum_c e_c (k_c - q_c)^2 / sqrt(Ck). Queries are rows, memory elements columns. The bank is that of section 3.3
+with two differences: any number of frames may be permanent (every prompted slice), and pruning keeps exactly as many
+elements as allowed. Networks without shrinkage or selection give ones. Sensory memory is a tensor kept by the caller.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
 
 CHUNK_ELEMENTS = 1 << 22
 """Largest similarity matrix held at once, in numbers (16 MiB of float32)."""
 
-NEW_LIFE = 1e-7
+_NEW_LIFE = 1e-7  # XMem's, so that the usage of an element nobody has read is 0 and not NaN
+
+
+def rows(x: Tensor) -> Tensor:
+    """(B, C, ...) to (B, N, C): places become rows."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def similarity(key: Tensor, shrinkage: Tensor, query: Tensor, selection: Tensor) -> Tensor:
+    """Anisotropic negative squared distance of every query to every memory element.
+
+    One matrix product of depth 2 Ck + 1, in float32 at least, under autocast too.
+
+    Args:
+        key: (..., N, Ck) memory keys.
+        shrinkage: (..., N, 1).
+        query: (..., M, Ck) query keys.
+        selection: (..., M, Ck).
+
+    Returns:
+        (..., M, N) similarities.
+    """
+    wide = torch.promote_types(key.dtype, torch.float32)
+    key, shrinkage, query, selection = (x.to(wide) for x in (key, shrinkage, query, selection))
+    weighted = query * selection
+    asked = torch.cat([-selection, weighted, -(weighted * query).sum(-1, keepdim=True)], -1)
+    memory = torch.cat([key * key, 2 * key, torch.ones_like(key[..., :1])], -1)
+    with torch.autocast(key.device.type, enabled=False):
+        return asked @ (memory * (shrinkage / math.sqrt(key.shape[-1]))).transpose(-1, -2)
+
+
+def top_affinity(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Softmax over the k most similar elements, all if there are fewer; the maximum is subtracted.
+
+    Args:
+        scores: (..., M, N).
+        top_k: Elements each query reads.
+
+    Returns:
+        Weights (..., M, k) that sum to 1 and indices (..., M, k) into the N elements.
+    """
+    best, index = scores.topk(min(top_k, scores.shape[-1]), dim=-1)
+    return torch.softmax(best, -1), index
+
+
+def sparse_readout(value: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+    """Weighted sum of k gathered rows per query: value (N, D), weights and index (M, k) -> (M, D)."""
+    return F.embedding_bag(index, value, per_sample_weights=weights.to(value.dtype), mode="sum")
+
+
+def readout(value: Tensor, scores: Tensor, top_k: int | None = None) -> Tensor:
+    """Values (B, N, D) under the softmax of scores (B, M, N), of all or of the k best elements -> (B, M, D)."""
+    if top_k is None:
+        return torch.softmax(scores, -1).to(value.dtype) @ value
+    return torch.stack([sparse_readout(v, *top_affinity(s, top_k)) for v, s in zip(value, scores, strict=True)])
+
+
+def attend(
+    key: Tensor, shrinkage: Tensor, value: Tensor, query: Tensor, selection: Tensor, top_k: int | None = None
+) -> Tensor:
+    """Differentiable readout of a whole batch, for training.
+
+    Args:
+        key: (B, Ck, T, h, w) keys of T memory frames.
+        shrinkage: (B, 1, T, h, w).
+        value: (B, O, Cv, T, h, w).
+        query: (B, Ck, h, w).
+        selection: (B, Ck, h, w).
+        top_k: Elements each query reads; None reads all (as the reference trains).
+
+    Returns:
+        (B, O, Cv, h, w).
+    """
+    scores = similarity(rows(key), rows(shrinkage), rows(query), rows(selection))
+    out = readout(value.flatten(1, 2).flatten(2).transpose(1, 2), scores, top_k)
+    return out.transpose(1, 2).reshape(*value.shape[:3], *query.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -57,8 +135,7 @@ class MemoryConfig:
 class MemoryBank:
     """Key-value memory of one sequence (batch of one): long-term elements first, then the frames in order.
 
-    Works for every network that gives keys and values of fixed sizes Ck and Cv, with or without shrinkage and
-    selection. Frames may differ in h and w.
+    Works for every network that gives keys and values of fixed sizes Ck and Cv. Frames may differ in h and w.
 
     Args:
         config: Limits; None takes the defaults.
@@ -74,20 +151,13 @@ class MemoryBank:
         self.long = 0
         self._frames: list[tuple[int, bool]] = []  # elements of each frame, and whether it is permanent
 
-    def add(
-        self,
-        key: Tensor,
-        shrinkage: Tensor | None,
-        selection: Tensor | None,
-        value: Tensor,
-        permanent: bool = False,
-    ) -> None:
+    def add(self, key: Tensor, shrinkage: Tensor, selection: Tensor, value: Tensor, permanent: bool = False) -> None:
         """Insert a frame; the first one is always permanent.
 
         Args:
             key: (1, Ck, h, w).
-            shrinkage: (1, 1, h, w) or None.
-            selection: (1, Ck, h, w) or None.
+            shrinkage: (1, 1, h, w).
+            selection: (1, Ck, h, w).
             value: (1, O, Cv, h, w).
             permanent: Never compress this frame (a prompted slice).
 
@@ -95,12 +165,8 @@ class MemoryBank:
             InputError: Shapes do not fit each other or the frames before.
         """
         self._check_frame(key, shrinkage, selection, value)
-        fresh = Tokens.new(
-            _rows(key),
-            None if shrinkage is None else _rows(shrinkage),
-            None if selection is None else _rows(selection),
-            value[0].flatten(2).permute(2, 0, 1).contiguous(),
-        )
+        own = [rows(part)[0].contiguous() for part in (key, shrinkage, selection)]
+        fresh = Tokens.new(own[0], own[1], own[2], value[0].flatten(2).permute(2, 0, 1).contiguous())
         self.tokens = fresh if self.tokens is None else self.tokens.join(fresh)
         self._frames.append((len(fresh), permanent or not self._frames))
         steady = [i for i, (_, kept) in enumerate(self._frames) if kept]
@@ -109,12 +175,8 @@ class MemoryBank:
         if self.config.long_term:
             self._consolidate(self.tokens)
 
-    def read(self, key: Tensor, selection: Tensor | None) -> Tensor:
-        """Ask the memory; advances the usage counters.
-
-        Args:
-            key: (1, Ck, h, w) key of the frame to segment.
-            selection: (1, Ck, h, w) or None.
+    def read(self, key: Tensor, selection: Tensor) -> Tensor:
+        """Ask the memory with key and selection (1, Ck, h, w) of a frame; advances the usage counters.
 
         Returns:
             (1, O, Cv, h, w) in the dtype of the values.
@@ -126,8 +188,9 @@ class MemoryBank:
             raise InputError("the memory is empty; add a frame with its mask before reading")
         if key.ndim != 4 or key.shape[0] != 1:
             raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
-        select = None if selection is None else _rows(selection)
-        out, self.tokens = self.tokens.read(_rows(key), select, self.config.top_k)
+        out, self.tokens = self.tokens.read(
+            rows(key)[0].contiguous(), rows(selection)[0].contiguous(), self.config.top_k
+        )
         return out.permute(1, 2, 0).unflatten(2, key.shape[-2:])[None]
 
     def _consolidate(self, tokens: Tokens) -> None:
@@ -145,7 +208,7 @@ class MemoryBank:
         self.tokens, self.long = long.join(tokens.take(left)), len(long)
         self._frames = [frame for i, frame in enumerate(self._frames) if i not in old]
 
-    def _check_frame(self, key: Tensor, shrinkage: Tensor | None, selection: Tensor | None, value: Tensor) -> None:
+    def _check_frame(self, key: Tensor, shrinkage: Tensor, selection: Tensor, value: Tensor) -> None:
         if key.ndim != 4 or key.shape[0] != 1:
             raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
         size = tuple(key.shape[-2:])
@@ -158,14 +221,8 @@ class MemoryBank:
                 f"{(held.key.shape[1], *held.value.shape[1:])}; use a new MemoryBank"
             )
         for name, part, channels in (("shrinkage", shrinkage, 1), ("selection", selection, key.shape[1])):
-            if part is not None and tuple(part.shape) != (1, channels, *size):
+            if tuple(part.shape) != (1, channels, *size):
                 raise InputError(f"{name} has shape {tuple(part.shape)}; expected {(1, channels, *size)}")
-            if held is not None and (part is None) != (getattr(held, name) is None):
-                raise InputError(f"{name} must be given with every frame of a memory or with none")
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x[0].flatten(1).T.contiguous()
 
 
 @dataclass(frozen=True)
@@ -174,31 +231,29 @@ class Tokens:
 
     Attributes:
         key: (N, Ck) float32.
-        shrinkage: (N, 1) float32 or None.
-        selection: (N, Ck) float32 or None; used by consolidation only.
+        shrinkage: (N, 1) float32.
+        selection: (N, Ck) float32; used by consolidation only.
         value: (N, O, Cv).
         use: (N,) sum of the affinities received.
         life: (N,) reads since the element was added (plus 1e-7).
     """
 
     key: Tensor
-    shrinkage: Tensor | None
-    selection: Tensor | None
+    shrinkage: Tensor
+    selection: Tensor
     value: Tensor
     use: Tensor
     life: Tensor
 
     @classmethod
-    def new(cls, key: Tensor, shrinkage: Tensor | None, selection: Tensor | None, value: Tensor) -> Tokens:
+    def new(cls, key: Tensor, shrinkage: Tensor, selection: Tensor, value: Tensor) -> Tokens:
         """Elements that nobody has read yet."""
         wide = torch.promote_types(key.dtype, torch.float32)
-        key = key.to(wide)
-        zero = key.new_zeros(key.shape[0])
-        cast = [None if part is None else part.to(wide) for part in (shrinkage, selection)]
-        return cls(key, cast[0], cast[1], value, zero, zero + NEW_LIFE)
+        zero = torch.zeros(len(key), dtype=wide, device=key.device)
+        return cls(key.to(wide), shrinkage.to(wide), selection.to(wide), value, zero, zero + _NEW_LIFE)
 
     def __len__(self) -> int:
-        return int(self.key.shape[0])
+        return len(self.key)
 
     @property
     def usage(self) -> Tensor:
@@ -207,56 +262,35 @@ class Tokens:
 
     def take(self, index: Tensor | slice) -> Tokens:
         """Some of the elements, in the order given."""
-        shrinkage = None if self.shrinkage is None else self.shrinkage[index]
-        selection = None if self.selection is None else self.selection[index]
-        return Tokens(self.key[index], shrinkage, selection, self.value[index], self.use[index], self.life[index])
+        return Tokens(*(part[index] for part in vars(self).values()))
 
     def join(self, other: Tokens) -> Tokens:
         """These elements followed by the others."""
-        return Tokens(
-            torch.cat([self.key, other.key]),
-            _join(self.shrinkage, other.shrinkage),
-            _join(self.selection, other.selection),
-            torch.cat([self.value, other.value]),
-            torch.cat([self.use, other.use]),
-            torch.cat([self.life, other.life]),
-        )
+        return Tokens(*map(torch.cat, zip(vars(self).values(), vars(other).values(), strict=True)))
 
-    def read(self, query: Tensor, selection: Tensor | None, top_k: int) -> tuple[Tensor, Tokens]:
-        """Top-k readout, in chunks of queries so that memory stays bounded.
-
-        Args:
-            query: (M, Ck).
-            selection: (M, Ck) or None.
-            top_k: Elements each query reads.
+    def read(self, query: Tensor, selection: Tensor, top_k: int) -> tuple[Tensor, Tokens]:
+        """Top-k readout for query and selection (M, Ck), in chunks of queries so that memory stays bounded.
 
         Returns:
             (M, O, Cv) and the table with its counters advanced.
         """
-        table = self.value.flatten(1)
+        table, parts, use = self.value.flatten(1), [], self.use
         step = max(1, CHUNK_ELEMENTS // max(len(self), 1))
-        parts = []
-        use = self.use
-        for start in range(0, query.shape[0], step):
-            rows = slice(start, start + step)
-            scores = similarity(self.key, self.shrinkage, query[rows], None if selection is None else selection[rows])
-            weights, index = top_affinity(scores, top_k)
+        for asked, selected in zip(query.split(step), selection.split(step), strict=True):
+            weights, index = top_affinity(similarity(self.key, self.shrinkage, asked, selected), top_k)
             parts.append(sparse_readout(table, weights, index))
             use = use.index_add(0, index.flatten(), weights.flatten())
         return torch.cat(parts).unflatten(1, self.value.shape[1:]), replace(self, use=use, life=self.life + 1)
 
     def prototypes(self, count: int) -> Tokens:
-        """Consolidate: the most used elements as keys, values and shrinkage gathered from all by their affinity to
-        each.
+        """Consolidate: the most used elements as keys; values and shrinkage of all, by their affinity to each.
 
         Ties go to the element added first. Fewer elements than `count` give fewer prototypes.
         """
-        best = self.usage.sort(descending=True, stable=True).indices[:count]
-        chosen = self.take(best)
+        chosen = self.take(self.usage.sort(descending=True, stable=True).indices[:count])
         scores = similarity(self.key, self.shrinkage, chosen.key, chosen.selection)
-        value = dense_readout(self.value.flatten(1), scores).unflatten(1, self.value.shape[1:])
-        shrinkage = None if self.shrinkage is None else dense_readout(self.shrinkage, scores)
-        return Tokens.new(chosen.key, shrinkage, chosen.selection, value)
+        value = readout(self.value.flatten(1), scores).unflatten(1, self.value.shape[1:])
+        return Tokens.new(chosen.key, readout(self.shrinkage, scores), chosen.selection, value)
 
     def prune(self, limit: int) -> Tokens:
         """Drop the least used elements until `limit` are left, in their order; among equals the oldest goes first."""
@@ -265,7 +299,3 @@ class Tokens:
             return self
         kept = self.usage.sort(stable=True).indices[excess:]
         return self.take(kept.sort().values)
-
-
-def _join(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    return None if first is None or second is None else torch.cat([first, second])

@@ -1,42 +1,77 @@
-"""Propagator: the prompt mask goes slice by slice to both sides, eq. (5) and (6) of the paper.
+"""Propagation: prompt masks go slice by slice to both sides, eq. (5) and (6) of the paper.
 
 Two scopes: "volume" propagates from the new prompt to both ends of the volume; "interval" only to the neighbouring
-prompted slices, where the passes of both prompts are blended by distance.
+prompted slices, where the passes of both prompts are blended by distance. A network has `start`, which makes the state
+of one pass in one direction; sensory memory therefore restarts there. Nothing else of a network is known here, so that
+a new one needs no change of ours (docs/adding-a-network.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import SliceStore
+from limnet.image.slices import Slice, SliceStore
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.propagation.state import PropagationNetwork, together
-from limnet.propagation.stop_rule import StopRule, emptied
-from limnet.settings import Settings
+from limnet.settings import Settings, check_scope
 
-Slice = NDArray[np.float32]
 Progress = Callable[[int, int], object]
+"""Called with (done, total) slices; returning False cancels."""
 Found = Callable[[int, Slice], None]
+"""Called with a slice and its probabilities."""
+Questions = Generator[tuple[Any, ...], Tensor, Slice]
+"""A step that yields arguments of `network.segment` (batch of one), gets the logits, and returns its slice."""
+
+
+class PropagationState(Protocol):
+    """State of one pass."""
+
+    def place(self, index: int, mask: Slice) -> None:
+        """Set the state to a prompted slice."""
+        ...
+
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Slice | Questions:
+        """Predict slice `index`; the pass goes on from there, probably to those `ahead`.
+
+        Returns:
+            Its probabilities; or a generator of questions, so that passes side by side are one batch.
+        """
+        ...
+
+
+@runtime_checkable
+class PropagationNetwork(Protocol):
+    """A network that propagates masks through a volume."""
+
+    def start(
+        self, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: Settings
+    ) -> PropagationState:
+        """State of a new pass.
+
+        Args:
+            encoder: Device, precision and feature cache of the case.
+            view: Volume along the case's axis.
+            prompts: Prompted slices with their masks of 0 and 1, nearest first; the first one is placed first.
+            settings: Settings of the case.
+        """
+        ...
 
 
 class Propagator:
     """The propagation network at work.
 
     Args:
-        network: A `limnet.propagation.state.PropagationNetwork`.
+        network: A `PropagationNetwork`.
         device: Where to compute.
         precision: "fp32", "bf16" or "auto".
         cache: Features of the case; a private one when None.
-        settings: Settings of the case: when passes end (`limnet.propagation.stop_rule`), and what the
-            network asks for. None for the defaults.
+        settings: Settings of the case: when passes end, and what the network asks for. None for the defaults.
 
     Raises:
         InputError: If the network cannot propagate.
@@ -70,7 +105,7 @@ class Propagator:
         progress: Progress | None = None,
         found: Found | None = None,
     ) -> Mapping[int, Slice]:
-        """Carry the mask of the prompted slice `origin` to both sides.
+        """Propagate the mask of the prompted slice `origin` to both sides.
 
         Args:
             view: Volume along the case's axis, D slices.
@@ -79,9 +114,9 @@ class Propagator:
             origin: The slice prompted last; a key of `prompts`.
             scope: "volume" or "interval".
             known: Current result of a slice; tells where the object ended so far (see `end_before_empty`).
-            progress: Called with (done, total) slices; returning False cancels.
-            found: Told every slice with its probabilities as soon as a pass is through it; where two passes meet, their
-                blend is in the result only.
+            progress: Told how many slices are done.
+            found: Told every slice as soon as a pass is through it; where two passes meet, their blend is in the
+                result only.
 
         Returns:
             Slice index to (H, W) float32 probabilities, to 1/65535; prompted slices and slices behind an early stop are
@@ -91,12 +126,10 @@ class Propagator:
             InputError: unknown scope or an origin that is not prompted.
             Cancelled: `progress` returned False.
         """
-        if scope not in ("volume", "interval"):
-            raise InputError(f"scope is {scope!r}; allowed are 'volume' and 'interval'")
+        check_scope(scope)
         if origin not in prompts:
             raise InputError(f"slice {origin} is not prompted; prompted are {sorted(prompts)}")
         prompts, depth = _hard(prompts), len(view)
-        ends = {-1: -1, 1: depth}
         others = {
             -1: max((i for i in prompts if i < origin), default=None),
             1: min((i for i in prompts if i > origin), default=None),
@@ -104,27 +137,27 @@ class Propagator:
         passes: list[tuple[int, int, int]] = []  # start, end (excluded), direction
         for direction, other in others.items():
             if scope == "volume" or other is None:
-                passes.append((origin, ends[direction], direction))
+                passes.append((origin, -1 if direction < 0 else depth, direction))
             else:
                 passes += [(origin, other, direction), (other, origin, -direction)]
         count = _Count(progress, max(sum(abs(end - start) - 1 for start, end, _ in passes), 1))
         results = together([self._pass(view, prompts, *one, count, found) for one in passes], self.encoder)
-        count.finish()
+        count.skip(count.total)
         merged = _merge(passes, results)
         if known is not None and scope == "interval":
             nothing = np.zeros(view.shape, np.float32)
             for other in others.values():
-                merged.update(dict.fromkeys(emptied(prompts, origin, other, known, depth), nothing))
+                merged.update(dict.fromkeys(_emptied(prompts, origin, other, known, depth), nothing))
         return merged
 
-    def carry(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
-        """Carry the mask of one prompted slice to one other slice, as a pass of `propagate` would.
+    def propagate_to(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
+        """One slice as a pass of `propagate` from the prompted slice `origin` would give it.
 
         Args:
-            view: volume along the case's axis.
-            prompts: prompted slices with their (H, W) float32 probabilities, all of them remembered; without `target`.
-            origin: the slice to start from; a key of `prompts`.
-            target: the slice to reach.
+            view: Volume along the case's axis.
+            prompts: Prompted slices with their (H, W) float32 probabilities, all of them remembered; without `target`.
+            origin: The slice to start from; a key of `prompts`.
+            target: The slice to reach.
 
         Returns:
             (H, W) float32 probabilities; None if the pass ends before.
@@ -151,40 +184,39 @@ class Propagator:
         count: _Count,
         found: Found | None = None,
     ) -> Generator[tuple[Any, ...], Tensor, SliceStore]:
-        """Slices strictly between `start` and `end`, up to the stop; goes on from prompted slices in between."""
-        results = SliceStore()
+        """Slices strictly between `start` and `end`, going on from prompted slices in between.
+
+        The pass ends behind an empty prompted slice, and after `stop_after_empty` empty slices (0: only at the end).
+        """
+        results, empty = SliceStore(), 0
         free = any(index not in prompts for index in range(start + direction, end, direction))
         if not free or not prompts[start].any():
             count.skip(abs(end - start) - 1)  # nothing to propagate, or nowhere to propagate it
             return results
         nearest = sorted(prompts.items(), key=lambda item: (abs(item[0] - start), item[0]))
         state = self.network.start(self.encoder, view, nearest, self.settings)  # type: ignore[operator]
-        stop = StopRule(self.settings.stop_after_empty)
         state.place(start, prompts[start])
         for index in range(start + direction, end, direction):
             if index in prompts:
                 state.place(index, prompts[index])
                 count.skip(1)
-                if stop.at_prompt(prompts[index]):
+                empty = 0
+                if not prompts[index].any():
                     break
                 continue
-            border = (
-                min([end * direction, *(i * direction for i in prompts if (i - index) * direction > 0)]) * direction
-            )
+            prompted_ahead = (i * direction for i in prompts if (i - index) * direction > 0)
+            border = min([end * direction, *prompted_ahead]) * direction
             answer = state.step(index, range(index + direction, border, direction))
             result = (yield from answer) if isinstance(answer, Generator) else answer
             results[index] = result
             if found is not None:
                 found(index, result)
             count.skip(1)
-            if stop.after(result):
+            empty = 0 if (result > 0.5).any() else empty + 1
+            if 0 < self.settings.stop_after_empty <= empty:
                 break
         count.skip(abs(end - index) - 1)
         return results
-
-
-def _hard(prompts: Mapping[int, Slice]) -> dict[int, Slice]:
-    return {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
 
 
 class _Count:
@@ -194,18 +226,47 @@ class _Count:
         self.progress, self.total, self.done = progress, total, 0
 
     def skip(self, slices: int) -> None:
-        if slices:
-            self.done = min(self.done + slices, self.total)
-            self._tell()
-
-    def finish(self) -> None:
-        if self.done < self.total:
-            self.done = self.total
-            self._tell()
-
-    def _tell(self) -> None:
-        if self.progress is not None and self.progress(self.done, self.total) is False:
+        done = min(self.done + slices, self.total)
+        if done == self.done:
+            return
+        self.done = done
+        if self.progress is not None and self.progress(done, self.total) is False:
             raise Cancelled("cancelled by the progress callback; nothing was changed")
+
+
+def _hard(prompts: Mapping[int, Slice]) -> dict[int, Slice]:
+    return {index: (mask > 0.5).astype(np.float32) for index, mask in prompts.items()}
+
+
+def together(passes: Sequence[Generator[tuple[Any, ...], Tensor, Any]], encoder: WindowEncoder) -> list[Any]:
+    """What passes return that run side by side: the questions that they ask at a time are one batch."""
+    results: dict[int, Any] = {}
+    asked: dict[int, tuple[Any, ...]] = {}
+
+    def go_on(number: int, answer: Tensor | None) -> None:
+        try:
+            asked[number] = passes[number].send(answer)  # type: ignore[arg-type]
+        except StopIteration as end:
+            asked.pop(number, None)
+            results[number] = end.value
+
+    for number in range(len(passes)):
+        go_on(number, None)
+    while asked:
+        numbers = sorted(asked)
+        with encoder.running():
+            logits = encoder.network.segment(*_stacked([asked[number] for number in numbers]))  # type: ignore[operator]
+        for number, answer in zip(numbers, logits.split(1), strict=True):
+            go_on(number, answer)
+    return [results[number] for number in range(len(passes))]
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    """Tensors, or equal nestings of them, as one batch."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+    nested = [_stacked(column) for column in zip(*parts, strict=True)]
+    return type(parts[0])(*nested) if hasattr(parts[0], "_fields") else type(parts[0])(nested)
 
 
 def _merge(passes: list[tuple[int, int, int]], results: list[SliceStore]) -> SliceStore:
@@ -228,3 +289,33 @@ def _merge(passes: list[tuple[int, int, int]], results: list[SliceStore]) -> Sli
             blend = weight * result.get(index, zero) + (1 - weight) * back.get(index, zero)
             merged[index] = blend.astype(np.float32, copy=False)
     return merged
+
+
+def _emptied(
+    prompts: Mapping[int, Slice], origin: int, other: int | None, known: Callable[[int], Slice], depth: int
+) -> range:
+    """Slices between two prompted ones that the emptied one of the two leaves without object; `known` as below."""
+    if other is None or prompts[origin].any() == prompts[other].any():
+        return range(0)
+    filled, empty = (origin, other) if prompts[origin].any() else (other, origin)
+    step = 1 if empty > filled else -1
+    return range(end_before_empty(known, filled, empty, depth) + step, empty, step)
+
+
+def end_before_empty(known: Callable[[int], Slice], filled: int, empty: int, depth: int) -> int:
+    """Last slice on which the object may lie between a prompted slice and one the user has emptied.
+
+    A pass that leaked through the emptied slice once would leak again. People click in the middle of what is wrong: if
+    the old mask reaches from the emptied slice on to slice F, the error began about as far on the near side; never more
+    than half of the way to the filled slice is taken away. Where the slices behind are empty already (an earlier
+    correction), the object keeps the end it has. `known` gives the (H, W) result so far of a slice.
+    """
+    step = 1 if empty > filled else -1
+    far = empty
+    while 0 <= far + step < depth and (known(far + step) > 0.5).any():
+        far += step
+    if far != empty:
+        reach = min(abs(far - empty), abs(empty - filled) // 2)
+        return empty - step * max(reach, 1)
+    before = [i for i in range(filled + step, empty, step) if (known(i) > 0.5).any()]
+    return before[-1] if before else empty - step

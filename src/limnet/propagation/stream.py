@@ -7,17 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from numpy.typing import NDArray
 from torch import Tensor
 
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
+from limnet.image.slices import Slice
 from limnet.interaction.features import WindowEncoder
 from limnet.propagation.memory import MemoryBank, MemoryConfig
-from limnet.propagation.networks.aggregate import aggregate, pad, unpad
-from limnet.propagation.networks.xmem import ImageFeatures, XMem
-
-Slice = NDArray[np.float32]
+from limnet.propagation.networks.xmem import ImageFeatures, XMem, aggregate, pad, unpad
 
 
 class Stream:
@@ -124,16 +121,10 @@ class Stream:
 
 
 class StreamState:
-    """State of one pass with XMem; all prompted slices are permanent memory. See `limnet.propagation.state`.
+    """State of one pass with XMem; all prompted slices are permanent memory. See `PropagationState`.
 
-    Args:
-        network: `XMem`.
-        encoder: device, precision and feature cache.
-        view: volume along the case's axis.
-        prompts: prompted slices, nearest first; the first one must be placed first.
-        short_side: XMem sees slices with a shorter side of so many pixels, resized as in its own evaluation: images
-            bilinear without smoothing, masks by the nearest pixel, probabilities bilinear; 0 leaves slices as they are.
-        memory: limits of the memory; None takes the defaults.
+    XMem sees slices with a shorter side of `short_side` pixels, resized as in its own evaluation: images bilinear
+    without smoothing, masks by the nearest pixel, probabilities bilinear; 0 leaves slices as they are.
     """
 
     def __init__(

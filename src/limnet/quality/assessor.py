@@ -1,8 +1,14 @@
-"""Assessor: scores batches of slices for fusion (equation (3) of the paper) and for advice on the next slice."""
+"""Assessor: scores batches of slices for fusion (equation (3) of the paper) and for advice on the next slice.
+
+The network sees one window around the masks to be judged, also of prompted slices: the two masks alone do not tell
+which object was meant. What the newest prompt changed tells what was wrong: a round that changes this slice in the same
+way, or makes it more like a prompted slice, is more often the better one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,18 +16,41 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
-from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.quality.prompt_context import SIZE, Prompted, quality_crops, reference_crops
+from limnet.image.slices import Slice
+from limnet.interaction.features import FeatureCache, WindowEncoder, window_pixels
+from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.quality.networks.tiny import reference_channels, split_references
 
-Slice = NDArray[np.float32]
+SIZE = 128  # side of the windows in network pixels
+SHARE = 0.6  # all masks together take about this share of the window
 _SURE_OF_ITSELF = 2  # power of the expected Dice: masks are surer than right; chosen on objects of training volumes
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """The prompted slices of an object. The newest one shows what was wrong before the round and what is right.
+
+    Attributes:
+        newest: Index of the slice prompted last; a key of `masks`.
+        before: (H, W) float32 probabilities of that slice before it was prompted.
+        masks: Prompted slice -> its (H, W) float32 probabilities.
+    """
+
+    newest: int
+    before: NDArray[np.float32]
+    masks: Mapping[int, Slice]
+
+    def other(self, index: int) -> int | None:
+        """The prompted slice nearest to slice `index` that is not the newest, None if there is none."""
+        others = (i for i in sorted(self.masks) if i != self.newest)
+        return min(others, key=lambda i: abs(i - index), default=None)
 
 
 class Assessor:
     """The quality network at work.
 
     Args:
-        network: `TinyQuality`, `ResNetQuality`, or None: then comparisons are undecided (0.5, the new mask wins).
+        network: `TinyQuality`, `ResNetQuality`, or None: then the new mask is always taken (no fusion).
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
         size: side of the windows in network pixels.
@@ -60,11 +89,11 @@ class Assessor:
             prompted: what the user said, for networks with `references`.
 
         Returns:
-            (n,) float32 in [0, 1]; 0.5 where both masks are equal.
+            (n,) float32 in [0, 1]; 0.5 where both masks are equal, 0 without a network.
         """
-        result = np.full(len(indices), 0.5, np.float32)
         if self.network is None or self.encoder is None:
-            return result
+            return np.zeros(len(indices), np.float32)
+        result = np.full(len(indices), 0.5, np.float32)
         differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
         for start in range(0, len(differs), self.batch):
             batch = differs[start : start + self.batch]
@@ -75,16 +104,7 @@ class Assessor:
         return result
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
-        """Estimated quality (Dice) of each mask.
-
-        Args:
-            view: volume along the case's axis.
-            indices: n slices.
-            masks: n masks (H, W), float32 probabilities.
-
-        Returns:
-            (n,) float32 in [0, 1].
-        """
+        """Estimated Dice (n,) float32 in [0, 1] of each of n masks (H, W), float32 probabilities."""
         return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
 
     def _crops(self, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None) -> list[Tensor]:
@@ -98,18 +118,85 @@ class Assessor:
 
 
 def expected_dice(mask: Slice) -> float:
-    """Dice that the voxels above 0.5 have on average if every voxel's probability is right.
+    """Dice that the voxels above 0.5 of probabilities (H, W) have on average if every voxel's probability is right.
 
-    The expectations of overlap and of size are divided, as for many independent voxels.
-
-    Args:
-        mask: (H, W) float32 probabilities.
-
-    Returns:
-        In [0, 1]. Of an empty mask: the probability that its likeliest voxel is background.
+    The expectations of overlap and of size are divided, as for many independent voxels. Of an empty mask: the
+    probability that its likeliest voxel is background.
     """
     hard = mask > 0.5
     inside = float(mask[hard].sum())
     if not inside:
         return 1.0 - float(mask.max(initial=0.0))
     return 2.0 * inside / (float(hard.sum()) + float(mask.sum()))
+
+
+# windows
+
+
+def quality_crops(
+    view: SliceView,
+    index: int,
+    masks: Sequence[Slice],
+    *,
+    channels: int = 1,
+    size: int = SIZE,
+    device: torch.device | str = "cpu",
+) -> list[Tensor]:
+    """The slice and hard masks in one window around all of the masks; the whole slice when all are empty.
+
+    Returns:
+        Image (1, channels, size, size) in [0, 1], then one (1, 1, size, size) of 0 and 1 for each mask.
+    """
+    window = _window(view, masks, size)
+    image = window_pixels(view, index, window, channels).to(device)
+    return [image, *(_hard(window, m).to(device) for m in masks)]
+
+
+def reference_crops(
+    view: SliceView,
+    index: int,
+    masks: Sequence[Slice],
+    prompted: Prompted | None,
+    *,
+    channels: int = 1,
+    size: int = SIZE,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Prompted slices through the window of `quality_crops`: what the user said on the same spot of other slices.
+
+    Returns:
+        (1, 2 channels + 5, size, size) in [0, 1]: image of the newest prompted slice, its mask before and after it was
+        prompted, image of the nearest other prompted slice, its mask, and how near each of the two is: 1 / (1 + 4 d)
+        with the distance d in sides of the window. Zeros for what there is not.
+    """
+    result = torch.zeros(1, reference_channels(channels), size, size)
+    if prompted is None:
+        return result.to(device)
+    window = _window(view, masks, size)
+    side = max(window.height * view.spacing[0], window.width * view.spacing[1])
+    image, before, after, other_image, other_mask, nearness = split_references(result)
+    newest, other = prompted.newest, prompted.other(index)
+    image[:] = window_pixels(view, newest, window, channels)
+    before[:] = _hard(window, prompted.before)
+    after[:] = _hard(window, prompted.masks[newest])
+    nearness[:, 0] = _nearness(index - newest, view.gap, side)
+    if other is not None:
+        other_image[:] = window_pixels(view, other, window, channels)
+        other_mask[:] = _hard(window, prompted.masks[other])
+        nearness[:, 1] = _nearness(index - other, view.gap, side)
+    return result.to(device)
+
+
+def _window(view: SliceView, masks: Sequence[Slice], size: int) -> Window:
+    height, width = view.shape
+    box = join(*(mask_box(m > 0.5) for m in masks)) or (0, height, 0, width)
+    return window_around(box, view.shape, view.spacing, size, SHARE)
+
+
+def _hard(window: Window, mask: NDArray[np.float32]) -> Tensor:
+    part, moved = window.seen((mask.shape[0], mask.shape[1]))
+    return moved.crop((mask[part] > 0.5).astype(np.float32), edge=False)
+
+
+def _nearness(slices: int, gap: float, side: float) -> float:
+    return 1.0 / (1.0 + 4.0 * abs(slices) * gap / side)

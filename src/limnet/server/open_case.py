@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.case.history import Book
+from limnet.case.state import Book
 from limnet.server.events import Event, Listener
 
 if TYPE_CHECKING:

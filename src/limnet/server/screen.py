@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from limnet.case.alternatives import last_answer
 from limnet.case.case import Case
 from limnet.case.case_object import CaseObject
-from limnet.case.history import Book, ObjectState
-from limnet.case.label_map import changed_labels, label_slice
-from limnet.case.live import Extent
-from limnet.case.prompt_json import prompt_from_json
+from limnet.case.live import Extent, changed_labels, label_slice
+from limnet.case.state import Book, ObjectState
 from limnet.errors import HistoryError, InputError
 from limnet.image.slices import SliceMask, is_empty
 from limnet.interaction.window import join
+from limnet.prompts import prompt_from_json
 from limnet.server.display import DisplayVolume
 from limnet.server.events import Event
 from limnet.server.open_case import OpenCase
@@ -230,7 +230,7 @@ class Screen:
             "quality": [round(float(q), 2) if areas[i] else None for i, q in enumerate(state.quality)],
             "marks": [mark for r in state.rounds if r.prompt is not None and (mark := mark_of(r.prompt)) is not None],
             "hint": self._hint(key, state),
-            "alternatives": not state.finished and target._last_answer() is not None,
+            "alternatives": not state.finished and last_answer(self.case.view, self.case._past(key)) is not None,
         }
 
     def _centre(self, state: ObjectState, areas: list[int]) -> list[int] | None:

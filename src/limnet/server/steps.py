@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from limnet.case.history import Book, History
+from limnet.case.state import Book, History
 from limnet.image.slices import area
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limnet.case.history import Book
-from limnet.case.label_map import changed_labels
+from limnet.case.live import changed_labels
+from limnet.case.state import Book
 from limnet.environment import user_folder
 from limnet.errors import Cancelled, InputError, LimnetError
 from limnet.image.volume import Volume

@@ -11,7 +11,7 @@ from torch import Tensor
 from limnet.data.loading import process_place
 from limnet.errors import InputError
 from limnet.hub.registry import resolve
-from limnet.quality.prompt_context import split_references
+from limnet.quality.networks.tiny import split_references
 from limnet.tasks.base import Pictures, Task
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation.networks.aggregate import aggregate, unpad
-from limnet.propagation.networks.attention import attend
+from limnet.propagation.memory import attend
+from limnet.propagation.networks.xmem import aggregate, unpad
 from limnet.propagation.stream import Stream
 from limnet.tasks.augment import augment_clips
 from limnet.tasks.losses import bootstrapped_cross_entropy, hardest_share, object_dice_loss, object_numbers

@@ -20,7 +20,7 @@ from benchmarks.baselines.carried import (
     window,
 )
 from benchmarks.core.method import predictor_config
-from limnet.case.engine import SlicePropagator
+from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from tests.helpers.peer_scenes import ball, knowing_session, painted, played, rod

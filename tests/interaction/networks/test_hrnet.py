@@ -14,6 +14,7 @@ from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR, drop_dead_tensors
 from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
+from tests.helpers.tiny_networks import Part
 
 MODELS = {"ritm_hrnet18s_ocr": ("ritm_h18s", "w18-small"), "ritm_hrnet32_ocr": ("ritm_h32", "w32")}
 LOGIT_TOLERANCE = 2e-4
@@ -133,18 +134,6 @@ def test_bfloat16_stays_close_and_returns_float32() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_both_halves_export(dynamic: bool) -> None:
-    class ImageHalf(nn.Module):
-        def __init__(self, network: HRNetOCR) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-            return self.network.encode_image(image)
-
-    class ClickHalf(ImageHalf):
-        def forward(self, stem: Tensor, prompts: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-            return self.network.decode((stem,), prompts)
-
     torch.manual_seed(0)
     network = HRNetOCR(width=4, ocr_width=4, small=True).eval()
     image, prompts = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
@@ -152,13 +141,15 @@ def test_both_halves_export(dynamic: bool) -> None:
     image_shapes = click_shapes = None
     if dynamic:
         rows, columns = 2 * torch.export.Dim("rows", min=20, max=400), 2 * torch.export.Dim("columns", min=20, max=400)
-        image_shapes = ({2: rows, 3: columns},)
+        image_shapes = (({2: rows, 3: columns},),)
         auto = torch.export.Dim.AUTO
-        click_shapes = ({2: auto, 3: auto}, {2: auto, 3: auto})
+        click_shapes = (({2: auto, 3: auto}, {2: auto, 3: auto}),)
     with torch.no_grad():
         (stem,) = network.encode_image(image)
-        image_half = torch.export.export(ImageHalf(network), (image,), dynamic_shapes=image_shapes)
-        click_half = torch.export.export(ClickHalf(network), (stem, prompts), dynamic_shapes=click_shapes)
+        encode = Part(network, lambda n, image: n.encode_image(image))
+        decode = Part(network, lambda n, stem, prompts: n.decode((stem,), prompts))
+        image_half = torch.export.export(encode, (image,), dynamic_shapes=image_shapes)
+        click_half = torch.export.export(decode, (stem, prompts), dynamic_shapes=click_shapes)
         image, prompts = torch.rand(1, 3, *other), torch.rand(1, 3, *other)
         result = click_half.module()(*image_half.module()(image), prompts)["instances"]
         assert max_difference(result, network(image, prompts)["instances"]) < 1e-5

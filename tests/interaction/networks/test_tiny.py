@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 from scipy.sparse import csgraph
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +18,7 @@ from limnet.interaction.networks.tiny import (
     geodesic_distance,
     intensity_difference,
 )
-from tests.helpers.tiny_networks import disk, small_interaction
+from tests.helpers.tiny_networks import Part, disk, small_interaction
 
 IMAGE_HALF = 12e9  # floating-point operations at 480 x 480
 CLICK_HALF = 10e9
@@ -39,17 +39,6 @@ def inputs(height: int, width: int, batch: int = 1, channels: int = 1, seed: int
 @pytest.fixture(scope="module")
 def network() -> TinyInteraction:
     return small_interaction()
-
-
-@pytest.mark.parametrize(("height", "width"), [(33, 47), (64, 101)])
-def test_split_equals_whole(network: TinyInteraction, height: int, width: int) -> None:
-    image, prompts = inputs(height, width, batch=2)
-    with torch.inference_mode():
-        whole = network(image, prompts)["instances"]
-        features = network.encode_image(image)
-        split = network.decode(features, prompts)["instances"]
-    assert whole.shape == (2, 1, height, width)
-    assert torch.equal(whole, split)
 
 
 def test_image_half_depends_on_the_image_alone_and_serves_many_clicks(network: TinyInteraction) -> None:
@@ -73,42 +62,12 @@ def test_every_prompt_matters(network: TinyInteraction, map_number: int) -> None
     assert float(change.abs().max()) > 1e-3
 
 
-def test_objects_folded_into_the_batch_share_one_encoding(network: TinyInteraction) -> None:
-    image, _ = inputs(64, 64)
-    prompts = torch.cat([inputs(64, 64)[1], inputs(64, 64)[1].flip(-1), torch.zeros(1, 4, 64, 64)])
-    with torch.inference_mode():
-        features = network.encode_image(image)
-        together = network.decode(tuple(f.expand(3, -1, -1, -1) for f in features), prompts)["instances"]
-        alone = torch.cat([network.decode(features, p[None])["instances"] for p in prompts])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
-
-
-def test_colour_images() -> None:
-    network = small_interaction(image_channels=3)
-    image, prompts = inputs(40, 50, channels=3)
-    assert network(image, prompts)["instances"].shape == (1, 1, 40, 50)
-
-
-class ImageHalf(nn.Module):
-    def __init__(self, network: TinyInteraction) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.network.encode_image(image)
-
-
-class ClickHalf(ImageHalf):
-    def forward(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        return self.network.decode(features, prompts)
-
-
 def test_both_halves_export(network: TinyInteraction) -> None:
     image, prompts = inputs(40, 64)
     with torch.no_grad():
         features = network.encode_image(image)
-        image_half = torch.export.export(ImageHalf(network), (image,))
-        click_half = torch.export.export(ClickHalf(network), (features, prompts))
+        image_half = torch.export.export(Part(network, lambda n, x: n.encode_image(x)), (image,))
+        click_half = torch.export.export(Part(network, lambda n, *parts: n.decode(*parts)), (features, prompts))
         other = torch.rand_like(image)
         result = click_half.module()(image_half.module()(other), prompts)["instances"]
         torch.testing.assert_close(result, network(other, prompts)["instances"], rtol=1e-4, atol=1e-5)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limnet.errors import InputError
-from limnet.propagation.networks.aggregate import aggregate, pad, padding, unpad
-from limnet.propagation.networks.xmem import ImageFeatures, XMem
+from limnet.propagation.networks.xmem import ImageFeatures, XMem, aggregate, pad, padding, unpad
 from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
+from tests.helpers.tiny_networks import Part
 
 TOLERANCE = 2e-4
 
@@ -161,32 +161,14 @@ def test_without_sensory_memory() -> None:
     assert prob.shape == (1, 3, 32, 32)
 
 
-class _Image(nn.Module):
-    def __init__(self, network: XMem) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> ImageFeatures:
-        return self.network.encode_image(image)
-
-
-class _Mask(nn.Module):
-    def __init__(self, network: XMem) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: ImageFeatures, readout: Tensor, sensory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network.segment(features, readout, sensory)
-
-
 def test_both_halves_export(small: XMem) -> None:
     image = torch.rand(1, 3, 50, 64)
     with torch.no_grad():
         features = small.encode_image(image)
-        exported = torch.export.export(_Image(small), (image,)).module()(image)
+        exported = torch.export.export(Part(small, lambda n, x: n.encode_image(x)), (image,)).module()(image)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(exported, features, strict=True))
         inputs = (features, torch.rand(1, 2, 32, 4, 4), torch.rand(1, 2, 16, 4, 4))
-        got = torch.export.export(_Mask(small), inputs).module()(*inputs)
+        got = torch.export.export(Part(small, lambda n, *parts: n.segment(*parts)), inputs).module()(*inputs)
         expected = small.segment(*inputs)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(got, expected, strict=True))
 

@@ -15,17 +15,140 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limnet.blocks.resnet import Bottleneck
+from limnet.blocks.resnet import BasicBlock, Bottleneck
 from limnet.errors import InputError
-from limnet.interaction.networks.hrnet_blocks import (
-    DEAD_PREFIXES,
-    ObjectDistribution,
-    apply_transition,
-    gather_object,
-    make_stage,
-    make_transition,
-    resize,
-)
+
+DEAD_PREFIXES = ("object_context_block.f_pixel.", "object_context_block.f_object.")
+"""Parameters of the original head that cannot change its output, relative to `ocr_distri_head`."""
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to `size` (H, W) with aligned corners."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    """Convolution without bias and "same" padding, batch norm and, unless told otherwise, ReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+def _exchange(channels: Sequence[int], target: int, source: int) -> nn.Module:
+    """Layers that bring branch `source` to the channels (and, going down, to the size) of branch `target`."""
+    if source == target:
+        return nn.Identity()
+    if source > target:  # coarser: the resize to the finer grid follows in forward
+        return conv_bn(channels[source], channels[target], 1, relu=False)
+    steps = target - source
+    return nn.Sequential(
+        *(
+            conv_bn(
+                channels[source],
+                channels[target] if step == steps - 1 else channels[source],
+                3,
+                stride=2,
+                relu=step < steps - 1,
+            )
+            for step in range(steps)
+        )
+    )
+
+
+class ExchangeModule(nn.Module):
+    """Parallel branches of `blocks` basic blocks each, finest first, then each receives the sum of all branches."""
+
+    def __init__(self, channels: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        count = len(channels)
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(_exchange(channels, target, source) for source in range(count)) for target in range(count)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """One (B, C_b, h_b, w_b) map per branch in, the same shapes out."""
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        fused = []
+        for target, row in enumerate(self.fuse_layers):
+            assert isinstance(row, nn.ModuleList)
+            total: Tensor | None = None
+            for source, layer in enumerate(row):
+                y = layer(maps[source])
+                if source > target:
+                    y = resize(y, maps[target].shape[-2:])
+                total = y if total is None else total + y
+            assert total is not None
+            fused.append(F.relu(total))
+        return fused
+
+
+def make_stage(channels: Sequence[int], modules: int, blocks: int) -> nn.Sequential:
+    """A stage: `modules` exchange modules in a row, all with the same branches."""
+    return nn.Sequential(*(ExchangeModule(channels, blocks) for _ in range(modules)))
+
+
+def make_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+    """Layers that prepare the branches of the next stage.
+
+    Kept branches pass unchanged (Identity) or change channels by a 3x3 convolution; each new branch is made from the
+    coarsest existing map by one 3x3 convolution with stride 2. `after` may have at most one branch more than `before`.
+    """
+    layers: list[nn.Module] = []
+    for branch, channels in enumerate(after):
+        if branch >= len(before):
+            layers.append(nn.Sequential(conv_bn(before[-1], channels, 3, stride=2)))
+        elif before[branch] == channels:
+            layers.append(nn.Identity())
+        else:
+            layers.append(conv_bn(before[branch], channels, 3))
+    return nn.ModuleList(layers)
+
+
+def apply_transition(transition: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
+    """Maps of a finished stage -> maps for the next one; a new branch reads the coarsest finished map."""
+    return [layer(maps[min(branch, len(maps) - 1)]) for branch, layer in enumerate(transition)]
+
+
+def _conv_bn_relu(inputs: int, outputs: int) -> list[nn.Module]:
+    """1x1 convolution, then batch norm and ReLU in a container of their own, as the public checkpoints name them."""
+    return [nn.Conv2d(inputs, outputs, 1, bias=False), nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU())]
+
+
+def gather_object(features: Tensor, logits: Tensor) -> Tensor:
+    """Mean of features (B, C, h, w) under a float32 softmax of rough logits (B, 1, h, w) over space: (B, C, 1, 1)."""
+    weights = torch.softmax(logits.flatten(2).float(), dim=2).to(features.dtype)
+    return torch.matmul(weights, features.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(3)
+
+
+class _ObjectContext(nn.Module):
+    """Object vector -> the context every pixel receives."""
+
+    def __init__(self, channels: int, key_channels: int) -> None:
+        super().__init__()
+        self.f_down = nn.Sequential(*_conv_bn_relu(channels, key_channels))
+        self.f_up = nn.Sequential(*_conv_bn_relu(key_channels, channels))
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """(B, C, 1, 1), same shape out."""
+        return self.f_up(self.f_down(vector))
+
+
+class ObjectDistribution(nn.Module):
+    """Joins the object context to the features of every pixel; `key_channels` is its inner width."""
+
+    def __init__(self, channels: int, key_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.object_context_block = _ObjectContext(channels, key_channels)
+        self.conv_bn_dropout = nn.Sequential(*_conv_bn_relu(2 * channels, channels), nn.Dropout2d(dropout))
+
+    def forward(self, features: Tensor, vector: Tensor) -> Tensor:
+        """Features (B, C, h, w) and object vector (B, C, 1, 1) -> (B, C, h, w). Training needs B >= 2 (batch norm)."""
+        context = self.object_context_block(vector).expand_as(features)
+        return self.conv_bn_dropout(torch.cat([context, features], dim=1))
+
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,12 +178,7 @@ class _Scale(nn.Module):
 class HRNetFeatures(nn.Module):
     """Backbone with its two output heads. The stem is split: `stem` needs the image only, `forward` the rest.
 
-    Args:
-        width: channels of the finest branch; the others have 2, 4 and 8 times as many.
-        ocr_width: key channels of the object-contextual head (its features have twice as many).
-        small: two blocks per branch and fewer modules per stage.
-        image_channels: channels of the image.
-        dropout: channel dropout in the head.
+    The arguments are those of `HRNetOCR`; the finer branches have 2, 4 and 8 times `width` channels.
     """
 
     def __init__(self, width: int, ocr_width: int, small: bool, image_channels: int, dropout: float) -> None:

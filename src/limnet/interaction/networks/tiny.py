@@ -17,15 +17,7 @@ STEP = 0.004  # cost of one step in even tissue, in units of the intensity range
 
 
 def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
-    """Difference of each pixel to the mean intensity under a weight map; zero where the map is empty.
-
-    Args:
-        image: (B, C, H, W) in [0, 1].
-        weights: (B, 1, H, W) non-negative.
-
-    Returns:
-        (B, 1, H, W), scaled by 4.
-    """
+    """4 times the difference of each pixel to the mean intensity under weights (B, 1, H, W); 0 for an empty map."""
     grey = image.float().mean(1, keepdim=True)
     weights = weights.float()
     mass = weights.sum((2, 3), keepdim=True)
@@ -75,11 +67,7 @@ def _sweep(distance: Tensor, cost: Tensor) -> Tensor:
 
 
 def geodesic_closeness(image: Tensor, clicks: Tensor) -> Tensor:
-    """How near every pixel is to the clicks along paths of even gray values, at two scales.
-
-    Args:
-        image: (B, C, H, W) in [0, 1], H and W even.
-        clicks: (B, K, H, W) disks.
+    """How near every pixel is to clicks (B, K, H, W) along paths of even gray values, at two scales.
 
     Returns:
         (B, 2K, H, W) in [0, 1]: 1 at the clicks, fine scale of all K maps first, 0 for maps without clicks.

@@ -1,4 +1,4 @@
-"""TinyPropagation: carries a mask from slice to slice with a memory of prompted and recent slices, made for CPUs.
+"""TinyPropagation: a mask goes from slice to slice with a memory of prompted and recent slices, made for CPUs.
 
 What a slice is told about the object, from near to far: the previous slice and its mask (sensory memory), what similar
 places in remembered slices were labelled (working memory, prompted slices always in it), and how the object looks:
@@ -10,21 +10,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from limnet.blocks.tiny import WIDTHS, Bottleneck, PromptUNet, TinyEncoder, pad_to_stride, product
 from limnet.errors import InputError
-from limnet.propagation.networks.attention import dense_readout, similarity, sparse_readout, top_affinity
+from limnet.image.slice_view import SliceView
+from limnet.image.slices import Slice
+from limnet.interaction.features import WindowEncoder
+from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.propagation.memory import readout, rows, similarity
+from limnet.settings import Settings
 
 if TYPE_CHECKING:
-    from limnet.image.slice_view import SliceView
-    from limnet.interaction.features import WindowEncoder
-    from limnet.propagation.state import PropagationState, Slice
-    from limnet.settings import Settings
+    from limnet.propagation.propagator import Questions
 
 BINS = 32
+PROMPTS_IN_MEMORY = 4  # nearest prompted slices that a pass remembers
+EMPTY_IN_MEMORY = 2  # nearest empty prompted slices: what does not belong to the object
+RECENT_IN_MEMORY = 4  # predicted slices it remembers besides
+MEMORY_EVERY = 3  # slices between two remembered predicted slices
+TOP_K = 30  # memory places a query listens to
+ENCODED_TOGETHER = 4  # slices whose image half is computed in one batch; more are hardly faster, and may be in vain
+_MARGIN = 0.14  # the window moves on when the object comes closer to its border
 
 
 class Look(NamedTuple):
@@ -80,14 +90,9 @@ def histogram(image: Tensor, weights: Tensor) -> Tensor:
 
 
 def likelihood(image: Tensor, histograms: Tensor) -> Tensor:
-    """Log-ratio of object to surroundings for the grey level of each pixel, in [-1, 1].
+    """Log-ratio of object to surroundings for the grey level of each pixel, in [-1, 1]; zero when there is no object.
 
-    Args:
-        image: (B, C, H, W) in [0, 1].
-        histograms: (B, 2, 32).
-
-    Returns:
-        (B, 1, H, W); zero when there is no object.
+    Image (B, C, H, W) in [0, 1], `histograms` (B, 2, 32) -> (B, 1, H, W).
     """
     kernel = torch.tensor([[[0.1, 0.2, 0.4, 0.2, 0.1]]], device=histograms.device)
     smooth = functional.conv1d(histograms.float().flatten(0, 1)[:, None], kernel, padding=2).reshape(histograms.shape)
@@ -157,11 +162,9 @@ class TinyPropagation(nn.Module):
 
     def start(
         self, encoder: WindowEncoder, view: SliceView, prompts: Sequence[tuple[int, Slice]], settings: Settings
-    ) -> PropagationState:
-        """State of a new pass, see `limnet.propagation.state.PropagationNetwork`."""
-        from limnet.propagation.windows import WindowState
-
-        return WindowState(self, encoder, view, prompts, self.window_size, settings.follow_window)
+    ) -> WindowState:
+        """State of a new pass, see `limnet.propagation.propagator.PropagationNetwork`."""
+        return WindowState(self, encoder, view, prompts, settings.follow_window)
 
     def examine(self, first: Tensor, second: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Outputs to compare copies of weights by: of two slices (1, C, H, W), the first with its mask (1, 1, H, W)."""
@@ -180,12 +183,7 @@ class TinyPropagation(nn.Module):
         return (image, *self.encoder(image))
 
     def remember(self, features: tuple[Tensor, ...], mask: Tensor) -> Remembered:
-        """Turn a slice and its mask into a memory slice.
-
-        Args:
-            features: result of `encode_image`.
-            mask: (B, 1, H, W) probabilities.
-        """
+        """Turn features of `encode_image` and a mask (B, 1, H, W) into a memory slice."""
         image, f16 = features[0], features[3]
         padded = functional.pad(mask.float(), _missing(image, mask))
         value = self.mask_in(functional.pixel_unshuffle((padded * 2 - 1).to(f16.dtype), 16)) + self.image_in(f16)
@@ -194,12 +192,7 @@ class TinyPropagation(nn.Module):
         return Remembered(self.key(f16).float(), shrinkage, value.float(), *self.look(features, mask))
 
     def look(self, features: tuple[Tensor, ...], mask: Tensor) -> Look:
-        """How the object looks on a slice; the part of `remember` that `segment` wants of the slice just done.
-
-        Args:
-            features: result of `encode_image`.
-            mask: (B, 1, H, W) probabilities.
-        """
+        """How the object looks on a slice; the part of `remember` that `segment` wants of the slice just done."""
         image, embedding = features[0], features[5]
         mask = functional.pad(mask.float(), _missing(image, mask))
         coarse = functional.avg_pool2d(mask, 8)
@@ -222,20 +215,11 @@ class TinyPropagation(nn.Module):
             tells how close the best match is.
         """
         f16 = features[3]
-        scores = similarity(
-            torch.cat([_rows(m.key) for m in memory], 1),
-            torch.cat([_rows(m.shrinkage) for m in memory], 1),
-            _rows(self.key(f16)),
-            _rows(torch.sigmoid(self.select(f16).float())),
-        )  # B, hw, N
-        values = torch.cat([_rows(m.value) for m in memory], 1)
-        if top_k is None:
-            readout = dense_readout(values, scores)
-        else:
-            weights, index = top_affinity(scores, top_k)
-            readout = torch.stack([sparse_readout(*parts) for parts in zip(values, weights, index, strict=True)])
+        key, shrinkage, values = (torch.cat([rows(m[part]) for m in memory], 1) for part in range(3))
+        scores = similarity(key, shrinkage, rows(self.key(f16)), rows(torch.sigmoid(self.select(f16).float())))
+        read = readout(values, scores, top_k)  # B, hw, V
         best = scores.amax(2, keepdim=True)
-        out = torch.cat([readout.float(), (best / 4).exp()], 2).transpose(1, 2)
+        out = torch.cat([read.float(), (best / 4).exp()], 2).transpose(1, 2)
         return out.reshape(len(f16), -1, *f16.shape[-2:])
 
     def segment(
@@ -291,6 +275,110 @@ def _missing(image: Tensor, mask: Tensor) -> tuple[int, int, int, int]:
     return 0, image.shape[-1] - mask.shape[-1], 0, image.shape[-2] - mask.shape[-2]
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, hw, C)."""
-    return x.flatten(2).transpose(1, 2)
+class WindowState:
+    """State of one pass (`limnet.propagation.propagator.PropagationState`), in a window that follows the object.
+
+    Args:
+        network: `TinyPropagation`.
+        encoder: Its image half with the cache of the case.
+        view: Volume along the case's axis.
+        prompts: Prompted slices that stay in memory, nearest first.
+        follow: False shows the whole slice.
+    """
+
+    def __init__(
+        self,
+        network: TinyPropagation,
+        encoder: WindowEncoder,
+        view: SliceView,
+        prompts: Sequence[tuple[int, Slice]],
+        follow: bool = True,
+    ):
+        self.network, self.encoder, self.view, self.follow = network, encoder, view, follow
+        self.window: Window | None = None
+        self.index, self.mask = -1, np.zeros(view.shape, np.float32)
+        self.permanent: list[Remembered] = []
+        self.recent: list[Remembered] = []
+        self.steps = 0
+        self._due = False  # whether memory is to have the slice just done
+        self._seen: dict[Window, Look] = {}  # the slice just done, seen through windows: its look
+        first: Window | None = None
+        for index, mask in prompts:
+            box = mask_box(mask > 0.5)
+            if box is not None and len(self.permanent) < PROMPTS_IN_MEMORY:
+                self.permanent.append(self._remember(index, mask, self._window(box)))
+                first = first or self._window(box)
+        empty = [(i, m) for i, m in prompts if not (m > 0.5).any()][:EMPTY_IN_MEMORY]
+        self.refused = [self._remember(i, m, first) for i, m in empty] if first is not None else []
+        self.looks = [summed(self.permanent)] if self.permanent else []
+
+    def _window(self, box: tuple[int, int, int, int]) -> Window:
+        shape = self.view.shape
+        if not self.follow:
+            box = (0, shape[0], 0, shape[1])
+        return window_around(
+            box, shape, self.view.spacing, self.network.window_size, share=0.38 if self.follow else 1.0
+        )
+
+    def _remember(self, index: int, mask: Slice, window: Window) -> Remembered:
+        """What memory makes of a slice in a window."""
+        features = self.encoder.in_turn(self.view, index, window)
+        with self.encoder.running():
+            return self.network.remember(features, window.crop(mask, edge=False).to(self.encoder.device))
+
+    def place(self, index: int, mask: Slice) -> None:
+        """Set the state to a prompted slice."""
+        self.index, self.mask, self.steps, self._due, self._seen = index, mask, 0, False, {}
+        box = mask_box(mask > 0.5)
+        if box is not None:
+            self.window = self._window(box)
+
+    def step(self, index: int, ahead: Sequence[int] = ()) -> Questions:
+        """Predict slice `index`."""
+        if self.window is None or not self.permanent:
+            return np.zeros(self.view.shape, np.float32)
+        if self._due:
+            memory = [*self.recent, self._remember(self.index, self.mask, self.window)]
+            self.recent, self._due = memory[-RECENT_IN_MEMORY:], False
+        result = yield from self._predict(index, self.window, ahead)
+        box = mask_box(result > 0.5)
+        if box is not None and self.follow and not self._fits(join(box, mask_box(self.mask > 0.5)) or box):
+            # the object has outgrown the window or left its middle: predict again in a better one
+            self.window = self._window(join(box, mask_box(self.mask > 0.5)) or box)
+            result = yield from self._predict(index, self.window, ahead)
+            box = mask_box(result > 0.5)
+        before, self.steps = self.steps, self.steps + abs(index - self.index)
+        self._due = box is not None and self.steps // MEMORY_EVERY > before // MEMORY_EVERY
+        self.index, self.mask, self._seen = index, result, {}
+        return result
+
+    def _fits(self, box: tuple[int, int, int, int]) -> bool:
+        window = self.window
+        if window is None:
+            return False
+        whole = window.height >= self.view.shape[0] and window.width >= self.view.shape[1]
+        share = max((box[1] - box[0]) / window.height, (box[3] - box[2]) / window.width)
+        inside = window.holds(_kept_on_slice(box, self.view.shape, window), _MARGIN)
+        return (inside or whole) and (share > 0.2 or window == self._window(box))
+
+    def _predict(self, index: int, window: Window, ahead: Sequence[int]) -> Questions:
+        view, encoder, network = self.view, self.encoder, self.network
+        features = encoder.in_turn(view, index, window, ahead[: ENCODED_TOGETHER - 1])
+        seen = encoder.in_turn(view, self.index, window)
+        mask = window.crop(self.mask, edge=False).to(encoder.device)
+        with encoder.running():
+            if window not in self._seen:
+                self._seen[window] = network.look(seen, mask)
+            readout = network.read(features, [*self.permanent, *self.refused, *self.recent], TOP_K)
+        logits = yield features, readout, self.looks, self._seen[window], seen[0], mask
+        return window.paste(logits, np.zeros(view.shape, np.float32))
+
+
+def _kept_on_slice(box: tuple[int, int, int, int], shape: tuple[int, int], window: Window) -> tuple[int, int, int, int]:
+    """A box whose sides at the slice's border do not count as close to the window's border."""
+    middle = (window.top + window.height // 2, window.left + window.width // 2)
+    row0 = middle[0] if window.top <= 0 else box[0]
+    row1 = middle[0] if window.top + window.height >= shape[0] else box[1]
+    column0 = middle[1] if window.left <= 0 else box[2]
+    column1 = middle[1] if window.left + window.width >= shape[1] else box[3]
+    return min(row0, box[1]), max(row1, box[0]), min(column0, box[3]), max(column1, box[2])

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from limnet.blocks.tiny import PlainBlock, pad_to_stride, weight_dtype
 from limnet.errors import InputError
-from limnet.quality.prompt_context import CUES, comparison_cues, reference_channels
+
+CUES = 33
+_FEW = 8.0  # pixels added to areas before they are compared
 
 
 class TinyQuality(nn.Module):
@@ -19,8 +21,7 @@ class TinyQuality(nn.Module):
     Args:
         image_channels: 1 for grey slices, 3 for RGB.
         widths: channels at strides 4, 8, 16.
-        references: whether it also sees prompted slices (`limnet.quality.prompt_context`): the masks alone do not tell
-            which object was meant.
+        references: whether it also sees prompted slices (`limnet.quality.assessor.reference_crops`).
 
     There is no batch normalisation: the same layers see pairs of masks and single masks, whose statistics differ.
 
@@ -91,3 +92,76 @@ class TinyQuality(nn.Module):
     def score(self, image: Tensor, mask: Tensor, references: Tensor | None = None) -> Tensor:
         """Logit (B,) of the expected Dice of one mask (B, 1, H, W)."""
         return self._judge(image, mask, mask, self._known(image, references))[:, 1]
+
+
+def reference_channels(channels: int) -> int:
+    """Number of channels that `reference_crops` gives for images of 1 or 3 channels."""
+    return 2 * channels + 5
+
+
+def split_references(references: Tensor) -> tuple[Tensor, ...]:
+    """Views of references (B, 2 C + 5, H, W) of `reference_crops`.
+
+    Image (C channels) of the newest prompted slice, its mask before and after the prompt (1 each), image (C) and mask
+    of the nearest other prompted slice, and nearness of both (2).
+    """
+    channels = (references.shape[1] - 5) // 2
+    return references.split([channels, 1, 1, channels, 1, 2], 1)
+
+
+def comparison_cues(image: Tensor, previous: Tensor, current: Tensor, references: Tensor) -> Tensor:
+    """Compare two masks (B, 1, H, W) of slices (B, C, H, W) with their prompted slices (`reference_crops`).
+
+    Sums over the pixels of the window: a few thousand pairs teach a small network how to weigh them.
+
+    Returns:
+        (B, `CUES`) float32 of the order of 1: agreement of the change with the newest correction (5), overlaps of the
+        masks with the prompted ones (9), areas (7), nearness of both prompted slices (2), brightness of the masks
+        beside that of the prompted ones (6), and what is empty (4).
+    """
+    image, old, new, references = (x.float() for x in (image, previous, current, references))
+    newest, before, after, other, near, nearness = split_references(references)
+    grown, shrunk = (new - old).clamp_min(0), (old - new).clamp_min(0)
+    added, removed = (after - before).clamp_min(0), (before - after).clamp_min(0)
+    changed = (_area(grown) + _area(shrunk)).clamp_min(1)
+    gray, newest_gray, other_gray = (x.mean(1, keepdim=True) for x in (image, newest, other))
+    shown, seen = _mean(newest_gray, after), _mean(other_gray, near)
+    agreement = [
+        _area((new - old) * (after - before)) / changed,
+        _area(grown * added) / _area(grown).clamp_min(1),
+        _area(shrunk * removed) / _area(shrunk).clamp_min(1),
+        _area(grown * removed) / changed,
+        _area(shrunk * added) / changed,
+    ]
+    overlaps = [_dice(a, b) for a, b in ((new, after), (old, after), (new, near), (old, near), (old, before))]
+    overlaps += [overlaps[0] - overlaps[1], overlaps[2] - overlaps[3], _dice(after, before), _dice(old, new)]
+    pairs = ((new, old), (new, after), (old, after), (new, near), (old, near), (after, before))
+    areas = [(_area(new) + 1).log() / 5 - 1, *(_ratio(a, b) for a, b in pairs)]
+    brightness = [
+        (_mean(gray, new) - shown).abs(),
+        (_mean(gray, old) - shown).abs(),
+        (_mean(gray, new) - seen).abs(),
+        (_mean(gray, old) - seen).abs(),
+        _mean(gray, grown) - shown,
+        _mean(gray, shrunk) - shown,
+    ]
+    empty = [(_area(mask) == 0).float() for mask in (new, old, after, near)]
+    return torch.stack(
+        [*agreement, *overlaps, *areas, *nearness[:, :, 0, 0].unbind(1), *(3 * b for b in brightness), *empty], 1
+    )
+
+
+def _area(mask: Tensor) -> Tensor:
+    return mask.flatten(1).sum(1)
+
+
+def _dice(a: Tensor, b: Tensor) -> Tensor:
+    return 2 * _area(a * b) / (_area(a) + _area(b)).clamp_min(1)
+
+
+def _mean(image: Tensor, mask: Tensor) -> Tensor:
+    return _area(image * mask) / _area(mask).clamp_min(1)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    return ((_area(a) + _FEW).log() - (_area(b) + _FEW).log()).clamp(-4, 4) / 2

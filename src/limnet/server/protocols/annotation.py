@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from limnet.case.history import Book, ObjectState
 from limnet.case.live import Extent
+from limnet.case.state import Book, ObjectState
 from limnet.errors import InputError, OutsideError
 from limnet.image.slices import Slices
 from limnet.image.volume import Volume

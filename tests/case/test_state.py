@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from limnet.case.history import Book, ObjectState
+from limnet.case.state import Book, ObjectState
 from limnet.errors import HistoryError
 
 

@@ -35,7 +35,7 @@ def test_a_click_is_answered_anew_from_what_the_next_prompt_says() -> None:
     case = started()
     case.click((4, 9, 12))  # on the block: all of it is meant
     assert case.mask[6].sum() == 24 * 28
-    assert case._engine.propagator.carried == [(4, 6, (4,))], "carried without what the slice itself said so far"
+    assert case._engine.propagator.reached == [(4, 6, (4,))], "carried without what the slice itself said so far"
     index, told, previous = case._engine.predictor.calls[-1]
     assert (index, [p.points for p in told]) == (6, [((20, 24),)])
     assert previous is not None
@@ -57,7 +57,7 @@ def test_off_by_default() -> None:
     case = started(Settings(scope="interval"))
     case.click((4, 9, 12))
     assert case.mask[6].sum() == 12 * 14
-    assert case._engine.propagator.carried == []
+    assert case._engine.propagator.reached == []
 
 
 def test_only_where_both_networks_agree() -> None:
@@ -97,9 +97,9 @@ def test_neither_far_slices_nor_slices_behind_another_prompt() -> None:
     assert case.mask[6].sum() == 12 * 14
     case = started()
     case.click((5, 20, 24))
-    carried = len(case._engine.propagator.carried)
+    carried = len(case._engine.propagator.reached)
     case.click((3, 9, 12))
-    assert [c[:2] for c in case._engine.propagator.carried[carried:]] == [(3, 5)]
+    assert [c[:2] for c in case._engine.propagator.reached[carried:]] == [(3, 5)]
 
 
 def test_an_emptied_slice_says_nothing_and_is_not_asked() -> None:
@@ -108,9 +108,9 @@ def test_an_emptied_slice_says_nothing_and_is_not_asked() -> None:
     case._engine.predictor.predict = lambda *told: predict(*told) * (told[1] != 4)
     case.click((4, 20, 24), positive=False)
     assert not case.mask[4].any()
-    assert case._engine.propagator.carried == []
+    assert case._engine.propagator.reached == []
     case.click((3, 9, 12))
-    assert case._engine.propagator.carried == []
+    assert case._engine.propagator.reached == []
 
 
 def test_prompts_of_one_propagation_do_not_change_each_other() -> None:
@@ -119,7 +119,7 @@ def test_prompts_of_one_propagation_do_not_change_each_other() -> None:
     case.click((4, 9, 12), propagate=False)
     case.propagate()
     assert case.mask[6].sum() == 12 * 14
-    assert case._engine.propagator.carried == [], "nothing is carried in vain"
+    assert case._engine.propagator.reached == [], "nothing is carried in vain"
 
 
 def test_the_clicks_of_the_slice_are_obeyed() -> None:

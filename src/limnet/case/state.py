@@ -1,17 +1,26 @@
-"""States of the objects of a case, and undo: immutable snapshots that share what did not change."""
+"""What rounds work with, and the states they leave: immutable snapshots that share what did not change, and undo."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import HistoryError
-from limnet.image.slices import Slices
+from limnet.image.slices import Slice, SliceMask, Slices, pack
 from limnet.prompts import Prompt, Prompt2D
-from limnet.settings import Scope
+from limnet.settings import Scope, Settings
+
+if TYPE_CHECKING:
+    from limnet.case.live import Live
+    from limnet.image.slice_view import SliceView
+    from limnet.interaction.features import FeatureCache
+    from limnet.interaction.predictor import SlicePredictor
+    from limnet.propagation.propagator import Found, Progress
+    from limnet.quality.assessor import Assessor
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,8 @@ class Round:
         scope: Scope it propagated with, or None if it did not propagate.
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
-        reanswered: Slices prompted in earlier rounds that were predicted again (`limnet.case.refinement`), in order.
-        marks: What a prompt on another plane was taken as on the slices (`limnet.case.planes`); empty for all others.
+        reanswered: Slices prompted in earlier rounds that were predicted again (`limnet.case.rounds`), in order.
+        marks: What a prompt on another plane was taken as on the slices (`limnet.case.constraints`).
         accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
     """
 
@@ -153,13 +162,9 @@ class Book:
         Raises:
             HistoryError: if there is none.
         """
-        at = _last(self.done, key)
-        if at is None:
-            raise HistoryError(
-                f"nothing to undo{self._of(key)}: no step was made yet, or all are undone. "
-                "redo() brings undone steps back"
-            )
-        return self._moved(self.done[at], -1, _without(self.done, at), (*self.undone, self.done[at]))
+        advice = "no step was made yet, or all are undone. redo() brings undone steps back"
+        own, done = self._taken(self.done, key, "undo", advice)
+        return self._moved(own, -1, done, (*self.undone, own))
 
     def redo(self, key: str | None = None) -> Book:
         """With the last undone step made again, that of the object of a key or of any.
@@ -167,19 +172,21 @@ class Book:
         Raises:
             HistoryError: if there is none.
         """
-        at = _last(self.undone, key)
-        if at is None:
-            raise HistoryError(
-                f"nothing to redo{self._of(key)}: redo() follows undo(), and a new step drops what was undone"
-            )
-        return self._moved(self.undone[at], 1, (*self.done, self.undone[at]), _without(self.undone, at))
+        advice = "redo() follows undo(), and a new step drops what was undone"
+        own, undone = self._taken(self.undone, key, "redo", advice)
+        return self._moved(own, 1, (*self.done, own), undone)
 
     def _moved(self, key: str, by: int, done: tuple[str, ...], undone: tuple[str, ...]) -> Book:
         history = self.histories[key]
         return Book({**self.histories, key: History(history.states, history.position + by)}, done, undone)
 
-    def _of(self, key: str | None) -> str:
-        return "" if key is None else f" for object {self.names.get(key, key)!r}"
+    def _taken(self, steps: tuple[str, ...], key: str | None, what: str, advice: str) -> tuple[str, tuple[str, ...]]:
+        """Key of the last of some steps, of one object or of any, and the steps without it."""
+        at = max((i for i, other in enumerate(steps) if key in (None, other)), default=None)
+        if at is None:
+            of = "" if key is None else f" for object {self.names.get(key, key)!r}"
+            raise HistoryError(f"nothing to {what}{of}: {advice}")
+        return steps[at], steps[:at] + steps[at + 1 :]
 
 
 def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,15 +195,97 @@ def frozen_array(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array
 
 
-def _last(keys: tuple[str, ...], key: str | None) -> int | None:
-    positions = [i for i, other in enumerate(keys) if key is None or other == key]
-    return positions[-1] if positions else None
-
-
-def _without(keys: tuple[str, ...], at: int) -> tuple[str, ...]:
-    return keys[:at] + keys[at + 1 :]
-
-
 def _unused(name: str, used: Collection[str]) -> str:
     """The name, with the first number from 2 that makes it another than those used."""
     return next(n for n in (name, *(f"{name} ({i})" for i in range(2, len(used) + 2))) if n not in used)
+
+
+class SlicePropagator(Protocol):
+    """Propagation: prompted slices to the slices around them; see `limnet.propagation.propagator.Propagator`."""
+
+    def propagate(
+        self,
+        view: SliceView,
+        prompts: Mapping[int, Slice],
+        origin: int,
+        scope: Scope,
+        known: Callable[[int], Slice],
+        progress: Progress | None,
+        found: Found | None = None,
+    ) -> Mapping[int, Slice]:
+        """New probabilities of the slices it computed, never of prompted ones.
+
+        `found` is given only where somebody looks. It may be called more than once for a slice, or never: the result
+        counts.
+        """
+        ...
+
+    def propagate_to(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
+        """Slice `target`, not prompted, as propagated from `origin`; None if propagation ends before.
+
+        None unless a propagator says more: then earlier prompts are not predicted again.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The three networks at work; made anew for every case, since they share one cache of image features.
+
+    Anything with their methods may stand in for them.
+
+    Attributes:
+        predictor: The interaction network at work.
+        propagator: The propagation network at work.
+        assessor: The quality network at work.
+        identity: What the networks are (names, weights' hash), stored in session files.
+        cache: Image features of the case, shared by the three.
+    """
+
+    predictor: SlicePredictor | Any
+    propagator: SlicePropagator
+    assessor: Assessor | Any
+    identity: dict[str, Any] | None = None
+    cache: FeatureCache | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the image features kept for this case."""
+        return 0 if self.cache is None else self.cache.bytes
+
+    def forget(self) -> None:
+        """Let go of the image features; they are computed again when they are needed."""
+        if self.cache is not None:
+            self.cache.clear()
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What the rounds of one object work with.
+
+    Attributes:
+        engine: The three networks.
+        view: The volume along the case's axis.
+        settings: Settings of the case.
+        fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
+        excluded: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
+        progress: Told (done, total) of the slices to compute, ending with done = total; returning False cancels.
+        live: Tells a screen what changes while a round runs, or None.
+    """
+
+    engine: Engine
+    view: SliceView
+    settings: Settings
+    fixed_window: bool
+    excluded: Callable[[int], NDArray[np.bool_] | None]
+    progress: Progress | None = None
+    live: Live | None = None
+
+    def view_of(self, state: ObjectState) -> SliceView:
+        """The view with the object's intensity window."""
+        return self.view if state.window is None else self.view.with_window(state.window)
+
+    def packed(self, index: int, probability: Slice) -> SliceMask | None:
+        """Store a slice without the pixels of finished other objects."""
+        taken = self.excluded(index)
+        return pack(probability if taken is None else np.where(taken, np.float32(0), probability))

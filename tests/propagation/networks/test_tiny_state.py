@@ -11,9 +11,15 @@ from torch import Tensor
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache, WindowEncoder
-from limnet.propagation.networks.tiny import Remembered, TinyPropagation
-from limnet.propagation.state import together
-from limnet.propagation.windows import MEMORY_EVERY, PROMPTS_IN_MEMORY, RECENT_IN_MEMORY, WindowState
+from limnet.propagation.networks.tiny import (
+    MEMORY_EVERY,
+    PROMPTS_IN_MEMORY,
+    RECENT_IN_MEMORY,
+    Remembered,
+    TinyPropagation,
+    WindowState,
+)
+from limnet.propagation.propagator import together
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Settings
 from tests.helpers.scenes import dice
@@ -55,7 +61,7 @@ def make(view: SliceView, prompts: list[tuple[int, np.ndarray]], **options: Any)
     torch.manual_seed(0)
     network = Follower().eval()
     encoder = WindowEncoder(network, "cpu", "fp32", FeatureCache())
-    state = WindowState(network, encoder, view, prompts, 64, **options)
+    state = WindowState(network, encoder, view, prompts, **options)
     return state, network
 
 

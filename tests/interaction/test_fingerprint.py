@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from limnet import InteractiveSegmenter
-from limnet.blocks import fingerprint as place
-from limnet.blocks.fingerprint import fingerprint
+from limnet.interaction import features as place
+from limnet.interaction.features import fingerprint
 from tests.helpers.small_segmenter import blob, small_segmenter
 from tests.helpers.tiny_networks import small_interaction
 
