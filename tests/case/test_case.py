@@ -332,31 +332,6 @@ def test_box_bounds_the_object() -> None:
     assert not mask[10].any()
 
 
-def test_flat_box_bounds_nothing() -> None:
-    case = fake_case()
-    mask = case.box((6, 5, 5), (6, 35, 40))
-    assert case.bounds is None
-    assert mask[4].any()
-
-
-def test_positive_click_outside_a_box_holds() -> None:
-    case = fake_case()
-    case.box((6, 5, 5), (6, 15, 15))
-    assert case.click((6, 30, 30))[6, 30, 30]
-
-
-def test_lasso() -> None:
-    case = fake_case()
-    ring = [(6, 10, 10), (6, 10, 36), (6, 32, 36), (6, 32, 10)]
-    inside = np.zeros((40, 48), bool)
-    inside[10:33, 10:37] = True
-    mask = case.lasso(ring)
-    assert mask[6].any()
-    assert not (mask[6] & ~inside).any()
-    mask = case.lasso([(6, 18, 20), (6, 18, 28), (6, 24, 28), (6, 24, 20)], positive=False)
-    assert not mask[6, 18:25, 20:29].any()
-
-
 def test_set_mask() -> None:
     rng = np.random.default_rng(1)
     plane = rng.random((40, 48)) > 0.5

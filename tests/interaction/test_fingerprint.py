@@ -15,7 +15,6 @@ from limnet import InteractiveSegmenter
 from limnet.interaction import features as place
 from limnet.interaction.features import fingerprint
 from tests.helpers.small_segmenter import blob, small_segmenter
-from tests.helpers.tiny_networks import small_interaction
 
 
 def network() -> nn.Sequential:
@@ -119,11 +118,3 @@ def test_a_volume_is_opened_without_hashing_and_identity_follows_the_weights() -
         assert hashed.call_count == 2  # the click network and its image half
     assert segmenter.identity["sha256"] != before["sha256"]
     assert case._engine.identity == segmenter.identity
-
-
-def test_small_changes_of_a_real_network() -> None:
-    first, second = small_interaction(), small_interaction()
-    assert fingerprint(first) == fingerprint(second)
-    with torch.no_grad():
-        second.encoder.embed.bias[0] += 1e-3  # type: ignore[index]
-    assert fingerprint(first) != fingerprint(second)

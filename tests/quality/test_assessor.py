@@ -27,14 +27,6 @@ def test_equal_masks_are_undecided() -> None:
     assert assessor.compare(view, [], [], []).shape == (0,)
 
 
-def test_swapping_masks_mirrors_the_probability() -> None:
-    view, mask = disks_view((2, 60, 70), ((30, 30, 9),))
-    assessor = Assessor(small_quality(), precision="fp32", size=32)
-    first, second = masks(mask, 2)
-    p = assessor.compare(view, [0, 0], [first, second], [second, first])
-    assert float(p.sum()) == pytest.approx(1, abs=1e-6)
-
-
 def test_batches_equal_single_slices() -> None:
     count = 7
     view, mask = disks_view((count, 60, 70), ((30, 30, 9),))

@@ -45,41 +45,6 @@ def test_logits_equal_the_reference(stem: str, case: str) -> None:
         assert max_difference(outputs[name], arrays[f"{case}_{name}"]) < LOGIT_TOLERANCE
 
 
-@pytest.mark.parametrize("stem", MODELS)
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_inner_values_equal_the_reference(stem: str, case: str) -> None:
-    image, prompts, arrays = golden_inputs(stem, case)
-    network = golden_network(stem)
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str):
-        def hook(_module: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> None:
-            if isinstance(output, list):
-                seen.update({f"{name}[{branch}]": y[0] for branch, y in enumerate(output)})
-            else:
-                seen[name] = output[0]
-
-        return hook
-
-    names = {str(name).split("[")[0] for name in arrays["probe_names"]} - {"feature_extractor.ocr_gather_head"}
-    handles = [network.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    with torch.inference_mode():
-        network(image, prompts)
-    for handle in handles:
-        handle.remove()
-    checked = 0
-    for index, name in enumerate(map(str, arrays["probe_names"])):
-        if name not in seen:
-            continue  # the gather step is a function here; its result is checked through what follows it
-        flat = seen[name].flatten()
-        values = flat[torch.linspace(0, len(flat) - 1, 16, dtype=torch.float64).long()]
-        assert max_difference(values, arrays[f"{case}_probe_values"][index]) < LOGIT_TOLERANCE, name
-        moments = torch.stack([flat.mean(), flat.std(correction=0)])
-        assert max_difference(moments, arrays[f"{case}_probe_mean_std"][index]) < LOGIT_TOLERANCE, name
-        checked += 1
-    assert checked == len(arrays["probe_names"]) - 1
-
-
 @pytest.mark.parametrize(("stem", "count"), [("ritm_hrnet18s_ocr", 929), ("ritm_hrnet32_ocr", 1895)])
 def test_keys_and_shapes_are_those_of_the_reference_without_the_dead_ones(stem: str, count: int) -> None:
     model, preset = MODELS[stem]
