@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -290,16 +290,9 @@ class CaseObject:
         if before.rounds:
             raise InputError(f"object {self.name!r} is marked already: propose() is for objects without prompts")
         adapter = read_adapter(name, folder)
-        predictor: Any = ctx.engine.predictor
-        encoder, modality = getattr(predictor, "encoder", None), self._case.volume.modality
-        if encoder is None:
-            raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
-        adapter.check(predictor.network)
-        if None not in (modality, adapter.modality) and modality != adapter.modality:
-            raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
         window = None if ctx.fixed_window else adapter.window
         view = ctx.view if window is None else ctx.view.with_window(window)
-        probability = propose(adapter, encoder, view)
+        probability = propose(adapter, ctx.engine.predictor, view)
         if not (probability > 0.5).any():
             warnings.warn(f"no {adapter.name} was found in this volume: click on it if it is there", stacklevel=2)
             return self.mask

@@ -25,6 +25,7 @@ from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFor
 from limnet.image.io.atomic import atomic_write
 from limnet.image.slice_view import SliceView
 from limnet.interaction.features import Features, WindowEncoder, fingerprint, window_size
+from limnet.interaction.predictor import SlicePredictor
 from limnet.interaction.window import Window, mask_box, window_of_side
 
 FORMAT = 1
@@ -195,8 +196,18 @@ _CRUMB = 0.2  # components smaller than this share of the largest are no part of
 _NEAR = 0.8  # a second, nearer look pays where the object's window is smaller than this share of the slice
 
 
-def propose(adapter: Adapter, encoder: WindowEncoder, view: SliceView) -> NDArray[np.float32]:
-    """Probabilities (slices, H, W) of the learned object in a volume; `encoder` is the click network's."""
+def propose(adapter: Adapter, predictor: SlicePredictor, view: SliceView) -> NDArray[np.float32]:
+    """Probabilities (slices, H, W) of the learned object in a volume.
+
+    Raises:
+        InputError: if the task was learned with another network or modality, or the predictor's cannot learn.
+    """
+    encoder, modality = getattr(predictor, "encoder", None), view.volume.modality
+    if encoder is None:
+        raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
+    adapter.check(predictor.network)
+    if None not in (modality, adapter.modality) and modality != adapter.modality:
+        raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
     half = adapter.prompt_half(encoder.network).to(encoder.device)
     shape, spacing, depth = view.shape, view.spacing, len(view)
     longest = max(shape[0] * spacing[0], shape[1] * spacing[1])
