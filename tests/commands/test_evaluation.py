@@ -17,7 +17,7 @@ from limnet.cli import main
 from limnet.commands.evaluation import find_pairs, play
 from limnet.commands.evaluation_report import mean_and_error
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.image.io.segments import Maker, Segment, write_segments
+from limnet.image.io.masks import Maker, Segment, write_segments
 from limnet.image.volume import Volume
 from limnet.metrics.surface import normalized_surface_dice
 from limnet.simulation.clicks import RobotUser

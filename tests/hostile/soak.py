@@ -60,7 +60,8 @@ def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: 
     """One case, from opening to the last file; returns the number of steps."""
     image = volume(rng, side)
     if rng.random() < 0.5:
-        image = Volume.read(image.write_map(image.array, folder / f"image{rng.choice(['.nii.gz', '.nrrd', '.mha'])}"))
+        file = folder / f"image{rng.choice(['.nii.gz', '.nrrd', '.mha'])}"
+        image = Volume.read(image.write_mask(image.array.astype(np.uint16), file))
     session = folder / "work.limnet"
     case = segmenter.open(image, axis=int(rng.integers(3)), session=session if rng.random() < 0.7 else None)
     steps = int(rng.integers(4, 20))

@@ -105,7 +105,7 @@ def test_strange_version(folder: Path, version: object) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"widht": 4}, "no argument 'widht'"),
+        ({"widht": 4}, "unexpected keyword argument 'widht'"),
         ({"width": "5"}, "expected int"),
         ({"width": 5.0}, "expected int"),
         ({"width": True}, "expected int"),
@@ -195,7 +195,7 @@ def test_save_refuses_what_could_not_be_loaded(folder: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="not plain JSON"):
         save_component(net, folder)
     net.config = {"depth": 3}
-    with pytest.raises(InputError, match="no argument 'depth'"):
+    with pytest.raises(InputError, match="unexpected keyword argument 'depth'"):
         save_component(net, folder)
     net = standins.build()["interaction"]
     with torch.no_grad():

@@ -20,7 +20,7 @@ from limnet.case.session import Session, describe, packed_voxels, write_session
 from limnet.case.state import Book, Engine, ObjectState, RoundContext
 from limnet.errors import ConflictError, InputError, InputTypeError, SaveError
 from limnet.image.io.atomic import atomic_write
-from limnet.image.io.segments import Maker
+from limnet.image.io.masks import Maker
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import dense_mask, is_empty, unpack
 from limnet.image.volume import Volume
@@ -178,7 +178,7 @@ class Case(CaseObject):
         if not any(history.current.rounds for history in self._book.histories.values()):
             raise InputError("no object is marked yet, there are no labels to save: click first")
         from limnet.image.io.formats import check_output_for
-        from limnet.image.io.segments import Segment, object_suffix, write_segments
+        from limnet.image.io.masks import Segment, object_suffix, write_segments
 
         target = Path(path)
         check_output_for(self._volume, target)

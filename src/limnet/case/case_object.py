@@ -464,7 +464,7 @@ class CaseObject:
             SaveError: if the file cannot be written; what was there before is untouched.
         """
         from limnet.image.io.formats import check_output_for
-        from limnet.image.io.segments import Segment, object_suffix, write_segments
+        from limnet.image.io.masks import Segment, object_suffix, write_segments
 
         self._check_there()
         volume, target = self._case.volume, Path(path)

@@ -24,7 +24,7 @@ from limnet.data.files import files_below
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.formats import READERS, known_suffix
-from limnet.image.io.segments import SUFFIXES, iter_segments
+from limnet.image.io.masks import SUFFIXES, read_segments
 from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
@@ -258,7 +258,7 @@ def _objects(pair: Pair, volume: Volume) -> Iterator[tuple[Thing, NDArray[np.boo
             raise FileFormatError(f"{labels} holds {len(files)} files; one with the labels is expected")
         labels = files[0]
     seen: set[str] = set()
-    for segment in iter_segments(labels, volume):
+    for segment in read_segments(labels, volume):
         label = pair.names.get(segment.number, segment.name)
         name = label if label not in seen else f"{label} ({segment.number})"
         seen.add(name)

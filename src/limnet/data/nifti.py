@@ -1,4 +1,4 @@
-"""Data sets of NIfTI files: reading with slices first, by flips and swaps of axes alone, and their check in pieces."""
+"""Data sets of NIfTI files: reading with slices first, by flips and swaps of axes alone, and their check."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.files import labels_in, whole_numbers
+from limnet.data.files import labels_in
+from limnet.data.files import read_labels as read_label_map
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
-from limnet.image.io.nifti import NiftiGrid, nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import NiftiGrid, read_nifti_grid
 from limnet.image.volume import Volume
 
 Plane = Literal["axial", "acquired"]
@@ -46,7 +47,7 @@ class NiftiDataset(FileDataset):
         return partial(read_labels, files.masks[0], files.image, self.plane)
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Both files slab by slab: grids, dtypes, label numbers, damage."""
+        """Both files: grids, dtypes, label numbers, damage."""
         return [Problem(case.name, *found) for found in check_pair(*paths_of(case), case.labels)]
 
 
@@ -87,7 +88,7 @@ def read_labels(path: Path, image: Path, plane: Plane = "axial") -> NDArray[Any]
 
 
 def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axial") -> NDArray[Any]:
-    """Label files of one image as one label map, read one after the other, slab by slab; see `read_labels`.
+    """Label files of one image as one label map, read one after the other; see `read_labels`.
 
     Args:
         values: file -> label of what it marks, None for its own numbers; later ones cover earlier ones.
@@ -102,11 +103,11 @@ def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axia
                 f"{path} is {shape}, its image {image.name} {grid.shape} (slices, rows, columns as stored). They do "
                 "not belong together: copy both again"
             )
-        for start, slab in nifti_slabs(path):
-            piece = whole_numbers(slab, path)
-            labels = labels.astype(np.promote_types(labels.dtype, piece.dtype), copy=False)
-            place = labels[start : start + len(piece)]
-            place[...] = piece if value is None else np.where(piece > 0, labels.dtype.type(value), place)
+        found = read_label_map(path)
+        if value is None:
+            labels = found
+        else:
+            labels[found > 0] = value
     return reorient(labels, grid.affine, display_axes(grid.affine, plane))[0]
 
 
@@ -152,7 +153,7 @@ def reorient(
 
 
 def check_pair(image: Path, label: Path, labels: Mapping[int, str]) -> list[Found]:
-    """Read two files slab by slab and compare them; memory stays at a few slices.
+    """Read two files, one after the other, and compare them.
 
     Args:
         image: there, as is the next one.
@@ -188,14 +189,12 @@ def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[Found]:
 
 def check_intensities(path: Path) -> list[Found]:
     """Voxels that are not finite, and an image without contrast; raises if it is damaged."""
-    low, high, finite = np.inf, -np.inf, True
-    for _, slab in nifti_slabs(path):
-        if slab.dtype.kind not in "biuf":
-            return [(f"the image has {slab.dtype} voxels (colours?)", "save one intensity a voxel")]
-        finite = finite and bool(np.isfinite(slab).all())
-        low, high = min(low, float(slab.min())), max(high, float(slab.max()))
-    if not finite:
+    volume = Volume.read(path)
+    if volume.is_color:
+        return [("the image holds colours", "save one intensity a voxel")]
+    if not np.isfinite(volume.array).all():
         return [("some voxels of the image are NaN or infinite", "repair them; they are shown as darkest or brightest")]
+    low, high = volume.array.min(), volume.array.max()
     return [(f"every voxel of the image is {low:g}", AGAIN)] if low == high else []
 
 
@@ -212,5 +211,5 @@ def check_ids(ids: Iterable[int], labels: Mapping[int, str]) -> list[Found]:
 
 
 def label_ids(path: Path) -> set[int]:
-    """Labels that occur in a file, read slab by slab; raises FileFormatError as `read_labels`."""
-    return set().union(*(labels_in(whole_numbers(slab, path)) for _, slab in nifti_slabs(path)))
+    """Labels that occur in a file; raises FileFormatError as `read_labels`."""
+    return labels_in(read_label_map(path))

@@ -19,6 +19,7 @@ Splits: the folders. Files with `_train_` are "train", those of `_val_` "val". E
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,8 @@ from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
-from limnet.image.io.numpy_files import npz_headers, npz_slabs, opened_npz, read_header
+from limnet.image.io.numpy_files import load_npz, read_header
+from limnet.image.io.reading import explained
 from limnet.image.volume import Volume
 
 _MODALITIES = {"mr": "mr", "mri": "mr", "us": "us", "ultrasound": "us", "microscopy": "microscopy"}
@@ -99,7 +101,7 @@ class Cvpr25Dataset(FileDataset):
         return paths_of(case)[0]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Both files slab by slab: keys, shapes, dtypes, values, spacing, boxes."""
+        """Both files: keys, shapes, dtypes, values, spacing, boxes."""
         try:
             found = list(_check_files(*paths_of(case)))
         except (LimnetError, OSError) as error:
@@ -118,15 +120,16 @@ def read_npz_image(path: Path, spacing_order: str = "zyx") -> Volume:
         MissingFileError: not there.
         FileFormatError: damaged, or not in this format.
     """
-    spacing = _spacing(path)
+    found = load_npz(path, "imgs", "spacing")
+    spacing = _spacing(found)
     if spacing is not None and spacing_order == "xyz":
         spacing = spacing[::-1]
-    return Volume.from_array(_whole(path, "imgs"), spacing, source=path)
+    return Volume.from_array(_checked(path, found["imgs"]), spacing, source=path)
 
 
 def read_npz_labels(path: Path) -> NDArray[Any]:
     """`gts` (D, H, W) in the smallest unsigned dtype; raises as `read_npz_image`."""
-    return whole_numbers(_whole(path, "gts"), path)
+    return whole_numbers(_checked(path, load_npz(path, "gts")["gts"]), path)
 
 
 def read_boxes(path: Path) -> list[dict[str, int]] | None:
@@ -138,13 +141,13 @@ def read_boxes(path: Path) -> list[dict[str, int]] | None:
     Raises:
         FileFormatError: damaged, other keys, or a pickle of anything but numbers.
     """
-    with opened_npz(path) as archive:
+    with explained(path), zipfile.ZipFile(path) as archive:
         if "boxes.npy" not in archive.namelist():
             return None
         with archive.open("boxes.npy") as file:
-            header = read_header(file)
-            if not header.dtype.hasobject:
-                raise FileFormatError(f"boxes of {path} are {header.dtype}, expected one dict for each id")
+            _, dtype = read_header(file)
+            if not dtype.hasobject:
+                raise FileFormatError(f"boxes of {path} are {dtype}, expected one dict for each id")
             content = load_pickle(file, path)
     boxes = np.asarray(content, dtype=object).ravel().tolist()
     if not all(isinstance(box, dict) and set(box) >= _BOX_KEYS for box in boxes):
@@ -154,29 +157,24 @@ def read_boxes(path: Path) -> list[dict[str, int]] | None:
 
 def _check_files(image: Path, label: Path) -> Iterator[Found]:
     """What is wrong, and what to do; raises if a file is damaged."""
-    headers, other = npz_headers(image), npz_headers(label)
-    if "imgs" not in headers or "gts" not in other:
-        yield f"keys are {sorted({*headers, *other})}; imgs and gts are needed", AGAIN
+    found, gts = load_npz(image, "imgs", "spacing"), load_npz(label, "gts")["gts"]
+    imgs = found["imgs"]
+    if imgs.shape != gts.shape or imgs.ndim != 3:
+        yield f"imgs is {imgs.shape}, gts {gts.shape}", "both must be one (D, H, W): " + AGAIN
         return
-    shape, dtype, _ = headers["imgs"]
-    if shape != other["gts"].shape or len(shape) != 3:
-        yield f"imgs is {shape}, gts {other['gts'].shape}", "both must be one (D, H, W): " + AGAIN
-        return
-    if dtype != np.uint8:
-        yield f"imgs is {dtype}", "expected is uint8, windowed to 0..255; window and save it so"
-    low, high = np.inf, -np.inf
-    for _, slab in npz_slabs(image, "imgs"):
-        low, high = min(low, float(slab.min())), max(high, float(slab.max()))
+    if imgs.dtype != np.uint8:
+        yield f"imgs is {imgs.dtype}", "expected is uint8, windowed to 0..255; window and save it so"
+    low, high = float(imgs.min()), float(imgs.max())
     if low < 0 or high > 255:
         yield f"imgs holds values {low:g}..{high:g}", "expected are 0..255; window and save it so"
     elif low == high:
         yield f"every voxel of the image is {low:g}", AGAIN
-    ids = set().union(*(labels_in(whole_numbers(slab, label)) for _, slab in npz_slabs(label, "gts"))) - {0}
+    ids = labels_in(whole_numbers(gts, label)) - {0}
     if not ids:
         yield "no voxel is labelled", "copy the labels again, or take the case out"
     elif ids != set(range(1, len(ids) + 1)):
         yield f"ids {sorted(ids)[:10]} do not run from 1 without a gap", "boxes and clicks are counted by id: " + AGAIN
-    spacing = _spacing(image)
+    spacing = _spacing(found)
     if spacing is None or len(spacing) != 3 or min(spacing) <= 0:
         yield f"spacing is {spacing}", "expected are three numbers in mm; without them 1 mm is taken"
     boxes = read_boxes(image)
@@ -184,21 +182,14 @@ def _check_files(image: Path, label: Path) -> Iterator[Found]:
         yield f"{len(boxes)} boxes for {max(ids)} ids", AGAIN
 
 
-def _spacing(path: Path) -> list[float] | None:
+def _spacing(found: dict[str, NDArray[Any]]) -> list[float] | None:
     """The numbers of `spacing` as stored, or None."""
-    if "spacing" not in npz_headers(path):
-        return None
-    return [float(v) for _, piece in npz_slabs(path, "spacing") for v in piece.ravel()]
+    return [float(v) for v in found["spacing"].ravel()] if "spacing" in found else None
 
 
-def _whole(path: Path, key: str) -> NDArray[Any]:
-    header = npz_headers(path).get(key)
-    if header is None or len(header.shape) != 3:
-        what = "no such array" if header is None else f"shape {header.shape}"
-        raise FileFormatError(f"array {key!r} (D, H, W) is expected in {path}: {what}. Download it again")
-    array = np.empty(header.shape, header.dtype)
-    for start, slab in npz_slabs(path, key):
-        array[start : start + len(slab)] = slab
+def _checked(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim != 3:
+        raise FileFormatError(f"{path} holds an array of shape {array.shape}: expected (D, H, W). Download it again")
     return array
 
 

@@ -26,12 +26,12 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase, Problem
-from limnet.data.files import NIFTI, by_stem, folders_in, whole_numbers
+from limnet.data.files import NIFTI, by_stem, folders_in
 from limnet.data.module import data_module
-from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either
+from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either, label_ids
 from limnet.data.pairs import BY_HASH, CaseFiles
 from limnet.errors import InputError, LimnetError
-from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import read_nifti_grid
 
 _VERTEBRAE = ["S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1))]
 _VERTEBRAE += [f"C{n}" for n in range(7, 0, -1)]
@@ -113,7 +113,7 @@ class TotalSegmentatorDataset(NiftiDataset):
         return problems
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Every file of a subject, slab by slab."""
+        """Every file of a subject."""
         segmentations, image = case.read_labels.args[:2]  # type: ignore[attr-defined]
         return [Problem(case.name, *found) for found in self._check_subject(image, segmentations)]
 
@@ -134,7 +134,7 @@ class TotalSegmentatorDataset(NiftiDataset):
         for name, path in ((name, files[name]) for name in self.structures if name in files):
             try:
                 problems += [(f"{name}: {what}", advice) for what, advice in compare_grids(grid, read_nifti_grid(path))]
-                highest = max(int(whole_numbers(slab, path).max(initial=0)) for _, slab in nifti_slabs(path))
+                highest = max(label_ids(path))
             except (LimnetError, OSError) as error:
                 problems.append((str(error), AGAIN))
                 continue

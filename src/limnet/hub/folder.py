@@ -354,38 +354,29 @@ def _refuse_constant(name: str) -> float:
 
 
 def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
-    """Check and convert the JSON arguments of a constructor.
+    """Check and convert the JSON arguments of a constructor by its annotations.
 
-    JSON lists become tuples where the annotation says tuple. Numbers must be numbers (true is not 1), and whole where
-    an int is wanted.
+    JSON lists become tuples where the annotation says so. Numbers must be numbers (true is not 1), and whole where an
+    int is wanted.
 
     Args:
         cls: The class to be built.
         config: The value found in the file; should be a dict.
         where: Name of the file, for messages.
 
-    Returns:
-        Keyword arguments for `cls`.
-
     Raises:
         ModelFormatError: If `config` is no dict, or has unknown or missing keys, or a value of the wrong type.
     """
     if not isinstance(config, dict):
         raise ModelFormatError(f'{where}: "config" is a {type(config).__name__}; an object of arguments is expected')
-    parameters = {
-        name: parameter
-        for name, parameter in list(inspect.signature(cls).parameters.items())
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    unknown = sorted(set(config) - set(parameters))
-    if unknown:
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(**config)
+    except TypeError as error:
         raise ModelFormatError(
-            f"{where}: {cls.__name__} has no argument {', '.join(map(repr, unknown))}; allowed: "
-            f"{', '.join(parameters) or 'none'}. The model may need a newer limnet: pip install --upgrade limnet"
-        )
-    missing = [name for name, p in parameters.items() if p.default is p.empty and name not in config]
-    if missing:
-        raise ModelFormatError(f"{where}: {cls.__name__} needs the argument {', '.join(map(repr, missing))}")
+            f"{where}: {cls.__name__} {error}; allowed: {', '.join(signature.parameters)}. "
+            "The model may need a newer limnet: pip install --upgrade limnet"
+        ) from error
     try:
         hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     except NameError:  # annotations that exist for type checkers only: nothing to hold the values to
@@ -397,35 +388,19 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
     """The value as the annotation has it; ModelFormatError if it is of another type."""
-    parts = typing.get_args(hint)
-    kind = typing.get_origin(hint) or hint
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fits = True
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Any or (kind is typing.Literal and value in parts):
+        return value
     if kind in (typing.Union, types.UnionType):
         for part in parts:
             with contextlib.suppress(ModelFormatError):
                 return _fit(value, part, what)
-        fits = False
-    elif kind is typing.Literal:
-        fits = any(value == part and type(value) is type(part) for part in parts)
-    elif kind in (int, float):
-        fits = number and isinstance(value, (int, kind))
-    elif kind in (None, type(None), bool, str, dict, collections.abc.Mapping):
-        fits = value is None if kind is None else isinstance(value, kind)
     elif kind in (tuple, list, collections.abc.Sequence):
-        fits = isinstance(value, list)
-        if fits and kind is tuple and parts and parts[-1] is not Ellipsis:
-            fits = len(parts) == len(value)
-        else:
-            parts = (parts[0] if parts else Any,) * len(value if fits else ())
-        if fits:
-            items = [_fit(item, part, what) for item, part in zip(value, parts, strict=True)]
+        if isinstance(value, list):
+            items = [_fit(item, parts[0] if parts else Any, what) for item in value]
             return items if kind is list else tuple(items)
-    if not fits:
-        raise _wrong(value, hint, what)
-    return value
-
-
-def _wrong(value: Any, hint: Any, what: str) -> ModelFormatError:
-    name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-    return ModelFormatError(f"{what} is {str(value)[:80]!r} ({type(value).__name__}); expected {name}")
+    elif kind is not typing.Literal and isinstance(value, (int, float) if kind is float else kind):
+        if not isinstance(value, bool) or kind is bool:
+            return value
+    name = hint.__name__ if isinstance(hint, type) and not parts else str(hint).replace("typing.", "")
+    raise ModelFormatError(f"{what} is {str(value)[:80]!r} ({type(value).__name__}); expected {name}")

@@ -239,18 +239,9 @@ class Volume:
             InputError: wrong shape or labels, unknown suffix, or `path` is the image itself.
             SaveError: the file could not be written; what was there before is intact.
         """
-        from limnet.image.io.formats import write_array
+        from limnet.image.io.formats import write_labels
 
-        return write_array(self, checked_labels(mask, self.shape), Path(path))
-
-    def write_map(self, values: ArrayLike, path: str | os.PathLike[str]) -> Path:
-        """Write a real-valued (D, H, W) map, such as a probability, as float32 on this grid: see `write_mask`."""
-        from limnet.image.io.formats import write_array
-
-        array = checked_array(values).astype(np.float32)
-        if array.shape != self.shape:
-            raise InputError(f"the map has shape {array.shape}, the volume {self.shape}. Give one value for each voxel")
-        return write_array(self, array, Path(path))
+        return write_labels(self, checked_labels(mask, self.shape), Path(path))
 
 
 def check_gaps(gaps: Any) -> Gaps:

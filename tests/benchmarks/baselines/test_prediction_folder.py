@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -86,6 +87,6 @@ def test_messages(tmp_path: Path):
     write(tmp_path, "case_1.nii.gz", truth[:5])
     with pytest.raises(InputError, match="not lie on the grid of the image"):
         start(tmp_path, volume, "x")
-    Volume.from_array(np.full(volume.shape, 0.5)).write_map(np.full(volume.shape, 0.5), tmp_path / "case_1.nii.gz")
+    nibabel.Nifti1Image(np.full(volume.shape, 0.5).T, np.eye(4)).to_filename(tmp_path / "case_1.nii.gz")
     with pytest.raises(FileFormatError, match="fractions"):
         start(tmp_path, volume, "x")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from limnet.errors import FileFormatError, NotEnoughMemoryError
 from limnet.image.io import formats
-from limnet.image.io.nifti import nifti_slabs, read_nifti_grid
+from limnet.image.io.nifti import read_nifti_grid
 from limnet.image.volume import Volume
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (6, 20, 24)).astype(np.int16)
@@ -116,8 +116,9 @@ def _huge(path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.nii", "a.npy", "a.nrrd", "packed.nrrd", "a.mha", "packed.mha"])
 def test_a_header_that_promises_too_much_is_damage(tmp_path: Path, name: str) -> None:
     _huge(tmp_path / name)
-    with pytest.raises(FileFormatError, match="header promises"):
-        Volume.read(tmp_path / name)
+    for read in (Volume.read, read_nifti_grid)[: 2 if name == "a.nii" else 1]:
+        with pytest.raises(FileFormatError, match="header promises"):
+            read(tmp_path / name)
 
 
 def test_bytes_left_over_are_told(tmp_path: Path) -> None:
@@ -156,13 +157,6 @@ def test_whatever_a_reader_raises_names_the_file(tmp_path: Path, monkeypatch: py
         (tmp_path / "a.npy").write_bytes(b"--")
         with pytest.raises(FileFormatError, match=r"a\.npy could not be read"):
             Volume.read(tmp_path / "a.npy")
-
-
-def test_slabs_of_a_header_that_promises_too_much(tmp_path: Path) -> None:
-    _huge(tmp_path / "a.nii")
-    for read in (read_nifti_grid, lambda path: list(nifti_slabs(path))):
-        with pytest.raises(FileFormatError, match="header promises"):
-            read(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize("line", [b"endian", b"kinds", b"sizes", b"space", b"dimension", b"type", b"encoding"])

@@ -120,17 +120,7 @@ def test_bad_masks(tmp_path: Path) -> None:
     for bad in (np.zeros((4, 5), bool), np.zeros((4, 5, 6)), np.full((4, 5, 6), -1)):
         with pytest.raises(InputError, match="the mask has"):
             _volume().write_mask(bad, tmp_path / "m.nii.gz")
-    with pytest.raises(InputError, match="the map has shape"):
-        _volume().write_map(np.zeros((4, 5, 7)), tmp_path / "m.nii.gz")
     assert os.listdir(tmp_path) == []
-
-
-def test_map(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).uniform(size=(4, 5, 6))
-    for suffix in (".nii.gz", ".nrrd", ".mha", ".npy"):
-        back = Volume.read(_volume().write_map(values, tmp_path / f"p{suffix}"))
-        assert back.array.dtype == np.float32
-        np.testing.assert_allclose(back.array, values, rtol=1e-6)
 
 
 def test_same_mask_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -150,12 +140,8 @@ def test_the_image_itself_stays(tmp_path: Path) -> None:
     os.link(tmp_path / "a.nii", tmp_path / "hard.nii")
     volume, before = Volume.read(tmp_path / "link.nii"), _files(tmp_path)
     for name in ("a.nii", "link.nii", "hard.nii"):
-        for write in (
-            lambda path: volume.write_mask(volume.array > 60, path),
-            lambda p: volume.write_map(volume.array, p),
-        ):
-            with pytest.raises(InputError, match="the image itself"):
-                write(tmp_path / name)
+        with pytest.raises(InputError, match="the image itself"):
+            volume.write_mask(volume.array > 60, tmp_path / name)
     assert _files(tmp_path) == before
 
 

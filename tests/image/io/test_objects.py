@@ -53,8 +53,12 @@ def test_objects_lie_where_their_files_lie(tmp_path: Path, name: str, loader: st
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mgz"])
 def test_objects_of_other_formats(tmp_path: Path, suffix: str) -> None:
-    source = Volume.from_array(VOXELS.T, affine=grid("PIR"), convention="RAS")
-    path = source.write_map(VOXELS.T, tmp_path / f"a{suffix}")
+    path, source = tmp_path / f"a{suffix}", tmp_path / "a.nii"
+    nibabel.Nifti1Image(VOXELS, grid("PIR")).to_filename(source)
+    if suffix == ".mgz":
+        nibabel.MGHImage(VOXELS, grid("PIR")).to_filename(path)
+    else:
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(path))
     image = nibabel.load(path) if suffix == ".mgz" else SimpleITK.ReadImage(str(path))
     found, expected = Volume.from_array(image), Volume.read(path)
     np.testing.assert_array_equal(found.array, VOXELS.T)

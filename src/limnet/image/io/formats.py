@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.atomic import atomic_write, check_target
-from limnet.image.io.dicom.planes import is_dicom
-from limnet.image.io.dicom.series import find_series, read_dicom_file, read_series
 from limnet.image.io.itk import read_itk, write_itk
+from limnet.image.io.masks import SUFFIXES, Maker, Segment, check_objects, object_suffix, write_segments
 from limnet.image.io.nifti import read_nibabel, write_mgh, write_nifti
-from limnet.image.io.numpy_files import load_arrays, read_npy, read_npz, write_npy, write_npz
+from limnet.image.io.numpy_files import load_npz, read_npy, read_npz, write_npy, write_npz
 from limnet.image.io.pictures import (
     FRAME_SUFFIXES,
     PICTURES,
@@ -28,8 +27,7 @@ from limnet.image.io.pictures import (
     write_png,
     write_tiff,
 )
-from limnet.image.io.reading import explained
-from limnet.image.io.segments import SUFFIXES, Maker, Segment, check_objects, object_suffix, write_segments
+from limnet.image.io.reading import explained, is_dicom
 from limnet.image.volume import Selection, Volume
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {
@@ -78,6 +76,8 @@ def _read_file(path: Path, selection: Selection) -> Volume:
         )
     suffix = known_suffix(path, READERS)
     if path.suffix.lower() == _DICOM or (suffix is None and is_dicom(path)):
+        from limnet.image.io.dicom.series import read_dicom_file
+
         return read_dicom_file(path, selection)
     if suffix is None:
         raise InputError(
@@ -126,27 +126,23 @@ def check_output_for(volume: Volume, path: Path) -> None:
         check_objects(volume, path)
 
 
-def write_array(volume: Volume, array: NDArray[Any], path: Path) -> Path:
-    """Write a (D, H, W) array on the volume's grid, atomically, and read it back; see `Volume.write_mask`."""
+def write_labels(volume: Volume, labels: NDArray[Any], path: Path) -> Path:
+    """Write (D, H, W) labels on the volume's grid, atomically, and read them back; see `Volume.write_mask`."""
     check_output_for(volume, path)
     if object_suffix(path) is not None:
-        if array.dtype.kind == "f":
-            raise InputError(f"{path.name!r} holds objects, no values. Allowed: {', '.join(WRITERS)}")
-        numbers = [int(number) for number in np.unique(array) if number != 0] or [1]
-        return write_segments(volume, [Segment(n, f"label {n}", array == n) for n in numbers], path, Maker())
+        numbers = [int(number) for number in np.unique(labels) if number != 0] or [1]
+        return write_segments(volume, [Segment(n, f"label {n}", labels == n) for n in numbers], path, Maker())
     suffix = known_suffix(path, WRITERS) or ""
 
     def check(written: Path) -> None:
         try:
-            key = "values" if array.dtype.kind == "f" else "label"
-            found = load_arrays(written, key) if suffix == ".npz" else READERS[suffix](written, None).array
-            found = found[key] if isinstance(found, dict) else found
+            found = load_npz(written, "label")["label"] if suffix == ".npz" else READERS[suffix](written, None).array
         except LimnetError as error:
             raise SaveError(f"could not save {path}: {_UNREADABLE} ({error.__cause__ or error})") from error
-        if not np.array_equal(found, array, equal_nan=array.dtype.kind == "f"):
+        if not np.array_equal(found, labels):
             raise SaveError(f"could not save {path}: {_UNREADABLE}")
 
-    return atomic_write(path, lambda temporary: WRITERS[suffix](volume, array, temporary), check)
+    return atomic_write(path, lambda temporary: WRITERS[suffix](volume, labels, temporary), check)
 
 
 def _read_folder(folder: Path, selection: Selection) -> Volume:
@@ -157,6 +153,8 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
     frames = [p for p in names if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
     if frames and len(frames) == len(names) and selection.series is None:
         return read_frames(folder, selection.index)
+    from limnet.image.io.dicom.series import find_series, read_series
+
     found = find_series(folder)
     if found:
         return read_series(folder, found, selection)

@@ -1,22 +1,99 @@
-"""Masks from files: a label map is used only where it surely lies on the grid of the volume."""
+"""Masks and objects in files (label maps, DICOM SEG and RTSTRUCT): used only where they lie on the image's grid."""
 
 from __future__ import annotations
 
+import json
 import os
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError, InputTypeError
+from limnet._version import __version__
+from limnet.errors import FileFormatError, InputError, InputTypeError, SaveError
+from limnet.image.io.atomic import atomic_write
 from limnet.image.io.itk import itk_affine, itk_grid
-from limnet.image.io.segments import check_choice, read_dicom_segments
+from limnet.image.io.numpy_files import load_npy, load_npz
+from limnet.image.io.reading import explained, is_dicom
 from limnet.image.volume import ItkGrid, Volume
 
+SEG, RTSTRUCT = ".dcm", ".rtstruct.dcm"
+SUFFIXES = (SEG, RTSTRUCT)  # formats that hold names and whole objects, which may overlap
+_UNREADABLE = "what was written does not read back as it should. Nothing was changed; a file that was there is intact"
 _TOLERANCE = 0.25  # voxels between corners that are the same: headers round; corner taken for centre is half a voxel
 _SHOWN = 12  # labels named in a message
+
+
+class Segment(NamedTuple):
+    """An object in a file: its label from 1, what the user calls it, and its mask, bool (D, H, W)."""
+
+    number: int
+    name: str
+    mask: NDArray[np.bool_]
+
+
+class Maker(NamedTuple):
+    """What made the masks, as the files say: name of the model, version of the program, a number for the weights."""
+
+    model: str = "limnet"
+    version: str = f"limnet {__version__}"
+    serial: str = "0"
+
+
+def object_suffix(path: Path) -> str | None:
+    """The one of `SUFFIXES` that a file name ends with, None for others."""
+    name = path.name.lower()
+    return max((s for s in SUFFIXES if name.endswith(s) and name != s), key=len, default=None)
+
+
+def check_objects(volume: Volume, path: Path) -> None:
+    """Refuse a file of objects that cannot be made for a volume, before anything is computed.
+
+    Raises:
+        InputError: the volume is not from DICOM, or a package is missing.
+    """
+    from limnet.image.io.dicom.seg import check_seg
+    from limnet.image.io.dicom.sources import check_source
+
+    (check_seg if object_suffix(path) == SEG else check_source)(volume, path)
+
+
+def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: Maker) -> Path:
+    """Write objects as DICOM SEG (.dcm) or RTSTRUCT (.rtstruct.dcm), atomically, and read them back.
+
+    Args:
+        volume: read from DICOM; the file refers to its images.
+        segments: objects, which may overlap.
+        path: file to write.
+        maker: what made them.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: the volume's images lack what the file has to refer to.
+        SaveError: the file could not be written; what was there before is intact.
+    """
+    from limnet.image.io.dicom.rtstruct import write_rtstruct
+    from limnet.image.io.dicom.seg import write_seg
+    from limnet.image.io.dicom.sources import find_sources
+
+    check_objects(volume, path)
+    sources = find_sources(volume, path, segments)
+    write = write_seg if object_suffix(path) == SEG else write_rtstruct
+
+    def check(written: Path) -> None:
+        found = _dicom_segments(written, volume) or []
+        if len(found) != len(segments) or any(
+            not np.array_equal(one.mask, two.mask) for one, two in zip(found, segments, strict=True)
+        ):
+            raise SaveError(f"could not save {path}: {_UNREADABLE}")
+
+    return atomic_write(path, lambda temporary: write(sources, segments, temporary, maker), check)
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = None) -> NDArray[np.bool_]:
@@ -40,17 +117,25 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
         InputError: another grid, several labels and no `label`, or a `label` that is not in the file.
     """
     path = Path(path)
-    segments = read_dicom_segments(path, volume)
-    if segments is not None:
-        check_label(label)
-        return check_choice(segments, label, str(path))
-    return chosen_label(read_labels(path, volume), label, str(path))
+    segments = _dicom_segments(path, volume)
+    if segments is None:
+        return chosen_label(read_labels(path, volume), label, str(path))
+    if not segments:
+        raise InputError(f"{path} holds no object")
+    number = _chosen(label, {s.number: f"{s.number} {s.name!r}" for s in segments}, str(path))
+    return next(segment.mask for segment in segments if segment.number == number)
 
 
-def read_labels(path: str | os.PathLike[str], volume: Volume) -> NDArray[Any]:
-    """All labels of a file, (D, H, W) integers on the grid of a volume; see `read_mask`, which has the same errors."""
-    path = Path(path)
-    return _numpy_labels(path, volume) if path.suffix.lower() in (".npy", ".npz") else _labels(path, volume)
+def read_labels(path: Path, volume: Volume) -> NDArray[Any]:
+    """All labels of a file, (D, H, W) integers on the grid of a volume; raises as `read_mask`."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _numpy_labels(path, volume)
+    read = Volume.read(path)
+    if read.is_color:
+        raise FileFormatError(f"{path} is a colour image, no mask. Give a file with one whole number for each voxel")
+    if isinstance(read.header, ItkGrid):  # written for the place where ITK sees the image
+        volume = replace(volume, affine=itk_affine(itk_grid(volume)), convention="LPS")
+    return on_grid(_whole(read.array, path), read.affine_in(volume.convention), volume, str(path))
 
 
 def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask") -> NDArray[np.bool_]:
@@ -60,22 +145,38 @@ def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask"
         InputTypeError: `label` is no integer.
         InputError: `label` is 0 or not in the map, or it is needed.
     """
-    check_label(label)
-    there = [int(value) for value in np.unique(labels) if value != 0]
-    named = ", ".join(map(str, there[:_SHOWN])) + (", ..." if len(there) > _SHOWN else "")
-    if label is None:
-        if len(there) > 1:
-            raise InputError(f"{what} holds {len(there)} labels ({named}): say which one is meant, label={there[0]}")
-        return np.asarray(labels != 0)
-    if int(label) not in there:
-        raise InputError(f"{what} has no label {label}: it has {named or 'none, it is empty'}")
-    return np.asarray(labels == label)
+    number = _chosen(label, {int(value): str(value) for value in np.unique(labels) if value != 0}, what)
+    return np.asarray(labels != 0 if number is None else labels == number)
 
 
-def check_label(label: Any) -> None:
-    """Refuse what is neither None nor an integer, with InputTypeError."""
+def read_segments(path: Path, volume: Volume) -> Iterator[Segment]:
+    """The objects in a file, on the grid of a volume: DICOM SEG, RTSTRUCT, or a label map of any format.
+
+    Masks of a label map are made one at a time: a map of a hundred organs would fill the memory. Its names come from
+    the JSON file that `case.save_labels` writes beside it. Raises as `read_mask`.
+    """
+    found = _dicom_segments(path, volume)
+    if found is not None:
+        yield from found
+        return
+    labels, names = read_labels(path, volume), _names(path)
+    for number in (int(number) for number in np.unique(labels) if number != 0):
+        yield Segment(number, names.get(number, f"label {number}"), labels == number)
+
+
+def _chosen(label: Any, there: Mapping[int, str], what: str) -> int | None:
+    """The label that is meant, by default the only one there is; None where there is none."""
     if label is not None and (isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer))):
         raise InputTypeError(f"label must be an integer such as 1, got {label!r}")
+    named = ", ".join([*there.values()][:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
+    if label is None:
+        if len(there) > 1:
+            first = next(iter(there))
+            raise InputError(f"{what} holds {len(there)} labels ({named}): say which one is meant, label={first}")
+        return next(iter(there), None)
+    if int(label) not in there:
+        raise InputError(f"{what} has no label {label}: it has {named or 'none, it is empty'}")
+    return int(label)
 
 
 def on_grid(array: NDArray[Any], affine: NDArray[np.float64], volume: Volume, what: str = "the mask") -> NDArray[Any]:
@@ -112,25 +213,15 @@ def on_grid(array: NDArray[Any], affine: NDArray[np.float64], volume: Volume, wh
     )
 
 
-def _labels(path: Path, volume: Volume) -> NDArray[Any]:
-    read = Volume.read(path)
-    if read.is_color:
-        raise FileFormatError(f"{path} is a colour image, no mask. Give a file with one whole number for each voxel")
-    if isinstance(read.header, ItkGrid):  # written for the place where ITK sees the image
-        volume = replace(volume, affine=itk_affine(itk_grid(volume)), convention="LPS")
-    return on_grid(_whole(read.array, path), read.affine_in(volume.convention), volume, str(path))
-
-
 def _numpy_labels(path: Path, volume: Volume) -> NDArray[Any]:
     """The array of a .npy file, or `label` of a .npz file as `Volume.write_mask` writes it."""
-    from limnet.image.io.numpy_files import load_label
-
-    array, spacing = load_label(path)
+    found = {"label": load_npy(path)} if path.suffix.lower() == ".npy" else load_npz(path, "label", "spacing")
+    array, spacing = found["label"], found.get("spacing")
     if array.shape != volume.shape:
         raise InputError(f"{path} has shape {array.shape}, the image {volume.shape}. Give one label for each voxel")
-    if spacing is not None and not np.allclose(spacing, volume.spacing, rtol=1e-3):
+    if spacing is not None and not np.allclose(spacing.ravel(), volume.spacing, rtol=1e-3):
         raise InputError(
-            f"{path} has the spacing {_numbers(spacing)} mm, the image {_numbers(volume.spacing)} mm: "
+            f"{path} has the spacing {_numbers(spacing.ravel())} mm, the image {_numbers(volume.spacing)} mm: "
             "it belongs to another grid. Resample it first"
         )
     return _whole(array, path)
@@ -145,6 +236,51 @@ def _whole(array: NDArray[Any], path: Path) -> NDArray[Any]:
             "give a mask, such as a probability map > 0.5"
         )
     return array
+
+
+def _dicom_segments(path: Path, volume: Volume) -> list[Segment] | None:
+    """The objects in a DICOM SEG or RTSTRUCT, on the grid of a volume; None for every other file."""
+    if not path.is_file() or not is_dicom(path):
+        return None
+    import pydicom
+
+    from limnet.image.io.dicom.planes import ADVICE, quiet
+    from limnet.image.io.dicom.rtstruct import RTSTRUCT_CLASS, read_rtstruct
+    from limnet.image.io.dicom.seg import SEG_CLASSES, read_seg
+
+    with explained(path, ADVICE), quiet():
+        kind = str(pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).get("SOPClassUID"))
+        if kind != RTSTRUCT_CLASS and kind not in SEG_CLASSES:
+            return None
+        header = pydicom.dcmread(path)
+        _check_reference(path, header, volume)
+        return (read_rtstruct if kind == RTSTRUCT_CLASS else read_seg)(path, header, volume)
+
+
+def _check_reference(path: Path, header: Any, volume: Volume) -> None:
+    """Warn of objects that refer to another frame of reference than the images of the volume."""
+    import pydicom
+
+    if not volume.files:
+        return
+    ours = pydicom.dcmread(volume.files[0], specific_tags=["FrameOfReferenceUID"], stop_before_pixels=True)
+    place = next(iter(header.get("ReferencedFrameOfReferenceSequence") or []), header)
+    theirs, known = place.get("FrameOfReferenceUID"), ours.get("FrameOfReferenceUID")
+    if theirs and known and theirs != known:
+        warnings.warn(
+            f"{path} refers to another frame of reference than the image: it may be of another patient or examination. "
+            "Look whether it fits"
+        )
+
+
+def _names(path: Path) -> dict[int, str]:
+    """Label -> name from the JSON file beside a label map; empty where there is none of ours."""
+    base = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+    try:
+        content = json.loads(path.with_name(f"{base}.json").read_text(encoding="utf-8"))
+        return {int(number): str(name) for number, name in content["labels"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _difference(shape: tuple[int, ...], affine: NDArray[np.float64], volume: Volume) -> str:
@@ -163,15 +299,12 @@ def _difference(shape: tuple[int, ...], affine: NDArray[np.float64], volume: Vol
         parts.append(f"its spacing is {_numbers(steps[nearest][::-1])} mm, the image's {_numbers(ours[::-1])} mm")
     if turned > 0.05:
         parts.append(f"its axes are turned by {turned:.3g} degrees")
-    middles = [a[:3, :3] @ ((np.array(n[::-1]) - 1) / 2) + a[:3, 3] for a, n in ((affine, shape), _grid(volume))]
+    grids = (affine, shape), (volume.affine, volume.shape)
+    middles = [a[:3, :3] @ ((np.array(n[::-1]) - 1) / 2) + a[:3, 3] for a, n in grids]
     apart = float(np.linalg.norm(middles[0] - middles[1]))
     if apart > 1e-3 or not parts:
         parts.append(f"its middle is {apart:.4g} mm away from the image's")
     return ", ".join(parts)
-
-
-def _grid(volume: Volume) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    return volume.affine, volume.shape
 
 
 def _numbers(values: Any) -> str:

@@ -1,14 +1,12 @@
-"""NIfTI, Analyze, MGH and MINC files through nibabel, whole or in pieces; world axes are RAS."""
+"""NIfTI, Analyze, MGH and MINC files through nibabel; world axes are RAS."""
 
 from __future__ import annotations
 
 import gzip
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +18,6 @@ from limnet.image.volume import Volume
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units: metre, millimetre, micrometre
 _NIFTI2_HEADER = 540  # bytes
 _PIECE = 1 << 20  # bytes read at once
-_SLAB_BYTES = 1 << 23
 
 
 def read_nibabel(path: Path, index: int | None = None) -> Volume:
@@ -279,21 +276,11 @@ def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class NiftiGrid:
-    """What the header of a file says.
-
-    Attributes:
-        shape: (D, H, W), axis 0 the file's slowest.
-        volumes: images in the file; more than 1 if it is 4-D.
-        affine: (4, 4), file index (x, y, z) = reversed array index -> RAS mm.
-        dtype: of the voxels on disk.
-    """
+class NiftiGrid(NamedTuple):
+    """Shape (D, H, W), axis 0 the file's slowest, and affine (4, 4) from reversed array index to RAS mm."""
 
     shape: tuple[int, int, int]
-    volumes: int
     affine: NDArray[np.float64]
-    dtype: np.dtype[Any]
 
 
 def read_nifti_grid(path: Path) -> NiftiGrid:
@@ -303,47 +290,14 @@ def read_nifti_grid(path: Path) -> NiftiGrid:
         FileFormatError: missing or damaged header, or no usable grid.
         InputError: fewer than three axes.
     """
-    with explained(path):
-        return _opened(path)[1]
-
-
-def nifti_slabs(path: Path, index: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Voxels from the file's first to its last slice, a few at a time so that memory stays small, scaled as it says.
-
-    Args:
-        path: the file.
-        index: which image of a 4-D file.
-
-    Yields:
-        The number of the first slice and (d, H, W) voxels; about 8 MB, at least one slice.
-
-    Raises:
-        FileFormatError: damaged or cut short; of a compressed file only the end can tell, after the last slab.
-        InputError: a 4-D file and no index.
-    """
-    with explained(path):
-        image, grid = _opened(path)
-        if grid.volumes == 1:
-            index = index or 0
-        number = chosen(path, grid.volumes, index, "images, a 4-D file; one is needed")
-        last = tuple(number if n != 1 else 0 for n in image.shape[3:])
-        step = max(1, _SLAB_BYTES // max(1, grid.shape[1] * grid.shape[2] * grid.dtype.itemsize))
-        for start in range(0, grid.shape[0], step):
-            part = (slice(None), slice(None), slice(start, start + step), *last)
-            yield start, np.asarray(image.dataobj[part]).T
-        check_gzip(path)  # damage that left the voxels readable, and wrong
-
-
-def _opened(path: Path) -> tuple[Any, NiftiGrid]:
     import nibabel
 
-    if path.name.startswith("._"):
-        raise FileFormatError(f"{path} is a macOS side file without image data. Delete it")
-    image: Any = nibabel.load(path, mmap=False, keep_file_open=True)
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise FileFormatError(f"{path} is no NIfTI file by its content but {type(image).__name__}")
-    check_voxels(image, path)
-    if len(image.shape) < 3:
-        raise InputError(f"{path} holds a {len(image.shape)}-D image {image.shape}: a volume needs three axes")
-    width, height, depth, *more = (int(n) for n in image.shape)
-    return image, NiftiGrid((depth, height, width), math.prod(more), affine_of(image, path), image.get_data_dtype())
+    with explained(path):
+        image: Any = nibabel.load(path, mmap=False)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise FileFormatError(f"{path} is no NIfTI file by its content but {type(image).__name__}")
+        check_voxels(image, path)
+        if len(image.shape) < 3:
+            raise InputError(f"{path} holds a {len(image.shape)}-D image {image.shape}: a volume needs three axes")
+        width, height, depth = (int(n) for n in image.shape[:3])
+        return NiftiGrid((depth, height, width), affine_of(image, path))

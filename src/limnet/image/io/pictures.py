@@ -163,9 +163,8 @@ def write_png(volume: Volume, array: NDArray[Any], path: Path) -> None:
     """Write one slice of labels as gray PNG of 8 or 16 bits."""
     from PIL import Image
 
-    if array.shape[0] != 1 or array.dtype.kind != "u":
-        what = f"{array.shape[0]} slices" if array.shape[0] != 1 else "fractions"
-        raise InputError(f"a PNG holds one slice of whole numbers, here are {what}: take .tif, .nii.gz, .nrrd or .mha")
+    if array.shape[0] != 1:
+        raise InputError(f"a PNG holds one slice, here are {array.shape[0]}: take .tif, .nii.gz, .nrrd or .mha")
     Image.fromarray(array[0]).save(path, format="PNG")
 
 

@@ -122,6 +122,15 @@ def is_gzip(path: Path) -> bool:
         return file.read(2) == _GZIP
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries the DICOM mark after its preamble."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def check_gzip(path: Path) -> None:
     """Read a gzip file to its end, where its checksum is; readers stop at the last voxel. Raises what gzip raises."""
     if is_gzip(path):

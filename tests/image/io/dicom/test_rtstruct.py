@@ -12,9 +12,8 @@ import pytest
 from scipy import ndimage
 
 from limnet.errors import InputError
-from limnet.image.io.dicom.contours import filled, outlines
-from limnet.image.io.masks import read_mask
-from limnet.image.io.segments import Maker, Segment, read_segments, write_segments
+from limnet.image.io.dicom.rtstruct import filled, outlines
+from limnet.image.io.masks import Maker, Segment, read_mask, read_segments, write_segments
 from limnet.image.volume import Volume
 from tests.helpers.dicom_files import enhanced, item, picture, save, stored, write_slices
 from tests.helpers.grids import grid

@@ -17,8 +17,7 @@ from pydicom.sr.codedict import codes
 
 from limnet.case.case import Case
 from limnet.errors import FileFormatError, InputError
-from limnet.image.io.masks import read_mask
-from limnet.image.io.segments import Maker, Segment, read_segments, write_segments
+from limnet.image.io.masks import Maker, Segment, read_mask, read_segments, write_segments
 from limnet.image.volume import Volume
 from tests.helpers.dicom_files import enhanced, picture, save, stored, write_slices
 from tests.helpers.grids import grid
@@ -95,7 +94,7 @@ def test_own_read_back_and_choice(volume: Volume, tmp_path: Path) -> None:
         assert (read.number, read.name) == (written.number, written.name)
         np.testing.assert_array_equal(read.mask, written.mask)
     np.testing.assert_array_equal(read_mask(path, volume, label=2), segments[1].mask)
-    with pytest.raises(InputError, match=r"holds 2 objects \(1 'left kidney', 2 'my structure'\).*label=1"):
+    with pytest.raises(InputError, match=r"holds 2 labels \(1 'left kidney', 2 'my structure'\).*label=1"):
         read_mask(path, volume)
     with pytest.raises(InputError, match=r"no label 3: it has 1 'left kidney'"):
         read_mask(path, volume, label=3)
@@ -120,7 +119,7 @@ def test_segmentations_of_other_programs(volume: Volume, tmp_path: Path, kind: s
         highdicom.UID(), 1, "m", "m", "1", "1",
     )  # fmt: skip
     seg.save_as(tmp_path / "seg.dcm")
-    read = read_segments(tmp_path / "seg.dcm", volume)
+    read = list(read_segments(tmp_path / "seg.dcm", volume))
     assert [segment.name for segment in read if segment.mask.any()] == ["part 1", "part 2"]
     for segment, mask in zip([s for s in read if s.mask.any()], (one, two), strict=True):
         np.testing.assert_array_equal(segment.mask[1:6], mask[1:6])
@@ -258,7 +257,7 @@ def test_case_saves_whole_objects_that_overlap(tmp_path: Path) -> None:
 def test_label_maps_with_names_beside_them(tmp_path: Path) -> None:
     case = _case(tmp_path)
     image, _ = case.save_labels(tmp_path / "organs.nii.gz")
-    read = read_segments(image, case.volume)
+    read = list(read_segments(image, case.volume))
     assert [(s.number, s.name) for s in read] == [(1, "liver"), (2, "lesion")]
     np.testing.assert_array_equal(read[1].mask, case.labels == 2)
 

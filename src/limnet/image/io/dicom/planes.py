@@ -136,15 +136,6 @@ class Plane:
         return None
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM mark after its preamble."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps pydicom from warning of values that are not quite to the standard, which most files have."""

@@ -12,10 +12,10 @@ import numpy as np
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.dicom.grids import make_grid, resampled
 from limnet.image.io.dicom.pixels import read_pixels
-from limnet.image.io.dicom.planes import Plane, is_dicom, is_tiled, planes_of, quiet, read_header, text
+from limnet.image.io.dicom.planes import Plane, is_tiled, planes_of, quiet, read_header, text
 from limnet.image.io.dicom.stacks import Stack, find_stacks
 from limnet.image.io.pictures import visible
-from limnet.image.io.reading import chosen, explained
+from limnet.image.io.reading import chosen, explained, is_dicom
 from limnet.image.volume import DicomSlices, Selection, Volume
 
 _SLICED = {"CT", "MR", "PT"}  # where a single image is one slice of a series

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from limnet.errors import InputError
 from limnet.image.io.dicom.planes import ADVICE, Plane, numbers, planes_of, quiet, read_header, text
+from limnet.image.io.masks import Segment
 from limnet.image.io.reading import explained
-from limnet.image.io.segments import Segment
 from limnet.image.volume import DicomSlices, Volume
 
 if TYPE_CHECKING:
