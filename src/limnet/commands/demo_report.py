@@ -25,15 +25,7 @@ INK, GRID, FAINT = "#1f2933", "#d9dee4", "#52606d"  # text, lines, what is secon
 
 
 def write_report(result: DemoResult, path: Path) -> Path:
-    """Draw the report as PNG.
-
-    Args:
-        result: a finished run with at least one structure.
-        path: file to write; its folder must exist.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Draw a finished run, with at least one structure, as PNG; InputError if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -63,11 +55,7 @@ def write_report(result: DemoResult, path: Path) -> Path:
 
 
 class Patient:
-    """Turns arrays of one volume to (R, A, S): axes nearest to right, anterior, superior, all increasing that way.
-
-    Attributes:
-        spacing: mm along the three shown axes.
-    """
+    """Turns arrays of one volume to (R, A, S): axes nearest to right, anterior, superior, all increasing that way."""
 
     def __init__(self, volume: Volume) -> None:
         import nibabel
@@ -94,13 +82,10 @@ class Patient:
 def panel_range(
     structure: NDArray[np.bool_], steps: Sequence[float], middle: Sequence[int], ratio: float
 ) -> list[tuple[float, float]]:
-    """The part of a plane round its structure, mm: 20 to spare, at least 90 wide, inside the plane if it fits.
+    """The part of a plane round its structure (U, V), mm: 20 to spare, at least 90 wide, inside the plane if it fits.
 
-    Args:
-        structure: (U, V).
-        steps: mm per pixel of the two axes.
-        middle: pixel to centre on where the structure is not on this plane.
-        ratio: height (V) of the part by its width (U).
+    `steps` are mm per pixel, `middle` the pixel to centre on where the structure is not on this plane, `ratio` height
+    by width.
     """
     ends = []
     for a in range(2):

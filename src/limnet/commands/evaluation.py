@@ -40,15 +40,7 @@ _SUFFIXES = dict.fromkeys((*READERS, *SUFFIXES))
 
 
 class PlayedRound(NamedTuple):
-    """One click and what came of it.
-
-    Attributes:
-        zyx: the clicked voxel.
-        positive: whether the click marked the object.
-        dice: of the whole mask.
-        nsd: surface Dice at the tolerance, None if it was not asked for.
-        seconds: from the click to the finished mask.
-    """
+    """One click and what came of it: Dice of the whole mask, surface Dice if asked for, seconds to the mask."""
 
     zyx: tuple[int, int, int]
     positive: bool
@@ -68,9 +60,6 @@ def play(
         robot: gives the clicks; its spacing is that of the truth.
         rounds: greatest number of clicks.
         tolerance: of the surface Dice in mm; None leaves it out. It needs the package monai.
-
-    Raises:
-        InputError: an empty truth, or fewer than one round.
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; give at least 1")
@@ -151,10 +140,6 @@ def find_pairs(source: Path) -> list[Pair]:
 
     A list has the columns (JSON: keys of a list of objects) image, label and, if wished, name; paths count from where
     the list lies. `labels.json` beside either names the labels: {"1": "liver"}.
-
-    Raises:
-        MissingFileError: no such folder or list, or a file without its partner; the message names it.
-        FileFormatError: a list that is none.
     """
     if not source.exists():
         raise MissingFileError(

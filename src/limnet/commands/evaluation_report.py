@@ -46,21 +46,7 @@ def mean_and_error(values: Sequence[float], images: Sequence[str]) -> tuple[floa
 
 
 def write_results(played: Sequence[PlayedObject], plan: Plan, out: Path, told: str, problems: Sequence[str]) -> Path:
-    """Write the three files.
-
-    Args:
-        played: the objects, at least one.
-        plan: how they were played.
-        out: folder, which exists.
-        told: model and number of images, for the head of the report.
-        problems: images that were left out, with the reason.
-
-    Returns:
-        The path of report.md.
-
-    Raises:
-        SaveError: a file cannot be written.
-    """
+    """Write the three files into `out`, `told` in the head and the images left out in the end; returns report.md."""
     clicks, objects = [], []
     for one in played:
         name = one.thing.name if plan.seeds == 1 else f"{one.thing.name} (seed {one.seed})"

@@ -22,24 +22,7 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Job:
-    """One volume to segment.
-
-    Attributes:
-        volume: file or folder to read.
-        out: file to write.
-        prompts: called with the volume that was read; gives the prompts in voxels.
-        axis: slice axis, None for the default 0.
-        window: intensities (lo, hi), None for automatic.
-        index: volume of a 4-D file.
-        series: DICOM series of a folder.
-        gaps: "refuse" or "resample", for DICOM slices that make no regular grid.
-        scope: "volume" or "interval", None for the model's own.
-        start: file with a mask to start from.
-        label: which label of `start`.
-        together: propagate all prompts at once, in place of one round each.
-        modality: "CT", "MR", ..., None for what the file says.
-        propose: name of the learned task whose proposal to start from.
-    """
+    """One volume to segment: the options of `limnet segment`, and what makes its prompts once the volume is known."""
 
     volume: Path
     out: Path
@@ -66,14 +49,7 @@ _FORMS = {
 
 
 def parse_prompt(kind: str, text: str) -> tuple[list[Numbers], bool]:
-    """Read the text of --click, --box, --scribble or --lasso.
-
-    Returns:
-        Its points (two corners of a box) and whether it marks the object.
-
-    Raises:
-        InputError: a text of another form.
-    """
+    """The points (two corners of a box) in the text of an option, and whether it marks the object."""
     count = {"click": 3, "box": 6}.get(kind)
     parts = [part.strip() for part in text.split("," if count else ";") if count or part.strip()]
     positive = True
@@ -87,11 +63,7 @@ def parse_prompt(kind: str, text: str) -> tuple[list[Numbers], bool]:
 
 
 def parse_window(text: str) -> tuple[float, float]:
-    """Read "lo,hi".
-
-    Raises:
-        InputError: anything else, or lo >= hi.
-    """
+    """Read "lo,hi"; InputError for anything else, or lo >= hi."""
     low, high = _numbers(text.split(","), 2, f"--window {text!r}", "two intensities lo,hi such as -160,240")
     if low >= high:
         raise InputError(f"--window {text!r} has lo >= hi; give the darker value first")
@@ -99,14 +71,9 @@ def parse_window(text: str) -> tuple[float, float]:
 
 
 def typed_prompts(marks: Sequence[tuple[str, str]], mm: bool) -> Callable[[Volume], list[Prompt]]:
-    """Check the options now, and return what makes prompts of them, in the same order, once the volume is known.
+    """Check the options, (name, text) as typed, now, and return what makes prompts of them in that order.
 
-    Args:
-        marks: Name of an option ("click", "scribble", "box" or "lasso") and its text, as they were typed.
-        mm: Whether points are world coordinates.
-
-    Raises:
-        InputError: an option that cannot be read, or none at all.
+    With `mm` points are world coordinates. Raises InputError for an option that cannot be read, or none at all.
     """
     if not marks:
         raise InputError(
@@ -132,12 +99,7 @@ def typed_prompts(marks: Sequence[tuple[str, str]], mm: bool) -> Callable[[Volum
 
 
 def to_voxel(point: Numbers, volume: Volume, mm: bool, what: str = "the point") -> tuple[int, int, int]:
-    """Voxel (z, y, x) of three numbers: array indices z,y,x, or with `mm` world coordinates x,y,z of the file.
-
-    Raises:
-        InputError: indices that are no integers.
-        OutsideError: world coordinates outside the volume.
-    """
+    """Voxel (z, y, x) of three numbers: array indices z,y,x, or with `mm` world coordinates x,y,z of the file."""
     if mm:
         z, y, x = (round(float(v)) for v in volume.to_index(point))
         if not all(0 <= v < n for v, n in zip((z, y, x), volume.shape, strict=True)):
@@ -162,13 +124,7 @@ def marks_object(prompts: Sequence[Prompt]) -> bool:
 
 
 def read_jobs(path: Path) -> list[Job]:
-    """Read a prompts file; its relative paths are relative to the file itself.
-
-    Raises:
-        MissingFileError: no such file.
-        FileFormatError: not JSON.
-        InputError: JSON of another form, or entries that write over each other; the message names the entry.
-    """
+    """Read a prompts file; its relative paths are relative to the file itself."""
     from limnet.prompts import prompt_from_json
 
     if not path.is_file():

@@ -75,13 +75,7 @@ def view(
 
 
 def chosen(path: Path | None) -> tuple[Path, Path | None]:
-    """(folder to look into, volume to open or None) for the argument of the command.
-
-    A folder of the demo opens the demo's image.
-
-    Raises:
-        MissingFileError: if there is no such file or folder.
-    """
+    """(folder to look into, volume to open or None) for the argument; a folder of the demo opens the demo's image."""
     from limnet.errors import MissingFileError
     from limnet.server.files import is_series
 

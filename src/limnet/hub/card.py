@@ -25,15 +25,7 @@ _NO_PARAMETER = re.compile(r"(running_mean|running_var|num_batches_tracked)$")
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number.
-
-    Attributes:
-        measure: What was measured, such as "Dice after 6 rounds".
-        value: The number, or text such as "0.81 ± 0.05".
-        command: The command line that made it.
-        unit: Such as "s"; empty for ratios.
-        dataset: On which data; empty where it does not matter.
-    """
+    """One measured number, or text such as "0.81 ± 0.05", with the command line that made it."""
 
     measure: str
     value: float | int | str
@@ -44,14 +36,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Results:
-    """Content of a results.json.
-
-    Attributes:
-        rows: The measurements.
-        data: What the model was trained on, one sentence or name each.
-        limits: What it cannot do, one sentence each.
-        machine: Where the numbers were measured.
-    """
+    """Content of a results.json: measurements, what the model was trained on, its limits (sentences), the machine."""
 
     rows: tuple[Measurement, ...] = ()
     data: tuple[str, ...] = ()
@@ -60,11 +45,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read results.json of a model folder; an empty `Results` when there is none.
-
-    Raises:
-        ModelFormatError: If it is damaged, or a number comes without its command.
-    """
+    """results.json of a model folder, empty when there is none; ModelFormatError for a number without its command."""
     path = folder / RESULTS
     try:
         found = read_object(path, "")
@@ -112,17 +93,10 @@ def _texts(found: dict[str, Any], name: str, path: Path) -> tuple[str, ...]:
 def describe_model(folder: str | Path) -> dict[str, Any]:
     """Describe a model folder in plain values (for `limnet zoo list` and the card).
 
-    Args:
-        folder: A model folder, such as `locate(name)` gives.
-
     Returns:
         name, folder, limnet_version, settings, bytes (of the whole folder), parameters (of all networks), license (of
         the card, or None), card and golden (whether there is one), results (rows, see `Measurement`), and
         components: role -> None or a dict of class, config, parameters, bytes and dtypes.
-
-    Raises:
-        MissingFileError: If the index, a configuration or weights are missing.
-        ModelFormatError: If one of them is damaged or newer.
     """
     folder = Path(folder)
     index = read_index(folder)
@@ -173,7 +147,7 @@ def make_card(
     license_id: str = LICENSE,
     analyses: str = "",
 ) -> str:
-    """Make the text of a model card.
+    """Make the text of a model card: Markdown with a YAML head the Hub understands.
 
     Args:
         folder: A complete model folder; its results.json, if any, fills the table of measurements.
@@ -183,13 +157,6 @@ def make_card(
         limits: What it cannot do, likewise.
         license_id: Licence as the Hub spells it.
         analyses: More tables in Markdown, put behind the measurements.
-
-    Returns:
-        Markdown with a YAML head the Hub understands (licence, library, task, measured results).
-
-    Raises:
-        MissingFileError: If the model is incomplete.
-        ModelFormatError: If the model or results.json is damaged.
     """
     from jinja2 import Environment, StrictUndefined
 

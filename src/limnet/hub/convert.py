@@ -99,12 +99,7 @@ def convert_imagenet_resnet(source: str | Path, out: str | Path, half: bool = Fa
 
 
 def read_checkpoint(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict and configuration of a public file; nothing in it is executed.
-
-    Raises:
-        MissingFileError: no such file.
-        ModelFormatError: the file cannot be read, or it is not of this form.
-    """
+    """State dict and configuration of a public file; nothing in it is executed."""
     found = read_pth(source, "coco_lvis_h18s_itermask.pth")
     if not isinstance(found, dict) or set(found) != {"state_dict", "config"}:
         what = f"a {type(found).__name__}"
@@ -125,18 +120,9 @@ def read_checkpoint(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def network_from_state(state: Mapping[str, Tensor], config: Mapping[str, Any], source: str) -> HRNetOCR:
-    """Builds the network a public configuration describes and fills it strictly.
+    """Build the network a public configuration (`class` and `params`) describes and fill it strictly.
 
-    Args:
-        state: tensors under their public names.
-        config: `class` and `params` as stored beside them.
-        source: what messages call the file.
-
-    Returns:
-        The network in float32, in evaluation mode.
-
-    Raises:
-        ModelFormatError: unknown class or arguments; missing, unknown, misshapen or non-finite tensors.
+    `state` has the tensors under their public names; `source` is what messages call the file.
     """
     name = config.get("class")
     if not isinstance(name, str) or name not in CLASSES:
@@ -150,15 +136,7 @@ def network_from_state(state: Mapping[str, Tensor], config: Mapping[str, Any], s
 
 
 def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
-    """Arguments of `HRNetOCR` from the stored arguments of the original class.
-
-    Args:
-        params: name -> {"type": ..., "value": ..., "specified": whether the author set it}.
-        source: what messages call the file.
-
-    Raises:
-        ModelFormatError: an argument is malformed, unknown, or asks for something that is not supported.
-    """
+    """Arguments of `HRNetOCR` from the stored ones of the original class: name -> {"type", "value", "specified"}."""
     if not isinstance(params, dict) or not all(
         isinstance(p, dict) and not isinstance(p.get("value", torch.empty(0)), Tensor) for p in params.values()
     ):
@@ -195,18 +173,7 @@ def constructor_arguments(params: Any, source: str) -> dict[str, Any]:
 
 
 def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") -> XMem:
-    """Build the network that a public state dict describes and load it.
-
-    Args:
-        state: Tensors under the names of the public implementation.
-        source: How messages call the file.
-
-    Returns:
-        The network in float32 and eval mode, gradients off.
-
-    Raises:
-        ModelFormatError: Missing, unknown or misshapen tensors.
-    """
+    """Build the network that a public state dict describes and load it; float32, eval mode, gradients off."""
     state = dict(state)
     absent = [key for key in (_FIRST, _KEY, _VALUE) if key not in state or state[key].ndim != 4]
     if absent:
@@ -226,18 +193,7 @@ def xmem_from_state(state: dict[str, Tensor], source: str = "the checkpoint") ->
 
 
 def quality_from_state(state: dict[str, Tensor], source: str = "the file") -> ResNetQuality:
-    """Build the quality network that starts from a public state dict.
-
-    Args:
-        state: Tensors under torchvision's names, with or without the classifier.
-        source: How messages call the file.
-
-    Returns:
-        The network in float32 and eval mode, gradients off.
-
-    Raises:
-        ModelFormatError: Missing, unknown or misshapen tensors.
-    """
+    """The quality network that starts from a state dict under torchvision's names, with or without the classifier."""
     depth = 50 if "layer1.0.conv3.weight" in state else 34 if "layer1.2.conv1.weight" in state else 18
     with torch.random.fork_rng(devices=[]):
         network = ResNetQuality(depth)
@@ -281,16 +237,7 @@ def _check_fit(wanted: Mapping[str, Tensor], state: dict[str, Tensor], what: str
 
 
 def read_pth(source: str | Path, example: str) -> Any:
-    """What `torch.save` wrote, as long as it is tensors and plain values; on the CPU.
-
-    Args:
-        source: the file, in either serialisation of PyTorch.
-        example: name of a public file, for the message when there is none.
-
-    Raises:
-        MissingFileError: no such file.
-        ModelFormatError: the file is damaged or contains code.
-    """
+    """What `torch.save` wrote, as long as it is tensors and plain values; on the CPU. `example` names a public file."""
     path = Path(source)
     if not path.is_file():
         raise MissingFileError(f"{path} is not a file; give the path of a downloaded checkpoint such as {example}")
@@ -306,16 +253,7 @@ def read_pth(source: str | Path, example: str) -> Any:
 
 
 def read_tensors(source: str | Path, example: str) -> dict[str, Tensor]:
-    """A file that is a flat dict of named tensors.
-
-    Args:
-        source: the file.
-        example: see `read_pth`.
-
-    Raises:
-        MissingFileError: no such file.
-        ModelFormatError: unreadable, or anything else.
-    """
+    """A file that is a flat dict of named tensors; see `read_pth`."""
     loaded = read_pth(source, example)
     what = None if isinstance(loaded, dict) and loaded else f"holds a {type(loaded).__name__}"
     for key, value in loaded.items() if what is None else ():

@@ -40,13 +40,10 @@ _LIMIT = 1 << 20  # bytes; a config or an index is a few hundred
 
 
 def save_component(module: nn.Module, folder: str | Path, half: bool = False) -> Path:
-    """Write one network to a folder (created if needed) and return it.
+    """Write one network, with its constructor arguments in `module.config`, to a folder (created if needed).
 
-    Args:
-        module: A network of a class in `limnet.hub.registry.TABLE`, with its constructor arguments in `module.config`.
-        folder: Where config.json and model.safetensors go.
-        half: Store floating weights of two or more dimensions as float16 (half the size). Vectors (biases, statistics)
-            and tensors that would overflow stay float32. Loading always gives float32.
+    `half` stores floating weights of two or more dimensions as float16; vectors (biases, statistics) and tensors that
+    would overflow stay float32. Loading always gives float32.
 
     Raises:
         InputError: If the class is unknown, the configuration is not plain JSON, or a weight is NaN or infinite.
@@ -73,11 +70,7 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
 
 
 def load_component(folder: str | Path, role: str) -> nn.Module:
-    """Build a network from its folder, strictly.
-
-    Args:
-        folder: Holds config.json and model.safetensors.
-        role: "interaction", "propagation" or "quality"; only classes of that role are allowed.
+    """Build a network from its folder, strictly; only classes of `role` are allowed.
 
     Returns:
         The network in float32 on the CPU, in eval mode, parameters frozen. The random state of torch is untouched.
@@ -107,12 +100,7 @@ def load_component(folder: str | Path, role: str) -> nn.Module:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json of a component and check its frame (version, class, config); the class is not resolved.
-
-    Raises:
-        MissingFileError: If there is none.
-        ModelFormatError: If it is damaged or newer.
-    """
+    """Read config.json of a component and check its frame (version, class, config); the class is not resolved."""
     path = folder / CONFIG
     found = read_object(path, _AGAIN)
     if not isinstance(found.get("class"), str) or not isinstance(found.get("config"), dict):
@@ -123,12 +111,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read model.safetensors; floating tensors come back as float32.
-
-    Raises:
-        MissingFileError: If there is none.
-        ModelFormatError: If it is a pickle, truncated or otherwise no safetensors file.
-    """
+    """Read model.safetensors; floating tensors come back as float32. Raises as `load_component`."""
     from safetensors.torch import load_file
 
     path = _weights_file(folder)
@@ -138,12 +121,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Read what model.safetensors holds without its numbers: key -> (stored dtype such as "F16", shape).
-
-    Raises:
-        MissingFileError: If there is none.
-        ModelFormatError: If it is a pickle, truncated or otherwise no safetensors file.
-    """
+    """What model.safetensors holds without its numbers: key -> (stored dtype such as "F16", shape)."""
     from safetensors import safe_open
 
     path = _weights_file(folder)
@@ -239,12 +217,7 @@ def _check_content(path: Path) -> None:
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps tensors from being loaded into a network, in words; empty when they fit.
-
-    Args:
-        expected: state dict of the network, also one without values (device "meta").
-        found: state dict of a file.
-    """
+    """What keeps tensors from being loaded into a network (also of device "meta"), in words; empty when they fit."""
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is unknown" for key in found if key not in expected]
     for key in (k for k in expected if k in found):
@@ -301,11 +274,7 @@ def plain_json(value: Any, what: str) -> dict[str, Any]:
 
 
 def read_object(path: Path, hint: str) -> dict[str, Any]:
-    """Read a JSON object that limnet wrote.
-
-    Args:
-        path: The file.
-        hint: What to do when it is missing; ends the message.
+    """Read a JSON object that limnet wrote; `hint` says what to do when it is missing.
 
     Raises:
         MissingFileError: If there is no such file.
@@ -354,18 +323,10 @@ def _refuse_constant(name: str) -> float:
 
 
 def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
-    """Check and convert the JSON arguments of a constructor by its annotations.
+    """Check and convert the JSON arguments of a constructor by its annotations; `where` names the file.
 
     JSON lists become tuples where the annotation says so. Numbers must be numbers (true is not 1), and whole where an
-    int is wanted.
-
-    Args:
-        cls: The class to be built.
-        config: The value found in the file; should be a dict.
-        where: Name of the file, for messages.
-
-    Raises:
-        ModelFormatError: If `config` is no dict, or has unknown or missing keys, or a value of the wrong type.
+    int is wanted. Raises ModelFormatError for unknown or missing keys, or a value of the wrong type.
     """
     if not isinstance(config, dict):
         raise ModelFormatError(f'{where}: "config" is a {type(config).__name__}; an object of arguments is expected')
@@ -399,8 +360,9 @@ def _fit(value: Any, hint: Any, what: str) -> Any:
         if isinstance(value, list):
             items = [_fit(item, parts[0] if parts else Any, what) for item in value]
             return items if kind is list else tuple(items)
-    elif kind is not typing.Literal and isinstance(value, (int, float) if kind is float else kind):
-        if not isinstance(value, bool) or kind is bool:
+    elif kind is not typing.Literal and isinstance(value, bool) == (kind is bool):
+        accepted = (int, float) if kind is float else kind
+        if isinstance(value, accepted):
             return value
     name = hint.__name__ if isinstance(hint, type) and not parts else str(hint).replace("typing.", "")
     raise ModelFormatError(f"{what} is {str(value)[:80]!r} ({type(value).__name__}); expected {name}")

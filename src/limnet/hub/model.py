@@ -35,15 +35,7 @@ _OURS = {INDEX, GOLDEN, *ROLES}  # replaced on every save; anything else in the 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a model folder holds.
-
-    Attributes:
-        interaction: Network that turns clicks on one slice into its mask.
-        propagation: Network that carries masks from slice to slice.
-        quality: Network that compares two masks of a slice, or None.
-        settings: Plain JSON settings the networks were tuned with.
-        card: Text of README.md, or None.
-    """
+    """What a model folder holds: networks, the plain JSON settings they were tuned with, and the text of README.md."""
 
     interaction: nn.Module
     propagation: nn.Module
@@ -53,12 +45,7 @@ class LoadedModel:
 
 
 def load_model(folder: str | Path) -> LoadedModel:
-    """Load a model folder; every network strictly, in float32, on the CPU, in eval mode.
-
-    Raises:
-        MissingFileError: If the index, a component folder or a file in one is missing.
-        ModelFormatError: If anything is damaged, foreign, unsafe or newer.
-    """
+    """Load a model folder; every network strictly, in float32, on the CPU, in eval mode; see `load_component`."""
     folder = Path(folder)
     index = read_index(folder)
     networks = {role: load_component(path, role) if path else None for role, path in index.components.items()}
@@ -140,11 +127,7 @@ def save_model(
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that holds something else than a model, before any work is done.
-
-    Raises:
-        SaveError: If it is a file, or a folder that is neither empty nor a model.
-    """
+    """Refuse with SaveError a file, or a folder that is neither empty nor a model, before any work is done."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -181,13 +164,7 @@ def _swap(fresh: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class ModelIndex:
-    """A checked model_index.json.
-
-    Attributes:
-        components: role -> folder of that network, or None where the model has none (quality only).
-        settings: Plain JSON settings of the model, such as thresholds and window sizes.
-        limnet_version: Version of the library that wrote it.
-    """
+    """A checked model_index.json: role -> folder of that network or None (quality only), settings, version."""
 
     components: dict[str, Path | None]
     settings: dict[str, Any]

@@ -33,25 +33,14 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def check_role(role: str) -> str:
-    """Return `role` if it is one of `ROLES`.
-
-    Raises:
-        InputError: For any other word.
-    """
+    """`role`, if it is one of `ROLES`; InputError for any other word."""
     if role not in TABLE:
         raise InputError(f"unknown role {role!r}; a model has the roles {', '.join(ROLES)}")
     return role
 
 
 def resolve(role: str, name: Any) -> type:
-    """Give the class that `name` stands for in `role`.
-
-    Args:
-        role: One of `ROLES`.
-        name: Class name as written in a config.json (anything, it comes from a file).
-
-    Returns:
-        The network class, imported from the place the table gives.
+    """The class that `name`, as written in a config.json, stands for in `role`.
 
     Raises:
         InputError: If the role is unknown.
@@ -75,11 +64,7 @@ def resolve(role: str, name: Any) -> type:
 
 
 def name_of(cls: type) -> tuple[str, str]:
-    """Give (role, class name) of a network class.
-
-    Raises:
-        InputError: If the class is not in the table, so a saved folder could never be loaded again.
-    """
+    """(role, class name) of a network class; InputError if it is not in the table: it could never be loaded again."""
     home = f"{cls.__module__}:{cls.__qualname__}"
     for role, known in TABLE.items():
         for name, place in known.items():

@@ -35,13 +35,7 @@ _LIMIT = 16384  # numbers kept of one output, evenly spread
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing found wrong.
-
-    Attributes:
-        part: File or network it is about.
-        message: What is wrong.
-        fatal: False for what a bundled model must have but any other model may lack.
-    """
+    """One thing found wrong with a file or network; not fatal what a bundled model must have but any other may lack."""
 
     part: str
     message: str
@@ -120,20 +114,7 @@ def _size(folder: Path, bundled: bool) -> list[Problem]:
 
 
 def write_golden(folder: str | Path, seed: int = 0) -> Path:
-    """Write golden.npz of a model folder: call it after the last change of the weights.
-
-    Args:
-        folder: A complete model folder.
-        seed: Of the inputs.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        MissingFileError: If the model is incomplete.
-        ModelFormatError: If it is damaged.
-        SaveError: If the file cannot be written.
-    """
+    """Write golden.npz of a model folder, with inputs of `seed`: call it after the last change of the weights."""
     model = load_model(folder)
     inputs = make_inputs(seed)
     parts = {"input": inputs, **{role: run_network(model, role, inputs) for role in ROLES}}
@@ -142,15 +123,7 @@ def write_golden(folder: str | Path, seed: int = 0) -> Path:
 
 
 def read_golden(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read golden.npz.
-
-    Returns:
-        "input" and each role -> name -> array.
-
-    Raises:
-        MissingFileError: If there is none.
-        ModelFormatError: If it is damaged.
-    """
+    """golden.npz as "input" and each role -> name -> array; MissingFileError, or ModelFormatError if it is damaged."""
     path = Path(folder) / GOLDEN
     found: dict[str, dict[str, np.ndarray]] = {"input": {}, **{role: {} for role in ROLES}}
     try:
@@ -166,15 +139,7 @@ def read_golden(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def compare_golden(model: LoadedModel, golden: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, str]:
-    """Compute the golden outputs again.
-
-    Args:
-        model: The networks.
-        golden: From `read_golden`.
-
-    Returns:
-        role -> what differs; empty when everything is reproduced.
-    """
+    """Compute the golden outputs again: role -> what differs; empty when everything is reproduced."""
     found = {role: _difference(model, role, golden["input"], golden[role]) for role in ROLES}
     return {role: problem for role, problem in found.items() if problem}
 

@@ -22,10 +22,8 @@ from limnet.errors import InputError, InputTypeError
 class BitMask:
     """Immutable boolean array of any shape.
 
-    Attributes:
-        shape: Shape of the array.
-        runs: Lengths of the runs of equal values in row-major order; the first run is False (0 long if the array starts
-            with True). They add up to the number of elements.
+    `runs` are the lengths of runs of equal values in row-major order; the first is False (0 long if the array starts
+    with True). They add up to the number of elements.
     """
 
     shape: tuple[int, ...]
@@ -33,11 +31,7 @@ class BitMask:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> BitMask:
-        """Pack a boolean (or 0/1 integer) array.
-
-        Raises:
-            InputTypeError: if the values are neither boolean nor only 0 and 1.
-        """
+        """Pack a boolean (or 0/1 integer) array; raises InputTypeError for other values."""
         array = np.asarray(array)
         if array.dtype != bool:
             if not np.issubdtype(array.dtype, np.integer) or ((array != 0) & (array != 1)).any():
@@ -77,11 +71,7 @@ class BitMask:
 
     @classmethod
     def from_json(cls, data: Any) -> BitMask:
-        """Read what `to_json` wrote.
-
-        Raises:
-            InputError: if keys are missing or the run lengths do not add up to the shape.
-        """
+        """Read what `to_json` wrote; raises InputError for missing keys, or runs that do not add up to the shape."""
         try:
             shape, runs = tuple(data["shape"]), tuple(data["runs"])
         except (TypeError, KeyError) as error:

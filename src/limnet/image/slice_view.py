@@ -110,13 +110,9 @@ class SliceView:
     def auto_window(self, index: int, yx: Sequence[float] | None = None) -> Window:
         """Window for an object on a slice.
 
-        Args:
-            index: the slice.
-            yx: (row, column) of a point in the object. CT then gets the lung, bone or soft-tissue window by the median
-                within about 6 mm of it; without a point, and for all else, the volume's default.
-
-        Raises:
-            OutsideError: slice or point outside the volume.
+        CT gets the lung, bone or soft-tissue window by the median within about 6 mm of the point `yx` (row, column) in
+        the object; without a point, and for all else, the volume's default. Raises OutsideError for a place outside the
+        volume.
         """
         index = self.checked_index(index)
         if yx is None or self.volume.is_color:

@@ -48,16 +48,9 @@ Slices = tuple[SliceMask | None, ...]
 
 
 def pack(probability: ArrayLike) -> SliceMask | None:
-    """Store a slice; p > 0.5 stays exactly the pixels that `unpack(...) > 0.5` gives back.
+    """Store a slice of (H, W) probabilities in [0, 1]; None if every value is below 0.02.
 
-    Args:
-        probability: (H, W) float in [0, 1], or boolean.
-
-    Returns:
-        The slice, or None if every value is below 0.02.
-
-    Raises:
-        InputError: if a value is NaN or outside [0, 1].
+    p > 0.5 stays exactly the pixels that `unpack(...) > 0.5` gives back. Raises InputError for NaN or other values.
     """
     array = np.asarray(probability, dtype=np.float32)
     low, high = array.min(initial=np.inf), array.max(initial=-np.inf)
@@ -105,13 +98,7 @@ def is_empty(stored: SliceMask | None) -> bool:
 
 
 def dense_mask(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.bool_]:
-    """(D, H, W) boolean mask in the volume's own axis order.
-
-    Args:
-        slices: One entry per slice along `axis`.
-        shape: (D, H, W) of the volume.
-        axis: 0, 1 or 2.
-    """
+    """(D, H, W) boolean mask in the volume's own axis order, of one entry per slice along `axis`."""
     result = np.zeros(tuple(shape), dtype=bool)
     for part, stored in _parts(slices, np.moveaxis(result, axis, 0)):
         part[...] = stored.levels() >= 128

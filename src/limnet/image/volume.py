@@ -31,11 +31,7 @@ class ItkGrid(NamedTuple):
 
 
 class DicomSlices(NamedTuple):
-    """Where the slices of a DICOM volume come from.
-
-    Attributes:
-        slices: for each slice the number of its file in `Volume.files` and of its frame there, from 0; None if filled.
-    """
+    """For each slice the number of its file in `Volume.files` and of its frame there, from 0; None if filled."""
 
     slices: tuple[tuple[int, int] | None, ...]
 
@@ -262,12 +258,7 @@ def _with(volume: Volume, spacing: Sequence[float] | None, affine: ArrayLike | N
 
 
 def checked_array(array: ArrayLike) -> NDArray[Any]:
-    """A read-only view (no copy if possible) of an image array that limnet can work on.
-
-    Raises:
-        InputTypeError: object, bool, complex, text or ragged.
-        InputError: not (D, H, W) or (T, H, W, 3), or without voxels.
-    """
+    """A read-only view (no copy if possible) of an array that limnet can work on; InputError or InputTypeError."""
     try:
         voxels = np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:

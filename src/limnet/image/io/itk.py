@@ -40,12 +40,8 @@ _READERS = {  # chosen by hand: by the name ITK finds them only for suffixes in 
 def read_itk(path: Path, index: int | None = None) -> Volume:
     """Read .nrrd, .nhdr, .mha or .mhd; `index` chooses in a 4-D file or among the components of vector voxels.
 
-    A segmentation of 3D Slicer (.seg.nrrd) comes as the label map of one of its layers, chosen by `index`, and
-    the modality SEG. Voxels of three 8- or 16-bit unsigned components are colour, (T, H, W, 3); a fourth is dropped.
-
-    Raises:
-        FileFormatError: damaged or truncated.
-        InputError: several volumes and no index, or fewer than three axes.
+    A segmentation of 3D Slicer (.seg.nrrd) comes as the label map of one of its layers, chosen by `index`, and the
+    modality SEG. Voxels of three 8- or 16-bit unsigned components are colour, (T, H, W, 3); a fourth is dropped.
     """
     image = load_image(path)
     if any(_SEGMENT.fullmatch(key) for key in image.GetMetaDataKeys()):
@@ -179,12 +175,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_image(path: Path) -> Any:
-    """The SimpleITK image in a file, its voxels checked against size and checksum where the format has them.
-
-    Raises:
-        FileFormatError: damaged, truncated, or its data file is missing.
-        NotEnoughMemoryError: it does not fit into memory.
-    """
+    """The SimpleITK image in a file, its voxels checked against size and checksum where the format has them."""
     import SimpleITK
 
     name = _READERS.get(path.suffix.lower(), "")
@@ -241,13 +232,7 @@ def _is_meta(path: Path) -> bool:
 def _check_payload(path: Path, needed: int) -> None:
     """Refuse voxels that are not there or that are damaged: ITK would take them for other voxels.
 
-    Args:
-        path: .mha, .mhd, .nrrd or .nhdr file.
-        needed: Bytes of all voxels, by the header.
-
-    Raises:
-        FileFormatError: Too few bytes, a wrong checksum, or a data file that is missing.
-        OSError, EOFError, zlib.error: What the decompression says of damaged data.
+    `needed` are the bytes of all voxels by the header. Raises FileFormatError, or what the decompression says.
     """
     read, check = (_meta_header, _check_meta_data) if _is_meta(path) else (_nrrd_header, _check_nrrd_data)
     with open(path, "rb") as file:

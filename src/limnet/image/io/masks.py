@@ -51,11 +51,7 @@ def object_suffix(path: Path) -> str | None:
 
 
 def check_objects(volume: Volume, path: Path) -> None:
-    """Refuse a file of objects that cannot be made for a volume, before anything is computed.
-
-    Raises:
-        InputError: the volume is not from DICOM, or a package is missing.
-    """
+    """Refuse with InputError, before it is computed, a DICOM file of another volume, or without its package."""
     from limnet.image.io.dicom.seg import check_seg
     from limnet.image.io.dicom.sources import check_source
 
@@ -63,16 +59,7 @@ def check_objects(volume: Volume, path: Path) -> None:
 
 
 def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: Maker) -> Path:
-    """Write objects as DICOM SEG (.dcm) or RTSTRUCT (.rtstruct.dcm), atomically, and read them back.
-
-    Args:
-        volume: read from DICOM; the file refers to its images.
-        segments: objects, which may overlap.
-        path: file to write.
-        maker: what made them.
-
-    Returns:
-        The path written.
+    """Write objects, which may overlap, as DICOM SEG (.dcm) or RTSTRUCT (.rtstruct.dcm), atomically; read them back.
 
     Raises:
         InputError: the volume's images lack what the file has to refer to.

@@ -23,19 +23,8 @@ _PIECE = 1 << 20  # bytes read at once
 def read_nibabel(path: Path, index: int | None = None) -> Volume:
     """Read .nii, .nii.gz, .hdr with .img (NIfTI pair or Analyze), .mgh, .mgz or .mnc (MINC).
 
-    Intensities are scaled as the header says. Axis 0 of the array is the file's slowest axis.
-
-    Args:
-        path: the file; of a pair either one.
-        index: which volume of a 4-D file.
-
-    Raises:
-        FileFormatError: damaged, truncated, or no image by its content.
-        NotEnoughMemoryError: it does not fit into memory.
-        InputError: several volumes and no index, fewer than three axes, or a package that is needed is missing.
-
-    Warns:
-        UserWarning: for Analyze, which does not say where left and right are.
+    Intensities are scaled as the header says. Axis 0 of the array is the file's slowest axis. Warns of Analyze, which
+    does not say where left and right are.
     """
     import nibabel
 
@@ -58,13 +47,7 @@ def from_file(image: Any, path: Path, index: int | None = None) -> Volume:
 
 
 def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Volume:
-    """Volume of a nibabel image, on the grid that reading it from a file gives.
-
-    Args:
-        image: NIfTI, Analyze, MGH, MINC or another image with three axes of space.
-        path: its file, None for one in memory.
-        index: which volume of a 4-D image.
-    """
+    """Volume of a nibabel image with three axes of space, on the grid that reading it from a file gives."""
     import nibabel
     from nibabel.minc1 import Minc1Image  # MINC 2 derives from it
 
@@ -170,10 +153,7 @@ def _voxel_file(image: Any) -> Path | None:
 def _voxels(image: Any, place: tuple[int, ...], file: Path | None) -> NDArray[Any]:
     """Array in file order reversed; integers stay so where the scaling allows, other scaled ones become float32.
 
-    Args:
-        image: of nibabel.
-        place: indices along the axes beyond the three of space.
-        file: file to read the voxels from, to its end; None to let nibabel read.
+    `place` has the indices along the axes beyond the three of space; `file` is read to its end, None lets nibabel read.
     """
     from nibabel.arrayproxy import ArrayProxy
 
@@ -284,12 +264,7 @@ class NiftiGrid(NamedTuple):
 
 
 def read_nifti_grid(path: Path) -> NiftiGrid:
-    """Read the header alone.
-
-    Raises:
-        FileFormatError: missing or damaged header, or no usable grid.
-        InputError: fewer than three axes.
-    """
+    """Shape and affine by the header alone; raises FileFormatError, and InputError for fewer than three axes."""
     import nibabel
 
     with explained(path):

@@ -37,12 +37,8 @@ _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _DESCRIPTION = 259
 def read_picture_volume(path: Path, index: int | None = None) -> Volume:
     """Read a picture as (1, H, W) or (1, H, W, 3), a TIFF of several pages as (D, H, W) or (D, H, W, 3).
 
-    Spacing is 1 mm, or what nnU-Net's .json beside a TIFF stack says. Transparency is dropped, palettes become
-    colours; what a camera says of its orientation: see `read_picture`.
-
-    Raises:
-        FileFormatError: damaged, no picture, or pages of several sizes.
-        InputError: an index, or a microscope's stack of several channels.
+    Spacing is 1 mm, or what nnU-Net's .json beside a TIFF stack says; pixels as `read_picture` with colours of
+    palettes.
     """
     chosen(path, 1, index)
     pixels = read_picture(path, palette=False)
@@ -111,12 +107,7 @@ def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def read_frames(folder: Path, index: int | None = None) -> Volume:
-    """Read (T, H, W, 3), or (T, H, W) if every frame is gray; spacing 1. Alpha is dropped, palettes become colours.
-
-    Raises:
-        FileFormatError: a frame that cannot be read.
-        InputError: frames of several sizes.
-    """
+    """Read (T, H, W, 3), or (T, H, W) if every frame is gray; spacing 1. Alpha is dropped, palettes become colours."""
     chosen(folder, 1, index)
     paths = [p for p in visible(folder) if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
     first = read_picture(paths[0], palette=False)[0]
@@ -138,12 +129,7 @@ def read_frames(folder: Path, index: int | None = None) -> Volume:
 
 
 def read_video(path: Path, index: int | None = None) -> Volume:
-    """Read (T, H, W, 3) uint8; spacing 1.
-
-    Raises:
-        InputError: imageio or its FFmpeg is not installed, or an index.
-        FileFormatError: damaged, no video, or without a frame.
-    """
+    """Read (T, H, W, 3) uint8; spacing 1."""
     chosen(path, 1, index)
     try:
         import imageio.v3

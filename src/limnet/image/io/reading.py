@@ -31,14 +31,8 @@ _CHUNK = 1 << 22
 def explained(path: Path, advice: str = "Copy or download it again") -> Iterator[None]:
     """Whatever a reader raises inside, as an error of limnet that names the file.
 
-    Args:
-        path: The file or folder that is read.
-        advice: What to do about a damaged file.
-
-    Raises:
-        MissingFileError: If it is not there.
-        NotEnoughMemoryError: For a lack of memory, which is no damage.
-        FileFormatError: For everything else that is not limnet's own error.
+    A lack of memory is NotEnoughMemoryError, which is no damage; what is not limnet's own error becomes
+    FileFormatError, with `advice` for a damaged file.
     """
     try:
         yield
@@ -93,17 +87,8 @@ def reason(error: RuntimeError) -> str:
 def check_room(path: Path, needed: int, held: int, packed: bool = False) -> None:
     """Refuse a file that cannot hold the voxels its header promises, before memory is taken for them.
 
-    Args:
-        path: The file, for messages.
-        needed: Bytes of the voxels, by the header.
-        held: Bytes the file has for them.
-        packed: They are compressed.
-
-    Raises:
-        FileFormatError: Too few bytes.
-
-    Warns:
-        UserWarning: If there are bytes left over, a sign of damaged sizes in the header.
+    `needed` are the bytes of the voxels by the header, `held` those of the file, `packed` if compressed. Warns of bytes
+    left over, a sign of damaged sizes in the header.
     """
     if needed > (held * _DEFLATE + _SLACK if packed else held):
         raise FileFormatError(
@@ -170,8 +155,7 @@ def chosen(path: Path, count: int, index: int | None, what: str = "volumes") -> 
 def local_path(text: str, folder: Path) -> Path:
     """Where a path leads that is written in a file of `folder`; relative paths count from there.
 
-    A path of Windows on another system becomes one of this system: a relative one with other slashes, an absolute one
-    its name in the folder.
+    Of a Windows path on another system a relative one gets other slashes, an absolute one is its name in the folder.
     """
     if os.sep == "\\" or "\\" not in text or (folder / text).exists():
         return folder / text

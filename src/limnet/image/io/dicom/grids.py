@@ -23,9 +23,8 @@ STEEPEST = 1.0  # sideways for each mm along the normal: 45 degrees, and a gantr
 class Grid:
     """A regular grid through planes.
 
-    Attributes:
-        affine: (4, 4), index (x, y, z) -> mm (LPS).
-        places: for each slice of the grid its place among the planes; a fraction lies between two of them.
+    `affine` is (4, 4), index (x, y, z) -> mm (LPS); `places` has for each slice of the grid its place among the planes:
+    a fraction lies between two of them.
     """
 
     affine: NDArray[np.float64]
@@ -49,11 +48,7 @@ def is_regular(planes: Sequence[Plane]) -> bool:
 
 
 def make_grid(where: Path, planes: Sequence[Plane], fill: bool) -> Grid:
-    """The regular grid of a stack; with `fill` of one that is none yet.
-
-    Raises:
-        FileFormatError: uneven steps, gaps or stray slices, unless `fill` can mend them.
-    """
+    """The regular grid of a stack; FileFormatError for uneven steps, gaps or stray slices, unless `fill` mends them."""
     first = planes[0]
     spacing = first.spacing or (1.0, 1.0)
     affine = np.eye(4)

@@ -26,9 +26,7 @@ def read_pixels(planes: Sequence[Plane]) -> NDArray[Any]:
     """(D, H, W) or (D, H, W, 3) of planes of one size, rescaled by what each of them says.
 
     Integers stay integers of the smallest type that holds whatever the files could hold; real slopes give float32.
-
-    Raises:
-        FileFormatError: pixels that are cut short, damaged, or of several kinds in one volume.
+    Raises FileFormatError for pixels that are cut short, damaged, or of several kinds in one volume.
     """
     kinds = [_kind(plane) for plane in planes]
     color = {kind.ndim for kind in kinds}

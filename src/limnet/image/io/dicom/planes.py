@@ -59,13 +59,10 @@ _UNREAD = 1 << 16  # bytes; larger values are left in the file until they are ne
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One 2-D image of a DICOM file.
+    """Image number `frame` (from 0) of a DICOM file.
 
-    Attributes:
-        file: where it lies.
-        frame: its number in the file, from 0.
-        header: what the file says of this one image, functional groups merged in.
-        of: header of the whole file, which knows where the pixels lie.
+    `header` is what the file says of this one image, functional groups merged in; `of` is the header of the whole file,
+    which knows where the pixels lie.
     """
 
     file: Path
@@ -147,8 +144,7 @@ def quiet() -> Iterator[None]:
 def read_header(path: Path) -> Dataset | None:
     """What limnet needs of a DICOM file, pixels left in the file; None for a file that is no image.
 
-    Raises:
-        FileFormatError: damaged, or pixels cut short.
+    Raises FileFormatError for a damaged file, or pixels cut short.
     """
     import pydicom
 

@@ -87,11 +87,6 @@ def write_rtstruct(sources: Sources, segments: list[Segment], path: Path, maker:
 def read_rtstruct(path: Path, header: Dataset, volume: Volume) -> list[Segment]:
     """The objects of an RT Structure Set on the grid of a volume: pixels with their centre inside.
 
-    Args:
-        path: the file.
-        header: what `pydicom.dcmread` gave.
-        volume: on whose slices the contours have to lie.
-
     Raises:
         FileFormatError: damaged.
         InputError: contours that lie on no slice of the volume, or outside it.
@@ -186,17 +181,11 @@ def _contours(sources: Sources, mask: NDArray[np.bool_]) -> list[Dataset]:
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Closed outlines of a mask, exactly along the edges of its pixels.
+    """Closed outlines of a mask (H, W), exactly along the edges of its pixels.
 
     Filled by the even-odd rule they give the mask back: rings around holes are outlines of their own. Pixels that touch
-    at a corner only are in separate outlines.
-
-    Args:
-        mask: (H, W).
-
-    Returns:
-        One (N, 2) array of corners (row, column) for each outline; pixel centres are at whole numbers, corners at
-        halves. The last corner joins the first, and no corner lies on a straight line.
+    at a corner only are in separate outlines. Each is (N, 2) corners (row, column), at halves where pixel centres are
+    at whole numbers; the last joins the first, and none lies on a straight line.
     """
     padded = np.pad(mask, 1)
     ahead: dict[tuple[int, int], list[int]] = {}  # corner -> directions of the edges that leave it, object on the right
@@ -230,13 +219,9 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels with their centre inside an odd number of polygons, or on an outline.
+    """Pixels (H, W) with their centre inside an odd number of polygons (N, 2) (row, column), or on an outline.
 
     Outlines through pixel centres come from programs that trace centres: they mean those pixels to be inside.
-
-    Args:
-        polygons: (N, 2) vertices (row, column), closed from the last to the first.
-        shape: (H, W).
     """
     height, width = shape
     crossed = np.zeros((height, width + 1), dtype=np.int64)

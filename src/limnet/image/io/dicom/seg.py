@@ -51,11 +51,7 @@ _SYNONYMS = {  # everyday names of what the standard names otherwise
 
 
 def check_seg(volume: Volume, path: Path) -> None:
-    """Refuse what no DICOM SEG can be written of, before anything is computed.
-
-    Raises:
-        InputError: the volume is not from DICOM, or highdicom is not installed.
-    """
+    """Refuse with InputError, before anything is computed, a volume that is not from DICOM, or a missing highdicom."""
     if importlib.util.find_spec("highdicom") is None:
         raise InputError(f"{path.name}: DICOM SEG needs highdicom, which is not installed: pip install 'limnet[dicom]'")
     check_source(volume, path)
@@ -107,11 +103,6 @@ def read_seg(path: Path, header: Dataset, volume: Volume) -> list[Segment]:
     """The segments of a DICOM SEG on the grid of a volume.
 
     Frames may cover a part of the volume and be stored in another order or turned; nothing is resampled.
-
-    Args:
-        path: the file.
-        header: what `pydicom.dcmread` gave, pixels included.
-        volume: whose grid the segments have to lie on.
 
     Raises:
         FileFormatError: damaged.

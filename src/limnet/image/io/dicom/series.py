@@ -45,11 +45,8 @@ class Series:
 def find_series(folder: Path) -> list[Series]:
     """Image series directly in a folder, by UID; other files and macOS side files are passed over.
 
-    A folder that holds no image but a DICOMDIR is opened through that file set.
-
-    Raises:
-        FileFormatError: a DICOM file that cannot be read; leaving it out would silently shorten a volume.
-        MissingFileError: files that the DICOMDIR names are not there.
+    A folder that holds no image but a DICOMDIR is opened through that file set. A DICOM file that cannot be read raises
+    FileFormatError: leaving it out would silently shorten a volume.
     """
     files = [p for p in visible(folder) if p.is_file()]
     found = _series(p for p in files if p.name.upper() != "DICOMDIR")
@@ -58,12 +55,7 @@ def find_series(folder: Path) -> list[Series]:
 
 
 def find_listed(directory: Path) -> list[Series]:
-    """Image series that a DICOMDIR lists.
-
-    Raises:
-        FileFormatError: a damaged DICOMDIR or image.
-        MissingFileError: files that it names are not there.
-    """
+    """Image series that a DICOMDIR lists; raises MissingFileError for files that it names and that are not there."""
     import pydicom
 
     with explained(directory, "Give the folder of one series"), quiet():
@@ -93,10 +85,6 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
         found: what `find_series` found; not empty.
         selection: which series, which of its volumes, and what to do with slices that make no regular grid.
 
-    Raises:
-        InputError: several series or volumes and no choice, or a choice that fits none or several.
-        FileFormatError: damaged slices, or slices that make no regular grid.
-
     Warns:
         UserWarning: slices left out or filled, or an unknown spacing or position.
     """
@@ -121,12 +109,7 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
 
 
 def read_dicom_file(path: Path, selection: Selection) -> Volume:
-    """Read one DICOM file: a multi-frame object, a single image as a volume of one slice, or a DICOMDIR.
-
-    Raises:
-        InputError: no image, or a choice that does not fit.
-        FileFormatError: damaged, or frames that make no regular grid.
-    """
+    """Read one DICOM file: a multi-frame object, a single image as a volume of one slice, or a DICOMDIR."""
     if path.name.upper() == "DICOMDIR":
         return read_series(path, find_listed(path), selection)
     if selection.series is not None:

@@ -26,10 +26,8 @@ _EMPTY = (  # has to be there, but may be empty; scanners and anonymisers leave 
 class Sources:
     """Headers of the images of a volume.
 
-    Attributes:
-        files: full headers, without pixels, in slice order.
-        planes: for each slice of the volume its plane; None where it was filled.
-        numbers: for each slice of the volume the number of its file; None where it was filled.
+    `files` are full headers, without pixels, in slice order; `planes` and `numbers` have for each slice of the volume
+    its plane and the number of its file, None where it was filled.
     """
 
     files: list[Dataset]
@@ -43,11 +41,7 @@ class Sources:
 
 
 def check_source(volume: Volume, path: Path) -> None:
-    """Refuse a DICOM result for a volume that has no DICOM images to refer to.
-
-    Raises:
-        InputError: not read from DICOM.
-    """
+    """Refuse with InputError a DICOM result for a volume that has no DICOM images to refer to."""
     if not isinstance(volume.header, DicomSlices):
         raise InputError(
             f"{path.name}: a DICOM segmentation refers to the DICOM images it was made on, but "
@@ -57,11 +51,6 @@ def check_source(volume: Volume, path: Path) -> None:
 
 def find_sources(volume: Volume, path: Path, masks: list[Segment]) -> Sources:
     """The headers of a volume's images, complete enough for objects derived from them.
-
-    Args:
-        volume: read from DICOM.
-        path: file that will be written, for messages.
-        masks: what will be written.
 
     Raises:
         InputError: headers without position, orientation or frame of reference, or objects on filled slices.

@@ -45,8 +45,7 @@ class Group(NamedTuple):
 def find_stacks(where: Path, planes: list[Plane]) -> tuple[list[Stack], list[str]]:
     """The volumes that a series holds, and warnings of planes that were left out.
 
-    Raises:
-        FileFormatError: planes at one place that nothing tells apart.
+    Raises FileFormatError for planes at one place that nothing tells apart.
     """
     kinds, notes = _largest_kinds(_kinds(planes))
     stacks: list[Stack] = []
