@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.core.suite import ANALYSES, NAMED, PEERS, SUITES
-from limnet.commands.scripts import RawCommand
+from limnet.cli import RawCommand
 from limnet.errors import InputError, LimnetError
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def is_training_side(module: str) -> bool:
     return parts[1] in ("data", "datasets", "tasks", "training", "metrics") or parts[1:] == ["simulation", "transforms"]
 
 
-COMMANDS = [f"limnet.commands.{name}" for name in ("scripts", "data")]
+COMMANDS = ["limnet.cli", "limnet.commands.data"]
 # what `limnet evaluate` runs, with metrics
 COMMANDS += ["limnet.commands.evaluation", "limnet.commands.evaluation_report"]
 

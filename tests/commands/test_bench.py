@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from limnet import cli
 from limnet.cli import main
-from limnet.commands import scripts
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(scripts, "ROOT", tmp_path)
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
     with pytest.raises(SystemExit) as end:
         main(["bench", "table1", "--data", "x"])
     assert end.value.code == 2
