@@ -13,7 +13,7 @@ import pytest
 
 from limnet.case.case import Case
 from limnet.cli import main
-from limnet.commands.marks import parse_prompt, parse_window, read_jobs, to_voxel
+from limnet.commands.segment import parse_prompt, parse_window, read_jobs, to_voxel
 from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, OutsideError, SaveError
 from limnet.hub.locate import list_zoo
 from limnet.image.volume import Volume

@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 
 from limnet.case.case import restore
 from limnet.case.session import read_session
-from limnet.commands.marks import read_jobs
+from limnet.commands.segment import read_jobs
 from limnet.errors import InputError, OutsideError
 from limnet.hub.model import load_model
 from limnet.image.volume import Volume

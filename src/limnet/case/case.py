@@ -177,12 +177,12 @@ class Case(CaseObject):
         """
         if not any(history.current.rounds for history in self._book.histories.values()):
             raise InputError("no object is marked yet, there are no labels to save: click first")
-        from limnet.image.io.formats import check_output_for
-        from limnet.image.io.masks import Segment, object_suffix, write_segments
+        from limnet.image.io.formats import OBJECTS, check_output_for, known_suffix
+        from limnet.image.io.masks import Segment, write_segments
 
         target = Path(path)
         check_output_for(self._volume, target)
-        if object_suffix(target) is not None:
+        if known_suffix(target, OBJECTS) is not None:
             marked = {name: label for name, label in self.objects.items() if self.object(name).rounds}
             segments = [Segment(label, name, self.object(name).mask) for name, label in marked.items()]
             return (write_segments(self._volume, segments, target, self._maker),)

@@ -463,13 +463,13 @@ class CaseObject:
                 from DICOM), or the object is deleted.
             SaveError: if the file cannot be written; what was there before is untouched.
         """
-        from limnet.image.io.formats import check_output_for
-        from limnet.image.io.masks import Segment, object_suffix, write_segments
+        from limnet.image.io.formats import OBJECTS, check_output_for, known_suffix
+        from limnet.image.io.masks import Segment, write_segments
 
         self._check_there()
         volume, target = self._case.volume, Path(path)
         check_output_for(volume, target)
-        if object_suffix(target) is not None:
+        if known_suffix(target, OBJECTS) is not None:
             return write_segments(volume, [Segment(1, self.name, self.mask)], target, self._case._maker)
         return volume.write_mask(self.mask, target)
 

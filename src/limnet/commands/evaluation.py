@@ -23,8 +23,8 @@ from limnet._version import __version__
 from limnet.data.files import files_below
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
-from limnet.image.io.formats import READERS, known_suffix
-from limnet.image.io.masks import SUFFIXES, read_segments
+from limnet.image.io.formats import OBJECTS, READERS, known_suffix
+from limnet.image.io.masks import read_segments
 from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
@@ -36,7 +36,7 @@ Click = Callable[[tuple[int, int, int], bool], NDArray[np.bool_]]
 """Takes a voxel (z, y, x) and whether it marks the object; gives the mask, bool (D, H, W)."""
 
 
-_SUFFIXES = dict.fromkeys((*READERS, *SUFFIXES))
+_SUFFIXES = (*READERS, *OBJECTS)
 
 
 class PlayedRound(NamedTuple):

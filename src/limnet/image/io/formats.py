@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.atomic import atomic_write, check_target
 from limnet.image.io.itk import read_itk, write_itk
-from limnet.image.io.masks import SUFFIXES, Maker, Segment, check_objects, object_suffix, write_segments
 from limnet.image.io.nifti import read_nibabel, write_mgh, write_nifti
 from limnet.image.io.numpy_files import load_npz, read_npy, read_npz, write_npy, write_npz
 from limnet.image.io.pictures import (
@@ -40,6 +39,8 @@ READERS: dict[str, Callable[[Path, int | None], Volume]] = {
     **dict.fromkeys(VIDEOS, read_video),
 }
 _DICOM = ".dcm"
+OBJECTS = (_DICOM, ".rtstruct.dcm")
+"""Formats that hold names and whole objects, which may overlap: DICOM SEG and RTSTRUCT."""
 WRITERS: dict[str, Callable[[Volume, NDArray[Any], Path], None]] = {
     **dict.fromkeys((".nii", ".nii.gz"), write_nifti),
     **dict.fromkeys((".nrrd", ".mha"), write_itk),
@@ -55,8 +56,8 @@ _UNREADABLE = (
 )
 
 
-def known_suffix(path: Path, table: dict[str, Any]) -> str | None:
-    """The longest suffix of the table that the file name ends with, whatever its case."""
+def known_suffix(path: Path, table: Iterable[str]) -> str | None:
+    """The longest suffix of a table that the file name ends with, whatever its case."""
     name = path.name.lower()
     return max((s for s in table if name.endswith(s) and name != s), key=len, default=None)
 
@@ -97,8 +98,8 @@ def check_output(path: Path, source: Path | None = None) -> None:
         SaveError: a folder, or no folder to write into.
     """
     check_target(path)
-    if known_suffix(path, WRITERS) is None and object_suffix(path) is None:
-        allowed = ", ".join([*WRITERS, *SUFFIXES])
+    if known_suffix(path, [*WRITERS, *OBJECTS]) is None:
+        allowed = ", ".join([*WRITERS, *OBJECTS])
         raise InputError(f"{path.name!r} has no suffix that can be written. Allowed: {allowed}")
     if source is None or not path.exists() or not source.exists():
         return
@@ -113,14 +114,19 @@ def check_output_for(volume: Volume, path: Path) -> None:
     check_output(path, volume.source)
     if path.exists() and any(file.exists() and path.samefile(file) for file in volume.files):
         raise InputError(f"{path} is part of the image itself, which would be lost. Give another name")
-    if object_suffix(path) is not None:
-        check_objects(volume, path)
+    if known_suffix(path, OBJECTS) is not None:
+        from limnet.image.io.dicom.seg import check_seg
+        from limnet.image.io.dicom.sources import check_source
+
+        (check_seg if known_suffix(path, OBJECTS) == _DICOM else check_source)(volume, path)
 
 
 def write_labels(volume: Volume, labels: NDArray[Any], path: Path) -> Path:
     """Write (D, H, W) labels on the volume's grid, atomically, and read them back; see `Volume.write_mask`."""
     check_output_for(volume, path)
-    if object_suffix(path) is not None:
+    if known_suffix(path, OBJECTS) is not None:
+        from limnet.image.io.masks import Maker, Segment, write_segments
+
         numbers = [int(number) for number in np.unique(labels) if number != 0] or [1]
         return write_segments(volume, [Segment(n, f"label {n}", labels == n) for n in numbers], path, Maker())
     suffix = known_suffix(path, WRITERS) or ""

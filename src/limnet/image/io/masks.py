@@ -21,8 +21,6 @@ from limnet.image.io.numpy_files import load_npy, load_npz
 from limnet.image.io.reading import explained, is_dicom
 from limnet.image.volume import ItkGrid, Volume
 
-SEG, RTSTRUCT = ".dcm", ".rtstruct.dcm"
-SUFFIXES = (SEG, RTSTRUCT)  # formats that hold names and whole objects, which may overlap
 _UNREADABLE = "what was written does not read back as it should. Nothing was changed; a file that was there is intact"
 _TOLERANCE = 0.25  # voxels between corners that are the same: headers round; corner taken for centre is half a voxel
 _SHOWN = 12  # labels named in a message
@@ -44,20 +42,6 @@ class Maker(NamedTuple):
     serial: str = "0"
 
 
-def object_suffix(path: Path) -> str | None:
-    """The one of `SUFFIXES` that a file name ends with, None for others."""
-    name = path.name.lower()
-    return max((s for s in SUFFIXES if name.endswith(s) and name != s), key=len, default=None)
-
-
-def check_objects(volume: Volume, path: Path) -> None:
-    """Refuse with InputError, before it is computed, a DICOM file of another volume, or without its package."""
-    from limnet.image.io.dicom.seg import check_seg
-    from limnet.image.io.dicom.sources import check_source
-
-    (check_seg if object_suffix(path) == SEG else check_source)(volume, path)
-
-
 def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: Maker) -> Path:
     """Write objects, which may overlap, as DICOM SEG (.dcm) or RTSTRUCT (.rtstruct.dcm), atomically; read them back.
 
@@ -69,9 +53,8 @@ def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: M
     from limnet.image.io.dicom.seg import write_seg
     from limnet.image.io.dicom.sources import find_sources
 
-    check_objects(volume, path)
     sources = find_sources(volume, path, segments)
-    write = write_seg if object_suffix(path) == SEG else write_rtstruct
+    write = write_rtstruct if path.name.lower().endswith(".rtstruct.dcm") else write_seg
 
     def check(written: Path) -> None:
         found = _dicom_segments(written, volume) or []
