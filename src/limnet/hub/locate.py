@@ -121,39 +121,27 @@ def _download(
 
 
 def _reason(name: str, revision: str | None, local_files_only: bool, error: Exception) -> str:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
-    start = f"model {name!r} is no local folder and could not be fetched from the Hub: "
-    if isinstance(error, GatedRepoError):
-        return f"{start}access is gated. Ask for access on its page, then log in with `hf auth login` or pass token="
-    if isinstance(error, RepositoryNotFoundError):
-        return (
-            f"{start}no such repository, or it is private. Check the spelling; for a private one log in with "
-            f"`hf auth login` or pass token=. Bundled models: {', '.join(list_zoo()) or 'none'}"
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return f"{start}it has no revision {revision!r}. Give an existing branch, tag or full commit hash"
-    if isinstance(error, LocalEntryNotFoundError):
-        if local_files_only or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-            return (
-                f"{start}it is not (fully) in the cache and the network is switched off. Run once with the network on"
-            )
-        return (
-            f"{start}the Hub cannot be reached and it is not in the cache. Check the connection, or download the "
-            "repository elsewhere and give its folder"
-        )
-    if isinstance(error, HFValidationError):
-        return f"{start}not a valid repository name. {_FORMS}"
-    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403):
-        return f"{start}access denied. Log in with `hf auth login` or pass a valid token="
-    return f"{start}{type(error).__name__}: {error}. Try again, or give a local folder"
+    offline = local_files_only or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    where = "not (fully) in the cache and the network is switched off. Run once with the network on"
+    if not offline:
+        where = "not in the cache, and the Hub cannot be reached. Check the connection, or give a downloaded folder"
+    refused = isinstance(error, errors.HfHubHTTPError) and getattr(error.response, "status_code", 0) in (401, 403)
+    reasons = {  # the narrower ones first
+        errors.GatedRepoError: "access is gated. Ask for access on its page, then log in with `hf auth login` or pass "
+        "token=",
+        errors.RepositoryNotFoundError: "no such repository, or it is private. Check the spelling; for a private one "
+        f"log in with `hf auth login` or pass token=. Bundled models: {', '.join(list_zoo()) or 'none'}",
+        errors.RevisionNotFoundError: f"it has no revision {revision!r}. Give an existing branch, tag or commit hash",
+        errors.LocalEntryNotFoundError: f"it is {where}",
+        errors.HFValidationError: f"not a valid repository name. {_FORMS}",
+    }
+    reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), None)
+    if reason is None and refused:
+        reason = "access denied. Log in with `hf auth login` or pass a valid token="
+    reason = reason or f"{type(error).__name__}: {error}. Try again, or give a local folder"
+    return f"model {name!r} is no local folder and could not be fetched from the Hub: {reason}"
 
 
 def push_model(

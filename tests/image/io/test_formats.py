@@ -107,15 +107,6 @@ def test_failing_itk_writer_is_a_save_error(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == []
 
 
-def test_save_over_a_directory(tmp_path: Path) -> None:
-    (tmp_path / "m.nii.gz").mkdir()
-    for path in (tmp_path / "m.nii.gz", tmp_path):
-        with pytest.raises(SaveError, match="is a directory"):
-            _volume().write_mask(np.zeros((4, 5, 6), bool), path)
-    with pytest.raises(SaveError, match="does not exist"):
-        _volume().write_mask(np.zeros((4, 5, 6), bool), tmp_path / "no" / "m.nii.gz")
-
-
 def test_bad_masks(tmp_path: Path) -> None:
     for bad in (np.zeros((4, 5), bool), np.zeros((4, 5, 6)), np.full((4, 5, 6), -1)):
         with pytest.raises(InputError, match="the mask has"):

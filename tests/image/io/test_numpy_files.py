@@ -79,21 +79,6 @@ def test_wrong_suffix(tmp_path: Path) -> None:
         Volume.read(tmp_path / "b.npz")
 
 
-def test_shared_volumes_and_their_windows() -> None:
-    root = shared_path("data")
-    entries = {v["file"]: v for v in json.loads((root / "manifest.json").read_text())["volumes"]}
-    for name, is_ct in (
-        ("train/ts_ct_abdomen.npz", True),
-        ("val/ts_ct_dicom.npz", True),
-        ("train/ts_mr_abdomen.npz", False),
-    ):
-        assert name in entries
-        volume = Volume.read(root / name)
-        assert volume.intensity.is_ct == is_ct
-        low, high = volume.intensity.default_window
-        assert low < high
-
-
 def test_every_shared_ct_is_told_by_its_values() -> None:
     root = shared_path("data")
     wrong = []

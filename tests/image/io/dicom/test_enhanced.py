@@ -145,18 +145,6 @@ def test_three_orientations(tmp_path: Path) -> None:
         assert volume.spacing[0] == pytest.approx(5.0)
 
 
-def test_gap_between_frames(tmp_path: Path) -> None:
-    values = stored(1, (5, 12, 10))
-    path = save(enhanced(values, _along([0.0, 1.0, 2.0, 4.0, 5.0])), tmp_path / "mr.dcm")
-    with pytest.raises(FileFormatError, match=r"2\.00 mm between mr\.dcm frame 3 and mr\.dcm frame 4"):
-        Volume.read(path)
-    with pytest.warns(UserWarning, match="1 of 6 slices"):
-        volume = Volume.read(path, gaps="resample")
-    np.testing.assert_array_equal(volume.array[[0, 1, 2, 4, 5]], values)
-    np.testing.assert_array_equal(volume.array[3], np.rint((values[2].astype(float) + values[3]) / 2))
-    assert volume.filled == (3,)
-
-
 def test_too_few_functional_groups(tmp_path: Path) -> None:
     data = enhanced(stored(1), _along([float(z) for z in range(7)]))
     data.PerFrameFunctionalGroupsSequence = data.PerFrameFunctionalGroupsSequence[:6]

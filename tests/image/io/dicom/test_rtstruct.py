@@ -15,10 +15,9 @@ from limnet.errors import InputError
 from limnet.image.io.dicom.rtstruct import filled, outlines
 from limnet.image.io.masks import Maker, Segment, read_mask, read_segments, write_segments
 from limnet.image.volume import Volume
-from tests.helpers.dicom_files import enhanced, item, picture, save, stored, write_slices
+from tests.helpers.dicom_files import enhanced, item, save, stored, write_slices
 from tests.helpers.grids import grid
 from tests.helpers.judges import dciodvfy
-from tests.helpers.small_segmenter import small_segmenter
 
 _GRID = np.diag([0.7, 0.9, 2.5, 1.0])
 _OBLIQUE = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid("LPS", (0.7, 0.9, 2.5), 0.3)
@@ -145,15 +144,6 @@ def test_enhanced_source(tmp_path: Path) -> None:
     assert contour.ContourImageSequence[0].ReferencedFrameNumber == 7  # slice 0 is the last frame
 
 
-def test_case_saves_and_starts_from_it(tmp_path: Path) -> None:
-    write_slices(tmp_path / "ct", stored(0, (6, 32, 40)), _GRID)
-    case = small_segmenter().open(tmp_path / "ct")
-    case.object("liver").set_mask(np.pad(np.ones((2, 8, 8), bool), ((1, 3), (4, 20), (4, 28))))
-    path = case.object("liver").save(tmp_path / "x.rtstruct.dcm")
-    other = small_segmenter().open(tmp_path / "ct")
-    np.testing.assert_array_equal(other.set_mask(path), case.object("liver").mask)
-
-
 def test_contours_of_another_image(tmp_path: Path) -> None:
     write_slices(tmp_path / "ct", stored(), _GRID)
     volume = Volume.read(tmp_path / "ct")
@@ -175,9 +165,3 @@ def test_points_enclose_nothing(tmp_path: Path) -> None:
     data.ROIContourSequence[0].ContourSequence = [point]
     data.save_as(path)
     assert not read_mask(path, volume).any()
-
-
-def test_no_position(tmp_path: Path) -> None:
-    volume = Volume.read(save(picture(stored(0, (12, 10)), "DX", PixelSpacing=[0.2, 0.2]), tmp_path / "dx.dcm"))
-    with pytest.raises(InputError, match=r"no position in the patient\. Save as \.nii\.gz"):
-        volume.write_mask(volume.array > 500, tmp_path / "x.rtstruct.dcm")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from tests.helpers.dicom_files import enhanced, picture, save, stored, write_sli
 from tests.helpers.grids import grid
 from tests.helpers.judges import dciodvfy, dcmqi
 from tests.helpers.small_segmenter import small_segmenter
+from tests.test_cli import run
 
 _GRID = np.diag([0.7, 0.9, 2.5, 1.0])
 _OBLIQUE = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid("LPS", (0.7, 0.9, 2.5), 0.3)
@@ -196,11 +194,11 @@ def test_what_is_not_from_dicom_is_told_which_format_to_take(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_without_position(tmp_path: Path) -> None:
-    path = save(picture(stored(0, (12, 10)), "DX", PixelSpacing=[0.2, 0.2]), tmp_path / "dx.dcm")
-    volume = Volume.read(path)
+@pytest.mark.parametrize("name", ["seg.dcm", "x.rtstruct.dcm"])
+def test_images_without_position(tmp_path: Path, name: str) -> None:
+    volume = Volume.read(save(picture(stored(0, (12, 10)), "DX", PixelSpacing=[0.2, 0.2]), tmp_path / "dx.dcm"))
     with pytest.raises(InputError, match=r"no position in the patient\. Save as \.nii\.gz"):
-        volume.write_mask(volume.array > 500, tmp_path / "seg.dcm")
+        volume.write_mask(volume.array > 500, tmp_path / name)
 
 
 @pytest.mark.parametrize("at", [[0, 1, 2, 4, 5], [0, 1, 2, 2.5, 4, 5]])
@@ -280,12 +278,6 @@ def test_damaged(volume: Volume, tmp_path: Path) -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     write_slices(tmp_path / "ct", stored(0, (4, 32, 40)), _GRID)
-    command = [shutil.which("limnet") or str(Path(sys.executable).with_name("limnet")), "segment", str(tmp_path / "ct")]
-    done = subprocess.run(
-        [*command, "--click", "2,16,20", "--out", str(tmp_path / "seg.dcm")], capture_output=True, encoding="utf-8",
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    volume = Volume.read(tmp_path / "ct")
-    assert read_mask(tmp_path / "seg.dcm", volume)[2, 16, 20]
+    assert run("segment", tmp_path / "ct", "--click", "2,16,20", "--out", tmp_path / "seg.dcm") == 0
+    assert read_mask(tmp_path / "seg.dcm", Volume.read(tmp_path / "ct"))[2, 16, 20]
     assert highdicom.seg.segread(tmp_path / "seg.dcm").ManufacturerModelName == "limnet-tiny"
