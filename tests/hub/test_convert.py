@@ -93,13 +93,17 @@ def saved(path: Path, content: Any, zipped: bool = True) -> Path:
     return path
 
 
+READERS: dict[str, Callable[[Any], Any]] = {
+    "ritm": lambda content: network_from_state(content["state_dict"], content["config"], "x.pth"),
+    "xmem": xmem_from_state,
+    "resnet": quality_from_state,
+}
+
+
 def refused(kind: str, content: Any, message: str) -> None:
     """What is in a file is refused with the message."""
     with pytest.raises(ModelFormatError, match=message):
-        if kind == "ritm":
-            network_from_state(content["state_dict"], content["config"], "x.pth")
-        else:
-            {"xmem": xmem_from_state, "resnet": quality_from_state}[kind](content)
+        READERS[kind](content)
 
 
 def refused_file(kind: str, content: Any, message: str, folder: Path) -> None:
