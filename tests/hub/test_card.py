@@ -83,9 +83,9 @@ def test_description(folder: Path) -> None:
 def test_every_number_names_its_command(folder: Path) -> None:
     row = {"measure": "Dice", "value": 0.8, "command": "make demo"}
     for change, message in (
-        ({"command": ""}, "lacks 'command'"),
-        ({"value": None}, "value of a result"),
-        ({"note": "x"}, "is no result"),
+        ({"command": ""}, "lacks measure, value or command"),
+        ({"value": None}, r"Measurement value is 'None' \(NoneType\); expected float | int | str"),
+        ({"note": "x"}, "unexpected keyword argument 'note'"),
     ):
         content = {"format_version": 1, "results": [{**row, **change}]}
         (folder / "results.json").write_text(json.dumps(content))

@@ -73,7 +73,7 @@ def test_rules_of_the_zoo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_broken_parts(folder: Path, tmp_path: Path) -> None:
     (folder / "results.json").write_text(json.dumps({"format_version": 1, "results": [{"measure": "x", "value": 1}]}))
-    assert "Every number names its command" in texts(folder)
+    assert "missing a required argument: 'command'" in texts(folder)
     (folder / "results.json").unlink()
     (folder / "golden.npz").write_bytes(b"PK\x03\x04 nonsense")
     assert "golden.npz is damaged" in texts(folder)

@@ -143,19 +143,11 @@ def run_demo(
     on_round: Callable[[str, int, PlayedRound], object] = lambda name, number, played: None,
     on_slice: Callable[[str, int, int], object] = lambda name, done, total: None,
 ) -> DemoResult:
-    """Segment every structure of `files` with simulated clicks; write masks, label map, image and results.json.
+    """Segment every structure of `files` with simulated clicks; write masks, label map, image and results.json to `out`.
 
-    Args:
-        files: what to work on.
-        segmenter: the model.
-        out: folder for the files; made if needed.
-        rounds: clicks per structure, fewer when a mask is perfect before.
-        model: name of the model, for the report.
-        on_round: called with the structure's name, and number and result of each finished round.
-        on_slice: called with the structure's name, slices done and slices to do while a round propagates.
-
-    Raises:
-        InputError: labels on another grid than the image, a structure without voxels, rounds < 1.
+    Each structure gets at most `rounds` clicks, fewer when a mask is perfect before. `on_round` is called with its
+    name, number and result of each finished round; `on_slice` with its name, slices done and to do while a round
+    propagates.
     """
     import numpy as np
 

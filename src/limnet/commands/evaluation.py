@@ -85,12 +85,8 @@ def play(
 class Plan:
     """How every object is played; recorded with the results, which hold for this plan only.
 
-    Attributes:
-        rounds: greatest number of clicks.
-        nsd_mm: tolerance of the surface Dice in mm, None without it.
-        seeds: how often every object is played.
-        jitter: how far clicks miss the middle at most, mm; see `RobotUser`.
-        axis: slice axis.
+    Clicks at most, tolerance of the surface Dice in mm (None without it), how often every object is played, how far
+    clicks miss the middle at most (mm), and the slice axis.
     """
 
     rounds: int = 6
@@ -181,10 +177,6 @@ def evaluate(
         only: numbers or names of labels; all by default.
         on_object: told of every object, also of those that the journal holds.
         on_problem: told of images that could not be read or have none of the labels; the others go on.
-
-    Raises:
-        InputError: the journal was made with another plan, model, device or version.
-        SaveError: the journal cannot be written.
     """
     about = {"limnet": __version__, "model": segmenter.identity, "device": str(segmenter.device), **asdict(plan)}
     results: list[PlayedObject] = []

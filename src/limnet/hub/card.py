@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limnet.errors import MissingFileError, ModelFormatError
-from limnet.hub.folder import WEIGHTS, read_config, read_object, read_shapes, write_object
+from limnet.hub.folder import WEIGHTS, fit_arguments, read_config, read_object, read_shapes, write_object
 from limnet.hub.model import CARD, GOLDEN, read_card, read_index
 from limnet.image.io.atomic import atomic_write
 
@@ -70,17 +70,10 @@ def write_results(folder: str | Path, results: Results) -> None:
 
 
 def _row(row: Any, path: Path) -> Measurement:
-    fields = Measurement.__dataclass_fields__
-    if not isinstance(row, dict) or set(row) - set(fields):
-        raise ModelFormatError(f"{path}: {str(row)[:80]} is no result; a result has the entries {', '.join(fields)}")
-    for name in fields:
-        value = row.get(name, "")
-        number = name == "value" and isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number and not isinstance(value, str):
-            raise ModelFormatError(f"{path}: {name} of a result is {str(value)[:80]!r}; text is expected")
-        if name in ("measure", "value", "command") and value == "":
-            raise ModelFormatError(f"{path}: a result lacks {name!r}: {str(row)[:80]}. Every number names its command")
-    return Measurement(**row)
+    found = Measurement(**fit_arguments(Measurement, row, f"{path}: a result"))
+    if "" in (found.measure, found.value, found.command):
+        raise ModelFormatError(f"{path}: a result lacks measure, value or command: {str(row)[:80]}")
+    return found
 
 
 def _texts(found: dict[str, Any], name: str, path: Path) -> tuple[str, ...]:

@@ -63,15 +63,7 @@ def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Pat
     """Convert a public RITM file, such as coco_lvis_h18s_itermask.pth, to the folder of an interaction network.
 
     The parts of the original head that cannot influence the result (see `drop_dead_tensors`) are dropped; all other
-    tensors keep their names and values.
-
-    Args:
-        source: the file, in either serialisation of PyTorch.
-        out: folder to write: config.json and model.safetensors.
-        half: store the weights in half precision.
-
-    Returns:
-        The folder.
+    tensors keep their names and values; `half` stores them in half precision.
 
     Raises:
         MissingFileError: no such file.

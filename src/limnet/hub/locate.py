@@ -43,6 +43,7 @@ def locate(
     """Find the folder of a model, downloading it when it lives on the Hub.
 
     Tried in this order: a bundled model of that name (text only, never for a Path), a local folder, a Hub repository.
+    What is in the folder is checked on loading.
 
     Args:
         name_or_path: Such as "limnet-tiny", "./my-model", or "org/name".
@@ -51,13 +52,9 @@ def locate(
         cache_dir: Where downloads go; the Hub's own cache by default.
         local_files_only: Use the cache, never the network.
 
-    Returns:
-        An existing folder. Its contents are checked on loading.
-
     Raises:
         ModelNotFoundError: If nothing of that name can be found or reached.
-        InputTypeError: If it is neither text nor a path.
-        InputError: If it is empty, or a revision is asked of a local model.
+        InputError: If it is no text or path, empty, or a revision is asked of a local model.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise InputTypeError(f"a model was given as {type(name_or_path).__name__}; {_FORMS}")
@@ -152,7 +149,7 @@ def push_model(
     revision: str | None = None,
     commit_message: str = "Upload limnet model",
 ) -> str:
-    """Upload a model folder to a Hub repository, which is created if needed.
+    """Upload a model folder to a Hub repository, which is created if needed; returns the address of the commit.
 
     The model is loaded first, strictly: what cannot be loaded is not uploaded. Only files of the model go up; a card is
     made when the folder has none.
@@ -165,12 +162,7 @@ def push_model(
         revision: Branch to commit to, created if needed; the main branch by default.
         commit_message: Title of the commit.
 
-    Returns:
-        Address of the commit.
-
     Raises:
-        MissingFileError: If the model is incomplete.
-        ModelFormatError: If it is damaged.
         ModelNotFoundError: If `repo_id` is no valid repository name.
         SaveError: If the Hub cannot be reached or refuses.
     """

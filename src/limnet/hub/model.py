@@ -88,9 +88,6 @@ def save_model(
         card: Text of the model card; None keeps the one that is there, or makes one from the networks.
         half: Store weights as float16.
 
-    Returns:
-        The folder.
-
     Raises:
         InputError: If a network is of the wrong role or unknown class, or the settings are not plain JSON.
         SaveError: If the target is a file, a folder with other things in it, or cannot be written.

@@ -48,13 +48,8 @@ class Problem:
 def verify_model(folder: str | Path, bundled: bool | None = None) -> list[Problem]:
     """Check a model folder: index, configurations, weights (strict and finite), golden outputs, card, results, size.
 
-    Args:
-        folder: A model folder, such as `locate(name)` gives.
-        bundled: Hold it to the rules of the zoo as well (card with licence, golden file, no file over 20 MB, nothing
-            else in the folder); when False, breaking those is reported as not fatal. None: True inside the zoo.
-
-    Returns:
-        Problems found, the fatal ones first; empty for a sound model.
+    With `bundled` (None: inside the zoo) it is held to the rules of the zoo as well: card with licence, golden file, no
+    file over 20 MB, nothing else in the folder; else breaking those is not fatal. Gives the problems, fatal ones first.
     """
     folder = Path(folder)
     if bundled is None:

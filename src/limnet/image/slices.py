@@ -27,7 +27,6 @@ class SliceMask:
     """Probabilities of one slice that is not empty everywhere.
 
     Attributes:
-        shape: (H, W) of the slice.
         box: (top, left, height, width) of the stored part; zero outside.
         packed: zlib-compressed uint8 values, round(255 p) of the box, row-major.
         area: Number of mask pixels (probability > 0.5).

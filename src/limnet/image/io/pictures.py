@@ -48,20 +48,13 @@ def read_picture_volume(path: Path, index: int | None = None) -> Volume:
 def read_picture(path: Path, palette: bool = True) -> NDArray[Any]:
     """Pixels of a picture as it is shown: (D, H, W) or (D, H, W, 3), D = 1 but for multi-page TIFF.
 
-    Transparency is dropped. One-bit pictures give 0 and 1. A picture that carries the orientation of a camera (EXIF) is
-    turned by it, as every viewer and annotation tool does; a mask has the turned rows and columns.
-
-    Args:
-        path: the file.
-        palette: palette pictures give their indices; False gives colours, and 0 and 255 for one-bit ones.
+    Transparency is dropped. A picture that carries the orientation of a camera (EXIF) is turned by it, with a warning,
+    as every viewer and annotation tool does; a mask has the turned rows and columns. Palette pictures give their
+    indices and one-bit ones 0 and 1; with `palette=False` colours, and 0 and 255.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: damaged, no picture, too large for Pillow, or pages of several sizes.
         InputError: a microscope's stack of several channels or times.
-
-    Warns:
-        UserWarning: the picture was turned.
     """
     from PIL import Image, ImageSequence
 
