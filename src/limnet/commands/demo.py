@@ -143,7 +143,7 @@ def run_demo(
     on_round: Callable[[str, int, PlayedRound], object] = lambda name, number, played: None,
     on_slice: Callable[[str, int, int], object] = lambda name, done, total: None,
 ) -> DemoResult:
-    """Segment every structure of `files` with simulated clicks; write masks, label map, image and results.json to `out`.
+    """Segment every structure of `files` with simulated clicks; write masks, labels, image and results.json to `out`.
 
     Each structure gets at most `rounds` clicks, fewer when a mask is perfect before. `on_round` is called with its
     name, number and result of each finished round; `on_slice` with its name, slices done and to do while a round
