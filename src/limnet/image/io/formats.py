@@ -158,16 +158,11 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
     if frames and selection.series is None:
         return read_frames(folder, selection.index)
     expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
-    files = [p.name for p in names if known_suffix(p, READERS)]
-    inside = [p.name for p in names if p.is_dir()]
-    hint = ""
-    if files:
-        hint = f". It does hold {', '.join(files[:5])}{' ...' if len(files) > 5 else ''}: give such a file itself"
-    elif inside:
-        hint = (
-            f". It holds folders: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}: give the one with images"
-        )
-    raise MissingFileError(f"folder {folder} has no images ({len(names)} other entries). {expected}{hint}")
+    inside = [p.name for p in names if known_suffix(p, READERS)] or [p.name for p in names if p.is_dir()]
+    hint = f". It holds {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}: give the one with images"
+    raise MissingFileError(
+        f"folder {folder} has no images ({len(names)} other entries). {expected}{hint if inside else ''}"
+    )
 
 
 def _similar(path: Path) -> str:

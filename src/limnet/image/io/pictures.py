@@ -6,7 +6,6 @@ import json
 import re
 import warnings
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,6 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".avi", ".mp4")
 _ORIENTATION = 274
-_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # EXIF 2.32, 4.6.5.1.6: from stored to shown
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
 _DEFLATE = (8, 32946)  # compression codes of TIFF
 _COMPRESSION, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _DESCRIPTION = 259, 273, 279, 324, 325, 270
 
@@ -167,14 +157,16 @@ def _pixels(picture: Any, palette: bool) -> NDArray[Any]:
 
 
 def _turned(pixels: NDArray[Any], picture: Any, path: Path) -> NDArray[Any]:
-    """Pixels (H, W, ...) as the camera's orientation says; Pillow does so for TIFF by itself."""
+    """Pixels (H, W, ...) as the camera's orientation says (EXIF 2.32, 4.6.5.1.6); Pillow turns TIFF by itself."""
     orientation = picture.getexif().get(_ORIENTATION, 1)
-    if orientation not in _TURNS:
+    if orientation not in range(2, 9):
         return pixels
     warnings.warn(
         f"{path} is turned as its orientation (EXIF {orientation}) says: so is the mask, not the stored pixels"
     )
-    return np.ascontiguousarray(_TURNS[orientation](pixels))
+    pixels = pixels.swapaxes(0, 1) if orientation > 4 else pixels
+    pixels = pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
+    return np.ascontiguousarray(pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels)
 
 
 def _deep_color(path: Path, picture: Any) -> NDArray[Any]:

@@ -191,10 +191,10 @@ def test_folder_without_images(tmp_path: Path) -> None:
         Volume.read(tmp_path / "d")
     (tmp_path / "d" / "notes.txt").write_text("x")
     (tmp_path / "d" / "series1").mkdir()
-    with pytest.raises(MissingFileError, match="holds folders: series1"):
+    with pytest.raises(MissingFileError, match="holds series1: give the one"):
         Volume.read(tmp_path / "d")
     (tmp_path / "d" / "a.nii.gz").write_bytes(b"x")
-    with pytest.raises(MissingFileError, match=r"a\.nii\.gz: give such a file"):
+    with pytest.raises(MissingFileError, match=r"holds a\.nii\.gz: give the one"):
         Volume.read(tmp_path / "d")
 
 
