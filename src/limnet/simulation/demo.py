@@ -63,11 +63,11 @@ class FetchError(LimnetError, OSError):
 
 
 def cache_folder() -> Path:
-    """Folder for fetched files: `$LIMNET_CACHE`, else `$XDG_CACHE_HOME/limnet`, else `~/.cache/limnet`."""
+    """Folder for fetched files: `$LIMNET_CACHE`, else `limnet` in the user's cache folder."""
+    from platformdirs import user_cache_path
+
     own = os.environ.get("LIMNET_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "limnet"
+    return Path(own).expanduser() if own else user_cache_path("limnet", appauthor=False)
 
 
 def fetch_ct(cache: Path | None = None, download: Callable[[Path], Path] | None = None) -> DemoFiles:

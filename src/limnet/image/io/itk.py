@@ -11,8 +11,6 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,9 +41,13 @@ def read_itk(path: Path, index: int | None = None) -> Volume:
     A segmentation of 3D Slicer (.seg.nrrd) comes as the label map of one of its layers, chosen by `index`, and the
     modality SEG. Voxels of three 8- or 16-bit unsigned components are colour, (T, H, W, 3); a fourth is dropped.
     """
+    import SimpleITK
+
     image = load_image(path)
-    if any(_SEGMENT.fullmatch(key) for key in image.GetMetaDataKeys()):
-        return _layer(image, path, index)
+    if any(_SEGMENT.fullmatch(key) for key in image.GetMetaDataKeys()):  # segments that overlap lie in several layers
+        array, layers = SimpleITK.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+        number = chosen(path, layers, index, "layers of segments")
+        return _on_grid(image, array[..., number] if layers > 1 else array, path, "SEG")
     return from_image(image, path, index, _modality(image))
 
 
@@ -78,16 +80,6 @@ def from_image(image: Any, path: Path | None, index: int | None = None, modality
     else:
         chosen(name, 1, index)
     return _on_grid(image, array, path, modality)
-
-
-def _layer(image: Any, path: Path, index: int | None) -> Volume:
-    """The label map of one layer of a segmentation; segments that overlap lie in several layers."""
-    import SimpleITK
-
-    array = SimpleITK.GetArrayFromImage(image)
-    layers = image.GetNumberOfComponentsPerPixel()
-    number = chosen(path, layers, index, "layers of segments")
-    return _on_grid(image, array[..., number] if layers > 1 else array, path, "SEG")
 
 
 def _on_grid(image: Any, array: NDArray[Any], path: Path | None, modality: str | None) -> Volume:
@@ -153,25 +145,15 @@ def _nifti_grid(header: bytes) -> ItkGrid | None:
         path.write_bytes(header + bytes(4))  # no extension follows
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))
+        display = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
         try:
-            with quiet():
-                reader.ReadImageInformation()
+            reader.ReadImageInformation()
         except RuntimeError:
             return None
+        finally:
+            SimpleITK.ProcessObject.SetGlobalWarningDisplay(display)
     return _grid_of(reader)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep ITK from printing warnings."""
-    import SimpleITK
-
-    before = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def load_image(path: Path) -> Any:
