@@ -350,9 +350,11 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
 def _fit(value: Any, hint: Any, what: str) -> Any:
     """The value as the annotation has it; ModelFormatError if it is of another type."""
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if kind is Any or (kind is typing.Literal and value in parts):
-        return value
-    if kind in (typing.Union, types.UnionType):
+    fits = kind is Any or not isinstance(kind, type)
+    if kind is typing.Literal:
+        fits = any(value == part and type(value) is type(part) for part in parts)
+    elif kind in (typing.Union, types.UnionType):
+        fits = False
         for part in parts:
             with contextlib.suppress(ModelFormatError):
                 return _fit(value, part, what)
@@ -360,9 +362,10 @@ def _fit(value: Any, hint: Any, what: str) -> Any:
         if isinstance(value, list):
             items = [_fit(item, parts[0] if parts else Any, what) for item in value]
             return items if kind is list else tuple(items)
-    elif kind is not typing.Literal and isinstance(value, bool) == (kind is bool):
+    elif not fits:
         accepted = (int, float) if kind is float else kind
-        if isinstance(value, accepted):
-            return value
+        fits = isinstance(value, bool) == (kind is bool) and isinstance(value, accepted)
+    if fits:
+        return value
     name = hint.__name__ if isinstance(hint, type) and not parts else str(hint).replace("typing.", "")
     raise ModelFormatError(f"{what} is {str(value)[:80]!r} ({type(value).__name__}); expected {name}")
