@@ -57,12 +57,6 @@ def test_round_trip_keeps_grid_and_header(tmp_path: Path, suffix: str, name: str
     np.testing.assert_array_equal(np.asarray(back.dataobj).transpose(2, 1, 0), _mask(volume))
 
 
-def test_axis_order_is_that_of_simpleitk(tmp_path: Path) -> None:
-    _image(affine=grid("IPL")).to_filename(tmp_path / "a.nii.gz")
-    expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.nii.gz")))
-    np.testing.assert_array_equal(Volume.read(tmp_path / "a.nii.gz").array, expected)
-
-
 @pytest.mark.parametrize("codes", [(0, 1), (1, 0), (2, 0), (4, 2)])
 def test_codes_and_differing_forms_are_kept(tmp_path: Path, codes: tuple[int, int]) -> None:
     image = _image()

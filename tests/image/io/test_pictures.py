@@ -106,19 +106,6 @@ def test_stacks_that_are_no_slices_are_told(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Volume.read(tmp_path / "whole.tif").array, DEEP)
 
 
-def test_rounds_on_one_picture(tmp_path: Path) -> None:
-    array = np.full((40, 48), 20, np.uint8)
-    array[10:30, 12:36] = 220
-    Image.fromarray(array).save(tmp_path / "xray.png")
-    case = small_segmenter().open(tmp_path / "xray.png")
-    mask = case.set_mask(array[None] > 100)
-    np.testing.assert_array_equal(mask[0], array > 100)
-    case.save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "mask.png")) > 0, array > 100)
-    with pytest.raises(InputError, match="the image itself"):
-        case.save(tmp_path / "xray.png")
-
-
 def test_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.avi", "a.mp4"):
         (tmp_path / name).write_bytes(b"no video")

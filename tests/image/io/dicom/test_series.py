@@ -94,25 +94,13 @@ def test_two_series_need_a_choice(tmp_path: Path) -> None:
         Volume.read(tmp_path / "d", series="arterial")
 
 
-def test_scout_is_left_out_and_stacks_of_a_localizer_are_chosen(tmp_path: Path) -> None:
+def test_scout_is_left_out(tmp_path: Path) -> None:
     values = stored()
     uid = _write(tmp_path / "d", values, np.eye(4), intercept=0)
     _write(tmp_path / "d", stored(3, (1, 20, 20)), np.eye(4), uid=uid, prefix="scout")
     with pytest.warns(UserWarning, match="1 of 8 slices"):
         volume = Volume.read(tmp_path / "d")
     np.testing.assert_array_equal(volume.array, values)
-    side = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
-    axial, sagittal = stored(1, (3, 12, 12)), stored(2, (3, 12, 12))
-    uid = _write(tmp_path / "e", axial, np.eye(4), intercept=0, reverse=False)
-    _write(tmp_path / "e", sagittal, side, uid=uid, prefix="t", intercept=0, reverse=False)
-    with pytest.raises(
-        InputError, match=r"0: 3 axial slices of 12 x 12; 1: 3 sagittal slices of 12 x 12.*index=0\.\.1"
-    ):
-        Volume.read(tmp_path / "e")
-    np.testing.assert_array_equal(Volume.read(tmp_path / "e", index=0).array, axial)
-    chosen = Volume.read(tmp_path / "e", index=1)
-    np.testing.assert_array_equal(chosen.array, sagittal)
-    np.testing.assert_allclose(chosen.affine, side)
 
 
 def test_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
