@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from limnet.server.guards import Guard
+from tests.server.serving import finished
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -36,7 +36,7 @@ def ask(method: str = "GET", **options: Any) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
             return await client.request(method, "/", **options)
 
-    return asyncio.run(asking())
+    return finished(asking())
 
 
 def test_own_page_passes_with_strict_headers():
@@ -93,5 +93,5 @@ def test_web_sockets_are_checked_as_well(origin, first):
         "subprotocols": [],
         "headers": [(b"host", b"127.0.0.1:8000"), (b"origin", origin)],
     }
-    asyncio.run(APP(scope, receive, send))
+    finished(APP(scope, receive, send))
     assert sent[0]["type"] == first

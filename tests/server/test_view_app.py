@@ -7,7 +7,6 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,20 +23,22 @@ from limnet.server.view_server import slice_axis
 from tests.helpers.view_server import BALL, SHAPE, phantom, serving, write_phantom
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """(server, client that has logged in, folder, address)."""
-    root = tmp_path / "volumes"
-    root.mkdir()
+    root = tmp_path_factory.mktemp("volumes")
     write_phantom(root / "ct.nii.gz")
-    with serving(root, tmp_path / "sessions") as (server, address), httpx.Client(base_url=address) as client:
+    sessions = tmp_path_factory.mktemp("sessions")
+    with serving(root, sessions) as (server, address), httpx.Client(base_url=address) as client:
         client.post("/api/login", headers={"Authorization": f"Bearer {server.token}"}).raise_for_status()
         yield server, client, root, address
 
 
 @pytest.fixture
-def key(world: Any) -> str:
-    return str(world[1].post("/api/open", json={"path": "ct.nii.gz"}).raise_for_status().json()["key"])
+def key(world: Any) -> Iterator[str]:
+    key = str(world[1].post("/api/open", json={"path": "ct.nii.gz"}).raise_for_status().json()["key"])
+    yield key
+    world[0].workspace.close_case(key, forget=True)
 
 
 def channel(world: Any, key: str, **options: Any) -> Any:
@@ -116,42 +117,38 @@ def test_voxels_and_labels(world, key):
     assert client.get(f"/api/cases/{key}/surface/9").status_code == 400
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        {"do": "nonsense"},
-        {"do": ["prompt"]},
-        {},
-        {"do": "prompt", "object": "", "prompt": {"type": "click", "point": [1, 1, 1]}},
-        {"do": "prompt", "object": "x" * 101, "prompt": {"type": "click", "point": [1, 1, 1]}},
-        {"do": "prompt", "object": "a", "prompt": {"type": "click", "point": [1, 1, 99]}},
-        {"do": "prompt", "object": "a", "prompt": {"type": "click", "point": [1, 1, None]}},
-        {"do": "prompt", "object": "a", "prompt": "click"},
-        {"do": "prompt", "object": "a", "prompt": {"type": "mask", "mask": {"shape": [1e9], "runs": [-1]}, "index": 0}},
-        {"do": "step", "steps": 0},
-        {"do": "step", "steps": -1},
-        {"do": "step", "steps": 10**9},
-        {"do": "accept", "object": "nobody", "index": 1},
-        {"do": "edit", "action": "format", "object": "a"},
-        {"do": "edit", "action": "color", "object": "a", "color": "red"},
-        {"do": "suggest", "object": "a", "skip": "all"},
-        {"do": "alternative", "object": "a", "by": 3},
-    ],
-)
-def test_bad_commands_are_answered_in_words_and_change_nothing(world, key, command):
-    with channel(world, key) as socket:
-        said = answer(socket, **command)["error"]
-        assert len(said) > 10
-        assert "Traceback" not in said
-        assert answer(socket, do="cancel") == {"id": 7, "cancelled": False}
-    assert world[0].workspace.get(key).case.objects in ({}, {"a": 1})
+BAD_COMMANDS: list[dict[str, Any]] = [
+    {"do": "nonsense"},
+    {"do": ["prompt"]},
+    {},
+    {"do": "prompt", "object": "", "prompt": {"type": "click", "point": [1, 1, 1]}},
+    {"do": "prompt", "object": "x" * 101, "prompt": {"type": "click", "point": [1, 1, 1]}},
+    {"do": "prompt", "object": "a", "prompt": {"type": "click", "point": [1, 1, 99]}},
+    {"do": "prompt", "object": "a", "prompt": {"type": "click", "point": [1, 1, None]}},
+    {"do": "prompt", "object": "a", "prompt": "click"},
+    {"do": "prompt", "object": "a", "prompt": {"type": "mask", "mask": {"shape": [1e9], "runs": [-1]}, "index": 0}},
+    {"do": "step", "steps": 0},
+    {"do": "step", "steps": -1},
+    {"do": "step", "steps": 10**9},
+    {"do": "accept", "object": "nobody", "index": 1},
+    {"do": "edit", "action": "format", "object": "a"},
+    {"do": "edit", "action": "color", "object": "a", "color": "red"},
+    {"do": "suggest", "object": "a", "skip": "all"},
+    {"do": "alternative", "object": "a", "by": 3},
+]
 
 
-def test_text_that_is_no_command_does_not_end_the_line(world, key):
+def test_bad_commands_are_answered_in_words_and_change_nothing(world, key):
     with channel(world, key) as socket:
-        for text in ("", "[]", "{", "nul", '"x"'):
+        for command in BAD_COMMANDS:
+            said = answer(socket, **command)["error"]
+            assert len(said) > 10, command
+            assert "Traceback" not in said
+            assert answer(socket, do="cancel") == {"id": 7, "cancelled": False}
+            assert world[0].workspace.get(key).case.objects in ({}, {"a": 1})
+        for text in ("", "[]", "{", "nul", '"x"'):  # no command at all
             socket.send(text)
-            while not (isinstance(said := socket.recv(timeout=5), str) and "error" in json.loads(said)):
+            while not (isinstance(told := socket.recv(timeout=5), str) and "error" in json.loads(told)):
                 pass
         assert answer(socket, do="cancel")["cancelled"] is False
 
@@ -163,14 +160,8 @@ def test_paths_stay_in_the_folder(tmp_path):
     (root / "away").symlink_to(tmp_path)
     (root / "a.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     folder = Folder(root)
-    for path in (
-        "..",
-        "../secret.nii.gz",
-        "away/secret.nii.gz",
-        "a.nii.gz",
-        str(tmp_path / "secret.nii.gz"),
-        "sub/../..",
-    ):
+    absolute = str(tmp_path / "secret.nii.gz")
+    for path in ("..", "../secret.nii.gz", "away/secret.nii.gz", "a.nii.gz", absolute, "sub/../.."):
         with pytest.raises(InputError, match="outside"):
             folder.inside(path)
         with pytest.raises(InputError, match="outside"):
@@ -208,15 +199,10 @@ def test_saving_over_http(world, key):
     assert client.post(f"{case}/save", json={"path": "s.limnet", "what": "session"}).status_code == 200
     again = client.post(f"{case}/save", json={"path": "s.limnet", "what": "session"})
     assert (again.status_code, again.json()["exists"]) == (409, True)
-    for path in ("../m.nii.gz", "m.txt", "ct.nii.gz/x.nii.gz", "\0.nii.gz"):
-        assert client.post(f"{case}/save", json={"path": path, "what": "labels", "overwrite": True}).status_code in (
-            400,
-            404,
-        )
     before = (root / "ct.nii.gz").read_bytes()
-    assert (
-        client.post(f"{case}/save", json={"path": "ct.nii.gz", "what": "labels", "overwrite": True}).status_code == 400
-    )
+    for path in ("../m.nii.gz", "m.txt", "ct.nii.gz/x.nii.gz", "\0.nii.gz", "ct.nii.gz"):
+        body = {"path": path, "what": "labels", "overwrite": True}
+        assert client.post(f"{case}/save", json=body).status_code in (400, 404), path
     assert (root / "ct.nii.gz").read_bytes() == before
     file = client.get(f"{case}/download", params={"what": "object", "object": "liver", "suffix": ".nii.gz"})
     assert file.headers["content-disposition"] == 'attachment; filename="ct_liver.nii.gz"'
@@ -234,7 +220,8 @@ def test_the_demo_ct_is_opened_or_its_absence_explained(world, monkeypatch):
     _, client, root, _ = world
     image = root / "ct.nii.gz"
     monkeypatch.setattr(demo, "fetch_ct", lambda: demo.DemoFiles(image, image, {}, "CT", "here"))
-    assert "key" in client.post("/api/demo", json={}).json()
+    key = client.post("/api/demo", json={}).json()["key"]
+    world[0].workspace.close_case(key, forget=True)
 
     def offline() -> demo.DemoFiles:
         raise demo.FetchError("pip did not fetch it: no network")

@@ -16,7 +16,7 @@ import pytest
 import limnet
 from limnet.commands.view import chosen
 from limnet.errors import MissingFileError
-from tests.helpers.browser import ViewerPage, find_chromium, launched
+from tests.helpers.browser import ViewerPage
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.view_server import BALL, write_phantom
 
@@ -41,9 +41,7 @@ def start(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
     return process, found.group()
 
 
-def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(tmp_path):
-    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
-    find_chromium()
+def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(tmp_path, context):
     write_phantom(tmp_path / "ct.nii.gz")
     small_segmenter().save_pretrained(tmp_path / "model")
     with socket.socket() as probe:
@@ -51,28 +49,26 @@ def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(tmp_path):
         port = probe.getsockname()[1]
     process, address = start(tmp_path, port)
     try:
-        with launched() as browser:
-            context = browser.new_context(viewport={"width": 1280, "height": 800})
-            page = ViewerPage(context, expected=["ERR_CONNECTION", "ERR_EMPTY", "WebSocket", "does not answer"])
-            page.goto(address)
-            page.wait_ready()
-            page.look_at(BALL)
-            page.click("axial", BALL)
-            before, shown = page.settled(1), page.evaluate("limnet.shown()")
-            page.wait("limnet.state().saved === 'All steps saved'")
-            process.send_signal(signal.SIGKILL)
-            process.wait(30)
-            page.wait("!document.querySelector('#banner').hidden")
-            assert "nothing is lost" in page.text("#banner")
-            process, _ = start(tmp_path, port)
-            page.wait("document.querySelector('#banner').hidden")
-            after = page.settled(1)
-            assert after["objects"] == before["objects"]
-            assert page.evaluate("limnet.shown()") == shown
-            page.press("Control+z")
-            page.settled(0)
-            assert page.label_at(BALL) == 0
-            page.close()
+        page = ViewerPage(context, expected=["ERR_CONNECTION", "ERR_EMPTY", "WebSocket", "does not answer"])
+        page.goto(address)
+        page.wait_ready()
+        page.look_at(BALL)
+        page.click("axial", BALL)
+        before, shown = page.settled(1), page.evaluate("limnet.shown()")
+        page.wait("limnet.state().saved === 'All steps saved'")
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        page.wait("!document.querySelector('#banner').hidden")
+        assert "nothing is lost" in page.text("#banner")
+        process, _ = start(tmp_path, port)
+        page.wait("document.querySelector('#banner').hidden")
+        after = page.settled(1)
+        assert after["objects"] == before["objects"]
+        assert page.evaluate("limnet.shown()") == shown
+        page.press("Control+z")
+        page.settled(0)
+        assert page.label_at(BALL) == 0
+        page.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in (0, 130)
     finally:

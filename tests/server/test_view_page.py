@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,80 +13,110 @@ import numpy as np
 import pytest
 
 from limnet.errors import SaveError
-from tests.helpers.browser import ViewerPage, find_chromium, launched
+from tests.helpers.browser import ViewerPage
 from tests.helpers.dicom_files import write_slices
 from tests.helpers.view_server import BALL, SHAPE, SMALL, SlowPropagator, phantom, serving, write_phantom
 
 PLANES = ("axial", "sagittal", "coronal")
 MASK = phantom() >= 100  # what the engine of thresholds finds on a click
+Visit = Callable[..., ViewerPage]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def world(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Any]:
     """(server, address, browser context that has logged in, folder of the volumes)."""
-    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
-    find_chromium()
     root = tmp_path_factory.mktemp("volumes")
     write_phantom(root / "ct.nii.gz")
     (root / "broken.nii.gz").write_bytes(b"this is no image")
-    with serving(root, tmp_path_factory.mktemp("sessions")) as (server, address), launched() as browser:
+    with serving(root, tmp_path_factory.mktemp("sessions")) as (server, address):
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         first = ViewerPage(context)
         first.goto(f"{address}/#t={server.token}")
         first.wait("Boolean(document.querySelector('#files .entry'))")
         first.close()
         yield server, address, context, root
+        context.close()
 
 
 @pytest.fixture
-def page(world: Any) -> Iterator[ViewerPage]:
-    """The viewer on a new case of the phantom."""
+def visit(world: Any) -> Iterator[Visit]:
+    """Opens the viewer on a new case of a volume, or its first page; all pages, cases and new files go at the end."""
     server, address, context, root = world
-    made = server.open_volume(root / "ct.nii.gz")
-    tab = ViewerPage(context)
-    tab.goto(f"{address}/#case={made['name']}")
-    tab.wait_ready()
-    yield tab
-    tab.close()
-    server.workspace.close_case(made["key"], forget=True)
+    before = set(root.iterdir())
+    pages = []
+
+    def open_page(volume: Path | None = None, expected: tuple[str, ...] = ()) -> ViewerPage:
+        page = ViewerPage(context, expected)
+        pages.append(page)
+        if volume is None:
+            page.goto(address)
+            page.wait("document.querySelectorAll('#files .entry').length >= 2")
+        else:
+            page.goto(f"{address}/#case={server.open_volume(volume)['name']}")
+            page.wait_ready()
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    for key in server.workspace.cases:
+        server.workspace.close_case(key, forget=True)
+    for path in set(root.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.fixture
+def page(visit: Visit, world: Any) -> ViewerPage:
+    """The viewer on a new case of the phantom."""
+    return visit(world[3] / "ct.nii.gz")
+
+
+@pytest.fixture
+def ball(page: ViewerPage) -> ViewerPage:
+    """The same after one click that finds the ball."""
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    return page
+
+
+def save_nifti(volume: np.ndarray, path: Path, affine: tuple[float, ...] = (1.0, 1.0, 3.0, 1.0)) -> Path:
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(volume, (0, 2), (2, 0)), np.diag(affine)), path)
+    return path
 
 
 def shown(page: ViewerPage, label: int = 1) -> int:
     return int(page.evaluate("limnet.shown()")[label - 1])
 
 
-def test_the_first_page_opens_files_and_says_why_one_cannot_be(world):
-    server, address, context, _ = world
-    page = ViewerPage(context, expected=["400"])
-    page.goto(address)
-    page.wait("document.querySelectorAll('#files .entry').length === 2")
+def test_the_first_page_opens_files_and_says_why_one_cannot_be(visit):
+    page = visit(expected=("400",))
     page.page.click("text=broken.nii.gz")
     page.wait("document.querySelector('#toasts').innerText.length > 0")
     assert "broken.nii.gz" in page.text("#toasts")
-    page.page.click("text=ct.nii.gz")
-    page.wait_ready()
-    assert "48 × 40 × 20" in page.text("#title")
-    page.click("axial", page.state["cross"])
-    page.settled(1)
-    page.page.click("#home")
-    page.wait("document.querySelector('#recent').innerText.includes('ct.nii.gz')")
+    for _ in range(2):  # what was said and chosen before is gone in the next volume
+        page.page.click("text=ct.nii.gz")
+        page.wait_ready()
+        assert "48 × 40 × 20" in page.text("#title")
+        assert not page.text("#toasts")
+        assert page.evaluate("document.querySelector('[data-tool=point]').getAttribute('aria-pressed')") == "true"
+        assert page.text("#tools .sign") == "+"
+        page.click("axial", page.state["cross"])
+        page.settled(1)
+        page.press("t")
+        page.press("k")
+        page.page.click("#home")
+        page.wait("document.querySelector('#recent').innerText.includes('ct.nii.gz')")
     assert "object 1" in page.text("#recent")
     page.page.click("#recent .entry")
     page.wait_ready()
     assert page.state["done"] == 1
     page.wait("(([r, , b]) => r > b)(limnet.colorAt('axial', limnet.state().cross))")  # its colours are back, too
-    page.close()
-    for opened in server.workspace.cases:
-        server.workspace.close_case(opened, forget=True)
 
 
-def test_a_file_of_several_volumes_asks_for_one(world):
-    server, address, context, root = world
-    four = np.stack([phantom().transpose(2, 1, 0), np.full(SHAPE[::-1], 7, np.int16)], axis=-1)
-    nibabel.save(nibabel.Nifti1Image(four, np.diag([1.0, 1.0, 3.0, 1.0])), root / "four.nii.gz")
-    page = ViewerPage(context, expected=["400"])
-    page.goto(address)
-    page.wait("Boolean(document.querySelector('#files .entry'))")
+def test_a_file_of_several_volumes_asks_for_one(visit, world):
+    save_nifti(np.stack([phantom(), np.full(SHAPE, 7, np.int16)], axis=-1), world[3] / "four.nii.gz")
+    page = visit(expected=("400",))
     page.page.click("text=four.nii.gz")
     page.wait("document.querySelector('#ask').open")
     assert "holds 2 volumes" in page.text("#ask-text")
@@ -96,10 +126,6 @@ def test_a_file_of_several_volumes_asks_for_one(world):
     assert page.state["busy"] is False
     page.page.mouse.move(*page.at("axial", page.state["cross"]))
     page.wait("document.querySelector('#under').innerText.startsWith('7 ')")
-    page.close()
-    (root / "four.nii.gz").unlink()
-    for opened in server.workspace.cases:
-        server.workspace.close_case(opened, forget=True)
 
 
 def test_every_plane_shows_the_right_voxels(page):
@@ -142,35 +168,36 @@ def test_clicks_undo_and_redo_on_every_plane(page):
         page.settled(0)
 
 
-@pytest.mark.parametrize("way", ["shift", "right button", "T"])
-def test_negative_clicks(page, way):
+def test_negative_clicks(page):
     page.look_at(SMALL)
-    page.click("axial", SMALL)
-    page.settled(1)
-    assert page.label_at(SMALL) == 1
-    if way == "T":
-        page.press("t")
+    for way in ("shift", "right button", "T"):
         page.click("axial", SMALL)
-    else:
+        page.settled(1)
+        assert page.label_at(SMALL) == 1
         if way == "shift":
             page.page.keyboard.down("Shift")
+        elif way == "T":
+            page.press("t")
         page.click("axial", SMALL, button="right" if way == "right button" else "left")
         page.page.keyboard.up("Shift")
-    page.settled(2)
-    assert page.label_at(SMALL) == 0
-    assert "click −" in page.text("#history")
+        page.settled(2)
+        assert page.label_at(SMALL) == 0, way
+        assert "click −" in page.text("#history")
+        for steps in (1, 0):
+            page.press("Control+z")
+            page.settled(steps)
 
 
-@pytest.mark.parametrize("key", ["s", "l", "b", "d"])
-def test_strokes_outlines_boxes_and_brush_on_every_plane(page, key):
+def test_strokes_outlines_boxes_and_brush_on_every_plane(page):
     page.look_at(BALL)
-    page.press(key)
-    for plane in PLANES:
-        check_tool(page, key, plane)
-        assert ("wide stroke" in page.text("#toasts")) == (key == "d" and plane != "axial")
-        page.press("Control+z")
-        page.settled(0)
-        assert shown(page) == 0
+    for key in "slbd":
+        page.press(key)
+        for plane in PLANES:
+            check_tool(page, key, plane)
+            assert ("wide stroke" in page.text("#toasts")) == (key == "d" and plane != "axial")
+            page.press("Control+z")
+            page.settled(0)
+            assert shown(page) == 0
 
 
 def check_tool(page: ViewerPage, key: str, plane: str) -> None:
@@ -238,10 +265,8 @@ def test_brush_and_eraser_change_the_slice_exactly(page):
     assert page.label_at(BALL) == 1  # the engine of thresholds finds it on the other slices
 
 
-def test_two_objects_with_names_colours_and_locks(page):
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
+def test_two_objects_with_names_colours_and_locks(ball):
+    page = ball
     page.press("e")
     assert page.state["active"] == "object 2"
     page.look_at(SMALL)
@@ -282,10 +307,8 @@ def test_two_objects_with_names_colours_and_locks(page):
     assert page.state["active"] == "object 3"
 
 
-def test_suggestion_acceptance_and_marked_slices(page):
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
+def test_suggestion_acceptance_and_marked_slices(ball):
+    page = ball
     hint = page.state["objects"][0]["hint"]
     assert f"Slice {hint['index']}" in page.text("#hint")
     page.press("n")
@@ -300,29 +323,11 @@ def test_suggestion_acceptance_and_marked_slices(page):
     assert page.state["cross"][0] == BALL[0]
 
 
-def opened(world: Any, path: Path) -> ViewerPage:
-    """The viewer on a new case of a volume."""
-    server, address, context, _ = world
-    tab = ViewerPage(context)
-    tab.goto(f"{address}/#case={server.open_volume(path)['name']}")
-    tab.wait_ready()
-    return tab
-
-
-def put_away(world: Any, page: ViewerPage) -> None:
-    """Close a page and every case."""
-    page.close()
-    for case in world[0].workspace.cases:
-        world[0].workspace.close_case(case, forget=True)
-
-
-def test_a_larger_and_a_smaller_answer(world):
-    root: Path = world[3]
+def test_a_larger_and_a_smaller_answer(visit, world):
     volume = phantom()
     z, y, x = BALL
     volume[z - 1 : z + 2, y - 3 : y + 4, x - 3 : x + 4] = 300  # a bright core: what a click in it finds at first
-    nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([1.0, 1.0, 3.0, 1.0])), root / "core.nii.gz")
-    page = opened(world, root / "core.nii.gz")
+    page = visit(save_nifti(volume, world[3] / "core.nii.gz"))
     beside = (z, y, x + 6)
     page.press(".")
     page.wait("document.querySelector('#toasts').innerText.includes('no larger answer')")
@@ -347,37 +352,14 @@ def test_a_larger_and_a_smaller_answer(world):
     page.press("a")
     page.settled(5)
     assert "object 1: slice accepted" in page.text("#history")
-    put_away(world, page)
-    (root / "core.nii.gz").unlink()
 
 
-def test_what_was_said_and_chosen_before_is_gone_in_the_next_volume(world):
-    _, address, context, _ = world
-    page = ViewerPage(context, expected=["400"])
-    page.goto(address)
-    page.wait("Boolean(document.querySelector('#files .entry'))")
-    page.page.click("text=broken.nii.gz")
-    page.wait("document.querySelector('#toasts').innerText.length > 0")
-    for _ in range(2):
-        page.page.click("text=ct.nii.gz")
-        page.wait_ready()
-        assert not page.text("#toasts")
-        assert page.evaluate("document.querySelector('[data-tool=point]').getAttribute('aria-pressed')") == "true"
-        assert page.text("#tools .sign") == "+"
-        page.press("t")
-        page.press("k")
-        page.page.click("#home")
-        page.wait("!document.querySelector('#start').hidden")
-    put_away(world, page)
-
-
-@pytest.mark.parametrize("suffix", [".dcm", ".rtstruct.dcm"])
-def test_objects_of_a_dicom_series_are_saved_with_their_names(world, suffix):
+def test_objects_of_a_dicom_series_are_saved_with_their_names(visit, world):
     pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
     root: Path = world[3]
     write_slices(root / "series", (phantom().astype(int) + 1024).astype(np.uint16), np.diag([1.0, 1.0, 3.0, 1.0]),
                  RescaleSlope=1, RescaleIntercept=-1024)  # fmt: skip
-    page = opened(world, root / "series")
+    page = visit(root / "series")
     for number, (point, name) in enumerate(((BALL, "liver"), (SMALL, "nodule"), (BALL, "emptied"))):
         page.look_at(point)
         page.click("axial", point)
@@ -390,19 +372,17 @@ def test_objects_of_a_dicom_series_are_saved_with_their_names(world, suffix):
     page.press("3")
     page.press("r")
     page.settled(7)
-    page.press("Control+s")
-    page.page.select_option("#save-what", "labels")
-    page.page.select_option("#save-format", suffix)
-    page.page.fill("#save-path", f"found{suffix}")
-    page.page.click("#save-write")
-    page.wait("!document.querySelector('#save').open || document.querySelector('#save-error').innerText.length > 0")
-    assert not page.evaluate("document.querySelector('#save-error').textContent")
-    [opened_case] = world[0].workspace.cases.values()
-    expected = {name: opened_case.case.object(name).mask for name in ("liver", "nodule")}
-    check_saved(root / f"found{suffix}", root / "series", expected)
-    (root / f"found{suffix}").unlink()
-    shutil.rmtree(root / "series")
-    put_away(world, page)
+    [opened] = world[0].workspace.cases.values()
+    expected = {name: opened.case.object(name).mask for name in ("liver", "nodule")}
+    for suffix in (".dcm", ".rtstruct.dcm"):
+        page.press("Control+s")
+        page.page.select_option("#save-what", "labels")
+        page.page.select_option("#save-format", suffix)
+        page.page.fill("#save-path", f"found{suffix}")
+        page.page.click("#save-write")
+        page.wait("!document.querySelector('#save').open || document.querySelector('#save-error').innerText.length > 0")
+        assert not page.evaluate("document.querySelector('#save-error').textContent")
+        check_saved(root / f"found{suffix}", root / "series", expected)
 
 
 def check_saved(path: Path, series: Path, expected: dict[str, np.ndarray]) -> None:
@@ -490,11 +470,8 @@ def test_a_running_round_is_shown_and_cancelled(page, monkeypatch):
     assert "Cancelled" in page.text("#toasts")
 
 
-def test_saving_where_the_volume_lies(page, world):
-    root: Path = world[3]
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
+def test_saving_where_the_volume_lies(ball, world):
+    page, root = ball, world[3]
     page.press("Control+s")
     page.page.select_option("#save-what", "labels")
     assert "DICOM" not in page.text("#save-format")  # the volume comes from no DICOM series
@@ -525,16 +502,13 @@ def test_saving_where_the_volume_lies(page, world):
     assert Path(waiting.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_save_dialog_that_is_closed_early_still_tells_how_it_ended(page, monkeypatch):
-    go_on = threading.Event()
+def test_a_save_dialog_that_is_closed_early_still_tells_how_it_ended(ball, monkeypatch):
+    page, go_on = ball, threading.Event()
 
     def slowly(*_: Any) -> None:
         go_on.wait(30)
         raise SaveError("the disk is full")
 
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
     monkeypatch.setattr("limnet.server.app.save", slowly)
     page.expected += ["400", "500", "507"]
     page.press("Control+s")
@@ -549,14 +523,18 @@ def test_a_save_dialog_that_is_closed_early_still_tells_how_it_ended(page, monke
     page.press("Escape")
 
 
-def test_reload_and_a_second_tab_lose_nothing(page, world):
-    _, _, context, _ = world
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
-    other = ViewerPage(context)
+def test_reload_and_a_second_tab_without_webgl_lose_nothing(ball, world):
+    page, other = ball, ViewerPage(world[2])
+    page.wait("limnet.state().meshes.length === 1")
+    assert page.state["meshes"][0][1] > 500
+    other.page.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest)"
+        " { return kind.startsWith('webgl') ? null : get.call(this, kind, ...rest); };"
+    )
     other.goto(page.page.url)
     other.wait_ready()
+    assert "WebGL" in other.text(".shape3d .message")
     assert shown(other) == MASK.sum()
     other.press("Control+z")
     page.settled(0)
@@ -572,32 +550,9 @@ def test_reload_and_a_second_tab_lose_nothing(page, world):
     assert page.state["cross"][0] == MASK.sum((1, 2)).argmax()  # where the object is largest
 
 
-def test_surfaces_and_a_browser_without_webgl(page, world):
-    _, _, context, _ = world
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
-    page.wait("limnet.state().meshes.length === 1")
-    assert page.state["meshes"][0][1] > 500
-    plain = ViewerPage(context)
-    plain.page.add_init_script(
-        "const get = HTMLCanvasElement.prototype.getContext;"
-        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest)"
-        " { return kind.startsWith('webgl') ? null : get.call(this, kind, ...rest); };"
-    )
-    plain.goto(page.page.url)
-    plain.wait_ready()
-    assert "WebGL" in plain.text(".shape3d .message")
-    plain.press("Control+z")
-    plain.settled(0)
-    plain.close()
-
-
-def test_nothing_overlaps_or_is_cut_off(page):
+def test_nothing_overlaps_or_is_cut_off(ball):
     """Every button and text of bars and panel lies inside the window and beside its neighbours."""
-    page.look_at(BALL)
-    page.click("axial", BALL)
-    page.settled(1)
+    page = ball
     for width, height in ((1280, 800), (1920, 1080)):
         page.page.set_viewport_size({"width": width, "height": height})
         page.page.wait_for_timeout(80)
@@ -617,17 +572,11 @@ def test_nothing_overlaps_or_is_cut_off(page):
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_slices_along_another_axis(world, axis):
+def test_slices_along_another_axis(visit, world, axis):
     """Thick sagittal or coronal slices: the case goes along them, and what is drawn lands where it was drawn."""
-    server, address, context, root = world
     spacing = [1.0, 1.0, 1.0]
     spacing[axis] = 4.0
-    affine = np.diag([*spacing[::-1], 1.0])
-    nibabel.save(nibabel.Nifti1Image(phantom().transpose(2, 1, 0), affine), root / "thick.nii.gz")
-    made = server.open_volume(root / "thick.nii.gz")
-    page = ViewerPage(context)
-    page.goto(f"{address}/#case={made['name']}")
-    page.wait_ready()
+    page = visit(save_nifti(phantom(), world[3] / "thick.nii.gz", (*spacing[::-1], 1.0)))
     plane = {1: "coronal", 2: "sagittal"}[axis]
     page.look_at(BALL)
     page.click(plane, BALL)
@@ -645,13 +594,11 @@ def test_slices_along_another_axis(world, axis):
     page.drag(plane, [start, end])
     state = page.settled(2)
     assert state["objects"][1]["voxels"] == shown(page, 2) == 6
-    labels = server.workspace.get(made["key"]).case.labels
+    [opened] = world[0].workspace.cases.values()
+    labels = opened.case.labels
     line = tuple(slice(a, b + 1) for a, b in zip(start, end, strict=True))
     assert (labels[line] == 2).all()
     assert (labels == 2).sum() == 6
-    page.close()
-    server.workspace.close_case(made["key"], forget=True)
-    (root / "thick.nii.gz").unlink()
 
 
 def test_colour_frames(world):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ import pytest
 
 from limnet import InteractiveSegmenter
 from limnet.errors import Cancelled, InputError, OutsideError
-from limnet.server.events import Event
-from limnet.server.open_case import OpenCase, subscribed
+from limnet.server.open_case import Event, OpenCase, subscribed
 from limnet.server.workspace import Workspace
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import blob, small_segmenter
@@ -177,6 +175,8 @@ def test_every_step_is_saved_and_can_be_resumed(segmenter: InteractiveSegmenter,
         assert (recent.title, recent.shape, recent.steps, recent.missing) == ("ct.npy", SHAPE, 2, False)
         assert recent.objects == ("object", "liver")
         assert workspace.resume(recent.name) is opened, "what is open is not opened twice"
+        killed = shutil.copy(folder / recent.name, tmp_path)  # all that is left of a server that is killed now
+    assert np.array_equal(segmenter.resume(killed).labels, labels)
     path = folder / recent.name
     assert path.stat().st_size < phantom(SHAPE).nbytes / 2, "no voxels where the volume has a file"
     if os.name != "nt":
@@ -270,38 +270,3 @@ def test_a_case_of_a_notebook_is_shown_as_it_is(workspace: Workspace, segmenter:
     opened.run(click)
     assert case.rounds
     assert not workspace.recent()
-
-
-KILLED = """
-import os, sys
-from pathlib import Path
-from limnet.server.workspace import Workspace
-from tests.helpers.small_segmenter import small_segmenter
-workspace = Workspace(small_segmenter(), sys.argv[1])
-opened = workspace.open(sys.argv[2])
-opened.run(lambda case, **watch: case.click((7, 16, 20), **watch))
-opened.run(lambda case, **watch: case.object("b").click((3, 16, 20), **watch))
-workspace.flush()
-print(opened.path.name, flush=True)
-os._exit(9)
-"""
-
-
-def test_a_server_that_is_killed_loses_nothing(segmenter: InteractiveSegmenter, file: Path, tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "s"), str(file)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 9, done.stderr
-    with Workspace(segmenter, tmp_path / "s") as workspace:
-        again = workspace.resume(done.stdout.strip())
-        assert list(again.case.objects) == ["object", "b"]
-        plain = segmenter.open(file)
-        plain.click(CENTRE)
-        plain.object("b").click((3, 16, 20))
-        assert np.array_equal(again.case.labels, plain.labels)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,22 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limnet._version import __version__
-from limnet.errors import Cancelled, InputError, LimnetError, MissingFileError
-from limnet.server.guards import Guard
+from limnet.errors import Cancelled, InputError
+from limnet.server.guards import Guard, error_handlers
 from limnet.server.save import FORMATS, save, saved_bytes
 from limnet.server.screen import Message, Screen
 from limnet.server.surface import surface
 from limnet.server.view_server import ViewServer, bearer
+from limnet.server.workspace import in_words
 
 _BACKLOG = 4000  # messages a page may be behind before it is told to load anew: some minutes of rounds
 _WATCH_SECONDS = 0.3  # how often the case of a notebook is looked at
 _COOKIE_DAYS = 30
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_BYTES = "application/octet-stream"
 _CLOSED, _REFUSED, _BEHIND = 4404, 4401, 4408  # codes of closed WebSockets that the page understands
+Given = dict[str, Any]
+Work = Callable[[ViewServer, Given], Given | Response]
 
 
 def view_app(server: ViewServer) -> ASGIApp:
@@ -43,26 +48,23 @@ def view_app(server: ViewServer) -> ASGIApp:
         Route("/", _page),
         Route("/page/{name}", _page_file),
         Route("/api/login", _login, methods=["POST"]),
-        Route("/api/hello", _hello),
-        Route("/api/files", _files),
-        Route("/api/recent", _recent),
-        Route("/api/open", _open, methods=["POST"]),
-        Route("/api/demo", _demo, methods=["POST"]),
-        Route("/api/resume", _resume, methods=["POST"]),
-        Route("/api/forget", _forget, methods=["POST"]),
-        Route("/api/cases/{key}", _about),
+        _asked("/api/hello", _hello),
+        _asked("/api/files", lambda server, query: server.folder.listing(query.get("path", ""))),
+        _asked("/api/recent", _recent),
+        _told("/api/open", _open),
+        _told("/api/demo", _demo),
+        _told("/api/resume", lambda server, body: server.resume(_text(body, "name"))),
+        _told("/api/forget", _forget),
+        _asked("/api/cases/{key}", _about),
         Route("/api/cases/{key}/volume", _voxels),
         Route("/api/cases/{key}/labels", _labels),
-        Route("/api/cases/{key}/surface/{label:int}", _surface),
-        Route("/api/cases/{key}/save", _save, methods=["POST"]),
-        Route("/api/cases/{key}/download", _download),
+        _asked("/api/cases/{key}/surface/{label:int}", _surface),
+        _told("/api/cases/{key}/save", _save),
+        _asked("/api/cases/{key}/download", _download),
         WebSocketRoute("/api/cases/{key}/channel", _channel),
     ]
-    app = Starlette(
-        routes=routes,
-        exception_handlers={LimnetError: _limnet_error, HTTPException: _http_error, OSError: _system_error},
-        lifespan=_lifespan,
-    )
+    handlers = {**error_handlers("error"), OSError: _system_error}
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
     app.state.server = server
     return Guard(app)
 
@@ -136,127 +138,104 @@ def _known(request: HTTPConnection) -> ViewServer:
 # files and cases
 
 
-async def _hello(request: Request) -> Response:
+def _asked(path: str, work: Work) -> Route:
+    """What a page that has logged in gets: `work`, done in a thread, of the server and the query."""
+
+    async def answer(request: Request) -> Response:
+        return await _done(request, work, dict(request.query_params))
+
+    return Route(path, answer)
+
+
+def _told(path: str, work: Work) -> Route:
+    """What a page that has logged in sends: `work`, done in a thread, of the server and the JSON object."""
+
+    async def answer(request: Request) -> Response:
+        _known(request)
+        try:
+            body = await request.json()
+        except ValueError as error:
+            raise InputError("the request is no JSON: reload the page") from error
+        if not isinstance(body, dict):
+            raise InputError("the request is no JSON object: reload the page")
+        return await _done(request, work, body)
+
+    return Route(path, answer, methods=["POST"])
+
+
+async def _done(request: Request, work: Work, given: dict[str, Any]) -> Response:
     server = _known(request)
-    return JSONResponse(
-        {
-            "version": __version__,
-            "folder": server.folder.root.name or str(server.folder.root),
-            "start": server.start,
-            "framed": server.framed,
-            "formats": FORMATS,
-        }
-    )
+    answer = await run_in_threadpool(work, server, {**given, **request.path_params})
+    return answer if isinstance(answer, Response) else JSONResponse(answer)
 
 
-async def _files(request: Request) -> Response:
-    server = _known(request)
-    return JSONResponse(await run_in_threadpool(server.folder.listing, request.query_params.get("path", "")))
+def _hello(server: ViewServer, _: Given) -> Given:
+    return {
+        "version": __version__,
+        "folder": server.folder.root.name or str(server.folder.root),
+        "start": server.start,
+        "framed": server.framed,
+        "formats": FORMATS,
+    }
 
 
-async def _recent(request: Request) -> Response:
-    server = _known(request)
-    found = await run_in_threadpool(server.workspace.recent)
+def _recent(server: ViewServer, _: Given) -> Given:
     open_now = {opened.path.name for opened in server.workspace.cases.values() if opened.path is not None}
-    entries = [
-        {
-            "name": r.name,
-            "title": r.title,
-            "missing": r.missing,
-            "shape": list(r.shape),
-            "objects": list(r.objects),
-            "steps": r.steps,
-            "changed": r.changed,
-            "open": r.name in open_now,
-        }
-        for r in found
-        if r.steps or r.name in open_now
-    ]
-    return JSONResponse({"sessions": entries})
+    entries = [{**asdict(recent), "open": recent.name in open_now} for recent in server.workspace.recent()]
+    return {"sessions": [entry for entry in entries if entry["steps"] or entry["open"]]}
 
 
-async def _open(request: Request) -> Response:
-    server = _known(request)
-    body = await _json(request)
+def _open(server: ViewServer, body: Given) -> Given | Response:
     path = server.folder.inside(_text(body, "path"))
-    index, series, gaps = body.get("index"), body.get("series"), body.get("gaps", "refuse")
     if path.name.endswith(".limnet"):
-        return JSONResponse(await run_in_threadpool(server.open, lambda: server.workspace.resume(path)))
+        return server.open(lambda: server.workspace.resume(path))
     try:
-        return JSONResponse(await run_in_threadpool(server.open_volume, path, index, series, gaps))
+        return server.open_volume(path, body.get("index"), body.get("series"), body.get("gaps", "refuse"))
     except InputError as error:  # readers name the option that chooses among several volumes; the page then asks for it
         option = re.search(r"\b(index|series|gaps)=", str(error))
         return JSONResponse({"error": str(error), "choose": option and option.group(1)}, 400)
 
 
-async def _demo(request: Request) -> Response:
-    server = _known(request)
+def _demo(server: ViewServer, _: Given) -> Given:
     from limnet.simulation.demo import fetch_ct
 
-    files = await run_in_threadpool(fetch_ct)
-    return JSONResponse(await run_in_threadpool(server.open_volume, files.image))
+    return server.open_volume(fetch_ct().image)
 
 
-async def _resume(request: Request) -> Response:
-    server = _known(request)
-    name = _text(await _json(request), "name")
-    return JSONResponse(await run_in_threadpool(server.resume, name))
+def _forget(server: ViewServer, body: Given) -> Given:
+    path = server.session_file(_text(body, "name"))
+    for opened in server.workspace.cases.values():
+        if opened.path == path:
+            server.workspace.close_case(opened.key, forget=True)
+    path.unlink(missing_ok=True)
+    path.with_suffix(".json").unlink(missing_ok=True)
+    return {}
 
 
-async def _forget(request: Request) -> Response:
-    server = _known(request)
-    name = _text(await _json(request), "name")
-    if Path(name).name != name or not name.endswith(".limnet"):
-        raise InputError("there is no such session")
-
-    def forget() -> None:
-        path = server.workspace.folder / name
-        for opened in server.workspace.cases.values():
-            if opened.path == path:
-                server.workspace.close_case(opened.key, forget=True)
-        path.unlink(missing_ok=True)
-        path.with_suffix(".json").unlink(missing_ok=True)
-
-    await run_in_threadpool(forget)
-    return JSONResponse({})
+def _screen(server: ViewServer, given: Given) -> Screen:
+    return server.screen(server.workspace.get(given["key"]))
 
 
-def _screen(request: HTTPConnection) -> Screen:
-    server = _known(request)
-    return server.screen(server.workspace.get(request.path_params["key"]))
-
-
-async def _about(request: Request) -> Response:
-    screen = _screen(request)
-    about = await run_in_threadpool(screen.describe)
-    notices = request.app.state.server.notices.pop(screen.opened.key, [])
-    return JSONResponse({**about, "notices": notices})
+def _about(server: ViewServer, given: Given) -> Given:
+    screen = _screen(server, given)
+    return {**screen.describe(), "notices": server.notices.pop(screen.opened.key, [])}
 
 
 async def _voxels(request: Request) -> Response:
-    screen = _screen(request)
-    headers = {"Content-Length": str(screen.display.bytes_total)}
-    return StreamingResponse(
-        iterate_in_threadpool(screen.display.pieces()), media_type="application/octet-stream", headers=headers
-    )
+    display = _screen(_known(request), request.path_params).display
+    headers = {"Content-Length": str(display.bytes_total)}
+    return StreamingResponse(iterate_in_threadpool(display.pieces()), media_type=_BYTES, headers=headers)
 
 
 async def _labels(request: Request) -> Response:
-    screen = _screen(request)
-    return StreamingResponse(iterate_in_threadpool(screen.labels()), media_type="application/octet-stream")
+    screen = _screen(_known(request), request.path_params)
+    return StreamingResponse(iterate_in_threadpool(screen.labels()), media_type=_BYTES)
 
 
-async def _surface(request: Request) -> Response:
-    screen = _screen(request)
-    return Response(
-        await run_in_threadpool(_surface_bytes, screen, request.path_params["label"]),
-        media_type="application/octet-stream",
-    )
-
-
-def _surface_bytes(screen: Screen, label: int) -> bytes:
+def _surface(server: ViewServer, given: Given) -> Response:
     """Counts of vertices and triangles (uint32), vertices in mm LPS (float32), triangles (uint32), little-endian."""
-    mask, corner = screen.mask_of(label)
+    screen = _screen(server, given)
+    mask, corner = screen.mask_of(given["label"])
     vertices, triangles, _ = surface(mask)
     affine = screen.case.volume.affine_in("LPS")
     steps = affine[:3, :3][:, ::-1]  # columns in array order
@@ -264,35 +243,26 @@ def _surface_bytes(screen: Screen, label: int) -> bytes:
         triangles = triangles[:, ::-1]
     world = (vertices + np.array(corner, np.float32)) @ steps.T + affine[:3, 3]
     counts = np.array([len(vertices), len(triangles)], "<u4")
-    return counts.tobytes() + world.astype("<f4").tobytes() + triangles.astype("<u4").tobytes()
+    body = counts.tobytes() + world.astype("<f4").tobytes() + triangles.astype("<u4").tobytes()
+    return Response(body, media_type=_BYTES)
 
 
-async def _save(request: Request) -> Response:
-    screen = _screen(request)
-    body = await _json(request)
-    server: ViewServer = request.app.state.server
+def _save(server: ViewServer, body: Given) -> Given | Response:
     path = server.folder.inside(_text(body, "path"), new=True)
-    what, name = _text(body, "what"), body.get("object")
-    if not body.get("overwrite") and (path.exists() and what != "objects"):
+    what, overwrite = _text(body, "what"), bool(body.get("overwrite"))
+    if not overwrite and path.exists() and what != "objects":
         return JSONResponse({"error": f"{path.name} is there already", "exists": True}, 409)
-    written = await run_in_threadpool(save, screen.case, path, what, name, bool(body.get("overwrite")))
-    return JSONResponse({"written": [server.folder.relative(p) for p in written]})
+    written = save(_screen(server, body).case, path, what, body.get("object"), overwrite)
+    return {"written": [server.folder.relative(p) for p in written]}
 
 
-async def _download(request: Request) -> Response:
-    screen = _screen(request)
-    query = request.query_params
-    data, name = await run_in_threadpool(
-        saved_bytes,
-        screen.case,
-        screen.opened.title,
-        query.get("what", ""),
-        query.get("suffix", ""),
-        query.get("object"),
-    )
+def _download(server: ViewServer, query: Given) -> Response:
+    opened = _screen(server, query).opened
+    what, suffix = query.get("what", ""), query.get("suffix", "")
+    data, name = saved_bytes(opened.case, opened.title, what, suffix, query.get("object"))
     ascii_name = "".join(c if c.isascii() and c not in '"\\\r\n' else "_" for c in name)
     headers = {"Content-Disposition": f'attachment; filename="{ascii_name}"'}
-    return Response(data, media_type="application/octet-stream", headers=headers)
+    return Response(data, media_type=_BYTES, headers=headers)
 
 
 # the line to a case
@@ -367,50 +337,21 @@ async def _answer(screen: Screen, text: str, put: Callable[[Message | None], Non
         number = command.get("id")
         answer = await run_in_threadpool(screen.handle, command)
         result = await asyncio.wrap_future(answer) if isinstance(answer, Future) else answer
-        put(json.dumps({**(result if isinstance(result, dict) else {}), "id": number}))
+        told: Given = result if isinstance(result, dict) else {}
     except Cancelled:
-        put(json.dumps({"id": number, "cancelled": True}))
-    except (LimnetError, ValueError) as error:
-        put(json.dumps({"id": number, "error": _words(error)}))
+        told = {"cancelled": True}
+    except json.JSONDecodeError:
+        told = {"error": "the command is no JSON: reload the page"}
     except Exception as error:  # the workspace has logged it; the person needs to know
-        put(
-            json.dumps({"id": number, "error": f"something went wrong inside limnet ({type(error).__name__}: {error})"})
-        )
-
-
-# errors as text
-
-
-async def _limnet_error(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": _words(error)}, 404 if isinstance(error, MissingFileError) else 400)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
+        told = {"error": in_words(error)}
+    put(json.dumps({**told, "id": number}))
 
 
 async def _system_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return "the command is no JSON: reload the page"
-    return str(error) or type(error).__name__
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise InputError("the request is no JSON: reload the page") from error
-    if not isinstance(body, dict):
-        raise InputError("the request is no JSON object: reload the page")
-    return body
-
-
-def _text(body: dict[str, Any], name: str) -> str:
+def _text(body: Given, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or len(value) > 4096 or "\0" in value:
         raise InputError(f"{name} is a text")

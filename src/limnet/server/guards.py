@@ -1,14 +1,19 @@
-"""What every server of limnet checks before anything else: host, origin, size; and the headers of its answers."""
+"""What every server of limnet checks before anything else: host, origin, size; and how it answers errors."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from limnet.errors import LimnetError, MissingFileError
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
@@ -99,6 +104,24 @@ class Guard:
     @property
     def _too_large(self) -> str:
         return f"the body is too large: at most {self.limit} bytes are taken"
+
+
+def error_handlers(name: str) -> dict[Any, Callable[[Request, Exception], Awaitable[Response]]]:
+    """Errors as JSON answers with one entry called `name`, for a Starlette app.
+
+    Errors of the library are 400, 404 for what is not there, or their own `status`. Others are 500; what they say stays
+    here, for it may be about other people's files.
+    """
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return JSONResponse({name: error.detail}, error.status_code, error.headers)
+        if isinstance(error, LimnetError):
+            status = getattr(error, "status", 404 if isinstance(error, MissingFileError) else 400)
+            return JSONResponse({name: str(error) or type(error).__name__}, status)
+        return JSONResponse({name: f"something went wrong inside limnet ({type(error).__name__})"}, 500)
+
+    return dict.fromkeys((LimnetError, HTTPException, Exception), answer)
 
 
 def _name(host: str) -> str:

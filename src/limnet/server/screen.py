@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,7 @@ from limnet.image.slices import SliceMask, is_empty
 from limnet.interaction.window import join
 from limnet.prompts import prompt_from_json
 from limnet.server.display import DisplayVolume
-from limnet.server.events import Event
-from limnet.server.open_case import OpenCase
+from limnet.server.open_case import Event, OpenCase
 from limnet.server.steps import mark_of, steps_done, steps_undone
 
 MAX_OBJECTS = 255  # the page holds one byte per voxel
@@ -75,14 +76,8 @@ class Screen:
 
     def describe(self) -> dict[str, Any]:
         """Metadata of the volume and of the case that never change."""
-        about = self.display.describe(self.case.axis)
-        volume = self.case.volume
-        return {
-            **about,
-            "title": self.opened.title,
-            "bytes": self.display.bytes_total,
-            "dicom": bool(volume.files),
-        }
+        more = {"title": self.opened.title, "bytes": self.display.bytes_total, "dicom": bool(self.case.volume.files)}
+        return {**self.display.describe(self.case.axis), **more}
 
     def labels(self) -> Iterator[bytes]:
         """Zlib-compressed labels of the whole volume: one byte per voxel in array order."""
@@ -176,11 +171,8 @@ class Screen:
                 self._send(_binary(header, np.packbits(event.array)))
         elif event.kind == "labels" and event.box is not None and event.array is not None:
             self._send(_labels_patch(event.box, event.array))
-        elif event.kind == "progress":
+        elif event.kind in ("started", "progress"):
             self._busy = {"object": event.object, "done": event.done, "total": event.total}
-            self._tell({"type": "progress", **self._busy})
-        elif event.kind == "started":
-            self._busy = {"object": event.object, "done": 0, "total": 0}
             self._tell({"type": "progress", **self._busy})
         elif event.kind in ("done", "failed", "cancelled"):
             self._busy = None
@@ -280,9 +272,7 @@ class Screen:
     # commands
 
     def _target(self, command: dict[str, Any], make: bool = False) -> str:
-        name = command.get("object")
-        if not isinstance(name, str) or not name.strip() or len(name) > 100:
-            raise InputError("the name of an object is a text of 1 to 100 characters")
+        name = _name(command, "object")
         objects = self.case.objects
         if name not in objects:
             if not make:
@@ -291,23 +281,22 @@ class Screen:
                 raise InputError(f"the viewer shows up to {MAX_OBJECTS} objects: save, and open the volume again")
         return name
 
+    def _queue(self, name: str, step: Callable[..., Any]) -> Future[Any]:
+        """Queue a step of an object; what it returns is told only if it is a dictionary."""
+
+        def work(case: Case, **watch: Any) -> Any:
+            return step(case.object(name), **watch)
+
+        return self.opened.submit(work, name).future
+
     def _prompt(self, command: dict[str, Any]) -> Future[Any]:
-        name = self._target(command, make=True)
         prompt = prompt_from_json(command.get("prompt"))
         propagate = bool(command.get("propagate", True))
-
-        def step(case: Case, **watch: Any) -> None:
-            case.object(name).prompt(prompt, propagate=propagate, **watch)
-
-        return self.opened.submit(step, name).future
+        make = partial(CaseObject.prompt, prompt=prompt, propagate=propagate)
+        return self._queue(self._target(command, make=True), make)
 
     def _propagate(self, command: dict[str, Any]) -> Future[Any]:
-        name = self._target(command)
-
-        def step(case: Case, **watch: Any) -> None:
-            case.object(name).propagate(**watch)
-
-        return self.opened.submit(step, name).future
+        return self._queue(self._target(command), CaseObject.propagate)
 
     def _alternative(self, command: dict[str, Any]) -> Future[Any]:
         """Take the next smaller (by = -1) or larger (1) answer to the last prompt."""
@@ -315,8 +304,7 @@ class Screen:
         if by not in (-1, 1):
             raise InputError("by is -1 for a smaller answer, 1 for a larger one")
 
-        def step(case: Case, **watch: Any) -> dict[str, Any]:
-            target = case.object(name)
+        def step(target: CaseObject, **watch: Any) -> dict[str, Any]:
             answers = target.alternatives()
             number = next((i for i, a in enumerate(answers) if a.chosen), None)
             if number is None:
@@ -326,15 +314,11 @@ class Screen:
             target.choose(number + by, **watch)
             return {"number": number + by, "of": len(answers)}
 
-        return self.opened.submit(step, name).future
+        return self._queue(name, step)
 
     def _accept(self, command: dict[str, Any]) -> Future[Any]:
         name, index = self._target(command), _whole(command, "index")
-
-        def step(case: Case, **_: Any) -> None:
-            case.object(name).accept(index)
-
-        return self.opened.submit(step, name).future
+        return self._queue(name, lambda target, **_: target.accept(index))
 
     def _step(self, command: dict[str, Any]) -> Future[Any]:
         """Undo (negative) or redo steps of any object."""
@@ -362,15 +346,13 @@ class Screen:
         name = self._target(command, make=action == "make")
         if action == "color":
             color = command.get("color")
-            if not isinstance(color, str) or len(color) != 7 or color[0] != "#" or not _is_hex(color[1:]):
+            if not isinstance(color, str) or not re.fullmatch("#[0-9a-fA-F]{6}", color):
                 raise InputError('a colour is "#rrggbb"')
             self._recolor({name: color})
             return {}
         if action == "rename":
-            to = command.get("to")
-            if not isinstance(to, str) or not to.strip() or len(to) > 100:
-                raise InputError("the name of an object is a text of 1 to 100 characters")
-            return self.opened.submit(lambda case, **_: self._rename(case, name, to.strip()), name).future
+            to = _name(command, "to").strip()
+            return self.opened.submit(lambda case, **_: self._rename(case, name, to), name).future
         if not isinstance(action, str) or action not in _EDITS:
             raise InputError(f"unknown action {str(action)[:40]!r}: reload the page")
         edit = _EDITS[action]
@@ -452,5 +434,8 @@ def _whole(command: dict[str, Any], name: str) -> int:
     return value
 
 
-def _is_hex(text: str) -> bool:
-    return all(c in "0123456789abcdefABCDEF" for c in text)
+def _name(command: dict[str, Any], entry: str) -> str:
+    name = command.get(entry)
+    if not isinstance(name, str) or not name.strip() or len(name) > 100:
+        raise InputError("the name of an object is a text of 1 to 100 characters")
+    return name

@@ -18,8 +18,7 @@ class Recent:
     Attributes:
         name: Name of the file, what `Workspace.resume` takes.
         title: Name of its volume.
-        volume: Path of its volume; None if the volume is in the file.
-        missing: Whether that path is gone.
+        missing: Whether the file of its volume is gone.
         shape: (D, H, W).
         objects: Names of its objects.
         steps: Steps done so far.
@@ -28,7 +27,6 @@ class Recent:
 
     name: str
     title: str
-    volume: Path | None
     missing: bool
     shape: tuple[int, ...]
     objects: tuple[str, ...]
@@ -66,7 +64,7 @@ def list_recent(folder: Path, limit: int) -> list[Recent]:
         volume = None if summary.volume is None else place_of(summary.volume, folder)
         missing = volume is not None and not volume.exists()
         title = "volume" if volume is None else volume.name
-        found.append(Recent(path.name, title, volume, missing, summary.shape, summary.objects, summary.steps, changed))
+        found.append(Recent(path.name, title, missing, summary.shape, summary.objects, summary.steps, changed))
         if len(found) >= limit:
             break
     return found

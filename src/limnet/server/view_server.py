@@ -101,8 +101,8 @@ class ViewServer:
 
         def work() -> OpenCase:
             if gaps == "refuse":
-                volume = self.workspace.volume(path, index=index, series=series)
-            else:
+                volume = self.workspace.volume(path, index, series)
+            else:  # read anew, so that what is missing is told every time
                 volume = Volume.read(path, index=index, series=series, gaps=gaps)
             return self.workspace.open(volume, axis=slice_axis(volume))
 
@@ -113,9 +113,14 @@ class ViewServer:
         opened = self.workspace.cases.get(name)
         if opened is not None:
             return {"key": opened.key, "name": self.name_of(opened)}
+        path = self.session_file(name)
+        return self.open(lambda: self.workspace.resume(path))
+
+    def session_file(self, name: str) -> Path:
+        """Path of a session of the workspace's folder; InputError for what cannot be one."""
         if Path(name).name != name or not name.endswith(".limnet"):
             raise InputError("this case is not open any more: open its volume, or resume it from the recent sessions")
-        return self.open(lambda: self.workspace.resume(name))
+        return self.workspace.folder / name
 
     @staticmethod
     def name_of(opened: OpenCase) -> str:
@@ -148,9 +153,7 @@ def _kept_key(folder: Path) -> str:
             return kept
     key = secrets.token_urlsafe(32)
     with contextlib.suppress(OSError):  # without a file the key holds until the server ends
-        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "w", encoding="ascii") as file:
-            file.write(key)
+        _write_private(place, key)
     return key
 
 

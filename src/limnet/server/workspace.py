@@ -24,8 +24,7 @@ from limnet.environment import user_folder
 from limnet.errors import Cancelled, InputError, LimnetError
 from limnet.image.volume import Volume
 from limnet.server.ahead import work_ahead
-from limnet.server.events import Event
-from limnet.server.open_case import Job, OpenCase, Step
+from limnet.server.open_case import Event, Job, OpenCase, Step
 from limnet.server.sessions import Recent, list_recent, private_folder
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ class Workspace:
             return Volume.read(path, index=index, series=series)
         found = self._volumes.get(key)
         if found is None:
-            found = Volume.read(path, index=index, series=series)
-            self._volumes[key] = found
+            found = self._volumes[key] = Volume.read(path, index=index, series=series)
         return found
 
     def open(
@@ -351,7 +349,9 @@ class Workspace:
         elif isinstance(error, Cancelled):
             opened.tell(Event("cancelled", job.number, object=job.object, text=str(error), error=error))
         else:
-            opened.tell(Event("failed", job.number, object=job.object, text=_in_words(error), error=error))
+            if not isinstance(error, LimnetError):
+                _log.error("a step failed", exc_info=error)
+            opened.tell(Event("failed", job.number, object=job.object, text=in_words(error), error=error))
         _finish(job, error, result)
 
     def _trim(self, latest: OpenCase) -> None:
@@ -418,10 +418,10 @@ def _finish(job: Job, error: BaseException | None, result: Any = None) -> None:
             job.future.set_exception(error)
 
 
-def _in_words(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
+    """What a person is told of an error of a step."""
     if isinstance(error, LimnetError):
-        return str(error)
-    _log.error("a step failed", exc_info=error)
+        return str(error) or type(error).__name__
     if isinstance(error, MemoryError):
         return "there is not enough memory for this step: close other cases or programs, or crop the volume"
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import io
 import json
@@ -22,7 +21,8 @@ from limnet.server.protocols.requests import Limits
 from limnet.server.serve_app import Serve, ServeOptions
 from limnet.server.workspace import Workspace
 from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import small_segmenter
+from tests.helpers.view_server import threshold_segmenter
+from tests.server.serving import finished
 
 SHAPE = (6, 14, 16)
 EACH = 500
@@ -206,7 +206,7 @@ def resident() -> int | None:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    with Workspace(small_segmenter(), tmp_path_factory.mktemp("fuzz")) as workspace:
+    with Workspace(threshold_segmenter(), tmp_path_factory.mktemp("fuzz")) as workspace:
         yield workspace
 
 
@@ -241,4 +241,4 @@ def test_malformed_requests(workspace: Workspace, protocol: Any) -> None:
         await serve.close()
         assert not workspace.cases
 
-    asyncio.run(run())
+    finished(run())

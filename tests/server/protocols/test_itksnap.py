@@ -117,6 +117,6 @@ def test_room(tmp_path: Path) -> None:
         client = Client(url)
         client.upload(image())
         assert httpx.get(f"{url}/start_session").status_code == 503
-        serve.itksnap.sessions[client.session].acted -= 3601
+        serve.itksnap.clients[client.session].acted -= 3601
         Client(url)
         assert not serve.workspace.cases

@@ -196,11 +196,11 @@ def test_capacity_and_expiry(tmp_path: Path) -> None:
 
     with served(tmp_path, limits=Limits(cases=1)) as (url, serve):
         first = Session(url)
-        with pytest.raises(remote.ServerAtCapacityError, match="1 sessions"):
+        with pytest.raises(remote.ServerAtCapacityError, match="1 images"):
             Session(url)
         assert httpx.post(f"{url}/claim").headers["retry-after"] == "10"
         first.set_image(image()[None])
-        [lease] = serve.nninteractive.leases.values()
+        [lease] = serve.nninteractive.clients.values()
         lease.seen -= 61
         second = Session(url)
         assert not serve.workspace.cases

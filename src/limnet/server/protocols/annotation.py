@@ -7,26 +7,29 @@ the mask themselves and want to be told the part that changed.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from starlette.concurrency import run_in_threadpool
 
 from limnet.case.live import Extent
 from limnet.case.state import Book, ObjectState
-from limnet.errors import InputError, OutsideError
+from limnet.errors import Cancelled, InputError, OutsideError
 from limnet.image.slices import Slices
 from limnet.image.volume import Volume
 from limnet.interaction.prompt_maps import outline
 from limnet.prompts import Box, Click, Lasso, Prompt, Scribble
-from limnet.server.open_case import Job
+from limnet.server.open_case import Job, OpenCase
+from limnet.server.protocols.requests import numbers
 from limnet.server.workspace import Workspace
 
 Change = tuple[Extent, NDArray[np.bool_]]
 """A box and the mask in it."""
+Told = tuple[bool, Change | None]
+"""Whether there was a prediction, or a step to take back; and what changed since the program was told last."""
 Gone = Callable[[], Awaitable[bool]]
 """Whether whoever asked has hung up."""
 
@@ -39,14 +42,10 @@ class Annotation:
     Args:
         workspace: Where rounds are computed. Nothing is kept in files: the program has its own.
         volume: The image.
-
-    Slices lie along the axis with the thickest ones, the first of equals.
     """
 
     def __init__(self, workspace: Workspace, volume: Volume) -> None:
-        axis = 0 if volume.is_color else int(np.argmax(np.round(volume.spacing, 3)))
-        self.volume = volume
-        self.opened = workspace.open(volume, title="image of another program", keep=False, axis=axis)
+        self.opened = open_image(workspace, volume)
         self.case = self.opened.case
         self._steps: list[int] = []  # case steps behind every interaction of the program
         self._told: Slices = self._state.slices
@@ -58,7 +57,7 @@ class Annotation:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the image and its masks."""
-        return self.volume.shape
+        return self.case.volume.shape
 
     def close(self) -> None:
         """Cancel what runs and let go of the image."""
@@ -72,9 +71,9 @@ class Annotation:
         Raises:
             OutsideError: if that is outside of the image.
         """
-        voxel = tuple(self._numbers(at, 3))
+        voxel = [round(v) for v in numbers(at, 3, "a point")]
         if any(not 0 <= v < n for v, n in zip(voxel, self.shape, strict=True)):
-            raise OutsideError(f"the point {list(voxel)} is outside of the image of shape {list(self.shape)}")
+            raise OutsideError(f"the point {voxel} is outside of the image of shape {list(self.shape)}")
         return [Click((voxel[0], voxel[1], voxel[2]), positive)]
 
     def box(self, sides: Any, positive: bool) -> list[Prompt]:
@@ -83,7 +82,7 @@ class Annotation:
             raise InputError("a box has a first and an end number for each of three axes")
         lo, hi = [], []
         for side, size in zip(sides, self.shape, strict=True):
-            first, end = sorted(self._numbers(side, 2))
+            first, end = sorted(round(v) for v in numbers(side, 2, "a side of a box"))
             end = max(end, first + 1)
             if end <= 0 or first >= size:
                 raise OutsideError(f"the box {sides} is outside of the image of shape {list(self.shape)}")
@@ -97,11 +96,11 @@ class Annotation:
 
     def scribble(self, mask: NDArray[np.bool_], positive: bool) -> list[Prompt]:
         """Painted voxels; nothing for none."""
-        return [Scribble.of(mask, positive)] if mask.any() else []
+        return [Scribble.of(mask, positive)] if self._fitting(mask).any() else []
 
     def lasso(self, mask: NDArray[np.bool_], positive: bool) -> list[Prompt]:
         """Filled regions on one plane: outlines. Regions that enclose nothing, or lie on no plane, are strokes."""
-        if not mask.any():
+        if not self._fitting(mask).any():
             return []
         touched = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
         flat = [a for a in (self.case.axis, 0, 1, 2) if len(touched[a]) == 1]
@@ -122,14 +121,12 @@ class Annotation:
 
     # steps
 
-    async def mark(self, prompts: Sequence[Prompt], propagate: bool, gone: Gone) -> Change | None:
-        """Give prompts as one interaction; returns what changed since the program was told last.
-
-        Without `propagate` nothing is told: the next prediction brings it.
-        """
+    async def mark(self, make: Callable[[Annotation], Sequence[Prompt]], propagate: bool, gone: Gone) -> Told:
+        """Make prompts and give them as one interaction; without `propagate` the next prediction tells of it."""
+        prompts = await run_in_threadpool(make, self)
         count = len(prompts)
         if not count:
-            return None
+            return False, None
 
         def step(case: Any, **watch: Any) -> None:
             for number, prompt in enumerate(prompts, start=1):
@@ -142,10 +139,10 @@ class Annotation:
             # of several prompts some may have succeeded; they are one interaction
             if made := len(self.case._book.done) - before:
                 self._steps.append(made)
-        return self.change() if propagate else None
+        return (True, self.change()) if propagate else (False, None)
 
-    async def predict(self, gone: Gone) -> tuple[bool, Change | None]:
-        """Propagate prompts given without; returns whether there were any, and what changed."""
+    async def predict(self, gone: Gone) -> Told:
+        """Propagate prompts given without."""
         if not self._state.pending:
             return False, None
         await self._run(lambda case, **watch: case.propagate(**watch), gone)
@@ -153,8 +150,8 @@ class Annotation:
             self._steps[-1] += 1
         return True, self.change()
 
-    async def undo(self, gone: Gone) -> tuple[bool, Change | None]:
-        """Take back the last interaction; returns whether there was one, and what changed."""
+    async def undo(self, gone: Gone) -> Told:
+        """Take back the last interaction."""
         if not self._steps:
             return False, None
         steps = self._steps[-1]
@@ -174,8 +171,9 @@ class Annotation:
 
     async def start_from(self, mask: NDArray[np.bool_], gone: Gone) -> None:
         """Forget everything and begin with a mask that later prompts correct; the program has it already."""
+        started = self._fitting(mask).any()
         await self.reset(gone)
-        if mask.any():
+        if started:
             await self._run(lambda case, **watch: case.set_mask(mask, frozen=False, **watch), gone)
             self._steps = [1]
         self._told = self._state.slices
@@ -218,17 +216,16 @@ class Annotation:
     async def _run(self, step: Callable[..., Any], gone: Gone) -> Any:
         return await finished(self.opened.submit(step), gone)
 
-    def _numbers(self, values: Any, count: int) -> list[int]:
-        if not isinstance(values, (list, tuple)) or len(values) != count:
-            raise InputError(f"{count} numbers are needed, got {str(values)[:60]}")
-        numbers = []
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise InputError(f"coordinates are numbers, got {str(value)[:40]!r}")
-            if abs(value) > 1e9:
-                raise OutsideError(f"the coordinate {value} is outside of every image")
-            numbers.append(round(value))
-        return numbers
+    def _fitting(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if mask.shape != self.shape:
+            raise InputError(f"the mask has shape {list(mask.shape)}, the image {list(self.shape)}")
+        return mask
+
+
+def open_image(workspace: Workspace, volume: Volume) -> OpenCase:
+    """A case on an image of another program, along the axis with the thickest slices, the first of equals."""
+    axis = 0 if volume.is_color else int(np.argmax(np.round(volume.spacing, 3)))
+    return workspace.open(volume, title="image of another program", keep=False, axis=axis)
 
 
 async def finished(job: Job, gone: Gone) -> Any:
@@ -241,6 +238,8 @@ async def finished(job: Job, gone: Gone) -> Any:
                 return waiting.result()
             if await gone():
                 job.cancel()
+    except Cancelled as error:
+        raise Cancelled("the round took too long and was cancelled: nothing was changed") from error
     except asyncio.CancelledError:
         job.cancel()
         raise

@@ -11,7 +11,7 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,15 @@ from limnet.image.io.masks import read_labels
 from limnet.image.volume import Volume
 from limnet.prompts import Click, Scribble
 from limnet.server.open_case import OpenCase
-from limnet.server.protocols.annotation import finished
+from limnet.server.protocols.annotation import finished, open_image
+from limnet.server.protocols.clients import Client, Protocol, ServeOptions
 from limnet.server.protocols.datastore import FINAL, Datastore, upload, upload_suffix
 from limnet.server.protocols.requests import (
-    Limits,
     UnknownError,
     Upload,
     as_object,
-    check_room,
     file_of,
-    hung_up,
+    numbers,
     part,
     read_form,
     read_json,
@@ -51,57 +50,38 @@ if TYPE_CHECKING:
 
 CLICKS, STROKES = "limnet", "limnet-scribbles"
 STRATEGY = "limnet"
-_IDLE_SECONDS = 3600.0
 Points = tuple[tuple[tuple[int, int, int], bool], ...]
 
 
 @dataclass(eq=False)
-class _Image:
-    """An image somebody works on: its case, and the points given for every label so far."""
+class _Image(Client):
+    """An image somebody works on: its case, once there was a round, and the points given for every label so far."""
 
-    opened: OpenCase
-    acted: float
+    volume: Volume | None = None
+    opened: OpenCase | None = None
     points: dict[str, Points] = field(default_factory=dict)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def close(self) -> None:
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.close()
 
 
-class MonaiLabel:
-    """The protocol on a workspace.
+class MonaiLabel(Protocol[_Image]):
+    """The protocol; its clients are sessions and images of the data store."""
 
-    Args:
-        workspace: Where rounds are computed.
-        limits: How much clients may ask for.
-        model: Name of the model, for people.
-        labels: Names of structures that clients offer at first.
-        folder: Folder of images and labels; None for one that ends with the server.
-        base: Name or folder of the model, that a training starts from.
-        clock: Seconds; for tests.
-    """
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        limits: Limits,
-        model: str,
-        labels: Sequence[str] = ("object",),
-        folder: Path | None = None,
-        base: str = "limnet-tiny",
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.workspace, self.limits, self.model, self.labels = workspace, limits, model, list(labels)
+    def __init__(self, workspace: Workspace, options: ServeOptions) -> None:
+        super().__init__(workspace, options)
+        self.model, self.base, self.labels = options.model, options.base, list(options.labels)
+        folder = options.datastore
         self._temporary = tempfile.TemporaryDirectory(prefix="limnet-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name)  # of its owner alone, as all of tempfile's
         if folder is None:
             folder = self._folder / "images"
             folder.mkdir()
         self.datastore = Datastore(folder)
-        self.clock = clock
         self.script = recipe()
-        self.base = base
-        self._first = model
         self.job: TrainingJob | None = None
-        self.sessions: dict[str, Volume] = {}
-        self.images: dict[tuple[str, str], _Image] = {}
         self._opening = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -124,26 +104,16 @@ class MonaiLabel:
         ]
 
     async def sweep(self) -> None:
-        """Let go of images that nobody works on, and take a model that was trained meanwhile."""
+        """Forget images that nobody works on, and take a model that was trained meanwhile."""
         await self._take_model()
-        for key, image in list(self.images.items()):
-            if self.clock() - image.acted > _IDLE_SECONDS:
-                await self._drop(key)
+        await super().sweep()
 
     async def close(self) -> None:
         """Let go of everything."""
-        for key in list(self.images):
-            await self._drop(key)
-        self.sessions.clear()
+        await super().close()
         if self.job is not None:
             await run_in_threadpool(self.job.stop)
         await run_in_threadpool(self._temporary.cleanup)
-
-    async def _drop(self, key: tuple[str, str]) -> None:
-        image = self.images.pop(key, None)
-        self.sessions.pop(key[0], None)
-        if image is not None:
-            await run_in_threadpool(image.opened.close)
 
     # what there is
 
@@ -229,7 +199,7 @@ class MonaiLabel:
         except (LimnetError, OSError) as error:
             job.fault = f"the new model could not be loaded ({error}): the model in use stays"
             return
-        self.base, self.model = str(found), f"{self._first}, fine-tuned {job.folder.name}"
+        self.base, self.model = str(found), f"{self.options.model}, fine-tuned {job.folder.name}"
 
     async def _next(self, request: Request) -> Response:
         if request.path_params["strategy"] != STRATEGY:
@@ -243,9 +213,10 @@ class MonaiLabel:
                 return {}
             name = open_images[0]
             found = {"id": name, "name": images[name].name, "path": str(images[name]), "weight": 1.0}
-            image = self.images.get(("", name))
-            if image is not None:
-                with_result = [image.opened.case.object(label) for label in image.points]
+            image = self.clients.get(_of_store(name))
+            if image is not None and image.opened is not None:
+                case = image.opened.case
+                with_result = [case.object(label) for label in image.points]
                 if with_result:
                     hint = with_result[-1].suggest()
                     found["suggestion"] = {"axis": hint.axis, "slice": hint.index, "reason": hint.reason}
@@ -258,13 +229,12 @@ class MonaiLabel:
     async def _start(self, request: Request) -> Response:
         async with self.limits.uploads:
             form = await read_form(request, self.limits)
-            check_room(max(len(self.sessions), len(self.workspace.cases)), self.limits)
+            self.check_room(len(self.clients))
             sent = file_of(form, "files")
-            volume = await run_in_threadpool(self._read, sent)
-        key = secrets.token_hex(16)
-        self.sessions[key] = volume
-        info = {"name": key, "image": "", "expiry": int(_IDLE_SECONDS), "create_ts": int(time.time())}
-        return JSONResponse({"session_id": key, "session_info": info})
+            image = _Image(volume=await run_in_threadpool(self._read, sent))
+        self.clients[image.key] = image
+        info = {"name": image.key, "image": "", "expiry": int(self.idle), "create_ts": int(time.time())}
+        return JSONResponse({"session_id": image.key, "session_info": info})
 
     def _read(self, sent: Upload) -> Volume:
         with upload(sent.data, upload_suffix(sent.name or ".nii.gz"), self._folder) as path:
@@ -273,35 +243,32 @@ class MonaiLabel:
 
     async def _session(self, request: Request) -> Response:
         key = request.path_params["session"]
-        if key not in self.sessions:
+        if key not in self.clients:
             raise UnknownError("there is no such session")
         if request.method == "DELETE":
-            await self._drop((key, ""))
-            self.sessions.pop(key, None)
+            await self.end(key)
         return JSONResponse({"name": key})
 
-    async def _image(self, request: Request) -> _Image:
+    async def _opened(self, request: Request) -> tuple[_Image, OpenCase]:
         """The image that a request is about, opened if need be."""
         session, name = request.query_params.get("session_id", ""), request.query_params.get("image", "")
-        key = (session, "") if session else ("", name)
         async with self._opening:
-            found = self.images.get(key)
-            if found is None:
-                check_room(len(self.workspace.cases), self.limits)
-                if session:
-                    volume = self.sessions.get(session)
-                    if volume is None:
-                        raise UnknownError("there is no such session: send the image again")
-                else:
+            image = self.clients.get(session or _of_store(name))
+            if image is None and session:
+                raise UnknownError("there is no such session: send the image again")
+            if image is None or image.opened is None:
+                self.check_room()
+                if image is None:
                     path = self.datastore.image(name)
                     volume = await run_in_threadpool(self.workspace.volume, path)
-                found = self.images[key] = _Image(await run_in_threadpool(self._open, volume), self.clock())
-        found.acted = self.clock()
-        return found
-
-    def _open(self, volume: Volume) -> OpenCase:
-        axis = 0 if volume.is_color else int(np.argmax(np.round(volume.spacing, 3)))
-        return self.workspace.open(volume, title="image of MONAI Label", keep=False, axis=axis)
+                    image = self.clients[_of_store(name)] = _Image(_of_store(name), volume=volume)
+                assert image.volume is not None
+                image.opened = await run_in_threadpool(open_image, self.workspace, image.volume)
+                if self.clients.get(image.key) is not image:  # ended meanwhile
+                    await run_in_threadpool(image.close)
+                    raise UnknownError("there is no such session any more: send the image again")
+        image.acted = time.monotonic()
+        return image, image.opened
 
     # rounds
 
@@ -315,26 +282,26 @@ class MonaiLabel:
         label = params.get("label") or self.labels[0]
         if not isinstance(label, str) or not label.strip() or len(label) > 200:
             raise InputError("label is the name of a structure")
-        image = await self._image(request)
+        image, opened = await self._opened(request)
         started = time.perf_counter()
         async with image.turn:
-            gone = hung_up(request, self.limits.seconds)
+            gone = self.gone(request)
             if model == CLICKS:
                 given = _points(params)
                 before = image.points.get(label, ())
                 again = bool(params.get("reset_state")) or given[: len(before)] != before
                 step = partial(_click, label=label, new=given if again else given[len(before) :], again=again)
                 try:
-                    await finished(image.opened.submit(step, label), gone)
+                    await finished(opened.submit(step, label), gone)
                     image.points[label] = given
                 except BaseException:
                     image.points.pop(label, None)  # some may have been made: begin again next time
                     raise
             else:
-                strokes = await run_in_threadpool(self._strokes, image.opened.case.volume, file_of(form, "label"))
+                strokes = await run_in_threadpool(self._strokes, opened.case.volume, file_of(form, "label"))
                 image.points.pop(label, None)
-                await finished(image.opened.submit(partial(_draw, label=label, strokes=strokes), label), gone)
-            body = await run_in_threadpool(self._mask_file, image.opened.case, label)
+                await finished(opened.submit(partial(_draw, label=label, strokes=strokes), label), gone)
+            body = await run_in_threadpool(self._mask_file, opened.case, label)
         about = {
             "label_names": {label: 1},
             "label": label,
@@ -404,6 +371,11 @@ class MonaiLabel:
         return FileResponse(path, filename=path.name)
 
 
+def _of_store(name: str) -> str:
+    """Key of an image of the data store among the clients."""
+    return f"store/{name}"  # no session can be asked for by it
+
+
 def _points(params: dict[str, Any]) -> Points:
     """Clicks of a request: x, y, z indices as array indices, the positive ones first."""
     found: list[tuple[tuple[int, int, int], bool]] = []
@@ -412,15 +384,9 @@ def _points(params: dict[str, Any]) -> Points:
         if not isinstance(values, list) or len(values) > 1000:
             raise InputError(f"{name} is a list of points")
         for value in values:
-            if not isinstance(value, list) or len(value) != 3 or not all(_is_number(v) for v in value):
-                raise InputError(f"a point is three numbers x, y, z, got {str(value)[:60]}")
-            x, y, z = (round(v) for v in value)
+            x, y, z = (round(v) for v in numbers(value, 3, "a point x, y, z"))
             found.append(((z, y, x), positive))
     return tuple(found)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def _click(case: Case, *, label: str, new: Points, again: bool, **watch: Any) -> None:

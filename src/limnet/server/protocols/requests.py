@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import io
 import json
+import math
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import FormData
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
-from limnet.errors import InputError, LimnetError
-
-Handler = Callable[[Request], Awaitable[Response]]
+from limnet.errors import InputError
 
 SMALL = 1 << 20  # bytes of a body or header that holds no image
+_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _SILENT = 60.0  # seconds without a byte after which an upload is given up
 
 
 class TooLargeError(InputError):
-    """A body that is, or says it is, larger than allowed; answered with 413."""
+    """A body that is, or says it is, larger than allowed."""
+
+    status = 413
 
 
 class UnknownError(InputError):
-    """A session, image or model that is not there; answered with 404."""
+    """A session, image or model that is not there."""
+
+    status = 404
 
 
 @dataclass
@@ -156,24 +159,24 @@ def file_of(form: dict[str, str | Upload], name: str) -> Upload:
     return value
 
 
-def check_room(open_now: int, limits: Limits) -> None:
-    """Refuse another image where enough are held.
-
-    Raises:
-        HTTPException: 503.
-    """
-    if open_now >= limits.cases:
-        raise HTTPException(
-            503, f"server is at capacity ({limits.cases} images): close one, or try later", {"Retry-After": "10"}
-        )
-
-
-def flag(data: dict[str, Any], name: str, usual: bool | None = None) -> bool:
-    """A true or false entry; InputError for anything else."""
+def flag(data: Mapping[str, Any], name: str, usual: bool | None = None, words: bool = False) -> bool:
+    """A true or false entry, with `words` one written out; InputError for anything else."""
     value = data.get(name, usual)
+    if words and isinstance(value, str):
+        value = _WORDS.get(value.strip().lower(), value)
     if not isinstance(value, bool):
         raise InputError(f"{name} is true or false, got {str(value)[:40]!r}")
     return value
+
+
+def numbers(values: Any, count: int, what: str) -> list[float]:
+    """So many finite numbers; InputError for anything else."""
+    if isinstance(values, (list, tuple)) and len(values) == count:
+        with contextlib.suppress(OverflowError):
+            found = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+            if len(found) == count and all(math.isfinite(v) for v in found):
+                return found
+    raise InputError(f"{what} is {count} numbers, got {str(values)[:60]}")
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
@@ -229,21 +232,3 @@ def read_npy(data: bytes, limit: int) -> NDArray[Any]:
         raise
     except Exception as error:  # numpy parses headers as Python literals, which fails in many ways
         raise InputError(f"the data is no npy array ({type(error).__name__})") from error
-
-
-def hung_up(request: Request, seconds: float) -> Callable[[], Awaitable[bool]]:
-    """A function that tells whether the sender is gone, or has waited for so many seconds."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-
-    async def gone() -> bool:
-        return loop.time() > end or await request.is_disconnected()
-
-    return gone
-
-
-def status_of(error: LimnetError) -> int:
-    """HTTP status for an error of the library."""
-    if isinstance(error, TooLargeError):
-        return 413
-    return 404 if isinstance(error, UnknownError) else 400
