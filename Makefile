@@ -49,8 +49,9 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/limnet demo --out $(OUT)
 
 # One thread per worker: torch would otherwise start one team of threads per worker and they would fight for the cores.
+# Half of the tests each, in order, then what the other has left: hardly a fixture of a file is made twice.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # Strict: a broken link or a name in the reference that does not exist ends it.
 docs: $(VENV)/.docs
