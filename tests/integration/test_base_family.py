@@ -86,7 +86,7 @@ def test_families_mix(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str)
 
 
 def test_saved_and_loaded(networks: tuple[HRNetOCR, XMem, ResNetQuality], tmp_path: Path) -> None:
-    segmenter = InteractiveSegmenter(*networks, precision="fp32", settings=OWN_SIZE)
+    segmenter = InteractiveSegmenter(networks[0], small_propagation(), precision="fp32", settings=OWN_SIZE)
     again = InteractiveSegmenter.from_pretrained(segmenter.save_pretrained(tmp_path / "base"), precision="fp32")
     assert again.interaction.window_size == 160
     assert again.identity["sha256"] == segmenter.identity["sha256"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ import pytest
 
 from limnet import InteractiveSegmenter
 from limnet.errors import Cancelled, InputError, OutsideError
-from limnet.server.open_case import Event, OpenCase, subscribed
+from limnet.server.open_case import Event, Listener, OpenCase
 from limnet.server.workspace import Workspace
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import blob, small_segmenter
@@ -62,6 +63,14 @@ class Screen:
             part[:] = event.array
         else:
             part[event.array] = 99
+
+
+@contextlib.contextmanager
+def subscribed(opened: OpenCase, listener: Listener) -> Iterator[None]:
+    """Tell `listener` every event while the block runs."""
+    stop = opened.subscribe(listener)
+    yield
+    stop()
 
 
 def test_a_screen_follows_every_step(workspace: Workspace, file: Path) -> None:

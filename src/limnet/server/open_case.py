@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,15 +102,18 @@ class OpenCase:
             it goes through `submit`.
         title: Name of its volume, for a person.
         path: Its session file, or None if it is not kept.
+        shared: Whether somebody else holds the case, too (`Workspace.adopt`).
     """
 
-    def __init__(self, workspace: Workspace, key: str, case: Case, title: str, path: Path | None) -> None:
+    def __init__(
+        self, workspace: Workspace, key: str, case: Case, title: str, path: Path | None, shared: bool = False
+    ) -> None:
         self.workspace, self.key, self.case, self.title, self.path = workspace, key, case, title, path
+        self.shared = shared
         self.used = time.monotonic()
         self.waiting: deque[Job] = deque()
         self.running: Job | None = None
         self.closed = False
-        self.shared = False  # held by somebody else, too (`Workspace.adopt`)
         self.saved_book: Book = case._book
         self._count = 0
         self._listeners: list[Listener] = []
@@ -135,9 +138,9 @@ class OpenCase:
         """
         return self.workspace._submit(self, step, object)
 
-    def run(self, step: Step, object: str = "object", timeout: float | None = None) -> Any:
+    def run(self, step: Step, object: str = "object") -> Any:
         """`submit` and wait for the result; raises what the step raised."""
-        return self.submit(step, object).future.result(timeout)
+        return self.submit(step, object).future.result()
 
     def cancel(self) -> bool:
         """Cancel the running job and all that wait; returns whether there were any."""
@@ -175,13 +178,3 @@ class OpenCase:
     def close(self) -> None:
         """Cancel what runs, save, and let go of the case; see `Workspace.close_case`."""
         self.workspace.close_case(self.key)
-
-
-@contextlib.contextmanager
-def subscribed(opened: OpenCase, listener: Listener) -> Iterator[None]:
-    """Tell `listener` every event while the block runs."""
-    stop = opened.subscribe(listener)
-    try:
-        yield
-    finally:
-        stop()

@@ -6,6 +6,7 @@ model on held-out patients before and after, and only a better model is used for
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -70,19 +71,20 @@ class TrainingJob:
         Raises:
             InputError: if they are fewer than two.
         """
-        labelled = {name: path for name, path in store.images().items() if FINAL in store.labels(name)}
-        labelled = {name: path for name, path in labelled.items() if path.is_file()}
+        labelled = {
+            path: label
+            for name, path in store.images().items()
+            if path.is_file() and (label := store.labels(name).get(FINAL)) is not None
+        }
         if len(labelled) < _LEAST:
             raise InputError(
                 f"{len(labelled)} images have finished labels: submit labels of at least {_LEAST} patients"
             )
         folder = store.root / ".training" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        for kind in ("images", "masks"):
+        for kind, files in (("images", labelled.keys()), ("masks", labelled.values())):
             (folder / "data" / kind).mkdir(parents=True)
-        for name, path in labelled.items():
-            _link(path, folder / "data" / "images" / path.name)
-            label = store.labels(name)[FINAL]
-            _link(label, folder / "data" / "masks" / label.name)
+            for file in files:
+                _link(file, folder / "data" / kind / file.name)
         command = [sys.executable, str(script), "--data", "folder", "--root", str(folder / "data"), "--init", model]
         command += ["--out", str(folder / "run"), "--steps", str(steps), "--cache", str(folder / "cache")]
         threads = str(max(1, (os.cpu_count() or 2) // 2))  # rounds of people who wait come first
@@ -102,11 +104,10 @@ class TrainingJob:
         if self.running:
             self.stopped = True
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(10)
+            self.process.kill()
+            self.process.wait(10)
 
     @property
     def status(self) -> str:

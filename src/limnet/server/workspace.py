@@ -115,42 +115,29 @@ class Workspace:
             found = self._volumes[key] = Volume.read(path, index=index, series=series)
         return found
 
-    def open(
-        self,
-        volume: Any,
-        *,
-        title: str | None = None,
-        keep: bool = True,
-        index: int | None = None,
-        series: str | int | None = None,
-        **options: Any,
-    ) -> OpenCase:
+    def open(self, volume: Any, *, title: str | None = None, keep: bool = True, **options: Any) -> OpenCase:
         """Open a case on a volume. Blocks while the file is read (and the model is loaded).
 
         Args:
             volume: A path, a `Volume` or an array; see `InteractiveSegmenter.open`.
             title: Name for a person; by default that of the file.
             keep: Whether its session is kept in a file. A volume without a file of its own is stored in it.
-            index: Which volume of a 4-D file.
-            series: Which series of a DICOM folder.
             **options: axis, spacing, window, settings of `InteractiveSegmenter.open`.
 
         Raises:
             LimnetError: what `InteractiveSegmenter.open` raises.
         """
         if isinstance(volume, (str, os.PathLike)):
-            volume, index, series = self.volume(volume, index, series), None, None
-        case = self.segmenter.open(volume, index=index, series=series, **options)
-        source = case.volume.source
+            volume = self.volume(volume)
+        case = self.segmenter.open(volume, **options)
         path = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.limnet" if keep else None
-        return self._add(case, title or ("volume" if source is None else source.name), path)
+        return self._add(case, path, title)
 
-    def resume(self, path: str | os.PathLike[str], volume: Any = None) -> OpenCase:
+    def resume(self, path: str | os.PathLike[str]) -> OpenCase:
         """Go on with a session file; if it is open already, with that case.
 
         Args:
             path: The file; its name alone means one of `folder`.
-            volume: The volume if it is not where it was.
 
         Raises:
             LimnetError: what `InteractiveSegmenter.resume` raises.
@@ -160,12 +147,11 @@ class Workspace:
             for opened in self.cases.values():
                 if opened.path == place:
                     return opened
-            case = self.segmenter.resume(place, volume)
+            case = self.segmenter.resume(place)
             case._adopt(case._book, None)  # kept up to date from here
-            source = case.volume.source
-            return self._add(case, "volume" if source is None else source.name, place)
+            return self._add(case, place)
 
-    def adopt(self, case: Case, title: str | None = None) -> OpenCase:
+    def adopt(self, case: Case) -> OpenCase:
         """Show a case that somebody else holds (a notebook): not kept in a file here, changes of both sides are seen.
 
         The same case gives the same open case.
@@ -173,8 +159,7 @@ class Workspace:
         for opened in self.cases.values():
             if opened.case is case:
                 return opened
-        source = case.volume.source
-        return self._add(case, title or ("volume" if source is None else source.name), None, shared=True)
+        return self._add(case, None, shared=True)
 
     def recent(self, limit: int = 50) -> list[Recent]:
         """Session files that can be resumed, newest first."""
@@ -224,9 +209,10 @@ class Workspace:
 
     # the computing thread
 
-    def _add(self, case: Case, title: str, path: Path | None, shared: bool = False) -> OpenCase:
-        opened = OpenCase(self, secrets.token_urlsafe(12), case, title, path)
-        opened.shared = shared
+    def _add(self, case: Case, path: Path | None, title: str | None = None, shared: bool = False) -> OpenCase:
+        source = case.volume.source
+        title = title or ("volume" if source is None else source.name)
+        opened = OpenCase(self, secrets.token_urlsafe(12), case, title, path, shared)
         with self._state:
             if self._closing:
                 raise InputError("the server is shutting down: start it again")
