@@ -14,14 +14,7 @@ _LOOK = 3  # files of a folder looked at to tell whether it is a series
 
 
 class Folder:
-    """A folder and what is under it.
-
-    Args:
-        root: The folder.
-
-    Raises:
-        MissingFileError: if it is no folder.
-    """
+    """A folder and what is under it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()

@@ -58,11 +58,7 @@ def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: 
 
 
 def saved_bytes(case: Case, title: str, what: str, suffix: str, name: str | None = None) -> tuple[bytes, str]:
-    """What `save` would write as one file, and a name for it.
-
-    Raises:
-        InputError: see `save`.
-    """
+    """What `save` would write as one file, and a name for it."""
     if suffix not in [f["suffix"] for f in FORMATS] or what == "objects":
         raise InputError(f"{what} as {suffix!r} cannot be downloaded as one file: save it into a folder")
     base = split_suffix(title)[0] or "volume"

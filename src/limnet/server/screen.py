@@ -98,11 +98,7 @@ class Screen:
         yield packer.flush()
 
     def mask_of(self, label: int) -> tuple[NDArray[np.bool_], list[int]]:
-        """Voxels that show a label, as the mask of the box around them, and where the box begins.
-
-        Raises:
-            InputError: if there is no such label.
-        """
+        """Voxels that show a label, as the mask of the box around them, and where the box begins."""
         states = self._states()
         if not 1 <= label <= len(states):
             raise InputError(f"there is no label {label}: the case has {len(states)} objects")
@@ -144,16 +140,10 @@ class Screen:
         self._tell_state()
 
     def handle(self, command: dict[str, Any]) -> Future[Any] | dict[str, Any]:
-        """Start what a page asks for.
-
-        Args:
-            command: "do" names the command; the rest are its arguments.
+        """Start the command that "do" names; the other entries are its arguments.
 
         Returns:
             The answer, or the future of a step that was queued, whose result is the answer.
-
-        Raises:
-            InputError: for an unknown command or bad arguments.
         """
         name = command.get("do")
         work = _COMMANDS.get(name) if isinstance(name, str) else None

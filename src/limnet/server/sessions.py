@@ -35,11 +35,7 @@ class Recent:
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder, made if needed, for its owner's eyes only.
-
-    Raises:
-        SaveError: if it cannot be made.
-    """
+    """The folder, made if needed, for its owner's eyes only."""
     try:
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)

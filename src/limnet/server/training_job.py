@@ -66,11 +66,7 @@ class TrainingJob:
 
     @classmethod
     def start(cls, store: Datastore, model: str, script: Path, steps: int = STEPS) -> TrainingJob:
-        """Begin a training on all images of a data store that have finished labels.
-
-        Raises:
-            InputError: if they are fewer than two.
-        """
+        """Begin a training on all images of a data store that have finished labels; two at least."""
         labelled = {
             path: label
             for name, path in store.images().items()

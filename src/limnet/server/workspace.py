@@ -92,11 +92,7 @@ class Workspace:
             return dict(self._cases)
 
     def get(self, key: str) -> OpenCase:
-        """The open case of that key.
-
-        Raises:
-            InputError: if there is none.
-        """
+        """The open case of that key; InputError if there is none."""
         found = self._cases.get(key)
         if found is None:
             raise InputError("this case is not open any more: open its volume, or resume it from the recent sessions")
@@ -123,9 +119,6 @@ class Workspace:
             title: Name for a person; by default that of the file.
             keep: Whether its session is kept in a file. A volume without a file of its own is stored in it.
             **options: axis, spacing, window, settings of `InteractiveSegmenter.open`.
-
-        Raises:
-            LimnetError: what `InteractiveSegmenter.open` raises.
         """
         if isinstance(volume, (str, os.PathLike)):
             volume = self.volume(volume)
@@ -138,9 +131,6 @@ class Workspace:
 
         Args:
             path: The file; its name alone means one of `folder`.
-
-        Raises:
-            LimnetError: what `InteractiveSegmenter.resume` raises.
         """
         place = self.folder / path if Path(path).name == os.fspath(path) else Path(path).absolute()
         with self._resuming:

@@ -13,7 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.helpers.small_segmenter import blob
+from limnet.server.protocols.packed_array import pack_array
+from limnet.server.protocols.requests import Limits
+from tests.helpers.small_segmenter import blob, small_segmenter
 from tests.server.serving import CENTRE, SHAPE, image, served
 
 remote = pytest.importorskip("nnInteractive.inference.remote", reason="needs nninteractive-client")
@@ -68,8 +70,6 @@ def test_floats_as_napari_sends_them_and_undo(session: Any) -> None:
 
 
 def test_the_mask_is_that_of_the_library(session: Any) -> None:
-    from tests.helpers.small_segmenter import small_segmenter
-
     case = small_segmenter().open(image(), spacing=(3.0, 1.0, 1.0))
     session.add_point_interaction(list(CENTRE), True)
     session.add_bbox_interaction([[7, 8], [4.0, 27.6], [5, 33]], True)
@@ -191,11 +191,13 @@ def test_leases(url: str, session: Any) -> None:
         Session(url).add_point_interaction([1, 2, 3], True)
 
 
-def test_capacity_and_expiry(tmp_path: Path) -> None:
-    from limnet.server.protocols.requests import Limits
-
-    with served(tmp_path, limits=Limits(cases=1)) as (url, serve):
+def test_capacity_size_of_bodies_and_expiry(tmp_path: Path) -> None:
+    with served(tmp_path, limits=Limits(body=200_000, array=1_000_000, cases=1)) as (url, serve):
         first = Session(url)
+        bomb = pack_array(np.zeros((1, 100, 101, 101), np.uint8))
+        assert len(bomb) < 10_000
+        for content in (bomb, bytes(200_001), (bytes(10_000) for _ in range(100))):
+            assert post(first, "/set_image", content=content, headers={"X-Meta": "{}"}).status_code == 413
         with pytest.raises(remote.ServerAtCapacityError, match="1 images"):
             Session(url)
         assert httpx.post(f"{url}/claim").headers["retry-after"] == "10"
@@ -222,23 +224,6 @@ def test_the_key(tmp_path: Path) -> None:
 def test_pages_of_strangers_are_refused(url: str) -> None:
     assert httpx.post(f"{url}/claim", headers={"Host": "evil.example"}).status_code == 400
     assert httpx.post(f"{url}/claim", headers={"Origin": "http://evil.example"}).status_code == 403
-
-
-def test_bodies_are_bounded(tmp_path: Path) -> None:
-    from limnet.server.protocols.packed_array import pack_array
-    from limnet.server.protocols.requests import Limits
-
-    with served(tmp_path, limits=Limits(body=200_000, array=1_000_000)) as (url, _), Session(url) as session:
-        bomb = pack_array(np.zeros((1, 100, 101, 101), np.uint8))
-        assert len(bomb) < 10_000
-        assert post(session, "/set_image", content=bomb, headers={"X-Meta": "{}"}).status_code == 413
-        assert post(session, "/set_image", content=bytes(200_001), headers={"X-Meta": "{}"}).status_code == 413
-
-        def endless() -> Iterator[bytes]:
-            for _ in range(100):
-                yield bytes(10_000)
-
-        assert post(session, "/set_image", content=endless(), headers={"X-Meta": "{}"}).status_code == 413
 
 
 def test_the_heartbeat_is_answered_while_a_round_runs_and_hanging_up_cancels_it(tmp_path: Path) -> None:

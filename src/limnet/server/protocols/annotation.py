@@ -37,12 +37,7 @@ _LOOK = 0.25  # seconds between two looks whether the client is still there
 
 
 class Annotation:
-    """An image and the one object a program marks in it.
-
-    Args:
-        workspace: Where rounds are computed. Nothing is kept in files: the program has its own.
-        volume: The image.
-    """
+    """An image and the one object a program marks in it. Nothing is kept in files: the program has its own."""
 
     def __init__(self, workspace: Workspace, volume: Volume) -> None:
         self.opened = open_image(workspace, volume)
@@ -66,11 +61,7 @@ class Annotation:
     # prompts of the programs as prompts of limnet; all of them raise InputError for what cannot be one
 
     def point(self, at: Any, positive: bool) -> list[Prompt]:
-        """A click, at the nearest voxel.
-
-        Raises:
-            OutsideError: if that is outside of the image.
-        """
+        """A click, at the nearest voxel."""
         voxel = [round(v) for v in numbers(at, 3, "a point")]
         if any(not 0 <= v < n for v, n in zip(voxel, self.shape, strict=True)):
             raise OutsideError(f"the point {voxel} is outside of the image of shape {list(self.shape)}")

@@ -74,12 +74,7 @@ Someone = TypeVar("Someone", bound=Client)
 
 
 class Protocol(Generic[Someone]):
-    """A protocol on a workspace, with its clients by key.
-
-    Args:
-        workspace: Where rounds are computed.
-        options: How the server is set up.
-    """
+    """A protocol on a workspace, with its clients by key."""
 
     idle = 3600.0  # seconds after which a client that does nothing is forgotten
 
@@ -92,14 +87,7 @@ class Protocol(Generic[Someone]):
         raise NotImplementedError
 
     def check_room(self, more: int = 0) -> None:
-        """Refuse another image where enough are held.
-
-        Args:
-            more: Clients that may still send one.
-
-        Raises:
-            HTTPException: 503.
-        """
+        """Refuse another image (503) where enough are held, or `more` clients may still send one."""
         most = self.limits.cases
         if max(len(self.workspace.cases), more) >= most:
             detail = f"server is at capacity ({most} images): close one, or try later"

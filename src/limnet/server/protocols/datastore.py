@@ -26,14 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,119}")
 
 
 class Datastore:
-    """The folder.
-
-    Args:
-        root: Where the images lie.
-
-    Raises:
-        InputError: if it is no folder.
-    """
+    """The folder with the images; InputError if it is none."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -50,11 +43,7 @@ class Datastore:
         return found
 
     def image(self, name: str) -> Path:
-        """File of an image.
-
-        Raises:
-            UnknownError: if there is none.
-        """
+        """File of an image; UnknownError if there is none."""
         found = self.images().get(name)
         if found is None:
             raise UnknownError(f"there is no image {name[:60]!r} in the data store")
@@ -133,11 +122,7 @@ class Datastore:
 
 @contextmanager
 def upload(data: bytes, suffix: str, folder: Path) -> Iterator[Path]:
-    """A file with the bytes of an upload, hidden and for its owner alone; removed at the end.
-
-    Raises:
-        SaveError: if it cannot be written.
-    """
+    """A file with the bytes of an upload, hidden and for its owner alone; removed at the end."""
     path = folder / f".{secrets.token_hex(8)}-upload{suffix}"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -153,11 +138,7 @@ def upload(data: bytes, suffix: str, folder: Path) -> Iterator[Path]:
 
 
 def upload_suffix(name: str) -> str:
-    """The suffix of an uploaded file; its folders and name are not used.
-
-    Raises:
-        InputError: for a format that is not taken.
-    """
+    """The suffix of an uploaded file; InputError for a format that is not taken."""
     found = max((s for s in _UPLOADED if name.lower().endswith(s)), key=len, default=None)
     if found is None:
         raise InputError(f"files like {name[-20:]!r} are not taken: send {', '.join(_UPLOADED)}")

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from limnet.errors import InputError
 
-SMALL = 1 << 20  # bytes of a body or header that holds no image
+_SMALL = 1 << 20  # bytes of a body or header that holds no image
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _SILENT = 60.0  # seconds without a byte after which an upload is given up
 
@@ -57,12 +57,7 @@ class Limits:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
-
-    Raises:
-        TooLargeError: if it is, or says it is, larger than `limit` bytes.
-        InputError: if the sender stops in the middle.
-    """
+    """The body of a request; TooLargeError if it is, or says it is, larger than `limit` bytes."""
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > limit:
         raise TooLargeError(f"the body is too large: at most {limit} bytes are taken")
@@ -82,14 +77,8 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; an empty body is an empty object.
-
-    Raises:
-        InputError: if it is none.
-        TooLargeError: if it is larger than a megabyte.
-    """
-    body = await read_body(request, SMALL)
-    return as_object(body or b"{}", "the body")
+    """A body of at most a megabyte as a JSON object; an empty body is an empty object."""
+    return as_object(await read_body(request, _SMALL) or b"{}", "the body")
 
 
 def as_object(text: str | bytes, what: str) -> dict[str, Any]:
@@ -118,12 +107,7 @@ class Upload:
 
 
 async def read_form(request: Request, limits: Limits) -> dict[str, str | Upload]:
-    """The fields and files of a multipart body.
-
-    Raises:
-        InputError: if it is no such body.
-        TooLargeError: if it is too large.
-    """
+    """The fields and files of a multipart body; InputError for any other."""
     body = await read_body(request, limits.body)
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -133,7 +117,7 @@ async def read_form(request: Request, limits: Limits) -> dict[str, str | Upload]
         raise InputError("the body is no multipart form: send it as multipart/form-data")
     try:
         form: FormData = await _InMemory(
-            request.headers, stream(), max_files=8, max_fields=32, max_part_size=SMALL
+            request.headers, stream(), max_files=8, max_fields=32, max_part_size=_SMALL
         ).parse()
     except (MultiPartException, ValueError, KeyError, UnicodeError, AssertionError) as error:
         raise InputError(f"the body is no multipart form ({error})") from error
@@ -180,12 +164,7 @@ def numbers(values: Any, count: int, what: str) -> list[float]:
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Decompressed bytes, at most `limit` of them.
-
-    Raises:
-        TooLargeError: if there would be more.
-        InputError: if the bytes are not gzip, or cut off.
-    """
+    """Decompressed bytes; TooLargeError for more than `limit` of them, InputError for what is no whole gzip."""
     stream = zlib.decompressobj(wbits=31)
     try:
         result = stream.decompress(data, limit + 1)
