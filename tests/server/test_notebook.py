@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -29,25 +31,38 @@ def test_the_frame_follows_the_case_both_ways(case, context):
     shown = limnet.view(case, height=700)
     assert limnet.view(case).address == shown.address  # one server, one page for a case
     html = f"<!doctype html><title>notebook</title>{shown._repr_html_()}"
-    # a page on another site than the frame: browsers send no strict cookie from it
-    context.route("http://localhost/notebook", lambda route: route.fulfill(body=html, content_type="text/html"))
-    outer = ViewerPage(context, expected=["401", "favicon", "404", "ERR_CONNECTION_REFUSED"])
-    outer.goto("http://localhost/notebook")
-    frame = next(f for f in outer.page.frames if f.parent_frame)
-    inner = ViewerPage.__new__(ViewerPage)
-    inner.page = frame  # type: ignore[assignment]
-    inner.wait_ready()
-    case.click(MIDDLE)  # the notebook's own round
-    inner.wait(f"limnet.labelAt({list(MIDDLE)}) === 1")
-    assert inner.evaluate("limnet.shown()") == [case.mask.sum()]
-    box = frame.frame_element().bounding_box()
-    x, y = inner.at("axial", MIDDLE)
-    inner.look_at(MIDDLE)
-    outer.page.mouse.click(box["x"] + x, box["y"] + y, button="right")  # the page's round
-    inner.wait("limnet.state().done === 2 && !limnet.state().busy")
-    assert len(case.rounds) == 2
-    assert not case.mask[MIDDLE]
-    outer.close()
+
+    class Notebook(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Notebook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # a page on another site than the frame: browsers send no strict cookie from it
+        outer = ViewerPage(context, expected=["401", "favicon", "404"])
+        outer.goto(f"http://localhost:{server.server_port}/")
+        frame = next(f for f in outer.page.frames if f.parent_frame)
+        inner = ViewerPage.__new__(ViewerPage)
+        inner.page = frame  # type: ignore[assignment]
+        inner.wait_ready()
+        case.click(MIDDLE)  # the notebook's own round
+        inner.wait(f"limnet.labelAt({list(MIDDLE)}) === 1")
+        assert inner.evaluate("limnet.shown()") == [case.mask.sum()]
+        box = frame.frame_element().bounding_box()
+        x, y = inner.at("axial", MIDDLE)
+        inner.look_at(MIDDLE)
+        outer.page.mouse.click(box["x"] + x, box["y"] + y, button="right")  # the page's round
+        inner.wait("limnet.state().done === 2 && !limnet.state().busy")
+        assert len(case.rounds) == 2
+        assert not case.mask[MIDDLE]
+        outer.close()
+        server.shutdown()
 
 
 def test_what_is_no_case_is_refused(case):
