@@ -169,7 +169,7 @@ names = [sorted(p.name for p in (Path(options.root) / kind).iterdir()) for kind 
 print("trains on", names, "from", options.init, flush=True)
 if (store / "broken").exists():
     sys.exit("stage3: this label map is broken")
-print("GPU available: False, used: False\n┏━━━┓\n│ 0 │\n/lib/x.py:242: Precision ...", file=sys.stderr, flush=True)
+print("GPU available: False, used: False\\n┏━━━┓\\n│ 0 │\\n/lib/x.py:242: Precision ...", file=sys.stderr, flush=True)
 print(f"step 7 of {options.steps}, 1 min left", file=sys.stderr, flush=True)
 if (store / "slow").exists():
     time.sleep(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -24,16 +25,23 @@ Session = remote.nnInteractiveRemoteInferenceSession
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("served"), model="limnet-tiny") as (address, _):
+    with served(tmp_path_factory.mktemp("served"), networks=False, model="limnet-tiny") as (address, _):
         yield address
 
 
-@pytest.fixture
-def session(url: str) -> Iterator[Any]:
+@contextlib.contextmanager
+def started(url: str) -> Iterator[Any]:
+    """A client that has sent its image."""
     with Session(url) as session:
         session.set_do_autozoom(True)
         session.set_image(image()[None], {"spacing": [3.0, 1.0, 1.0]})
         session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+        yield session
+
+
+@pytest.fixture
+def session(url: str) -> Iterator[Any]:
+    with started(url) as session:
         yield session
 
 
@@ -69,19 +77,18 @@ def test_floats_as_napari_sends_them_and_undo(session: Any) -> None:
     assert not session.undo()
 
 
-def test_the_mask_is_that_of_the_library(session: Any) -> None:
+def test_the_mask_is_that_of_the_library(tmp_path: Path) -> None:
     case = small_segmenter().open(image(), spacing=(3.0, 1.0, 1.0))
-    session.add_point_interaction(list(CENTRE), True)
-    session.add_bbox_interaction([[7, 8], [4.0, 27.6], [5, 33]], True)
-    stroke = np.zeros((1, 10, 12), np.uint8)
-    stroke[0, 5] = 1
-    session.add_scribble_interaction(stroke, True, interaction_bbox=[[3, 4], [10, 20], [14, 26]])
-    case.click(CENTRE)
-    case.box((7, 4, 5), (7, 27, 32))
-    painted = np.zeros(SHAPE, bool)
-    painted[3, 15, 14:26] = True
-    case.scribble(painted)
-    assert np.array_equal(session.target_buffer, case.mask)
+    stroke, painted = np.zeros((1, 10, 12), np.uint8), np.zeros(SHAPE, bool)
+    stroke[0, 5], painted[3, 15, 14:26] = 1, True
+    with served(tmp_path) as (url, _), started(url) as session:
+        session.add_point_interaction(list(CENTRE), True)
+        session.add_bbox_interaction([[7, 8], [4.0, 27.6], [5, 33]], True)
+        session.add_scribble_interaction(stroke, True, interaction_bbox=[[3, 4], [10, 20], [14, 26]])
+        case.click(CENTRE)
+        case.box((7, 4, 5), (7, 27, 32))
+        case.scribble(painted)
+        assert np.array_equal(session.target_buffer, case.mask)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -227,9 +234,7 @@ def test_pages_of_strangers_are_refused(url: str) -> None:
 
 
 def test_the_heartbeat_is_answered_while_a_round_runs_and_hanging_up_cancels_it(tmp_path: Path) -> None:
-    with served(tmp_path) as (url, serve), Session(url) as session:
-        session.set_image(image()[None], {"spacing": [3.0, 1.0, 1.0]})
-        session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    with served(tmp_path) as (url, serve), started(url) as session:
         [opened] = serve.workspace.cases.values()
         entered, cancelled = threading.Event(), threading.Event()
         propagate = opened.case._engine.propagator.propagate
