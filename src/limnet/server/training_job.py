@@ -77,7 +77,7 @@ class TrainingJob:
                 f"{len(labelled)} images have finished labels: submit labels of at least {_LEAST} patients"
             )
         folder = store.root / ".training" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        for kind, files in (("images", labelled.keys()), ("masks", labelled.values())):
+        for kind, files in (("images", list(labelled)), ("masks", list(labelled.values()))):
             (folder / "data" / kind).mkdir(parents=True)
             for file in files:
                 _link(file, folder / "data" / kind / file.name)
