@@ -165,16 +165,17 @@ def data_module(args: argparse.Namespace, processes: int) -> LightningDataModule
 
         return SyntheticDataModule(share, args.size, args.seed, args.batch_size * args.steps, workers=args.workers)
 
-    from limnet.datasets.registry import data_module_class, dataset_class
+    from limnet.data.module import CaseDataModule
+    from limnet.datasets.registry import dataset_class
 
-    source: Any = args.root
+    chosen: Any = dataset_class(args.data)
+    options = {"painted": True} if args.data == "open" else {}
     if args.channel is not None:
-        chosen = dataset_class(args.data)
         if "channel" not in inspect.signature(chosen).parameters:
             raise SystemExit(f"--channel: data set {args.data} has no channels to choose from; leave it out")
-        source = chosen(args.root, channel=args.channel)  # type: ignore[call-arg]
-    return data_module_class(args.data)(
-        source,
+        options["channel"] = args.channel
+    return CaseDataModule(
+        chosen(args.root, **options),
         batch_size=share,
         samples_per_epoch=args.batch_size * min(args.steps, 100),
         size=args.size,

@@ -1,4 +1,4 @@
-"""Errors of the library, and the warning of names that moved.
+"""Errors of the library.
 
 Each error is also the builtin a caller would expect, so `except ValueError` keeps working.
 
@@ -6,11 +6,6 @@ Every message says what came, what is allowed and what to do next.
 """
 
 from __future__ import annotations
-
-import warnings
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any
 
 
 class LimnetError(Exception):
@@ -67,20 +62,3 @@ class ConflictError(LimnetError, RuntimeError):
 
 class Cancelled(LimnetError, RuntimeError):
     """The user cancelled a round; the case is as it was before the round."""
-
-
-def moved(old: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` for names that have moved.
-
-    Args:
-        old: name of the module that had them.
-        places: name -> module that has it now.
-    """
-
-    def look_up(name: str) -> Any:
-        if name not in places:
-            raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        warnings.warn(f"{old}.{name} is {places[name]}.{name} now", DeprecationWarning, stacklevel=2)
-        return getattr(import_module(places[name]), name)
-
-    return look_up

@@ -33,9 +33,10 @@ run(*bench, "--devices", "2")
 print("@@@ surface Dice")
 run(*bench, "--nsd", "2")
 print("@@@ a data module")
-from limnet.datasets.btcv import BtcvDataModule
+from limnet.data.module import CaseDataModule
+from limnet.datasets.btcv import BtcvDataset
 try:
-    BtcvDataModule(root)
+    CaseDataModule(BtcvDataset(root))
 except ValueError as error:
     print(type(error).__name__, error)
 """

@@ -44,10 +44,6 @@ class Published(Small):
         return {"c0": "train", "c1": "test", "c2": "val"}.get(case.name)
 
 
-class SmallDataModule(CaseDataModule):
-    dataset_class = Small
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small")
@@ -62,9 +58,9 @@ def cache(root) -> Path:
     return root / "cache"
 
 
-def module(root: Path, **options: Any) -> SmallDataModule:
-    return SmallDataModule(
-        root, **{"batch_size": 4, "samples_per_epoch": 8, "size": 32, "cache_dir": root / "cache", **options}
+def module(root: Path, **options: Any) -> CaseDataModule:
+    return CaseDataModule(
+        Small(root), **{"batch_size": 4, "samples_per_epoch": 8, "size": 32, "cache_dir": root / "cache", **options}
     )
 
 

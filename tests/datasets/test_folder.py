@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limnet.datasets.folder import FolderDataModule, FolderDataset
+from limnet.data.module import CaseDataModule
+from limnet.datasets.folder import FolderDataset
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers.fake_folders import SHAPE, STEPS, body, write_folder, write_pictures
@@ -60,7 +61,7 @@ def test_pictures_of_patients(tmp_path, colour):
     assert cases[0].read_image().array.shape == ((1, 40, 36, 3) if colour else (1, 40, 36))
     assert np.unique(cases[0].read_labels()).tolist() == [0, 255]
     assert {c.patient for c in data.cases("train")} != {c.patient for c in data.cases("val")}
-    module = FolderDataModule(data, batch_size=2, samples_per_epoch=2, size=32, cache_dir=tmp_path / "cache")
+    module = CaseDataModule(data, batch_size=2, samples_per_epoch=2, size=32, cache_dir=tmp_path / "cache")
     image, mask = next(iter(module.train_dataloader()))
     assert image.shape == mask.shape == (2, 1, 32, 32)
 
@@ -212,7 +213,8 @@ def test_check_names_grids_colours_and_damage(tmp_path):
 
 
 def test_volumes_with_hounsfield_units_are_ct(tmp_path):
-    module = FolderDataModule(write_folder(tmp_path), task="propagation", length=4, size=32, cache_dir=tmp_path / "c")
+    data = FolderDataset(write_folder(tmp_path))
+    module = CaseDataModule(data, task="propagation", length=4, size=32, cache_dir=tmp_path / "c")
     module.prepare_data()
     module.setup("fit")
     assert module.training is not None

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from limnet.data.clips import draw_clip
-from limnet.datasets.open import OpenDataModule, OpenDataset, load_sources, read_manifest, read_weights
+from limnet.data.module import CaseDataModule
+from limnet.datasets.open import OpenDataset, load_sources, read_manifest, read_weights
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers import fake_open
 from tests.helpers.shared import shared_path
@@ -79,7 +80,8 @@ def test_painted_label_maps(tmp_path: Path) -> None:
 
 
 def test_data_module_draws_every_file_alike(tmp_path: Path) -> None:
-    module = OpenDataModule(fake_open.build(tmp_path), size=32, batch_size=2, cache_dir=tmp_path / "cache")
+    data = OpenDataset(fake_open.build(tmp_path), painted=True)
+    module = CaseDataModule(data, size=32, batch_size=2, cache_dir=tmp_path / "cache")
     module.prepare_data()
     module.setup("fit")
     assert module.training is not None

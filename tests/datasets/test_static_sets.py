@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limnet.datasets.static_sets import PARTS, StaticSetsDataModule, StaticSetsDataset
+from limnet.data.module import CaseDataModule
+from limnet.datasets.static_sets import PARTS, StaticSetsDataset
 from limnet.errors import InputError
 from tests.helpers.every_set import problems
 from tests.helpers.fake_nifti import damage
@@ -41,13 +42,13 @@ def test_as_their_owners_ship_them(tmp_path: Path):
 
 
 def test_large_pictures_are_drawn_more_often(root: Path):
-    weights = {dataset.parts[0]: weight for dataset, weight in StaticSetsDataModule.mix_of(root)}  # type: ignore[attr-defined]
+    weights = {dataset.parts[0]: weight for dataset, weight in StaticSetsDataset(root).mix()}  # type: ignore[attr-defined]
     assert weights == {"fss": 4, "ecssd": 2, "duts-tr": 2, "duts-te": 2, "big": 10, "hrsod": 10}
 
 
 def test_films_of_pictures(root: Path, tmp_path: Path):
     dataset = StaticSetsDataset(root, parts=("ecssd",), frames=9)
-    data = StaticSetsDataModule(
+    data = CaseDataModule(
         dataset, "propagation", batch_size=2, samples_per_epoch=2, size=32, length=8, cache_dir=tmp_path
     )
     assert next(iter(data.train_dataloader()))[0].shape == (2, 8, 32, 32)

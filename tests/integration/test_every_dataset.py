@@ -19,8 +19,9 @@ from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.dataset import kind_of
 from limnet.cli import app, main
+from limnet.data.module import CaseDataModule
 from limnet.datasets import berkeley, davis345, davis585, endovis18, grabcut
-from limnet.datasets.registry import DATASETS, data_module_class
+from limnet.datasets.registry import DATASETS, dataset_class
 from limnet.errors import InputError
 from limnet.tasks.interaction import InteractionModule
 from limnet.tasks.propagation import PropagationModule
@@ -75,9 +76,8 @@ def test_data_check(name: str, root: Callable[[str], Path]) -> None:
     [*((name, "interaction") for name in TRAINED_SETS), *((name, "propagation") for name in CLIP_SETS)],
 )
 def test_a_step_of_training(name: str, task: str, root: Callable[[str], Path], tmp_path: Path) -> None:
-    data = data_module_class(name)(
-        root(name), task, batch_size=2, samples_per_epoch=2, size=32, length=4, val_samples=1, cache_dir=tmp_path
-    )
+    options = {"samples_per_epoch": 2, "size": 32, "length": 4, "val_samples": 1, "cache_dir": tmp_path}
+    data = CaseDataModule(dataset_class(name)(root(name)), task, batch_size=2, **options)  # type: ignore[arg-type]
     if task == "interaction":
         module: InteractionModule | PropagationModule = InteractionModule(ENCODER, max_steps=1, warmup_steps=0)
     else:

@@ -204,6 +204,10 @@ class LabelledDataset(ABC):
         place = split_patients((case.patient for case in found), self.splits, self.fraction, self.seed)
         return [case for case in found if place[case.patient] == split]
 
+    def mix(self) -> list[tuple[LabelledDataset, float]]:
+        """What training draws from, with weights: all cases alike. One of several parts may weigh them."""
+        return [(self, 1.0)]
+
     def check(self) -> list[Problem]:
         """Read everything and tell what is wrong; empty when all is well. A subclass adds to it: counts, affines."""
         problems = []

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -63,10 +63,8 @@ class CaseDataModule(LightningDataModule):
     gives the same samples, and a resumed training goes on with the next one. Validation batches are the same clips
     every time, never painted or transformed. Test batches are lists of one `LabelledCase`, each case on one process.
 
-    A subclass that names its `dataset_class` also takes a folder in place of a data set.
-
     Args:
-        dataset: a data set, several as (data set, weight) pairs, or the folder of a `dataset_class`.
+        dataset: a data set, or several as (data set, weight) pairs.
         task: "interaction" (single slices) or "propagation" (clips).
         batch_size: samples per process and step.
         samples_per_epoch: draws per epoch over all processes.
@@ -85,14 +83,11 @@ class CaseDataModule(LightningDataModule):
 
     Raises:
         InputError: an argument that cannot be used.
-        MissingFileError: a folder that is not the data set.
     """
-
-    dataset_class: ClassVar[type[LabelledDataset] | None] = None
 
     def __init__(
         self,
-        dataset: LabelledDataset | Sequence[tuple[LabelledDataset, float]] | Path | str,
+        dataset: LabelledDataset | Sequence[tuple[LabelledDataset, float]],
         task: str = "interaction",
         batch_size: int = 8,
         samples_per_epoch: int = 2000,
@@ -111,8 +106,8 @@ class CaseDataModule(LightningDataModule):
         super().__init__()
         gray_weights(gray)
         if isinstance(dataset, (str, os.PathLike)):
-            dataset = self.mix_of(Path(dataset))
-        mix = [(dataset, 1.0)] if isinstance(dataset, LabelledDataset) else list(dataset)
+            raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
+        mix = dataset.mix() if isinstance(dataset, LabelledDataset) else list(dataset)
         if not mix or any(weight <= 0 for _, weight in mix):
             raise InputError("give at least one data set, each with a weight above 0")
         if task not in ("interaction", "propagation"):
@@ -127,13 +122,6 @@ class CaseDataModule(LightningDataModule):
         self.training: ClipDataset | None = None
         self.validation: ClipDataset | None = None
         self._nothing_held = False  # the held-out cases have no object, and that was said
-
-    @classmethod
-    def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
-        """What the folder of a `dataset_class` stands for: that data set; a subclass may make several of it."""
-        if cls.dataset_class is None:
-            raise InputError(f"{root} is a folder: give a data set, such as FolderDataset({str(root)!r})")
-        return [(cls.dataset_class(root), 1.0)]
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Whole cases of a split of all data sets, one after the other."""
@@ -208,13 +196,3 @@ class CaseDataModule(LightningDataModule):
             name=f"split {split!r}",
             whole_slices=self.whole_slices,
         )
-
-
-def data_module(dataset: type[LabelledDataset]) -> type[CaseDataModule]:
-    """The `CaseDataModule` that takes the folder of a data set: "KitsDataModule" for `KitsDataset`, of its module."""
-    about = {
-        "__doc__": f"Training clips and whole cases of {dataset.title}.",
-        "__module__": dataset.__module__,
-        "dataset_class": dataset,
-    }
-    return type(f"{dataset.__name__.removesuffix('Dataset')}DataModule", (CaseDataModule,), about)

@@ -1,1 +1,1 @@
-"""Datasets: one file and one DataModule per data set."""
+"""Data sets: one file for each; `limnet.data.module.CaseDataModule` makes batches of any of them."""

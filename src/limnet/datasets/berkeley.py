@@ -10,7 +10,6 @@ Nothing is trained on it: every case is "test".
 
 from __future__ import annotations
 
-from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset
 
 OBJECTS = 100
@@ -29,6 +28,3 @@ class BerkeleyDataset(PictureDataset):
     images, masks, ending = ("images", "Berkeley/images"), "masks", r"#\d+"
     split = "test"
     published, unit = OBJECTS, "objects"
-
-
-BerkeleyDataModule = data_module(BerkeleyDataset)

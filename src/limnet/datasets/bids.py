@@ -32,7 +32,6 @@ from typing import ClassVar
 
 from limnet.data.dataset import Problem
 from limnet.data.files import NIFTI, files_below
-from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset, compare_grids
 from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
@@ -254,6 +253,3 @@ def _sources(mask: BidsName) -> set[str]:
         return set()
     texts = [text for entry in given for text in (entry if isinstance(entry, list) else [entry])]
     return {PurePosixPath(text).name for text in texts if isinstance(text, str)}
-
-
-BidsDataModule = data_module(BidsDataset)

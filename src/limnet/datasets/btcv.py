@@ -23,7 +23,6 @@ from typing import ClassVar, Literal
 
 from limnet.data.dataset import Problem
 from limnet.data.files import NIFTI, by_stem
-from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset
 from limnet.data.pairs import CaseFiles
 
@@ -105,6 +104,3 @@ class BtcvDataset(NiftiDataset):
         """The 30 published numbers."""
         wanted = {f"btcv_{number:04d}" for number in NUMBERS}
         return self.compare(wanted, (files.name for files in self.files), "the 30 labelled cases", used=False)
-
-
-BtcvDataModule = data_module(BtcvDataset)

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import MODALITIES, LabelledCase, Problem
 from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
-from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
@@ -201,6 +200,3 @@ def _archives(folder: Path | None) -> list[Path]:
 def _first(places: list[Path], *patterns: str) -> Path | None:
     """The first folder whose name fits the first pattern, else the second, ..."""
     return next((p for pattern in patterns for p in places if re.fullmatch(pattern, p.name)), None)
-
-
-Cvpr25DataModule = data_module(Cvpr25Dataset)

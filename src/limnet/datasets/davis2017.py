@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import read_text
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, VideoFiles, read_palette_masks, video_files
 
@@ -98,6 +97,3 @@ class Davis2017Dataset(VideoDataset):
         """Films of the lists, and frames without a mask."""
         problems = self.compare(self.listed, (film.patient for film in self.files), f"ImageSets/{self.year}")
         return problems + [problem for film in self.videos for problem in self.check_frames(film)]
-
-
-Davis2017DataModule = data_module(Davis2017Dataset)

@@ -23,7 +23,6 @@ from typing import Any
 
 from limnet.data.dataset import Problem
 from limnet.data.files import case_name, image_stem, read_json
-from limnet.data.module import data_module
 from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset
 from limnet.errors import FileFormatError
 
@@ -161,6 +160,3 @@ def modality_of(content: dict[str, Any], channel: int) -> str:
     if any(word.startswith(_MR) for word in words):
         return "mr"
     return "us" if "us" in words or "ultrasound" in words else "other"
-
-
-DecathlonDataModule = data_module(DecathlonDataset)

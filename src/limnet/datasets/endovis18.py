@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import Problem
 from limnet.data.files import by_stem, read_json, walk
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, VideoFiles, nearest, read_colours, stack_frames, video_files
 from limnet.errors import FileFormatError
@@ -238,6 +237,3 @@ def _key(pixels: Any) -> Any:
     """Colours (..., 3) as one number each."""
     red, green, blue = np.moveaxis(np.asarray(pixels, np.int32), -1, 0)
     return (red << 16) | (green << 8) | blue
-
-
-EndoVis18DataModule = data_module(EndoVis18Dataset)

@@ -23,7 +23,6 @@ from typing import Any
 
 from limnet.data.dataset import Problem
 from limnet.data.files import case_name, files_below, image_stem, image_suffix, read_json, shortened
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
@@ -202,6 +201,3 @@ def _is_splits(content: Any) -> bool:
         and set(content) <= set(FolderDataset.splits)
         and all(isinstance(v, list) and all(isinstance(e, str) for e in v) for v in content.values())
     )
-
-
-FolderDataModule = data_module(FolderDataset)

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import by_stem, case_name, read_json
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles, pairs_by_stem
 from limnet.data.pictures import PictureDataset, read_instances
 from limnet.errors import LimnetError
@@ -104,6 +103,3 @@ def _instances_listed(path: Path) -> Counter[str]:
         counts = Counter(dict.fromkeys(stems.values(), 0))
         counts.update(stems[str(entry["image_id"])] for entry in content["annotations"])
     return counts
-
-
-IShapeDataModule = data_module(IShapeDataset)

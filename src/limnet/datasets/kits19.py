@@ -23,7 +23,6 @@ from typing import ClassVar
 
 from limnet.data.dataset import Problem
 from limnet.data.files import folders_in, read_json
-from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset, either
 from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
@@ -86,6 +85,3 @@ class Kits19Dataset(NiftiDataset):
                 advice = "this file was saved anew; limnet goes by its affine: compare it in a viewer"
                 problems.append(Problem(files.name, what, f"{advice}, or download it again"))
         return problems
-
-
-Kits19DataModule = data_module(Kits19Dataset)

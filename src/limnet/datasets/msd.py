@@ -29,7 +29,6 @@ from typing import ClassVar
 
 from limnet.data.dataset import LabelledCase, Problem, patient_share
 from limnet.data.files import NIFTI, by_stem
-from limnet.data.module import data_module
 from limnet.data.nifti import check_pair
 from limnet.data.pairs import CaseFiles, paths_of
 from limnet.datasets.decathlon import DecathlonDataset
@@ -219,8 +218,3 @@ def download_task(task: str, root: Path) -> Path:
         hash_type="md5",
     )
     return above / task
-
-
-MsdColonDataModule = data_module(MsdColonDataset)
-MsdLungDataModule = data_module(MsdLungDataset)
-MsdPancreasDataModule = data_module(MsdPancreasDataset)

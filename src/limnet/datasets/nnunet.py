@@ -23,7 +23,6 @@ from typing import Any
 
 from limnet.data.dataset import Problem
 from limnet.data.files import case_name, image_stem, image_suffix, read_json, shortened
-from limnet.data.module import data_module
 from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset
 from limnet.datasets.decathlon import label_names, modality_of, read_datalist
 from limnet.errors import FileFormatError, InputError, MissingFileError
@@ -148,6 +147,3 @@ class NnUNetDataset(FileDataset):
         if chosen and not set(chosen) & set(names):
             raise MissingFileError(f"{path} lists {shortened(chosen)}, and none of them is there; copy the right list")
         return chosen
-
-
-NnUNetDataModule = data_module(NnUNetDataset)

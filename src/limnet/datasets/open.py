@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
 from limnet.data.clips import Source
-from limnet.data.dataset import LabelledDataset, Problem
+from limnet.data.dataset import Problem
 from limnet.data.drawing import ClipDrawer
 from limnet.data.files import image_suffix, read_image, read_labels, shortened
 from limnet.data.gray import GRAYS, read_gray
-from limnet.data.module import CaseDataModule, LightningDataModule
+from limnet.data.module import LightningDataModule
 from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.data.pool import BLOCK, ClipPool, DrawnBlocks
 from limnet.errors import FileFormatError, MissingFileError
@@ -134,17 +134,6 @@ class OpenDataset(FileDataset):
             if wanted and hashlib.sha256((self.root / entry["file"]).read_bytes()).hexdigest() != wanted:
                 problems.append(Problem(files.name, "is not the file the manifest describes", "fetch it again"))
         return problems
-
-
-class OpenDataModule(CaseDataModule):
-    """Training clips and whole cases of the open volumes, label maps without an image in a random look among them."""
-
-    dataset_class = OpenDataset
-
-    @classmethod
-    def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
-        """All of them alike."""
-        return [(OpenDataset(root, painted=True), 1.0)]
 
 
 def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:

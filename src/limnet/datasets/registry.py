@@ -14,7 +14,6 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledDataset
-    from limnet.data.module import CaseDataModule
 
 
 DATASETS: dict[str, str] = {
@@ -46,7 +45,7 @@ DATASETS: dict[str, str] = {
     "static-sets": "static_sets.StaticSetsDataset",
     "youtube-vos": "youtube_vos.YouTubeVosDataset",
 }
-"""Name -> module in this folder and class; the data module of `XDataset` is `XDataModule` beside it."""
+"""Name -> module in this folder and class."""
 
 
 def dataset_names() -> list[str]:
@@ -60,16 +59,13 @@ def dataset_class(name: str) -> type[LabelledDataset]:
     Raises:
         InputError: no such name.
     """
-    return _find(name, "Dataset")
-
-
-def data_module_class(name: str) -> type[CaseDataModule]:
-    """The `CaseDataModule` of a name.
-
-    Raises:
-        InputError: no such name.
-    """
-    return _find(name, "DataModule")
+    if name not in DATASETS:
+        close = difflib.get_close_matches(str(name), DATASETS, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
+    file, _, found = DATASETS[name].partition(".")
+    kind: type[LabelledDataset] = getattr(import_module(f"limnet.datasets.{file}"), found)
+    return kind
 
 
 def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:
@@ -125,12 +121,3 @@ def _value(written: str) -> Any:
         return json.loads(written)
     except ValueError:
         return written
-
-
-def _find(name: str, kind: str) -> Any:
-    if name not in DATASETS:
-        close = difflib.get_close_matches(str(name), DATASETS, n=2)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
-    file, _, found = DATASETS[name].partition(".")
-    return getattr(import_module(f"limnet.datasets.{file}"), found.removesuffix("Dataset") + kind)

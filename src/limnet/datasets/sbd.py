@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import case_name, read_text, smallest_unsigned
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles, pairs_by_stem
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
@@ -74,6 +73,3 @@ def read_instances(path: Path) -> NDArray[Any]:
     if found.ndim != 2 or found.dtype.kind not in "iu":
         raise FileFormatError(f"{path} holds a Segmentation of {found.dtype} {found.shape}; expected (H, W) numbers")
     return smallest_unsigned(found[None])
-
-
-SbdDataModule = data_module(SbdDataset)

@@ -35,7 +35,6 @@ from scipy import ndimage
 
 from limnet.data.dataset import LabelledDataset
 from limnet.data.files import by_stem, case_name, walk
-from limnet.data.module import CaseDataModule
 from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
@@ -109,17 +108,10 @@ class StaticSetsDataset(PictureDataset):
             return super().labels_of(files)
         return partial(moved_labels, files.image, files.masks[0], self.frames, self.above)
 
-
-class StaticSetsDataModule(CaseDataModule):
-    """Training clips and whole cases of the static sets, BIG and HRSOD five times as often for their size as others."""
-
-    dataset_class = StaticSetsDataset
-
-    @classmethod
-    def mix_of(cls, root: Path) -> list[tuple[LabelledDataset, float]]:
-        """Every part as a data set of its own, weighted by its pictures and XMem's multiplier."""
-        parts = {part: StaticSetsDataset(root, parts=(part,)) for part in StaticSetsDataset(root).folders}
-        weights = {part: len(d.all_cases()) * MULTIPLIERS.get(part, 1.0) for part, d in parts.items()}
+    def mix(self) -> list[tuple[LabelledDataset, float]]:
+        """Every part as a data set of its own, weighted by its pictures: BIG and HRSOD five times, as XMem draws."""
+        parts = {part: replace(self, parts=(part,)) for part in self.folders}
+        weights = {part: len(found.all_cases()) * MULTIPLIERS.get(part, 1.0) for part, found in parts.items()}
         return [(dataset, weights[part]) for part, dataset in parts.items() if weights[part]]
 
 

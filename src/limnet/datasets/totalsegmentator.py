@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase, Problem
 from limnet.data.files import NIFTI, by_stem, folders_in
-from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either, label_ids
 from limnet.data.pairs import BY_HASH, CaseFiles
 from limnet.errors import InputError, LimnetError
@@ -182,6 +181,3 @@ def _read_meta(path: Path) -> dict[str, str] | None:
             return {row["image_id"].strip(): row["split"].strip() for row in rows} or None
     except (OSError, KeyError, UnicodeDecodeError, csv.Error, AttributeError):
         return None
-
-
-TotalSegmentatorDataModule = data_module(TotalSegmentatorDataset)

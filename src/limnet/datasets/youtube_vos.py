@@ -23,7 +23,6 @@ from pathlib import Path
 
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import by_stem, folders_in, read_json, read_text, shortened
-from limnet.data.module import data_module
 from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, VideoFiles, video_files
 from limnet.errors import MissingFileError
@@ -131,6 +130,3 @@ def _read_meta(path: Path) -> tuple[dict[str, Mapping[int, str]], dict[str, set[
 
 def _number(item: tuple[str, object]) -> int:
     return int(item[0])
-
-
-YouTubeVosDataModule = data_module(YouTubeVosDataset)
