@@ -20,16 +20,21 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limnet.training.options import add_recipe_arguments, seed, settle, use_preset, whole
 
 STARTS = 4  # wrong slices of every round that `--starts` keeps, besides the clicked one
 
 if TYPE_CHECKING:
+    from limnet.image.slice_view import SliceView
     from limnet.image.volume import Volume
+    from limnet.quality.assessor import Prompted
+
+Mask = NDArray[np.bool_]
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
@@ -71,14 +76,164 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+class DefectRows:
+    """Rows of a defect set, in the order they were added.
+
+    Args:
+        size: side of the crops.
+
+    Attributes:
+        rows: image uint8 (S, S), previous bool (S, S), current bool (S, S), dice float32 (2,) and references uint8
+            (7, S, S), 255 times what `reference_crops` gives, of every pair.
+    """
+
+    def __init__(self, size: int = 128) -> None:
+        self.size = size
+        names = ("image", "previous", "current", "dice", "references")
+        self.rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+
+    def __len__(self) -> int:
+        return len(self.rows["dice"])
+
+    def add(
+        self,
+        view: SliceView,
+        index: int,
+        previous: Mask,
+        current: Mask,
+        truth: Mask,
+        prompted: Prompted | None = None,
+    ) -> None:
+        """Add a slice with the masks (H, W) before and after a round, and the truth; equal masks teach nothing.
+
+        `prompted` is what the user said by then.
+        """
+        from limnet.quality.assessor import quality_crops, reference_crops
+
+        if not (previous != current).any():
+            return
+        pair = [mask.astype(np.float32) for mask in (previous, current)]
+        image, old, new = quality_crops(view, index, pair, size=self.size)
+        self.rows["image"].append((image[0, 0].numpy() * 255).astype(np.uint8))
+        self.rows["previous"].append(old[0, 0].numpy() > 0.5)
+        self.rows["current"].append(new[0, 0].numpy() > 0.5)
+        references = reference_crops(view, index, pair, prompted, size=self.size)
+        self.rows["references"].append((references[0].numpy() * 255).round().astype(np.uint8))
+        dice = [(2 * (mask & truth).sum() + 1) / (mask.sum() + truth.sum() + 1) for mask in (previous, current)]
+        self.rows["dice"].append(np.array(dice, np.float32))
+
+    def add_truth(
+        self,
+        view: SliceView,
+        index: int,
+        mask: Mask,
+        truth: Mask,
+        rng: np.random.Generator,
+        prompted: Prompted | None = None,
+    ) -> None:
+        """Add a slice with a round's mask and the true one, which of them is the earlier one by the toss of a coin."""
+        pair = (mask, truth) if rng.random() < 0.5 else (truth, mask)
+        self.add(view, index, *pair, truth, prompted)
+
+    def add_corrupted(
+        self, view: SliceView, index: int, truth: Mask, rng: np.random.Generator, literal: bool = False
+    ) -> None:
+        """Add a slice with two masks that are the truth damaged in two of the paper's ways; one in ten stays whole."""
+        from limnet.simulation.corruptions import corrupt
+
+        if not truth.any() or truth.all():
+            return
+        pair = [
+            truth if rng.random() < 0.1 else corrupt(truth, int(rng.integers(2**62)), literal=literal)[0]
+            for _ in range(2)
+        ]
+        self.add(view, index, pair[0], pair[1], truth)
+
+    def save(self, path: Path) -> float:
+        """Write a compressed .npz; returns the share of pairs whose previous mask is the better one.
+
+        Raises:
+            InputError: there are no rows.
+        """
+        from limnet.errors import InputError
+        from limnet.image.io.atomic import atomic_write
+
+        if not len(self):
+            raise InputError("no round has changed a slice; collect more cases, or of larger objects")
+        arrays: dict[str, Any] = {name: np.stack(values) for name, values in self.rows.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda place: np.savez_compressed(place, **arrays))
+        return float((arrays["dice"][:, 0] > arrays["dice"][:, 1]).mean())
+
+
+class StartRows:
+    """Rows of a shard with start masks (`limnet.data.shards`), in windows of `size` network pixels.
+
+    Attributes:
+        rows: image uint8 (S, S), truth bool (S, S) and start mask bool (S, S) of every slice.
+    """
+
+    def __init__(self, size: int = 160) -> None:
+        self.size = size
+        self.rows: dict[str, list[NDArray[Any]]] = {"image": [], "mask": [], "start": []}
+
+    def __len__(self) -> int:
+        return len(self.rows["image"])
+
+    def add(self, view: SliceView, index: int, truth: Mask, before: Mask) -> None:
+        """Add a slice in a window around both masks, bool (H, W); where they are equal there is nothing to learn."""
+        from limnet.interaction.features import window_pixels
+        from limnet.interaction.window import join, mask_box, window_around
+
+        box = join(mask_box(truth), mask_box(before))
+        if box is None or not (truth != before).any():
+            return
+        window = window_around(box, view.shape, view.spacing, self.size)
+        pixels = window_pixels(view, index, window, 1)[0, 0].numpy()
+        self.rows["image"].append((pixels * 255 + 0.5).astype(np.uint8))
+        for name, mask in (("mask", truth), ("start", before)):
+            self.rows[name].append(window.crop(mask.astype(np.float32), edge=False)[0, 0].numpy() > 0.5)
+
+    def save(self, stem: Path) -> None:
+        """Write STEM_image.npy, STEM_mask.npy and STEM_start.npy.
+
+        Raises:
+            InputError: there are no rows.
+        """
+        from limnet.data.shards import write_shard
+        from limnet.errors import InputError
+
+        if not len(self):
+            raise InputError("no round has left a wrong mask; collect more cases")
+        arrays = {name: np.stack(rows)[:, None] for name, rows in self.rows.items()}
+        for name in ("mask", "start"):
+            arrays[name] = np.packbits(arrays[name].reshape(len(self), 1, -1), axis=-1)
+        write_shard(stem, arrays)
+
+
+def smoke_defects(path: Path, seed: int, count: int = 16) -> Path:
+    """Write a small defect set of damaged masks on synthetic slices."""
+    from limnet.datasets.synthetic import SyntheticDataset
+    from limnet.image.slice_view import SliceView
+    from limnet.image.volume import Volume
+
+    rows, rng = DefectRows(size=32), np.random.default_rng(seed)
+    data = SyntheticDataset(100 * count, 48, seed)
+    for number in range(len(data)):
+        image, mask = (x.numpy() for x in data[number])
+        rows.add_corrupted(SliceView(Volume.from_array(image), window=(0.0, 255.0)), 0, mask[0] > 0, rng)
+        if len(rows) == count:
+            break
+    rows.save(path)
+    return path
+
+
 def collect(args: argparse.Namespace) -> None:
     """Run rounds without fusion and write every changed slice."""
     import torch
     from rich.progress import track
 
     from limnet import InteractiveSegmenter
-    from limnet.data.defects import DefectRows
-    from limnet.data.shards import StartRows
     from limnet.quality.assessor import Prompted
     from limnet.settings import Settings, parse_settings
     from limnet.simulation.clicks import RobotUser
@@ -202,15 +357,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = build_parser(argv)
     args = parser.parse_args(argv)
-    if args.command == "train":
-        from limnet.training.train import train_parsed
-
-        train_parsed(settle(args, "quality"), "quality", parser.prog)
-        return
-    if (args.data is None) == (args.mix is None) and not args.smoke:
+    collecting = args.command == "collect"
+    if collecting and (args.data is None) == (args.mix is None) and not args.smoke:
         parser.error("collect needs either --data, the folder with manifest.json, or --mix with --root NAME=PATH")
     try:
-        collect(args)
+        if collecting:
+            collect(args)
+            return
+        from limnet.training.train import train_parsed
+
+        settle(args, "quality")
+        if args.smoke:
+            args.defects = args.held = [smoke_defects(args.out / "smoke.npz", args.seed)]
+        train_parsed(args, "quality", parser.prog)
     except LimnetError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error
 

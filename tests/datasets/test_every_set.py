@@ -23,7 +23,7 @@ from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.cvpr25 import Cvpr25Dataset
 from limnet.datasets.ishape import IShapeDataset
 from limnet.datasets.kits19 import Kits19Dataset
-from limnet.datasets.mixes import MIXES, load_mix
+from limnet.datasets.mixes import load_mix, names_of
 from limnet.datasets.registry import DATASETS, dataset_class
 from limnet.datasets.totalsegmentator import TotalSegmentatorDataset
 from limnet.errors import InputError, LimnetError, MissingFileError
@@ -193,8 +193,8 @@ def test_copies_of_videos_are_kept_and_of_pictures_not(name: str, fake: Fake, tm
 
 
 def test_the_first_stage_of_the_paper_is_drawn_from(fake: Fake, tmp_path: Path) -> None:
-    mix = load_mix("paper-stage1", [(name, fake(name)) for name in MIXES["paper-stage1"].names])
-    assert [type(dataset) for dataset, _ in mix] == [dataset_class(name) for name in MIXES["paper-stage1"].names]
+    mix = load_mix("paper-stage1", [(name, fake(name)) for name in names_of("paper-stage1")])
+    assert [type(dataset) for dataset, _ in mix] == [dataset_class(name) for name in names_of("paper-stage1")]
     data = CaseDataModule(mix, batch_size=4, samples_per_epoch=40, size=32, cache_dir=tmp_path / "cache")
     assert len(data.cases("val")) == sum(len(dataset.cases("val")) for dataset, _ in mix if "val" in dataset.splits)
     batches = list(data.train_dataloader())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from limnet.datasets import mixes
-from limnet.datasets.mixes import MIXES, load_mix
+from limnet.datasets.mixes import MIXES, PAINT, load_mix, names_of
 from limnet.datasets.registry import DATASETS
 from limnet.errors import InputError
 from tests.helpers import fake_open
@@ -26,21 +26,17 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_data_set_is_in_the_table() -> None:
-    for name, mix in MIXES.items():
-        assert set(mix.names) <= set(DATASETS), name
-        assert all(part.weight > 0 for part in mix.parts)
+    for name, weights in MIXES.items():
+        assert set(names_of(name)) <= set(DATASETS), name
+        assert min(weights.values()) > 0
 
 
 def test_mixes_of_the_paper() -> None:
-    assert MIXES["paper-propagation"].names == ["msd-colon", "msd-lung", "kits19"]
-    assert {"ishape", "amos22-ct", "davis585", "coco-lvis"} < set(MIXES["paper-stage1"].names)
-    assert {"amos22-ct", "msd-colon", "msd-lung", "kits19"} < set(MIXES["paper-stage2"].names)
-    assert {part.name: part.weight for part in MIXES["paper-quality"].parts} == {
-        "kits19": 2,
-        "msd-lung": 1,
-        "msd-colon": 1,
-    }
-    assert MIXES["paper-stage1"].paint == 0
+    assert names_of("paper-propagation") == ["msd-colon", "msd-lung", "kits19"]
+    assert names_of("paper-stage1") == ["ishape", "amos22-ct", "coco-lvis", "davis585", "slices", "folder"]
+    assert {"amos22-ct", "msd-colon", "msd-lung", "kits19"} < set(MIXES["paper-stage2"])
+    assert MIXES["paper-quality"] == {"kits19": 2, "msd-lung": 1, "msd-colon": 1}
+    assert list(PAINT) == ["open"]
 
 
 @pytest.mark.usefixtures("recorded")

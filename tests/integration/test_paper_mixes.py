@@ -22,7 +22,7 @@ from limnet.data.dataset import LabelledCase
 from limnet.data.defects import DefectDataset
 from limnet.data.module import CaseDataModule
 from limnet.datasets.kits19 import Kits19Dataset
-from limnet.datasets.mixes import MIXES, load_mix
+from limnet.datasets.mixes import MIXES, load_mix, names_of
 from limnet.datasets.msd import MsdLungDataset
 from limnet.hub.folder import load_component, save_component
 from limnet.hub.registry import TABLE, name_of, resolve
@@ -43,13 +43,13 @@ pytestmark = [
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A fake of every data set of the paper's mixes; KiTS19 and MSD lie in one folder, as a table wants them."""
     top = tmp_path_factory.mktemp("mixes")
-    names = {name for mix in PAPER for name in MIXES[mix].names}
+    names = {name for mix in PAPER for name in names_of(mix)}
     places = {"kits19": top / "tables" / "KiTS19", "msd-lung": top / "tables", "msd-colon": top / "tables"}
     return {name: EVERY_SET[name](places.get(name, top / name)) for name in sorted(names)}
 
 
 def options(mix: str, roots: dict[str, Path]) -> list[str]:
-    return ["--mix", mix, *(word for name in MIXES[mix].names for word in ("--root", f"{name}={roots[name]}"))]
+    return ["--mix", mix, *(word for name in names_of(mix) for word in ("--root", f"{name}={roots[name]}"))]
 
 
 def small_part(role: str, network: str, folder: Path) -> Path:
@@ -169,7 +169,7 @@ def test_from_data_to_a_benchmarked_model(
 @pytest.mark.parametrize("mix", PAPER)
 def test_every_data_set_of_a_mix_is_drawn(mix: str, roots: dict[str, Path], tmp_path: Path) -> None:
     """As often as its weight says, and nothing else."""
-    found = load_mix(mix, [(name, roots[name]) for name in MIXES[mix].names])
+    found = load_mix(mix, [(name, roots[name]) for name in names_of(mix)])
     data = CaseDataModule(found, "interaction", batch_size=2, samples_per_epoch=2, size=32, cache_dir=tmp_path)
     data.prepare_data()
     data.setup("fit")
@@ -182,7 +182,7 @@ def test_every_data_set_of_a_mix_is_drawn(mix: str, roots: dict[str, Path], tmp_
     assert data.training.drawer.odds is not None
     for owner, weight in zip(owners, data.training.drawer.odds.tolist(), strict=True):
         share[owner] += weight
-    total = sum(part.weight for part in MIXES[mix].parts)
+    total = sum(MIXES[mix].values())
     wanted = {type(dataset).__name__: weight / total for dataset, weight in found}
     assert share == pytest.approx(wanted)
     assert sum(wanted.values()) == pytest.approx(1)

@@ -76,7 +76,6 @@ class CaseCache:
         """Decode the cases that are not there yet, one at a time; an interrupted build goes on where it stopped.
 
         Args:
-            cases: any number.
             progress: show a progress bar if there is something to do.
 
         Returns:

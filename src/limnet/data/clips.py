@@ -120,7 +120,6 @@ def whole_slice_crop(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[
     the middle.
 
     Args:
-        rng: source of randomness.
         shape: (H, W) of the slice.
     """
     for _ in range(10):
@@ -179,7 +178,6 @@ def draw_clip(
     """Draw one object and cut a clip around it.
 
     Args:
-        rng: source of randomness.
         source: where to draw from; needs `ids`.
         length: slices in the clip; the first one always shows the object, later ones may not.
         size: side of the square window in network pixels.

@@ -83,6 +83,11 @@ class Problem:
     advice: str
 
 
+def numbered(names: str) -> dict[int, str]:
+    """Label ids from 1 on -> names, which come as "liver, spleen"."""
+    return dict(enumerate(names.split(", "), 1))
+
+
 class InstanceNames(Mapping[int, str]):
     """Label ids -> "<kind> <number>" for data sets that tell objects apart but do not say how many there are.
 
@@ -152,6 +157,7 @@ class LabelledDataset(ABC):
     Raises:
         InputError: an option that is not among its choices.
         MissingFileError: the folder does not look like this data set; the message shows the expected layout.
+        FileFormatError: a list or table of the data set that is damaged or of another form.
     """
 
     title: ClassVar[str]

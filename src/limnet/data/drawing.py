@@ -1,4 +1,4 @@
-"""Drawing clips: ClipDrawer, one after the other from any sources; ClipDataset, from cases, by epoch and number."""
+"""Drawing clips: ClipDrawer, from any sources; by epoch and number DrawnClips of a drawer and ClipDataset of cases."""
 
 from __future__ import annotations
 
@@ -137,6 +137,28 @@ class ClipDrawer:
 def _odds(sources: Sequence[Source]) -> np.ndarray | None:
     weights = np.array([source.weight for source in sources], float)
     return weights / weights.sum() if len(weights) else None
+
+
+class DrawnClips(Dataset[Any]):
+    """Clips of a drawer, found by (epoch, number).
+
+    Args:
+        drawer: of clips.
+        samples: in an epoch.
+        seed: of all of them.
+    """
+
+    def __init__(self, drawer: ClipDrawer, samples: int, seed: int = 0) -> None:
+        self.drawer, self.samples, self.seed = drawer, samples, seed
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Image, mask and, if the drawer makes defects, start mask, each uint8 (T, S, S)."""
+        image, mask, start = self.drawer.draw(np.random.default_rng([self.seed, *key]))
+        parts = (image, mask, start) if self.drawer.defects else (image, mask)
+        return tuple(torch.from_numpy(part.astype(np.uint8)) for part in parts)
 
 
 class OpenedCases(Sequence[Source]):

@@ -2,6 +2,7 @@
 
 Volumes (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .npz) come as (D, H, W); pictures (.png, .jpg, .jpeg, .bmp,
 .tif, .tiff) as one slice (1, H, W) or (1, H, W, 3), multi-page TIFF as (D, H, W), with the spacing of nnU-Net's .json.
+Readers raise MissingFileError for what is not there and FileFormatError for what is damaged.
 Pickles that data sets ship are opened so that they can make arrays and plain values only and never run code.
 """
 
@@ -115,7 +116,6 @@ def read_text(path: Path) -> str:
     """Content of a list of a data set.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: no text.
     """
     with explained(path, "It should be a text file: unpack the archive again"):
@@ -126,7 +126,6 @@ def read_json(path: Path) -> Any:
     """Content of a JSON file.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: no JSON.
     """
     with explained(path, "It should be JSON: copy it again"):
@@ -168,13 +167,10 @@ def read_image(path: Path, channel: int | None = None, modality: str = "") -> Vo
     """Read a volume or picture.
 
     Args:
-        path: the file.
         channel: which volume of a 4-D file.
         modality: "ct", "mr" or "us" when known.
 
     Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
         InputError: 4-D without a channel, or an unknown suffix.
     """
     volume = Volume.read(path, index=channel)
@@ -189,11 +185,9 @@ def read_labels(path: Path, ignored: tuple[int, ...] = ()) -> NDArray[Any]:
     channels agree.
 
     Args:
-        path: the file.
         ignored: labels that become background.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: damaged, colours, or values that are no whole numbers of at least 0.
     """
     suffix = image_suffix(path)

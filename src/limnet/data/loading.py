@@ -65,8 +65,8 @@ class ClipLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         rank, world = process_place()
         number, first, count = FIXED_EPOCH if self.fixed else self.epoch, 0 if self.fixed else self.batch, len(self)
-        mine = [(number, index) for index in range(rank, self.samples, world)]
-        batches = [mine[b * self.batch_size : (b + 1) * self.batch_size] for b in range(first, count)]
+        mine, size = range(rank, self.samples, world), self.batch_size
+        batches = ([(number, index) for index in mine[b * size : (b + 1) * size]] for b in range(first, count))
         loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=batches, num_workers=self.workers)
         for batch, drawn in enumerate(loader, first):
             if not self.fixed:

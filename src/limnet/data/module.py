@@ -31,11 +31,11 @@ except ModuleNotFoundError as _error:
 
 
 class SampleDataModule(LightningDataModule):
-    """Batches of samples that are there already: shards, defect sets, synthetic slices.
+    """Batches of samples that are there already or made up: shards, defect sets, drawn clips, synthetic slices.
 
     Args:
         training: found by (epoch, number), see `ClipLoader`; every sample once an epoch.
-        held: the same for validation.
+        held: the same for validation; None for no validation.
         batch_size: samples per process and step.
         held_batch: the same in validation.
         workers: processes that read or draw.
@@ -50,8 +50,10 @@ class SampleDataModule(LightningDataModule):
         """The loader's state can be saved and restored."""
         return ClipLoader(self.training, self.batch_size, len(self.training), self.workers)
 
-    def val_dataloader(self) -> ClipLoader:
+    def val_dataloader(self) -> ClipLoader | list[Any]:
         """All held samples in order."""
+        if self.held is None:
+            return []
         return ClipLoader(self.held, self.held_batch, len(self.held), self.workers, fixed=True)
 
 

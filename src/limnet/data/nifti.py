@@ -63,11 +63,8 @@ def read_image(path: Path, modality: str, plane: Plane = "axial") -> Volume:
     Args:
         path: .nii or .nii.gz.
         modality: "ct", "mr", ...
-        plane: see `display_axes`.
 
     Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
         InputError: 4-D.
     """
     volume = Volume.read(path)
@@ -93,7 +90,6 @@ def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axia
     Args:
         values: file -> label of what it marks, None for its own numbers; later ones cover earlier ones.
         image: whose grid counts.
-        plane: see `display_axes`.
     """
     grid = read_nifti_grid(image)
     labels: NDArray[Any] = np.zeros(grid.shape, np.uint8)

@@ -30,13 +30,15 @@ class CaseFiles:
     Attributes:
         name: of the case, see `limnet.data.files.case_name`.
         patient: splits keep cases of one patient, scene or film together.
-        image: image file, whether there or not.
-        masks: label files, whether there or not.
+        image: image file, whether there or not; of a video the folder of its frames.
+        masks: label files, whether there or not; folders of them count, too.
         modality: one of `limnet.data.dataset.MODALITIES`.
         split: the published one, None for none of them, or `BY_HASH`.
         labels: ids -> names; None for those of the data set.
         ignored: ids to read as background.
-        channel: which volume of a 4-D image file, if it is one.
+        channel: which volume of a 4-D image file, or picture of a stack, if it is one.
+        frames: of a video (picture, mask) file names of every frame that has both, in order.
+        lone: names without suffix of frames or masks that lack their partner, where each should have one.
     """
 
     name: str
@@ -48,11 +50,14 @@ class CaseFiles:
     labels: Mapping[int, str] | None = None
     ignored: tuple[int, ...] = ()
     channel: int | None = None
+    frames: tuple[tuple[str, str], ...] | None = None
+    lone: tuple[str, ...] = ()
 
     @property
     def absent(self) -> list[Path]:
-        """Those of the files that are not there."""
-        return [path for path in (self.image, *self.masks) if not path.is_file()]
+        """Those of the files that are not there; of a video its folders, if no frame of one has a mask in the other."""
+        paths = (self.image, *self.masks)
+        return [path for path in paths if (not path.exists() if self.frames is None else not self.frames)]
 
 
 class FileDataset(LabelledDataset):

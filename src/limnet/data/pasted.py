@@ -19,7 +19,6 @@ def draw_pasted(
     """Cut a clip out of an image and blend a body into it.
 
     Args:
-        rng: source of randomness.
         source: a volume with an image.
         length: slices in the clip; the body lies on the first one.
         size: side of the square window in network pixels.
@@ -66,9 +65,6 @@ def body(rng: np.random.Generator, length: int, size: int, diameter: float, step
     """A deformed ellipsoid somewhere in the window, on the first slice in any case.
 
     Args:
-        rng: source of randomness.
-        length: slices.
-        size: pixels of a side.
         diameter: of its larger in-plane axis, in pixels.
         step: distance of neighbouring slices, in pixels.
 
@@ -93,7 +89,6 @@ def blend(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, contras
     """Blend a body into an image: brighter or darker, more or less sharp, opaque and textured.
 
     Args:
-        rng: source of randomness.
         image: float32 (T, H, W).
         mask: bool (T, H, W), not empty.
         contrast: range of gray values that counts as full contrast.

@@ -1,4 +1,7 @@
-"""Data sets of pictures and videos: a picture is a volume of one slice, a video one whose slices are its frames."""
+"""Data sets of pictures and videos: a picture is a volume of one slice, a video one whose slices are its frames.
+
+Readers raise MissingFileError for what is not there and FileFormatError for what is damaged.
+"""
 
 from __future__ import annotations
 
@@ -70,24 +73,6 @@ class PictureDataset(FileDataset):
         return LabelledDataset.check_case(self, case)
 
 
-@dataclass(frozen=True)
-class VideoFiles(CaseFiles):
-    """Files of one video: `image` is the folder of its frames, `masks` that of its masks.
-
-    Attributes:
-        frames: (picture, mask) file names of every frame that has both, in order.
-        lone: names without suffix of frames or masks that lack their partner, where each should have one.
-    """
-
-    frames: tuple[tuple[str, str], ...] = ()
-    lone: tuple[str, ...] = ()
-
-    @property
-    def absent(self) -> list[Path]:
-        """The folders, if no frame of one has a mask in the other."""
-        return [] if self.frames else [self.image, *self.masks]
-
-
 @dataclass(eq=False, repr=False)
 class VideoDataset(FileDataset):
     """A data set of videos: folders of frames and folders of masks.
@@ -96,7 +81,6 @@ class VideoDataset(FileDataset):
     read frame by frame; `shrink` keeps long ones small.
 
     Args:
-        root: see the layout.
         fraction: share held out where no split is published.
         seed: of that split.
         shrink: frames are made smaller by this whole factor, masks to the nearest pixel.
@@ -112,17 +96,15 @@ class VideoDataset(FileDataset):
 
     def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
         """A partial of `read_video`."""
-        assert isinstance(files, VideoFiles)
-        return partial(read_video, files.image, tuple(frame for frame, _ in files.frames), self.shrink)
+        return partial(read_video, files.image, tuple(frame for frame, _ in files.frames or ()), self.shrink)
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """A partial of `read_palette_masks`."""
-        assert isinstance(files, VideoFiles)
-        return partial(read_palette_masks, files.masks[0], tuple(mask for _, mask in files.frames), self.shrink)
+        return partial(read_palette_masks, files.masks[0], tuple(mask for _, mask in files.frames or ()), self.shrink)
 
     def all_cases(self) -> list[LabelledCase]:
         """Every video with at least one frame that has a mask; warns once of frames and masks that are left out."""
-        lone = [f"{video.name}/{stem}" for video in self.videos for stem in video.lone]
+        lone = [f"{video.name}/{stem}" for video in self.files for stem in video.lone]
         if lone and not self._told:
             warnings.warn(
                 f"{len(lone)} frame(s) in {self.root} lack their picture or mask and are left out: {shortened(lone)}. "
@@ -134,28 +116,23 @@ class VideoDataset(FileDataset):
     def check(self) -> list[Problem]:
         """Names, then every frame: damage, sizes, labels."""
         problems = self.check_files()
-        for video in self.videos:
+        for video in self.files:
             if not video.frames:
                 what = f"no frame of {self.short(video.image)} has a mask in {self.short(video.masks[0])}"
                 problems.append(Problem(video.name, what, "unpack frames and masks again"))
         return problems + LabelledDataset.check(self)
 
-    def check_frames(self, video: VideoFiles) -> list[Problem]:
+    def check_frames(self, video: CaseFiles) -> list[Problem]:
         """A problem where not every frame has a mask, and every mask a frame."""
         if not video.lone:
             return []
         frames, masks = (len(by_stem(folder)) for folder in (video.image, video.masks[0]))
-        what = f"{frames} frames and {masks} masks, {len(video.frames)} of them pairs"
+        what = f"{frames} frames and {masks} masks, {len(video.frames or ())} of them pairs"
         return [Problem(video.name, what, "unpack the archive again; frames without a mask are left out")]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Shapes and ids; frames lie on no grid in space."""
         return LabelledDataset.check_case(self, case)
-
-    @property
-    def videos(self) -> list[VideoFiles]:
-        """All of `files`."""
-        return [files for files in self.files if isinstance(files, VideoFiles)]
 
 
 def video_files(
@@ -165,7 +142,7 @@ def video_files(
     modality: str,
     split: str | None = BY_HASH,
     every: bool = True,
-) -> VideoFiles:
+) -> CaseFiles:
     """Frames and masks of one video, paired by their names without suffix.
 
     Args:
@@ -173,22 +150,16 @@ def video_files(
         folders: of the frames and of the masks.
         labels: ids -> names.
         modality: "video" or "endoscopy".
-        split: see `CaseFiles`.
         every: every frame should have a mask; else those without one are none of it.
     """
     images, masks = (by_stem(folder) for folder in folders)
     frames = tuple((images[stem].name, mask.name) for stem, mask in masks.items() if stem in images)
     lone = tuple(sorted(images.keys() ^ masks.keys() if every else masks.keys() - images.keys()))
-    return VideoFiles(case_name(name), name, folders[0], folders[1:], modality, split, labels, frames=frames, lone=lone)
+    return CaseFiles(case_name(name), name, folders[0], folders[1:], modality, split, labels, frames=frames, lone=lone)
 
 
 def read_photo(path: Path) -> Volume:
-    """A picture as a volume of one slice, (1, H, W, 3) or, if the file is gray, (1, H, W).
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
-    """
+    """A picture as a volume of one slice, (1, H, W, 3) or, if the file is gray, (1, H, W)."""
     return Volume.from_array(_single(path)[None], source=path)
 
 
@@ -228,12 +199,7 @@ def read_objects(paths: tuple[Path, ...], above: int = 128) -> NDArray[Any]:
 
 
 def brightness(path: Path) -> NDArray[np.uint8]:
-    """The largest channel of every pixel, uint8 (H, W) 0..255; palettes become their colours, alpha is dropped.
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
-    """
+    """The largest channel of every pixel, uint8 (H, W) 0..255; palettes become their colours, alpha is dropped."""
     pixels = _single(path)
     if pixels.ndim == 3:
         pixels = pixels.max(axis=-1)
@@ -292,7 +258,6 @@ def read_video(folder: Path, names: tuple[str, ...], shrink: int = 1) -> Volume:
         shrink: whole factor by which frames are made smaller (means of blocks; a rest of rows or columns is cut off).
 
     Raises:
-        MissingFileError: a frame is not there.
         FileFormatError: a damaged frame, or frames of several sizes.
     """
 
@@ -327,7 +292,6 @@ def read_palette_masks(
         binary: all objects are label 1; for masks of 0 and 255. Where there are other values 255 is void, too.
 
     Raises:
-        MissingFileError: a mask is not there.
         FileFormatError: damaged, colours in place of indices, or several sizes.
     """
 

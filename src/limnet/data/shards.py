@@ -10,19 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from limnet.data.loading import ShuffledDataset
-from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.errors import FileFormatError, MissingFileError
 from limnet.image.io.atomic import atomic_write
-from limnet.image.slice_view import SliceView
-from limnet.interaction.features import window_pixels
-from limnet.interaction.window import join, mask_box, window_around
 
 
 class ShardDataset(ShuffledDataset):
@@ -31,7 +26,6 @@ class ShardDataset(ShuffledDataset):
     If any of them has start masks, every item has one; clips without have an empty one.
 
     Args:
-        root: folder.
         pattern: glob for the stems, for example "d2_*".
         seed: of the orders.
 
@@ -106,45 +100,3 @@ def write_shard(stem: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name in sorted(arrays, key=lambda name: name == "image"):  # it comes last: without it there is no shard
         target = stem.with_name(f"{stem.name}_{name}.npy")
         atomic_write(target, lambda path, array=arrays[name]: np.save(path, array))  # type: ignore[misc]
-
-
-class StartRows:
-    """Rows of a shard with start masks (`limnet.data.shards`), in the order they were added.
-
-    Args:
-        size: side of the windows in network pixels.
-
-    Attributes:
-        rows: image uint8 (S, S), truth bool (S, S) and start mask bool (S, S) of every slice.
-    """
-
-    def __init__(self, size: int = 160) -> None:
-        self.size = size
-        self.rows: dict[str, list[NDArray[Any]]] = {"image": [], "mask": [], "start": []}
-
-    def __len__(self) -> int:
-        return len(self.rows["image"])
-
-    def add(self, view: SliceView, index: int, truth: NDArray[np.bool_], before: NDArray[np.bool_]) -> None:
-        """Add a slice in a window around both masks, bool (H, W); where they are equal there is nothing to learn."""
-        box = join(mask_box(truth), mask_box(before))
-        if box is None or not (truth != before).any():
-            return
-        window = window_around(box, view.shape, view.spacing, self.size)
-        pixels = window_pixels(view, index, window, 1)[0, 0].numpy()
-        self.rows["image"].append((pixels * 255 + 0.5).astype(np.uint8))
-        for name, mask in (("mask", truth), ("start", before)):
-            self.rows[name].append(window.crop(mask.astype(np.float32), edge=False)[0, 0].numpy() > 0.5)
-
-    def save(self, stem: Path) -> None:
-        """Write STEM_image.npy, STEM_mask.npy and STEM_start.npy; the image comes last, without it there is no shard.
-
-        Raises:
-            InputError: there are no rows.
-        """
-        if not len(self):
-            raise InputError("no round has left a wrong mask; collect more cases")
-        arrays = {name: np.stack(rows)[:, None] for name, rows in self.rows.items()}
-        for name in ("mask", "start"):
-            arrays[name] = np.packbits(arrays[name].reshape(len(self), 1, -1), axis=-1)
-        write_shard(stem, arrays)

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import Problem, numbered
 from limnet.data.files import NIFTI, by_stem, read_json
 from limnet.data.nifti import NiftiDataset, either
 from limnet.data.pairs import CaseFiles
@@ -42,23 +42,11 @@ class Amos22Dataset(NiftiDataset):
         "amos22/imagesVa/amos_0008.nii.gz\namos22/labelsVa/amos_0008.nii.gz"
     )
     splits = ("train", "val", "test")
-    labels: ClassVar = {
-        1: "spleen",
-        2: "right kidney",
-        3: "left kidney",
-        4: "gall bladder",
-        5: "esophagus",
-        6: "liver",
-        7: "stomach",
-        8: "aorta",
-        9: "inferior vena cava",
-        10: "pancreas",
-        11: "right adrenal gland",
-        12: "left adrenal gland",
-        13: "duodenum",
-        14: "bladder",
-        15: "prostate or uterus",
-    }
+    labels: ClassVar = numbered(
+        "spleen, right kidney, left kidney, gall bladder, esophagus, liver, stomach, aorta, "
+        "inferior vena cava, pancreas, right adrenal gland, left adrenal gland, duodenum, bladder, "
+        "prostate or uterus"
+    )
     windows: ClassVar = {"ct": (-160.0, 240.0)}
     plane = "acquired"
     modalities: ClassVar[tuple[str, ...]] = ("ct", "mr")

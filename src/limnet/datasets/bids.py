@@ -112,14 +112,8 @@ class BidsDataset(NiftiDataset):
     """Masks of BIDS derivatives with their images. Case names are those of the mask files, after the pipeline's.
 
     Args:
-        root: folder with sub-*/ or rawdata/sub-*/, and derivatives/.
-        fraction: share of subjects held out.
-        seed: of that split.
         pipeline: folder in derivatives/ to read; all by default.
         suffix: which image a mask belongs to where several fit, such as "T1w".
-
-    Raises:
-        MissingFileError: no derivatives, or no masks in them.
     """
 
     title = "BIDS derivatives"

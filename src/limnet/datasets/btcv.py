@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import Problem, numbered
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.nifti import NiftiDataset
 from limnet.data.pairs import CaseFiles
@@ -44,14 +44,7 @@ class BtcvDataset(NiftiDataset):
     """BTCV abdomen. Case names are "btcv_0001", one patient each.
 
     Args:
-        root: see the layout.
-        fraction: not used, splits are published.
-        seed: not used.
         protocol: "transunet" or "unetr".
-
-    Raises:
-        InputError: another protocol.
-        MissingFileError: the folder does not look like BTCV.
     """
 
     title = "BTCV abdomen"
@@ -63,21 +56,10 @@ class BtcvDataset(NiftiDataset):
         "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz\n"
         "(0001..0010, 0021..0040; or imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz)"
     )
-    labels: ClassVar = {
-        1: "spleen",
-        2: "right kidney",
-        3: "left kidney",
-        4: "gallbladder",
-        5: "esophagus",
-        6: "liver",
-        7: "stomach",
-        8: "aorta",
-        9: "inferior vena cava",
-        10: "portal and splenic vein",
-        11: "pancreas",
-        12: "right adrenal gland",
-        13: "left adrenal gland",
-    }
+    labels: ClassVar = numbered(
+        "spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, "
+        "inferior vena cava, portal and splenic vein, pancreas, right adrenal gland, left adrenal gland"
+    )
     windows: ClassVar = {"ct": (-125.0, 275.0)}
     choices: ClassVar = {"protocol": tuple(HELD_OUT)}
     protocol: Literal["transunet", "unetr"] = "transunet"

@@ -40,14 +40,7 @@ class CocoLvisDataset(PictureDataset):
     """COCO + LVIS; labels number the objects of a picture, stuff last.
 
     Args:
-        root: see the layout.
-        fraction: not used, the split is published.
-        seed: not used.
         stuff: take stuff regions (sky, grass, wall) as objects too.
-
-    Raises:
-        MissingFileError: the folder does not look like it.
-        FileFormatError: a hannotation.pickle that is damaged, of another form, or wants to make anything but arrays.
     """
 
     title = "COCO + LVIS (RITM)"
@@ -100,12 +93,7 @@ class CocoLvisDataset(PictureDataset):
 
 
 def read_repeated(image: Path, masks: Path) -> Volume:
-    """The picture once for each layer of its masks, (L, H, W, 3); it is held in memory once.
-
-    Raises:
-        MissingFileError: a file is not there.
-        FileFormatError: damaged.
-    """
+    """The picture once for each layer of its masks, (L, H, W, 3); it is held in memory once."""
     picture = read_colours(image)
     layers = max(len(_read_masks(masks)[0]), 1)
     return Volume.from_array(np.broadcast_to(picture, (layers, *picture.shape)), source=image)
@@ -115,11 +103,9 @@ def read_layers(path: Path, first: int | None = None) -> NDArray[Any]:
     """Objects of a mask pickle, unsigned (L, H, W): label k is object k - 1.
 
     Args:
-        path: the pickle.
         first: only that many objects; the others become background.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: damaged, of another form, or a pickle that wants to make anything but arrays.
     """
     layers, objects = _read_masks(path)

@@ -49,14 +49,7 @@ class Cvpr25Dataset(FileDataset):
     """The CVPR 2025 interactive challenge. Case names are those of the files without .npz.
 
     Args:
-        root: see the layout.
-        fraction: not used, splits are the folders.
-        seed: not used.
         spacing_order: "zyx" or "xyz", the order of the three numbers in the files.
-
-    Raises:
-        InputError: another order.
-        MissingFileError: the folder holds no such file.
     """
 
     title = "CVPR 2025 interactive 3D"
@@ -116,7 +109,6 @@ def read_npz_image(path: Path, spacing_order: str = "zyx") -> Volume:
     """`imgs` (D, H, W) with `spacing` in the given order; without it 1 mm.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: damaged, or not in this format.
     """
     found = load_npz(path, "imgs", "spacing")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import read_text
 from limnet.data.pairs import CaseFiles
-from limnet.data.pictures import VideoDataset, VideoFiles, read_palette_masks, video_files
+from limnet.data.pictures import VideoDataset, read_palette_masks, video_files
 
 _PLACES = ("", "DAVIS", "2017/trainval", "DAVIS/2017/trainval", "trainval")
 
@@ -35,16 +35,8 @@ class Davis2017Dataset(VideoDataset):
     """DAVIS 2017; labels are the objects of a film.
 
     Args:
-        root: see the layout.
-        fraction: not used, the split is published.
-        seed: not used.
-        shrink: see `VideoDataset`.
         resolution: "480p" or "Full-Resolution".
         year: 2017, or 2016 for one object a film.
-
-    Raises:
-        InputError: another resolution or year.
-        MissingFileError: the folder does not look like DAVIS.
     """
 
     title = "DAVIS 2017"
@@ -89,11 +81,10 @@ class Davis2017Dataset(VideoDataset):
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """Palette indices; 0 and 1 for 2016."""
-        assert isinstance(files, VideoFiles)
-        names = tuple(mask for _, mask in files.frames)
+        names = tuple(mask for _, mask in files.frames or ())
         return partial(read_palette_masks, files.masks[0], names, self.shrink, self.year == 2016)
 
     def check_files(self) -> list[Problem]:
         """Films of the lists, and frames without a mask."""
         problems = self.compare(self.listed, (film.patient for film in self.files), f"ImageSets/{self.year}")
-        return problems + [problem for film in self.videos for problem in self.check_frames(film)]
+        return problems + [problem for film in self.files for problem in self.check_frames(film)]

@@ -45,14 +45,7 @@ class Davis585Dataset(PictureDataset):
     """DAVIS-585; label 1 is the object.
 
     Args:
-        root: see the layout.
-        fraction: share of films held out with protocol "clean".
-        seed: of that split.
         protocol: "clean" (train and val), "benchmark" (test) or "paper" (the same 585 in train and in test).
-
-    Raises:
-        InputError: another protocol.
-        MissingFileError: the folder does not look like it.
     """
 
     title = "DAVIS-585"
@@ -96,7 +89,6 @@ class Davis585Dataset(PictureDataset):
 
         Raises:
             InputError: another mode.
-            MissingFileError: that mask is not there.
         """
         if mode not in MODES:
             raise InputError(f"mode is {mode!r}; allowed are {', '.join(MODES)}")

@@ -34,14 +34,7 @@ class DecathlonDataset(FileDataset):
     """A task of the decathlon, or your own data listed the same way.
 
     Args:
-        root: the folder with dataset.json.
-        fraction: share of cases held out where "validation" is not listed.
-        seed: of that split.
         channel: which volume of 4-D images (0 is also right for 3-D ones).
-
-    Raises:
-        MissingFileError: no dataset.json, or not one case that it lists has both files; the message names them.
-        FileFormatError: dataset.json lacks its lists.
     """
 
     title = "data set in the decathlon's form"
@@ -105,7 +98,6 @@ def read_datalist(path: Path) -> dict[str, Any]:
     """Content of a dataset.json.
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: no JSON object.
     """
     content = read_json(path)

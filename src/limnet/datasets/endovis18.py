@@ -28,10 +28,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import Problem, numbered
 from limnet.data.files import by_stem, read_json, walk
 from limnet.data.pairs import CaseFiles
-from limnet.data.pictures import VideoDataset, VideoFiles, nearest, read_colours, stack_frames, video_files
+from limnet.data.pictures import VideoDataset, nearest, read_colours, stack_frames, video_files
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained
 
@@ -42,19 +42,10 @@ TEST = (1, 2, 3, 4)
 FRAMES = 149  # of a training sequence
 _DEEPEST = 4  # folders between the root and a sequence, at most
 ISINET_HELD_OUT = frozenset((2, 5, 9, 15))
-CLASSES: dict[int, str] = {
-    1: "instrument-shaft",
-    2: "instrument-clasper",
-    3: "instrument-wrist",
-    4: "kidney-parenchyma",
-    5: "covered-kidney",
-    6: "thread",
-    7: "clamps",
-    8: "suturing-needle",
-    9: "suction-instrument",
-    10: "small-intestine",
-    11: "ultrasound-probe",
-}
+CLASSES = numbered(
+    "instrument-shaft, instrument-clasper, instrument-wrist, kidney-parenchyma, covered-kidney, thread, "
+    "clamps, suturing-needle, suction-instrument, small-intestine, ultrasound-probe"
+)
 COLOURS: dict[Colour, int] = {
     (0, 0, 0): 0,
     (0, 255, 0): 1,
@@ -79,16 +70,8 @@ class EndoVis18Dataset(VideoDataset):
     """EndoVis18; a case is a sequence, labels are the eleven classes.
 
     Args:
-        root: see the layout.
-        fraction: not used, splits are published.
-        seed: not used.
         shrink: see `VideoDataset`; a training sequence takes 590 MB in memory as it is, a quarter with 2.
         protocol: "scene" or "isinet".
-
-    Raises:
-        InputError: another protocol.
-        MissingFileError: the folder does not look like it.
-        FileFormatError: a labels.json that is not as described.
     """
 
     title = "EndoVis18 (2018 Robotic Scene Segmentation)"
@@ -127,15 +110,14 @@ class EndoVis18Dataset(VideoDataset):
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """Classes by colour, corrected masks first."""
-        assert isinstance(files, VideoFiles)
         folder = files.masks[0]
-        paths = tuple(self.repairs.get((files.name, mask), folder / mask) for _, mask in files.frames)
+        paths = tuple(self.repairs.get((files.name, mask), folder / mask) for _, mask in files.frames or ())
         return partial(read_colour_masks, paths, self.colours[folder.parent], self.shrink)
 
     def check_files(self) -> list[Problem]:
         """Sequences, numbers of frames, corrections without a mask."""
         problems = []
-        folders = {video.name: video.image.parent for video in self.videos}
+        folders = {video.name: video.image.parent for video in self.files}
         for part, numbers in (("train", TRAINING), ("test", TEST)):
             if lost := [name for number in numbers if (name := f"{part}_seq_{number}") not in folders]:
                 what = f"{len(lost)} of {len(numbers)} {part} sequences are missing: {', '.join(lost)}"
@@ -144,7 +126,7 @@ class EndoVis18Dataset(VideoDataset):
         for first, second in self.double:
             what = f"there is a second one in {self.short(second)}"
             problems.append(Problem(names[first], what, f"{self.short(first)} is used; take one away"))
-        for video in self.videos:
+        for video in self.files:
             number = len(by_stem(video.image))
             problems += self.check_frames(video)
             if not video.lone and video.name.startswith("train") and number != FRAMES:
@@ -211,7 +193,6 @@ def read_colour_masks(
         shrink: the middle pixel of every block is kept.
 
     Raises:
-        MissingFileError: a mask is not there.
         FileFormatError: damaged, several sizes, or a colour of no class.
     """
     keys, labels = (np.array(part) for part in zip(*sorted((_key(colour), n) for colour, n in colours), strict=True))

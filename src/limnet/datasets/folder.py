@@ -38,14 +38,7 @@ class FolderDataset(FileDataset):
     """Images and masks in two folders; see the module for the layout.
 
     Args:
-        root: holds the two folders.
-        fraction: share of patients held out for validation where there is no splits.json.
-        seed: of that split.
         modality: of all images, such as "ct" or "us"; volumes with HU are recognised without.
-
-    Raises:
-        MissingFileError: no such folders, or images or masks without a partner; the message names them.
-        FileFormatError: a JSON file that is not as described, or a mask stored as JPEG.
     """
 
     title = "folder of images and masks"

@@ -8,7 +8,6 @@ ultrasound slices have never been published: your own take their place, as `slic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,72 +17,37 @@ from limnet.errors import InputError
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledDataset
 
-
-@dataclass(frozen=True)
-class Part:
-    """One share of a mix.
-
-    Attributes:
-        name: data set in `limnet.datasets.registry.DATASETS`.
-        weight: how often it is drawn, relative to the other parts.
-        options: arguments of the data set besides its folder.
-        instead: other data sets that may stand for it, or beside it; all their folders share the weight.
-    """
-
-    name: str
-    weight: float
-    options: Mapping[str, Any] = field(default_factory=dict)
-    instead: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The data set and those that may stand for it."""
-        return (self.name, *self.instead)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Parts, and how often an image is painted anew from its label map.
-
-    Attributes:
-        parts: what is drawn from.
-        paint: `paint_probability` of `CaseDataModule`.
-    """
-
-    parts: tuple[Part, ...]
-    paint: float = 0.0
-
-    @property
-    def names(self) -> list[str]:
-        """Data sets of the mix, each once."""
-        return list(dict.fromkeys(name for part in self.parts for name in part.names))
-
-
-IN_HOUSE = Part("slices", 683 + 3_323, instead=("folder",))  # ultrasound and CT slices
-
-
-def _parts(**weights: float) -> tuple[Part, ...]:
-    return tuple(Part(name.replace("_", "-"), weight) for name, weight in weights.items())
-
-
-MIXES: dict[str, Mix] = {
+_IN_HOUSE = 683 + 3_323  # ultrasound and CT slices
+_TUMOURS = {"msd-colon": 1_034, "msd-lung": 1_140, "kits19": 14_072}
+MIXES: dict[str, Mapping[str, float]] = {
     # the open volumes and pictures; `load_mix(weights=)` says how often groups of their files are drawn
-    "open": Mix((Part("open", 1.0, {"painted": True}),), paint=0.3),
+    "open": {"open": 1.0},
     # the stages of the paper, by training images
-    "paper-stage1": Mix(
-        (
-            *_parts(ishape=10_185, amos22_ct=6_263, coco_lvis=99_354),
-            Part("davis585", 585, {"protocol": "paper"}),
-            IN_HOUSE,
-        )
-    ),
-    "paper-stage2": Mix((*_parts(amos22_ct=6_263, msd_colon=1_034, msd_lung=1_140, kits19=14_072), IN_HOUSE)),
-    "paper-stage3": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
-    "paper-propagation": Mix(_parts(msd_colon=1_034, msd_lung=1_140, kits19=14_072)),
+    "paper-stage1": {
+        "ishape": 10_185,
+        "amos22-ct": 6_263,
+        "coco-lvis": 99_354,
+        "davis585": 585,
+        "slices": _IN_HOUSE,
+    },
+    "paper-stage2": {"amos22-ct": 6_263, **_TUMOURS, "slices": _IN_HOUSE},
+    "paper-stage3": _TUMOURS,
+    "paper-propagation": _TUMOURS,
     # its four defect sets, alike: organ and tumour of KiTS19 are two of them
-    "paper-quality": Mix(_parts(kits19=2, msd_lung=1, msd_colon=1)),
+    "paper-quality": {"kits19": 2, "msd-lung": 1, "msd-colon": 1},
 }
-"""Name -> mix."""
+"""Name -> data set in `limnet.datasets.registry.DATASETS` -> how often it is drawn, relative to the others."""
+INSTEAD = {"folder": "slices"}
+"""Data set -> the one that it may stand for, or beside: all their folders share the weight."""
+OPTIONS: dict[str, dict[str, Any]] = {"open": {"painted": True}, "davis585": {"protocol": "paper"}}
+"""Data set -> its arguments besides the folder."""
+PAINT = {"open": 0.3}
+"""Mix -> how often an image is painted anew from its label map; 0 for the others."""
+
+
+def names_of(mix: str) -> list[str]:
+    """Data sets of a mix, and those that may stand for them."""
+    return [*MIXES[mix], *(name for name, other in INSTEAD.items() if other in MIXES[mix])]
 
 
 def load_mix(
@@ -107,27 +71,26 @@ def load_mix(
     """
     if name not in MIXES:
         raise InputError(f"mix {name!r} is unknown; there are {', '.join(MIXES)}")
-    mix = MIXES[name]
-    foreign = sorted({data for data, _ in roots} - set(mix.names))
-    if foreign:
-        raise InputError(f"{', '.join(foreign)} is no part of the mix {name}; its data sets are {', '.join(mix.names)}")
+    known = names_of(name)
+    if foreign := sorted({data for data, _ in roots} - set(known)):
+        raise InputError(f"{', '.join(foreign)} is no part of the mix {name}; its data sets are {', '.join(known)}")
     if not roots:
-        raise InputError(f"the mix {name} needs a folder for at least one of {', '.join(mix.names)}")
+        raise InputError(f"the mix {name} needs a folder for at least one of {', '.join(known)}")
     found = []
-    for part in mix.parts:
-        folders = [(data, folder) for data, folder in roots if data in part.names]
+    for part, weight in MIXES[name].items():
+        folders = [(data, folder) for data, folder in roots if INSTEAD.get(data, data) == part]
         for data, folder in folders:
             if data == "open" and weights is not None:
-                found += _weighted(folder, part, weights)
+                found += _weighted(folder, weights)
             else:
-                found.append((dataset_class(data)(folder, **part.options), part.weight / len(folders)))
+                found.append((dataset_class(data)(folder, **OPTIONS.get(data, {})), weight / len(folders)))
     return found
 
 
-def _weighted(root: Path, part: Part, weights: Path) -> list[tuple[LabelledDataset, float]]:
+def _weighted(root: Path, weights: Path) -> list[tuple[LabelledDataset, float]]:
     """The groups of the open volumes that a folder has; those that only validate are never drawn."""
     from limnet.datasets.open import OpenDataset, read_weights
 
     groups = {**read_weights(weights, "val"), **read_weights(weights, "train")}
-    found = [(OpenDataset(root, groups=(group,), **part.options), weight) for group, weight in groups.items()]
+    found = [(OpenDataset(root, groups=(group,), **OPTIONS["open"]), weight) for group, weight in groups.items()]
     return [(data, weight) for data, weight in found if data.files]

@@ -82,18 +82,10 @@ class MsdDataset(DecathlonDataset):
     """A task of the decathlon. Case names are those of the files: "colon_001", one patient each.
 
     Args:
-        root: the task's folder, or the one above.
-        fraction: not used, the sizes of the splits are published.
-        seed: of the hash where cases are chosen by it.
         channel: which volume of 4-D images; these three tasks are 3-D.
         protocol: whose lists divide the cases; the first one of the task by default.
         download: get the archive from the decathlon's owner if the task is not there (MONAI does it and verifies its
             checksum; several GB). Nothing is downloaded otherwise.
-
-    Raises:
-        InputError: a protocol that the task does not have.
-        MissingFileError: the folder does not look like the task, or not one case that it lists has both files.
-        FileFormatError: dataset.json lacks its lists.
     """
 
     licence = "CC BY-SA 4.0"

@@ -36,16 +36,8 @@ class NnUNetDataset(FileDataset):
     """One data set of nnUNet_raw.
 
     Args:
-        root: the folder DatasetXXX_Name.
-        fraction: share of cases held out where there is no splits_final.json.
-        seed: of that split.
         channel: which channel to work on.
         fold: which fold of splits_final.json holds the validation cases.
-
-    Raises:
-        MissingFileError: no dataset.json, folders or splits_final.json of other files, or not one case with both files.
-        FileFormatError: dataset.json or splits_final.json is not in nnU-Net's form.
-        InputError: no such channel or fold.
     """
 
     title = "nnU-Net raw data set"

@@ -17,18 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, TensorDataset
 
 from limnet.data.clips import Source
 from limnet.data.dataset import Problem
-from limnet.data.drawing import ClipDrawer
+from limnet.data.drawing import ClipDrawer, DrawnClips
 from limnet.data.files import image_suffix, read_image, read_labels, shortened
 from limnet.data.gray import GRAYS, read_gray
-from limnet.data.module import LightningDataModule
+from limnet.data.module import SampleDataModule
 from limnet.data.pairs import CaseFiles, FileDataset
-from limnet.data.pool import BLOCK, ClipPool, DrawnBlocks
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.image.io.pictures import PICTURES, read_picture
 from limnet.image.volume import Volume
@@ -52,28 +49,8 @@ DRAWN: dict[str, dict[str, Any]] = {
     "propagation": {"span": (0.12, 0.6), "gaps": (1, 1, 1, 2, 3), **SHARES},
 }
 HELD_SPAN = (0.12, 0.6)
-HELD_BATCH = 40
+HELD, HELD_BATCH, HELD_SEED = 320, 40, 77  # clips of a validation
 PAIR = 2
-
-
-@dataclass(frozen=True)
-class EntryFiles(CaseFiles):
-    """Files of an entry of the manifest.
-
-    Attributes:
-        images: of every frame, in order; `masks` likewise.
-        index: which picture of a stack.
-        bare: there are labels alone.
-    """
-
-    images: tuple[Path, ...] = ()
-    index: int | None = None
-    bare: bool = False
-
-    @property
-    def absent(self) -> list[Path]:
-        """Those of the files that are not there."""
-        return [path for path in (*self.images, *self.masks) if not path.is_file()]
 
 
 @dataclass(eq=False, repr=False)
@@ -81,14 +58,8 @@ class OpenDataset(FileDataset):
     """The open volumes, pictures and films as labelled cases; the owner's split into train and val.
 
     Args:
-        root: folder with manifest.json.
-        fraction: not used, the split is the owner's.
-        seed: not used.
         groups: fragments of paths; only files with one of them. None takes all.
         painted: also label maps without an image, in one random appearance each.
-
-    Raises:
-        MissingFileError: no manifest.json, or files it lists are missing.
     """
 
     title = "open volumes"
@@ -109,7 +80,7 @@ class OpenDataset(FileDataset):
             and (self.painted or not str(entry.get("kind", "")).startswith("label"))
         ]
         files = [_files(self.root, entry) for entry in self.entries]
-        if absent := [str(path) for case in files for path in case.absent]:
+        if absent := [str(path) for case in files for path in (*_images(case), *case.masks) if not path.is_file()]:
             raise MissingFileError(
                 f"{len(absent)} file(s) listed in {self.root / 'manifest.json'} are not there: {shortened(absent)}. "
                 "Unpack the archive again, or take them out of the list"
@@ -118,13 +89,11 @@ class OpenDataset(FileDataset):
 
     def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
         """Of the files, in their colours; painted where there are labels alone."""
-        assert isinstance(files, EntryFiles)
-        return partial(_read_image, files.images, files.index, files.modality, files.bare)
+        return partial(_read_image, _images(files), files.channel, files.modality)
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """Of the files."""
-        assert isinstance(files, EntryFiles)
-        return partial(_read_labels, files.masks, files.index)
+        return partial(_read_labels, files.masks, files.channel)
 
     def check(self) -> list[Problem]:
         """The general checks, and the hash of every file where the manifest has one."""
@@ -144,7 +113,6 @@ def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
         split: "train" or "val".
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: something else.
     """
     if path is None:
@@ -162,32 +130,35 @@ def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
     )
 
 
-def _files(root: Path, entry: Mapping[str, Any]) -> EntryFiles:
+def _images(files: CaseFiles) -> tuple[Path, ...]:
+    """Of every frame, in order."""
+    return (files.image,) if files.frames is None else tuple(files.image / name for name, _ in files.frames)
+
+
+def _files(root: Path, entry: Mapping[str, Any]) -> CaseFiles:
     """Files of an entry; its name is one of its own among all files: those of pictures are numbers within their set."""
-    frames = entry.get("frames") or [entry]
-    images, masks = (tuple(root / f.get(key, f["file"]) for f in frames) for key in ("file", "label_file"))
+    film = [(f["file"], f.get("label_file", f["file"])) for f in entry.get("frames") or [entry]]
     parts = (entry["set"], entry.get("clip") if "frames" in entry else None) if "set" in entry else ()
     stem = () if "frames" in entry else (Path(entry["file"]).stem, entry.get("index"))
     name = str(entry.get("name") or "_".join(str(part) for part in (*parts, *stem) if part is not None))
     person = next((found.expand(to) for p, to in _PATIENTS if (found := p.match(name))), name)
     kind = re.match(r"\w*", str(entry.get("modality", "")).lower())
-    return EntryFiles(
+    return CaseFiles(
         name,
         entry.get("patient") or person,
-        images[0],
-        masks,
+        root if "frames" in entry else root / entry["file"],
+        tuple(root / mask for _, mask in film),
         _MODALITIES.get(kind[0] if kind else "", "other"),
         str(entry.get("split") or entry["file"].split("/")[0]),
         {int(i): str(label) for i, label in (entry.get("labels") or {}).items() if int(i)},
-        images=images,
-        index=entry.get("index"),
-        bare=str(entry.get("kind", "")).startswith("label"),
+        channel=entry.get("index"),
+        frames=tuple(film) if "frames" in entry else None,
     )
 
 
-def _read_image(files: tuple[Path, ...], index: int | None, modality: str = "", bare: bool = False) -> Volume:
+def _read_image(files: tuple[Path, ...], index: int | None, modality: str = "") -> Volume:
     """Image of an entry, its colours kept; labels alone in a random look that depends on the file's name."""
-    if bare:
+    if _is_bare(files[0]):
         rng = np.random.default_rng(zlib.crc32(files[0].name.encode()))
         return Volume.from_array(paint(rng, read_labels(files[0])), _spacing(files[0]))
     if len(files) == 1 and image_suffix(files[0]) not in PICTURES:
@@ -200,6 +171,14 @@ def _read_image(files: tuple[Path, ...], index: int | None, modality: str = "", 
 def _read_labels(files: tuple[Path, ...], index: int | None) -> NDArray[Any]:
     labels = np.concatenate([read_labels(file) for file in files])
     return labels if index is None else labels[index : index + 1]
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether a file holds a label map without an image."""
+    if path.suffix != ".npz":
+        return False
+    with np.load(path) as data:
+        return "image" not in data
 
 
 def _spacing(path: Path) -> tuple[float, float, float]:
@@ -282,9 +261,10 @@ def _parts(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**entry, "index": number} for number in range(int(entry["shape"][0]))]
 
 
-def _source(files: EntryFiles, entry: Mapping[str, Any]) -> Source:
-    labels = _read_labels(files.masks, files.index)
-    volume = None if files.bare else _read_image(files.images, files.index)
+def _source(files: CaseFiles, entry: Mapping[str, Any]) -> Source:
+    labels = _read_labels(files.masks, files.channel)
+    bare = str(entry.get("kind", "")).startswith("label")
+    volume = None if bare else _read_image(_images(files), files.channel)
     depth, row, column = _spacing(files.image) if volume is None else volume.spacing
     flat = "axis0" in entry or labels.shape[0] < 8 or depth > 2.2 * max(row, column)
     return Source(
@@ -297,57 +277,35 @@ def _source(files: EntryFiles, entry: Mapping[str, Any]) -> Source:
     ).with_ids()
 
 
-class LiveDataModule(LightningDataModule):
-    """Batches from a `ClipPool` on the training's device; validation on clips of the volumes held out, if any.
+def drawn_data(
+    roots: Path | Sequence[Path],
+    task: str,
+    batch_size: int,
+    samples: int,
+    size: int,
+    length: int,
+    workers: int = 0,
+    seed: int = 0,
+    weights: Path | None = None,
+) -> SampleDataModule:
+    """Clips drawn while the training runs, synthetic and pasted ones among them; the volumes held out validate.
 
     Args:
-        roots: folders with manifest.json (`limnet.datasets.open`).
+        roots: folders with manifest.json.
         task: "interaction" or "propagation".
         batch_size: clips per process and step.
+        samples: clips in an epoch, over all processes.
         size: side of the windows in network pixels.
         length: slices of a clip of "propagation"; "interaction" has pairs.
-        pool: clips kept on the device.
-        workers: processes that draw; at least one is started.
-        seed: of everything drawn.
-        held: clips of the validation.
+        workers: processes that draw.
+        seed: of the training clips.
         weights: file that says how often groups of files are drawn (`read_weights`); all alike without one.
     """
-
-    def __init__(
-        self,
-        roots: Path | Sequence[Path],
-        task: str,
-        batch_size: int,
-        size: int,
-        length: int,
-        pool: int,
-        workers: int,
-        seed: int = 0,
-        held: int = 320,
-        weights: Path | None = None,
-    ) -> None:
-        super().__init__()
-        self.roots, self.task, self.batch_size, self.size = roots, task, batch_size, size
-        self.length = PAIR if task == "interaction" else length
-        self.pool, self.workers, self.seed, self.held = pool, max(workers, 1), seed, held
-        self.weights = weights
-
-    def train_dataloader(self) -> ClipPool:
-        """Endless batches of image, mask and start mask."""
-        sources = load_sources(self.roots, "train", read_weights(self.weights, "train"))
-        drawer = ClipDrawer(sources, self.length, self.size, **DRAWN[self.task])
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        first = min(self.pool, max(8 * self.batch_size, BLOCK))
-        return ClipPool(DrawnBlocks(drawer, self.seed), self.batch_size, self.pool, first, self.workers, device)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The same clips every time, in batches of 40; nothing where no volume is held out."""
-        sources = load_sources(self.roots, "val", read_weights(self.weights, "val"))
-        if not sources:
-            return []
-        length = 1 if self.task == "interaction" else self.length
-        drawer = ClipDrawer(sources, length, self.size, HELD_SPAN, paint=0.0, parts=1.0, synthetic=0.0)
-        rng = np.random.default_rng([77, self.length])
-        clips = [drawer.draw(rng) for _ in range(self.held)]
-        image, mask, _ = (torch.from_numpy(np.stack(part).astype(np.uint8)) for part in zip(*clips, strict=True))
-        return DataLoader(TensorDataset(image, mask), HELD_BATCH)
+    pairs = task == "interaction"
+    training, held = (load_sources(roots, split, read_weights(weights, split)) for split in ("train", "val"))
+    drawer = ClipDrawer(training, PAIR if pairs else length, size, **DRAWN[task])
+    shown = None
+    if held:
+        fixed = ClipDrawer(held, 1 if pairs else length, size, HELD_SPAN, paint=0.0, parts=1.0, synthetic=0.0)
+        shown = DrawnClips(fixed, HELD, HELD_SEED)
+    return SampleDataModule(DrawnClips(drawer, samples, seed), shown, batch_size, HELD_BATCH, workers)

@@ -63,7 +63,6 @@ def read_instances(path: Path) -> NDArray[Any]:
     """Instances of a picture, unsigned (1, H, W).
 
     Raises:
-        MissingFileError: not there.
         FileFormatError: damaged, or without GTinst.
     """
     from scipy.io import loadmat

@@ -38,15 +38,7 @@ class SlicesDataset(PictureDataset):
     """Slices with a mask for each object; label k is the k-th object of a picture.
 
     Args:
-        root: see the layout.
-        fraction: share of patients held out.
-        seed: of that split.
         modality: of a root without folders for modalities.
-
-    Raises:
-        InputError: an unknown modality.
-        MissingFileError: no images and masks.
-        FileFormatError: a mask stored as JPEG, or two files of one name.
     """
 
     title = "2-D slices with a mask for each object"

@@ -60,15 +60,8 @@ class StaticSetsDataset(PictureDataset):
     """XMem's static sets; label 1 is the object.
 
     Args:
-        root: see the layout.
-        fraction: not used, the split is by folder.
-        seed: not used.
         parts: which of `PARTS` to read; all that are there by default.
         frames: 1 for pictures, more for videos of a picture moved about: (frames, H, W, 3).
-
-    Raises:
-        InputError: an unknown part, or fewer frames than 1.
-        MissingFileError: none of the parts is there.
     """
 
     title = "static sets (FSS, ECSSD, DUTS, BIG, HRSOD)"
@@ -155,12 +148,7 @@ def moved_picture(path: Path, frames: int) -> Volume:
     The movement is drawn from the file's name alone, so image and labels move alike and every reading is the same.
 
     Args:
-        path: the picture.
         frames: how many; the first one is the picture itself, edges are continued.
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
     """
     picture = read_picture(path, palette=False)[0]
     moved = np.empty((frames, *picture.shape), picture.dtype)
@@ -176,13 +164,6 @@ def moved_labels(path: Path, mask: Path, frames: int, above: int = 127) -> NDArr
 
     Args:
         path: the picture, whose name decides the movement.
-        mask: its mask.
-        frames: how many.
-        above: see `read_objects`.
-
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged.
     """
     labels = read_objects((mask,), above)[0]
     matrices = movement(path.name, frames, labels.shape)
@@ -194,8 +175,6 @@ def movement(name: str, frames: int, shape: tuple[int, ...]) -> list[NDArray[np.
 
     Args:
         name: decides the movement.
-        frames: how many.
-        shape: rows and columns.
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     turn, shear = np.deg2rad(rng.uniform(-1, 1, 2) * (TURN, SHEAR))

@@ -62,14 +62,7 @@ class TotalSegmentatorDataset(NiftiDataset):
     """TotalSegmentator v2 CT. Case names are the folders': "s0000", one patient each.
 
     Args:
-        root: see the layout.
-        fraction: held out for each of val and test where there is no meta.csv.
-        seed: of that split.
         structures: names to read; all 117 by default. Reading a case takes time in proportion.
-
-    Raises:
-        InputError: an unknown structure.
-        MissingFileError: the folder does not look like TotalSegmentator.
     """
 
     title = "TotalSegmentator v2"
@@ -95,7 +88,7 @@ class TotalSegmentatorDataset(NiftiDataset):
         for folder in self.subjects:
             split = BY_HASH if self.listed is None else self.listed.get(folder.name)
             image, masks = either(folder, "ct"), (folder / "segmentations",)
-            yield SubjectFiles(folder.name, folder.name, image, masks, "ct", split, labels)
+            yield CaseFiles(folder.name, folder.name, image, masks, "ct", split, labels)
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
         """A partial of `read_structures`."""
@@ -141,16 +134,6 @@ class TotalSegmentatorDataset(NiftiDataset):
             if highest > 1:
                 problems.append((f"{name} holds values up to {highest}", "expected are 0 and 1: download it again"))
         return problems if labelled else [*problems, ("no voxel is labelled", "copy the labels again, or take it out")]
-
-
-@dataclass(frozen=True)
-class SubjectFiles(CaseFiles):
-    """Files of one subject; `masks` is the folder of its structures, of which any may be missing."""
-
-    @property
-    def absent(self) -> list[Path]:
-        """The folder, if it is not there."""
-        return [folder for folder in self.masks if not folder.is_dir()]
 
 
 def read_structures(folder: Path, image: Path, structures: Sequence[str] = STRUCTURES) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from limnet.data.dataset import InstanceNames, Problem
 from limnet.data.files import by_stem, folders_in, read_json, read_text, shortened
 from limnet.data.pairs import CaseFiles
-from limnet.data.pictures import VideoDataset, VideoFiles, video_files
+from limnet.data.pictures import VideoDataset, video_files
 from limnet.errors import MissingFileError
 from limnet.image.io.reading import explained
 
@@ -37,15 +37,7 @@ class YouTubeVosDataset(VideoDataset):
     """The training part of YouTube-VOS; labels are the objects of a film by category.
 
     Args:
-        root: see the layout.
-        fraction: share of films held out.
-        seed: of that split.
-        shrink: see `VideoDataset`.
         subset: text file with the names of the films to take, one a line (XMem: yv_subset.txt, 3,464 films).
-
-    Raises:
-        MissingFileError: the folder does not look like it, or no such text file.
-        FileFormatError: a meta.json that is not as described.
     """
 
     title = "YouTube-VOS"
@@ -82,9 +74,9 @@ class YouTubeVosDataset(VideoDataset):
         if wanted := set(self.names) if self.taken is None else self.taken:
             source = "meta.json" if self.taken is None else "the subset"
             problems += self.compare(wanted, (film.patient for film in self.files), source)
-        return problems + [problem for film in self.videos if film.frames for problem in self.check_frames(film)]
+        return problems + [problem for film in self.files if film.frames for problem in self.check_frames(film)]
 
-    def check_frames(self, video: VideoFiles) -> list[Problem]:
+    def check_frames(self, video: CaseFiles) -> list[Problem]:
         """Masks without a frame, masks that meta.json lists, and frames that should have one by their number."""
         frames, masks = by_stem(video.image, ".jpg"), by_stem(video.masks[0], ".png")
         found = []

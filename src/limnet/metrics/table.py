@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from limnet.errors import FileFormatError, InputError, InputTypeError
+from limnet.errors import InputError, InputTypeError
 from limnet.image.io.atomic import atomic_write
 from limnet.metrics.interaction import auc_over_rounds, clicks_to_quality, rounds_that_lost
 
@@ -175,39 +175,6 @@ class Table:
                 writer.writerows(self.rows)
 
         return atomic_write(path, write)
-
-    def to_json(self, path: str | os.PathLike[str]) -> Path:
-        """Write {"rows": [...]} as strict JSON atomically; "nan", "inf" and "-inf" are written as text.
-
-        Raises:
-            SaveError: If it cannot be written.
-        """
-        rows = [
-            {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-            for row in self.rows
-        ]
-        text = json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n"
-
-        def write(temporary: Path) -> None:
-            temporary.write_text(text, encoding="utf-8")
-
-        return atomic_write(path, write)
-
-    @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Table:
-        """Read what `to_json` wrote.
-
-        Raises:
-            FileFormatError: If it is no such file.
-        """
-        try:
-            rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-            texts = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-            return cls({k: v if k in FIELDS else texts.get(v, v) for k, v in row.items()} for row in rows)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FileFormatError(
-                f"{path} is no table of results ({error}); one written by to_json is expected"
-            ) from error
 
     def _of(self, group: str | Collection[str] | None) -> list[dict[str, Any]]:
         wanted = {group} if isinstance(group, str) else group

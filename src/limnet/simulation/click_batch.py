@@ -4,7 +4,7 @@ The rules are those of `limnet.simulation.clicks.RobotUser` on volumes of one sl
 8-connected error (the first one into the object); a training step draws it among the pixels that lie deep in it. On the
 CPU `RobotUser` itself aims, slice by slice. On an accelerator, where a question per slice would hold up the queue,
 tensors do the same without a loop over samples, and nothing is read back: components and depths beyond 24 pixels are
-found on a grid of every second pixel.
+found on a grid of every second pixel. Generators are of the CPU.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ def draw_clicks(
     Args:
         target: bool (B, 1, H, W).
         predicted: bool (B, 1, H, W), on the same device.
-        generator: source of randomness, of the CPU.
         off_centre: in [0, 1); pixels deeper than this share of the largest depth are equally likely (`RobotUser` with
             `off_centre`: .5).
         first: samples without a predicted pixel have not been clicked yet: the whole object is aimed at, not its
@@ -173,7 +172,6 @@ def scatter_clicks(
         positive: float (B, 1, H, W).
         negative: float (B, 1, H, W).
         target: bool (B, 1, H, W).
-        generator: source of randomness, on the CPU.
         radius: of the disks.
         most: clicks of one kind.
     """

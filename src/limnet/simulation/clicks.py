@@ -142,15 +142,10 @@ class RobotUser:
         """What the next click goes to: the object or an error, and how deep every voxel lies in it.
 
         Args:
-            target: see `next_click`.
-            mask: see `next_click`.
             among: take the last of so many largest errors.
 
         Returns:
             None where there is nothing to correct.
-
-        Raises:
-            InputError: see `next_click`.
         """
         truth = np.asarray(target) != 0
         if truth.ndim != 3:

@@ -120,7 +120,6 @@ class Shape:
         """A shape of one of the three kinds, equally likely.
 
         Args:
-            rng: source of randomness.
             centre: pixel (row, column) in the shape's middle.
             area: size in pixels; less than 1 counts as 1.
 
@@ -397,7 +396,6 @@ def draw_corruption(
     """Draw a kind of defect and its parameters for the object in a mask.
 
     Args:
-        rng: source of randomness.
         mask: (H, W), non-zero is the object; neither empty nor full.
         probabilities: of the kinds by name, kinds left out have none; or six numbers in the order of `PAPER`.
         literal: take the paper's pixels as they are printed (10 to 30), whatever the object's size.
@@ -448,14 +446,9 @@ def corrupt(
     Args:
         mask: (H, W), non-zero is the object; neither empty nor full.
         seed: one number, or several such as (seed, epoch, case, click).
-        probabilities: see `draw_corruption`.
-        literal: see `draw_corruption`.
 
     Returns:
         The defective mask, bool (H, W), and the parameters that made it.
-
-    Raises:
-        InputError: see `draw_corruption`.
     """
     parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities, literal)
     return apply(mask, parameters), parameters
@@ -469,8 +462,6 @@ def corrupt_batch(
     Args:
         target: bool (B, 1, H, W), any device (the masks themselves are made on the CPU); non-zero is the object.
         generator: of the CPU; exactly B numbers are drawn from it, whatever the masks are.
-        probabilities: see `draw_corruption`.
-        literal: see `draw_corruption`.
 
     Returns:
         float32 (B, 1, H, W) of 0 and 1 on the device of `target`. Empty and full masks come back as they are.

@@ -30,11 +30,9 @@ def start_prompts(
 
     Args:
         target: bool (B, 1, H, W).
-        generator: source of randomness.
         corruption: share of the paper's six kinds among the damaged masks (drawn on the CPU one by one); the rest is
             `damage`.
         share: of samples that start from anything.
-        literal: see `limnet.simulation.corruptions.draw_corruption`.
         kinds: odds of damaged masks, boxes, masks with another object, and poor masks.
 
     Returns:
@@ -89,7 +87,6 @@ def poor_masks(target: Tensor, foreign: Tensor, generator: torch.Generator) -> T
     Args:
         target: bool (B, 1, H, W).
         foreign: bool (B, 1, H, W), other objects' masks.
-        generator: source of randomness.
 
     Returns:
         float (B, 1, H, W).

@@ -32,7 +32,6 @@ class CorruptMaskd(RandomizableTransform, MapTransform):
             `limnet.simulation.corruptions.from_json` one of its objects.
         allow_missing_keys: skip keys that are not there.
         literal: see `limnet.simulation.corruptions.draw_corruption`.
-
     The dtype, type and device of a mask stay as they are.
     """
 

@@ -13,7 +13,6 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: float)
     """Smooth random field of unit standard deviation.
 
     Args:
-        rng: source of randomness.
         shape: output shape, any number of axes.
         cells: about how many bumps lie along the longest axis (> 0).
 
@@ -73,7 +72,6 @@ def synthetic_labels(rng: np.random.Generator, shape: tuple[int, int, int]) -> n
     """Label map with nested, touching, thin and branching bodies over a cellular background.
 
     Args:
-        rng: source of randomness.
         shape: (D, H, W) in voxels.
 
     Returns:
@@ -140,7 +138,6 @@ def paint(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     """Random appearance for a label map: the same anatomy in a look never seen before.
 
     Args:
-        rng: source of randomness.
         labels: int (D, H, W), any ids.
 
     Returns:

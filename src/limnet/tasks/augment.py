@@ -24,7 +24,6 @@ def augment_clips(
     Args:
         image: uint8 or float (B, T, H, W), 0..255.
         mask: uint8 or bool (B, T, H, W).
-        generator: source of randomness (on the CPU).
         scale: range of the zoom factor.
         share: number of this process and number of processes.
 

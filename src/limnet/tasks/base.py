@@ -166,9 +166,6 @@ def warmup_cosine(
     """Linear warm-up over `warmup` steps, then a cosine down to 1 % at `total` steps.
 
     Args:
-        optimizer: whose rates are scheduled.
-        warmup: steps.
-        total: steps.
         minutes: for a machine booked for so long: the cosine ends then, counted from the first step, if that comes
             before `total` steps; several processes go by the clock of the first. Such a training cannot be repeated
             exactly. None to count steps alone.

@@ -86,10 +86,7 @@ class InteractionModule(Task):
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
         optimizer: "adamw" or "muon" (`limnet.tasks.muon`).
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
-        max_minutes: see `Task`.
-        drops: see `Task`.
         backbone_rate: factor on the learning rate of everything but `HEAD`, for networks that have such parts.
-        least_clicks: see `clicks`.
         scattered: in place of the first click up to so many random ones of each kind (`scatter_clicks`); 0 for none.
         last_only: only the prediction after the last click learns; those before run in eval mode without gradient.
         off_centre: range that each click's share is drawn from, see `draw_clicks`.

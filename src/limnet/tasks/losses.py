@@ -41,9 +41,6 @@ def normalized_focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.5, ga
 
     Returns:
         (B,): mean over the counted pixels of each sample, 0 where none counts.
-
-    Raises:
-        InputError: the shapes differ.
     """
     logits, counted, target = _prepare(logits, labels)
     signed = torch.where(target, logits, -logits)
@@ -64,9 +61,6 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         (B,).
-
-    Raises:
-        InputError: the shapes differ.
     """
     logits, counted, target = _prepare(logits, labels)
     loss = functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
@@ -127,13 +121,9 @@ def click_loss(outputs: Mapping[str, Tensor], target: Tensor, weights: Sequence[
     Args:
         outputs: `instances` and, if the network has it, `instances_aux`: logits (B, 1, H, W).
         target: bool (B, 1, H, W).
-        weights: see `mask_loss`.
 
     Returns:
         Scalar, mean over the batch.
-
-    Raises:
-        InputError: the shapes differ.
     """
     loss = mask_loss(outputs["instances"], target, weights)
     if "instances_aux" in outputs:

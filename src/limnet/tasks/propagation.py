@@ -147,7 +147,6 @@ class TinyClips:
             image: (B, T, H, W) in [0, 1].
             prompt: (B, 1, H, W) mask of slice 0.
             truth: bool (B, T, H, W), used with probability `forcing` as the previous mask.
-            forcing: see `truth`.
             second: (B, 1, H, W) mask of the last slice, put into memory as a second prompt.
             has_second: bool (B,), the samples that have a second prompt; None for all.
             generator: draws for `forcing`.
@@ -282,7 +281,6 @@ def drift(mask: Tensor, truth: Tensor, generator: torch.Generator, chance: float
     Args:
         mask: (B, 1, H, W) probabilities.
         truth: bool (B, 1, H, W), material for other objects' shapes.
-        generator: source of randomness.
         chance: share of samples that drift.
 
     Returns:

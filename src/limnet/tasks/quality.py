@@ -30,7 +30,6 @@ class QualityModule(Task):
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
         network: name of a quality network in `limnet.hub.registry.TABLE`, such as "ResNetQuality".
-        max_minutes: see `Task`.
     """
 
     network: Any

@@ -140,7 +140,6 @@ def _add_data_arguments(parser: argparse.ArgumentParser, role: str) -> None:
     group.add_argument(
         "--weights", type=Path, help="how often groups of open files are drawn, such as recipes/limnet-tiny-data.json"
     )
-    group.add_argument("--pool", type=int, default=40000, help="newest clips of --live to train on (default: 40000)")
     group.add_argument("--size", type=int, help="side of the windows in network pixels")
     group.add_argument("--length", type=int, help="slices of a clip")
     group.add_argument(

@@ -45,7 +45,6 @@ def train(role: str, description: str | None, out: str, argv: Sequence[str] | No
 
     Args:
         role: "interaction", "propagation" or "quality".
-        description: of the recipe, for --help.
         out: default of --out.
         argv: arguments; those of the process by default.
 
@@ -104,7 +103,7 @@ def _propagation(args: argparse.Namespace) -> Any:
 
 def _quality(args: argparse.Namespace) -> Any:
     """`--depth` says how deep the ResNet is; a network that is started from keeps its own."""
-    if not args.smoke and not (args.defects and args.held):
+    if not (args.defects and args.held):
         raise InputError(
             "give --defects and --held, files that `quality.py collect` wrote, those of --held with --split val"
         )
@@ -145,9 +144,6 @@ def fit(
     """Train, validate, keep OUT/last.ckpt, and export the averaged network to OUT/<role>.
 
     Args:
-        args: options of a recipe.
-        role: of the network.
-        module: what is trained.
         data: makes the data module for a number of processes.
     """
     last = checkpoint_to_resume(args.out, module, role, args.resume)
@@ -160,7 +156,6 @@ def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
     """The Trainer of a recipe.
 
     Args:
-        args: options of a recipe.
         role: of the network that is exported, with checkpoints, to OUT/<role>; "" for neither.
         **own: further arguments of the Trainer, or others than those here.
     """
@@ -258,7 +253,6 @@ def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any],
 
     Args:
         args: after `choose_network`.
-        role: of the network.
         options: arguments besides those of every recipe, None where the user gave nothing.
         start: network whose weights both copies get.
 
@@ -382,7 +376,6 @@ def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningD
 
     Args:
         args: parsed options.
-        role: of the network.
         processes: batches are shared among so many.
 
     Raises:
@@ -390,7 +383,10 @@ def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningD
     """
     share = share_of(args, processes)
     if role == "quality":
-        return _defect_data(args, share)
+        from limnet.data.defects import DefectDataset
+
+        training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
+        return SampleDataModule(training, held, share, 2 * share, args.workers)
     clips = args.length if role == "propagation" else 1
     if args.smoke:
         from limnet.datasets.synthetic import SyntheticDataModule
@@ -399,16 +395,16 @@ def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningD
     if sum(given is not None for given in (args.shards, args.mix, args.live)) != 1:
         raise InputError("say what to train on: --shards FOLDER, --live FOLDER, or --mix NAME with --root NAME=PATH")
     if args.live is not None:
-        from limnet.datasets.open import LiveDataModule
+        from limnet.datasets.open import drawn_data
 
-        return LiveDataModule(
-            args.live, role, share, args.size, args.length, args.pool, args.workers, args.seed, weights=args.weights
+        samples = args.batch_size * args.steps
+        return drawn_data(
+            args.live, role, share, samples, args.size, args.length, args.workers, args.seed, args.weights
         )
     if args.shards is not None:
-        training = ShardDataset(args.shards, args.pattern, args.seed)
-        held = ShardDataset(args.shards, args.validation)
-        return SampleDataModule(training, held, share, 40 if role == "interaction" else 16)
-    from limnet.datasets.mixes import MIXES, load_mix
+        shards = ShardDataset(args.shards, args.pattern, args.seed), ShardDataset(args.shards, args.validation)
+        return SampleDataModule(*shards, share, 40 if role == "interaction" else 16)
+    from limnet.datasets.mixes import PAINT, load_mix
 
     return CaseDataModule(
         load_mix(args.mix, parse_roots(args.root), args.weights),
@@ -420,36 +416,7 @@ def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningD
         workers=args.workers,
         seed=args.seed,
         cache_dir=args.cache,
-        paint_probability=MIXES[args.mix].paint,
+        paint_probability=PAINT.get(args.mix, 0.0),
         val_samples=args.val_samples,
         whole_slices=args.whole_slices,
     )
-
-
-def _defect_data(args: argparse.Namespace, share: int) -> SampleDataModule:
-    from limnet.data.defects import DefectDataset
-
-    if args.smoke:
-        args.defects = args.held = [_smoke_defects(args.out / "smoke.npz", args.seed)]
-    training, held = (DefectDataset(paths, args.seed) for paths in (args.defects, args.held))
-    return SampleDataModule(training, held, share, 2 * share, args.workers)
-
-
-def _smoke_defects(path: Path, seed: int, count: int = 16) -> Path:
-    """Write a small defect set of damaged masks on synthetic slices."""
-    import numpy as np
-
-    from limnet.data.defects import DefectRows
-    from limnet.datasets.synthetic import SyntheticDataset
-    from limnet.image.slice_view import SliceView
-    from limnet.image.volume import Volume
-
-    rows, rng = DefectRows(size=32), np.random.default_rng(seed)
-    data = SyntheticDataset(100 * count, 48, seed)
-    for number in range(len(data)):
-        image, mask = (x.numpy() for x in data[number])
-        rows.add_corrupted(SliceView(Volume.from_array(image), window=(0.0, 255.0)), 0, mask[0] > 0, rng)
-        if len(rows) == count:
-            break
-    rows.save(path)
-    return path
