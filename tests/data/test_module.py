@@ -147,17 +147,6 @@ def test_epochs_and_seeds_differ_and_repeat(root, cache):
     assert same(list(fixed), list(fixed))
 
 
-def test_two_processes_share_the_batches_of_one(root, cache, monkeypatch):
-    whole = list(module(root, batch_size=4).train_dataloader())
-    parts = []
-    for rank in range(2):
-        monkeypatch.setattr("limnet.data.loading.process_place", lambda rank=rank: (rank, 2))
-        parts.append(list(module(root, batch_size=2).train_dataloader()))
-    for batch, first, second in zip(whole, *parts, strict=True):
-        for together, one, two in zip(batch, first, second, strict=True):
-            assert torch.equal(together, torch.stack([one, two], 1).flatten(0, 1))
-
-
 def test_data_sets_are_mixed_by_weight(root, cache, tmp_path):
     (tmp_path / "here").touch()
     (tmp_path / "two").mkdir()

@@ -51,8 +51,6 @@ def test_the_form_of_the_decathlon(tmp_path: Path):
 
 def test_planted_faults(root: Path):
     training = root / "RawData/Training"
-    (training / "img/img0040.nii.gz").unlink()
-    (training / "label/label0039.nii.gz").unlink()
     for name in ("img/img0038", "label/label0038"):
         (training / f"{name}.nii.gz").unlink()
     amos = training / "label/label0037.nii.gz"
@@ -61,8 +59,6 @@ def test_planted_faults(root: Path):
     labels[labels == 13] = 15
     write_nifti(amos, labels, image.affine)
     found = problems(BtcvDataset(root))
-    assert "btcv_0040: left out, as RawData/Training/img/img0040.nii.gz is" in found
-    assert "btcv_0039: left out, as RawData/Training/label/label0039.nii.gz is" in found
     assert "1 of 30 cases of the 30 labelled cases are missing: btcv_0038" in found
     assert "btcv_0037: labels [15] are not in" in found
-    assert len(found.splitlines()) == 4
+    assert len(found.splitlines()) == 2

@@ -49,10 +49,8 @@ def test_object_and_band(tmp_path: Path) -> None:
     ("kind", "build", "lost", "told"),
     [
         (BerkeleyDataset, build_berkeley, "images/124084.jpg", ("124084_1", "3 objects, published are 100")),
-        (BerkeleyDataset, build_berkeley, "masks/113044.png", ("113044", "3 objects, published are 100")),
         (Davis345Dataset, build_davis345, "gt/00002.png", ("00002", "3 frames, published are 345")),
         (GrabCutDataset, build_grabcut, "data_GT/flower.jpg", ("flower", "3 pictures, published are 50")),
-        (GrabCutDataset, build_grabcut, "boundary_GT/banana.bmp", ("banana", "3 pictures, published are 50")),
     ],
 )
 def test_faults_are_told(kind: type[PictureDataset], build, lost: str, told: tuple[str, str], tmp_path: Path) -> None:

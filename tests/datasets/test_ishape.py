@@ -10,7 +10,6 @@ from PIL import Image
 from limnet.datasets.ishape import IShapeDataset
 from tests.helpers.every_set import problems
 from tests.helpers.fake_ishape import JSON
-from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import SHAPE, disc, write_picture
 
 NAME = "ishape"
@@ -37,12 +36,10 @@ def test_planted_faults(root: Path):
     base = root / "ishape_dataset"
     shutil.rmtree(base / "wire" / "val")
     (base / "log/train/image/0.jpg").unlink()
-    (base / "log/val/instance_map/1.png").unlink()
     path = base / "hanger/train/instance_map/0.png"
     write_picture(path, (np.array(Image.open(path)) // 256).astype(np.uint8))  # what an 8-bit program leaves
     write_picture(base / "fence/train/instance_map/1.png", np.full(SHAPE, 3, np.uint16))
     write_picture(base / "branch/train/instance_map/1.png", np.full((8, 9), 1000, np.uint16))
-    damage(base / "antenna/train/image/1.jpg")
     (base / "antenna/val" / JSON).unlink()
     content = json.loads((base / "branch/val" / JSON).read_text())
     content["annotations"].append({"image_id": "1"})
@@ -52,16 +49,14 @@ def test_planted_faults(root: Path):
         "wire_val: there is no wire/val",
         "log_train_0: left out, as ishape_dataset/log/train/image/0.jpg is not there",
         "1 of 2 cases of the JSON file of log/train are missing: 0",
-        "log_val_1: left out, as ishape_dataset/log/val/instance_map/1.png is not there",
         "hanger_train_0: could not be read",
         "ids from 1000 need a gray picture of 16 bits",
         "fence_train_1: its map holds 0 instances, the JSON file 2",
         "fence_train_1: no voxel is labelled",
         "branch_train_1: its map holds 1 instances, the JSON file 2",
         "branch_train_1: the image is (1, 40, 56), its labels (1, 8, 9)",
-        "antenna_train_1: could not be read",
         "antenna_val: there is no readable coco_format",
         "branch_val_0: its map holds 2 instances, the JSON file 3",
     ):
         assert text in found
-    assert len(found.splitlines()) == 12
+    assert len(found.splitlines()) == 10

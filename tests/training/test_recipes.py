@@ -163,13 +163,6 @@ def test_resuming_propagation_names_its_own_option(tmp_path: Path) -> None:
         checkpoint_to_resume(tmp_path, module, "propagation")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_quality_network_learns_by_the_clock(tmp_path: Path) -> None:
-    recipe("quality").main(["train", "--smoke", "--minutes", "5", "--accelerator", "cpu", "--out", str(tmp_path)])
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
-    assert saved["max_minutes"] == 5
-
-
 def test_true_masks_beside_those_of_rounds(tmp_path: Path) -> None:
     """As the paper's defect set has them: of every slice that a round over the whole volume leaves wrong."""
     words = ["collect", "--smoke", "--scope", "volume"]

@@ -25,7 +25,7 @@ from tests.helpers.small_xmem import PLACE
         ("stage2", [], "interaction", "TinyInteraction", "val/dice_6"),
         ("propagation", [], "propagation", "TinyPropagation", "val/dice_carried"),
         ("propagation", ["--preset", "paper"], "propagation", "XMem", "val/dice_carried"),
-        ("quality", ["train"], "quality", "TinyQuality", "val/gain"),
+        ("quality", ["train", "--minutes", "5"], "quality", "TinyQuality", "val/gain"),
         ("quality", ["train", "--preset", "paper"], "quality", "ResNetQuality", "val/gain"),
     ],
 )
@@ -43,7 +43,8 @@ def test_every_recipe(
     assert metric in header
     assert "train/loss" in header
     assert any(column.startswith("lr-") for column in header)
-    assert (tmp_path / "last.ckpt").is_file()
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved.get("max_minutes") == (5 if "--minutes" in words else None)
     assert (tmp_path / "images" / "step_000003.png").stat().st_size > 200
 
 

@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 
 from limnet import InteractiveSegmenter
 from limnet.interaction.networks.hrnet import HRNetOCR
+from limnet.tasks.interaction import InteractionModule
 from tests.helpers.fake_folders import STEPS, body, write_folder, write_nnunet
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
 from tests.helpers.recipes import recipe
@@ -35,9 +36,17 @@ def words(tmp_path: Path, start: Path, *more: str) -> list[str]:
     return ["--data", "folder", "--root", str(tmp_path / "data"), *fixed, "--accelerator", "cpu", *more]
 
 
-def test_own_folder_to_a_model(stage3, start, tmp_path, capsys):
+def test_own_folder_to_a_model(stage3, start, tmp_path, capsys, monkeypatch):
+    learning, step = [], InteractionModule.training_step
+
+    def watched(self, *arguments):
+        learning.append(all(part.training for part in self.network.modules()))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(InteractionModule, "training_step", watched)
     write_folder(tmp_path / "data")
     stage3.main(words(tmp_path, start))
+    assert learning == [True, True], "batch norm learns after the first measurement"
     printed = capsys.readouterr().out
     assert "Dice after 1 click(s)" in printed
     assert f'from_pretrained("{tmp_path / "out" / "model"}")' in printed
@@ -66,27 +75,6 @@ def test_a_finished_training_is_found_again(stage3, start, tmp_path):
         stage3.main(words(tmp_path, start, *more))
         hashes.append(json.loads((tmp_path / "out" / "result.json").read_text())["weights_sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_batch_norm_learns_after_the_first_measurement(stage3, start, tmp_path, monkeypatch):
-    from limnet.tasks.interaction import InteractionModule
-
-    seen = []
-    step = InteractionModule.training_step
-
-    def watched(self, *arguments):
-        seen.append(all(part.training for part in self.network.modules()))
-        return step(self, *arguments)
-
-    monkeypatch.setattr(InteractionModule, "training_step", watched)
-    write_folder(tmp_path / "data")
-    stage3.main(words(tmp_path, start))
-    assert seen == [True, True]
-
-
-def test_resuming_with_another_image_half(stage3, start, tmp_path):
-    write_folder(tmp_path / "data")
-    stage3.main(words(tmp_path, start))
     before = (tmp_path / "out" / "metrics.csv").read_text()
     with pytest.raises(SystemExit, match=r"freeze_encoder False, now it is True;.* set --freeze-encoder as before"):
         stage3.main(words(tmp_path, start, "--resume", "--freeze-encoder"))
@@ -106,11 +94,6 @@ def test_a_held_out_patient_without_objects(stage3, start, tmp_path, capsys):
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["steps"], result["before"]) == (2, {})
     assert (tmp_path / "out" / "model").is_dir()
-
-
-def test_losses_of_a_training_from_nothing_are_kept(stage3, tmp_path):
-    stage3.main(["--smoke", "--accelerator", "cpu", "--out", str(tmp_path)])
-    assert "train/loss" in (tmp_path / "metrics.csv").read_text()
 
 
 def test_channel_of_another_data_set(stage3, start, tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase
-from limnet.errors import InputError
 from limnet.image.volume import Volume
 
 GRAYS: dict[str, tuple[float, float, float]] = {
@@ -23,26 +22,14 @@ GRAYS: dict[str, tuple[float, float, float]] = {
 """Name -> shares of red, green and blue; luminance after ITU-R BT.601."""
 
 
-def gray_weights(name: str) -> tuple[float, float, float]:
-    """Shares of the channels.
-
-    Raises:
-        InputError: no such name.
-    """
-    if name not in GRAYS:
-        raise InputError(f"gray is {name!r}; allowed are {', '.join(GRAYS)}")
-    return GRAYS[name]
-
-
 def gray_case(case: LabelledCase, name: str) -> LabelledCase:
-    """The case with its image in one channel.
+    """The case with its image in one channel, by a name in `GRAYS`.
 
     Luminance is left to decoding, which takes it anyhow; CT and MR have no colours.
     """
-    weights = gray_weights(name)
     if name == "luminance" or case.modality in ("ct", "mr"):
         return case
-    return replace(case, read_image=partial(read_gray, case.read_image, weights))
+    return replace(case, read_image=partial(read_gray, case.read_image, GRAYS[name]))
 
 
 def read_gray(read: Callable[[], Volume], weights: tuple[float, float, float]) -> Volume:

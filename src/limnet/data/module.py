@@ -13,7 +13,7 @@ import torch
 from limnet.data.cache import CaseCache
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.drawing import ClipDataset, NoClipError
-from limnet.data.gray import gray_case, gray_weights
+from limnet.data.gray import GRAYS, gray_case
 from limnet.data.loading import CaseLoader, ClipLoader
 from limnet.errors import InputError
 
@@ -106,7 +106,8 @@ class CaseDataModule(LightningDataModule):
         whole_slices: bool = False,
     ) -> None:
         super().__init__()
-        gray_weights(gray)
+        if gray not in GRAYS:
+            raise InputError(f"gray is {gray!r}; allowed are {', '.join(GRAYS)}")
         if isinstance(dataset, (str, os.PathLike)):
             raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
         mix = dataset.mix() if isinstance(dataset, LabelledDataset) else list(dataset)

@@ -191,7 +191,7 @@ class FileDataset(LabelledDataset):
         return [Problem("", what, "add them to a list, or take them out")]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Shapes and ids, and that image and labels lie on the same grid in space."""
+        """Shapes and ids, and that volumes and their labels lie on the same grid in space."""
         problems = super().check_case(case)
         image, label = paths_of(case)
         if problems or {image_suffix(image), image_suffix(label)} & {None, *PICTURES, ".npz"}:

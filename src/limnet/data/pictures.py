@@ -68,10 +68,6 @@ class PictureDataset(FileDataset):
         """A partial of `read_objects`."""
         return partial(read_objects, files.masks, self.above)
 
-    def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Shapes and ids; pictures lie on no grid in space."""
-        return LabelledDataset.check_case(self, case)
-
 
 @dataclass(eq=False, repr=False)
 class VideoDataset(FileDataset):
@@ -129,10 +125,6 @@ class VideoDataset(FileDataset):
         frames, masks = (len(by_stem(folder)) for folder in (video.image, video.masks[0]))
         what = f"{frames} frames and {masks} masks, {len(video.frames or ())} of them pairs"
         return [Problem(video.name, what, "unpack the archive again; frames without a mask are left out")]
-
-    def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Shapes and ids; frames lie on no grid in space."""
-        return LabelledDataset.check_case(self, case)
 
 
 def video_files(

@@ -89,22 +89,15 @@ class BidsName:
         return _MODALITIES.get(self.suffix.lower(), "")
 
 
-class _Images:
+BySource = dict[frozenset[tuple[str, str]], list[BidsName]]
+
+
+def _by_source(names: Iterable[BidsName]) -> BySource:
     """Images by the entities of their names."""
-
-    def __init__(self, names: Iterable[BidsName]) -> None:
-        self.by_source: dict[frozenset[tuple[str, str]], list[BidsName]] = {}
-        for name in names:
-            if name.modality:
-                self.by_source.setdefault(name.source, []).append(name)
-
-    def of(self, mask: BidsName) -> list[BidsName]:
-        """Those with the entities of a mask."""
-        return self.by_source.get(mask.source, [])
-
-    def called(self, files: set[str]) -> list[BidsName]:
-        """Those of these file names."""
-        return [name for names in self.by_source.values() for name in names if name.path.name in files]
+    found: BySource = {}
+    for name in names:
+        found.setdefault(name.source, []).append(name)
+    return found
 
 
 @dataclass(eq=False, repr=False)
@@ -137,16 +130,17 @@ class BidsDataset(NiftiDataset):
             there = ", ".join(p.name for p in sorted(self.derivatives.iterdir()) if p.is_dir())
             raise self.missing(f"there is no pipeline {self.pipeline!r} in {self.derivatives}, only {there}")
         raw_folder = self.root / "rawdata" if (self.root / "rawdata").is_dir() else self.root
-        raw = _Images(name for subject in sorted(raw_folder.glob("sub-*")) for name in _names(subject))
+        subjects = sorted(raw_folder.glob("sub-*"))
+        raw = _by_source(name for subject in subjects for name in _names(subject) if name.modality)
         pipelines: dict[str, list[BidsName]] = {}
         for name in _names(self.derivatives / (self.pipeline or "")):
             first = name.path.relative_to(self.derivatives).parts[0]
             pipelines.setdefault("" if first.startswith("sub-") else first, []).append(name)
         self.found: list[tuple[str, BidsName, list[BidsName]]] = []
         for pipeline, names in pipelines.items():
-            derived = _Images(names)
+            indexes = [raw, _by_source(name for name in names if name.modality)]
             masks = [name for name in names if name.suffix in _MASKS]
-            self.found += [(pipeline, mask, self._images(mask, raw, derived)) for mask in masks]
+            self.found += [(pipeline, mask, self._images(mask, indexes)) for mask in masks]
         if not self.found:
             raise self.missing(f"there is no dseg, mask or msk file below {self.derivatives}")
         tables, read = cache(_tables), cache(_read_table)  # each folder and table is read once
@@ -181,13 +175,16 @@ class BidsDataset(NiftiDataset):
                 problems.append(Problem(mask.stem, what, f"add {mask.stem}.tsv beside it, or dseg.tsv above"))
         return problems
 
-    def _images(self, mask: BidsName, raw: _Images, derived: _Images) -> list[BidsName]:
-        fitting = raw.of(mask) or derived.of(mask)
-        if raw.of(mask) and derived.of(mask):  # preprocessed images may lie on a grid of their own
-            own = ([image for image in index.of(mask) if _on_grid_of(image, mask)] for index in (raw, derived))
+    def _images(self, mask: BidsName, indexes: list[BySource]) -> list[BidsName]:
+        """Images that a mask may belong to, out of the raw ones and those of its pipeline."""
+        alike = [index.get(mask.source, []) for index in indexes]
+        fitting = alike[0] or alike[1]
+        if all(alike):  # preprocessed images may lie on a grid of their own
+            own = ([image for image in images if _on_grid_of(image, mask)] for images in alike)
             fitting = next(filter(None, own), fitting)
         if named := _sources(mask):
-            fitting = raw.called(named) + derived.called(named) or fitting
+            every = (image for index in indexes for images in index.values() for image in images)
+            fitting = [image for image in every if image.path.name in named] or fitting
         if len(fitting) > 1 and self.suffix is not None:
             fitting = [image for image in fitting if image.suffix == self.suffix]
         return fitting

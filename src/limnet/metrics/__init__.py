@@ -12,7 +12,6 @@ from limnet.metrics.interaction import (
     challenge_scores,
     click_compliance,
     clicks_to_quality,
-    compliance_over_rounds,
     rounds_that_lost,
 )
 from limnet.metrics.overlap import dice, iou
@@ -29,7 +28,6 @@ __all__ = [
     "challenge_scores",
     "click_compliance",
     "clicks_to_quality",
-    "compliance_over_rounds",
     "dice",
     "hausdorff95",
     "iou",

@@ -134,29 +134,6 @@ def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> floa
     return sum(bool(mask[voxel]) == label for voxel, label in wanted.items()) / len(wanted) if wanted else 1.0
 
 
-def compliance_over_rounds(masks: Sequence[NDArray[np.bool_]], clicks: Sequence[Sequence[Clicked]]) -> list[float]:
-    """Click compliance of each round's mask with all clicks given up to that round.
-
-    Args:
-        masks: The mask after each round, bool.
-        clicks: The clicks given in each round, (voxel, positive) each; an empty list where none was given.
-
-    Returns:
-        One value a round, 0 to 1.
-
-    Raises:
-        InputError: Other numbers of masks than of rounds of clicks; errors of `click_compliance`.
-    """
-    if len(masks) != len(clicks):
-        raise InputError(f"{len(masks)} masks and clicks of {len(clicks)} rounds came; give one list of clicks a mask")
-    given: list[Clicked] = []
-    result = []
-    for mask, new in zip(masks, clicks, strict=True):
-        given += new
-        result.append(click_compliance(mask, given))
-    return result
-
-
 def checked_curve(values: Sequence[float]) -> list[float]:
     """The values as floats.
 
