@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 
 from limnet.data.cache import CaseCache
 from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
@@ -157,48 +156,12 @@ def test_data_sets_are_mixed_by_weight(root, cache, tmp_path):
     assert data.training is not None
     mine = [Path(c.read_image.args[0]).parent == root for c in data.training.sources.cases]
     assert data.training.drawer.odds[mine].sum() == pytest.approx(0.75)
-    assert len(data.cases("val")) == len(Small(root).cases("val")) + len(other.cases("val"))
 
 
 def test_without_a_cache_nothing_is_stored(root, cache, tmp_path):
     data = module(root, cached=False, cache_dir=tmp_path / "none")
     assert same(list(data.train_dataloader()), list(module(root).train_dataloader()))
     assert not (tmp_path / "none").exists()
-
-
-def test_whole_cases_for_test(root):
-    batches = list(CaseDataModule(Published(root)).test_dataloader())
-    assert [[c.name for c in b] for b in batches] == [["c1"]]
-    assert [b[0].name for b in module(root).test_dataloader()] == [c.name for c in Small(root).cases("val")]
-
-
-def test_trainer_hands_out_batches_and_cases(root, cache):
-    class Count(LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(1, 1)
-            self.seen: list[Any] = []
-
-        def training_step(self, batch, index):
-            self.seen.append(batch[0].shape)
-            return self.layer(torch.ones(1, 1)).sum()
-
-        def validation_step(self, batch, index):
-            self.seen.append("val")
-
-        def test_step(self, batch, index):
-            self.seen.append(batch[0].name)
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    model = Count()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = Trainer(max_epochs=1, enable_model_summary=False, num_sanity_val_steps=0, **quiet)
-    data = module(root, val_samples=4)
-    trainer.fit(model, datamodule=data)
-    trainer.test(model, datamodule=data, verbose=False)
-    assert model.seen == [(4, 1, 32, 32), (4, 1, 32, 32), "val", *(c.name for c in Small(root).cases("val"))]
 
 
 def clips(root: Path, transform: Any, length: int = 3) -> ClipDataset:
@@ -296,5 +259,4 @@ def test_no_held_out_case_means_no_validation(root, cache):
         count = 1
 
     data = CaseDataModule(One(root), size=32, cache_dir=cache)
-    assert len(data.cases("train")) == 1
     assert data.val_dataloader() == []

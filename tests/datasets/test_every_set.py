@@ -166,7 +166,7 @@ def test_a_missing_file_is_told_and_moves_no_other_case(
 def test_benchmarks_are_not_trained_on(name: str, fake: Fake) -> None:
     dataset = dataset_class(name)(fake(name))
     data = CaseDataModule(dataset, cached=False)
-    assert len(data.test_dataloader()) == len(dataset.all_cases()) > 0
+    assert dataset.all_cases()
     with pytest.raises(InputError, match="has 0 case"):
         data.train_dataloader()
 
@@ -196,7 +196,6 @@ def test_the_first_stage_of_the_paper_is_drawn_from(fake: Fake, tmp_path: Path) 
     mix = load_mix("paper-stage1", [(name, fake(name)) for name in names_of("paper-stage1")])
     assert [type(dataset) for dataset, _ in mix] == [dataset_class(name) for name in names_of("paper-stage1")]
     data = CaseDataModule(mix, batch_size=4, samples_per_epoch=40, size=32, cache_dir=tmp_path / "cache")
-    assert len(data.cases("val")) == sum(len(dataset.cases("val")) for dataset, _ in mix if "val" in dataset.splits)
     batches = list(data.train_dataloader())
     assert len(batches) == 10
     assert all(image.shape == (4, 1, 32, 32) and mask.any() for image, mask in batches)

@@ -1,9 +1,9 @@
-"""Loaders over drawn clips and whole cases: every process takes its share, and a training can go on where it was."""
+"""The loader of all samples: every process takes its share, and a training can go on where it was."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limnet.data.dataset import LabelledCase
 from limnet.errors import InputError
 
 FIXED_EPOCH = 2**31  # training never gets there
@@ -110,23 +109,6 @@ class ShuffledDataset(Dataset[Any], ABC):
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
         return self.read(int(self._order[1][number]))
-
-
-class CaseLoader:
-    """Batches of one whole case; every case on exactly one process, also where they do not divide evenly."""
-
-    def __init__(self, cases: Sequence[LabelledCase]) -> None:
-        self.cases = list(cases)
-
-    def __len__(self) -> int:
-        """Cases of this process."""
-        rank, world = process_place()
-        return len(range(rank, len(self.cases), world))
-
-    def __iter__(self) -> Iterator[list[LabelledCase]]:
-        rank, world = process_place()
-        for case in self.cases[rank::world]:
-            yield [case]
 
 
 def process_place() -> tuple[int, int]:

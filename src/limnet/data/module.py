@@ -1,4 +1,4 @@
-"""Data modules: clips drawn from labelled cases, and whole cases; samples drawn ahead, collected or made up."""
+"""Data modules: clips drawn from labelled cases; samples drawn ahead, collected or made up."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from limnet.data.cache import CaseCache
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.drawing import ClipDataset, NoClipError
 from limnet.data.gray import GRAYS, gray_case
-from limnet.data.loading import CaseLoader, ClipLoader
+from limnet.data.loading import ClipLoader
 from limnet.errors import InputError
 
 try:
@@ -58,12 +56,12 @@ class SampleDataModule(LightningDataModule):
 
 
 class CaseDataModule(LightningDataModule):
-    """Training clips drawn at random from labelled cases, and whole cases for validation and test.
+    """Clips drawn at random from labelled cases, for training and validation.
 
     Training batches are (image uint8 (B, T, H, W) 0..255, mask uint8 (B, T, H, W) 0 or 1): T = 1 for interaction,
     `length` for propagation. A draw depends on seed, epoch and its number alone: any number of workers or processes
     gives the same samples, and a resumed training goes on with the next one. Validation batches are the same clips
-    every time, never painted or transformed. Test batches are lists of one `LabelledCase`, each case on one process.
+    every time, never painted or transformed.
 
     Args:
         dataset: a data set, or several as (data set, weight) pairs.
@@ -80,7 +78,7 @@ class CaseDataModule(LightningDataModule):
         val_samples: clips for validation, over all processes.
         transform: dictionary transform (MONAI's, for example); see `ClipDataset`.
         gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
-            shows most in endoscopy). Whole cases keep their colours.
+            shows most in endoscopy).
         whole_slices: draw from crops of whole slices in place of windows round one object, as XMem is trained.
 
     Raises:
@@ -126,10 +124,6 @@ class CaseDataModule(LightningDataModule):
         self.validation: ClipDataset | None = None
         self._nothing_held = False  # the held-out cases have no object, and that was said
 
-    def cases(self, split: str) -> list[LabelledCase]:
-        """Whole cases of a split of all data sets, one after the other."""
-        return [case for case, _ in self._weighted(split)]
-
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet, with a progress bar; called on one process a machine."""
         if self.cache is not None:
@@ -164,16 +158,6 @@ class CaseDataModule(LightningDataModule):
         if self.validation is None:
             return []
         return ClipLoader(self.validation, self.batch_size, self.val_samples, self.workers, fixed=True)
-
-    def test_dataloader(self) -> CaseLoader:
-        """Whole cases of "test", or of "val" where there are none, each on exactly one process."""
-        return CaseLoader(self.cases("test") or self.cases("val"))
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Clips go to the device; whole cases are descriptions and stay."""
-        if isinstance(batch, list) and all(isinstance(item, LabelledCase) for item in batch):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _weighted(self, split: str) -> list[tuple[LabelledCase, float]]:
         """Cases with weights: each data set's share falls equally on its cases."""
