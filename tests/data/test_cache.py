@@ -22,7 +22,7 @@ def three(folder: Path) -> list[LabelledCase]:
 def test_entries_are_read_through_memory_maps(tmp_path):
     cases, cache = three(tmp_path / "data"), CaseCache(tmp_path / "cache")
     assert cache.build(cases, progress=False) == 3
-    source = cache.open(cases[1], weight=2.0)
+    source = cache.open(cases[1])
     assert isinstance(source.image, np.memmap)
     assert isinstance(source.labels, np.memmap)
     assert not source.image.flags.writeable
@@ -30,7 +30,7 @@ def test_entries_are_read_through_memory_maps(tmp_path):
     assert source.image.dtype == np.int16
     assert np.array_equal(source.image, cases[1].read_image().array)
     assert np.array_equal(source.labels, cases[1].read_labels())
-    assert (source.spacing, source.modality, source.weight, source.ids) == ((2.5, 1.5, 1.0), "ct", 2.0, (1, 2))
+    assert (source.spacing, source.modality, source.ids) == ((2.5, 1.5, 1.0), "ct", (1, 2))
 
 
 def test_interrupted_build_goes_on(tmp_path, monkeypatch):

@@ -129,7 +129,7 @@ class CaseCache:
             shutil.rmtree(temporary, ignore_errors=True)
         return target
 
-    def open(self, case: LabelledCase, weight: float = 1.0) -> Source:
+    def open(self, case: LabelledCase) -> Source:
         """The case as a memory-mapped source of clips.
 
         Raises:
@@ -140,7 +140,7 @@ class CaseCache:
         if about is None:
             raise FileFormatError(f"{case.name} is not in the cache {self.folder}, or damaged there; build it again")
         image, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("image", "labels"))
-        return replace(source_of(image, labels, about, weight), includes=case.includes)
+        return replace(source_of(image, labels, about), includes=case.includes)
 
 
 def _whole(folder: Path) -> dict[str, Any] | None:
@@ -207,10 +207,9 @@ def _file(path: Path) -> list[Any]:
     return [str(path.resolve()), about.st_size, about.st_mtime_ns]
 
 
-def read_source(case: LabelledCase, weight: float = 1.0) -> Source:
+def read_source(case: LabelledCase) -> Source:
     """Read a case from its own files into memory."""
-    image, labels, about = decode_case(case)
-    return replace(source_of(image, labels, about, weight), includes=case.includes)
+    return replace(source_of(*decode_case(case)), includes=case.includes)
 
 
 def decode_case(case: LabelledCase) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
@@ -251,7 +250,7 @@ def decode_case(case: LabelledCase) -> tuple[NDArray[Any], NDArray[Any], dict[st
     )
 
 
-def source_of(image: NDArray[Any], labels: NDArray[Any], about: dict[str, Any], weight: float = 1.0) -> Source:
+def source_of(image: NDArray[Any], labels: NDArray[Any], about: dict[str, Any]) -> Source:
     """Source from what `decode_case` returned."""
     objects = about["objects"]
     spacing: tuple[float, float, float] = tuple(about["spacing"])
@@ -260,7 +259,6 @@ def source_of(image: NDArray[Any], labels: NDArray[Any], about: dict[str, Any], 
         spacing=spacing,
         image=image,
         modality="ct" if about["modality"] == "ct" else "other",
-        weight=weight,
         axes=slice_axes(labels.shape, spacing, about["modality"]),
         name=about["name"],
         ids=tuple(o["id"] for o in objects),

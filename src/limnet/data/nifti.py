@@ -156,18 +156,17 @@ def check_pair(image: Path, label: Path, labels: Mapping[int, str]) -> list[Foun
         label: label map of the image.
         labels: ids that may occur; any where empty.
     """
+    found = guarded(lambda: compare_grids(read_nifti_grid(image), read_nifti_grid(label)))
+    found += guarded(lambda: check_intensities(image))
+    return list(dict.fromkeys(found + guarded(lambda: check_ids(label_ids(label), labels))))
+
+
+def guarded(check: Callable[[], Iterable[Found]]) -> list[Found]:
+    """What a check finds; that a file is damaged is a finding, too."""
     try:
-        found = compare_grids(read_nifti_grid(image), read_nifti_grid(label))
+        return list(check())
     except (LimnetError, OSError) as error:
         return [(str(error), AGAIN)]
-    try:
-        found += check_intensities(image)
-    except (LimnetError, OSError) as error:
-        found.append((str(error), AGAIN))
-    try:
-        return found + check_ids(label_ids(label), labels)
-    except (LimnetError, OSError) as error:
-        return [*found, (str(error), AGAIN)]
 
 
 def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[Found]:

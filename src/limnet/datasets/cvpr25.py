@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import MODALITIES, LabelledCase, Problem
 from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
-from limnet.data.nifti import AGAIN, Found
+from limnet.data.nifti import AGAIN, Found, guarded
 from limnet.data.pairs import CaseFiles, FileDataset, paths_of
-from limnet.errors import FileFormatError, LimnetError
+from limnet.errors import FileFormatError
 from limnet.image.io.numpy_files import load_npz, read_header
 from limnet.image.io.reading import explained
 from limnet.image.volume import Volume
@@ -94,11 +94,7 @@ class Cvpr25Dataset(FileDataset):
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Both files: keys, shapes, dtypes, values, spacing, boxes."""
-        try:
-            found = list(_check_files(*paths_of(case)))
-        except (LimnetError, OSError) as error:
-            found = [(str(error), AGAIN)]
-        return [Problem(case.name, what, advice) for what, advice in found]
+        return [Problem(case.name, *found) for found in guarded(lambda: _check_files(*paths_of(case)))]
 
     def _files(self, image: Path, label: Path, split: str) -> CaseFiles:
         modality = _MODALITIES.get(re.split(r"[_-]", image.name)[0].lower(), "other")

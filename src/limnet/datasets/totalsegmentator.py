@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,18 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import LabelledCase, Problem
 from limnet.data.files import NIFTI, by_stem, folders_in
-from limnet.data.nifti import AGAIN, Found, NiftiDataset, check_intensities, combine, compare_grids, either, label_ids
+from limnet.data.nifti import (
+    Found,
+    NiftiDataset,
+    check_intensities,
+    combine,
+    compare_grids,
+    either,
+    guarded,
+    label_ids,
+)
 from limnet.data.pairs import BY_HASH, CaseFiles
-from limnet.errors import InputError, LimnetError
+from limnet.errors import InputError
 from limnet.image.io.nifti import read_nifti_grid
 
 _VERTEBRAE = ["S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1))]
@@ -107,33 +116,30 @@ class TotalSegmentatorDataset(NiftiDataset):
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Every file of a subject."""
         segmentations, image = case.read_labels.args[:2]  # type: ignore[attr-defined]
-        return [Problem(case.name, *found) for found in self._check_subject(image, segmentations)]
+        return [Problem(case.name, *found) for found in guarded(lambda: self._check_subject(image, segmentations))]
 
-    def _check_subject(self, image: Path, segmentations: Path) -> list[Found]:
-        try:
-            grid = read_nifti_grid(image)
-            problems = check_intensities(image)
-        except (LimnetError, OSError) as error:
-            return [(str(error), AGAIN)]
+    def _check_subject(self, image: Path, segmentations: Path) -> Iterator[Found]:
+        grid, highest = read_nifti_grid(image), dict[str, int]()
+        yield from check_intensities(image)
         files = by_stem(segmentations, *NIFTI)
         if unknown := sorted(set(files) - set(STRUCTURES)):
             what = f"segmentations holds {len(unknown)} files of no v2 structure, such as {unknown[:3]}"
-            problems.append((what, "version 1 has other names: get version 2"))
+            yield what, "version 1 has other names: get version 2"
         if lost := [name for name in self.structures if name not in files]:
             what = f"{len(lost)} of {len(self.structures)} structures have no file, such as {lost[:3]}"
-            problems.append((what, "unpack the archive again; they are taken as absent"))
-        labelled = not files
-        for name, path in ((name, files[name]) for name in self.structures if name in files):
-            try:
-                problems += [(f"{name}: {what}", advice) for what, advice in compare_grids(grid, read_nifti_grid(path))]
-                highest = max(label_ids(path))
-            except (LimnetError, OSError) as error:
-                problems.append((str(error), AGAIN))
-                continue
-            labelled = labelled or highest > 0
-            if highest > 1:
-                problems.append((f"{name} holds values up to {highest}", "expected are 0 and 1: download it again"))
-        return problems if labelled else [*problems, ("no voxel is labelled", "copy the labels again, or take it out")]
+            yield what, "unpack the archive again; they are taken as absent"
+
+        def check(name: str) -> Iterator[Found]:
+            for what, advice in compare_grids(grid, read_nifti_grid(files[name])):
+                yield f"{name}: {what}", advice
+            highest[name] = max(label_ids(files[name]))
+            if highest[name] > 1:
+                yield f"{name} holds values up to {highest[name]}", "expected are 0 and 1: download it again"
+
+        for name in filter(files.__contains__, self.structures):
+            yield from guarded(partial(check, name))
+        if files and not any(highest.values()):
+            yield "no voxel is labelled", "copy the labels again, or take it out"
 
 
 def read_structures(folder: Path, image: Path, structures: Sequence[str] = STRUCTURES) -> NDArray[Any]:

@@ -165,22 +165,16 @@ class LogImages(Callback):
         pictures = outputs.get("pictures") if isinstance(outputs, dict) else None
         if batch_idx or dataloader_idx or not trainer.is_global_zero or not isinstance(pictures, Pictures):
             return
+        from PIL import Image
+
         grid = draw_grid(pictures, self.count)
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.folder / f"step_{trainer.global_step:06d}.png", lambda path: _write_png(grid, path))
+        drawn = Image.fromarray(grid)
+        atomic_write(self.folder / f"step_{trainer.global_step:06d}.png", lambda path: drawn.save(path, "PNG"))
         for logger in trainer.loggers:
             log_image = getattr(logger, "log_image", None)
             if log_image is not None:
                 log_image(key="val/masks", images=[grid])
-
-
-def _write_png(grid: NDArray[np.uint8], path: Path) -> None:
-    import SimpleITK
-
-    writer = SimpleITK.ImageFileWriter()
-    writer.SetImageIO("PNGImageIO")
-    writer.SetFileName(str(path))
-    writer.Execute(SimpleITK.GetImageFromArray(grid, isVector=True))
 
 
 def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
