@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limnet.data.defects import DefectDataset
-from limnet.data.module import SampleDataModule
+from limnet.data.loading import FIXED_EPOCH
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 
@@ -20,21 +20,6 @@ def write(path, count=7, size=8, seed=0, **changes):
     arrays = {k: v for k, v in {**arrays, **changes}.items() if v is not None}
     np.savez_compressed(path, **arrays)
     return arrays
-
-
-def module(paths, seed=0, workers=0):
-    data = DefectDataset(paths, seed)
-    return SampleDataModule(data, data, 2, 4, workers)
-
-
-def test_held_pairs_keep_their_order(tmp_path):
-    arrays = write(tmp_path / "a.npz", 7)
-    batches = list(module(tmp_path / "a.npz").val_dataloader())
-    assert [len(b[0]) for b in batches] == [4, 3]
-    for number, key in enumerate(("image", "previous", "current", "dice")):
-        found = torch.cat([b[number] for b in batches]).numpy()
-        assert np.array_equal(found, arrays[key])
-        assert found.dtype == (np.float32 if key == "dice" else np.uint8)
 
 
 def test_files_that_are_none(tmp_path):
@@ -55,11 +40,15 @@ def test_files_that_are_none(tmp_path):
         DefectDataset([tmp_path / "a.npz", tmp_path / "b.npz"])
 
 
-def test_references_come_last_and_in_all_files_or_none(tmp_path):
+def test_pairs_keep_their_order_and_references_come_last_in_all_files_or_none(tmp_path):
     seen = np.random.default_rng(0).integers(0, 255, (7, 7, 8, 8)).astype(np.uint8)
-    write(tmp_path / "a.npz", references=seen)
-    batches = list(module(tmp_path / "a.npz").val_dataloader())
-    assert np.array_equal(torch.cat([b[4] for b in batches]).numpy(), seen)
+    arrays = write(tmp_path / "a.npz", references=seen)
+    data = DefectDataset(tmp_path / "a.npz")
+    samples = [data[FIXED_EPOCH, number] for number in range(len(data))]  # in order
+    for number, (key, values) in enumerate({**arrays, "references": seen}.items()):
+        found = torch.stack([sample[number] for sample in samples]).numpy()
+        assert np.array_equal(found, values)
+        assert found.dtype == (np.float32 if key == "dice" else np.uint8)
     write(tmp_path / "b.npz")
     with pytest.raises(FileFormatError, match="collect both again"):
         DefectDataset([tmp_path / "a.npz", tmp_path / "b.npz"])

@@ -427,13 +427,6 @@ def test_every_sample_is_the_numpy_form_with_its_own_seed():
     assert (damaged != target.float()).flatten(1).any(1).sum() >= 3
 
 
-def test_the_generator_decides_and_moves_on():
-    generator = torch.Generator().manual_seed(0)
-    first, second = corrupt_batch(batch(), generator), corrupt_batch(batch(), generator)
-    assert (first != second).any()
-    assert torch.equal(first, corrupt_batch(batch(), torch.Generator().manual_seed(0)))
-
-
 def test_empty_and_full_masks_come_back_and_use_up_the_same_draws():
     target = batch()
     mixed = target.clone()
@@ -444,12 +437,6 @@ def test_empty_and_full_masks_come_back_and_use_up_the_same_draws():
     assert part[1].all()
     assert torch.equal(whole[2:], part[2:])
     assert torch.equal(a.get_state(), b.get_state())
-
-
-def test_kinds_can_be_chosen():
-    target = batch()
-    grown = corrupt_batch(target, torch.Generator().manual_seed(1), {"merge_shapes": 1})
-    assert (grown >= target.float()).all()
 
 
 def test_pixels_as_the_paper_prints_them():

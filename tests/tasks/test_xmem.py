@@ -87,18 +87,6 @@ def test_clips_without_objects_and_short_clips_pass() -> None:
     loss.backward()
 
 
-def test_learning_rate_falls_at_its_steps() -> None:
-    module = make(drops=(0.2, 0.4), learning_rate=1.0)
-    config: Any = module.configure_optimizers()
-    rates = []
-    for _ in range(6):
-        rates.append(config["optimizer"].param_groups[0]["lr"])
-        config["optimizer"].step()
-        config["lr_scheduler"]["scheduler"].step()
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert config["optimizer"].param_groups[0]["weight_decay"] == 0.05
-
-
 def test_validation_logs_like_the_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make()
     image, labels = batch(2, 4)
