@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from limnet.data.cache import CaseCache
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, LabelledDataset, Problem
 from limnet.data.drawing import ClipDataset
 from limnet.data.module import CaseDataModule
 from limnet.errors import InputError, MissingFileError
+from limnet.image.volume import Volume
 from tests.helpers.fake_folders import array_case, body, saved_case
 
 
@@ -20,27 +22,32 @@ class Small(LabelledDataset):
     """cN.npy pairs of patients a, a, b, b, ..."""
 
     title, licence, access, layout = "Small", "none", "ask somebody", "c0_image.npy\nc0_labels.npy"
+    labels: ClassVar = {1: "one", 2: "two"}
     count = 6
+    healthy: ClassVar[tuple[int, ...]] = ()
+    published_splits: ClassVar[dict[str, str]] = {}
 
-    def find(self) -> None:
+    def list_files(self) -> Iterable[CaseFiles]:
         if not (self.root / "here").is_file():
             raise self.missing(f"there is no file here in {self.root}")
+        for i in range(self.count):
+            image, labels = (self.root / f"c{i}_{part}.npy" for part in ("image", "labels"))
+            if not image.exists():
+                pixels, voxels = (a.transpose(2, 1, 0) for a in body(i))
+                saved_case(self.root, f"c{i}", pixels, voxels * (i not in self.healthy))
+            split = self.published_splits.get(f"c{i}") if self.published_splits else BY_HASH
+            yield CaseFiles(f"c{i}", "abcdefgh"[i // 2], image, (labels,), "ct", split)
 
-    def all_cases(self) -> list[LabelledCase]:
-        return [self.case(i) for i in range(self.count)]
+    def case_of(self, files: CaseFiles) -> LabelledCase:
+        return array_case(self.root, files.name, patient=files.patient, modality="ct", labels=self.labels)
 
-    def case(self, i: int) -> LabelledCase:
-        facts: dict[str, Any] = {"patient": "abcdefgh"[i // 2], "modality": "ct", "labels": {1: "one", 2: "two"}}
-        if (self.root / f"c{i}_image.npy").exists():
-            return array_case(self.root, f"c{i}", **facts)
-        return saved_case(self.root, f"c{i}", *(a.transpose(2, 1, 0) for a in body(i)), **facts)
+    def check_grids(self, case: LabelledCase, volume: Volume) -> list[Problem]:
+        return []  # files of numbers have no grid
 
 
 class Published(Small):
     splits = ("train", "val", "test")
-
-    def split_of(self, case: LabelledCase) -> str | None:
-        return {"c0": "train", "c1": "test", "c2": "val"}.get(case.name)
+    published_splits: ClassVar = {"c0": "train", "c1": "test", "c2": "val"}
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +231,7 @@ def test_data_sets_that_cannot_be_used(root):
 class Healthy(Published):
     """Of three patients the only held-out one has no object."""
 
-    def case(self, i: int) -> LabelledCase:
-        if i == 2 and not (self.root / "c2_image.npy").exists():
-            image, labels = (a.transpose(2, 1, 0) for a in body(2))
-            saved_case(self.root, "c2", image, labels * 0)
-        return super().case(i)
+    healthy = (2,)
 
 
 def test_held_out_cases_without_an_object_are_told_and_not_measured(tmp_path):
@@ -244,8 +247,7 @@ def test_held_out_cases_without_an_object_are_told_and_not_measured(tmp_path):
 
 def test_training_cases_without_an_object_are_an_error(tmp_path):
     class Sick(Healthy):
-        def split_of(self, case: LabelledCase) -> str | None:
-            return {"c0": "val", "c2": "train"}.get(case.name)
+        published_splits: ClassVar = {"c0": "val", "c2": "train"}
 
     (tmp_path / "here").touch()
     data = CaseDataModule(Sick(tmp_path), size=32, cache_dir=tmp_path / "cache")

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from limnet.data.dataset import LabelledDataset
+from limnet.data.dataset import LabelledDataset, paths_of
 from limnet.data.module import CaseDataModule
-from limnet.data.pairs import FileDataset, paths_of
 from limnet.datasets import endovis18
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.datasets.cvpr25 import Cvpr25Dataset
@@ -279,7 +278,7 @@ def linked_coco(root: Path, number: int) -> None:
     ],
 )
 def test_memory_stays_flat_over_thousands_of_cases(
-    kind: type[FileDataset], link: Callable[[Path, int], None], held: int, tmp_path: Path
+    kind: type[LabelledDataset], link: Callable[[Path, int], None], held: int, tmp_path: Path
 ) -> None:
     number = 1000
     link(tmp_path, number)

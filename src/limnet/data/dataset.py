@@ -1,29 +1,29 @@
-"""LabelledCase, an image with its labels, read when asked; LabelledDataset, a data set as its owner ships it.
-
-Where no split is published they go by patient, from a stable hash: the same on every machine, whatever else lies in the
-folder.
-"""
+"""LabelledCase, an image with its labels, read when asked; LabelledDataset, a data set as its owner ships it."""
 
 from __future__ import annotations
 
-import hashlib
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from limnet.data.files import shortened
+from limnet.data.files import image_suffix, read_image, read_labels, shortened
+from limnet.data.splits import split_patients
 from limnet.errors import InputError, LimnetError, MissingFileError
+from limnet.image.io.pictures import PICTURES
 from limnet.image.volume import Volume
 
 MODALITIES = ("ct", "mr", "us", "photo", "endoscopy", "video", "microscopy", "other")
-FEW = 40  # patients; with fewer the sizes of the splits are exact
+BY_HASH = "by the hash of the patient"
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,43 @@ class InstanceNames(Mapping[int, str]):
         return f"InstanceNames{self.runs}"
 
 
+@dataclass(frozen=True)
+class CaseFiles:
+    """Files of one case.
+
+    Attributes:
+        name: of the case, see `limnet.data.files.case_name`.
+        patient: splits keep cases of one patient, scene or film together.
+        image: image file, whether there or not; of a video the folder of its frames.
+        masks: label files, whether there or not; folders of them count, too.
+        modality: one of `limnet.data.dataset.MODALITIES`.
+        split: the published one, None for none of them, or `BY_HASH`.
+        labels: ids -> names; None for those of the data set.
+        ignored: ids to read as background.
+        channel: which volume of a 4-D image file, or picture of a stack, if it is one.
+        frames: of a video (picture, mask) file names of every frame that has both, in order.
+        lone: names without suffix of frames or masks that lack their partner, where each should have one.
+    """
+
+    name: str
+    patient: str
+    image: Path
+    masks: tuple[Path, ...]
+    modality: str = "other"
+    split: str | None = BY_HASH
+    labels: Mapping[int, str] | None = None
+    ignored: tuple[int, ...] = ()
+    channel: int | None = None
+    frames: tuple[tuple[str, str], ...] | None = None
+    lone: tuple[str, ...] = ()
+
+    @property
+    def absent(self) -> list[Path]:
+        """Those of the files that are not there; of a video its folders, if no frame of one has a mask in the other."""
+        paths = (self.image, *self.masks)
+        return [path for path in paths if (not path.exists() if self.frames is None else not self.frames)]
+
+
 class _Folder:
     """A field that takes a path or its text and gives the path."""
 
@@ -136,9 +173,9 @@ class _Folder:
 class LabelledDataset(ABC):
     """A folder of labelled images, read where it lies and never changed.
 
-    A subclass sets the class attributes, looks for its files in `find` and lists them in `all_cases`. Where a split has
-    been published it overrides `split_of`; otherwise patients are assigned by a stable hash. Options of its own are
-    further fields of a dataclass.
+    A subclass lists the files of its cases in `list_files`, and says in attributes what they hold; options of its own
+    are further fields of a dataclass. By default files of any kind are read as they are stored. Cases of which a file
+    is missing are left out, with one warning; `check` names the files.
 
     Args:
         root: the folder, a path or its text.
@@ -151,8 +188,16 @@ class LabelledDataset(ABC):
         access: how to get it, with an address.
         layout: of its folder, as messages show it.
         splits: names of its splits, "train" first.
+        hashed: splits that `BY_HASH` divides cases among, all of `splits` where empty.
         layered: whether a case repeats one picture, once for each layer of objects: no volume to propagate through.
         choices: option -> its allowed values.
+        labels: ids -> names.
+        windows: modality -> customary display window in raw units.
+        includes: see `LabelledCase`.
+        cached: see `LabelledCase`.
+        published: number of cases that its owner gives, 0 for none; see `unit`.
+        unit: what a case is, in the plural.
+        files: all cases, also those of which a file is missing, in a fixed order.
 
     Raises:
         InputError: an option that is not among its choices.
@@ -165,8 +210,15 @@ class LabelledDataset(ABC):
     access: ClassVar[str]
     layout: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    hashed: ClassVar[tuple[str, ...]] = ()
     layered: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    labels: ClassVar[Mapping[int, str]] = {}
+    windows: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    includes: ClassVar[Mapping[int, tuple[int, ...]]] = {}
+    cached: ClassVar[bool] = True
+    published: ClassVar[int] = 0
+    unit: ClassVar[str] = "cases"
 
     root: _Folder = _Folder()
     fraction: float = 0.2
@@ -178,23 +230,27 @@ class LabelledDataset(ABC):
                 raise InputError(f"{option} is {value!r}; allowed are {', '.join(map(str, allowed))}")
         if not self.root.is_dir():
             raise self.missing(f"{self.root} is no folder")
-        self.find()
+        self.files: list[CaseFiles] = list(self.list_files())
+        self._told = False
+        patients = [f.patient for f in self.files if f.split == BY_HASH]  # a missing file moves no other case
+        place = split_patients(patients, self.hashed or self.splits, self.fraction, self.seed) if patients else {}
+        self._places = {f.name: place[f.patient] if f.split == BY_HASH else f.split for f in self.files}
 
     @abstractmethod
-    def find(self) -> None:
-        """Look whether the folder is this data set, without reading images; called once by the constructor.
+    def list_files(self) -> Iterable[CaseFiles]:
+        """Files of every case in a fixed order, also of those of which a file is missing; nothing is read.
 
         Raises:
-            MissingFileError: it is not: `raise self.missing("there is no imagesTr in ...")`.
+            MissingFileError: the folder is not this data set: `raise self.missing("there is no imagesTr in ...")`.
         """
 
-    @abstractmethod
-    def all_cases(self) -> list[LabelledCase]:
-        """Every labelled case in a fixed order, without reading images."""
+    def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
+        """A partial that reads the image, its path the first argument."""
+        return partial(read_image, files.image, files.channel, files.modality)
 
-    def split_of(self, case: LabelledCase) -> str | None:
-        """Name of the published split of a case, None to leave it out. Not called unless a subclass overrides it."""
-        raise NotImplementedError
+    def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
+        """A partial that reads the labels, the path of the first file the first argument."""
+        return partial(read_labels, files.masks[0], files.ignored)
 
     def cases(self, split: str) -> list[LabelledCase]:
         """Cases of a split: the published one where there is one, else by a stable hash of the patient's id.
@@ -204,30 +260,77 @@ class LabelledDataset(ABC):
         """
         if split not in self.splits:
             raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
-        found = self.all_cases()
-        if type(self).split_of is not LabelledDataset.split_of:
-            return [case for case in found if self.split_of(case) == split]
-        place = split_patients((case.patient for case in found), self.splits, self.fraction, self.seed)
-        return [case for case in found if place[case.patient] == split]
+        return [case for case in self.all_cases() if self._places.get(case.name) == split]
+
+    def all_cases(self) -> list[LabelledCase]:
+        """A case for each whose files are all there; warns once if there are others."""
+        whole = [f for f in self.files if not f.absent]
+        if len(whole) < len(self.files) and not self._told:
+            warnings.warn(
+                f"{len(self.files) - len(whole)} of {len(self.files)} cases in {self.root} lack their image or labels "
+                f"and are left out: {shortened(f.name for f in self.files if f.absent)}. Complete them; limnet data "
+                "check names the files"
+            )
+            self._told = True
+        return [self.case_of(f) for f in whole]
+
+    def case_of(self, files: CaseFiles) -> LabelledCase:
+        """The case of some files."""
+        return LabelledCase(
+            files.name,
+            files.patient,
+            files.modality,
+            self.labels if files.labels is None else files.labels,
+            self.image_of(files),
+            self.labels_of(files),
+            self.windows.get(files.modality),
+            self.cached,
+            self.includes,
+        )
 
     def mix(self) -> list[tuple[LabelledDataset, float]]:
         """What training draws from, with weights: all cases alike. One of several parts may weigh them."""
         return [(self, 1.0)]
 
     def check(self) -> list[Problem]:
-        """Read everything and tell what is wrong; empty when all is well. A subclass adds to it: counts, affines."""
-        problems = []
+        """Read everything and tell what is wrong; empty when all is well."""
+        self._told = True  # the problems say it
+        problems = [Problem(files.name, *self.lacking(files)) for files in self.files if files.absent]
+        problems += self.check_files()
         found = self.all_cases()
         if not found:
             problems.append(Problem("", f"no labelled case in {self.root}", f"expected layout:\n{self.layout}"))
         twice = sorted(name for name, number in Counter(case.name for case in found).items() if number > 1)
         problems += [Problem(name, "two cases have this name", "rename one of their files") for name in twice]
-        for case in found:
-            problems += self.check_case(case)
-        return problems
+        return problems + [problem for case in found for problem in self.check_case(case)]
+
+    def lacking(self, files: CaseFiles) -> tuple[str, str]:
+        """What is wrong with a case that lacks a file, and what to do."""
+        what = f"left out, as {' and '.join(map(self.short, files.absent))} {'is' if len(files.absent) == 1 else 'are'}"
+        return f"{what} not there", "copy it again, or take the case out of the data set"
+
+    def check_files(self) -> list[Problem]:
+        """What is missing or too many by names alone, besides files of a case: the published number of cases."""
+        number = len(self.files)
+        if number == self.published or not self.published:
+            return []
+        advice = f"get it: {self.access}" if number < self.published else "take out what does not belong to it"
+        return [Problem("", f"{number} {self.unit}, published are {self.published}", advice)]
+
+    def check_lists(self, lists: str) -> list[Problem]:
+        """A problem where cases are in no list of the split.
+
+        Args:
+            lists: file with the lists.
+        """
+        lone = [files.name for files in self.files if files.split is None and not files.absent]
+        if not lone:
+            return []
+        what = f"{len(lone)} case(s) are in no list of {lists} and are not used: {shortened(lone)}"
+        return [Problem("", what, "add them to a list, or take them out")]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Read one case: shapes, dtype and ids of its labels."""
+        """Read one case: shapes, dtype and ids of its labels; that volumes and labels lie on one grid in space."""
         try:
             volume, labels = case.read_image(), np.asarray(case.read_labels())
         except (LimnetError, OSError, ValueError) as error:
@@ -245,7 +348,42 @@ class LabelledDataset(ABC):
             known = list(islice(case.labels, 200))
             advice = f"known are {sorted(known)}" if len(known) < 200 else "the file is damaged or of another data set"
             problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
-        return problems
+        return problems or self.check_grids(case, volume)
+
+    def check_grids(self, case: LabelledCase, volume: Volume) -> list[Problem]:
+        """That the labels lie on the grid of their image, where files of both tell it."""
+        image, label = paths_of(case)
+        if {image_suffix(image), image_suffix(label)} & {None, *PICTURES, ".npz"}:
+            return []
+        try:
+            grids = volume, read_image(label)
+        except LimnetError:
+            return []
+        first, second = (grid.affine_in("RAS") for grid in grids)
+        if np.allclose(first, second, atol=1e-2 * min(volume.spacing)):
+            return []
+        steps = " and ".join(str(tuple(round(step, 4) for step in grid.spacing)) for grid in grids)
+        what = f"{image.name} and {label.name} have the same shape but other grids: spacing {steps} mm"
+        advice = "resample one onto the other, or copy the right header"
+        return [Problem(case.name, f"{what}, or other origins or directions", advice)]
+
+    def require_some(self, files: list[CaseFiles], source: Path) -> list[CaseFiles]:
+        """The files themselves, if one of the cases has all of its own.
+
+        Args:
+            files: of all cases.
+            source: the file or folder that lists them, for the message.
+
+        Raises:
+            MissingFileError: not one has; the message names the first missing files.
+        """
+        if any(not f.absent for f in files):
+            return files
+        absent = [str(path) for f in files for path in f.absent]
+        raise MissingFileError(
+            f"none of the {len(files)} case(s) of {source} has both files; not there are {shortened(absent)}. "
+            "Unpack the archive again, or correct the list"
+        )
 
     def first_folder(self, *names: str) -> Path:
         """The first of these folders below the root that is there; "" is the root.
@@ -289,50 +427,8 @@ class LabelledDataset(ABC):
         return MissingFileError(f"{what}. {self.title} is expected as\n{self.layout}\nAccess: {self.access}")
 
 
-def patient_share(patient: str, seed: int = 0) -> float:
-    """A number in [0, 1) that depends on the patient's id and the seed alone (SHA-256)."""
-    digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def split_patients(
-    patients: Iterable[str], splits: tuple[str, ...] = ("train", "val"), fraction: float = 0.2, seed: int = 0
-) -> dict[str, str]:
-    """Assign every patient to a split.
-
-    A patient belongs where the hash falls, so it keeps its split when others are added. Below `FEW` patients that would
-    give very uneven splits: there each held-out split gets its share in whole patients, at least one, in the order of
-    the hash, and one patient at least is left to train.
-
-    Args:
-        patients: ids; repeated ones count once.
-        splits: "train" first, then "val" and possibly "test".
-        fraction: expected share of each split but the first.
-        seed: another seed, another split.
-
-    Returns:
-        patient -> name of its split.
-
-    Raises:
-        InputError: a fraction that leaves nothing for training.
-    """
-    held = splits[1:]
-    if not 0 < fraction * max(len(held), 1) < 1:
-        raise InputError(f"fraction is {fraction}; the {len(held)} split(s) {', '.join(held)} must leave some to train")
-    order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
-    counts = dict.fromkeys(splits, 0)
-    if len(order) < FEW:
-        counts[splits[0]] = len(order)
-        for name in held:
-            counts[name] = max(min(max(round(fraction * len(order)), 1), counts[splits[0]] - 1), 0)
-            counts[splits[0]] -= counts[name]
-    else:
-        for patient in order:
-            counts[_place(patient_share(patient, seed), splits, fraction)] += 1
-    sequence = [name for name in (*held, splits[0]) for _ in range(counts[name])]
-    return dict(zip(order, sequence, strict=True))
-
-
-def _place(share: float, splits: tuple[str, ...], fraction: float) -> str:
-    number = int(share / fraction)
-    return splits[number + 1] if number < len(splits) - 1 else splits[0]
+def paths_of(case: LabelledCase) -> tuple[Path, Path]:
+    """The files that a case's image and labels are read from: the first arguments of its partials, or of these."""
+    reads: tuple[Any, Any] = (case.read_image, case.read_labels)
+    image, label = (read.args[0] if isinstance(read.args[0], Path) else read.args[0][0] for read in reads)
+    return image, label

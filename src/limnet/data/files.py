@@ -249,3 +249,28 @@ def labels_in(labels: NDArray[Any]) -> set[int]:
     for plane in labels:
         present[plane] = True
     return set(np.flatnonzero(present).tolist())
+
+
+def pairs_by_stem(
+    images: Path, masks: Path, kinds: tuple[str, ...] = (), mask_kinds: tuple[str, ...] = (), ending: str = ""
+) -> Iterator[tuple[str, str, Path, Path]]:
+    """Images and masks of two folders that bear the same name.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks.
+        kinds: suffixes of images, the first for those that are missing; all of pictures by default.
+        mask_kinds: likewise of masks.
+        ending: pattern of what a mask's name may have behind that of its image; each mask then is a pair of its own.
+
+    Yields:
+        Names of mask and image without suffix, image and mask in the order of the masks' names; for a file that is
+        missing the path where it should be.
+    """
+    found, marked = by_stem(images, *kinds), by_stem(masks, *mask_kinds)
+    owner = {mask: mask if mask in found else re.sub(f"(?:{ending})$", "", mask) for mask in marked}
+    owned = set(owner.values())
+    owner |= {stem: stem for stem in found if stem not in owned}
+    for mask, stem in sorted(owner.items()):
+        image = found.get(stem, images / f"{stem}{(*kinds, '.jpg')[0]}")
+        yield mask, stem, image, marked.get(mask, masks / f"{mask}{(*mask_kinds, '.png')[0]}")

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.dataset import CaseFiles, LabelledCase, LabelledDataset, Problem, paths_of
 from limnet.data.files import labels_in
 from limnet.data.files import read_labels as read_label_map
-from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError, LimnetError
 from limnet.image.io.nifti import NiftiGrid, read_nifti_grid
 from limnet.image.volume import Volume
@@ -29,7 +28,7 @@ _AXIAL, _CORONAL, _SAGITTAL = ("L", "P", "S"), ("L", "I", "P"), ("P", "I", "L")
 _THICK = 1.5  # slices this much further apart than pixels were acquired in that plane
 
 
-class NiftiDataset(FileDataset):
+class NiftiDataset(LabelledDataset):
     """A data set of NIfTI pairs, read in a common orientation.
 
     Attributes:

@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, LabelledDataset, Problem
-from limnet.data.files import by_stem, case_name, shortened, smallest_unsigned
-from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset, pairs_by_stem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, LabelledDataset, Problem
+from limnet.data.files import by_stem, case_name, pairs_by_stem, shortened, smallest_unsigned
 from limnet.errors import FileFormatError, InputError
 from limnet.image.io.pictures import read_picture
 from limnet.image.volume import Volume
@@ -26,7 +25,7 @@ OBJECT: Mapping[int, str] = {1: "object"}
 VOID = 255  # palette index of void pixels, which the owner left undecided
 
 
-class PictureDataset(FileDataset):
+class PictureDataset(LabelledDataset):
     """A data set of single pictures with one mask file for each object.
 
     Images are (1, H, W, 3), or (1, H, W) where the file is gray, labels (1, H, W). Decoded copies of pictures are not
@@ -70,7 +69,7 @@ class PictureDataset(FileDataset):
 
 
 @dataclass(eq=False, repr=False)
-class VideoDataset(FileDataset):
+class VideoDataset(LabelledDataset):
     """A data set of videos: folders of frames and folders of masks.
 
     Images are (T, H, W, 3) of the frames that have a mask, labels (T, H, W); spacing is 1 along every axis. A video is
@@ -82,8 +81,8 @@ class VideoDataset(FileDataset):
         shrink: frames are made smaller by this whole factor, masks to the nearest pixel.
     """
 
-    modality: ClassVar[str] = "video"
     shrink: int = 1
+    _lone_told = False
 
     def __post_init__(self) -> None:
         if self.shrink < 1:
@@ -101,22 +100,18 @@ class VideoDataset(FileDataset):
     def all_cases(self) -> list[LabelledCase]:
         """Every video with at least one frame that has a mask; warns once of frames and masks that are left out."""
         lone = [f"{video.name}/{stem}" for video in self.files for stem in video.lone]
-        if lone and not self._told:
+        if lone and not self._lone_told:
             warnings.warn(
                 f"{len(lone)} frame(s) in {self.root} lack their picture or mask and are left out: {shortened(lone)}. "
                 "Unpack the archives again; limnet data check tells the videos"
             )
-        self._told = True
+        self._told = self._lone_told = True
         return super().all_cases()
 
-    def check(self) -> list[Problem]:
-        """Names, then every frame: damage, sizes, labels."""
-        problems = self.check_files()
-        for video in self.files:
-            if not video.frames:
-                what = f"no frame of {self.short(video.image)} has a mask in {self.short(video.masks[0])}"
-                problems.append(Problem(video.name, what, "unpack frames and masks again"))
-        return problems + LabelledDataset.check(self)
+    def lacking(self, files: CaseFiles) -> tuple[str, str]:
+        """What is wrong with a video without a frame that has a mask, and what to do."""
+        what = f"no frame of {self.short(files.image)} has a mask in {self.short(files.masks[0])}"
+        return what, "unpack frames and masks again"
 
     def check_frames(self, video: CaseFiles) -> list[Problem]:
         """A problem where not every frame has a mask, and every mask a frame."""

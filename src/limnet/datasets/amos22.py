@@ -21,10 +21,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from limnet.data.dataset import Problem, numbered
+from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import NIFTI, by_stem, read_json
 from limnet.data.nifti import NiftiDataset, either
-from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
 
 _FOLDERS = {"train": "Tr", "val": "Va", "test": "Ts"}

@@ -30,10 +30,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import CaseFiles, Problem
 from limnet.data.files import NIFTI, files_below
 from limnet.data.nifti import NiftiDataset, compare_grids
-from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
 

@@ -21,10 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from limnet.data.dataset import Problem, numbered
+from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.nifti import NiftiDataset
-from limnet.data.pairs import CaseFiles
 
 NUMBERS = (*range(1, 11), *range(21, 41))
 HELD_OUT = {

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import InstanceNames, Problem
+from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import by_stem, load_pickle, smallest_unsigned
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import PictureDataset, read_colours
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained

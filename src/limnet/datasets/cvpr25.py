@@ -29,10 +29,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import MODALITIES, LabelledCase, Problem
+from limnet.data.dataset import MODALITIES, CaseFiles, LabelledCase, LabelledDataset, Problem, paths_of
 from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
 from limnet.data.nifti import AGAIN, Found, guarded
-from limnet.data.pairs import CaseFiles, FileDataset, paths_of
 from limnet.errors import FileFormatError
 from limnet.image.io.numpy_files import load_npz, read_header
 from limnet.image.io.reading import explained
@@ -45,7 +44,7 @@ _BOX_KEYS = frozenset(
 
 
 @dataclass(eq=False, repr=False)
-class Cvpr25Dataset(FileDataset):
+class Cvpr25Dataset(LabelledDataset):
     """The CVPR 2025 interactive challenge. Case names are those of the files without .npz.
 
     Args:

@@ -22,9 +22,8 @@ from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
-from limnet.data.dataset import InstanceNames, Problem
+from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import read_text
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, read_palette_masks, video_files
 
 _PLACES = ("", "DAVIS", "2017/trainval", "DAVIS/2017/trainval", "trainval")

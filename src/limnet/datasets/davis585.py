@@ -27,9 +27,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, Problem
 from limnet.data.files import by_stem, case_name, folders_in
-from limnet.data.pairs import BY_HASH, CaseFiles
 from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
 

@@ -21,16 +21,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, image_stem, read_json
-from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset
 from limnet.errors import FileFormatError
 
 _MR = ("mr", "mri", "t1", "t2", "flair", "adc", "dwi", "pd", "swi")
 
 
 @dataclass(eq=False, repr=False)
-class DecathlonDataset(FileDataset):
+class DecathlonDataset(LabelledDataset):
     """A task of the decathlon, or your own data listed the same way.
 
     Args:

@@ -28,9 +28,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import Problem, numbered
+from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import by_stem, read_json, walk
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, nearest, read_colours, stack_frames, video_files
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, files_below, image_stem, image_suffix, read_json, shortened
-from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
@@ -34,7 +33,7 @@ _SLICE_ENDING = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECAS
 
 
 @dataclass(eq=False, repr=False)
-class FolderDataset(FileDataset):
+class FolderDataset(LabelledDataset):
     """Images and masks in two folders; see the module for the layout.
 
     Args:

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import InstanceNames, Problem
-from limnet.data.files import by_stem, case_name, read_json
-from limnet.data.pairs import CaseFiles, pairs_by_stem
+from limnet.data.dataset import CaseFiles, InstanceNames, Problem
+from limnet.data.files import by_stem, case_name, pairs_by_stem, read_json
 from limnet.data.pictures import PictureDataset, read_instances
 from limnet.errors import LimnetError
 from limnet.image.io.reading import explained

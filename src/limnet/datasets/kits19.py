@@ -21,10 +21,9 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import CaseFiles, Problem
 from limnet.data.files import folders_in, read_json
 from limnet.data.nifti import NiftiDataset, either
-from limnet.data.pairs import CaseFiles
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
 

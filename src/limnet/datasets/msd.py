@@ -27,10 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.data.dataset import LabelledCase, Problem, patient_share
+from limnet.data.dataset import CaseFiles, LabelledCase, Problem, paths_of
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.nifti import check_pair
-from limnet.data.pairs import CaseFiles, paths_of
+from limnet.data.splits import patient_share
 from limnet.datasets.decathlon import DecathlonDataset
 from limnet.errors import InputError
 

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limnet.data.dataset import Problem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, image_stem, image_suffix, read_json, shortened
-from limnet.data.pairs import BY_HASH, CaseFiles, FileDataset
 from limnet.datasets.decathlon import label_names, modality_of, read_datalist
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.reading import explained
@@ -32,7 +31,7 @@ _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(eq=False, repr=False)
-class NnUNetDataset(FileDataset):
+class NnUNetDataset(LabelledDataset):
     """One data set of nnUNet_raw.
 
     Args:

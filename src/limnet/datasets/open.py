@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.clips import Source
-from limnet.data.dataset import Problem
+from limnet.data.dataset import CaseFiles, LabelledDataset, Problem
 from limnet.data.drawing import ClipDrawer, DrawnClips
 from limnet.data.files import image_suffix, read_image, read_labels, shortened
 from limnet.data.gray import GRAYS, read_gray
 from limnet.data.module import SampleDataModule
-from limnet.data.pairs import CaseFiles, FileDataset
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.image.io.pictures import PICTURES, read_picture
 from limnet.image.volume import Volume
@@ -54,7 +53,7 @@ PAIR = 2
 
 
 @dataclass(eq=False, repr=False)
-class OpenDataset(FileDataset):
+class OpenDataset(LabelledDataset):
     """The open volumes, pictures and films as labelled cases; the owner's split into train and val.
 
     Args:

@@ -19,9 +19,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from limnet.data.dataset import InstanceNames, Problem
-from limnet.data.files import case_name, read_text, smallest_unsigned
-from limnet.data.pairs import CaseFiles, pairs_by_stem
+from limnet.data.dataset import CaseFiles, InstanceNames, Problem
+from limnet.data.files import case_name, pairs_by_stem, read_text, smallest_unsigned
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained

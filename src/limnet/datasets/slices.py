@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.data.dataset import MODALITIES, InstanceNames
+from limnet.data.dataset import MODALITIES, CaseFiles, InstanceNames
 from limnet.data.files import by_stem, case_name, image_suffix
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
 from limnet.image.io.pictures import PICTURES

@@ -33,9 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from limnet.data.dataset import LabelledDataset
+from limnet.data.dataset import CaseFiles, LabelledDataset
 from limnet.data.files import by_stem, case_name, walk
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
 from limnet.image.io.pictures import read_picture

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from limnet.data.dataset import LabelledCase, Problem
+from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, Problem
 from limnet.data.files import NIFTI, by_stem, folders_in
 from limnet.data.nifti import (
     Found,
@@ -37,7 +37,6 @@ from limnet.data.nifti import (
     guarded,
     label_ids,
 )
-from limnet.data.pairs import BY_HASH, CaseFiles
 from limnet.errors import InputError
 from limnet.image.io.nifti import read_nifti_grid
 

@@ -21,9 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from limnet.data.dataset import InstanceNames, Problem
+from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import by_stem, folders_in, read_json, read_text, shortened
-from limnet.data.pairs import CaseFiles
 from limnet.data.pictures import VideoDataset, video_files
 from limnet.errors import MissingFileError
 from limnet.image.io.reading import explained
