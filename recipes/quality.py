@@ -330,7 +330,6 @@ def randomness(args: argparse.Namespace, number: int) -> np.random.Generator:
 
 def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray, np.random.Generator]]:
     """Random objects of the --split cases of data sets as their owners ship them, read when they are drawn."""
-    from limnet.data.objects import iter_objects
     from limnet.datasets.mixes import load_mix
     from limnet.errors import InputError
     from limnet.training.train import parse_roots
@@ -346,9 +345,11 @@ def draw_from_mix(args: argparse.Namespace) -> Iterator[tuple[Volume, np.ndarray
         rng = randomness(args, number)
         cases = parts[int(rng.choice(len(parts), p=weights / weights.sum()))][0]
         case = cases[int(rng.integers(len(cases)))]
-        found = [thing.mask for thing in iter_objects(case, args.smallest, components=())]
-        if found:
-            yield case.read_image(), found[int(rng.integers(len(found)))], rng
+        labels = np.asarray(case.read_labels())
+        parts_of = [(i, *case.includes.get(i, ())) for i in np.unique(labels[labels > 0]).tolist()]
+        masks = [mask for ids in parts_of if (mask := np.isin(labels, ids)).sum() >= args.smallest]
+        if masks:
+            yield case.read_image(), masks[int(rng.integers(len(masks)))], rng
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmarks.core.method import LimnetPredictor
+from benchmarks.core.objects import COMPONENTS, SMALLEST, BenchObject, iter_objects
 from benchmarks.core.published import published_table
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
-from limnet.data.objects import COMPONENTS, SMALLEST, BenchObject, iter_objects
 from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
 from limnet.image.volume import Volume

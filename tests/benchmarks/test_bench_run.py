@@ -19,12 +19,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
 from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
+from benchmarks.core.objects import evenly_spread, iter_objects
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.rounds import RobotRounds, Target, columns
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_peer, build_suite
-from limnet.data.objects import evenly_spread, iter_objects
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume

@@ -201,7 +201,7 @@ def test_the_first_stage_of_the_paper_is_drawn_from(fake: Fake, tmp_path: Path) 
 
 
 def test_colours_become_one_channel_as_asked(fake: Fake, tmp_path: Path) -> None:
-    dataset = dataset_class("endovis18")(fake("endovis18"), shrink=2)  # type: ignore[call-arg]
+    dataset = dataset_class("davis2017")(fake("davis2017"))
     options = {"batch_size": 2, "samples_per_epoch": 2, "size": 32, "cache_dir": tmp_path}
     drawn = {
         gray: next(iter(CaseDataModule(dataset, gray=gray, **options).train_dataloader()))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The objects of a labelled case, in a fixed order: what a benchmark segments and a defect set is collected from."""
+"""The objects of a labelled case, in a fixed order: what a benchmark segments."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def iter_objects(
     holds a word of `components`: there every 26-connected component is one, numbered in array order ("lesion 3").
 
     Args:
+        case: the case.
         smallest: least number of voxels.
         components: words that mark labels of many separate things.
         per_case: at most that many objects, spread evenly over all of them; None takes all.
