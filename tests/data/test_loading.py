@@ -28,7 +28,7 @@ class Numbers(ShuffledDataset):
 
 
 def loader(batch_size: int, fixed: bool = False, seed: int = 0, workers: int = 0) -> ClipLoader:
-    return ClipLoader(Numbers(seed), batch_size, COUNT, workers, fixed)
+    return ClipLoader(Numbers(seed), batch_size, workers, fixed)
 
 
 def drawn(batches: ClipLoader) -> list[list[int]]:

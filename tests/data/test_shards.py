@@ -23,7 +23,7 @@ def write(
 
 
 def loader(data: ShardDataset, batch_size: int, fixed: bool = False) -> ClipLoader:
-    return ClipLoader(data, batch_size, len(data), fixed=fixed)
+    return ClipLoader(data, batch_size, fixed=fixed)
 
 
 @pytest.mark.parametrize("size", [16, 15])

@@ -58,9 +58,7 @@ def fit(
         default_root_dir=folder,
         callbacks=[curve, ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1)],
     )
-    trainer.fit(
-        module, ClipLoader(data, batch, len(data)), ClipLoader(data, batch, len(data), fixed=True), ckpt_path=resume
-    )
+    trainer.fit(module, ClipLoader(data, batch), ClipLoader(data, batch, fixed=True), ckpt_path=resume)
     return curve
 
 

@@ -100,7 +100,7 @@ def test_export_of_the_average(tmp_path: Path) -> None:
         callbacks=[ExportAverage(tmp_path / "interaction", every=100)],
         **quiet,
     )
-    trainer.fit(module, ClipLoader(data, 3, len(data)))
+    trainer.fit(module, ClipLoader(data, 3))
     loaded = load_component(tmp_path / "interaction", "interaction")
     for name, value in module.average.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)

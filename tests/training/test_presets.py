@@ -156,7 +156,7 @@ def test_only_the_papers_propagation_is_drawn_as_whole_slices(tmp_path: Path) ->
     data = make_data(args, "propagation", 1)
     data.prepare_data()
     data.setup()
-    assert data.training.whole_slices  # type: ignore[attr-defined]
-    assert data.validation.whole_slices  # type: ignore[attr-defined]
+    assert data.training.drawer.whole_slices  # type: ignore[attr-defined]
+    assert data.validation.drawer.whole_slices  # type: ignore[attr-defined]
     (batch, *_) = data.train_dataloader()
     assert batch[0].shape == (8, 2, 64, 64)

@@ -24,8 +24,7 @@ SLICE_SPAN, CLIP_SPAN = (0.08, 0.75), (0.12, 0.6)  # share of the window that th
 GAPS = (1, 1, 1, 2, 3)
 _POOL = 40  # synthetic volumes kept for more than one draw
 _RENEW = 0.1  # how often a synthetic draw brings a new volume
-_ATTEMPTS = 1000  # of a drawer
-_TRANSFORMED = 300  # of a sample, each with its transform
+_ATTEMPTS = 1000
 _OPEN = 32  # memory maps kept open
 
 Clip = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -49,6 +48,10 @@ class ClipDrawer:
         odds: how often each source is drawn, in place of their weights.
         whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
         stills: whether a single picture makes a clip that stands still; without it, no clip of several slices.
+        transform: called with {"image": float32 tensor (T, H, W) 0..255, "mask": float32 tensor (T, H, W)} and must
+            return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
+            slices alike. Before every clip it is seeded through `set_random_state` if it has that.
+        name: of the sources, for messages.
 
     Raises:
         InputError: no source and not everything synthetic, or shares that are none.
@@ -67,6 +70,8 @@ class ClipDrawer:
     stills: bool = True
     odds: np.ndarray | None = None
     whole_slices: bool = False
+    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    name: str = "the volumes"
     _synthetic: list[Source] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,14 +95,17 @@ class ClipDrawer:
             is started from.
 
         Raises:
-            InputError: nothing could be drawn in many attempts.
+            InputError: nothing could be drawn in many attempts, or the transform changes the shape.
         """
         for _ in range(_ATTEMPTS):
-            if (drawn := self.attempt(rng)) is not None:
+            drawn = self.attempt(rng)
+            if drawn is not None and self.transform is not None:
+                drawn = self._transformed(*drawn, rng)
+            if drawn is not None:
                 return (*drawn, self._start(rng, drawn[1]))
         raise InputError(
-            f"no clip of {self.length} slices could be drawn in {_ATTEMPTS} attempts; the objects are too small or "
-            "have too few slices"
+            f"no clip of {self.length} slices could be drawn from {self.name} in {_ATTEMPTS} attempts; the objects are "
+            "too small or have too few slices, or the transform moves them out of the window"
         )
 
     def attempt(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
@@ -124,6 +132,26 @@ class ClipDrawer:
             labels = synthetic_labels(rng, (max(2 * self.length, 24), 128, 128))
             self._synthetic = [*self._synthetic[1 - _POOL :], Source(labels, (1.0, 1.0, 1.0)).with_ids()]
         return self._synthetic[int(rng.integers(len(self._synthetic)))]
+
+    def _transformed(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """After the transform; None if that left too little of the object on the first slice."""
+        transform: Any = self.transform
+        if hasattr(transform, "set_random_state"):
+            transform.set_random_state(seed=int(rng.integers(2**31)))
+        given = {"image": torch.from_numpy(image).float(), "mask": torch.from_numpy(mask).float()}
+        done = transform(given)
+        found = {key: torch.as_tensor(np.asarray(done[key])).float() for key in given}
+        for key, value in found.items():
+            if value.shape != given[key].shape:
+                raise InputError(
+                    f"the transform made {key} {tuple(value.shape)} of {tuple(given[key].shape)}; it must keep the "
+                    "shape (T, H, W)"
+                )
+        pixels = found["image"].nan_to_num().clamp(0, 255).round().to(torch.uint8).numpy()
+        inside = (found["mask"] > 0.5).numpy()
+        return (pixels, inside) if inside[0].sum() >= MIN_PIXELS else None
 
     def _start(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
         start = np.zeros_like(mask)
@@ -197,21 +225,20 @@ class NoClipError(InputError):
     """Cases that no clip can be drawn from."""
 
 
-class ClipDataset(Dataset[Any]):
-    """Clips (image uint8 (T, H, W) 0..255, mask uint8 (T, H, W) 0 or 1), found by (epoch, number).
+class ClipDataset(DrawnClips):
+    """Clips of cases.
 
     Args:
         cases: cases with the weight each is drawn with.
+        samples: in an epoch.
         length: slices per clip.
         size: side of the windows in network pixels, at least 32.
         seed: source of all randomness.
         cache: holds the decoded cases; None reads a case's own files at every draw, as do cases that say so.
         paint_probability: how often an image is painted anew from its label map.
-        transform: called with {"image": float32 tensor (T, H, W) 0..255, "mask": float32 tensor (T, H, W)} and must
-            return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
-            slices alike. Before every sample it is seeded through `set_random_state` if it has that.
+        transform: see `ClipDrawer`.
         name: of the whole, for messages.
-        whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
+        whole_slices: crops of whole slices in place of windows round one object, see `draw_clip`.
 
     Raises:
         NoClipError: no case that a clip of this length could be drawn from.
@@ -221,6 +248,7 @@ class ClipDataset(Dataset[Any]):
     def __init__(
         self,
         cases: Sequence[tuple[LabelledCase, float]],
+        samples: int,
         length: int = 1,
         size: int = 160,
         seed: int = 0,
@@ -232,11 +260,12 @@ class ClipDataset(Dataset[Any]):
     ) -> None:
         if size < 32 or length < 1:
             raise InputError(f"size is {size} and length {length}; at least 32 pixels and 1 slice are needed")
-        self.length, self.seed, self.name, self.transform = length, seed, name, transform
-        self.whole_slices = whole_slices
-        usable = [
-            (case, weight) for case, weight in cases if cache is None or not case.cached or self._fits(cache.open(case))
-        ]
+
+        def fits(source: Source) -> bool:
+            axes = source.axes[:1] if whole_slices else source.axes
+            return bool(source.ids) and any(source.labels.shape[axis] >= length for axis in axes)
+
+        usable = [(case, w) for case, w in cases if cache is None or not case.cached or fits(cache.open(case))]
         if not usable:
             few = ", ".join(case.name for case, _ in cases[:5]) + (", ..." if len(cases) > 5 else "")
             shown = f"{len(cases)} case(s)" + (f" ({few})" if few else "")
@@ -246,7 +275,7 @@ class ClipDataset(Dataset[Any]):
             )
         self.sources = OpenedCases([case for case, _ in usable], cache)
         weights = np.array([weight for _, weight in usable], float)
-        self.drawer = ClipDrawer(
+        drawer = ClipDrawer(
             self.sources,
             length,
             size,
@@ -257,50 +286,7 @@ class ClipDataset(Dataset[Any]):
             stills=False,
             odds=weights / weights.sum(),
             whole_slices=whole_slices,
+            transform=transform,
+            name=name,
         )
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Sample `number` of an epoch.
-
-        Raises:
-            InputError: nothing could be drawn in many attempts.
-        """
-        rng = np.random.default_rng([self.seed, *key])
-        for _ in range(_TRANSFORMED):
-            clip = self.drawer.attempt(rng)
-            if clip is None:
-                continue
-            image, mask = clip[0], clip[1].astype(np.uint8)
-            if self.transform is None:
-                return torch.from_numpy(image), torch.from_numpy(mask)
-            changed = self._transformed(image, mask, rng)
-            if changed is not None:
-                return changed
-        raise InputError(
-            f"no clip of {self.length} slices could be drawn from {self.name} in {_TRANSFORMED} attempts; "
-            "its objects are too small or too short, or the transform moves them out of the window"
-        )
-
-    def _fits(self, source: Source) -> bool:
-        axes = source.axes[:1] if self.whole_slices else source.axes
-        return bool(source.ids) and any(source.labels.shape[axis] >= self.length for axis in axes)
-
-    def _transformed(
-        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor] | None:
-        """After the transform; None if that left too little of the object on the first slice."""
-        transform: Any = self.transform
-        if hasattr(transform, "set_random_state"):
-            transform.set_random_state(seed=int(rng.integers(2**31)))
-        given = {"image": torch.from_numpy(image).float(), "mask": torch.from_numpy(mask).float()}
-        done = transform(given)
-        found = {key: torch.as_tensor(np.asarray(done[key])) for key in given}
-        for key, value in found.items():
-            if value.shape != given[key].shape:
-                raise InputError(
-                    f"the transform made {key} {tuple(value.shape)} of {tuple(given[key].shape)}; it must keep the "
-                    "shape (T, H, W)"
-                )
-        pixels = found["image"].float().nan_to_num().clamp(0, 255).round().to(torch.uint8)
-        inside = (found["mask"] > 0.5).to(torch.uint8)
-        return (pixels, inside) if int(inside[0].sum()) >= MIN_PIXELS else None
+        super().__init__(drawer, samples, seed)

@@ -20,9 +20,8 @@ class ClipLoader:
     """Batches of samples (epoch, number); which process or worker draws a sample does not change it.
 
     Args:
-        dataset: items are found by (epoch, number) and depend on these alone.
+        dataset: items are found by (epoch, number) and depend on these alone; its length is an epoch of all processes.
         batch_size: samples in a batch and process.
-        samples: in an epoch, over all processes.
         workers: processes that draw.
         fixed: for validation: the same samples every time, the last batch may be smaller. Otherwise every epoch has
             its own, incomplete batches are left out, and `state_dict` tells which batch comes next.
@@ -32,9 +31,8 @@ class ClipLoader:
             Every process raises it, so that none waits for another.
     """
 
-    def __init__(
-        self, dataset: Dataset[Any], batch_size: int, samples: int, workers: int = 0, fixed: bool = False
-    ) -> None:
+    def __init__(self, dataset: Any, batch_size: int, workers: int = 0, fixed: bool = False) -> None:
+        samples = len(dataset)
         if batch_size < 1 or samples < 1 or workers < 0:
             raise InputError(
                 f"batch_size is {batch_size}, samples {samples}, workers {workers}; at least 1, 1 and 0 are needed"

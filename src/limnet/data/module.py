@@ -46,13 +46,13 @@ class SampleDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ClipLoader:
         """The loader's state can be saved and restored."""
-        return ClipLoader(self.training, self.batch_size, len(self.training), self.workers)
+        return ClipLoader(self.training, self.batch_size, self.workers)
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
         """All held samples in order."""
         if self.held is None:
             return []
-        return ClipLoader(self.held, self.held_batch, len(self.held), self.workers, fixed=True)
+        return ClipLoader(self.held, self.held_batch, self.workers, fixed=True)
 
 
 class CaseDataModule(LightningDataModule):
@@ -76,7 +76,7 @@ class CaseDataModule(LightningDataModule):
         cached: False reads the files anew at every draw and stores nothing: for single pictures.
         paint_probability: how often an image is painted anew from its label map.
         val_samples: clips for validation, over all processes.
-        transform: dictionary transform (MONAI's, for example); see `ClipDataset`.
+        transform: dictionary transform (MONAI's, for example); see `ClipDrawer`.
         gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
             shows most in endoscopy).
         whole_slices: draw from crops of whole slices in place of windows round one object, as XMem is trained.
@@ -133,11 +133,11 @@ class CaseDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the training and validation cases (not their voxels); warns where no held-out case has an object."""
         if stage in (None, "fit") and self.training is None:
-            self.training = self._clips("train", self.seed, self.paint_probability, self.transform)
+            self.training = self._clips("train", self.samples_per_epoch, self.paint_probability, self.transform)
         wanted = stage in (None, "fit", "validate") and self.validation is None and not self._nothing_held
         if wanted and self._weighted("val"):
             try:
-                self.validation = self._clips("val", self.seed, 0.0, None)
+                self.validation = self._clips("val", self.val_samples, 0.0, None)
             except NoClipError as error:
                 self._nothing_held = True
                 warnings.warn(f"there is no validation: {error}")
@@ -147,8 +147,7 @@ class CaseDataModule(LightningDataModule):
         if self.training is None:
             self.prepare_data()
             self.setup("fit")
-        training: Any = self.training
-        return ClipLoader(training, self.batch_size, self.samples_per_epoch, self.workers)
+        return ClipLoader(self.training, self.batch_size, self.workers)
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
         """The same clips every time; nothing where no case is held out, or none of them has an object."""
@@ -157,7 +156,7 @@ class CaseDataModule(LightningDataModule):
             self.setup("validate")
         if self.validation is None:
             return []
-        return ClipLoader(self.validation, self.batch_size, self.val_samples, self.workers, fixed=True)
+        return ClipLoader(self.validation, self.batch_size, self.workers, fixed=True)
 
     def _weighted(self, split: str) -> list[tuple[LabelledCase, float]]:
         """Cases with weights: each data set's share falls equally on its cases."""
@@ -171,12 +170,13 @@ class CaseDataModule(LightningDataModule):
         """Cases as clips are drawn from them: in one channel."""
         return [(gray_case(case, self.gray), weight) for case, weight in self._weighted(split)]
 
-    def _clips(self, split: str, seed: int, paint: float, transform: Any) -> ClipDataset:
+    def _clips(self, split: str, samples: int, paint: float, transform: Any) -> ClipDataset:
         return ClipDataset(
             self._drawn(split),
+            samples,
             self.length,
             self.size,
-            seed,
+            self.seed,
             self.cache,
             paint,
             transform,

@@ -89,4 +89,4 @@ class SyntheticDataModule(SampleDataModule):
         one: SyntheticDataset = self.training
         samples = max(len(one) // 10, self.held_batch * process_place()[1])
         held = SyntheticDataset(samples, one.size, one.seed + _LATER_EPOCHS, one.slices)
-        return ClipLoader(held, self.held_batch, samples, self.workers, fixed=True)
+        return ClipLoader(held, self.held_batch, self.workers, fixed=True)
