@@ -76,9 +76,10 @@ class OpenDataset(LabelledDataset):
             entry
             for entry in read_manifest(self.root)
             if (self.groups is None or any(group in entry["file"] for group in self.groups))
-            and (self.painted or not str(entry.get("kind", "")).startswith("label"))
+            and (self.painted or not _bare(entry))
         ]
         files = [_files(self.root, entry) for entry in self.entries]
+        self._bare = {case.name for case, entry in zip(files, self.entries, strict=True) if _bare(entry)}
         if absent := [str(path) for case in files for path in (*_images(case), *case.masks) if not path.is_file()]:
             raise MissingFileError(
                 f"{len(absent)} file(s) listed in {self.root / 'manifest.json'} are not there: {shortened(absent)}. "
@@ -88,6 +89,8 @@ class OpenDataset(LabelledDataset):
 
     def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
         """Of the files, in their colours; painted where there are labels alone."""
+        if files.name in self._bare:
+            return partial(_paint, files.image)
         return partial(_read_image, _images(files), files.channel, files.modality)
 
     def labels_of(self, files: CaseFiles) -> Callable[[], NDArray[Any]]:
@@ -156,10 +159,7 @@ def _files(root: Path, entry: Mapping[str, Any]) -> CaseFiles:
 
 
 def _read_image(files: tuple[Path, ...], index: int | None, modality: str = "") -> Volume:
-    """Image of an entry, its colours kept; labels alone in a random look that depends on the file's name."""
-    if _is_bare(files[0]):
-        rng = np.random.default_rng(zlib.crc32(files[0].name.encode()))
-        return Volume.from_array(paint(rng, read_labels(files[0])), _spacing(files[0]))
+    """Image of an entry, its colours kept."""
     if len(files) == 1 and image_suffix(files[0]) not in PICTURES:
         volume = read_image(files[0])
         volume = replace(volume, modality=volume.modality or modality.upper() or None)
@@ -172,12 +172,15 @@ def _read_labels(files: tuple[Path, ...], index: int | None) -> NDArray[Any]:
     return labels if index is None else labels[index : index + 1]
 
 
-def _is_bare(path: Path) -> bool:
-    """Whether a file holds a label map without an image."""
-    if path.suffix != ".npz":
-        return False
-    with np.load(path) as data:
-        return "image" not in data
+def _paint(path: Path) -> Volume:
+    """A label map without an image in a random look that depends on the file's name."""
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    return Volume.from_array(paint(rng, read_labels(path)), _spacing(path))
+
+
+def _bare(entry: Mapping[str, Any]) -> bool:
+    """Whether there are labels alone."""
+    return str(entry.get("kind", "")).startswith("label")
 
 
 def _spacing(path: Path) -> tuple[float, float, float]:
@@ -262,8 +265,7 @@ def _parts(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _source(files: CaseFiles, entry: Mapping[str, Any]) -> Source:
     labels = _read_labels(files.masks, files.channel)
-    bare = str(entry.get("kind", "")).startswith("label")
-    volume = None if bare else _read_image(_images(files), files.channel)
+    volume = None if _bare(entry) else _read_image(_images(files), files.channel)
     depth, row, column = _spacing(files.image) if volume is None else volume.spacing
     flat = "axis0" in entry or labels.shape[0] < 8 or depth > 2.2 * max(row, column)
     return Source(
