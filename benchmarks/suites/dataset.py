@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.data.dataset import InstanceNames, LabelledCase, LabelledDataset

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase

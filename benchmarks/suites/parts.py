@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.published import published_names
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Grouping, ObjectChoice, Suite, SuiteOptions
