@@ -60,6 +60,12 @@ def test_objects_of_a_case():
         assert {t.axis for t in thick.objects(fake_case(0), volume)} == {axis}
 
 
+def test_the_first_cases_of_each_group():
+    cases = [fake_case(number) for number in range(5)]
+    assert SuiteOptions(per_group=1).few_of_groups(cases, list("aabab")) == [cases[0], cases[2]]
+    assert SuiteOptions().few_of_groups(cases, list("aabab")) == cases
+
+
 def test_rounds_follow_the_robot_user():
     volume, truth = image(0), labels(0) == 1
     rows = run_object(Disc(), volume, truth, 0, 4)
