@@ -6,20 +6,16 @@ their modality: methods see what a plain array would tell them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase
+from limnet.data.files import read_image, read_labels
 from limnet.datasets.open import read_manifest
-from limnet.errors import FileFormatError, InputError
-from limnet.image.volume import Volume
+from limnet.errors import InputError
 
 GROUPS = {
     "organs and bones, CT": ("ts_ct", "dcmqi"),
@@ -27,13 +23,13 @@ GROUPS = {
     "nodules, CT": ("lidc",),
     "lesions, brain MR": ("openms",),
     "structures, brain MR": ("vxm", "mni152", "ch2", "inia19"),
-    "microscopy": ("micro/", "2d/"),
+    "microscopy": ("micro/",),
 }
-SKIPPED = ("2d/",)
+SINGLE = "2d/"  # in the name of files of one slice
 
 
-def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> Suite:
-    """The validation volumes, or those of another split; files whose name holds one of `skip` are left out."""
+def build(root: Path, options: SuiteOptions) -> Suite:
+    """The validation volumes, or those of another split, without single slices."""
     split = options.split or "val"
     if split not in ("train", "val"):
         raise InputError(f"the open volumes have the splits train and val; got {split!r}")
@@ -41,7 +37,7 @@ def build(root: Path, options: SuiteOptions, skip: Sequence[str] = SKIPPED) -> S
     groups: list[str] = []
     for entry in read_manifest(root):
         file = entry["file"]
-        if file.startswith(split + "/") and not any(part in file for part in skip) and entry["kind"] != "labels-only":
+        if file.startswith(split + "/") and SINGLE not in file and entry["kind"] != "labels-only":
             cases.append(_case(root, file, entry))
             groups.append(group_of(file, entry.get("set")))
     return Suite(
@@ -73,18 +69,6 @@ def _case(root: Path, file: str, entry: dict[str, Any]) -> LabelledCase:
         patient=name,
         modality="ct" if kind.startswith("CT") else "mr" if kind.startswith("MR") else "other",
         labels={int(i): n for i, n in (entry.get("labels") or {}).items()},
-        read_image=partial(_read_image, root / file),
-        read_labels=partial(_read_labels, root / file),
+        read_image=partial(read_image, root / file),
+        read_labels=partial(read_labels, root / file),
     )
-
-
-def _read_image(path: Path) -> Volume:
-    with np.load(path) as data:
-        if "image" not in data.files:
-            raise FileFormatError(f"{path.name} has no image, only labels; leave it out")
-        return Volume.from_array(data["image"], [float(s) for s in data["spacing"]])
-
-
-def _read_labels(path: Path) -> NDArray[np.integer]:
-    with np.load(path) as data:
-        return data["label"]
