@@ -24,7 +24,9 @@ def test_tools_are_compared_with_another_version(
     assert all(0 <= value <= 1 for row in rows for value in (*row["dice"], *row["tools"].values()))
     assert any(row["tools"] for row in rows)
     capsys.readouterr()
-    tools.main([*options, "--out", str(tmp_path / "new"), "--against", str(tmp_path / "old/tools.json")])
+    few = ["--tools", "click +", "click -", "box"]
+    tools.main([*options, *few, "--out", str(tmp_path / "new"), "--against", str(tmp_path / "old/tools.json")])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| box", "| click", "| lasso"))]
     assert lines
+    assert {line.split(" |")[0].removeprefix("| ") for line in lines} <= set(few)
     assert all("+0.0000" in line.split("|")[-2] for line in lines)
