@@ -56,7 +56,7 @@ def volume(rng: np.random.Generator, side: int) -> Volume:
     return Volume.from_array(array, tuple(rng.uniform(0.5, 5.0, 3).round(2).tolist()))
 
 
-def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: Path, side: int) -> int:
+def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: Path, side: int, most: int) -> int:
     """One case, from opening to the last file; returns the number of steps."""
     image = volume(rng, side)
     if rng.random() < 0.5:
@@ -64,7 +64,7 @@ def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: 
         image = Volume.read(image.write_mask(image.array.astype(np.uint16), file))
     session = folder / "work.limnet"
     case = segmenter.open(image, axis=int(rng.integers(3)), session=session if rng.random() < 0.7 else None)
-    steps = int(rng.integers(4, 20))
+    steps = int(rng.integers(4, most))
     for _ in range(steps):
         kills.step(case, rng, folder)
         if rng.random() < 0.07:
@@ -72,14 +72,16 @@ def annotate(segmenter: InteractiveSegmenter, rng: np.random.Generator, folder: 
     return steps
 
 
-def soak(segmenter: InteractiveSegmenter, minutes: float, seed: int = 0, side: int = 160) -> dict[str, list[int]]:
-    """Cases for so many minutes (three at least); memory in bytes, open files and steps after each."""
+def soak(
+    segmenter: InteractiveSegmenter, minutes: float, seed: int = 0, side: int = 160, most: int = 20
+) -> dict[str, list[int]]:
+    """Cases of fewer than `most` steps, for so many minutes (three at least); memory, open files, steps after each."""
     rng = np.random.default_rng(seed)
     noted: dict[str, list[int]] = {"memory": [], "files": [], "steps": []}
     end, told = time.monotonic() + 60 * minutes, time.monotonic()
     while time.monotonic() < end or len(noted["steps"]) < 3:
         with tempfile.TemporaryDirectory() as name:
-            noted["steps"].append(annotate(segmenter, rng, Path(name), side))
+            noted["steps"].append(annotate(segmenter, rng, Path(name), side, most))
         settle()
         noted["memory"].append(resident())
         noted["files"].append(open_files())

@@ -126,7 +126,7 @@ def test_a_clock_that_moves_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_a_few_cases_leave_no_file_open() -> None:
-    noted = soak.soak(small_segmenter(), minutes=0, seed=2, side=48)
+    noted = soak.soak(small_segmenter(), minutes=0, seed=2, side=48, most=8)
     assert len(noted["memory"]) == 3
     assert noted["files"][-1] <= noted["files"][0]
 

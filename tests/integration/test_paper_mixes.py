@@ -25,11 +25,10 @@ from limnet.datasets.kits19 import Kits19Dataset
 from limnet.datasets.mixes import MIXES, load_mix, names_of
 from limnet.datasets.msd import MsdLungDataset
 from limnet.hub.folder import load_component, save_component
-from limnet.hub.registry import TABLE, name_of, resolve
+from limnet.hub.registry import name_of, resolve
 from limnet.training.presets import PRESETS, SMOKE
 from tests.helpers.every_set import EVERY_SET
 from tests.helpers.recipes import recipe
-from tests.helpers.small_xmem import PLACE
 from tests.helpers.tiny_networks import scramble
 
 PAPER = ("paper-stage1", "paper-stage2", "paper-stage3", "paper-propagation", "paper-quality")
@@ -104,18 +103,14 @@ def fuses(segmenter: InteractiveSegmenter, lung: LabelledCase) -> None:
     assert 0 < chance < 1
 
 
-@pytest.mark.parametrize("preset", ["tiny-cpu", pytest.param("paper", marks=pytest.mark.slow)])
-def test_from_data_to_a_benchmarked_model(
-    preset: str, roots: dict[str, Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """XMem has few channels here; recipes/reproduce.sh --fakes, which CI runs, goes the same way with all of it."""
-    monkeypatch.setitem(TABLE["propagation"], "XMem", PLACE)
+def test_from_data_to_a_benchmarked_model(roots: dict[str, Path], tmp_path: Path, capsys) -> None:
+    """With tiny networks; recipes/reproduce.sh --fakes, which CI runs, goes the same way with those of the paper."""
+    preset = "tiny-cpu"
     networks = {role: PRESETS[role][preset].network for role in ("interaction", "propagation", "quality")}
     first = {role: small_part(role, network, tmp_path / "start") for role, network in networks.items()}
     common = ["--preset", preset, "--steps", "2", "--batch-size", "2", "--accelerator", "cpu", "--validate-every", "2"]
     common += ["--precision", "32-true", "--images", "0"]
-    side = "64" if networks["propagation"] == "XMem" else "32"
-    clips = ["--size", side, "--samples-per-epoch", "4", "--val-samples", "2", "--cache", str(tmp_path / "cache")]
+    clips = ["--size", "32", "--samples-per-epoch", "4", "--val-samples", "2", "--cache", str(tmp_path / "cache")]
 
     stage1, stage2, stage3, carry, quality = (
         tmp_path / name for name in ("stage1", "stage2", "stage3", "propagation", "quality")

@@ -17,7 +17,9 @@ import pytest
 from limnet.server.protocols.packed_array import pack_array
 from limnet.server.protocols.requests import Limits
 from tests.helpers.small_segmenter import blob, small_segmenter
+from tests.helpers.view_server import SlowPropagator
 from tests.server.serving import CENTRE, SHAPE, image, served
+from tests.server.soak import soak
 
 remote = pytest.importorskip("nnInteractive.inference.remote", reason="needs nninteractive-client")
 Session = remote.nnInteractiveRemoteInferenceSession
@@ -279,3 +281,14 @@ def test_an_upload_that_breaks_off_leaves_the_server_alive(url: str, session: An
             )
     session.add_point_interaction(list(CENTRE), True)
     assert session.target_buffer[CENTRE] == 1
+
+
+def test_eight_clients_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of them are cut off in the middle; `python -m tests.server.soak` does it for minutes."""
+    monkeypatch.setattr(SlowPropagator, "seconds", 0.002)  # rounds that last a while and leave the processor to others
+    with served(tmp_path, networks=False) as (url, serve):
+        tally = soak(url, 0, 8, least=3)
+        assert tally.wrong == []
+        assert tally.rounds >= 24
+        assert not serve.nninteractive.clients
+        assert not serve.workspace.cases
