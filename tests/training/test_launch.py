@@ -12,17 +12,15 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from pathlib import Path
 
 import pytest
-import torch
 from torch import distributed
 
 from limnet.errors import InputError
-from limnet.hub.folder import load_component
 from limnet.training import launch
-from limnet.training.launch import add_trainer_arguments, fabric_arguments, free_port, lightning_main, trainer_kwargs
+from limnet.training.launch import add_trainer_arguments, fabric_arguments, lightning_main, trainer_kwargs
 from limnet.training.train import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "stage3.py"
+RECIPES = ROOT / "recipes"
 
 pytest.importorskip("lightning")
 
@@ -248,30 +246,3 @@ def test_every_launcher_starts_the_same_processes(tmp_path: Path) -> None:
             assert told == [{"command": "train", "trainer": trainer_kwargs(options, {})}] * number, name
     scripts = {(e.name, e.value) for e in entry_points(group="console_scripts")}
     assert {("limnet", "limnet.cli:main"), ("lightning", "limnet.training.launch:lightning_main")} <= scripts
-
-
-# Two recipes in one pair of processes.
-PAIR = """
-import runpy, sys
-recipes, out = sys.argv[1:]
-for name in ("stage3", "propagation"):
-    sys.argv = [name, "--smoke", "--accelerator", "cpu", "--out", f"{out}/{name}"]
-    runpy.run_path(f"{recipes}/{name}.py", run_name="__main__")
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    """Those that the Trainer starts as those that a launcher has started."""
-    (tmp_path / "pair.py").write_text(PAIR)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    run([*torchrun, str(tmp_path / "pair.py"), str(RECIPE.parent), str(tmp_path)])
-    words = ["--devices", "2", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path / "python")]
-    run([sys.executable, str(RECIPE), *words])
-    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("stage3", "python")]
-    assert (results[0]["world_size"], results[0]["steps"]) == (2, 2)
-    assert results[0] == results[1]
-    assert load_component(tmp_path / "propagation" / "propagation", "propagation") is not None
-    state = torch.load(tmp_path / "propagation" / "last.ckpt", map_location="cpu", weights_only=True)
-    assert state["global_step"] == 3
-    assert json.loads(json.dumps(state["hyper_parameters"])) == state["hyper_parameters"]

@@ -1,23 +1,31 @@
-"""What two processes must agree on: validation figures, the end by the clock, errors. One run shows all of it."""
+"""What two processes must agree on: weights, validation figures, the end by the clock, errors. One run shows it all."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("lightning")
 
-from limnet.training.launch import free_port
+import torch
 
-# Process 1 has a clock of its own, ten times as fast.
+from limnet.hub.folder import load_component
+from limnet.training.launch import free_port
+from tests.training.test_launch import RECIPES, run
+
+# Two recipes first. Then process 1 has a clock of its own, ten times as fast.
 SCRIPT = """
-import json, os, sys, time
+import json, os, runpy, sys, time
 from pathlib import Path
+
+recipes, out = sys.argv[1:]
+for name in ("stage3", "propagation"):
+    sys.argv = [name, "--smoke", "--accelerator", "cpu", "--out", f"{out}/{name}"]
+    runpy.run_path(f"{recipes}/{name}.py", run_name="__main__")
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -96,21 +104,37 @@ try:
     ClipLoader(Numbers(1), 1, fixed=True)
 except InputError as error:
     told["error"] = str(error)
-Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(told))
+Path(out, f"{rank}.json").write_text(json.dumps(told))
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the processes have written."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "script.py").write_text(SCRIPT)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LT_", "PYTEST_XDIST"))}
-    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    words = [*torchrun, str(folder / "script.py"), str(folder)]
-    done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300, env=env, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
+    run([*torchrun, str(folder / "script.py"), str(RECIPES), str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_they_train_one_network(folder: Path, tmp_path: Path) -> None:
+    """Those that the Trainer starts as those that a launcher has started."""
+    words = ["--devices", "2", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path)]
+    run([sys.executable, str(RECIPES / "stage3.py"), *words])
+    results = [json.loads((place / "result.json").read_text()) for place in (folder / "stage3", tmp_path)]
+    assert (results[0]["world_size"], results[0]["steps"]) == (2, 2)
+    assert results[0] == results[1]
+    assert load_component(folder / "propagation" / "propagation", "propagation") is not None
+    state = torch.load(folder / "propagation" / "last.ckpt", map_location="cpu", weights_only=True)
+    assert state["global_step"] == 3
+    assert json.loads(json.dumps(state["hyper_parameters"])) == state["hyper_parameters"]
 
 
 @pytest.mark.slow
