@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -68,9 +70,21 @@ def test_outside_says_what_is_allowed(point: tuple[int, int, int]) -> None:
     assert isinstance(caught.value, IndexError)
 
 
-def test_numpy_integers_are_fine() -> None:
-    assert Click(np.array([1, 2, 3])).point == (1, 2, 3)
-    assert type(Click(np.array([1, 2, 3], np.uint8)).point[0]) is int
+@pytest.mark.parametrize(
+    "point",
+    [
+        [1, 2, 3],
+        np.array([1, 2, 3]),
+        np.array([1, 2, 3], np.uint8),
+        (np.int64(1), np.uint16(2), np.int8(3)),
+        torch.tensor([1, 2, 3]),
+        tuple(torch.tensor([1, 2, 3]).numpy()),
+    ],
+)
+def test_coordinates_of_any_integer_type(point: Any) -> None:
+    assert Click(point).point == (1, 2, 3)
+    assert type(Click(point).point[0]) is int
+    assert Scribble.of([point, point]).points == ((1, 2, 3), (1, 2, 3))
 
 
 def test_scribble_forms_agree() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from limnet import InteractiveSegmenter
 from limnet.errors import HistoryError
@@ -128,23 +126,6 @@ def test_every_axis(segmenter: InteractiveSegmenter, axis: int) -> None:
     assert mask.sum() > np.take(mask, CENTRE[axis], axis).sum(), "the mask reaches neighbouring slices"
     assert len(case.quality) == SHAPE[axis]
     assert (case.suggest().axis, case.prompted) == (axis, (CENTRE[axis],))
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        list(CENTRE),
-        np.array(CENTRE),
-        np.array(CENTRE, np.uint8),
-        (np.int64(4), np.uint16(16), np.int8(20)),
-        torch.tensor(CENTRE),
-        tuple(torch.tensor(CENTRE).numpy()),
-    ],
-)
-def test_coordinates_of_any_integer_type(segmenter: InteractiveSegmenter, point: Any) -> None:
-    case = segmenter.open(phantom(SHAPE))
-    assert case.click(point, propagate=False)[CENTRE]
-    assert case.scribble([point, point], propagate=False)[CENTRE]
 
 
 def test_labels_of_the_same_voxel_follow_the_last_click(segmenter: InteractiveSegmenter) -> None:
