@@ -231,7 +231,7 @@ for n in "12":
 def run(words: list[str]) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("LT_", "PYTEST_XDIST"))}
     env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env, cwd=ROOT, check=False)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300, env=env, cwd=ROOT, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr[-4000:]}"
 
 
