@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView
+from limnet.image.slices import pack
 from limnet.image.volume import Volume
 from limnet.interaction.features import FeatureCache
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
-from limnet.interaction.predictor import FIRST_SCALES, Neighbour, SlicePredictor
+from limnet.interaction.predictor import FIRST_SCALES, Neighbour, SlicePredictor, neighbour, settle_negative_click
 from limnet.prompts import Prompt2D
 from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
 from tests.helpers.tiny_networks import small_interaction
@@ -231,3 +232,120 @@ def test_base_network_of_the_paper() -> None:
     )
     assert result.shape == (70, 60)
     assert np.isfinite(result).all()
+
+
+# the nearest other prompted slice
+
+
+DEPTH = 30
+
+
+def flat_view(gap: float = 1.0, pixel: float = 1.0) -> SliceView:
+    return SliceView(Volume.from_array(np.zeros((DEPTH, 40, 48), np.int16), spacing=(gap, pixel, pixel)))
+
+
+def square(side: int) -> np.ndarray:
+    mask = np.zeros((40, 48), np.float32)
+    mask[5 : 5 + side, 6 : 6 + side] = 0.9
+    return mask
+
+
+def told_by(index: int, sides: dict[int, int], gap: float = 1.0, pixel: float = 1.0) -> Neighbour | None:
+    slices = [pack(square(sides[i])) if i in sides else None for i in range(DEPTH)]
+    return neighbour(flat_view(gap, pixel), slices, sides, index)
+
+
+def test_the_nearest_one_that_holds_the_object() -> None:
+    found = told_by(10, {4: 8, 9: 0, 14: 10, 10: 3})
+    assert found is not None
+    assert np.array_equal(found.mask, square(10) > 0.5)
+    assert told_by(10, {9: 0, 10: 3}) is None
+    assert told_by(10, {}) is None
+
+
+def test_between_two_of_them_the_object_surely_is() -> None:
+    for sides, surely in (
+        ({0: 4, 29: 4}, True),
+        ({0: 4, 12: 0}, False),
+        ({0: 4, 12: 0, 29: 4}, True),
+        ({29: 4}, False),
+    ):
+        found = told_by(10, sides)
+        assert found is not None
+        assert found.surely is surely, sides
+
+
+@pytest.mark.parametrize(
+    ("away", "gap", "pixel", "surely"), [(3, 1, 1, True), (4, 1, 1, False), (1, 4, 1, False), (3, 4, 4, True)]
+)
+def test_close_by_too(away: int, gap: float, pixel: float, surely: bool) -> None:
+    found = told_by(10 + away, {10: 20}, gap, pixel)  # 20 pixels wide: a fifth of it are 4
+    assert found is not None
+    assert found.surely is surely
+
+
+# negative clicks
+
+
+def bar(columns: slice = slice(5, 45)) -> np.ndarray:
+    mask = np.zeros((30, 50), np.float32)
+    mask[8:22, columns] = 0.9
+    return mask
+
+
+EMPTY = np.zeros((30, 50), np.float32)
+
+
+def test_a_click_in_the_middle_leaves_no_crumbs() -> None:
+    after = EMPTY.copy()
+    after[8:10, 5:9] = 0.8
+    result = settle_negative_click(bar(), after, [click(15, 25, False)])
+    assert not (result > 0.5).any()
+    assert (after > 0.5).any(), "the input is not changed"
+
+
+def test_a_crumb_with_a_positive_click_stays() -> None:
+    after = EMPTY.copy()
+    after[8:10, 5:9] = 0.8
+    result = settle_negative_click(bar(), after, [click(9, 6), click(15, 25, False)])
+    assert np.array_equal(result, after)
+
+
+def test_a_large_rest_is_no_crumb() -> None:
+    after = bar(slice(5, 25))
+    assert np.array_equal(settle_negative_click(bar(), after, [click(15, 35, False)]), after)
+
+
+def test_a_click_off_the_middle_takes_only_its_side() -> None:
+    before = bar()
+    before[10:20, 45:49] = 0.9  # a thinner part grown on: the click lies in it
+    result = settle_negative_click(before, EMPTY, [click(11, 47, False)]) > 0.5
+    assert result[15, 20], "the body of the mask stays"
+    assert not result[11, 47]
+    assert not result[15, 48]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [[], [click(15, 25)], [click(1, 1, False)], [Prompt2D("scribble", False, ((15, 25), (15, 26)))]],
+)
+def test_other_prompts_change_nothing(prompts: list[Prompt2D]) -> None:
+    assert settle_negative_click(bar(), EMPTY, prompts) is EMPTY
+
+
+def test_other_pieces_are_left_alone() -> None:
+    before = bar(slice(5, 20))
+    before[10:14, 40:44] = 0.9
+    after = np.where(np.arange(50) >= 40, before, 0).astype(np.float32)
+    result = settle_negative_click(before, after, [click(15, 12, False)])
+    assert np.array_equal(result, after)
+
+
+def test_where_the_object_surely_is_a_click_anywhere_takes_a_part() -> None:
+    clicked = [click(13, 35, False)]  # as deep as a bar gets, but for one row
+    assert not (settle_negative_click(bar(), EMPTY, clicked) > 0.5).any()
+    result = settle_negative_click(bar(), EMPTY, clicked, surely=True) > 0.5
+    assert not result[13, 35]
+    assert result[15, 10]
+    after = bar(slice(5, 30))  # a network that keeps most of it is believed
+    assert settle_negative_click(bar(), after, clicked, surely=True) is after
