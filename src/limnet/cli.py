@@ -13,22 +13,54 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from limnet._version import __version__
 from limnet.commands.data import data_app
 from limnet.commands.demo import demo
 from limnet.commands.evaluate import evaluate
-from limnet.commands.guard import GuardedGroup
 from limnet.commands.learn import learn_app
 from limnet.commands.models import convert_app, zoo_app
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
+from limnet.commands.shared import WRONG_INPUT, exit_code, show_error
 from limnet.commands.view import view
 from limnet.environment import use_threads
-from limnet.errors import InputError
+from limnet.errors import InputError, LimnetError
 
 ROOT = Path(__file__).resolve().parents[2]  # of a clone that is installed in place (pip install -e)
+
+EXTRAS = {
+    **dict.fromkeys(("lightning", "torchmetrics", "monai", "wandb", "PIL"), "train"),
+    **dict.fromkeys(("matplotlib", "pandas", "skimage"), "report"),
+    "highdicom": "dicom",
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "view"),
+    **dict.fromkeys(("blosc2", "python_multipart", "multipart"), "serve"),
+}
+"""Package that limnet imports where it is needed -> the extra that brings it."""
+
+
+class GuardedGroup(TyperGroup):
+    """The top command: turns errors of limnet and of the system into messages without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; with `--debug` errors pass through."""
+        try:
+            return super().invoke(ctx)
+        except (LimnetError, OSError, KeyboardInterrupt) as error:
+            if isinstance(error, BrokenPipeError) or (
+                ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt)
+            ):
+                raise
+            show_error(error)
+            raise typer.Exit(exit_code(error)) from None
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").split(".")[0])
+            if extra is None or ctx.params.get("debug"):
+                raise
+            package = str(error.name).split(".")[0]
+            show_error(InputError(f"this needs {package}, which is not installed; run: pip install 'limnet[{extra}]'"))
+            raise typer.Exit(WRONG_INPUT) from None
 
 
 class RawCommand(TyperCommand):

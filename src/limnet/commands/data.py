@@ -39,7 +39,7 @@ def count(name: Name, root: Root) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from limnet.commands.guard import FAILED
+    from limnet.commands.shared import FAILED
     from limnet.datasets.counts import PAPER, count_slices
     from limnet.datasets.registry import open_dataset, parse_options
 
@@ -76,7 +76,7 @@ def check(
     """Read every file of a folder: counts, pairs, shapes, labels, affines. Exit code 1 if something is wrong."""
     from rich.console import Console
 
-    from limnet.commands.guard import FAILED
+    from limnet.commands.shared import FAILED
     from limnet.data.dataset import Problem
     from limnet.datasets.registry import dataset_class, open_dataset, parse_options
     from limnet.errors import FileFormatError, MissingFileError

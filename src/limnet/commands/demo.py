@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limnet.commands.options import Model
+from limnet.commands.shared import Model
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limnet.commands.options import Device, Model
+from limnet.commands.shared import Device, Model
 
 if TYPE_CHECKING:
     from limnet.commands.evaluation import PlayedObject
@@ -47,7 +47,7 @@ def evaluate(
     from limnet.commands.evaluation import Plan, find_pairs
     from limnet.commands.evaluation import evaluate as run
     from limnet.commands.evaluation_report import write_results
-    from limnet.commands.guard import exit_code, show_error
+    from limnet.commands.shared import exit_code, show_error
     from limnet.errors import InputError
     from limnet.segmenter import InteractiveSegmenter
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from limnet.commands.options import Device, Model
+from limnet.commands.shared import Device, Model
 
 learn_app = typer.Typer(help="Learn a task from finished cases: from, list, remove.", no_args_is_help=True)
 

@@ -69,7 +69,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check that models load strictly and repeat the output stored with them."""
-    from limnet.commands.guard import FAILED, show_error
+    from limnet.commands.shared import FAILED, show_error
     from limnet.errors import LimnetError
     from limnet.hub.locate import list_zoo, locate
     from limnet.hub.verify import verify_model

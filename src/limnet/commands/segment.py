@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from limnet.commands.options import Device, Gaps, Index, Model, Series
+from limnet.commands.shared import Device, Gaps, Index, Model, Series
 from limnet.errors import Cancelled, FileFormatError, InputError, LimnetError, MissingFileError, OutsideError
 from limnet.image.io.reading import local_path, place_of
 
@@ -95,7 +95,7 @@ def segment(
     """
     from rich.console import Console
 
-    from limnet.commands.guard import exit_code, show_error
+    from limnet.commands.shared import exit_code, show_error
     from limnet.image.volume import check_gaps
     from limnet.settings import check_scope
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from limnet.commands.options import Device, Model
+from limnet.commands.shared import Device, Model
 
 PORT = 1527  # of the nnInteractive server, which clients propose
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limnet.commands.options import Device, Gaps, Index, Model, Series
+from limnet.commands.shared import Device, Gaps, Index, Model, Series
 
 if TYPE_CHECKING:
     from limnet.segmenter import InteractiveSegmenter
