@@ -117,11 +117,11 @@ def refused_file(kind: str, content: Any, message: str, folder: Path) -> None:
 # what a sound file gives
 
 
-def ritm_file(path: Path, model: str = "ritm_h18s", zipped: bool = True) -> Path:
+def ritm_file(path: Path, model: str = "ritm_h18s") -> Path:
     """A file in the exact public form with all tensors of the reference, filled with computed weights."""
     _, meta = golden_arrays(SIZES[model])
     weights = golden_weights(model, meta["overrides"])
-    return saved(path, {"state_dict": weights, "config": golden_keys(model)["config"]}, zipped)
+    return saved(path, {"state_dict": weights, "config": golden_keys(model)["config"]})
 
 
 def logits_error(folder: Path, stem: str, case: str) -> float:
@@ -137,9 +137,8 @@ def test_the_configuration_used_here_is_the_public_one() -> None:
     assert public_config() == golden_keys("ritm_h18s")["config"]
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_ritm_gives_the_reference_logits(tmp_path: Path, zipped: bool) -> None:
-    folder = convert_ritm(ritm_file(tmp_path / "h18s.pth", zipped=zipped), tmp_path / "model")
+def test_ritm_gives_the_reference_logits(tmp_path: Path) -> None:
+    folder = convert_ritm(ritm_file(tmp_path / "h18s.pth"), tmp_path / "model")
     assert folder == tmp_path / "model"
     assert {entry.name for entry in folder.iterdir()} == {"config.json", "model.safetensors"}
     found = json.loads((folder / "config.json").read_text())
@@ -168,11 +167,10 @@ def test_half_precision_is_smaller_and_close_and_dead_tensors_may_be_absent(tmp_
     assert logits_error(half, "ritm_hrnet18s_ocr", "a") < 0.05
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_xmem_gives_the_golden_outputs(tmp_path: Path, half: bool) -> None:
+def test_xmem_gives_the_golden_outputs(tmp_path: Path) -> None:
     arrays, meta = golden_arrays("xmem_modules")
     source = saved(tmp_path / "XMem.pth", OrderedDict(golden_weights("xmem", meta["overrides"])))
-    network = load_component(convert_xmem(source, tmp_path / "out", half=half), "propagation")
+    network = load_component(convert_xmem(source, tmp_path / "out"), "propagation")
     assert isinstance(network, XMem)
     assert network.config == {"key_dim": 64, "value_dim": 512, "hidden_dim": 64}
     image = (torch.from_numpy(arrays["image"]).float() / 255).permute(2, 0, 1)[None]
@@ -181,15 +179,16 @@ def test_xmem_gives_the_golden_outputs(tmp_path: Path, half: bool) -> None:
         features = network.encode_image(image)
         value, _ = network.encode_value(image, features, hidden, masks)
         _, _, prob = network.segment(features, readout, hidden)
-    assert max_difference(features.key, arrays["key"]) < (0.1 if half else 2e-4)
-    assert max_difference(value, arrays["value_2obj"]) < (0.2 if half else 2e-4)
-    assert max_difference(prob, arrays["segment_prob_2obj"]) < (0.05 if half else 2e-4)
+    assert max_difference(features.key, arrays["key"]) < 2e-4
+    assert max_difference(value, arrays["value_2obj"]) < 2e-4
+    assert max_difference(prob, arrays["segment_prob_2obj"]) < 2e-4
+    small = convert_xmem(source, tmp_path / "half", half=True) / "model.safetensors"
+    assert small.stat().st_size < 0.6 * (tmp_path / "out" / "model.safetensors").stat().st_size
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_sizes_of_xmem_come_from_the_file(tmp_path: Path, zipped: bool) -> None:
+def test_sizes_of_xmem_come_from_the_file(tmp_path: Path) -> None:
     state = public("xmem")
-    again = load_component(convert_xmem(saved(tmp_path / "x.pth", state, zipped), tmp_path / "out"), "propagation")
+    again = load_component(convert_xmem(saved(tmp_path / "x.pth", state), tmp_path / "out"), "propagation")
     assert again.config == {"key_dim": 8, "value_dim": 32, "hidden_dim": 16}
     assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
     assert xmem_from_state(XMem(8, 32, 0).state_dict()).config["hidden_dim"] == 0
@@ -248,13 +247,13 @@ def test_training_starts_from_it_or_at_another_depth(tmp_path: Path) -> None:
     before = load_component(start, "quality").state_dict()
     assert (after["trunk.layer1.0.conv1.weight"] - before["trunk.layer1.0.conv1.weight"]).abs().max() < 0.01
     for more, message in (
-        (["--depth", "50", "--init", str(start)], "--init holds a ResNet-18, --depth is 50"),
-        (["--depth", "50", "--network", "TinyQuality"], "TinyQuality has no depth"),
+        (["--depth", "34", "--init", str(start)], "--init holds a ResNet-18, --depth is 34"),
+        (["--depth", "34", "--network", "TinyQuality"], "TinyQuality has no depth"),
     ):
         with pytest.raises(SystemExit, match=message):
             recipe("quality").main([*words, "--out", str(tmp_path / "refused"), *more])
-    recipe("quality").main([*words, "--out", str(tmp_path / "deep"), "--depth", "50"])
-    assert load_component(tmp_path / "deep" / "quality", "quality").config["depth"] == 50
+    recipe("quality").main([*words, "--out", str(tmp_path / "deep"), "--depth", "34"])
+    assert load_component(tmp_path / "deep" / "quality", "quality").config["depth"] == 34
 
 
 @pytest.mark.parametrize("kind", CONVERTERS)
@@ -386,7 +385,7 @@ def test_an_unknown_argument_nobody_set_is_ignored_and_an_absent_one_has_the_ori
     refused("ritm", content, "use_rgb_conv=True")
     content = public("ritm")
     content["config"]["params"]["novelty"] = {"type": "builtin", "value": 1, "specified": False}
-    convert_ritm(saved(tmp_path / "y.pth", content), tmp_path / "model")
+    convert_ritm(saved(tmp_path / "y.pth", content, zipped=False), tmp_path / "model")  # as PyTorch wrote before 1.6
 
 
 def test_every_misfit_is_named() -> None:
