@@ -299,6 +299,7 @@ def marks_object(prompts: Sequence[Prompt]) -> bool:
 
 def read_jobs(path: Path) -> list[Job]:
     """Read a prompts file; its relative paths are relative to the file itself."""
+    from limnet.image.slice_view import checked_window
     from limnet.prompts import prompt_from_json
 
     if not path.is_file():
@@ -313,13 +314,13 @@ def read_jobs(path: Path) -> list[Job]:
     for number, entry in enumerate(content, start=1):
         where = f"entry {number} of {path}"
         _check_entry(entry, where)
+        given = {name: entry[name] for name in _OPTIONAL if entry.get(name) is not None}
         try:
             prompts = [prompt_from_json(p) for p in entry["prompts"]]
+            if "window" in given:
+                given["window"] = checked_window(given["window"])
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        given = {name: entry[name] for name in _OPTIONAL if entry.get(name) is not None}
-        if "window" in given:
-            given["window"] = _pair(given["window"], where)
         if "start" in given:
             given["start"] = place_of(given["start"], path.parent)
         volume, out = place_of(entry["volume"], path.parent), local_path(entry["out"], path.parent)
@@ -370,15 +371,6 @@ def _check_entry(entry: Any, where: str) -> None:
     unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise InputError(f"{where} has unknown keys {unknown}; allowed: {', '.join([*_REQUIRED, *_OPTIONAL])}")
-
-
-def _pair(value: Any, where: str) -> tuple[float, float]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise InputError(f"{where} has window {value!r}; give [lo, hi]")
-    try:
-        return float(value[0]), float(value[1])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where} has window {value!r}; give [lo, hi], two numbers") from error
 
 
 def _numbers(parts: Sequence[str], count: int, what: str, form: str) -> Numbers:
