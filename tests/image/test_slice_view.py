@@ -66,7 +66,7 @@ def test_window_scales_and_clips() -> None:
 
 
 @pytest.mark.parametrize(
-    "window", [(1, 1), (2, 1), (0, float("nan")), (float("-inf"), 0), (1,), (1, 2, 3), 5, ("a", "b")]
+    "window", [(1, 1), (2, 1), (0, float("nan")), (float("-inf"), 0), (1,), (1, 2, 3), 5, ("a", "b"), "12"]
 )
 def test_bad_window(window: object) -> None:
     with pytest.raises(InputError, match="lo < hi"):

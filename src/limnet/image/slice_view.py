@@ -176,7 +176,7 @@ def checked_window(window: Sequence[float]) -> Window:
     """(lo, hi) as floats; raises InputError unless both are finite and lo < hi."""
     advice = "Give (lo, hi) in raw units with lo < hi, such as (-160, 240) for soft tissue in HU"
     try:
-        values = [float(v) for v in window]
+        values = [] if isinstance(window, (str, bytes, dict)) else [float(v) for v in window]
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"window {window!r} came. {advice}") from error
     if len(values) != 2 or not np.isfinite(values).all() or values[0] >= values[1]:
