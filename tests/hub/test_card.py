@@ -92,7 +92,7 @@ def test_every_number_names_its_command(folder: Path) -> None:
         with pytest.raises(ModelFormatError, match=message):
             make_card(folder)
     (folder / "results.json").write_text('{"format_version": 1, "data": "x"}')
-    with pytest.raises(ModelFormatError, match="list of sentences"):
+    with pytest.raises(ModelFormatError, match=r"data is 'x' \(str\); expected tuple"):
         read_results(folder)
 
 

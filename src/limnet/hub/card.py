@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limnet.errors import MissingFileError, ModelFormatError
-from limnet.hub.folder import WEIGHTS, fit_arguments, read_config, read_object, read_shapes, write_object
+from limnet.hub.folder import WEIGHTS, fit_arguments, fit_value, read_config, read_object, read_shapes, write_object
 from limnet.hub.model import CARD, GOLDEN, read_card, read_index
 from limnet.image.io.atomic import atomic_write
 
@@ -51,15 +51,9 @@ def read_results(folder: Path) -> Results:
         found = read_object(path, "")
     except MissingFileError:
         return Results()
-    rows = found.get("results", [])
-    if not isinstance(rows, list):
-        raise ModelFormatError(f'{path}: "results" is a {type(rows).__name__}; a list of rows is expected')
-    return Results(
-        tuple(_row(row, path) for row in rows),
-        _texts(found, "data", path),
-        _texts(found, "limits", path),
-        str(found.get("machine", "")),
-    )
+    rows = fit_value(found.get("results", []), list[Any], f"{path}: results")
+    data, limits = (fit_value(found.get(name, []), tuple[str, ...], f"{path}: {name}") for name in ("data", "limits"))
+    return Results(tuple(_row(row, path) for row in rows), data, limits, str(found.get("machine", "")))
 
 
 def write_results(folder: str | Path, results: Results) -> None:
@@ -74,13 +68,6 @@ def _row(row: Any, path: Path) -> Measurement:
     if "" in (found.measure, found.value, found.command):
         raise ModelFormatError(f"{path}: a result lacks measure, value or command: {str(row)[:80]}")
     return found
-
-
-def _texts(found: dict[str, Any], name: str, path: Path) -> tuple[str, ...]:
-    texts = found.get(name, [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ModelFormatError(f"{path}: {name!r} is {str(texts)[:80]!r}; a list of sentences is expected")
-    return tuple(texts)
 
 
 def describe_model(folder: str | Path) -> dict[str, Any]:

@@ -343,12 +343,13 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
     except NameError:  # annotations that exist for type checkers only: nothing to hold the values to
         hints = {}
     return {
-        name: _fit(value, hints.get(name, Any), f"{where}: {cls.__name__} {name}") for name, value in config.items()
+        name: fit_value(value, hints.get(name, Any), f"{where}: {cls.__name__} {name}")
+        for name, value in config.items()
     }
 
 
-def _fit(value: Any, hint: Any, what: str) -> Any:
-    """The value as the annotation has it; ModelFormatError if it is of another type."""
+def fit_value(value: Any, hint: Any, what: str) -> Any:
+    """A value from JSON as the annotation has it; ModelFormatError if it is of another type."""
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
     fits = kind is Any or not isinstance(kind, type)
     if kind is typing.Literal:
@@ -357,10 +358,10 @@ def _fit(value: Any, hint: Any, what: str) -> Any:
         fits = False
         for part in parts:
             with contextlib.suppress(ModelFormatError):
-                return _fit(value, part, what)
+                return fit_value(value, part, what)
     elif kind in (tuple, list, collections.abc.Sequence):
         if isinstance(value, list):
-            items = [_fit(item, parts[0] if parts else Any, what) for item in value]
+            items = [fit_value(item, parts[0] if parts else Any, what) for item in value]
             return items if kind is list else tuple(items)
     elif not fits:
         accepted = (int, float) if kind is float else kind
