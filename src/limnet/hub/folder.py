@@ -342,10 +342,8 @@ def fit_arguments(cls: type, config: Any, where: str) -> dict[str, Any]:
         hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     except NameError:  # annotations that exist for type checkers only: nothing to hold the values to
         hints = {}
-    return {
-        name: fit_value(value, hints.get(name, Any), f"{where}: {cls.__name__} {name}")
-        for name, value in config.items()
-    }
+    what = f"{where}: {cls.__name__}"
+    return {name: fit_value(value, hints.get(name, Any), f"{what} {name}") for name, value in config.items()}
 
 
 def fit_value(value: Any, hint: Any, what: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from limnet.errors import InputError, ModelFormatError, SaveError
-from limnet.hub.folder import CONFIG, load_component, plain_json, read_object, save_component, write_object
+from limnet.hub.folder import CONFIG, fit_value, load_component, plain_json, read_object, save_component, write_object
 from limnet.hub.registry import ROLES, name_of
 from limnet.image.io.atomic import save_error
 
@@ -190,9 +190,7 @@ def read_index(folder: str | Path) -> ModelIndex:
             f"{path} has unknown entries {', '.join(key[:80] for key in unknown)}; allowed: {', '.join(_KEYS)}. "
             "The model may need a newer limnet: pip install --upgrade limnet"
         )
-    settings = found.get("settings", {})
-    if not isinstance(settings, dict):
-        raise ModelFormatError(f'{path}: "settings" is a {type(settings).__name__}; an object is expected')
+    settings = fit_value(found.get("settings", {}), dict[str, Any], f"{path}: settings")
     components = {role: _component(folder, role, found.get(role), path) for role in ROLES}
     return ModelIndex(components, settings, str(found.get("limnet_version", "unknown")))
 
