@@ -177,7 +177,7 @@ class HubClient:
     def __init__(self, url: str, home: Path) -> None:
         keep = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.hub_client"],
+            [sys.executable, "-m", "tests.helpers.hub_stub"],
             cwd=ROOT,
             env={**keep, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"},
             stdin=subprocess.PIPE,
@@ -198,3 +198,36 @@ class HubClient:
 
     def close(self) -> None:
         self._process.communicate(timeout=20)
+
+
+def summary(folder: str) -> dict[str, object]:
+    """What was loaded, in a form that fits in a line."""
+    from limnet.hub.model import load_model
+
+    found = load_model(folder)
+    first = [float(next(net.parameters()).detach().sum()) for net in (found.interaction, found.propagation)]
+    return {"class": type(found.interaction).__name__, "settings": found.settings, "card": found.card, "sums": first}
+
+
+def main() -> None:
+    """The child process: reads calls from standard input, answers on standard output."""
+    from limnet.errors import LimnetError
+    from limnet.hub import registry
+    from limnet.hub.locate import locate, push_model
+    from tests.helpers import standins
+
+    calls = {"locate": lambda *a, **k: str(locate(*a, **k)), "load_model": summary, "push_model": push_model}
+    standins.register_for_good(registry.TABLE)
+    answers, sys.stdout = sys.stdout, sys.stderr  # progress bars and chatter must not mix with the answers
+    for line in sys.stdin:
+        name, args, kwargs = json.loads(line)
+        try:
+            answer = calls[name](*args, **kwargs)
+        except LimnetError as error:
+            answer = [type(error).__name__, str(error)]
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

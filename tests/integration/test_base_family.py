@@ -35,8 +35,7 @@ def video() -> np.ndarray:
     return np.stack([gray, gray // 2, 255 - gray], axis=-1)
 
 
-@pytest.mark.parametrize("kind", ["gray", "video"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kind", "precision"), [("gray", "fp32"), ("video", "bf16")])
 def test_whole_rounds(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str, precision: str) -> None:
     segmenter = InteractiveSegmenter(*networks, precision=precision, settings=OWN_SIZE)
     case = segmenter.open(phantom(SHAPE) if kind == "gray" else video(), spacing=(3.0, 1.0, 1.0))
