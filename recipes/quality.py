@@ -182,8 +182,7 @@ class StartRows:
 
     def add(self, view: SliceView, index: int, truth: Mask, before: Mask) -> None:
         """Add a slice in a window around both masks, bool (H, W); where they are equal there is nothing to learn."""
-        from limnet.interaction.features import window_pixels
-        from limnet.interaction.window import join, mask_box, window_around
+        from limnet.interaction.window import join, mask_box, window_around, window_pixels
 
         box = join(mask_box(truth), mask_box(before))
         if box is None or not (truth != before).any():

@@ -8,8 +8,8 @@ import torch
 
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError, SessionError
-from limnet.interaction.features import fingerprint
 from limnet.interaction.networks.tiny import TinyInteraction
+from limnet.interaction.window import fingerprint
 from limnet.propagation.networks.tiny import TinyPropagation
 from limnet.quality.networks.tiny import TinyQuality
 from limnet.settings import Settings

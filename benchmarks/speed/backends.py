@@ -28,7 +28,7 @@ from benchmarks.core.record import write_text
 from benchmarks.core.tables import markdown
 from benchmarks.speed.latency import CACHE, prepare
 from limnet.environment import cpu_model
-from limnet.interaction.features import with_bf16_convolutions
+from limnet.interaction.window import with_bf16_convolutions
 from limnet.metrics.overlap import dice
 from limnet.segmenter import InteractiveSegmenter
 

@@ -303,8 +303,8 @@ class InteractiveSegmenter:
         Args:
             settings: Settings of the case; the segmenter's own by default.
         """
-        from limnet.interaction.features import FeatureCache
         from limnet.interaction.predictor import SlicePredictor
+        from limnet.interaction.window import FeatureCache
         from limnet.propagation.propagator import Propagator
         from limnet.quality.assessor import Assessor
 
@@ -320,7 +320,7 @@ class InteractiveSegmenter:
     @property
     def identity(self) -> dict[str, Any]:
         """Name, classes and hash of the weights, as sessions record them."""
-        from limnet.interaction.features import fingerprint
+        from limnet.interaction.window import fingerprint
 
         networks = [n for n in (self.interaction, self.propagation, self.quality) if n is not None]
         weights = "".join(fingerprint(network) for network in networks)

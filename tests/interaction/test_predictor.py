@@ -10,9 +10,9 @@ from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import pack
 from limnet.image.volume import Volume
-from limnet.interaction.features import FeatureCache
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, Neighbour, SlicePredictor, neighbour, settle_negative_click
+from limnet.interaction.window import FeatureCache
 from limnet.prompts import Prompt2D
 from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
 from tests.helpers.tiny_networks import small_interaction

@@ -17,7 +17,7 @@ from limnet.case.case import Case
 from limnet.errors import Cancelled, InputError, InputTypeError, MissingFileError, ModelFormatError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.interaction.features import fingerprint
+from limnet.interaction.window import fingerprint
 from limnet.learning import training
 from limnet.learning.adapter import Adapter, list_adapters, main_parts, read_adapter, remove_adapter
 from limnet.learning.training import Example, draw_batch

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.interaction.features import FeatureCache
 from limnet.interaction.predictor import SlicePredictor
+from limnet.interaction.window import FeatureCache
 from limnet.prompts import Prompt2D
 from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.propagator import Propagator, end_before_empty

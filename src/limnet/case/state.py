@@ -17,8 +17,8 @@ from limnet.settings import Scope, Settings
 if TYPE_CHECKING:
     from limnet.case.live import Live
     from limnet.image.slice_view import SliceView
-    from limnet.interaction.features import FeatureCache
     from limnet.interaction.predictor import SlicePredictor
+    from limnet.interaction.window import FeatureCache
     from limnet.propagation.propagator import Found, Progress
     from limnet.quality.assessor import Assessor
 

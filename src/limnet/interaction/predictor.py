@@ -16,9 +16,17 @@ from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice, SliceMask, is_empty, unpack
-from limnet.interaction.features import FeatureCache, WindowEncoder, window_size
 from limnet.interaction.prompt_maps import guidance_maps
-from limnet.interaction.window import Window, join, mask_box, window_around, window_of_side
+from limnet.interaction.window import (
+    FeatureCache,
+    Window,
+    WindowEncoder,
+    join,
+    mask_box,
+    window_around,
+    window_of_side,
+    window_size,
+)
 from limnet.prompts import Prompt2D
 
 FIRST_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # windows of a first click, as shares of the slice's longer side

@@ -24,9 +24,16 @@ from limnet.environment import user_folder
 from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFormatError
 from limnet.image.io.atomic import atomic_write
 from limnet.image.slice_view import SliceView
-from limnet.interaction.features import Features, WindowEncoder, fingerprint, window_size
 from limnet.interaction.predictor import SlicePredictor
-from limnet.interaction.window import Window, mask_box, window_of_side
+from limnet.interaction.window import (
+    Features,
+    Window,
+    WindowEncoder,
+    fingerprint,
+    mask_box,
+    window_of_side,
+    window_size,
+)
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w .-]{0,63}")

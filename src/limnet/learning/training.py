@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
-from limnet.interaction.features import fingerprint, use_bf16, window_size
-from limnet.interaction.window import SHARE, Window, mask_box
+from limnet.interaction.window import SHARE, Window, fingerprint, mask_box, use_bf16, window_size
 from limnet.learning.adapter import Adapter, checked_name, unprompted
 
 _WITHOUT = 0.25  # share of slices beyond the object's ends: a proposal has to end, too

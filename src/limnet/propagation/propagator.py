@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice, SliceStore
-from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.interaction.window import FeatureCache, WindowEncoder
 from limnet.settings import Settings, check_scope
 
 Progress = Callable[[int, int], object]

@@ -12,7 +12,7 @@ from torch import Tensor
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
-from limnet.interaction.features import WindowEncoder
+from limnet.interaction.window import WindowEncoder
 from limnet.propagation.memory import MemoryBank, MemoryConfig
 from limnet.propagation.networks.xmem import ImageFeatures, XMem, aggregate, pad, unpad
 

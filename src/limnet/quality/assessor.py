@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
-from limnet.interaction.features import FeatureCache, WindowEncoder, window_pixels
-from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.interaction.window import FeatureCache, Window, WindowEncoder, join, mask_box, window_around, window_pixels
 from limnet.quality.networks.tiny import reference_channels, split_references
 
 SIZE = 128  # side of the windows in network pixels

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.interaction.features import FeatureCache, WindowEncoder
+from limnet.interaction.window import FeatureCache, WindowEncoder
 from limnet.propagation.networks.tiny import (
     MEMORY_EVERY,
     PROMPTS_IN_MEMORY,

@@ -19,8 +19,7 @@ from limnet.blocks.tiny import WIDTHS, Bottleneck, PromptUNet, TinyEncoder, pad_
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
-from limnet.interaction.features import WindowEncoder
-from limnet.interaction.window import Window, join, mask_box, window_around
+from limnet.interaction.window import Window, WindowEncoder, join, mask_box, window_around
 from limnet.propagation.memory import readout, rows, similarity
 from limnet.settings import Settings
 

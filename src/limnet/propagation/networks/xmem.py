@@ -22,7 +22,7 @@ from limnet.errors import InputError
 if TYPE_CHECKING:
     from limnet.image.slice_view import SliceView
     from limnet.image.slices import Slice
-    from limnet.interaction.features import WindowEncoder
+    from limnet.interaction.window import WindowEncoder
     from limnet.propagation.stream import StreamState
     from limnet.settings import Settings
 
