@@ -11,12 +11,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -69,10 +67,9 @@ def run(
         names = []
         try:
             volume = case.read_image()
-            read = dataclasses.replace(case, read_labels=partial(np.asarray, case.read_labels()))
-            for found in choice.objects(read, volume):
+            for found in choice.objects(case, volume):
                 names.append(found.object)
-                measure_all(record, suite.target(found, volume), variants, progress)
+                measure_all(record, suite.target(found), variants, progress)
         except Exception as error:  # a damaged file, or labels on another grid: the run goes on with the next case
             for variant in variants:
                 progress(record.add(_failed(variant, case.name, "", error)))

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmarks.core.method import LimnetPredictor
-from benchmarks.core.objects import COMPONENTS, SMALLEST, BenchObject, iter_objects
+from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.published import published_table
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
 from limnet.datasets.registry import parse_options
@@ -111,31 +111,6 @@ ANALYSES: dict[str, Entry] = {
 
 
 @dataclass(frozen=True)
-class ObjectChoice:
-    """Which objects of every case a suite takes; the arguments of `iter_objects`.
-
-    Attributes:
-        smallest: least number of voxels.
-        components: words that mark labels of many separate things.
-        per_case: at most that many objects of a case.
-        axis: slice axis; None takes the one with the thickest slices, the first of equals; 0 for a single image.
-        merge: objects made of several labels: name -> label ids.
-    """
-
-    smallest: int = SMALLEST
-    components: tuple[str, ...] = COMPONENTS
-    per_case: int | None = None
-    axis: int | None = 0
-    merge: Mapping[str, tuple[int, ...]] | None = None
-
-    def objects(self, case: LabelledCase, volume: Volume) -> Iterator[BenchObject]:
-        """The objects of a case with that image."""
-        thickest = 0 if volume.shape[0] == 1 else int(np.argmax(np.round(volume.spacing, 3)))
-        axis = thickest if self.axis is None else self.axis
-        return iter_objects(case, self.smallest, self.components, self.per_case, axis=axis, merge=self.merge)
-
-
-@dataclass(frozen=True)
 class Suite:
     """A benchmark over a list of cases. Everything in it can be sent to another process.
 
@@ -186,16 +161,16 @@ class Suite:
         rounds = rounds_of(predictor, self.rounds)
         return self if rounds is self.rounds else dataclasses.replace(self, rounds=rounds)
 
-    def target(self, found: BenchObject, volume: Volume) -> Target:
-        """One of its objects with the image, cut to its own slices where `layered`."""
-        group = found.group if self.group is None else self.group(found.case, found.group)
-        truth = found.mask
-        if self.layered:
-            there = np.flatnonzero(truth.any((1, 2)))
-            cut = slice(int(there[0]), int(there[-1]) + 1)
-            volume = Volume.from_array(volume.array[cut], volume.spacing, modality=volume.modality)
-            truth = truth[cut]
-        return Target(found.case, found.object, group, volume, truth, found.axis)
+    def target(self, found: Target) -> Target:
+        """An object in its group, cut to its own slices where `layered`."""
+        if self.group is not None:
+            found = found._replace(group=self.group(found.case, found.group))
+        if not self.layered:
+            return found
+        there, volume = np.flatnonzero(found.truth.any((1, 2))), found.volume
+        cut = slice(int(there[0]), int(there[-1]) + 1)
+        own = Volume.from_array(volume.array[cut], volume.spacing, modality=volume.modality)
+        return found._replace(volume=own, truth=found.truth[cut])
 
     def about(self) -> dict[str, Any]:
         """What a reader of the results must know."""

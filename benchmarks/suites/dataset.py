@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.rounds import RobotRounds
-from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
+from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.dataset import InstanceNames, LabelledCase, LabelledDataset
 from limnet.datasets.registry import dataset_names, open_dataset, parse_options
 from limnet.errors import InputError

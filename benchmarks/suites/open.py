@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.rounds import RobotRounds
-from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
+from benchmarks.core.suite import Suite, SuiteOptions
 from limnet.data.dataset import LabelledCase
 from limnet.data.files import read_image, read_labels
 from limnet.datasets.open import read_manifest

@@ -19,12 +19,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
 from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
-from benchmarks.core.objects import evenly_spread, iter_objects
+from benchmarks.core.objects import ObjectChoice, evenly_spread
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.rounds import RobotRounds, Target, columns
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_peer, build_suite
+from benchmarks.core.suite import Suite, SuiteOptions, build_peer, build_suite
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
@@ -38,22 +38,24 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_objects_of_a_case():
-    things = list(iter_objects(fake_case(0), smallest=20))
-    assert [(t.object, t.group, int(t.mask.sum())) for t in things] == [
+    def found(**options: Any) -> list[Target]:
+        return list(ObjectChoice(**{"smallest": 20, **options}).objects(fake_case(0), image(0)))
+
+    assert [(t.object, t.group, int(t.truth.sum())) for t in found()] == [
         ("organ", "organ", 6 * 8 * 10),
         ("lesion 1", "lesion", 3 * 5 * 5),
         ("lesion 2", "lesion", 4 * 6 * 6),
     ]
-    assert [t.object for t in iter_objects(fake_case(0), smallest=1, components=())] == ["organ", "lesion", "speck"]
-    assert [t.object for t in iter_objects(fake_case(0), smallest=20, per_case=2)] == ["organ", "lesion 2"]
-    whole = next(iter_objects(fake_case(0), merge={"all": (1, 2, 9)}, axis=2, group="g"))
-    assert (whole.object, whole.group, whole.axis) == ("all", "g", 2)
-    assert np.array_equal(whole.mask, np.isin(labels(0), (1, 2)))
+    assert [t.object for t in found(smallest=1, components=())] == ["organ", "lesion", "speck"]
+    assert [t.object for t in found(per_case=2)] == ["organ", "lesion 2"]
+    (whole,) = found(merge={"all": (1, 2, 9)}, axis=2)
+    assert (whole.object, whole.group, whole.axis) == ("all", "all", 2)
+    assert np.array_equal(whole.truth, np.isin(labels(0), (1, 2)))
     assert evenly_spread(10, 4) == [0, 3, 6, 9]
     assert evenly_spread(2, 5) == [0, 1]
     assert evenly_spread(0, 5) == []
     with pytest.raises(InputError, match="per_case"):
-        list(iter_objects(fake_case(0), per_case=0))
+        ObjectChoice(per_case=0)
     thick = ObjectChoice(smallest=20, axis=None)
     for shape, spacing, axis in (((6, 24, 24), (1.0, 3.0, 1.0), 1), ((1, 24, 24), (0.1, 1.0, 1.0), 0)):
         volume = Volume.from_array(np.zeros(shape), spacing)

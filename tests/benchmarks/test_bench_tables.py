@@ -70,9 +70,9 @@ def test_kidney_is_the_organ_with_its_tumour(root: Path):
     case = suite.cases[0]
     organ, tumour, alone = suite.choice_of(case.name).objects(case, case.read_image())
     assert (organ.object, tumour.object) == ("kidney organ", "kidney tumour")
-    assert np.array_equal(alone.mask, organ.mask & ~tumour.mask), "label 1, as Mem3D's loader takes it"
-    assert (organ.mask & tumour.mask).sum() == tumour.mask.sum() > 0
-    assert organ.mask.sum() > tumour.mask.sum()
+    assert np.array_equal(alone.truth, organ.truth & ~tumour.truth), "label 1, as Mem3D's loader takes it"
+    assert (organ.truth & tumour.truth).sum() == tumour.truth.sum() > 0
+    assert organ.truth.sum() > tumour.truth.sum()
 
 
 def test_data_that_is_not_there(root: Path, tmp_path: Path):

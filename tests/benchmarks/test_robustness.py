@@ -15,7 +15,7 @@ from limnet.image.slice_view import SliceView
 def target(study_root: Path) -> Target:
     suite = build_suite("open", study_root, SuiteOptions(per_case=1))
     volume = suite.cases[0].read_image()
-    return suite.target(next(suite.choice.objects(suite.cases[0], volume)), volume)
+    return suite.target(next(suite.choice.objects(suite.cases[0], volume)))
 
 
 def test_scenes(target: Target) -> None:
