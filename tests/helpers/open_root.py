@@ -45,6 +45,7 @@ class ThresholdSegmenter:
     def __init__(self, name: str = "fake", settings: Settings | None = None) -> None:
         self.name, self.settings = name, settings or Settings(tau=0.8)
         self.identity = {"name": name}
+        self.quality = "an assessor with numbers of its own"
         self.used: list[Settings] = []
 
     def engine(self, settings: Settings | None = None) -> Engine:
