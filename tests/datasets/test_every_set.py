@@ -23,7 +23,7 @@ from limnet.datasets.cvpr25 import Cvpr25Dataset
 from limnet.datasets.ishape import IShapeDataset
 from limnet.datasets.kits19 import Kits19Dataset
 from limnet.datasets.mixes import load_mix, names_of
-from limnet.datasets.registry import DATASETS, dataset_class
+from limnet.datasets.registry import DATASETS, data_module_class, dataset_class
 from limnet.datasets.totalsegmentator import TotalSegmentatorDataset
 from limnet.errors import InputError, LimnetError, MissingFileError
 from tests.helpers import fake_coco_lvis, fake_endovis18
@@ -45,6 +45,8 @@ def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_it_tells_what_it_is(name: str) -> None:
     kind = dataset_class(name)
+    assert data_module_class(name).dataset_class is kind
+    assert data_module_class(name).__name__ == kind.__name__.removesuffix("Dataset") + "DataModule"
     assert issubclass(kind, LabelledDataset)
     for text in (kind.title, kind.licence, kind.access, kind.layout):
         assert text.strip() == text != ""
@@ -164,7 +166,7 @@ def test_a_missing_file_is_told_and_moves_no_other_case(
 @pytest.mark.parametrize("name", sorted(TEST_PICTURE_SETS))
 def test_benchmarks_are_not_trained_on(name: str, fake: Fake) -> None:
     dataset = dataset_class(name)(fake(name))
-    data = CaseDataModule(dataset, cached=False)
+    data = data_module_class(name)(fake(name), cached=False)
     assert dataset.all_cases()
     with pytest.raises(InputError, match="has 0 case"):
         data.train_dataloader()

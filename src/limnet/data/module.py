@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from limnet.data.cache import CaseCache
 from limnet.data.dataset import LabelledCase, LabelledDataset
@@ -63,8 +63,10 @@ class CaseDataModule(LightningDataModule):
     gives the same samples, and a resumed training goes on with the next one. Validation batches are the same clips
     every time, never painted or transformed.
 
+    Every data set has a subclass of its own (`data_module`), which also takes the folder.
+
     Args:
-        dataset: a data set, or several as (data set, weight) pairs.
+        dataset: a data set, several as (data set, weight) pairs, or the folder of the `dataset_class`.
         task: "interaction" (single slices) or "propagation" (clips).
         batch_size: samples per process and step.
         samples_per_epoch: draws per epoch over all processes.
@@ -83,11 +85,14 @@ class CaseDataModule(LightningDataModule):
 
     Raises:
         InputError: an argument that cannot be used.
+        MissingFileError: a folder that is not the data set.
     """
+
+    dataset_class: ClassVar[type[LabelledDataset] | None] = None
 
     def __init__(
         self,
-        dataset: LabelledDataset | Sequence[tuple[LabelledDataset, float]],
+        dataset: LabelledDataset | Sequence[tuple[LabelledDataset, float]] | Path | str,
         task: str = "interaction",
         batch_size: int = 8,
         samples_per_epoch: int = 2000,
@@ -107,7 +112,9 @@ class CaseDataModule(LightningDataModule):
         if gray not in GRAYS:
             raise InputError(f"gray is {gray!r}; allowed are {', '.join(GRAYS)}")
         if isinstance(dataset, (str, os.PathLike)):
-            raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
+            if self.dataset_class is None:
+                raise InputError(f"{dataset} is a folder: give a data set, such as FolderDataset({str(dataset)!r})")
+            dataset = self.dataset_class(Path(dataset))
         mix = dataset.mix() if isinstance(dataset, LabelledDataset) else list(dataset)
         if not mix or any(weight <= 0 for _, weight in mix):
             raise InputError("give at least one data set, each with a weight above 0")
@@ -183,3 +190,9 @@ class CaseDataModule(LightningDataModule):
             name=f"split {split!r}",
             whole_slices=self.whole_slices,
         )
+
+
+def data_module(dataset: type[LabelledDataset]) -> type[CaseDataModule]:
+    """The `CaseDataModule` that takes the folder of a data set: "KitsDataModule" for `KitsDataset`, of its module."""
+    about = {"__doc__": f"Clips of {dataset.title}.", "__module__": dataset.__module__, "dataset_class": dataset}
+    return type(f"{dataset.__name__.removesuffix('Dataset')}DataModule", (CaseDataModule,), about)

@@ -1,1 +1,1 @@
-"""Data sets: one file for each; `limnet.data.module.CaseDataModule` makes batches of any of them."""
+"""Data sets: one file for each, with its reader and its data module."""

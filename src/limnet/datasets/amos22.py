@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import NIFTI, by_stem, read_json
+from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset, either
 from limnet.errors import LimnetError
 
@@ -109,3 +110,8 @@ def _modality(stem: str) -> str:
     if not re.fullmatch(r"amos_\d{4}", stem):
         return ""
     return "mr" if 500 <= int(stem[5:]) < 5000 else "ct"
+
+
+Amos22DataModule = data_module(Amos22Dataset)
+Amos22CtDataModule = data_module(Amos22CtDataset)
+Amos22MrDataModule = data_module(Amos22MrDataset)

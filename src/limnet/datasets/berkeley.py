@@ -10,6 +10,7 @@ Nothing is trained on it: every case is "test".
 
 from __future__ import annotations
 
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset
 
 OBJECTS = 100
@@ -28,3 +29,6 @@ class BerkeleyDataset(PictureDataset):
     images, masks, ending = ("images", "Berkeley/images"), "masks", r"#\d+"
     split = "test"
     published, unit = OBJECTS, "objects"
+
+
+BerkeleyDataModule = data_module(BerkeleyDataset)

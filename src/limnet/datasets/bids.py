@@ -32,6 +32,7 @@ from typing import ClassVar
 
 from limnet.data.dataset import CaseFiles, Problem
 from limnet.data.files import NIFTI, files_below
+from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset, compare_grids
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
@@ -243,3 +244,6 @@ def _sources(mask: BidsName) -> set[str]:
         return set()
     texts = [text for entry in given for text in (entry if isinstance(entry, list) else [entry])]
     return {PurePosixPath(text).name for text in texts if isinstance(text, str)}
+
+
+BidsDataModule = data_module(BidsDataset)

@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 
 from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import NIFTI, by_stem
+from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset
 
 NUMBERS = (*range(1, 11), *range(21, 41))
@@ -85,3 +86,6 @@ class BtcvDataset(NiftiDataset):
         """The 30 published numbers."""
         wanted = {f"btcv_{number:04d}" for number in NUMBERS}
         return self.compare(wanted, (files.name for files in self.files), "the 30 labelled cases", used=False)
+
+
+BtcvDataModule = data_module(BtcvDataset)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import by_stem, load_pickle, smallest_unsigned
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset, read_colours
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained
@@ -139,3 +140,6 @@ def _read_counts(path: Path) -> dict[str, int]:
     with explained(path, "It should be {name: {'num_instance_masks': n}}: download it again"), open(path, "rb") as file:
         content = load_pickle(file, path)
         return {str(name): int(content[name]["num_instance_masks"]) for name in sorted(content)}
+
+
+CocoLvisDataModule = data_module(CocoLvisDataset)

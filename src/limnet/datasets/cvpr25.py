@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import MODALITIES, CaseFiles, LabelledCase, LabelledDataset, Problem, paths_of
 from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
+from limnet.data.module import data_module
 from limnet.data.nifti import AGAIN, Found, guarded
 from limnet.errors import FileFormatError
 from limnet.image.io.numpy_files import load_npz, read_header
@@ -187,3 +188,6 @@ def _archives(folder: Path | None) -> list[Path]:
 def _first(places: list[Path], *patterns: str) -> Path | None:
     """The first folder whose name fits the first pattern, else the second, ..."""
     return next((p for pattern in patterns for p in places if re.fullmatch(pattern, p.name)), None)
+
+
+Cvpr25DataModule = data_module(Cvpr25Dataset)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import read_text
+from limnet.data.module import data_module
 from limnet.data.pictures import VideoDataset, read_palette_masks, video_files
 
 _PLACES = ("", "DAVIS", "2017/trainval", "DAVIS/2017/trainval", "trainval")
@@ -87,3 +88,6 @@ class Davis2017Dataset(VideoDataset):
         """Films of the lists, and frames without a mask."""
         problems = self.compare(self.listed, (film.patient for film in self.files), f"ImageSets/{self.year}")
         return problems + [problem for film in self.files for problem in self.check_frames(film)]
+
+
+Davis2017DataModule = data_module(Davis2017Dataset)

@@ -11,6 +11,7 @@ or with the films themselves (`davis2017`).
 
 from __future__ import annotations
 
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset
 
 OBJECTS = 345
@@ -27,3 +28,6 @@ class Davis345Dataset(PictureDataset):
     images, masks, above = ("img", "DAVIS/img"), "gt", 0
     split = "test"
     published, unit = OBJECTS, "frames"
+
+
+Davis345DataModule = data_module(Davis345Dataset)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, Problem
 from limnet.data.files import by_stem, case_name, folders_in
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
 
@@ -111,3 +112,6 @@ class Davis585Dataset(PictureDataset):
 def _films(folder: Path) -> list[Path]:
     """Folders of a folder that hold masks of objects."""
     return [film for film in folders_in(folder) if any(_MASK.fullmatch(p.stem) for p in film.glob("object*.png"))]
+
+
+Davis585DataModule = data_module(Davis585Dataset)

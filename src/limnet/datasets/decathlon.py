@@ -23,6 +23,7 @@ from typing import Any
 
 from limnet.data.dataset import BY_HASH, CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, image_stem, read_json
+from limnet.data.module import data_module
 from limnet.errors import FileFormatError
 
 _MR = ("mr", "mri", "t1", "t2", "flair", "adc", "dwi", "pd", "swi")
@@ -151,3 +152,6 @@ def modality_of(content: dict[str, Any], channel: int) -> str:
     if any(word.startswith(_MR) for word in words):
         return "mr"
     return "us" if "us" in words or "ultrasound" in words else "other"
+
+
+DecathlonDataModule = data_module(DecathlonDataset)

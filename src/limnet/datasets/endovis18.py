@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, Problem, numbered
 from limnet.data.files import by_stem, read_json, walk
+from limnet.data.module import data_module
 from limnet.data.pictures import VideoDataset, nearest, read_colours, stack_frames, video_files
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained
@@ -217,3 +218,6 @@ def _key(pixels: Any) -> Any:
     """Colours (..., 3) as one number each."""
     red, green, blue = np.moveaxis(np.asarray(pixels, np.int32), -1, 0)
     return (red << 16) | (green << 8) | blue
+
+
+EndoVis18DataModule = data_module(EndoVis18Dataset)

@@ -23,6 +23,7 @@ from typing import Any
 
 from limnet.data.dataset import CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, files_below, image_stem, image_suffix, read_json, shortened
+from limnet.data.module import data_module
 from limnet.errors import FileFormatError, InputError, MissingFileError
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
@@ -193,3 +194,6 @@ def _is_splits(content: Any) -> bool:
         and set(content) <= set(FolderDataset.splits)
         and all(isinstance(v, list) and all(isinstance(e, str) for e in v) for v in content.values())
     )
+
+
+FolderDataModule = data_module(FolderDataset)

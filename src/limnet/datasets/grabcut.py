@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset, brightness
 from limnet.errors import InputError
 from limnet.image.io.pictures import PICTURES
@@ -43,3 +44,6 @@ class GrabCutDataset(PictureDataset):
         if found is None:
             raise InputError(f"there is no case {name!r} in {self.root}; names are those of the pictures")
         return (brightness(found.masks[0]) == BAND)[None]
+
+
+GrabCutDataModule = data_module(GrabCutDataset)

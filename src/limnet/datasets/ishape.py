@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import by_stem, case_name, pairs_by_stem, read_json
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset, read_instances
 from limnet.errors import LimnetError
 from limnet.image.io.reading import explained
@@ -102,3 +103,6 @@ def _instances_listed(path: Path) -> Counter[str]:
         counts = Counter(dict.fromkeys(stems.values(), 0))
         counts.update(stems[str(entry["image_id"])] for entry in content["annotations"])
     return counts
+
+
+IShapeDataModule = data_module(IShapeDataset)

@@ -23,6 +23,7 @@ from typing import ClassVar
 
 from limnet.data.dataset import CaseFiles, Problem
 from limnet.data.files import folders_in, read_json
+from limnet.data.module import data_module
 from limnet.data.nifti import NiftiDataset, either
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
@@ -84,3 +85,6 @@ class Kits19Dataset(NiftiDataset):
                 advice = "this file was saved anew; limnet goes by its affine: compare it in a viewer"
                 problems.append(Problem(files.name, what, f"{advice}, or download it again"))
         return problems
+
+
+Kits19DataModule = data_module(Kits19Dataset)

@@ -29,6 +29,7 @@ from typing import ClassVar
 
 from limnet.data.dataset import CaseFiles, LabelledCase, Problem, paths_of
 from limnet.data.files import NIFTI, by_stem
+from limnet.data.module import data_module
 from limnet.data.nifti import check_pair
 from limnet.data.splits import patient_share
 from limnet.datasets.decathlon import DecathlonDataset
@@ -210,3 +211,8 @@ def download_task(task: str, root: Path) -> Path:
         hash_type="md5",
     )
     return above / task
+
+
+MsdColonDataModule = data_module(MsdColonDataset)
+MsdLungDataModule = data_module(MsdLungDataset)
+MsdPancreasDataModule = data_module(MsdPancreasDataset)

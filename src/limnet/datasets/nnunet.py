@@ -23,6 +23,7 @@ from typing import Any
 
 from limnet.data.dataset import BY_HASH, CaseFiles, LabelledDataset, Problem
 from limnet.data.files import case_name, image_stem, image_suffix, read_json, shortened
+from limnet.data.module import data_module
 from limnet.datasets.decathlon import label_names, modality_of, read_datalist
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.reading import explained
@@ -138,3 +139,6 @@ class NnUNetDataset(LabelledDataset):
         if chosen and not set(chosen) & set(names):
             raise MissingFileError(f"{path} lists {shortened(chosen)}, and none of them is there; copy the right list")
         return chosen
+
+
+NnUNetDataModule = data_module(NnUNetDataset)

@@ -24,7 +24,7 @@ from limnet.data.dataset import CaseFiles, LabelledDataset, Problem
 from limnet.data.drawing import ClipDrawer, DrawnClips
 from limnet.data.files import image_suffix, read_image, read_labels, shortened
 from limnet.data.gray import GRAYS, read_gray
-from limnet.data.module import SampleDataModule
+from limnet.data.module import SampleDataModule, data_module
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.image.io.pictures import PICTURES, read_picture
 from limnet.image.volume import Volume
@@ -310,3 +310,6 @@ def drawn_data(
         fixed = ClipDrawer(held, 1 if pairs else length, size, HELD_SPAN, paint=0.0, parts=1.0, synthetic=0.0)
         shown = DrawnClips(fixed, HELD, HELD_SEED)
     return SampleDataModule(DrawnClips(drawer, samples, seed), shown, batch_size, HELD_BATCH, workers)
+
+
+OpenDataModule = data_module(OpenDataset)

@@ -14,6 +14,7 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledDataset
+    from limnet.data.module import CaseDataModule
 
 
 DATASETS: dict[str, str] = {
@@ -45,7 +46,7 @@ DATASETS: dict[str, str] = {
     "static-sets": "static_sets.StaticSetsDataset",
     "youtube-vos": "youtube_vos.YouTubeVosDataset",
 }
-"""Name -> module in this folder and class."""
+"""Name -> module in this folder and class; the data module of `XDataset` is `XDataModule` beside it."""
 
 
 def dataset_names() -> list[str]:
@@ -59,13 +60,25 @@ def dataset_class(name: str) -> type[LabelledDataset]:
     Raises:
         InputError: no such name.
     """
+    return _find(name, "Dataset")
+
+
+def data_module_class(name: str) -> type[CaseDataModule]:
+    """The `CaseDataModule` of a name, which takes the folder of that data set.
+
+    Raises:
+        InputError: no such name.
+    """
+    return _find(name, "DataModule")
+
+
+def _find(name: str, kind: str) -> Any:
     if name not in DATASETS:
         close = difflib.get_close_matches(str(name), DATASETS, n=2)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
     file, _, found = DATASETS[name].partition(".")
-    kind: type[LabelledDataset] = getattr(import_module(f"limnet.datasets.{file}"), found)
-    return kind
+    return getattr(import_module(f"limnet.datasets.{file}"), found.removesuffix("Dataset") + kind)
 
 
 def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:

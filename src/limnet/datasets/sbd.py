@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import case_name, pairs_by_stem, read_text, smallest_unsigned
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
 from limnet.image.io.reading import explained
@@ -71,3 +72,6 @@ def read_instances(path: Path) -> NDArray[Any]:
     if found.ndim != 2 or found.dtype.kind not in "iu":
         raise FileFormatError(f"{path} holds a Segmentation of {found.dtype} {found.shape}; expected (H, W) numbers")
     return smallest_unsigned(found[None])
+
+
+SbdDataModule = data_module(SbdDataset)

@@ -25,6 +25,7 @@ from typing import ClassVar
 
 from limnet.data.dataset import MODALITIES, CaseFiles, InstanceNames
 from limnet.data.files import by_stem, case_name, image_suffix
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset
 from limnet.errors import FileFormatError
 from limnet.image.io.pictures import PICTURES
@@ -76,3 +77,6 @@ class SlicesDataset(PictureDataset):
         if double := [stem for stem, number in stems.items() if number > 1]:
             raise FileFormatError(f"{folder} holds several files called {double[0]}; keep one of them")
         return by_stem(folder)
+
+
+SlicesDataModule = data_module(SlicesDataset)

@@ -35,6 +35,7 @@ from scipy import ndimage
 
 from limnet.data.dataset import CaseFiles, LabelledDataset
 from limnet.data.files import by_stem, case_name, walk
+from limnet.data.module import data_module
 from limnet.data.pictures import PictureDataset, read_objects
 from limnet.errors import InputError
 from limnet.image.io.pictures import read_picture
@@ -188,3 +189,6 @@ def movement(name: str, frames: int, shape: tuple[int, ...]) -> list[NDArray[np.
         matrix[:2, 2] = centre - matrix[:2, :2] @ (centre + share * np.array(shift))
         found.append(matrix)
     return found
+
+
+StaticSetsDataModule = data_module(StaticSetsDataset)

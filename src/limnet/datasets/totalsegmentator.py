@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, Problem
 from limnet.data.files import NIFTI, by_stem, folders_in
+from limnet.data.module import data_module
 from limnet.data.nifti import (
     Found,
     NiftiDataset,
@@ -169,3 +170,6 @@ def _read_meta(path: Path) -> dict[str, str] | None:
             return {row["image_id"].strip(): row["split"].strip() for row in rows} or None
     except (OSError, KeyError, UnicodeDecodeError, csv.Error, AttributeError):
         return None
+
+
+TotalSegmentatorDataModule = data_module(TotalSegmentatorDataset)

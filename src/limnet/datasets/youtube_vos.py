@@ -23,6 +23,7 @@ from pathlib import Path
 
 from limnet.data.dataset import CaseFiles, InstanceNames, Problem
 from limnet.data.files import by_stem, folders_in, read_json, read_text, shortened
+from limnet.data.module import data_module
 from limnet.data.pictures import VideoDataset, video_files
 from limnet.errors import MissingFileError
 from limnet.image.io.reading import explained
@@ -121,3 +122,6 @@ def _read_meta(path: Path) -> tuple[dict[str, Mapping[int, str]], dict[str, set[
 
 def _number(item: tuple[str, object]) -> int:
     return int(item[0])
+
+
+YouTubeVosDataModule = data_module(YouTubeVosDataset)
