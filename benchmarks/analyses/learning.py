@@ -4,8 +4,9 @@
 
 A person finishes the cases of `known` patients (their true masks), learns the task, and meets further patients. For
 each of those: Dice of the proposal, and after clicks of the simulated user with and without it; the mean number of
-clicks to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, patients of the training
-split in an order drawn by seed 0; the last `--tests` of them are met. The model must not have been trained on them.
+clicks to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, in an order drawn by seed
+0: the known ones are of the training split, the last `--tests` of `--split` are met. The model must not have been
+trained on any of them.
 """
 
 from __future__ import annotations
@@ -80,7 +81,6 @@ def clicks_to(scores: Sequence[float], rounds: int, good: float = GOOD) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay the patients, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "", suites=False)
-    parser.set_defaults(split="train")
     parser.add_argument("--set", required=True, help="set of the manifest")
     parser.add_argument("--label", type=int, help="label of the object; all of them together by default")
     parser.add_argument("--known", type=int, nargs="+", default=[1, 3, 7, 15], help="numbers of finished patients")
@@ -89,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "set": args.set, "label": args.label}
     record = analysis.record_of(parser, args, "learning", fixed, f"learning_{args.set}")
-    people = patients(args.data, args.set, args.label, args.split)
-    met, known = people[-args.tests :], [n for n in args.known if n <= len(people) - args.tests]
+    people = patients(args.data, args.set, args.label, "train")
+    met = (people if args.split == "train" else patients(args.data, args.set, args.label, args.split))[-args.tests :]
+    known = [n for n in args.known if n <= len(people) - (args.tests if args.split == "train" else 0)]
     analysis.analyse_targets(
         record, ((target, {WITHOUT: partial(measure, segmenter, args.rounds, None)}) for target in met)
     )

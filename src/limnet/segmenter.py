@@ -193,7 +193,7 @@ class InteractiveSegmenter:
     ) -> Adapter:
         """Learn a task from finished cases, so that `case.propose(name)` gives the first mask of the next one.
 
-        Takes 20 to 60 seconds on two cores (80 training steps for one case, 40 for each further one, at most 320). The
+        Takes 15 seconds on two cores for one case, one to three minutes for several (`limnet.learning.training`). The
         model itself stays as it is; what is learned is one file of a few megabytes, which may be shared.
 
         Args:
@@ -208,7 +208,7 @@ class InteractiveSegmenter:
             SaveError: if the file cannot be written.
 
         Warns:
-            UserWarning: if the cases seem to contradict each other.
+            UserWarning: if the cases seem to contradict each other, or differ too much.
         """
         from limnet.learning.training import learn
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -129,6 +130,66 @@ def test_tables(study: Path, model: StepModel, tmp_path: Path) -> None:
     assert " | 3 | 3 | >3 | " in report
     assert f"| all | 4 | {(16 / 18 + 1) / 2:.3f} ± 0.000 |" in report  # both images are alike: no error
     assert f"| cube | {2 / 3:.3f} ± 0.000 | {12 / 14:.3f} ± 0.000 | 1.000 ± 0.000 |" in report
+
+
+class Pupil(StepModel):
+    """Learns an object's value by name; proposes as many of its lower slices as it knows cases, and 5 more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, tuple[int, int]] = {}
+        self.lessons: list[tuple[str, int]] = []
+
+    def learn(self, cases: list[Any], name: str, folder: Path) -> None:
+        values = {int(case.volume.array[case.taught][0]) for case in cases}
+        self.lessons.append((name, len(cases)))
+        self.known[f"{folder.name}/{name}"] = (values.pop(), len(cases))
+        assert not values
+
+    def open(self, volume: Volume, axis: int = 0) -> Any:
+        case = super().open(volume, axis)
+        case.volume = volume
+
+        def propose(name: str, folder: Path) -> None:
+            value, cases = self.known[f"{folder.name}/{name}"]
+            case.mask = volume.array == value
+            case.mask[int(np.flatnonzero(case.mask.any((1, 2)))[0]) + 5 + cases :] = False
+
+        case.propose, case.set_mask = propose, lambda mask, frozen: setattr(case, "taught", mask)
+        return case
+
+
+def test_learning(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for folder, suffix in (("images", "mha"), ("labels", "mha")):
+        for name in "cd":
+            shutil.copy(study / folder / f"b.{suffix}", study / folder / f"{name}.{suffix}")
+    pupil, out = Pupil(), tmp_path / "out"
+    fake = types.ModuleType("limnet.segmenter")
+    fake.InteractiveSegmenter = types.SimpleNamespace(from_pretrained=lambda name, device: pupil)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "limnet.segmenter", fake)
+    words = (study, "--out", out, "--rounds", 3, "--nsd", 0, "--learn", 1, "--learn", 3)
+    assert run(*words) == 0
+    assert sorted(pupil.lessons) == [(f"label {number}", cases) for number in (0, 1) for cases in (1, 3)]
+    found = rows(out / "objects.csv")
+    proposals = {(o["object"], o["learned"]): float(o["proposal"]) for o in found}
+    assert proposals == {
+        ("block", "0.0"): 0.0,
+        ("block (learned from 1)", "1.0"): pytest.approx(2 * 6 / 16),
+        ("block (learned from 3)", "3.0"): pytest.approx(2 * 8 / 18),
+        ("cube", "0.0"): 0.0,
+        ("cube (learned from 1)", "1.0"): pytest.approx(2 * 6 / 14),
+        ("cube (learned from 3)", "3.0"): 1.0,
+    }
+    assert [o["round"] for o in found if o["object"] == "cube (learned from 3)"] == ["0"]  # nothing to click on
+    report = (out / "report.md").read_text(encoding="utf-8")
+    assert "| block | 1 | 0.889 |" in report  # the tables above are those without learning
+    assert "| cube | - | 1 | - | 0.667 | 0.857 | 1.000 | 2.000 | 2.000 | 3.000 |" in report
+    assert "| cube | 1 | 1 | 0.857 | 0.667 | 0.857 | 1.000 | 0.000 | 0.000 | 3.000 |" in report
+    assert "| cube | 3 | 1 | 1.000 | 1.000 | 1.000 | 1.000 | 0.000 | 0.000 | 0.000 |" in report
+    clicks = pupil.clicks
+    assert run(*words) == 0
+    assert (pupil.clicks, len(pupil.lessons)) == (clicks, 4)  # all of it came from the journal
+    assert run(study, "--out", tmp_path / "none", "--learn", 4) == 2
 
 
 def test_goes_on_where_it_stopped(

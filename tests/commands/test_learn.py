@@ -30,7 +30,7 @@ def test_learn_list_propose_remove(
 ) -> None:
     image, mask = finished
     monkeypatch.setenv("LIMNET_ADAPTERS", str(tmp_path / "adapters"))
-    monkeypatch.setattr(training, "steps_for", lambda cases: 2)
+    monkeypatch.setattr(training, "_MOST", 2)
     monkeypatch.setattr(training, "_BATCH", 1)
     monkeypatch.setattr(training, "_POOR", 0.0)
     session = tmp_path / "case.limnet"

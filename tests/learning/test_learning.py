@@ -55,12 +55,11 @@ def segmenter() -> InteractiveSegmenter:
 
 @pytest.fixture(scope="module")
 def lesson(segmenter: InteractiveSegmenter, tmp_path_factory: pytest.TempPathFactory) -> tuple[Adapter, Path, str]:
-    """What two cases taught in 30 steps, its folder, and the fingerprint of the network before."""
+    """What two cases taught in at most 40 steps, its folder, and the fingerprint of the network before."""
     folder, before = tmp_path_factory.mktemp("adapters"), fingerprint(segmenter.interaction)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "steps_for", lambda cases: 30)
-        patch.setattr(training, "_BATCH", 4)
-        patch.setattr(training, "_RATE", 1e-3)
+        patch.setattr(training, "_MOST", 40)
+        patch.setattr(training, "_RATE", 4e-3)
         adapter = segmenter.learn([finished(segmenter, 1), finished(segmenter, 2)], "ball", folder=folder)
     return adapter, folder, before
 
@@ -192,7 +191,7 @@ def test_cases_that_contradict_each_other_are_told(
     first, second = (segmenter.open(image, spacing=SPACING) for _ in range(2))
     first.set_mask(truth, frozen=False)
     second.set_mask(~truth & (image < 40), frozen=False)
-    monkeypatch.setattr(training, "steps_for", lambda cases: 2)
+    monkeypatch.setattr(training, "_MOST", 2)
     with pytest.warns(UserWarning, match="same structure"):
         segmenter.learn([first, second], "both", folder=tmp_path)
 

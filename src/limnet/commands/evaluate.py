@@ -34,6 +34,13 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Play each object this often, with other clicks.")] = 1,
     jitter: Annotated[float, typer.Option(min=0, metavar="MM", help="How far clicks miss the middle at most.")] = 0.0,
     axis: Annotated[int, typer.Option(min=0, max=2, help="Axis the slices lie along.")] = 0,
+    learn: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="Learn each label from the first N images and play the others with and without; may be repeated.",
+        ),
+    ] = None,
     device: Device = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again; forget what was finished.")] = False,
 ) -> None:
@@ -59,7 +66,7 @@ def evaluate(
         console.print(f"{how}. It is left out", style="yellow")
         nsd = 0
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")  # of its own functions to each other
-    plan = Plan(rounds, (NSD_MM if nsd is None else nsd) or None, seeds, jitter, axis)
+    plan = Plan(rounds, (NSD_MM if nsd is None else nsd) or None, seeds, jitter, axis, tuple(learn or ()))
     pairs = find_pairs(source)
     journal = out / "journal.jsonl"
     if fresh:
@@ -71,8 +78,8 @@ def evaluate(
 
     def tell(one: PlayedObject) -> None:
         played.append(one)
-        last = one.rounds[-1]
-        console.print(f"{one.case}, {one.thing.name}: Dice {last.dice:.3f} after {len(one.rounds)} clicks")
+        known = f", learned from {one.learned}: proposal {one.proposal:.3f}," if one.learned else ":"
+        console.print(f"{one.case}, {one.thing.name}{known} Dice {one.curve[-1]:.3f} after {len(one.rounds)} clicks")
 
     def complain(case: str, error: Exception) -> None:
         show_error(error, case)

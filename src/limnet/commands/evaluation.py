@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,12 +32,13 @@ from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
 
 if TYPE_CHECKING:
+    from limnet.case.case import Case
     from limnet.segmenter import InteractiveSegmenter
 
 Click = Callable[[tuple[int, int, int], bool], NDArray[np.bool_]]
 """Takes a voxel (z, y, x) and whether it marks the object; gives the mask, bool (D, H, W)."""
 
-
+MOST_CASES = 20  # finished cases a task can be learned from, see `limnet.learning`
 _SUFFIXES = (*READERS, *OBJECTS)
 
 
@@ -50,7 +53,12 @@ class PlayedRound(NamedTuple):
 
 
 def play(
-    click: Click, truth: NDArray[np.bool_], robot: RobotUser, rounds: int, tolerance: float | None = None
+    click: Click,
+    truth: NDArray[np.bool_],
+    robot: RobotUser,
+    rounds: int,
+    tolerance: float | None = None,
+    start: NDArray[np.bool_] | None = None,
 ) -> Iterator[PlayedRound]:
     """One object, click after click, until nothing is left to correct; each round when it is done.
 
@@ -60,17 +68,18 @@ def play(
         robot: gives the clicks; its spacing is that of the truth.
         rounds: greatest number of clicks.
         tolerance: of the surface Dice in mm; None leaves it out. It needs the package monai.
+        start: mask (D, H, W) before the first click, None for none; with a perfect one there is nothing to click on.
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; give at least 1")
-    mask: NDArray[np.bool_] | None = None
+    mask = start
     for number in range(1, rounds + 1):
         asked = robot.next_click(truth, mask, number)
         if asked is None:
             break
-        start = time.perf_counter()
+        begun = time.perf_counter()
         mask = click(asked.zyx, asked.positive)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - begun
         nsd = None
         if tolerance is not None:
             from limnet.metrics.surface import normalized_surface_dice
@@ -86,7 +95,8 @@ class Plan:
     """How every object is played; recorded with the results, which hold for this plan only.
 
     Clicks at most, tolerance of the surface Dice in mm (None without it), how often every object is played, how far
-    clicks miss the middle at most (mm), and the slice axis.
+    clicks miss the middle at most (mm), the slice axis, and `learn`: each label is learned from the first so many
+    images, for all numbers given; the images after the greatest of them are played, with each proposal and without.
     """
 
     rounds: int = 6
@@ -94,8 +104,13 @@ class Plan:
     seeds: int = 1
     jitter: float = 0.0
     axis: int = 0
+    learn: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.learn and not 1 <= min(self.learn) <= max(self.learn) <= MOST_CASES:
+            raise InputError(
+                f"learn is {', '.join(map(str, self.learn))}; give numbers of images from 1 to {MOST_CASES}"
+            )
         if self.rounds < 1 or self.seeds < 1:
             raise InputError(f"rounds is {self.rounds}, seeds is {self.seeds}; give at least 1 of each")
         if self.seeds > 1 and self.jitter == 0:
@@ -123,12 +138,24 @@ class Thing(NamedTuple):
 
 
 class PlayedObject(NamedTuple):
-    """One object of a case, played with one seed."""
+    """One object of a case, played with one seed.
+
+    Attributes:
+        learned: number of finished images its label was learned from; 0 without learning.
+        proposal: Dice of the mask proposed before the first click, None without learning.
+    """
 
     case: str
     thing: Thing
     seed: int
     rounds: list[PlayedRound]
+    learned: int = 0
+    proposal: float | None = None
+
+    @property
+    def curve(self) -> list[float]:
+        """Dice after each click; that of the proposal alone where it left nothing to click on."""
+        return [r.dice for r in self.rounds] or [self.proposal or 0.0]
 
 
 def find_pairs(source: Path) -> list[Pair]:
@@ -179,32 +206,74 @@ def evaluate(
         on_problem: told of images that could not be read or have none of the labels; the others go on.
     """
     about = {"limnet": __version__, "model": segmenter.identity, "device": str(segmenter.device), **asdict(plan)}
+    about = json.loads(json.dumps(about))  # as the journal will hold it
+    most = max(plan.learn, default=0)
+    if most and most >= len(pairs):
+        raise InputError(f"learning from {most} of {len(pairs)} images leaves none to play: learn from fewer")
     results: list[PlayedObject] = []
-    with _Journal(journal, about) as kept:
-        for pair in pairs:
-            before = len(results)
-            try:
-                for played in _played(segmenter, pair, plan, kept, only):
-                    results.append(played)
-                    on_object(played)
-                if len(results) == before:
-                    raise InputError(f"{pair.labels} holds no {' or '.join(only) or 'object'}; nothing to play")
-            except SaveError:
-                raise
-            except (LimnetError, OSError) as error:
-                on_problem(pair.name, error)
+    with _Journal(journal, about) as kept, tempfile.TemporaryDirectory() as folder:
+        for learned in (0, *sorted(set(plan.learn))):
+            task = _Task(segmenter, pairs[:learned], plan.axis, Path(folder) / str(learned))
+            for pair in pairs[most:]:
+                before = len(results)
+                try:
+                    for played in _played(segmenter, pair, plan, kept, only, task):
+                        results.append(played)
+                        on_object(played)
+                    if len(results) == before:
+                        raise InputError(f"{pair.labels} holds no {' or '.join(only) or 'object'}; nothing to play")
+                except SaveError:
+                    raise
+                except (LimnetError, OSError) as error:
+                    on_problem(pair.name, error)
     return results
 
 
+class _Task:
+    """Labels learned from finished images, each when it is first asked for."""
+
+    def __init__(self, segmenter: InteractiveSegmenter, finished: Sequence[Pair], axis: int, folder: Path) -> None:
+        self.segmenter, self.finished, self.axis, self.folder = segmenter, finished, axis, folder
+        self._cases: dict[str, list[tuple[Volume, NDArray[np.bool_]]]] | None = None
+        self._known: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.finished)
+
+    def propose(self, case: Case, label: str) -> bool:
+        """Give the case its first mask; False where no finished image has the label."""
+        if self._cases is None:
+            self._cases = {}
+            for pair in self.finished:
+                volume = Volume.read(pair.image)
+                for thing, truth in _objects(pair, volume):
+                    self._cases.setdefault(thing.label, []).append((volume, truth))
+        if label not in self._cases:
+            return False
+        name = f"label {sorted(self._cases).index(label)}"
+        if name not in self._known:
+            cases = []
+            for volume, truth in self._cases[label][:MOST_CASES]:
+                cases.append(self.segmenter.open(volume, axis=self.axis))
+                cases[-1].set_mask(truth, frozen=False)
+            self.segmenter.learn(cases, name, folder=self.folder)
+            self._known.add(name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no .* was found in this volume")  # a Dice of 0 says it
+            case.propose(name, folder=self.folder)
+        return True
+
+
 def _played(
-    segmenter: InteractiveSegmenter, pair: Pair, plan: Plan, kept: _Journal, only: Sequence[str]
+    segmenter: InteractiveSegmenter, pair: Pair, plan: Plan, kept: _Journal, only: Sequence[str], task: _Task
 ) -> Iterator[PlayedObject]:
     """The objects of one image; nothing is read where the journal holds all of them."""
     mark = [_mark(pair.image), _mark(pair.labels)]
     seeds = range(plan.seeds)
     known = kept.things(pair.name, mark)
     if known is not None:
-        held = [kept.played(pair.name, thing, seed, mark) for thing in known if _chosen(thing, only) for seed in seeds]
+        chosen = [thing for thing in known if _chosen(thing, only)]
+        held = [kept.played(pair.name, thing, seed, len(task), mark) for thing in chosen for seed in seeds]
         if None not in held:
             yield from (played for played in held if played is not None)
             return
@@ -213,14 +282,16 @@ def _played(
     for thing, truth in _objects(pair, volume):
         found.append(thing)
         for seed in seeds if _chosen(thing, only) else ():
-            played = kept.played(pair.name, thing, seed, mark)
+            played = kept.played(pair.name, thing, seed, len(task), mark)
             if played is None:
                 # A case of its own: no object profits from what another one computed.
                 target = segmenter.open(volume, axis=plan.axis)
                 number = zlib.crc32(f"{pair.name}\0{thing.name}".encode())
                 robot = RobotUser(volume.spacing, plan.axis, jitter=plan.jitter, seed=seed, case=number)
-                rounds = list(play(target.click, truth, robot, plan.rounds, plan.nsd_mm))
-                played = PlayedObject(pair.name, thing, seed, rounds)
+                start = target.mask if len(task) and task.propose(target, thing.label) else None
+                rounds = list(play(target.click, truth, robot, plan.rounds, plan.nsd_mm, start))
+                proposal = None if not len(task) else 0.0 if start is None else dice(start, truth)
+                played = PlayedObject(pair.name, thing, seed, rounds, len(task), proposal)
                 kept.keep_played(played, mark)
             yield played
     kept.keep_things(pair.name, found, mark)
@@ -324,7 +395,7 @@ class _Journal:
                 f"{path} was made otherwise: {other}. Go on as then, begin again by --fresh, or give another --out"
             )
         self._things = {r["case"]: r for r in records if "objects" in r}
-        self._played = {(r["case"], r["object"], r["seed"]): r for r in records if "rounds" in r}
+        self._played = {(r["case"], r["object"], r["seed"], r["learned"]): r for r in records if "rounds" in r}
 
     def __enter__(self) -> _Journal:
         return self
@@ -337,18 +408,18 @@ class _Journal:
         record = self._things.get(case)
         return [Thing(*thing) for thing in record["objects"]] if record and record["data"] == mark else None
 
-    def played(self, case: str, thing: Thing, seed: int, mark: list[list[int]]) -> PlayedObject | None:
+    def played(self, case: str, thing: Thing, seed: int, learned: int, mark: list[list[int]]) -> PlayedObject | None:
         """What was kept of an object; None if nothing was, or its files changed."""
-        record = self._played.get((case, thing.name, seed))
+        record = self._played.get((case, thing.name, seed, learned))
         if record is None or record["data"] != mark:
             return None
         rounds = [PlayedRound((z, y, x), *rest) for (z, y, x), *rest in record["rounds"]]
-        return PlayedObject(case, thing, seed, rounds)
+        return PlayedObject(case, thing, seed, rounds, learned, record["proposal"])
 
     def keep_played(self, played: PlayedObject, mark: list[list[int]]) -> None:
         """Keep a finished object."""
-        about = {"case": played.case, "object": played.thing.name, "seed": played.seed}
-        self._write({**about, "data": mark, "rounds": played.rounds})
+        about = {"case": played.case, "object": played.thing.name, "seed": played.seed, "learned": played.learned}
+        self._write({**about, "data": mark, "proposal": played.proposal, "rounds": played.rounds})
 
     def keep_things(self, case: str, things: list[Thing], mark: list[list[int]]) -> None:
         """Keep which objects a case has."""

@@ -50,7 +50,10 @@ def write_results(played: Sequence[PlayedObject], plan: Plan, out: Path, told: s
     clicks, objects = [], []
     for one in played:
         name = one.thing.name if plan.seeds == 1 else f"{one.thing.name} (seed {one.seed})"
-        about = {"case": one.case, "object": name, "group": one.thing.label}
+        name += f" (learned from {one.learned})" if one.learned else ""
+        about: dict[str, object] = {"case": one.case, "object": name, "group": one.thing.label}
+        if plan.learn:
+            about |= {"learned": one.learned, "proposal": one.proposal or 0.0}
         for number, r in enumerate(one.rounds, start=1):
             z, y, x = r.zyx
             found = {"dice": r.dice, "seconds": r.seconds, "z": z, "y": y, "x": x, "positive": r.positive}
@@ -58,21 +61,52 @@ def write_results(played: Sequence[PlayedObject], plan: Plan, out: Path, told: s
         objects.append({**about, "round": len(one.rounds), **_figures(one, plan)})
     Table(clicks).to_csv(out / "rounds.csv")
     Table(objects).to_csv(out / "objects.csv")
-    text = _report(objects, played, plan, told, problems)
+    plain = [i for i, one in enumerate(played) if not one.learned]
+    text = _report([objects[i] for i in plain], [played[i] for i in plain], plan, told)
+    if plan.learn:
+        text += "\n\n## With learning\n\n" + _learned(played, plan)
+    if problems:
+        text += "\n\n## Left out\n\n" + "\n".join(f"- {problem}" for problem in problems)
+    text += "\n"
     return atomic_write(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _figures(one: PlayedObject, plan: Plan) -> dict[str, float]:
     """The numbers of one object, in the order of the columns."""
-    curve, last = [r.dice for r in one.rounds], one.rounds[-1]
-    found = {"dice": last.dice, **({} if last.nsd is None else {"nsd": last.nsd})}
-    found |= {f"noc{100 * q:.0f}": float(clicks_to_quality(curve, q, plan.rounds)) for q in QUALITIES}
-    return found | {"seconds": math.fsum(r.seconds for r in one.rounds) / len(one.rounds)}
+    last = one.rounds[-1] if one.rounds else None
+    found = {"dice": one.curve[-1], **({} if last is None or last.nsd is None else {"nsd": last.nsd})}
+    found |= {f"noc{100 * q:.0f}": _clicks(one, q, plan) for q in QUALITIES}
+    return found | {"seconds": math.fsum(r.seconds for r in one.rounds) / max(len(one.rounds), 1)}
 
 
-def _report(
-    objects: Sequence[dict[str, object]], played: Sequence[PlayedObject], plan: Plan, told: str, problems: Sequence[str]
-) -> str:
+def _clicks(one: PlayedObject, quality: float, plan: Plan) -> float:
+    """Clicks to a Dice; none where the proposal has it."""
+    good = one.proposal is not None and one.proposal >= quality
+    return 0.0 if good else float(clicks_to_quality(one.curve, quality, plan.rounds))
+
+
+def _learned(played: Sequence[PlayedObject], plan: Plan) -> str:
+    """Every label without and with what was learned of it."""
+    rows = []
+    for label in sorted({one.thing.label for one in played}):
+        for learned in (0, *sorted(set(plan.learn))):
+            group = [one for one in played if one.thing.label == label and one.learned == learned]
+            if not group:
+                continue
+            full = [[one.proposal or 0.0, *one.curve] for one in group]
+            full = [curve + curve[-1:] * (plan.rounds + 1 - len(curve)) for curve in full]
+            clicks = [[_clicks(one, q, plan) for one in group] for q in QUALITIES]
+            columns = [*zip(*full, strict=True), *clicks]
+            means = [f"{mean_and_error(values, [one.case for one in group])[0]:.3f}" for values in columns]
+            rows.append([label, str(learned or "-"), str(len(group)), means[0] if learned else "-", *means[1:]])
+    head = ["label", "learned from", "objects", "proposal", *(f"click {r}" for r in range(1, plan.rounds + 1))]
+    about = (
+        "Mean Dice of the mask proposed before the first click, and after clicks. A good proposal takes no click.\n\n"
+    )
+    return about + _table([*head, *(f"NoC@.{100 * q:.0f}" for q in QUALITIES)], rows)
+
+
+def _report(objects: Sequence[dict[str, object]], played: Sequence[PlayedObject], plan: Plan, told: str) -> str:
     titles = {"dice": "Dice", "nsd": f"NSD ({plan.nsd_mm:g} mm)" if plan.nsd_mm else "", "seconds": "s a round"}
     titles |= {f"noc{100 * q:.0f}": f"NoC@.{100 * q:.0f}" for q in QUALITIES}
     columns = list(_figures(played[0], plan))
@@ -80,7 +114,7 @@ def _report(
     groups = {label: [i for i, one in enumerate(played) if one.thing.label == label] for label in labels}
     if len(labels) > 1:
         groups[_ALL] = list(range(len(played)))
-    curves = [[r.dice for r in one.rounds] for one in played]
+    curves = [one.curve for one in played]
     full = [curve + curve[-1:] * (plan.rounds - len(curve)) for curve in curves]
 
     def mean(group: list[int], values: Sequence[float], digits: int = 3) -> str:
@@ -128,9 +162,7 @@ def _report(
             ],
         ),
     ]
-    if problems:
-        parts += ["## Left out", "\n".join(f"- {problem}" for problem in problems)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

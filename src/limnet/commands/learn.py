@@ -30,18 +30,17 @@ def learn_from(
         None
     ),
 ) -> None:
-    """Learn from 1 to 20 finished cases; takes about a minute.
+    """Learn from 1 to 20 finished cases; takes one to three minutes.
 
     limnet learn from hippocampus case1.limnet case2.limnet
     limnet segment next.nii.gz --propose hippocampus --out mask.nii.gz
     """
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     from limnet.errors import InputError
     from limnet.image.volume import Volume
     from limnet.learning.adapter import checked_name, path_of
-    from limnet.learning.training import steps_for
     from limnet.segmenter import InteractiveSegmenter
 
     checked_name(name)
@@ -64,10 +63,14 @@ def learn_from(
         opened = segmenter.open(Volume.read(image))
         opened.set_mask(mask, frozen=False, label=label)
         finished.append(opened)
-    steps = iter(track(range(steps_for(len(finished))), name, console=Console(stderr=True), transient=True))
-    adapter = segmenter.learn(finished, name, folder=folder, progress=lambda done, total: next(steps, None))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name)
+        adapter = segmenter.learn(
+            finished, name, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    fits = "cases held out" if adapter.cases > 1 else "its own case"
     typer.echo(
-        f"{path_of(name, folder)}: learned from {adapter.cases} case(s), fits them with a Dice of {adapter.fit:.2f}"
+        f"{path_of(name, folder)}: learned from {adapter.cases} case(s), fits {fits} with a Dice of {adapter.fit:.2f}"
     )
 
 

@@ -52,7 +52,7 @@ class Adapter:
         window: Intensity window (lo, hi) in raw units for volumes in fixed units (CT), None: the volume's own.
         side: Typical side in mm of the windows that show the object at its scale.
         single: Whether the object was one connected piece in the cases.
-        fit: Mean Dice, 0 to 1, of what it proposes on the slices it was learned from: low where cases contradict.
+        fit: Dice, 0 to 1, on windows of cases that were held out: how good proposals will be. Of a single case its own.
         weights: Prompt half of the click network, by name.
     """
 

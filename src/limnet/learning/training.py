@@ -1,4 +1,4 @@
-"""Learning: some dozens of steps on the prompt half of the click network, which then answers without a click.
+"""Learning: some hundred steps on the prompt half of the click network, which then answers without a click.
 
 The image half stays as it is, so that its cached features serve every object; what is learned is a few megabytes.
 """
@@ -6,8 +6,9 @@ The image half stays as it is, so that its cached features serve every object; w
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
 from limnet.interaction.window import SHARE, Window, fingerprint, mask_box, use_bf16, window_size
 from limnet.learning.adapter import Adapter, checked_name, unprompted
+from limnet.learning.muon import MuonAdam
 
 _WITHOUT = 0.25  # share of slices beyond the object's ends: a proposal has to end, too
 _BEYOND = 8  # that many slices beyond an end count as near it
@@ -107,16 +109,15 @@ def _window(
 
 MOST_CASES = 20
 _BATCH = 8
-_FIRST, _MORE, _MOST = 80, 40, 320  # steps of one case, of each further one, and in all
-_RATE = 3e-4
+_RATE = 2e-3  # of Muon; 1e-3 learned less in as many steps, 4e-3 no more (docs/training-log.md)
 _WARM_UP = 10
-_CHECKED = 24  # windows on which the fit is measured
-_POOR = 0.5  # fit below which cases probably contradict each other
-
-
-def steps_for(cases: int) -> int:
-    """Training steps for a number of cases."""
-    return min(_FIRST + _MORE * (cases - 1), _MOST)
+_AVERAGED = 20  # steps over which weights are averaged: single ones swing at this rate
+_MOST = 320  # steps; a minute on two cores
+_ALONE = 60  # steps of a single case, which no other one can tell when to stop
+_EVERY, _PATIENCE = 20, 60  # steps between looks at cases held out, and without a better one until learning ends
+_HELD_OUT = 4  # every fourth case is held out, at least one
+_CHECKED = 48  # windows on which the fit is measured
+_POOR = 0.5  # fit below which cases contradict each other, or differ too much
 
 
 def learn(
@@ -129,6 +130,10 @@ def learn(
     progress: Callable[[int, int], object] | None = None,
 ) -> Adapter:
     """Learn a task from finished cases; the network itself is not changed.
+
+    How long to learn differs: structures that look alike in everybody gain for hundreds of steps, those that do not are
+    learned by heart after some dozen. So some cases are held out first, to see when what the others teach stops to help
+    them; then all are learned for so many steps. A single case is learned for a few.
 
     Args:
         network: Click network with `encode_image`, `decode` and a `decoder` (`TinyInteraction`).
@@ -143,7 +148,7 @@ def learn(
         Cancelled: if `progress` returned False.
 
     Warns:
-        UserWarning: if the cases seem to contradict each other.
+        UserWarning: if the cases seem to contradict each other, or differ too much.
     """
     checked_name(name)
     if not 1 <= len(examples) <= MOST_CASES:
@@ -156,35 +161,35 @@ def learn(
         )
     if not isinstance(getattr(network, "decoder", None), nn.Module) or not hasattr(network, "decode"):
         raise InputError(f"{type(network).__name__} has no prompt half of its own: learning works with limnet-tiny")
-    pupil = copy.deepcopy(network).to(device).eval()
-    for weight in pupil.parameters():
-        weight.requires_grad_(False)
-    half = pupil.decoder
-    assert isinstance(half, nn.Module)
-    for weight in half.parameters():
-        weight.requires_grad_(True)
-    bf16 = use_bf16(precision, torch.device(device))
-    size = window_size(network)
-    optimizer = torch.optim.AdamW(half.parameters(), lr=_RATE, weight_decay=0.01)
-    rng = np.random.default_rng(0)
-    total = steps_for(len(examples))
-    for step in range(total):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / total)
-        image, mask = (t.to(device) for t in draw_batch(examples, _BATCH, size, rng))
-        with torch.enable_grad():
-            loss = _loss(_logits(pupil, image, bf16), mask)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(half.parameters(), 1.0)
-        optimizer.step()
-        if progress is not None and progress(step + 1, total) is False:
+    place, size = torch.device(device), window_size(network)
+    pupil = copy.deepcopy(network).to(place).eval().requires_grad_(False)
+    bf16 = use_bf16(precision, place)
+
+    def tell(done: int) -> None:
+        if progress is not None and progress(done, 2 * _MOST) is False:
             raise Cancelled("learning was cancelled by the progress callback; nothing was written")
-    fit = _fit(pupil, examples, size, bf16, torch.device(device))
+
+    best, steps = 0.0, min(_ALONE, _MOST)
+    if len(examples) > 1:
+        held, steps = len(examples) // _HELD_OUT or 1, 0
+        for step, half in enumerate(_lessons(pupil, examples[:-held], size, bf16), 1):
+            tell(step)
+            if step % _EVERY == 0 or step == _MOST:
+                if (fit := _fit(pupil, half, examples[-held:], size, bf16)) > best:
+                    best, steps = fit, step
+                if step in (steps + _PATIENCE, _MOST):
+                    break
+    tell(_MOST)
+    lessons = _lessons(pupil, examples, size, bf16)
+    for step in range(1, steps + 1):
+        half = next(lessons)
+        tell(_MOST + step * _MOST // steps)
+    fit = best if len(examples) > 1 else _fit(pupil, half, examples, size, bf16)
     if fit < _POOR:
         warnings.warn(
-            f"{name!r} fits its own cases with a Dice of {fit:.2f} only: do they show the same structure, all of it? "
-            "Proposals will be poor",
+            f"what the cases teach of {name!r} fits {'those held out' if len(examples) > 1 else 'its own case'} with a "
+            f"Dice of {fit:.2f} only: do they show the same structure, all of it? If it looks different in everybody, "
+            "clicks alone may be better",
             stacklevel=3,
         )
     window = examples[0].view.window if modalities == {"CT"} else None
@@ -201,12 +206,37 @@ def learn(
     )
 
 
-def _logits(network: nn.Module, image: Tensor, bf16: bool) -> Tensor:
+def _lessons(network: nn.Module, examples: Sequence[Example], size: int, bf16: bool) -> Iterator[nn.Module]:
+    """Train a copy of the network's prompt half; after every step its average over recent steps."""
+    half = copy.deepcopy(network.decoder)
+    assert isinstance(half, nn.Module)
+    half.requires_grad_(True)
+    average = copy.deepcopy(half).requires_grad_(False)
+    place = next(half.parameters()).device
+    optimizer = MuonAdam(half, lr=_RATE)
+    rng = np.random.default_rng(0)
+    for step in itertools.count(1):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * min(1.0, step / _WARM_UP)
+        image, mask = (t.to(place) for t in draw_batch(examples, _BATCH, size, rng))
+        with torch.enable_grad():
+            loss = _loss(_logits(network, half, image, bf16), mask)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(half.parameters(), 1.0)
+        optimizer.step()
+        share = max(1 / _AVERAGED, 10 / (step + 9))
+        for mean, value in zip(average.parameters(), half.parameters(), strict=True):
+            mean.data.lerp_(value.data, share)
+        yield average
+
+
+def _logits(network: nn.Module, half: nn.Module, image: Tensor, bf16: bool) -> Tensor:
     channels = int(getattr(network, "image_channels", 1))
     with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
         with torch.no_grad():
             features = network.encode_image(image.expand(-1, channels, -1, -1))  # type: ignore[operator]
-        return unprompted(network, features, image.shape[-1]).float()
+        return unprompted(network, features, image.shape[-1], half).float()
 
 
 def _loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -217,9 +247,9 @@ def _loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _fit(network: nn.Module, examples: Sequence[Example], size: int, bf16: bool, device: torch.device) -> float:
-    image, mask = (t.to(device) for t in draw_batch(examples, _CHECKED, size, np.random.default_rng(1)))
-    found = (_logits(network, image, bf16) > 0).float()
-    both = (found * mask).sum((1, 2, 3))
-    dice = (2 * both + 1) / (found.sum((1, 2, 3)) + mask.sum((1, 2, 3)) + 1)
-    return float(dice[mask.any(-1).any(-1).any(-1)].mean())
+def _fit(network: nn.Module, half: nn.Module, examples: Sequence[Example], size: int, bf16: bool) -> float:
+    """Dice over windows of the examples, with and without the object, taken together."""
+    place = next(half.parameters()).device
+    image, mask = (t.to(place) for t in draw_batch(examples, _CHECKED, size, np.random.default_rng(1)))
+    found = (_logits(network, half, image, bf16) > 0).float()
+    return float((2 * (found * mask).sum() + 1) / (found.sum() + mask.sum() + 1))

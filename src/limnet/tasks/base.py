@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limnet.data.loading import process_place
 from limnet.errors import InputError
-from limnet.tasks.muon import MuonAdam
+from limnet.learning.muon import MuonAdam
 
 
 class Pictures(NamedTuple):

@@ -84,7 +84,7 @@ class InteractionModule(Task):
         seed: of clicks and augmentation.
         network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
-        optimizer: "adamw" or "muon" (`limnet.tasks.muon`).
+        optimizer: "adamw" or "muon" (`limnet.learning.muon`).
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
         backbone_rate: factor on the learning rate of everything but `HEAD`, for networks that have such parts.
         scattered: in place of the first click up to so many random ones of each kind (`scatter_clicks`); 0 for none.

@@ -38,7 +38,7 @@ class TinyClips:
         average_decay: decay of the moving average kept as `average`.
         seed: of augmentation and draws.
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
-        optimizer: "adamw" or "muon" (`limnet.tasks.muon`).
+        optimizer: "adamw" or "muon" (`limnet.learning.muon`).
         prompted: share of the clips whose prompt mask is a click network's answer (`PropagationModule.prompt_by`).
         max_minutes: see `Task`.
 

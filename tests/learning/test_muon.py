@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from limnet.errors import InputError
+from limnet.learning.muon import MuonAdam, orthogonalized
 from limnet.tasks.interaction import InteractionModule
-from limnet.tasks.muon import MuonAdam, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (16, 16)])
