@@ -190,6 +190,10 @@ def test_learning(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert run(*words) == 0
     assert (pupil.clicks, len(pupil.lessons)) == (clicks, 4)  # all of it came from the journal
     assert run(study, "--out", tmp_path / "none", "--learn", 4) == 2
+    (study / "labels/a_seg.nrrd").write_bytes(b"NRRD0004\n")
+    assert run(study, "--out", tmp_path / "damaged", "--nsd", 0, "--learn", 1) != 0
+    kept = {(o["case"], o["learned"]) for o in rows(tmp_path / "damaged/objects.csv")}
+    assert kept == {(case, "0.0") for case in "bcd"}  # nothing counts as learned from what could not be read
 
 
 def test_goes_on_where_it_stopped(

@@ -28,6 +28,7 @@ from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileE
 from limnet.image.io.formats import OBJECTS, READERS, known_suffix
 from limnet.image.io.masks import read_segments
 from limnet.image.volume import Volume
+from limnet.learning.training import MOST_CASES
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotUser
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 Click = Callable[[tuple[int, int, int], bool], NDArray[np.bool_]]
 """Takes a voxel (z, y, x) and whether it marks the object; gives the mask, bool (D, H, W)."""
 
-MOST_CASES = 20  # finished cases a task can be learned from, see `limnet.learning`
 _SUFFIXES = (*READERS, *OBJECTS)
 
 
@@ -243,11 +243,12 @@ class _Task:
     def propose(self, case: Case, label: str) -> bool:
         """Give the case its first mask; False where no finished image has the label."""
         if self._cases is None:
-            self._cases = {}
+            read: dict[str, list[tuple[Volume, NDArray[np.bool_]]]] = {}
             for pair in self.finished:
                 volume = Volume.read(pair.image)
                 for thing, truth in _objects(pair, volume):
-                    self._cases.setdefault(thing.label, []).append((volume, truth))
+                    read.setdefault(thing.label, []).append((volume, truth))
+            self._cases = read  # only now: where one cannot be read, every image that asks is told
         if label not in self._cases:
             return False
         name = f"label {sorted(self._cases).index(label)}"

@@ -97,7 +97,7 @@ def _learned(played: Sequence[PlayedObject], plan: Plan) -> str:
             full = [curve + curve[-1:] * (plan.rounds + 1 - len(curve)) for curve in full]
             clicks = [[_clicks(one, q, plan) for one in group] for q in QUALITIES]
             columns = [*zip(*full, strict=True), *clicks]
-            means = [f"{mean_and_error(values, [one.case for one in group])[0]:.3f}" for values in columns]
+            means = [f"{math.fsum(values) / len(values):.3f}" for values in columns]
             rows.append([label, str(learned or "-"), str(len(group)), means[0] if learned else "-", *means[1:]])
     head = ["label", "learned from", "objects", "proposal", *(f"click {r}" for r in range(1, plan.rounds + 1))]
     about = (
