@@ -18,7 +18,7 @@ MODEL   ?= limnet-tiny
 RESULTS ?= benchmarks/results
 PICK    ?= --per-case 8 --per-group 16
 # Lighter ones last; cost is not among them, for it wants the machine to itself.
-ANALYSES := compare-peers robustness ablations mrf-rounds suggest calibration interaction2d-slices
+ANALYSES := robustness ablations mrf-rounds suggest calibration interaction2d-slices
 
 .PHONY: demo test docs reproduce lint clean help analyses cost $(ANALYSES:%=analysis-%)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.core.suite import ANALYSES, NAMED, PEERS, SUITES
+from benchmarks.core.suite import ANALYSES, BASELINES, NAMED, SUITES
 from limnet.cli import RawCommand
 from limnet.errors import InputError, LimnetError
 
@@ -38,8 +38,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     group = parser.add_argument_group("methods")
     add = group.add_argument
     add("--model", action="append", default=[], help="zoo name, model folder or Hub id; may be repeated")
-    text = f"also run another method, as NAME or NAME:option=value,...: {', '.join(PEERS)}"
-    add("--peer", action="append", default=[], help=text)
+    text = f"also run another method, as NAME or NAME:option=value,...: {', '.join(BASELINES)}"
+    add("--baseline", "--peer", action="append", default=[], help=text)
     text = "of limnet models: paper (its method and no more; default of its tables) or ours (the model's settings)"
     add("--method", help=text)
     add("--setting", action="append", default=[], help="setting of limnet models, NAME=VALUE; may be repeated")
@@ -76,7 +76,7 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
         LimnetError: what cannot be used, before the first case; a method that finished no object, after all of them.
     """
     from benchmarks.core.record import command_of
-    from benchmarks.core.suite import SuiteOptions, build_peer, build_suite
+    from benchmarks.core.suite import SuiteOptions, build_baseline, build_suite
     from limnet.settings import parse_settings
 
     parser = parser_of(name)
@@ -85,7 +85,7 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
     options = SuiteOptions(**{key: getattr(args, key) for key in same}, nsd_mm=args.nsd, parts=tuple(args.part))
     suite = build_suite(name, args.data, dataclasses.replace(options, dataset=vars(args).get("name")))
     args.accelerator, device = _device(args.accelerator)
-    models = args.model or ([] if args.peer else ["limnet-tiny"])
+    models = args.model or ([] if args.baseline else ["limnet-tiny"])
     given = parse_settings(args.setting)
     if args.threads:
         import torch
@@ -98,7 +98,7 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
         suite.limnet(m, own, device, args.precision, method=suite.method) for m in models for own in settings
     ]
     shared = {"device": device, "precision": args.precision, **({"model": models[0]} if models else {})}
-    predictors += [build_peer(text, shared) for text in args.peer]
+    predictors += [build_baseline(text, shared) for text in args.baseline]
     run_all(suite, predictors, args, command_of(name, parser, args))
 
 

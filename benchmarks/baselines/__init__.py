@@ -1,1 +1,1 @@
-"""Peers: other methods behind the `Predictor` protocol, to be measured on the same cases by the same robot user."""
+"""Baselines: other methods behind the `Predictor` protocol, to be measured on the same cases by the same robot user."""

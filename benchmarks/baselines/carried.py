@@ -86,7 +86,7 @@ def carried_session(
 
 
 @dataclass(frozen=True)
-class CarriedPeer(SlicePropagator):
+class Carried(SlicePropagator):
     """Prompt masks of a limnet model, carried to the other slices. An empty prompted slice ends the object.
 
     A propagator that fills the slices between two prompted ones, and those beyond the outermost.
@@ -152,7 +152,7 @@ class CarriedPeer(SlicePropagator):
 
 
 @dataclass(frozen=True)
-class NearestCopyPeer(CarriedPeer):
+class NearestCopy(Carried):
     """Copies the mask of the nearest prompted slice; the default was chosen on training volumes."""
 
     reach: float = 0.6
@@ -160,17 +160,17 @@ class NearestCopyPeer(CarriedPeer):
     name = "nearest copy"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.between`."""
+        """See `Carried.between`."""
         assert span.other is not None
         return {i: mask if abs(i - span.start) <= abs(span.other - i) else other for i in span.slices}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.beyond`."""
+        """See `Carried.beyond`."""
         return dict.fromkeys(self.within_reach(view, span, mask), mask)
 
 
 @dataclass(frozen=True)
-class ShapeInterpolationPeer(CarriedPeer):
+class ShapeInterpolation(Carried):
     """Blends the signed distances of two shapes (S. Raya and J. Udupa 1990); beyond them an ellipsoid's cap.
 
     The defaults were chosen on training volumes.
@@ -187,14 +187,14 @@ class ShapeInterpolationPeer(CarriedPeer):
     name = "shape interpolation"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.between`."""
+        """See `Carried.between`."""
         assert span.other is not None
         parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
         rows, columns = view.spacing
         return {i: between_shapes(mask, other, part, (rows, columns), self.centred) for i, part in parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.beyond`."""
+        """See `Carried.beyond`."""
         height = self.reach * area_radius(view, mask)
         if span.limited:
             height = (len(span.slices) + 0.5) * view.gap
@@ -229,7 +229,7 @@ def between_shapes(first: Mask, second: Mask, part: float, spacing: tuple[float,
 
 
 @dataclass(frozen=True)
-class OpticalFlowPeer(CarriedPeer):
+class OpticalFlow(Carried):
     """Moves a mask with the image by dense optical flow (iterative Lucas-Kanade, scikit-image), in a window around it.
 
     The reach was chosen on training volumes.
@@ -244,7 +244,7 @@ class OpticalFlowPeer(CarriedPeer):
     name = "optical flow"
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.between`."""
+        """See `Carried.between`."""
         assert span.other is not None
         there = self._carry(view, mask, span.start, span.slices)
         back = self._carry(view, other, span.other, reversed(span.slices))
@@ -252,7 +252,7 @@ class OpticalFlowPeer(CarriedPeer):
         return {i: (1 - part) * there[i] + part * back[i] > 0 for i, part in parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
-        """See `CarriedPeer.beyond`."""
+        """See `Carried.beyond`."""
         slices = self.within_reach(view, span, mask)
         return {i: distance > 0 for i, distance in self._carry(view, mask, span.start, slices).items()}
 

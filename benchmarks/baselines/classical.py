@@ -62,8 +62,8 @@ class Grid(NamedTuple):
 class ClassicalSession:
     """One object. Without a positive click the mask is empty. The axis only chooses where the window is looked up."""
 
-    def __init__(self, peer: ClassicalPeer, volume: Volume, axis: int) -> None:
-        self.peer, self.volume, self.axis = peer, volume, axis
+    def __init__(self, method: Classical, volume: Volume, axis: int) -> None:
+        self.method, self.volume, self.axis = method, volume, axis
         self.positive: list[Voxel] = []
         self.negative: list[Voxel] = []
         self.mask = np.zeros(volume.shape, bool)
@@ -76,19 +76,19 @@ class ClassicalSession:
             return self.mask
         best: tuple[float, tuple[slice, slice, slice], float] | None = None
         for scale, crop in self._crops():
-            grid = self._grid(crop, self.peer.coarse)
+            grid = self._grid(crop, self.method.coarse)
             before = _means(self.mask[crop].astype(np.float32), grid.block) > 0.5 if self.mask.any() else None
-            for parameter, found in self.peer.candidates(self, grid):
+            for parameter, found in self.method.candidates(self, grid):
                 inside = (found > 0) & ~grid.sides
                 if best is not None and np.count_nonzero(inside) < LEAST:
                     continue
-                score = border_strength(inside, grid) - self.peer.small * float(np.log2(scale))
-                score += 0.0 if before is None else self.peer.keep * dice(inside, before)
+                score = border_strength(inside, grid) - self.method.small * float(np.log2(scale))
+                score += 0.0 if before is None else self.method.keep * dice(inside, before)
                 if best is None or score > best[0]:
                     best = score, crop, parameter
         assert best is not None  # the whole volume is always tried
-        grid = self._grid(best[1], self.peer.fine * self.peer.coarse)
-        _, found = next(self.peer.candidates(self, grid, best[2]))
+        grid = self._grid(best[1], self.method.fine * self.method.coarse)
+        _, found = next(self.method.candidates(self, grid, best[2]))
         grown = ndimage.zoom(found, grid.block, order=1, mode="nearest", grid_mode=True)
         self.mask = np.zeros(self.volume.shape, bool)
         shape = self.mask[best[1]].shape
@@ -190,7 +190,7 @@ def _distance_to(nodes: Sequence[Node], shape: tuple[int, ...], spacing: Sequenc
 
 
 @dataclass(frozen=True)
-class ClassicalPeer(ABC):
+class Classical(ABC):
     """What all of them have.
 
     Attributes:
@@ -219,7 +219,7 @@ class ClassicalPeer(ABC):
 
 
 @dataclass(frozen=True)
-class RandomWalkerPeer(ClassicalPeer):
+class RandomWalker(Classical):
     """Random walker from click seeds (L. Grady, "Random walks for image segmentation", PAMI 2006).
 
     Sides of the crop that are no sides of the volume are background, and so are nodes unlike all positive clicks.
@@ -257,7 +257,7 @@ class RandomWalkerPeer(ClassicalPeer):
 
 
 @dataclass(frozen=True)
-class GeodesicPeer(ClassicalPeer):
+class GeodesicDistance(Classical):
     """Geodesic distance: a voxel belongs to the nearer kind of click, up to a distance.
 
     The length of a path counts millimetres, tissue unlike the clicks and edges crossed (A. Criminisi, T. Sharp,
@@ -305,7 +305,7 @@ class GeodesicPeer(ClassicalPeer):
 
 
 @dataclass(frozen=True)
-class ConfidenceConnectedPeer(ClassicalPeer):
+class ConfidenceConnected(Classical):
     """Region growing from the clicks within a confidence interval of their gray values.
 
     Of a region that holds a negative click everything nearer to it than to a positive click is taken away.

@@ -1,4 +1,4 @@
-"""Peer: finished predictions in a folder, of nnU-Net or any other automatic method. Clicks are ignored."""
+"""Baseline: finished predictions in a folder, of nnU-Net or any other automatic method. Clicks are ignored."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from limnet.image.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _PLACED = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # formats that say where voxels lie
-_PEER = "predictions"
+_NAME = "predictions"
 
 
 @dataclass(frozen=True)
-class PredictionFolderPeer:
+class PredictionFolder:
     """A folder of predictions, found by the name of the case.
 
     Looked for in this order, with the suffixes .nii.gz, .nii, .nrrd and .mha: `CASE/OBJECT` and `CASE_OBJECT` (anything
@@ -58,7 +58,7 @@ class PredictionFolderPeer:
         """Raise MissingFileError where there is no folder."""
         if not self.folder or not Path(self.folder).expanduser().is_dir():
             raise MissingFileError(
-                f"the peer {_PEER!r} needs a folder of predictions, got {self.folder!r}; give {_PEER}:folder=FOLDER"
+                f"the baseline {_NAME!r} needs a folder of predictions, got {self.folder!r}; give {_NAME}:folder=FOLDER"
             )
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> PredictionSession:
@@ -100,7 +100,7 @@ class PredictionFolderPeer:
             known = ", ".join(names) or "none (no dataset.json there)"
             raise InputError(
                 f"{path} holds the labels {present.tolist()}, and which of them is {object!r} is not known; known are: "
-                f"{known}. Give {_PEER}:label=NUMBER, or put dataset.json with the labels into the folder"
+                f"{known}. Give {_NAME}:label=NUMBER, or put dataset.json with the labels into the folder"
             )
         return int(present[0]) if len(present) else 1
 

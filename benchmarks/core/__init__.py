@@ -1,1 +1,1 @@
-"""Benchmarks: the same cases and the same robot user for limnet and its peers."""
+"""Benchmarks: the same cases and the same robot user for limnet and its baselines."""

@@ -1,4 +1,4 @@
-"""Published numbers, to be printed beside measured ones and marked as such."""
+"""Published numbers, to be printed beside measured ones and marked as such; `published.json` holds them."""
 
 from __future__ import annotations
 
@@ -6,49 +6,32 @@ import json
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from limnet.errors import InputError
 
 
-class PublishedRow(NamedTuple):
-    """A row: method as the paper names it, how much it was told ("6 rounds"), column -> Dice in 0..1, and a note.
+def published_table(name: str) -> SimpleNamespace:
+    """A table: title, source, columns (groups of a suite bear their names), rows, caveats that forbid comparisons.
 
-    Columns may be missing. The note tells where numbers come from that are not the paper's own.
+    A row has a method as the paper names it, prompts ("6 rounds"), values (column -> Dice in 0..1, some may be
+    missing), a note where numbers are not the paper's own, and a title, such as "Mem3D (published) [quoted]".
+
+    Raises:
+        InputError: there is none of that name.
     """
-
-    method: str
-    prompts: str
-    values: dict[str, float]
-    note: str = ""
-
-    @property
-    def title(self) -> str:
-        """Method and note as tables print them, such as "Mem3D (published) [quoted]"."""
-        return f"{self.method} (published)" + (f" [{self.note}]" if self.note else "")
-
-
-class PublishedTable(NamedTuple):
-    """A table; groups of a suite bear the names of its columns, caveats keep the numbers from being compared."""
-
-    title: str
-    source: str
-    columns: tuple[str, ...]
-    rows: tuple[PublishedRow, ...]
-    caveats: tuple[str, ...]
-
-
-def published_table(name: str) -> PublishedTable:
-    """A table of `published.json`; raises InputError where there is none of that name."""
-    tables = _content()["tables"]
-    if name not in tables:
-        raise InputError(f"no published table {name!r}; there are {', '.join(tables)}")
-    found, rows = tables[name], []
-    for row in tables[name]["rows"]:
+    found = _content()["tables"].get(name)
+    if found is None:
+        raise InputError(f"no published table {name!r}; there are {', '.join(published_names())}")
+    rows = []
+    for row in found["rows"]:
         values = {c: v / 100 for c, v in zip(found["columns"], row["values"], strict=True) if v is not None}
-        rows.append(PublishedRow(row["method"], row.get("prompts", ""), values, row.get("note", "")))
-    caveats = (*_content()["caveats"], *found["caveats"])
-    return PublishedTable(found["title"], _content()["source"], tuple(found["columns"]), tuple(rows), caveats)
+        note = row.get("note", "")
+        title = f"{row['method']} (published)" + (f" [{note}]" if note else "")
+        prompts = row.get("prompts", "")
+        rows.append(SimpleNamespace(method=row["method"], prompts=prompts, values=values, note=note, title=title))
+    caveats, source = [*_content()["caveats"], *found["caveats"]], _content()["source"]
+    return SimpleNamespace(**{**found, "rows": rows, "caveats": caveats, "source": source})
 
 
 def published_names() -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.core.pictures import draw_cases, draw_rounds, gallery
-from benchmarks.core.published import PublishedTable, published_table
+from benchmarks.core.published import published_table
 from benchmarks.core.record import Record, write_text
 from benchmarks.core.tables import markdown
 from limnet.errors import FileFormatError, InputError
@@ -133,7 +134,7 @@ def markdown_tables(found: Sequence[Record]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _final_table(found: Sequence[Record], table: PublishedTable | None) -> list[str]:
+def _final_table(found: Sequence[Record], table: Any | None) -> list[str]:
     present = sorted({group for results in found for group in results.groups})
     known = list(table.columns) if table is not None else []
     groups = known + [group for group in present if group not in known]

@@ -9,16 +9,17 @@ import dataclasses
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.core.method import LimnetPredictor
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.published import published_table
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
 from limnet.datasets.registry import parse_options
@@ -53,7 +54,7 @@ class Entry(NamedTuple):
 
 
 SUITES: dict[str, Entry] = {
-    "open": Entry(".suites.open", "the open volumes (a folder with manifest.json)"),
+    "open": Entry(".suites.dataset", "the open volumes (a folder with manifest.json)", "build_open"),
     "cvpr25": Entry(".suites.cvpr25", "CVPR 2025 interactive challenge: a box and five clicks"),
     "folder": Entry(".suites.dataset", "own images and masks in a folder", "build_folder"),
     "dataset": Entry(".suites.dataset", "any data set that limnet reads, by --name"),
@@ -68,29 +69,23 @@ SUITES: dict[str, Entry] = {
 NAMED = ("cvpr25", "dataset")
 """Suites that take a data set with options, see `SuiteOptions.dataset`."""
 
-PEERS: dict[str, Entry] = {
-    "random-walker": Entry(".baselines.classical", "random walker, no weights", "RandomWalkerPeer"),
-    "geodesic": Entry(".baselines.classical", "geodesic distance, no weights", "GeodesicPeer"),
-    "confidence-connected": Entry(
-        ".baselines.classical", "SimpleITK's region growing, no weights", "ConfidenceConnectedPeer"
-    ),
-    "nearest-copy": Entry(
-        ".baselines.carried", "prompt masks of limnet, copied from the nearest slice", "NearestCopyPeer"
-    ),
-    "shape-interpolation": Entry(
-        ".baselines.carried", "prompt masks of limnet, interpolated", "ShapeInterpolationPeer"
-    ),
-    "optical-flow": Entry(".baselines.carried", "prompt masks of limnet, moved by optical flow", "OpticalFlowPeer"),
-    "sam": Entry(".baselines.sam_points", "SAM, points slice by slice; own weights", "SamPointsPeer"),
-    "sam2-video": Entry(".baselines.sam2_video", "SAM 2 on slices as a video; own weights", "Sam2VideoPeer"),
-    "nninteractive": Entry(".baselines.nninteractive", "nnInteractive; own weights", "NnInteractivePeer"),
+_CLASSICAL, _CARRIED, _OUTSIDE = ".baselines.classical", ".baselines.carried", ".baselines.outside"
+BASELINES: dict[str, Entry] = {
+    "random-walker": Entry(_CLASSICAL, "random walker, no weights", "RandomWalker"),
+    "geodesic": Entry(_CLASSICAL, "geodesic distance, no weights", "GeodesicDistance"),
+    "confidence-connected": Entry(_CLASSICAL, "SimpleITK's region growing, no weights", "ConfidenceConnected"),
+    "nearest-copy": Entry(_CARRIED, "prompt masks of limnet, copied from the nearest slice", "NearestCopy"),
+    "shape-interpolation": Entry(_CARRIED, "prompt masks of limnet, interpolated", "ShapeInterpolation"),
+    "optical-flow": Entry(_CARRIED, "prompt masks of limnet, moved by optical flow", "OpticalFlow"),
+    "sam": Entry(_OUTSIDE, "SAM, points slice by slice; own weights", "SamPoints"),
+    "sam2-video": Entry(_OUTSIDE, "SAM 2 on slices as a video; own weights", "Sam2Video"),
+    "nninteractive": Entry(_OUTSIDE, "nnInteractive; own weights", "NnInteractive"),
     "predictions": Entry(
-        ".baselines.prediction_folder", "finished predictions of an automatic method", "PredictionFolderPeer"
+        ".baselines.prediction_folder", "finished predictions of an automatic method", "PredictionFolder"
     ),
 }
 
 ANALYSES: dict[str, Entry] = {
-    "compare-peers": Entry(".analyses.compare_peers", "limnet beside methods without weights", "main"),
     "mrf-rounds": Entry(".analyses.mrf_rounds", "what fusion does round by round", "main"),
     "interaction2d-slices": Entry(".analyses.interaction2d", "the click network alone on slices", "main"),
     "ablations": Entry(".analyses.ablations", "settings changed one by one", "main"),
@@ -106,8 +101,84 @@ ANALYSES: dict[str, Entry] = {
     "cost": Entry(".speed.compare", "parameters, GFLOP and time part by part", "main", ("cost",)),
     "latency": Entry(".speed.latency", "how long a person waits on volumes of the size scanners give", "main"),
     "view-latency": Entry(".speed.view_latency", "from a click in the viewer to its pixels", "main"),
-    "backends": Entry(".speed.backends", "torch, ONNX Runtime and OpenVINO on limnet-tiny's halves", "main"),
 }
+
+
+@dataclass(frozen=True)
+class ObjectChoice:
+    """Which objects of every case a suite takes.
+
+    Every label is one object, with the labels that are part of it (`LabelledCase.includes`), except those whose name
+    holds a word of `components`: there every 26-connected component is one, numbered in array order ("lesion 3").
+
+    Attributes:
+        smallest: least number of voxels.
+        components: words that mark labels of many separate things.
+        per_case: at most that many objects of a case, spread evenly over all of them; None takes all.
+        axis: slice axis; None takes the one with the thickest slices, the first of equals; 0 for a single image.
+        merge: instead of the labels, objects made of several of them: name -> label ids, such as
+            {"kidney": (1, 2), "tumour": (2,)}. Absent ids are no error.
+
+    Raises:
+        InputError: `per_case` or `smallest` below 1.
+    """
+
+    smallest: int = 300
+    components: tuple[str, ...] = ("lesion", "nodule")
+    per_case: int | None = None
+    axis: int | None = 0
+    merge: Mapping[str, tuple[int, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.smallest < 1 or (self.per_case is not None and self.per_case < 1):
+            raise InputError(f"smallest is {self.smallest} and per_case {self.per_case}; give numbers of at least 1")
+
+    def objects(self, case: LabelledCase, volume: Volume) -> Iterator[Target]:
+        """Yield the objects of a case with that image by ascending label; groups are the names of labels.
+
+        Raises:
+            InputError: labels that are no integer volume.
+        """
+        array = np.asarray(case.read_labels())
+        if array.ndim != 3 or array.dtype.kind not in "iub":
+            raise InputError(
+                f"labels of {case.name} are {array.dtype} {array.shape}; an integer (D, H, W) map is expected"
+            )
+        found: list[tuple[str, str, NDArray[Any], tuple[int, ...]]] = []
+        for name, ids in self._named(array, case):
+            if any(word in name.lower() for word in self.components):
+                parts, number = ndimage.label(_where(array, ids), np.ones((3, 3, 3)))
+                sizes = np.bincount(parts.ravel(), minlength=number + 1)
+                found += [(f"{name} {i}", name, parts, (i,)) for i in range(1, number + 1) if sizes[i] >= self.smallest]
+            elif np.count_nonzero(_where(array, ids)) >= self.smallest:
+                found.append((name, name, array, ids))
+        thickest = 0 if volume.shape[0] == 1 else int(np.argmax(np.round(volume.spacing, 3)))
+        axis = thickest if self.axis is None else self.axis
+        for i in evenly_spread(len(found), self.per_case):
+            name, label, source, ids = found[i]
+            yield Target(case.name, name, label, volume, _where(source, ids), axis)
+
+    def _named(self, array: NDArray[Any], case: LabelledCase) -> list[tuple[str, tuple[int, ...]]]:
+        """Names, each with its label ids."""
+        if self.merge is not None:
+            return [(name, tuple(int(i) for i in ids)) for name, ids in self.merge.items()]
+        present = [int(i) for i in np.unique(array[array > 0])]
+        given = [case.labels.get(i, f"id {i}") for i in present]
+        # Label maps with one name for several ids exist; objects need names of their own.
+        unique = [n if given.count(n) == 1 else f"{n} (id {i})" for i, n in zip(present, given, strict=True)]
+        return [(name, (i, *case.includes.get(i, ()))) for name, i in zip(unique, present, strict=True)]
+
+
+def evenly_spread(number: int, limit: int | None) -> list[int]:
+    """At most `limit` of the indices 0..number-1, first and last included, at even distances."""
+    if number == 0:
+        return []
+    count = number if limit is None else min(limit, number)
+    return [int(i) for i in np.unique(np.linspace(0, number - 1, count).round())]
+
+
+def _where(array: NDArray[Any], ids: tuple[int, ...]) -> NDArray[np.bool_]:
+    return array == ids[0] if len(ids) == 1 else np.isin(array, ids)  # the former is several times as fast
 
 
 @dataclass(frozen=True)
@@ -237,12 +308,11 @@ class SuiteOptions:
 
 def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     """The suite of a name on the data in a folder; raises InputError on options that it has no use for."""
-    if name not in SUITES:
-        raise InputError(_unknown("benchmark", name, SUITES))
+    entry = _known("benchmark", name, SUITES)
     if options.dataset is not None and name not in NAMED:
         named = " and of ".join(sorted(NAMED, reverse=True))
         raise InputError(f"--name is an option of limnet bench {named}; {name} knows its data sets, leave it out")
-    suite: Suite = SUITES[name].load()(Path(root), options)
+    suite: Suite = entry.load()(Path(root), options)
     if set(options.parts) - set(suite.parts):
         raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
     if suite.scores != "clicks" and (options.target is not None or options.way is not None):
@@ -252,27 +322,28 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
     return dataclasses.replace(suite, root=str(root), method=options.method or suite.method)
 
 
-def build_peer(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
-    """A peer from "name" or "name:field=value,field=value"; values are JSON, anything else and text fields are text.
+def build_baseline(text: str, defaults: Mapping[str, Any] | None = None) -> Predictor:
+    """A baseline from "name" or "name:field=value,..."; values are JSON, anything else and text fields are text.
 
-    `defaults` are values of options that the text leaves out, such as model and device; those that the peer does not
-    have are passed over.
+    `defaults` are values of options that the text leaves out, such as model and device; those that the baseline does
+    not have are passed over.
     """
     name = text.partition(":")[0]
-    if name not in PEERS:
-        raise InputError(_unknown("peer", name, PEERS))
-    cls = PEERS[name].load()
+    cls = _known("baseline", name, BASELINES).load()
     _, given = parse_options(text, [field.name for field in dataclasses.fields(cls) if field.type in ("str", str)])
     known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
     if set(given) - set(known):
-        raise InputError(f"peer {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
+        raise InputError(f"baseline {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
     try:
         return cls(**{**{key: value for key, value in (defaults or {}).items() if key in known}, **given})
     except TypeError as error:
-        raise InputError(f"peer {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
+        raise InputError(f"baseline {text!r} could not be made: {error}. Its options are {', '.join(known)}") from error
 
 
-def _unknown(what: str, name: str, table: Mapping[str, Any]) -> str:
+def _known(what: str, name: str, table: Mapping[str, Entry]) -> Entry:
+    """The entry of a name; raises InputError with names that are close."""
+    if name in table:
+        return table[name]
     close = difflib.get_close_matches(name, table, n=2)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{what} {name!r} is unknown; there are {', '.join(sorted(table)) or 'none yet'}.{hint}"
+    raise InputError(f"{what} {name!r} is unknown; there are {', '.join(sorted(table))}.{hint}")

@@ -20,7 +20,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.baselines.sam2_video import SESSIONS, Sam2VideoPeer, Sam2VideoSession
+from benchmarks.baselines.outside import SESSIONS, Sam2Video, Sam2VideoSession
 from benchmarks.baselines.zoom import draw_disks
 from benchmarks.core.method import loaded
 from limnet.image.slice_view import SliceView
@@ -263,13 +263,13 @@ class Sam2Method:
     """SAM 2 on slices as a video: points on the middle slice, then both directions; random weights."""
 
     def __init__(self, precision: str, device: str = "cpu", config: Any = None) -> None:
-        package = Sam2VideoPeer.needed()
+        package = Sam2Video.needed()
         self.model = _seeded(lambda: package.Sam2VideoModel(config or package.Sam2VideoConfig())).eval().to(device)
         self.precision, self.device = precision, device
 
     def lap(self, scene: Scene) -> Samples:
         """See `Timed`."""
-        session = Sam2VideoSession(self.model, Sam2VideoPeer.needed(SESSIONS), self.device, scene.volume, 0)
+        session = Sam2VideoSession(self.model, Sam2Video.needed(SESSIONS), self.device, scene.volume, 0)
         middle = len(scene.truth) // 2
         y, x = _centre(scene.truth[middle])
         with running(self.precision, self.device):

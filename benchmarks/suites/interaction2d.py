@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.zoom import SIZE, THRESHOLD, ZoomSession
 from benchmarks.core.method import LimnetPredictor, LimnetSession
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
 from benchmarks.core.reference_clicker import IGNORE, next_click
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
-from benchmarks.core.suite import Suite, SuiteOptions
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset

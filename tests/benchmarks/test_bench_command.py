@@ -17,7 +17,7 @@ from benchmarks.core.pictures import RESULT, SIDE, TRUTH, view_of, view_path, wr
 from benchmarks.core.record import result_path
 from benchmarks.core.report import write_report
 from benchmarks.core.run import check_ready
-from benchmarks.core.suite import PEERS, Entry, build_peer
+from benchmarks.core.suite import BASELINES, Entry, build_baseline
 from limnet.cli import main
 from limnet.errors import InputError
 from limnet.image.volume import Volume
@@ -34,15 +34,15 @@ def run(*words: object) -> int:
 
 
 @pytest.fixture
-def peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PEERS, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
+def baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASELINES, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
 
 
-@pytest.mark.usefixtures("peer")
-def test_peers_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.usefixtures("baseline")
+def test_baselines_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
     data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
-    peers = ("--peer", "disc", "--peer", "disc:radius=6")
-    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 2, *peers)
+    baselines = ("--baseline", "disc", "--baseline", "disc:radius=6")
+    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 2, *baselines)
     assert run(*words) == 0
     shown = capsys.readouterr()
     assert "Mean Dice after every round" in shown.out
@@ -65,30 +65,30 @@ def test_peers_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert all(f"({name})" in text for name in pictures)
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 def test_messages(tmp_path: Path, capsys: pytest.CaptureFixture):
     data = write_folder(tmp_path / "data", 1)
-    assert run("bench", "folder", "--data", data, "--peer", "disk") == 2
+    assert run("bench", "folder", "--data", data, "--baseline", "disk") == 2
     assert "Did you mean disc" in " ".join(capsys.readouterr().err.split())
-    assert run("bench", "folder", "--data", tmp_path / "nowhere", "--peer", "disc") == 2
+    assert run("bench", "folder", "--data", tmp_path / "nowhere", "--baseline", "disc") == 2
     assert run("bench", "report", tmp_path / "nothing.json") == 2
     (tmp_path / "other.json").write_text('{"a": 1}')
     assert run("bench", "report", tmp_path / "other.json") == 2
     assert "none of the files" in " ".join(capsys.readouterr().err.split())
-    twice = ("--peer", "disc", "--peer", "disc:radius=4.0")
+    twice = ("--baseline", "disc", "--baseline", "disc:radius=4.0")
     assert run("bench", "folder", "--data", data, "--out", tmp_path / "r", *twice) == 2
     assert "two methods would write one file" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(InputError, match="options radius, fail_on"):
-        build_peer("disc:size=3")
+        build_baseline("disc:size=3")
     with pytest.raises(InputError, match="option=value"):
-        build_peer("disc:3")
-    assert build_peer("disc:radius=2.5,fail_on=x") == Disc(2.5, "x")
+        build_baseline("disc:3")
+    assert build_baseline("disc:radius=2.5,fail_on=x") == Disc(2.5, "x")
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 def test_a_run_in_which_everything_failed(tmp_path: Path, capsys: pytest.CaptureFixture):
     data, out = write_folder(tmp_path / "data", 2), tmp_path / "results"
-    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 1, "--peer")
+    words = ("bench", "folder", "--data", data, "--out", out, "--rounds", 1, "--baseline")
     failing = (*words, "disc:radius=3,fail_on=case")
     assert run(*failing) == 1
     shown = capsys.readouterr()
@@ -104,7 +104,7 @@ def test_a_run_in_which_everything_failed(tmp_path: Path, capsys: pytest.Capture
     assert not list((tmp_path / "report").glob("*.png"))
     assert "Failed (in none of the means, but counted 0 in those of the CVPR 2025 challenge):\n\n- disc 3: " in text
     # Beside a method that works: tables of that one, errors of the other.
-    assert run(*failing, "--peer", "disc") == 1
+    assert run(*failing, "--baseline", "disc") == 1
     shown = capsys.readouterr()
     assert "| **disc 4** | 1 round |" in shown.out
     assert "**disc 3**" not in shown.out
@@ -121,7 +121,7 @@ def test_a_run_in_which_everything_failed(tmp_path: Path, capsys: pytest.Capture
     assert run("bench", "report", out / "folder_disc-6.json", "--out", tmp_path / "report") == 2
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 def test_what_is_missing_is_said_before_the_first_case(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -131,20 +131,20 @@ def test_what_is_missing_is_said_before_the_first_case(
         monkeypatch.setitem(sys.modules, module, None)  # not installed
 
     def said(*words: object) -> str:
-        assert run("bench", "folder", "--data", data, "--out", out, "--peer", "disc", *words) == 2
+        assert run("bench", "folder", "--data", data, "--out", out, "--baseline", "disc", *words) == 2
         assert not out.exists()  # not even the method that could run
         return " ".join(capsys.readouterr().err.split())
 
-    assert "'sam' needs transformers" in said("--peer", f"sam:weights={weights}")
-    assert "'nninteractive' needs nnInteractive" in said("--peer", f"nninteractive:weights={weights}")
+    assert "'sam' needs transformers" in said("--baseline", f"sam:weights={weights}")
+    assert "'nninteractive' needs nnInteractive" in said("--baseline", f"nninteractive:weights={weights}")
     assert "no model" in said("--model", "limnet-tyni").lower()
-    assert "predictions:folder=FOLDER" in said("--peer", "predictions")
-    assert f"{tmp_path}/none" in said("--peer", f"predictions:folder={tmp_path}/none")
+    assert "predictions:folder=FOLDER" in said("--baseline", "predictions")
+    assert f"{tmp_path}/none" in said("--baseline", f"predictions:folder={tmp_path}/none")
     monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
-    assert "'sam2-video' needs weights" in said("--peer", "sam2-video")
-    assert "sam:weights=FOLDER; nothing is downloaded" in said("--peer", "sam:weights=none")
-    ready = [build_peer(f"sam:weights={weights}"), build_peer(f"predictions:folder={weights}")]
-    check_ready(fake_suite(1), [*ready, build_peer("random-walker")])  # nothing is loaded yet
+    assert "'sam2-video' needs weights" in said("--baseline", "sam2-video")
+    assert "sam:weights=FOLDER; nothing is downloaded" in said("--baseline", "sam:weights=none")
+    ready = [build_baseline(f"sam:weights={weights}"), build_baseline(f"predictions:folder={weights}")]
+    check_ready(fake_suite(1), [*ready, build_baseline("random-walker")])  # nothing is loaded yet
 
 
 def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -182,36 +182,39 @@ def test_names_of_result_files():
     assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")
 
 
-def test_model_and_device_reach_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_model_and_device_reach_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Predictor] = []
     monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, *_: made.extend(predictors))
-    peers = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
-    words = [word for peer in peers for word in ("--peer", peer)]
+    baselines = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
+    words = [word for baseline in baselines for word in ("--baseline", baseline)]
     data = write_folder(tmp_path / "data", 1)
     run("bench", "folder", "--data", data, *words, "--model", "mine", "--accelerator", "gpu", "--precision", "fp32")
     first, copied, interpolated, sam, walker = made
     assert first.model == copied.model == "mine"  # type: ignore[attr-defined]
     assert (copied.device, copied.precision) == ("cuda", "fp32")  # type: ignore[attr-defined]
-    assert interpolated == build_peer("shape-interpolation:model=other,precision=bf16,device=cuda")
-    assert (sam, walker) == (build_peer("sam"), build_peer("random-walker"))  # its own word holds; nothing to give
+    assert interpolated == build_baseline("shape-interpolation:model=other,precision=bf16,device=cuda")
+    assert (sam, walker) == (
+        build_baseline("sam"),
+        build_baseline("random-walker"),
+    )  # its own word holds; nothing to give
     made.clear()
-    run("bench", "folder", "--data", data, "--peer", "nearest-copy")
-    assert made == [build_peer("nearest-copy")]
+    run("bench", "folder", "--data", data, "--baseline", "nearest-copy")
+    assert made == [build_baseline("nearest-copy")]
 
 
-def test_every_peer_can_be_made():
-    for name in PEERS:
-        peer = build_peer(name)
-        assert isinstance(peer, Predictor)
-        assert pickle.loads(pickle.dumps(peer)) == peer
-        assert config_hash(predictor_config(peer)) == config_hash(predictor_config(build_peer(name)))
+def test_every_baseline_can_be_made():
+    for name in BASELINES:
+        baseline = build_baseline(name)
+        assert isinstance(baseline, Predictor)
+        assert pickle.loads(pickle.dumps(baseline)) == baseline
+        assert config_hash(predictor_config(baseline)) == config_hash(predictor_config(build_baseline(name)))
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 def test_reports_keep_data_and_folders_apart(tmp_path: Path):
     for name, count in (("a", 1), ("b", 2)):
         data = write_folder(tmp_path / name, count)
-        words = ("bench", "folder", "--data", data, "--rounds", 1, "--peer", "disc")
+        words = ("bench", "folder", "--data", data, "--rounds", 1, "--baseline", "disc")
         assert run(*words, "--out", tmp_path / f"r{name}") == 0
     assert run(*words, "--out", tmp_path / "q") == 0  # b once more
     files = [tmp_path / folder / "folder_disc-4.json" for folder in ("ra", "rb", "q")]
@@ -223,8 +226,8 @@ def test_reports_keep_data_and_folders_apart(tmp_path: Path):
     assert "| **disc 4 (rb)** | 1 round |" in text
     assert "| **disc 4 (q)** | 1 round |" in text
     assert "cannot be compared" not in text
-    words = ("bench", "folder", "--data", tmp_path / "b", "--rounds", 1, "--peer", "disc:radius=3", "--per-group", 1)
-    assert run(*words, "--out", tmp_path / "rb") == 0
+    words = ("bench", "folder", "--data", tmp_path / "b", "--rounds", 1, "--per-group", 1, "--out", tmp_path / "rb")
+    assert run(*words, "--peer", "disc:radius=3") == 0  # the option's earlier name
     assert len(json.loads((tmp_path / "rb/folder_disc-3.json").read_text())["rows"]) == 2  # of one case
     write_report([tmp_path / "rb/folder_disc-3.json", files[1]], tmp_path / "other", worst=1)
     text = (tmp_path / "other/report.md").read_text()
@@ -232,7 +235,7 @@ def test_reports_keep_data_and_folders_apart(tmp_path: Path):
     assert "| objects |  | 2 | 2 | 4 |" in text
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -244,19 +247,19 @@ def test_reports_keep_data_and_folders_apart(tmp_path: Path):
 )
 def test_options_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture, words, message):
     data = write_folder(tmp_path / "data", 1)
-    assert run("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", *words) == 2
+    assert run("bench", "folder", "--data", data, "--out", tmp_path / "out", "--baseline", "disc", *words) == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_called_by_a_number():
-    assert build_peer("predictions:folder=501").folder == "501"  # type: ignore[attr-defined]
+    assert build_baseline("predictions:folder=501").folder == "501"  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("peer")
+@pytest.mark.usefixtures("baseline")
 def test_views_and_threads_are_those_of_the_objects(tmp_path: Path):
     data = write_folder(tmp_path / "data", 1)
-    words = ("bench", "folder", "--data", data, "--out", tmp_path / "out", "--peer", "disc", "--rounds")
+    words = ("bench", "folder", "--data", data, "--out", tmp_path / "out", "--baseline", "disc", "--rounds")
     path = tmp_path / "out" / "folder_disc-4.json"
     shown, seen = [], []
     for rounds in (3, 1, 3):

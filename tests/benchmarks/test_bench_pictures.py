@@ -14,7 +14,7 @@ from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables, write_report
 from benchmarks.core.rounds import Turn
-from benchmarks.core.suite import PEERS, Entry, SuiteOptions, build_suite
+from benchmarks.core.suite import BASELINES, Entry, SuiteOptions, build_suite
 from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
@@ -237,14 +237,14 @@ def test_any_folder_of_images_and_masks_is_not_berkeley(root: Path, tmp_path: Pa
 def test_from_the_command_line(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(PEERS, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
+    monkeypatch.setitem(BASELINES, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
 
     def run(*words: object) -> int:
         with pytest.raises(SystemExit) as end:
             main([str(w) for w in ("bench", *words)])
         return int(end.value.code or 0)
 
-    common = ("--data", root, "--peer", "disc:radius=6", "--out", tmp_path)
+    common = ("--data", root, "--baseline", "disc:radius=6", "--out", tmp_path)
     assert run("interaction2d", *common, "--part", "grabcut", "--rounds", 7, "--target", 1) == 0
     shown = capsys.readouterr()
     assert "| NoC@90 | GrabCut |" in shown.out

@@ -19,12 +19,11 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
 from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
-from benchmarks.core.objects import ObjectChoice, evenly_spread
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.rounds import RobotRounds, Target, columns
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import Suite, SuiteOptions, build_peer, build_suite
+from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_baseline, build_suite, evenly_spread
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
@@ -217,13 +216,13 @@ def test_nothing_is_read_twice(tmp_path: Path):
 
 def test_other_predictions_in_the_same_folder_are_another_method(tmp_path: Path):
     data = write_folder(tmp_path / "data", 1)
-    peer = build_peer(f"predictions:folder={data / 'masks'}")
-    before = config_hash(predictor_config(peer))
-    assert before == config_hash(predictor_config(peer))
-    assert predictor_config(peer)["folder"] == str(data / "masks")
+    baseline = build_baseline(f"predictions:folder={data / 'masks'}")
+    before = config_hash(predictor_config(baseline))
+    assert before == config_hash(predictor_config(baseline))
+    assert predictor_config(baseline)["folder"] == str(data / "masks")
     (data / "masks" / "case0.nii.gz").write_bytes(b"other labels")
-    assert config_hash(predictor_config(peer)) != before
-    assert predictor_config(build_peer("predictions"))["files"] is None
+    assert config_hash(predictor_config(baseline)) != before
+    assert predictor_config(build_baseline("predictions"))["files"] is None
 
 
 def test_commits_are_those_that_finished_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -44,7 +44,7 @@ def test_a_table_beside_the_published_rows(root: Path, tmp_path: Path, name: str
     assert {group: len([o for o in results.rows if o["group"] == group]) for group in results.groups} == cases
     more = sorted(set(cases) - set(published.columns))
     shown = [column for column in published.columns if column in cases]
-    assert shown == list(published.columns) or name == "table6"
+    assert shown == published.columns or name == "table6"
     lines = markdown_tables([results]).splitlines()
     head = next(line for line in lines if line.startswith("| method | prompts |"))
     assert head == "| method | prompts | " + " | ".join([*published.columns, *more]) + " | all |"
@@ -140,9 +140,9 @@ def test_published_numbers():
 def test_groups_of_table6_are_its_columns():
     columns = published_table("table6").columns
     names = ("clamps", "suturing-needle", "small-intestine", "ultrasound-probe")
-    assert [sequence_and_class("test_seq_1", name) for name in names] == list(columns[:4])
+    assert [sequence_and_class("test_seq_1", name) for name in names] == columns[:4]
     more = ("instrument-shaft", "kidney-parenchyma", "instrument-wrist")
-    assert [sequence_and_class("seq_4", name) for name in more] == list(columns[13:])
+    assert [sequence_and_class("seq_4", name) for name in more] == columns[13:]
     assert sequence_and_class("seq_2", "instrument-clasper") == columns[7]
     assert sequence_and_class("seq_2", "thread") == "seq 2 thread"
     assert sequence_and_class("seq_2", "covered-kidney") == "seq 2 covered-kidney"

@@ -23,7 +23,7 @@ def run(*words):
         print(words[0], words[1], "ends with", end.code or 0, flush=True)
 root, out = sys.argv[1:]
 bench = ("bench", "table4", "--data", root, "--out", out, "--per-group", "1", "--per-case", "1", "--rounds", "1")
-bench += ("--peer", "confidence-connected", "--no-views")
+bench += ("--baseline", "confidence-connected", "--no-views")
 sys.stderr = sys.stdout
 run("data", "list")
 run("data", "check", "btcv", root)

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.core.objects import ObjectChoice
 from benchmarks.core.record import Record
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, Turn, play_object
 from benchmarks.core.run import run_suite
-from benchmarks.core.suite import Suite
+from benchmarks.core.suite import ObjectChoice, Suite
 from limnet.data.dataset import LabelledCase
 from limnet.image.volume import Volume
 

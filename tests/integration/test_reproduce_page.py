@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from benchmarks.cli import parser_of
 from benchmarks.core.published import published_table
-from benchmarks.core.suite import SUITES, build_peer
+from benchmarks.core.suite import SUITES, build_baseline
 from limnet.cli import app
 from limnet.datasets.counts import PAPER
 from limnet.datasets.registry import dataset_names
@@ -65,8 +65,8 @@ def test_recipes_know_their_options(words: list[str], monkeypatch: pytest.Monkey
 def test_limnet_knows_its_options(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if words[1:2] == ["bench"] and words[2] in SUITES:
-        for text in parser_of(words[2]).parse_args(words[3:]).peer:
-            build_peer(text)
+        for text in parser_of(words[2]).parse_args(words[3:]).baseline:
+            build_baseline(text)
         return
     command: Any = get_command(app)
     rest = words[1:]

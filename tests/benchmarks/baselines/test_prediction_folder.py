@@ -7,12 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks.baselines.prediction_folder import PredictionFolderPeer
+from benchmarks.baselines.prediction_folder import PredictionFolder
 from benchmarks.core.method import BoxSession
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
+from tests.helpers.baseline_scenes import ball, painted
 from tests.helpers.bench import run_object
-from tests.helpers.peer_scenes import ball, painted
 
 
 def write(folder: Path, name: str, labels: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> None:
@@ -22,21 +22,21 @@ def write(folder: Path, name: str, labels: np.ndarray, spacing=(1.0, 1.0, 1.0)) 
 
 
 def start(folder: Path, volume: Volume, object: str, **options) -> np.ndarray:
-    session = PredictionFolderPeer(folder=str(folder), **options).start(volume, 0, "case_1", object)
+    session = PredictionFolder(folder=str(folder), **options).start(volume, 0, "case_1", object)
     return session.click((0, 0, 0), True)
 
 
 def test_predictions_are_scored_and_clicks_ignored(tmp_path: Path):
     volume, truth = ball((2.0, 1.0, 1.0))
     write(tmp_path, "case_1.nii.gz", truth, volume.spacing)
-    peer = PredictionFolderPeer(folder=str(tmp_path))
+    baseline = PredictionFolder(folder=str(tmp_path))
     wrong = truth.copy()
     wrong[:10] = False
-    rows = run_object(peer, volume, wrong, 0, 3, case="case_1", object="organ")
+    rows = run_object(baseline, volume, wrong, 0, 3, case="case_1", object="organ")
     assert len({row.dice for row in rows}) == 1
     assert 0.5 < rows[0].dice < 1
-    assert run_object(peer, volume, truth, 0, 3, case="case_1", object="organ")[0].dice == 1
-    session = peer.start(volume, 0, "case_1", "organ")
+    assert run_object(baseline, volume, truth, 0, 3, case="case_1", object="organ")[0].dice == 1
+    session = baseline.start(volume, 0, "case_1", "organ")
     assert isinstance(session, BoxSession)
     assert np.array_equal(session.box((0, 0, 0), (3, 3, 3)), truth)
 
@@ -69,19 +69,19 @@ def test_one_component_by_the_first_click(tmp_path: Path):
     labels = np.zeros((4, 20, 20), np.uint8)
     labels[1:3, 2:6, 2:6] = labels[1:3, 12:18, 12:18] = 1
     write(tmp_path, "case_1.nii.gz", labels)
-    peer = PredictionFolderPeer(folder=str(tmp_path), component=True)
+    baseline = PredictionFolder(folder=str(tmp_path), component=True)
     volume = painted(labels > 0, (1.0, 1.0, 1.0))
-    session = peer.start(volume, 0, "case_1", "lesion 1")
+    session = baseline.start(volume, 0, "case_1", "lesion 1")
     assert session.click((2, 11, 11), True).sum() == 72  # beside it, but nearest
     assert session.click((2, 3, 3), True).sum() == 72
     write(tmp_path, "case_1.nii.gz", labels * 0)
-    assert not peer.start(volume, 0, "case_1", "lesion 1").click((0, 0, 0), True).any()
+    assert not baseline.start(volume, 0, "case_1", "lesion 1").click((0, 0, 0), True).any()
 
 
 def test_messages(tmp_path: Path):
     volume, truth = ball()
     with pytest.raises(MissingFileError, match="needs a folder"):
-        PredictionFolderPeer().start(volume, 0, "case_1", "x")
+        PredictionFolder().start(volume, 0, "case_1", "x")
     with pytest.raises(MissingFileError, match=r"expected case_1/x\.nii\.gz or case_1_x\.nii\.gz or case_1\.nii\.gz"):
         start(tmp_path, volume, "x")
     write(tmp_path, "case_1.nii.gz", truth[:5])

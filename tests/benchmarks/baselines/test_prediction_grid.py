@@ -9,17 +9,17 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks.baselines.prediction_folder import PredictionFolderPeer
+from benchmarks.baselines.prediction_folder import PredictionFolder
 from limnet.data.dataset import LabelledCase
 from limnet.data.nifti import read_image, read_labels
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from tests.helpers import fake_totalsegmentator
+from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import run_object
 from tests.helpers.every_set import EVERY_SET, MEDICAL_SETS
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
-from tests.helpers.peer_scenes import ball
 
 STORED_AS_NPZ = ("cvpr25", "open")
 VOLUME_SETS = [*MEDICAL_SETS, "decathlon", "folder", "nnunet", "open"]
@@ -34,8 +34,8 @@ def corner(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def dice_of(folder: Path, volume: Volume, truth: np.ndarray, case: str = "case") -> float:
-    peer = PredictionFolderPeer(folder=str(folder), label=1)
-    return run_object(peer, volume, truth, 0, 1, case=case, object="thing")[0].dice
+    baseline = PredictionFolder(folder=str(folder), label=1)
+    return run_object(baseline, volume, truth, 0, 1, case=case, object="thing")[0].dice
 
 
 def test_a_prediction_is_turned_to_the_image_or_refused(tmp_path: Path):

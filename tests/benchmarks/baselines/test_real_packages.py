@@ -11,29 +11,27 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baselines import nninteractive, sam2_video, sam_points
-from benchmarks.baselines.nninteractive import NnInteractivePeer
-from benchmarks.baselines.sam2_video import Sam2VideoPeer, video_frames
-from benchmarks.baselines.sam_points import SamPointsPeer
+from benchmarks.baselines import outside
+from benchmarks.baselines.outside import NnInteractive, Sam2Video, SamPoints, video_frames
 from benchmarks.core.method import predictor_config
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
+from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import run_object
-from tests.helpers.peer_scenes import ball
 
 SIDE = 128  # of the square that SAM 2 sees
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    for cached in (nninteractive.nninteractive_model, sam2_video.sam2_model, sam_points.sam_model):
+    for cached in (outside.nninteractive_model, outside.sam2_model, outside.sam_model):
         cached.cache_clear()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def sam(folder: Path) -> SamPointsPeer:
+def sam(folder: Path) -> SamPoints:
     """A model in the layout of facebook/sam-vit-base."""
     transformers = pytest.importorskip("transformers")
     small = {"num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 64}
@@ -50,10 +48,10 @@ def sam(folder: Path) -> SamPointsPeer:
         pytest.skip(f"transformers has no SAM here: {error}")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return SamPointsPeer(str(folder), points=3)
+    return SamPoints(str(folder), points=3)
 
 
-def sam2(folder: Path) -> Sam2VideoPeer:
+def sam2(folder: Path) -> Sam2Video:
     """A model in the layout of facebook/sam2.1-hiera-tiny."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
@@ -82,10 +80,10 @@ def sam2(folder: Path) -> Sam2VideoPeer:
         memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
     )
     transformers.Sam2VideoModel(config).save_pretrained(folder)
-    return Sam2VideoPeer(str(folder))
+    return Sam2Video(str(folder))
 
 
-def nn_interactive(folder: Path) -> NnInteractivePeer:
+def nn_interactive(folder: Path) -> NnInteractive:
     """A trained model folder as nnU-Net and nnInteractive leave it."""
     pytest.importorskip("nnInteractive.inference.inference_session", reason="needs nnInteractive")
     unet = pytest.importorskip("dynamic_network_architectures.architectures.unet")
@@ -140,16 +138,16 @@ def nn_interactive(folder: Path) -> NnInteractivePeer:
         "network_weights": network.state_dict(),
     }
     torch.save(checkpoint, folder / "fold_0/checkpoint_final.pth")
-    return NnInteractivePeer(str(folder), threads=1)
+    return NnInteractive(str(folder), threads=1)
 
 
 @pytest.mark.parametrize("axis", [0, 2])
 @pytest.mark.parametrize("make", [sam, sam2, nn_interactive])
 def test_an_object_by_the_robot_user(make: Callable[[Path], Any], axis: int, tmp_path: Path):
     volume, truth = ball((4.0, 2.0, 2.0))
-    peer = make(tmp_path)
-    rows, again = (run_object(peer, volume, truth, axis, 3) for _ in range(2))
-    assert len(predictor_config(peer)["sha256"]) == 16
+    baseline = make(tmp_path)
+    rows, again = (run_object(baseline, volume, truth, axis, 3) for _ in range(2))
+    assert len(predictor_config(baseline)["sha256"]) == 16
     assert [row.round for row in rows] == [1, 2, 3]
     assert all(0 <= row.dice <= 1 for row in rows)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(rows, again, strict=True)), "the same clicks"
@@ -157,7 +155,7 @@ def test_an_object_by_the_robot_user(make: Callable[[Path], Any], axis: int, tmp
         elsewhere = ~truth.any(tuple(a for a in range(3) if a != axis))
         assert not np.moveaxis(rows[-1].mask, axis, 0)[elsewhere].any(), "only slices with points have a mask"
     if make is nn_interactive:
-        assert peer.start(volume, axis).box((4, 7, 7), (5, 11, 11)).shape == volume.shape
+        assert baseline.start(volume, axis).box((4, 7, 7), (5, 11, 11)).shape == volume.shape
 
 
 def test_frames_are_as_the_package_of_sam2_makes_them():

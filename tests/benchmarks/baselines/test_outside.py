@@ -1,4 +1,4 @@
-"""Peers whose packages are not installed here: small fakes with the same calls take their place."""
+"""Baselines whose packages are not installed here: small fakes with the same calls take their place."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baselines import nninteractive, sam2_video, sam_points
-from benchmarks.baselines.nninteractive import NnInteractivePeer
-from benchmarks.baselines.sam2_video import Sam2VideoPeer
-from benchmarks.baselines.sam_points import SamPointsPeer
+from benchmarks.baselines import outside
+from benchmarks.baselines.outside import NnInteractive, Sam2Video, SamPoints
 from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, predictor_config
 from benchmarks.core.rounds import RobotRounds, SlicePointRounds
-from benchmarks.core.suite import build_peer
+from benchmarks.core.suite import build_baseline
 from benchmarks.speed import methods
 from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.cli import main
 from limnet.errors import InputError
 from tests.helpers import fake_btcv
+from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import Disc, fake_suite, run_object
-from tests.helpers.peer_scenes import ball
 
-ALL = [SamPointsPeer, Sam2VideoPeer, NnInteractivePeer]
+ALL = [SamPoints, Sam2Video, NnInteractive]
 SIDE = 80  # of the square that the fake of SAM 2 sees
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    caches = (sam_points.sam_model, sam_points.sam_kind, sam2_video.sam2_model, nninteractive.nninteractive_model)
+    caches = (outside.sam_model, outside.sam_kind, outside.sam2_model, outside.nninteractive_model)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -214,7 +212,7 @@ def test_weights_are_part_of_the_configuration(kind: type, weights: str):
 
 
 @pytest.mark.usefixtures("packages")
-@pytest.mark.parametrize("kind", [Sam2VideoPeer, NnInteractivePeer])
+@pytest.mark.parametrize("kind", [Sam2Video, NnInteractive])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_whole_volumes_by_the_robot_user(kind: type, axis: int, weights: str):
     volume, truth = ball((2.0, 1.0, 1.0))
@@ -240,13 +238,13 @@ def test_points_and_slices_keep_their_places_on_every_axis(weights: str):
     volume, truth = ball((2.0, 1.0, 1.0))
     clicks = [((10, 20, 14), True), ((10, 22, 16), False)]
     for axis in range(3):
-        session = SamPointsPeer(weights=weights).start(volume, axis)
+        session = SamPoints(weights=weights).start(volume, axis)
         for zyx, positive in clicks[:1]:
             mask = session.click(zyx, positive)
             here = np.moveaxis(mask, axis, 0)[zyx[axis]]
             assert np.array_equal(here, np.moveaxis(truth, axis, 0)[zyx[axis]])
             assert mask.sum() == here.sum()  # no other slice
-        video = Sam2VideoPeer(weights=weights).start(volume, axis)
+        video = Sam2Video(weights=weights).start(volume, axis)
         video.click(*clicks[0])
         taken = video.click((12, 20, 14), False)
         assert not taken[12, 20, 14]
@@ -258,12 +256,12 @@ def test_sam_with_n_and_six_n_points(weights: str):
     volume, truth = ball((2.0, 1.0, 1.0))
     slices = int(truth.any((1, 2)).sum())
     FakeSamModel.embedded = 0
-    rows = run_object(SamPointsPeer(weights=weights), volume, truth, 0, SlicePointRounds(6))
+    rows = run_object(SamPoints(weights=weights), volume, truth, 0, SlicePointRounds(6))
     assert FakeSamModel.embedded == slices  # the image half runs once per slice
     assert [row.round for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[0].dice > 0.95
     assert rows[0].zyx is None
-    one = run_object(SamPointsPeer(weights=weights), volume, truth, 0, SlicePointRounds(1))
+    one = run_object(SamPoints(weights=weights), volume, truth, 0, SlicePointRounds(1))
     assert len(one) == 1
     assert one[0].dice == rows[0].dice
 
@@ -271,43 +269,43 @@ def test_sam_with_n_and_six_n_points(weights: str):
 @pytest.mark.usefixtures("packages")
 def test_the_number_of_points_is_an_option(weights: str):
     volume, truth = ball((2.0, 1.0, 1.0))
-    peer = build_peer(f"sam:weights={weights},points=6")
-    assert isinstance(peer, PacedPredictor)
-    every, plain = (run_object(method, volume, truth, 0, 3)[0].mask for method in (peer, SamPointsPeer(weights)))
+    baseline = build_baseline(f"sam:weights={weights},points=6")
+    assert isinstance(baseline, PacedPredictor)
+    every, plain = (run_object(method, volume, truth, 0, 3)[0].mask for method in (baseline, SamPoints(weights)))
     assert every.any((1, 2)).sum() > plain.any((1, 2)).sum() == 1
-    assert len(run_object(peer, volume, truth, 0, 3)) == 6  # whatever the benchmark plays
+    assert len(run_object(baseline, volume, truth, 0, 3)) == 6  # whatever the benchmark plays
     played = RobotRounds(3, jitter=2.0, seed=5, nsd_mm=1.0)
-    rounds = peer.own_rounds(played)
+    rounds = baseline.own_rounds(played)
     assert rounds == SlicePointRounds(6, seed=5, nsd_mm=1.0, jitter=2.0)
-    assert peer.own_rounds(rounds) == rounds
-    assert SamPointsPeer(weights).own_rounds(played) is played
+    assert baseline.own_rounds(rounds) == rounds
+    assert SamPoints(weights).own_rounds(played) is played
     suite = fake_suite()
     assert suite.played_by(Disc()) is suite
-    assert suite.played_by(peer).config()["rounds"]["class"] == "SlicePointRounds"
+    assert suite.played_by(baseline).config()["rounds"]["class"] == "SlicePointRounds"
     with pytest.raises(InputError, match=r"points=6 clicks on every slice.*ChallengeRounds.*leave points out"):
-        peer.own_rounds(ChallengeRounds())
+        baseline.own_rounds(ChallengeRounds())
     for wrong in ("-1", "six", "1.5", "true"):
         with pytest.raises(InputError, match="give the number of points on every slice"):
-            build_peer(f"sam:points={wrong}")
+            build_baseline(f"sam:points={wrong}")
 
 
 def test_the_mode_is_in_the_name(weights: str):
-    assert SamPointsPeer(weights).name == "SAM points"
-    assert SamPointsPeer(weights, points=10).name == "SAM, 10N points"
+    assert SamPoints(weights).name == "SAM points"
+    assert SamPoints(weights, points=10).name == "SAM, 10N points"
     config = Path(weights) / "config.json"
     for width, kind in ((768, "SAM-B"), (1280, "SAM-H"), (None, "SAM-B"), (64, "SAM")):
         config.write_text(json.dumps({"vision_config": {"hidden_size": width} if width else {}}))
-        sam_points.sam_kind.cache_clear()
-        assert SamPointsPeer(weights, points=1).name == f"{kind}, N points"
-    assert SamPointsPeer(weights, label="mine", points=6).name == "mine, 6N points"
+        outside.sam_kind.cache_clear()
+        assert SamPoints(weights, points=1).name == f"{kind}, N points"
+    assert SamPoints(weights, label="mine", points=6).name == "mine, 6N points"
 
 
 @pytest.mark.usefixtures("packages")
 def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     (Path(weights) / "config.json").write_text('{"vision_config": {"hidden_size": 768}}')
     data, out = fake_btcv.build(tmp_path / "BTCV"), tmp_path / "results"
-    peers = [word for n in (1, 6) for word in ("--peer", f"sam:weights={weights},points={n}")]
-    words = ["bench", "table4", "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "2", *peers]
+    baselines = [word for n in (1, 6) for word in ("--baseline", f"sam:weights={weights},points={n}")]
+    words = ["bench", "table4", "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "2", *baselines]
     with pytest.raises(SystemExit) as end:
         main(words)
     assert not end.value.code
@@ -357,10 +355,10 @@ def test_every_slice_gets_one_point_a_round():
 def test_one_nninteractive_session_at_a_time(weights: str):
     volume, _ = ball()
     FakeNnSession.made = 0
-    peer = NnInteractivePeer(weights=weights)
-    first = peer.start(volume, 0)
+    baseline = NnInteractive(weights=weights)
+    first = baseline.start(volume, 0)
     first.click((20, 20, 20), True)
-    second = peer.start(volume, 1)
+    second = baseline.start(volume, 1)
     assert FakeNnSession.made == 1  # the weights are loaded once
     with pytest.raises(InputError, match="one at a time"):
         first.click((20, 20, 20), True)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.baselines.carried import (
-    NearestCopyPeer,
-    OpticalFlowPeer,
-    ShapeInterpolationPeer,
+    NearestCopy,
+    OpticalFlow,
+    ShapeInterpolation,
     area_radius,
     between_shapes,
     displacement,
@@ -23,11 +23,11 @@ from benchmarks.core.method import predictor_config
 from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from tests.helpers.peer_scenes import ball, knowing_session, painted, played, rod
+from tests.helpers.baseline_scenes import ball, knowing_session, painted, played, rod
 from tests.helpers.scenes import dice
 from tests.helpers.small_segmenter import small_segmenter
 
-CARRIERS = [NearestCopyPeer(), ShapeInterpolationPeer(reach=1.2), OpticalFlowPeer()]
+CARRIERS = [NearestCopy(), ShapeInterpolation(reach=1.2), OpticalFlow()]
 carriers = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda c: type(c).__name__)
 
 
@@ -108,7 +108,7 @@ def test_a_ball_by_the_robot_user(carrier: SlicePropagator):
 
 def test_copies_come_from_the_nearest_slice():
     prompts = {4: disk(20, 20, 5), 9: disk(40, 40, 8)}
-    found = NearestCopyPeer(0.52).propagate(blank_view(), prompts, 9, "interval", nothing, None)
+    found = NearestCopy(0.52).propagate(blank_view(), prompts, 9, "interval", nothing, None)
     assert all(np.array_equal(found[i], prompts[4]) for i in (5, 6))
     assert all(np.array_equal(found[i], prompts[9]) for i in (7, 8, 10, 11))
     assert set(found) == {5, 6, 7, 8, 10, 11}  # half of 8 mm in slices of 2 mm
@@ -150,7 +150,7 @@ def test_beyond_the_last_slice_a_ball_is_completed():
     view = SliceView(volume, 0)
     middle = len(view) // 2
     prompts = {middle: truth[middle].astype(np.float32)}
-    found = ShapeInterpolationPeer(1.0).propagate(view, prompts, middle, "interval", nothing, None)
+    found = ShapeInterpolation(1.0).propagate(view, prompts, middle, "interval", nothing, None)
     mask = np.zeros_like(truth)
     mask[middle] = truth[middle]
     for index, part in found.items():
@@ -195,11 +195,11 @@ def test_flow_follows_what_drifts():
     for carrier in CARRIERS:
         found = carrier.propagate(view, prompts, 19, "interval", nothing, None)
         scores[type(carrier)] = np.mean([dice(found[i] > 0.5, truth[i]) for i in range(1, 19)])
-    assert scores[OpticalFlowPeer] > 0.9
-    assert scores[NearestCopyPeer] < 0.6
+    assert scores[OpticalFlow] > 0.9
+    assert scores[NearestCopy] < 0.6
     # From one side only, through everything up to an empty slice.
     view = SliceView(painted(truth, (1.0, 1.0, 1.0)), 0)
-    found = OpticalFlowPeer(9.0).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
+    found = OpticalFlow(9.0).propagate(view, {0: prompts[0]}, 0, "interval", nothing, None)
     assert np.mean([dice(found[i] > 0.5, truth[i]) for i in range(1, 12)]) > 0.9
 
 
@@ -218,9 +218,11 @@ def test_the_model_gives_the_masks_of_clicked_slices_only(monkeypatch: pytest.Mo
     )
     volume, _ = ball((2.0, 1.0, 1.0))
     expected = segmenter.open(volume).click((10, 20, 20), True, propagate=False)[10]
-    for peer in (NearestCopyPeer(), ShapeInterpolationPeer(), OpticalFlowPeer()):
-        mask = peer.start(volume, 0).click((10, 20, 20), True)
+    for carrier in (NearestCopy(), ShapeInterpolation(), OpticalFlow()):
+        mask = carrier.start(volume, 0).click((10, 20, 20), True)
         assert np.array_equal(mask[10], expected)
-        assert predictor_config(peer)["model"] == segmenter.identity
-        assert predictor_config(peer) == predictor_config(replace(peer, device="cuda")), "the place is not recorded"
+        assert predictor_config(carrier)["model"] == segmenter.identity
+        assert predictor_config(carrier) == predictor_config(replace(carrier, device="cuda")), (
+            "the place is not recorded"
+        )
     assert (("limnet-tiny",), {"device": "cuda", "precision": "auto"}) in asked

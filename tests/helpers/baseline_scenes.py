@@ -1,4 +1,4 @@
-"""Volumes for the peers of the benchmarks: bodies of one gray value in another, with noise; all sizes in mm."""
+"""Volumes for the baselines of the benchmarks: bodies of one gray value in another, with noise; all sizes in mm."""
 
 from __future__ import annotations
 
