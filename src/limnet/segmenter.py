@@ -304,18 +304,23 @@ class InteractiveSegmenter:
             settings: Settings of the case; the segmenter's own by default.
         """
         from limnet.interaction.predictor import SlicePredictor
-        from limnet.interaction.window import FeatureCache
+        from limnet.interaction.window import FeatureCache, WindowEncoder
         from limnet.propagation.propagator import Propagator
         from limnet.quality.assessor import Assessor
 
         settings = self.settings if settings is None else settings
         cache = FeatureCache(settings.cache_bytes)
-        predictor = SlicePredictor(self.interaction, device=self.device, precision=self.precision, cache=cache)
-        propagator = Propagator(
-            self.propagation, device=self.device, precision=self.precision, cache=cache, settings=settings
+
+        def encoder(network: nn.Module) -> WindowEncoder:
+            return WindowEncoder(network, self.device, self.precision, cache)
+
+        return Engine(
+            SlicePredictor(encoder(self.interaction)),
+            Propagator(encoder(self.propagation), settings),
+            Assessor(None if self.quality is None else encoder(self.quality), settings.quality_batch),
+            self.identity,
+            cache,
         )
-        assessor = Assessor(self.quality, device=self.device, precision=self.precision, batch=settings.quality_batch)
-        return Engine(predictor, propagator, assessor, self.identity, cache)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -94,9 +94,7 @@ def fuses(segmenter: InteractiveSegmenter, lung: LabelledCase) -> None:
     assert case.rounds[-1].kept == changed.sum() > 0
     asked: list[int] = []
     assessor = segmenter.engine().assessor
-    assert assessor is not None
-    assert assessor.network is not None  # the quality network, or its copy in bfloat16
-    hook = assessor.network.register_forward_hook(lambda *_: asked.append(1))
+    hook = assessor.encoder.network.register_forward_hook(lambda *_: asked.append(1))
     (chance,) = assessor.compare(case.view, [1], [left.astype(np.float32)], [right.astype(np.float32)])
     hook.remove()
     assert asked == [1]

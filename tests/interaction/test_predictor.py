@@ -12,7 +12,7 @@ from limnet.image.slices import pack
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, Neighbour, SlicePredictor, neighbour, settle_negative_click
-from limnet.interaction.window import FeatureCache
+from limnet.interaction.window import FeatureCache, WindowEncoder
 from limnet.prompts import Prompt2D
 from tests.helpers.scenes import GreyLevelNetwork, dice, disks_view
 from tests.helpers.tiny_networks import small_interaction
@@ -24,7 +24,7 @@ def click(row: int, column: int, positive: bool = True) -> Prompt2D:
 
 def make(size: int = 64, **options: int) -> tuple[SlicePredictor, GreyLevelNetwork]:
     network = GreyLevelNetwork(**options)
-    return SlicePredictor(network, precision="fp32", size=size), network
+    return SlicePredictor(WindowEncoder(network, precision="fp32"), size), network
 
 
 @pytest.mark.parametrize("radius", [4, 12, 30])
@@ -52,13 +52,13 @@ class ShyNetwork(GreyLevelNetwork):
 def test_a_dot_at_the_border_of_the_slice_is_looked_at_again(row: int) -> None:
     """Also from the other side of the border; an answer with a border in sight is taken as it is."""
     view, mask = disks_view((2, 64, 64), ((row, 40, 14),))
-    shy = SlicePredictor(ShyNetwork(), precision="fp32", size=64)
+    shy = SlicePredictor(WindowEncoder(ShyNetwork(), precision="fp32"), 64)
     result = shy.predict(view, 1, [click(row, 40)], None)
     assert dice(result > 0.5, mask) > 0.9
     plain, network = make()
     plain.predict(view, 1, [click(row, 40)], None)
     assert all(shape == network.encoded[0] for shape in network.encoded)
-    assert len(network.encoded) < len(shy.network.encoded)
+    assert len(network.encoded) < len(shy.encoder.network.encoded)
 
 
 def test_another_slice_tells_the_scale_to_look_at() -> None:
@@ -201,32 +201,31 @@ def test_no_object_is_an_answer() -> None:
 def test_same_inputs_same_bits_and_shared_cache() -> None:
     view, _ = disks_view((1, 60, 70), ((30, 30, 8),))
     cache = FeatureCache()
-    first = SlicePredictor(small_interaction(), cache=cache, size=32, precision="fp32")
-    second = SlicePredictor(small_interaction(), cache=cache, size=32, precision="fp32")
+    first, second = (SlicePredictor(WindowEncoder(small_interaction(), "cpu", "fp32", cache), 32) for _ in range(2))
     prompts = [click(30, 30), click(5, 5, False)]
     one = first.predict(view, 0, prompts, None)
     misses = cache.misses
     assert np.array_equal(second.predict(view, 0, prompts, None), one)
     assert cache.misses == misses
-    alone = SlicePredictor(small_interaction(), size=32, precision="fp32").predict(view, 0, prompts, None)
+    alone = SlicePredictor(WindowEncoder(small_interaction(), precision="fp32"), 32).predict(view, 0, prompts, None)
     assert np.array_equal(alone, one)
 
 
 def test_window_size_comes_from_the_network() -> None:
     network = GreyLevelNetwork()
-    assert SlicePredictor(network).size == 160
+    assert SlicePredictor(WindowEncoder(network)).size == 160
     network.window_size = 96  # type: ignore[assignment]
-    assert SlicePredictor(network).size == 96
-    assert SlicePredictor(network, size=64).size == 64
+    assert SlicePredictor(WindowEncoder(network)).size == 96
+    assert SlicePredictor(WindowEncoder(network), 64).size == 64
 
 
 def test_base_network_of_the_paper() -> None:
     torch.manual_seed(0)
     network = HRNetOCR(**PRESETS["w18-small"]).eval()
     view, _ = disks_view((1, 70, 60), ((30, 30, 8),))
-    assert SlicePredictor(network).size == 384, "as it is trained with --preset paper"
-    assert SlicePredictor(HRNetOCR(**PRESETS["w18-small"], window_size=64)).size == 64
-    predictor = SlicePredictor(network, precision="fp32", size=64)
+    assert SlicePredictor(WindowEncoder(network)).size == 384, "as it is trained with --preset paper"
+    assert SlicePredictor(WindowEncoder(HRNetOCR(**PRESETS["w18-small"], window_size=64))).size == 64
+    predictor = SlicePredictor(WindowEncoder(network, precision="fp32"), 64)
     result = predictor.predict(
         view, 0, [click(30, 30), click(5, 50, False), Prompt2D("box", True, ((5, 5), (50, 50)))], None
     )

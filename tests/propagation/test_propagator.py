@@ -13,7 +13,7 @@ from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.predictor import SlicePredictor
-from limnet.interaction.window import FeatureCache
+from limnet.interaction.window import FeatureCache, WindowEncoder
 from limnet.prompts import Prompt2D
 from limnet.propagation.networks.xmem import XMem
 from limnet.propagation.propagator import Propagator, end_before_empty
@@ -67,7 +67,7 @@ def view() -> SliceView:
 
 
 def make(**options: Any) -> Propagator:
-    return Propagator(FakeNetwork(), precision="fp32", settings=Settings(**options))
+    return Propagator(WindowEncoder(FakeNetwork(), precision="fp32"), Settings(**options))
 
 
 def run(prompts: dict[int, np.ndarray], origin: int, scope: str = "volume", **options: Any) -> dict[int, np.ndarray]:
@@ -224,7 +224,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(InputError, match="not prompted"):
         run({8: filled()}, 7)
     with pytest.raises(InputError, match="Linear cannot propagate"):
-        Propagator(torch.nn.Linear(2, 2))
+        Propagator(WindowEncoder(torch.nn.Linear(2, 2)))
 
 
 @pytest.mark.filterwarnings("error:The given NumPy array is not writable")
@@ -236,14 +236,15 @@ def test_xmem_on_a_small_volume() -> None:
     prompt.flags.writeable = False
     prompts = {2: prompt, 4: prompt, 5: np.zeros_like(prompt)}
     own_size = Settings(short_side=0)
-    carried = [Propagator(network, precision="fp32", settings=own_size).propagate(stack, prompts, 2) for _ in range(2)]
+    propagator = Propagator(WindowEncoder(network, precision="fp32"), own_size)
+    carried = [propagator.propagate(stack, prompts, 2) for _ in range(2)]
     assert sorted(carried[0]) == [0, 1, 3]
     for index, result in carried[0].items():
         assert result.shape == (48, 48)
         assert result.dtype == np.float32
         assert 0 <= float(result.min()) <= float(result.max()) <= 1
         assert np.array_equal(result, carried[1][index])
-    both = Propagator(network, precision="fp32", settings=own_size).propagate(stack, prompts, 2, "interval")
+    both = propagator.propagate(stack, prompts, 2, "interval")
     assert sorted(both) == [0, 1, 3]
 
 
@@ -254,8 +255,8 @@ def test_tiny_on_a_small_volume_shares_the_image_half(monkeypatch: pytest.Monkey
     for each in (interaction, network):
         each.window_size = 64  # type: ignore[assignment]
     cache = FeatureCache()
-    predictor = SlicePredictor(interaction, precision="fp32", cache=cache)
-    propagator = Propagator(network, precision="fp32", cache=cache)
+    predictor = SlicePredictor(WindowEncoder(interaction, "cpu", "fp32", cache))
+    propagator = Propagator(WindowEncoder(network, "cpu", "fp32", cache))
     count = {"images": 0}
     for each in (interaction, network):
         original = each.encode_image
@@ -300,7 +301,9 @@ def test_end_before_empty(filled: int, empty: int, was: range, last: int) -> Non
 def test_an_emptied_slice_cuts_the_leak_on_both_sides() -> None:
     view = SliceView(Volume.from_array(np.zeros((40, *SHAPE), np.int16)), 0)
     prompts = {30: filled(), 20: EMPTY}
-    result = Propagator(small_propagation()).propagate(view, prompts, 20, "interval", _result(40, range(18, 40)))
+    result = Propagator(WindowEncoder(small_propagation())).propagate(
+        view, prompts, 20, "interval", _result(40, range(18, 40))
+    )
     assert {i for i, m in result.items() if m.any()} == set(range(22, 30))
     assert not result[21].any(), "the slices next to the click are told to be empty"
 
@@ -340,9 +343,9 @@ def test_both_directions_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(type(network), "segment", counted)
     prompts, rules = {3: mask.astype(np.float32)}, Settings(stop_after_empty=0)
-    both = Propagator(network, precision="fp32", settings=rules).propagate(view, prompts, 3)
+    both = Propagator(WindowEncoder(network, precision="fp32"), rules).propagate(view, prompts, 3)
     assert 2 in sizes
-    alone = Propagator(network, precision="fp32", settings=rules)
+    alone = Propagator(WindowEncoder(network, precision="fp32"), rules)
     for target in (2, 4):
         found = alone.propagate_to(view, prompts, 3, target)
         assert found is not None

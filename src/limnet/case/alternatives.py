@@ -111,7 +111,7 @@ def _answers(ctx: RoundContext, last: _Last, state: ObjectState) -> tuple[int, l
     previous = None if is_empty(before.slices[index]) else unpack(before.slices[index], view.shape)
     prompts = {**before.prompts, index: own}
     given = limits.obeyed(predict(ctx, view, before.slices, prompts, index, previous), own)
-    others = [limits.obeyed(answer, own) for answer in ctx.engine.predictor.looks(view, index, own, previous)]
+    others = [limits.obeyed(answer, own) for answer in ctx.predictor.looks(view, index, own, previous)]
     return index, [limits.obeyed(answer, own) for answer in distinct(given, others, own)]
 
 

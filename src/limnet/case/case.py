@@ -325,7 +325,8 @@ class Case(CaseObject):
                 return None
             return np.logical_or.reduce([unpack(s, self._view.shape) > 0.5 for s in stored])
 
-        return RoundContext(self._engine, self._view, self._settings, self._fixed_window, excluded)
+        parts = self._engine.predictor, self._engine.propagator, self._engine.assessor
+        return RoundContext(*parts, self._view, self._settings, self._fixed_window, excluded)
 
     def _finished_others(self, key: str) -> tuple[ObjectState, ...]:
         states = [(other, history.current) for other, history in self._book.histories.items() if other != key]

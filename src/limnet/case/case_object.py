@@ -292,7 +292,7 @@ class CaseObject:
         adapter = read_adapter(name, folder)
         window = None if ctx.fixed_window else adapter.window
         view = ctx.view if window is None else ctx.view.with_window(window)
-        probability = propose(adapter, ctx.engine.predictor, view)
+        probability = propose(adapter, ctx.predictor, view)
         if not (probability > 0.5).any():
             warnings.warn(f"no {adapter.name} was found in this volume: click on it if it is there", stacklevel=2)
             return self.mask

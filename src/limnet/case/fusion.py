@@ -57,7 +57,7 @@ def fuse(
     Returns:
         The slices chosen, and the number of those that kept the previous mask.
     """
-    view, settings, assessor = ctx.view_of(state), ctx.settings, ctx.engine.assessor
+    view, settings, assessor = ctx.view_of(state), ctx.settings, ctx.assessor
     chosen = {
         i: before.slices[i] if new == before.slices[i] else new for i, new in found.items()
     }  # share what is equal

@@ -142,7 +142,7 @@ def propagate_prompts(ctx: RoundContext, before: ObjectState, state: ObjectState
     for origin, targets in work:
         show = None if ctx.live is None else ctx.live.shower(set(targets), limits.inside)
         watch = _watched(ctx, behind, len(targets), total)
-        result = ctx.engine.propagator.propagate(view, prompts, origin, scope, known, watch, show)
+        result = ctx.propagator.propagate(view, prompts, origin, scope, known, watch, show)
         behind += len(targets)
         # a slice left out lies behind an early stop: the object had ended before it
         found |= {i: limits.apply(i, result[i]) if i in result else None for i in targets}
@@ -265,7 +265,7 @@ def answer_on(ctx: RoundContext, view: SliceView, plane: Plane) -> NDArray[np.bo
     from scipy import ndimage
 
     across = SliceView(view.volume, plane.axis, view.window)
-    predicted = ctx.engine.predictor.predict(across, plane.index, [plane.part], None)
+    predicted = ctx.predictor.predict(across, plane.index, [plane.part], None)
     region = prompt_pixels(plane.part, across.shape)
     mask = enforce(predicted, [plane.part], ctx.settings.click_fallback) > 0.5
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
@@ -285,7 +285,7 @@ def predict(
 ) -> Slice:
     """Slice `index` from its own prompts, with the nearest other prompted slice as context."""
     own = [part for part in prompts[index] if part.kind != "mask"]
-    return ctx.engine.predictor.predict(view, index, own, previous, neighbour(view, slices, prompts, index))
+    return ctx.predictor.predict(view, index, own, previous, neighbour(view, slices, prompts, index))
 
 
 def prompted_masks(state: ObjectState, shape: tuple[int, int]) -> dict[int, Slice]:
@@ -336,10 +336,10 @@ def look_back(ctx: RoundContext, state: ObjectState) -> ObjectState:
         if len(own) != 1 or own[0].kind != "click":
             continue
         others = {i: mask for i, mask in masks.items() if i != index}
-        propagated = ctx.engine.propagator.propagate_to(view, others, newest, index)
+        propagated = ctx.propagator.propagate_to(view, others, newest, index)
         if propagated is None or not (propagated > 0.5).any():
             continue
-        answer = ctx.engine.predictor.predict(view, index, list(own), propagated)
+        answer = ctx.predictor.predict(view, index, list(own), propagated)
         if agreement(answer > 0.5, propagated > 0.5) >= AGREE:
             slices[index] = limits.apply(index, answer, own)
     return replace(state, slices=tuple(slices))

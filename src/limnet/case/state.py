@@ -264,7 +264,9 @@ class RoundContext:
     """What the rounds of one object work with.
 
     Attributes:
-        engine: The three networks.
+        predictor: The interaction network at work.
+        propagator: The propagation network at work.
+        assessor: The quality network at work.
         view: The volume along the case's axis.
         settings: Settings of the case.
         fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
@@ -273,7 +275,9 @@ class RoundContext:
         live: Tells a screen what changes while a round runs, or None.
     """
 
-    engine: Engine
+    predictor: SlicePredictor | Any
+    propagator: SlicePropagator
+    assessor: Assessor | Any
     view: SliceView
     settings: Settings
     fixed_window: bool

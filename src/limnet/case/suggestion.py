@@ -139,5 +139,5 @@ def with_quality(ctx: RoundContext, before: ObjectState, state: ObjectState) -> 
 
 def _assessed(ctx: RoundContext, view: SliceView, state: ObjectState, batch: list[int]) -> NDArray[np.float32]:
     masks = [unpack(state.slices[i], view.shape) for i in batch]
-    values = np.asarray(ctx.engine.assessor.quality(view, batch, masks), dtype=np.float32)
+    values = np.asarray(ctx.assessor.quality(view, batch, masks), dtype=np.float32)
     return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)

@@ -96,6 +96,17 @@ def is_empty(stored: SliceMask | None) -> bool:
     return area(stored) == 0
 
 
+def depth_inside(region: NDArray[np.bool_], spacing: Sequence[float] | None = None) -> NDArray[np.float64]:
+    """Distance of every pixel or voxel to the nearest one outside a region; beyond the array is outside.
+
+    In pixels, or in the units of `spacing` (one number per axis).
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    inner = (slice(1, -1),) * region.ndim
+    return np.asarray(distance_transform_edt(np.pad(region, 1), sampling=spacing)[inner])
+
+
 def dense_mask(slices: Slices, shape: Sequence[int], axis: int) -> NDArray[np.bool_]:
     """(D, H, W) boolean mask in the volume's own axis order, of one entry per slice along `axis`."""
     result = np.zeros(tuple(shape), dtype=bool)

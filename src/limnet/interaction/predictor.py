@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import Slice, SliceMask, is_empty, unpack
+from limnet.image.slices import Slice, SliceMask, depth_inside, is_empty, unpack
 from limnet.interaction.prompt_maps import guidance_maps
 from limnet.interaction.window import (
-    FeatureCache,
     Window,
     WindowEncoder,
     join,
@@ -78,24 +77,12 @@ class SlicePredictor:
     """The interaction network at work.
 
     Args:
-        network: interaction network (`encode_image`, `decode`, `prompt_channels`, `click_radius`).
-        device: where to compute.
-        precision: "fp32", "bf16" or "auto".
-        cache: features of the case; a private one when None.
+        encoder: runs an interaction network (`encode_image`, `decode`, `prompt_channels`, `click_radius`).
         size: side of the network input in pixels; None for the network's own `window_size`, else 160.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        device: torch.device | str = "cpu",
-        precision: str = "auto",
-        cache: FeatureCache | None = None,
-        size: int | None = None,
-    ):
-        self.network = network
-        self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
+    def __init__(self, encoder: WindowEncoder, size: int | None = None):
+        self.encoder, network = encoder, encoder.source
         self.size = window_size(network) if size is None else int(size)
         self.channels: tuple[str, ...] = tuple(network.prompt_channels)  # type: ignore[arg-type]
         self.click_radius = float(network.click_radius)  # type: ignore[arg-type]
@@ -336,7 +323,7 @@ def _settled(
         after = after.copy()
         after[others] = np.maximum(after, before)[others]
     taken = piece & ~(after > 0.5)
-    depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+    depth = depth_inside(piece)
     part = surely or depth[click] < MIDDLE * depth.max()
     if part and not any(piece[w] for w in wanted):
         large = taken.sum() > MOST * piece.sum()

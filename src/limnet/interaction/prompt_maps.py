@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limnet.errors import InputError
+from limnet.image.slices import depth_inside
 from limnet.prompts import Prompt2D
 
 if TYPE_CHECKING:
@@ -228,11 +229,9 @@ def _outline(prompt: Prompt2D) -> NDArray[np.float64]:
 
 def _deepest(prompt: Prompt2D) -> tuple[int, int]:
     """Pixel of the region that is farthest from its border (the first one, row by row)."""
-    from scipy.ndimage import distance_transform_edt
-
     (y0, x0), (y1, x1) = np.min(prompt.points, axis=0), np.max(prompt.points, axis=0)
     moved = tuple((y - int(y0), x - int(x0)) for y, x in prompt.points)
     region = prompt_pixels(Prompt2D(prompt.kind, True, moved), (int(y1 - y0) + 1, int(x1 - x0) + 1))
-    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    depth = depth_inside(region)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(y + y0), int(x + x0)

@@ -261,14 +261,21 @@ class WindowEncoder:
         network: has `encode_image` and `image_channels`.
         device: where to compute.
         precision: "fp32", "bf16" or "auto".
-        cache: shared by all networks of a case.
+        cache: shared by all networks of a case; a private one when None.
 
     Attributes:
+        source: the network as it was given.
         network: the one at work: a copy with bfloat16 convolutions where it computes in bfloat16.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str, precision: str, cache: FeatureCache):
-        self.cache = cache
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        precision: str = "auto",
+        cache: FeatureCache | None = None,
+    ):
+        self.source, self.cache = network, FeatureCache() if cache is None else cache
         self.device = torch.device(device)
         self.bf16 = use_bf16(precision, self.device)
         encoder = getattr(network, "encoder", None)

@@ -212,7 +212,7 @@ def propose(adapter: Adapter, predictor: SlicePredictor, view: SliceView) -> NDA
     encoder, modality = getattr(predictor, "encoder", None), view.volume.modality
     if encoder is None:
         raise InputError("the click network of this case cannot propose: learning works with limnet-tiny")
-    adapter.check(predictor.network)
+    adapter.check(encoder.source)
     if None not in (modality, adapter.modality) and modality != adapter.modality:
         raise InputError(f"{adapter.name!r} was learned on {adapter.modality}, this volume is {modality}")
     half = adapter.prompt_half(encoder.network).to(encoder.device)

@@ -13,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limnet.errors import Cancelled, InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice, SliceStore
-from limnet.interaction.window import FeatureCache, WindowEncoder
+from limnet.interaction.window import WindowEncoder
 from limnet.settings import Settings, check_scope
 
 Progress = Callable[[int, int], object]
@@ -67,33 +67,20 @@ class Propagator:
     """The propagation network at work.
 
     Args:
-        network: A `PropagationNetwork`.
-        device: Where to compute.
-        precision: "fp32", "bf16" or "auto".
-        cache: Features of the case; a private one when None.
+        encoder: Runs a `PropagationNetwork`.
         settings: Settings of the case: when passes end, and what the network asks for. None for the defaults.
 
     Raises:
         InputError: If the network cannot propagate.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        device: torch.device | str = "cpu",
-        precision: str = "auto",
-        cache: FeatureCache | None = None,
-        settings: Settings | None = None,
-    ):
-        if not isinstance(network, PropagationNetwork):
+    def __init__(self, encoder: WindowEncoder, settings: Settings | None = None):
+        if not isinstance(encoder.network, PropagationNetwork):
             raise InputError(
-                f"{type(network).__name__} cannot propagate: it needs start(encoder, view, prompts, settings), see "
-                "docs/adding-a-network.md"
+                f"{type(encoder.network).__name__} cannot propagate: it needs start(encoder, view, prompts, settings), "
+                "see docs/adding-a-network.md"
             )
-        self.settings = settings or Settings()
-        self.encoder = WindowEncoder(network, device, precision, FeatureCache() if cache is None else cache)
-        self.network = self.encoder.network
+        self.encoder, self.settings = encoder, settings or Settings()
 
     def propagate(
         self,
@@ -194,7 +181,7 @@ class Propagator:
             count.skip(abs(end - start) - 1)  # nothing to propagate, or nowhere to propagate it
             return results
         nearest = sorted(prompts.items(), key=lambda item: (abs(item[0] - start), item[0]))
-        state = self.network.start(self.encoder, view, nearest, self.settings)  # type: ignore[operator]
+        state = self.encoder.network.start(self.encoder, view, nearest, self.settings)  # type: ignore[operator]
         state.place(start, prompts[start])
         for index in range(start + direction, end, direction):
             if index in prompts:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
-from limnet.interaction.window import FeatureCache, Window, WindowEncoder, join, mask_box, window_around, window_pixels
+from limnet.interaction.window import Window, WindowEncoder, join, mask_box, window_around, window_pixels
 from limnet.quality.networks.tiny import reference_channels, split_references
 
 SIZE = 128  # side of the windows in network pixels
@@ -49,26 +49,13 @@ class Assessor:
     """The quality network at work.
 
     Args:
-        network: `TinyQuality`, `ResNetQuality`, or None: then the new mask is always taken (no fusion).
-        device: where to compute.
-        precision: "fp32", "bf16" or "auto".
-        size: side of the windows in network pixels.
+        encoder: runs `TinyQuality` or `ResNetQuality`; None: the new mask is always taken (no fusion).
         batch: slices compared together.
+        size: side of the windows in network pixels.
     """
 
-    def __init__(
-        self,
-        network: nn.Module | None,
-        *,
-        device: torch.device | str = "cpu",
-        precision: str = "auto",
-        size: int = SIZE,
-        batch: int = 16,
-    ):
-        self.batch = batch
-        self.size, self.device = size, torch.device(device)
-        self.encoder = None if network is None else WindowEncoder(network, device, precision, FeatureCache(0))
-        self.network = None if self.encoder is None else self.encoder.network
+    def __init__(self, encoder: WindowEncoder | None, batch: int = 16, size: int = SIZE):
+        self.encoder, self.batch, self.size = encoder, batch, size
 
     def compare(
         self,
@@ -90,30 +77,31 @@ class Assessor:
         Returns:
             (n,) float32 in [0, 1]; 0.5 where both masks are equal, 0 without a network.
         """
-        if self.network is None or self.encoder is None:
+        if self.encoder is None:
             return np.zeros(len(indices), np.float32)
         result = np.full(len(indices), 0.5, np.float32)
         differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
         for start in range(0, len(differs), self.batch):
             batch = differs[start : start + self.batch]
-            crops = [self._crops(view, indices[n], (previous[n], current[n]), prompted) for n in batch]
+            crops = [self._crops(self.encoder, view, indices[n], (previous[n], current[n]), prompted) for n in batch]
             seen = [torch.cat(parts) for parts in zip(*crops, strict=True)]
             with self.encoder.running():
-                result[batch] = torch.sigmoid(self.network(*seen).float()).cpu().numpy()
+                result[batch] = torch.sigmoid(self.encoder.network(*seen).float()).cpu().numpy()
         return result
 
     def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
         """Estimated Dice (n,) float32 in [0, 1] of each of n masks (H, W), float32 probabilities."""
         return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
 
-    def _crops(self, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None) -> list[Tensor]:
+    def _crops(
+        self, encoder: WindowEncoder, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None
+    ) -> list[Tensor]:
         """What the network takes: image, masks and, if it looks at them, prompted slices; (1, C, size, size) each."""
-        channels = int(getattr(self.network, "image_channels", 3))
-        crops = quality_crops(view, index, masks, channels=channels, size=self.size, device=self.device)
-        if getattr(self.network, "references", False):
-            seen = reference_crops(view, index, masks, prompted, channels=channels, size=self.size, device=self.device)
-            crops.append(seen)
-        return crops
+        channels = int(getattr(encoder.network, "image_channels", 3))
+        crops = quality_crops(view, index, masks, channels=channels, size=self.size)
+        if getattr(encoder.network, "references", False):
+            crops.append(reference_crops(view, index, masks, prompted, channels=channels, size=self.size))
+        return [crop.to(encoder.device) for crop in crops]
 
 
 def expected_dice(mask: Slice) -> float:
@@ -139,7 +127,6 @@ def quality_crops(
     *,
     channels: int = 1,
     size: int = SIZE,
-    device: torch.device | str = "cpu",
 ) -> list[Tensor]:
     """The slice and hard masks in one window around all of the masks; the whole slice when all are empty.
 
@@ -147,8 +134,7 @@ def quality_crops(
         Image (1, channels, size, size) in [0, 1], then one (1, 1, size, size) of 0 and 1 for each mask.
     """
     window = _window(view, masks, size)
-    image = window_pixels(view, index, window, channels).to(device)
-    return [image, *(_hard(window, m).to(device) for m in masks)]
+    return [window_pixels(view, index, window, channels), *(_hard(window, m) for m in masks)]
 
 
 def reference_crops(
@@ -159,7 +145,6 @@ def reference_crops(
     *,
     channels: int = 1,
     size: int = SIZE,
-    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Prompted slices through the window of `quality_crops`: what the user said on the same spot of other slices.
 
@@ -170,7 +155,7 @@ def reference_crops(
     """
     result = torch.zeros(1, reference_channels(channels), size, size)
     if prompted is None:
-        return result.to(device)
+        return result
     window = _window(view, masks, size)
     side = max(window.height * view.spacing[0], window.width * view.spacing[1])
     image, before, after, other_image, other_mask, nearness = split_references(result)
@@ -183,7 +168,7 @@ def reference_crops(
         other_image[:] = window_pixels(view, other, window, channels)
         other_mask[:] = _hard(window, prompted.masks[other])
         nearness[:, 1] = _nearness(index - other, view.gap, side)
-    return result.to(device)
+    return result
 
 
 def _window(view: SliceView, masks: Sequence[Slice], size: int) -> Window:

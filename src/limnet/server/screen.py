@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from limnet.case.alternatives import last_answer
 from limnet.case.case import Case
@@ -20,7 +19,7 @@ from limnet.case.case_object import CaseObject
 from limnet.case.live import Extent, changed_labels, label_slice
 from limnet.case.state import Book, ObjectState
 from limnet.errors import HistoryError, InputError
-from limnet.image.slices import SliceMask, is_empty
+from limnet.image.slices import SliceMask, depth_inside, is_empty
 from limnet.interaction.window import join
 from limnet.prompts import prompt_from_json
 from limnet.server.display import DisplayVolume
@@ -227,7 +226,7 @@ class Screen:
         if stored is None:
             return None
         top, left, _, _ = stored.box
-        depth = distance_transform_edt(np.pad(stored.levels() >= 128, 1))[1:-1, 1:-1]
+        depth = depth_inside(stored.levels() >= 128)
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         point = self.case.view.points_from_view([index, top + int(row), left + int(column)])
         return [int(p) for p in point]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from limnet.errors import InputError
+from limnet.image.slices import depth_inside
 
 _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
@@ -160,7 +161,7 @@ class RobotUser:
             return None
         where, size, region, positive = errors[-1]
         flat = truth.shape[self.axis] == 1
-        depth = self._in_slice(region) if flat else _depth(region, self.spacing)
+        depth = self._in_slice(region) if flat else depth_inside(region, self.spacing)
         return Aim(where, depth, positive, size, flat)
 
     def _slipped(
@@ -216,15 +217,8 @@ class RobotUser:
         out = np.zeros(region.shape)
         for depth, plane in zip(np.moveaxis(out, self.axis, 0), np.moveaxis(region, self.axis, 0), strict=True):
             if plane.any():
-                depth[:] = _depth(plane, self._in_plane)
+                depth[:] = depth_inside(plane, self._in_plane)
         return out
-
-
-def _depth(region: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
-    """Distance in mm to the nearest voxel outside the region; outside the array counts as outside."""
-    inner = (slice(1, -1),) * region.ndim
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(np.pad(region, 1), sampling=spacing)[inner]
-    return distance
 
 
 class ErrorComponent(NamedTuple):
