@@ -14,7 +14,6 @@ from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, LabelledDatase
 from limnet.data.drawing import ClipDataset
 from limnet.data.module import CaseDataModule
 from limnet.errors import InputError, MissingFileError
-from limnet.image.volume import Volume
 from tests.helpers.fake_folders import array_case, body, saved_case
 
 
@@ -40,9 +39,6 @@ class Small(LabelledDataset):
 
     def case_of(self, files: CaseFiles) -> LabelledCase:
         return array_case(self.root, files.name, patient=files.patient, modality="ct", labels=self.labels)
-
-    def check_grids(self, case: LabelledCase, volume: Volume) -> list[Problem]:
-        return []  # files of numbers have no grid
 
 
 class Published(Small):
@@ -111,7 +107,7 @@ def test_check(root, tmp_path):
     assert re.search(r"labels \[7\] are not in", found["c1"])
     assert re.search(r"\(12, 36, 40\), its labels \(2, 2, 2\)", found["c2"])
     assert re.search("dtype float64", found["c3"])
-    assert re.search("could not be read", found["c4"])
+    assert re.search("pickle", found["c4"])
     assert "c5" not in found
     assert isinstance(bad.check()[0], Problem)
 

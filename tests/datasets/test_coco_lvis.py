@@ -67,8 +67,8 @@ def test_planted_faults(root: Path):
     for text in (
         "there is no val/hannotation.pickle -> val stays empty",
         "1 of 3 cases of train/hannotation.pickle (images) are missing: 000000000009",
-        "train_000000000025: could not be read",
-        "train_000000000030: could not be read",
+        "000000000025.pickle could not be read",
+        "000000000030.pickle could not be read",
         "It does not hold layers and objects",
     ):
         assert text in found

@@ -87,8 +87,7 @@ def test_planted_faults(root: Path):
         "4 of 15 train sequences are missing: train_seq_13",
         "train_seq_2: 8 frames, released are 9",
         "train_seq_3: 9 frames and 8 masks, 8 of them pairs",
-        "train_seq_4: could not be read",
-        "6 pixels in 1 colour(s) of no class, such as (60, 99, 60)",
+        "frame000.png has 6 pixels in 1 colour(s) of no class, such as (60, 99, 60)",
         "train_seq_1: repairs/seq_1_frame140.png corrects a mask that is not there",
         "train_seq_1: there is a second one in",
     ):

@@ -200,7 +200,7 @@ def test_check_names_grids_colours_and_damage(tmp_path):
     (tmp_path / "masks" / "case1.nii.gz").write_bytes(b"rubbish")
     write_nifti(tmp_path / "masks" / "case2.nii.gz", labels + np.float32(0.25), oriented_affine("LPS", STEPS))
     found = {p.case: p.what for p in FolderDataset(tmp_path).check()}
-    assert "other grids" in found["case0"]
+    assert "mm apart in space" in found["case0"]
     assert "could not be read" in found["case1"]
     assert "fractions" in found["case2"]
     (tmp_path / "p").mkdir()

@@ -27,6 +27,6 @@ def test_planted_faults(root: Path):
     savemat(base / "inst/2008_000008.mat", {"other": 1})
     found = problems(SbdDataset(root))
     assert "1 of 4 cases of train.txt and val.txt are missing: 2008_000099" in found
-    assert "2008_000008: could not be read" in found
+    assert "2008_000008.mat could not be read" in found
     assert "It should hold GTinst" in found
     assert len(found.splitlines()) == 2

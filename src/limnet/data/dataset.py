@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -16,14 +17,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.files import image_suffix, read_image, read_labels, shortened
+from limnet.data.files import NIFTI, image_suffix, labels_in, read_image, read_labels, read_volume, shortened
 from limnet.data.splits import split_patients
 from limnet.errors import InputError, LimnetError, MissingFileError
+from limnet.image.io.nifti import NiftiGrid, read_nifti_grid
 from limnet.image.io.pictures import PICTURES
 from limnet.image.volume import Volume
 
 MODALITIES = ("ct", "mr", "us", "photo", "endoscopy", "video", "microscopy", "other")
 BY_HASH = "by the hash of the patient"
+Found = tuple[str, str]
+"""What is wrong, and what to do."""
+AGAIN = "copy or download it again"
+_APART = 0.1  # image and labels may lie this share of a voxel apart: rounding in headers
+_WITHOUT_GRID = (*PICTURES, ".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -330,42 +337,26 @@ class LabelledDataset(ABC):
         return [Problem("", what, "add them to a list, or take them out")]
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Read one case: shapes, dtype and ids of its labels; that volumes and labels lie on one grid in space."""
-        try:
-            volume, labels = case.read_image(), np.asarray(case.read_labels())
-        except (LimnetError, OSError, ValueError) as error:
-            return [Problem(case.name, f"could not be read: {error}", "copy or download it again")]
-        if labels.shape != volume.shape:
-            what = f"the image is {volume.shape}, its labels {labels.shape}"
-            return [Problem(case.name, what, "image and labels must lie on one grid")]
-        if labels.dtype.kind not in "iu":
-            return [Problem(case.name, f"labels have dtype {labels.dtype}", "save whole numbers")]
-        ids = set(np.unique(labels).tolist()) - {0}
-        problems = []
-        if not ids:
-            problems.append(Problem(case.name, "no voxel is labelled", "label it or take it out"))
-        if case.labels and (unknown := sorted(i for i in ids if i not in case.labels)):
-            known = list(islice(case.labels, 200))
-            advice = f"known are {sorted(known)}" if len(known) < 200 else "the file is damaged or of another data set"
-            problems.append(Problem(case.name, f"labels {unknown[:10]} are not in the data set's list", advice))
-        return problems or self.check_grids(case, volume)
-
-    def check_grids(self, case: LabelledCase, volume: Volume) -> list[Problem]:
-        """That the labels lie on the grid of their image, where files of both tell it."""
+        """Read image and labels, one after the other: damage, values, and that both lie on one grid in space."""
         image, label = paths_of(case)
-        if {image_suffix(image), image_suffix(label)} & {None, *PICTURES, ".npz"}:
-            return []
-        try:
-            grids = volume, read_image(label)
-        except LimnetError:
-            return []
-        first, second = (grid.affine_in("RAS") for grid in grids)
-        if np.allclose(first, second, atol=1e-2 * min(volume.spacing)):
-            return []
-        steps = " and ".join(str(tuple(round(step, 4) for step in grid.spacing)) for grid in grids)
-        what = f"{image.name} and {label.name} have the same shape but other grids: spacing {steps} mm"
-        advice = "resample one onto the other, or copy the right header"
-        return [Problem(case.name, f"{what}, or other origins or directions", advice)]
+        found: list[Found] = []
+        grid: NiftiGrid | None = None
+        with noted(found):
+            volume = case.read_image()
+            grid = NiftiGrid(volume.shape, volume.affine_in("RAS"))
+            found += check_intensities(volume, image)
+            del volume  # never both in memory
+        with noted(found):
+            labels = np.asarray(case.read_labels())
+            if grid is not None and labels.shape != grid.shape:
+                what = f"the image is {grid.shape}, its labels {labels.shape}"
+                found.append((what, "image and labels must lie on one grid: copy both again"))
+            else:
+                found += check_ids(labels, case.labels)
+                if grid is not None and not {image_suffix(image), image_suffix(label)} & {None, *_WITHOUT_GRID}:
+                    stored = _read_grid(image) if image_suffix(image) in NIFTI else grid  # not as it was turned
+                    found += compare_grids(stored, _read_grid(label))
+        return [Problem(case.name, *one) for one in dict.fromkeys(found)]
 
     def require_some(self, files: list[CaseFiles], source: Path) -> list[CaseFiles]:
         """The files themselves, if one of the cases has all of its own.
@@ -432,3 +423,55 @@ def paths_of(case: LabelledCase) -> tuple[Path, Path]:
     reads: tuple[Any, Any] = (case.read_image, case.read_labels)
     image, label = (read.args[0] if isinstance(read.args[0], Path) else read.args[0][0] for read in reads)
     return image, label
+
+
+@contextmanager
+def noted(found: list[Found]) -> Iterator[None]:
+    """Adds to what is wrong that a file is damaged, if it turns out so inside."""
+    try:
+        yield
+    except (LimnetError, OSError, ValueError) as error:
+        found.append((str(error), AGAIN))
+
+
+def check_intensities(volume: Volume, path: Path) -> list[Found]:
+    """Voxels that are not finite, an image without contrast, and colours where the file holds a scan."""
+    if volume.is_color and image_suffix(path) in NIFTI:
+        return [("the image holds colours", "save one intensity a voxel")]
+    if not np.isfinite(volume.array).all():
+        return [("some voxels of the image are NaN or infinite", "repair them; they are shown as darkest or brightest")]
+    low, high = volume.array.min(), volume.array.max()
+    return [(f"every voxel of the image is {low:g}", AGAIN)] if low == high else []
+
+
+def check_ids(labels: NDArray[Any], names: Mapping[int, str]) -> list[Found]:
+    """Labels that are no whole numbers, not among the names (any will do where there are none), or none at all."""
+    if labels.dtype.kind not in "iu":
+        return [(f"labels have dtype {labels.dtype}", "save whole numbers")]
+    ids = labels_in(labels) - {0}
+    if not ids:
+        return [("no voxel is labelled", "label it, copy the labels again, or take the case out")]
+    if names and (unknown := sorted(i for i in ids if i not in names)):
+        known = ", ".join(f"{i} {name}" for i, name in islice(names.items(), 15))
+        return [(f"labels {unknown[:10]} are not in the data set's list", f"known are {known}")]
+    return []
+
+
+def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[Found]:
+    """Shapes that differ, and grids that lie apart."""
+    if image.shape != label.shape:
+        what = f"the image is {image.shape}, its labels {label.shape} (slices, rows, columns as stored)"
+        return [(what, "image and labels must lie on one grid: copy both again")]
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*image.shape[::-1], 1]
+    apart = float(np.linalg.norm((corners @ (image.affine - label.affine).T)[:, :3], axis=1).max())
+    if apart > _APART * float(np.linalg.norm(image.affine[:3, :3], axis=0).min()):
+        what = f"image and labels lie up to {apart:.3g} mm apart in space, though their shapes agree"
+        return [(what, "compare them in a viewer; limnet takes them voxel by voxel and uses the image's affine")]
+    return []
+
+
+def _read_grid(path: Path) -> NiftiGrid:
+    if image_suffix(path) in NIFTI:
+        return read_nifti_grid(path)
+    volume = read_volume(path)
+    return NiftiGrid(volume.shape, volume.affine_in("RAS"))

@@ -20,10 +20,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError
+from limnet.errors import FileFormatError, InputError
 from limnet.image.io.formats import known_suffix
 from limnet.image.io.pictures import PICTURES, natural, read_picture
-from limnet.image.io.reading import explained
+from limnet.image.io.reading import SeveralError, explained
 from limnet.image.volume import Volume
 
 NIFTI = (".nii", ".nii.gz")
@@ -163,6 +163,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def read_volume(path: Path, channel: int | None = None) -> Volume:
+    """`Volume.read` where nobody is asked: InputError with another advice for a file of several volumes."""
+    try:
+        return Volume.read(path, index=channel)
+    except SeveralError as error:
+        raise InputError(f"{error.found}, one is expected. Save that one as a file of its own") from error
+
+
 def read_image(path: Path, channel: int | None = None, modality: str = "") -> Volume:
     """Read a volume or picture.
 
@@ -173,7 +181,7 @@ def read_image(path: Path, channel: int | None = None, modality: str = "") -> Vo
     Raises:
         InputError: 4-D without a channel, or an unknown suffix.
     """
-    volume = Volume.read(path, index=channel)
+    volume = read_volume(path, channel)
     known = modality.upper() if modality in ("ct", "mr", "us") else None
     return volume if volume.modality else replace(volume, modality=known)
 
@@ -205,7 +213,7 @@ def read_labels(path: Path, ignored: tuple[int, ...] = ()) -> NDArray[Any]:
                 raise FileFormatError(f"{path} has keys {names}; a label map is expected as 'label'")
             array = archive[key]
     else:
-        array = Volume.read(path).array
+        array = read_volume(path).array
     if array.ndim != 3:
         raise FileFormatError(f"{path} holds labels of shape {array.shape}; expected (D, H, W), one number a voxel")
     labels = whole_numbers(array, path)
@@ -242,8 +250,8 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def labels_in(labels: NDArray[Any]) -> set[int]:
-    """The values that occur in a (D, H, W) array of unsigned integers; faster and smaller than numpy.unique."""
-    if labels.dtype.itemsize > 2:
+    """The integers that occur in a (D, H, W) array; of unsigned ones faster and smaller than by numpy.unique."""
+    if labels.dtype.kind != "u" or labels.dtype.itemsize > 2:
         return set(np.unique(labels).tolist())
     present = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
     for plane in labels:

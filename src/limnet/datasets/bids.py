@@ -30,10 +30,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from limnet.data.dataset import CaseFiles, Problem
+from limnet.data.dataset import CaseFiles, Problem, compare_grids
 from limnet.data.files import NIFTI, files_below
 from limnet.data.module import data_module
-from limnet.data.nifti import NiftiDataset, compare_grids
+from limnet.data.nifti import NiftiDataset
 from limnet.errors import LimnetError
 from limnet.image.io.nifti import read_nifti_grid
 

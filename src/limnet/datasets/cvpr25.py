@@ -29,10 +29,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.dataset import MODALITIES, CaseFiles, LabelledCase, LabelledDataset, Problem, paths_of
+from limnet.data.dataset import (
+    AGAIN,
+    MODALITIES,
+    CaseFiles,
+    Found,
+    LabelledCase,
+    LabelledDataset,
+    Problem,
+    noted,
+    paths_of,
+)
 from limnet.data.files import case_name, files_below, folders_in, labels_in, load_pickle, whole_numbers
 from limnet.data.module import data_module
-from limnet.data.nifti import AGAIN, Found, guarded
 from limnet.errors import FileFormatError
 from limnet.image.io.numpy_files import load_npz, read_header
 from limnet.image.io.reading import explained
@@ -94,7 +103,10 @@ class Cvpr25Dataset(LabelledDataset):
 
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Both files: keys, shapes, dtypes, values, spacing, boxes."""
-        return [Problem(case.name, *found) for found in guarded(lambda: _check_files(*paths_of(case)))]
+        found: list[Found] = []
+        with noted(found):
+            found += _check_files(*paths_of(case))
+        return [Problem(case.name, *one) for one in found]
 
     def _files(self, image: Path, label: Path, split: str) -> CaseFiles:
         modality = _MODALITIES.get(re.split(r"[_-]", image.name)[0].lower(), "other")

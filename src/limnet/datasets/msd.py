@@ -27,10 +27,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.data.dataset import CaseFiles, LabelledCase, Problem, paths_of
+from limnet.data.dataset import CaseFiles, Problem
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.module import data_module
-from limnet.data.nifti import check_pair
 from limnet.data.splits import patient_share
 from limnet.datasets.decathlon import DecathlonDataset
 from limnet.errors import InputError
@@ -83,7 +82,6 @@ class MsdDataset(DecathlonDataset):
     """A task of the decathlon. Case names are those of the files: "colon_001", one patient each.
 
     Args:
-        channel: which volume of 4-D images; these three tasks are 3-D.
         protocol: whose lists divide the cases; the first one of the task by default.
         download: get the archive from the decathlon's owner if the task is not there (MONAI does it and verifies its
             checksum; several GB). Nothing is downloaded otherwise.
@@ -122,11 +120,8 @@ class MsdDataset(DecathlonDataset):
         elif self.protocol is not None:
             pairs = [(s, n) for s, numbers in self.protocols[self.protocol].items() for n in numbers]
             places = {f"{prefix}{number:03d}": split for split, number in pairs}
-        return [replace(files, split=places.get(files.patient, "train")) for files in listed]
-
-    def check_case(self, case: LabelledCase) -> list[Problem]:
-        """Both files slab by slab, and that they lie on the same grid."""
-        return [Problem(case.name, *found) for found in check_pair(*paths_of(case), case.labels)]
+        # no channel: these tasks are 3-D, and a 4-D image is refused
+        return [replace(files, split=places.get(files.patient, "train"), channel=None) for files in listed]
 
     def check_files(self) -> list[Problem]:
         """The number of cases, and files that dataset.json does not list."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,19 +25,19 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from limnet.data.dataset import BY_HASH, CaseFiles, LabelledCase, Problem
-from limnet.data.files import NIFTI, by_stem, folders_in
-from limnet.data.module import data_module
-from limnet.data.nifti import (
+from limnet.data.dataset import (
+    BY_HASH,
+    CaseFiles,
     Found,
-    NiftiDataset,
+    LabelledCase,
+    Problem,
     check_intensities,
-    combine,
     compare_grids,
-    either,
-    guarded,
-    label_ids,
+    noted,
 )
+from limnet.data.files import NIFTI, by_stem, folders_in, labels_in, read_labels
+from limnet.data.module import data_module
+from limnet.data.nifti import NiftiDataset, combine, either
 from limnet.errors import InputError
 from limnet.image.io.nifti import read_nifti_grid
 
@@ -116,30 +116,29 @@ class TotalSegmentatorDataset(NiftiDataset):
     def check_case(self, case: LabelledCase) -> list[Problem]:
         """Every file of a subject."""
         segmentations, image = case.read_labels.args[:2]  # type: ignore[attr-defined]
-        return [Problem(case.name, *found) for found in guarded(lambda: self._check_subject(image, segmentations))]
-
-    def _check_subject(self, image: Path, segmentations: Path) -> Iterator[Found]:
-        grid, highest = read_nifti_grid(image), dict[str, int]()
-        yield from check_intensities(image)
+        found: list[Found] = []
+        grid, highest = None, dict[str, int]()
+        with noted(found):
+            grid = read_nifti_grid(image)
+            found += check_intensities(case.read_image(), image)
         files = by_stem(segmentations, *NIFTI)
         if unknown := sorted(set(files) - set(STRUCTURES)):
             what = f"segmentations holds {len(unknown)} files of no v2 structure, such as {unknown[:3]}"
-            yield what, "version 1 has other names: get version 2"
+            found.append((what, "version 1 has other names: get version 2"))
         if lost := [name for name in self.structures if name not in files]:
             what = f"{len(lost)} of {len(self.structures)} structures have no file, such as {lost[:3]}"
-            yield what, "unpack the archive again; they are taken as absent"
-
-        def check(name: str) -> Iterator[Found]:
-            for what, advice in compare_grids(grid, read_nifti_grid(files[name])):
-                yield f"{name}: {what}", advice
-            highest[name] = max(label_ids(files[name]))
-            if highest[name] > 1:
-                yield f"{name} holds values up to {highest[name]}", "expected are 0 and 1: download it again"
-
+            found.append((what, "unpack the archive again; they are taken as absent"))
         for name in filter(files.__contains__, self.structures):
-            yield from guarded(partial(check, name))
+            with noted(found):
+                apart = [] if grid is None else compare_grids(grid, read_nifti_grid(files[name]))
+                found += [(f"{name}: {what}", advice) for what, advice in apart]
+                highest[name] = max(labels_in(read_labels(files[name])))
+                if highest[name] > 1:
+                    what = f"{name} holds values up to {highest[name]}"
+                    found.append((what, "expected are 0 and 1: download it again"))
         if files and not any(highest.values()):
-            yield "no voxel is labelled", "copy the labels again, or take it out"
+            found.append(("no voxel is labelled", "copy the labels again, or take it out"))
+        return [Problem(case.name, *one) for one in found]
 
 
 def read_structures(folder: Path, image: Path, structures: Sequence[str] = STRUCTURES) -> NDArray[Any]:

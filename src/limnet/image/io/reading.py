@@ -27,6 +27,14 @@ _SLACK = 1 << 16  # headers and end marks of compressed files
 _CHUNK = 1 << 22
 
 
+class SeveralError(InputError):
+    """Several volumes in a file or folder, and none was chosen: `found` says what is there."""
+
+    def __init__(self, found: str, how: str) -> None:
+        super().__init__(f"{found}. Choose one with {how}")
+        self.found = found
+
+
 @contextmanager
 def explained(path: Path, advice: str = "Copy or download it again") -> Iterator[None]:
     """Whatever a reader raises inside, as an error of limnet that names the file.
@@ -136,19 +144,19 @@ def chosen(path: Path, count: int, index: int | None, what: str = "volumes") -> 
     """The checked index among `count` volumes (which may be 1).
 
     Raises:
-        InputError: several and no index, or an index where there is just one volume.
+        SeveralError: several and no index.
         OutsideError: index not in 0..count-1.
     """
     if index is None:
         if count == 1:
             return 0
-        raise InputError(f"{path} holds {count} {what}. Choose one with index=0..{count - 1}")
+        raise SeveralError(f"{path} holds {count} {what}", f"index=0..{count - 1}")
     try:
         number = operator.index(index)
     except TypeError as error:
         raise InputTypeError(f"index {index!r} came: expected a whole number 0..{count - 1}") from error
     if not 0 <= number < count:
-        raise OutsideError(f"index {number} came, but {path} holds {count} {what}: allowed are 0..{count - 1}")
+        raise OutsideError(f"number {number} came, but {path} holds {count} {what}: allowed are 0..{count - 1}")
     return number
 
 

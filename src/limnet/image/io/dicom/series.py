@@ -15,7 +15,7 @@ from limnet.image.io.dicom.pixels import read_pixels
 from limnet.image.io.dicom.planes import Plane, is_tiled, planes_of, quiet, read_header, text
 from limnet.image.io.dicom.stacks import Stack, find_stacks
 from limnet.image.io.pictures import visible
-from limnet.image.io.reading import chosen, explained, is_dicom
+from limnet.image.io.reading import SeveralError, chosen, explained, is_dicom
 from limnet.image.volume import DicomSlices, Selection, Volume
 
 _SLICED = {"CT", "MR", "PT"}  # where a single image is one slice of a series
@@ -195,9 +195,9 @@ def _pick(folder: Path, found: list[Series], series: str | int | None) -> Series
     if series is None:
         if len(found) == 1:
             return found[0]
-        raise InputError(
-            f"folder {folder} holds {len(found)} DICOM series. Choose one with series= its UID, series number or "
-            f"description. Found: {listing}"
+        raise SeveralError(
+            f"folder {folder} holds {len(found)} DICOM series",
+            f"series= its UID, series number or description. Found: {listing}",
         )
     wanted = str(series).strip().lower()
     for key in ("uid", "number", "description"):
