@@ -30,8 +30,8 @@ from benchmarks.suites.parts import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.pictures import PictureDataset, brightness
 from limnet.datasets import berkeley, davis345, davis585, grabcut
+from limnet.datasets.click_benchmarks import BAND
 from limnet.datasets.davis585 import Davis585Dataset
-from limnet.datasets.grabcut import BAND
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume

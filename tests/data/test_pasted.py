@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.data.clips import MIN_PIXELS, Source
-from limnet.data.pasted import blend, body, draw_pasted
+from limnet.data.clips import MIN_PIXELS, Source, blend, body, draw_pasted
 
 
 def source(shape: tuple[int, int, int] = (14, 50, 60), **options: object) -> Source:

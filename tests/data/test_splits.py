@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from limnet.data.splits import patient_share, split_patients
+from limnet.data.dataset import patient_share, split_patients
 from limnet.errors import InputError
 
 

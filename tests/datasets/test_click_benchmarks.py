@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from limnet.data.pictures import PictureDataset
-from limnet.datasets.berkeley import BerkeleyDataset
-from limnet.datasets.davis345 import Davis345Dataset
-from limnet.datasets.grabcut import GrabCutDataset
+from limnet.datasets.click_benchmarks import BerkeleyDataset, Davis345Dataset, GrabCutDataset
 from limnet.errors import InputError
 from tests.helpers.every_set import problems
 from tests.helpers.fake_benchmarks_2d import build_berkeley, build_davis345, build_grabcut

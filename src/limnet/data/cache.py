@@ -25,15 +25,23 @@ from numpy.typing import NDArray
 from limnet.data.clips import Source
 from limnet.data.dataset import LabelledCase
 from limnet.data.files import smallest_unsigned
-from limnet.data.gray import GRAYS, mix_channels
 from limnet.errors import FileFormatError, InputError, LimnetError, SaveError
 from limnet.image.io.atomic import save_error
+from limnet.image.volume import Volume
 
 SMALLEST = 40  # voxels of an object worth a target
 _FLAT_MODALITIES = ("photo", "endoscopy", "video")
 _THICK = 2.2  # slices this much further apart than pixels are looked at along that axis only
 VERSION = 1  # of the layout and of the decoding
 _STALE_SECONDS = 24 * 3600.0
+GRAYS: dict[str, tuple[float, float, float]] = {
+    "luminance": (0.299, 0.587, 0.114),
+    "mean": (1 / 3, 1 / 3, 1 / 3),
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+}
+"""Name -> shares of red, green and blue; luminance after ITU-R BT.601."""
 
 
 def default_cache() -> Path:
@@ -266,6 +274,32 @@ def source_of(image: NDArray[Any], labels: NDArray[Any], about: dict[str, Any]) 
         boxes={o["id"]: tuple((low, high) for low, high in o["box"]) for o in objects},
         window=None if about["window"] is None else (about["window"][0], about["window"][1]),
     )
+
+
+def gray_case(case: LabelledCase, name: str) -> LabelledCase:
+    """The case with its image in one channel, by a name in `GRAYS`.
+
+    Luminance is left to decoding, which takes it anyhow; CT and MR have no colours.
+    """
+    if name == "luminance" or case.modality in ("ct", "mr"):
+        return case
+    return replace(case, read_image=functools.partial(read_gray, case.read_image, GRAYS[name]))
+
+
+def read_gray(read: Callable[[], Volume], weights: tuple[float, float, float]) -> Volume:
+    """An image (D, H, W, 3) as (D, H, W), frame by frame, in the dtype it has; gray ones stay as they are."""
+    volume = read()
+    if not volume.is_color:
+        return volume
+    array = np.stack([mix_channels(frame, weights) for frame in volume.array])
+    return Volume.from_array(array, affine=volume.affine, convention=volume.convention, source=volume.source)
+
+
+def mix_channels(frame: NDArray[np.generic], weights: tuple[float, float, float]) -> NDArray[np.generic]:
+    """A picture (H, W, 3) as (H, W) in its own dtype, within its own range."""
+    mixed = np.tensordot(frame.astype(np.float32), np.array(weights, np.float32), axes=1)
+    mixed = np.clip(mixed, float(frame.min()), float(frame.max()))  # type: ignore[type-var]
+    return np.rint(mixed).astype(frame.dtype) if frame.dtype.kind in "iu" else mixed
 
 
 def few_bits(values: NDArray[Any], keep_units: bool = False) -> tuple[NDArray[Any], float, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.data.files import NIFTI, image_suffix, labels_in, read_image, read_labels, read_volume, shortened
-from limnet.data.splits import split_patients
 from limnet.errors import InputError, LimnetError, MissingFileError
 from limnet.image.io.nifti import NiftiGrid, read_nifti_grid
 from limnet.image.io.pictures import PICTURES
@@ -29,6 +30,7 @@ BY_HASH = "by the hash of the patient"
 Found = tuple[str, str]
 """What is wrong, and what to do."""
 AGAIN = "copy or download it again"
+FEW = 40  # patients; with fewer the sizes of the splits are exact
 _APART = 0.1  # image and labels may lie this share of a voxel apart: rounding in headers
 _WITHOUT_GRID = (*PICTURES, ".npy", ".npz")
 
@@ -193,7 +195,7 @@ class LabelledDataset(ABC):
         title: name of the data set.
         licence: of its files.
         access: how to get it, with an address.
-        layout: of its folder, as messages show it.
+        layout: of its folder, as messages show it; by default what the docstring of its module draws.
         splits: names of its splits, "train" first.
         hashed: splits that `BY_HASH` divides cases among, all of `splits` where empty.
         layered: whether a case repeats one picture, once for each layer of objects: no volume to propagate through.
@@ -215,7 +217,7 @@ class LabelledDataset(ABC):
     title: ClassVar[str]
     licence: ClassVar[str]
     access: ClassVar[str]
-    layout: ClassVar[str]
+    layout: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     hashed: ClassVar[tuple[str, ...]] = ()
     layered: ClassVar[bool] = False
@@ -230,6 +232,11 @@ class LabelledDataset(ABC):
     root: _Folder = _Folder()
     fraction: float = 0.2
     seed: int = 0
+
+    def __init_subclass__(cls) -> None:
+        if "layout" not in cls.__dict__ and cls.__module__ != __name__:
+            lines = (sys.modules[cls.__module__].__doc__ or "").splitlines()
+            cls.layout = "\n".join(line[4:] for line in lines if line.startswith("    ")) or cls.layout
 
     def __post_init__(self) -> None:
         for option, allowed in self.choices.items():
@@ -423,6 +430,55 @@ def paths_of(case: LabelledCase) -> tuple[Path, Path]:
     reads: tuple[Any, Any] = (case.read_image, case.read_labels)
     image, label = (read.args[0] if isinstance(read.args[0], Path) else read.args[0][0] for read in reads)
     return image, label
+
+
+def patient_share(patient: str, seed: int = 0) -> float:
+    """A number in [0, 1) that depends on the patient's id and the seed alone (SHA-256)."""
+    digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_patients(
+    patients: Iterable[str], splits: tuple[str, ...] = ("train", "val"), fraction: float = 0.2, seed: int = 0
+) -> dict[str, str]:
+    """Assign every patient to a split.
+
+    A patient belongs where the hash falls, so it keeps its split when others are added. Below `FEW` patients that would
+    give very uneven splits: there each held-out split gets its share in whole patients, at least one, in the order of
+    the hash, and one patient at least is left to train.
+
+    Args:
+        patients: ids; repeated ones count once.
+        splits: "train" first, then "val" and possibly "test".
+        fraction: expected share of each split but the first.
+        seed: another seed, another split.
+
+    Returns:
+        patient -> name of its split.
+
+    Raises:
+        InputError: a fraction that leaves nothing for training.
+    """
+    held = splits[1:]
+    if not 0 < fraction * max(len(held), 1) < 1:
+        raise InputError(f"fraction is {fraction}; the {len(held)} split(s) {', '.join(held)} must leave some to train")
+    order = sorted(set(patients), key=lambda patient: (patient_share(patient, seed), patient))
+    counts = dict.fromkeys(splits, 0)
+    if len(order) < FEW:
+        counts[splits[0]] = len(order)
+        for name in held:
+            counts[name] = max(min(max(round(fraction * len(order)), 1), counts[splits[0]] - 1), 0)
+            counts[splits[0]] -= counts[name]
+    else:
+        for patient in order:
+            counts[_place(patient_share(patient, seed), splits, fraction)] += 1
+    sequence = [name for name in (*held, splits[0]) for _ in range(counts[name])]
+    return dict(zip(order, sequence, strict=True))
+
+
+def _place(share: float, splits: tuple[str, ...], fraction: float) -> str:
+    number = int(share / fraction)
+    return splits[number + 1] if number < len(splits) - 1 else splits[0]
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from limnet.data.cache import CaseCache, read_source
-from limnet.data.clips import MIN_PIXELS, Source, draw_clip
+from limnet.data.clips import MIN_PIXELS, Source, draw_clip, draw_pasted
 from limnet.data.dataset import LabelledCase
-from limnet.data.pasted import draw_pasted
 from limnet.errors import InputError
 from limnet.simulation.corruptions import corrupt
 from limnet.simulation.volumes import synthetic_labels

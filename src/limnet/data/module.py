@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limnet.data.cache import CaseCache
+from limnet.data.cache import GRAYS, CaseCache, gray_case
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.drawing import ClipDataset, NoClipError
-from limnet.data.gray import GRAYS, gray_case
 from limnet.data.loading import ClipLoader
 from limnet.errors import InputError
 

@@ -37,10 +37,6 @@ class Amos22Dataset(NiftiDataset):
     title = "AMOS22"
     licence = "CC BY 4.0 on Zenodo (a variant on the paper's page: CC BY-NC)"
     access = "free download, Zenodo record 7262581 (https://zenodo.org/records/7262581), unpack amos22.zip"
-    layout = (
-        "amos22/dataset.json\namos22/imagesTr/amos_0001.nii.gz\namos22/labelsTr/amos_0001.nii.gz\n"
-        "amos22/imagesVa/amos_0008.nii.gz\namos22/labelsVa/amos_0008.nii.gz"
-    )
     splits = ("train", "val", "test")
     labels: ClassVar = numbered(
         "spleen, right kidney, left kidney, gall bladder, esophagus, liver, stomach, aorta, "

@@ -112,10 +112,6 @@ class BidsDataset(NiftiDataset):
     title = "BIDS derivatives"
     licence = "its owner's: see dataset_description.json"
     access = "your own data, or https://openneuro.org; VerSe: https://osf.io/nqjyw"
-    layout = (
-        "sub-01/anat/sub-01_T1w.nii.gz (or below rawdata/)\n"
-        "derivatives/<pipeline>/sub-01/anat/sub-01_label-lesion_mask.nii.gz, or ..._dseg.nii.gz with a .tsv"
-    )
     windows: ClassVar = {"ct": (-160.0, 240.0)}
     plane = "acquired"
     pipeline: str | None = None

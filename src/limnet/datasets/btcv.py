@@ -52,10 +52,6 @@ class BtcvDataset(NiftiDataset):
     access = (
         "register at Synapse, accept the terms of https://www.synapse.org/Synapse:syn3193805 and unpack RawData.zip"
     )
-    layout = (
-        "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz\n"
-        "(0001..0010, 0021..0040; or imagesTr/img0001.nii.gz with labelsTr/label0001.nii.gz)"
-    )
     labels: ClassVar = numbered(
         "spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, "
         "inferior vena cava, portal and splenic vein, pancreas, right adrenal gland, left adrenal gland"

@@ -49,7 +49,6 @@ class CocoLvisDataset(PictureDataset):
         "pictures from https://cocodataset.org (train2017, val2017), annotations: cocolvis_annotation.tar.gz of "
         "https://github.com/SamsungLabs/ritm_interactive_segmentation/releases, or recipes/make_coco_lvis.py"
     )
-    layout = "train/images/000000000009.jpg\ntrain/masks/000000000009.pickle\ntrain/hannotation.pickle\n(val alike)"
     layered = True
     stuff: bool = True
 

@@ -64,10 +64,6 @@ class Cvpr25Dataset(LabelledDataset):
     title = "CVPR 2025 interactive 3D"
     licence = "CC BY-NC-SA 4.0, and the terms of each source"
     access = "free download: https://huggingface.co/datasets/junma/CVPR-BiomedSegFM"
-    layout = (
-        "3D_train_npz_all/<modality>/<source>/*.npz (imgs, gts, spacing)\n3D_val_npz/*.npz (imgs, spacing, boxes)\n"
-        "3D_val_gt/3D_val_gt_interactive/*.npz (gts)"
-    )
     windows: ClassVar = dict.fromkeys(MODALITIES, (0.0, 255.0))
     choices: ClassVar = {"spacing_order": ("zyx", "xyz")}
     spacing_order: Literal["zyx", "xyz"] = "zyx"

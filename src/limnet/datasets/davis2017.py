@@ -42,9 +42,6 @@ class Davis2017Dataset(VideoDataset):
     title = "DAVIS 2017"
     licence = "BSD for the toolkit; films for research"
     access = "free download of DAVIS-2017-trainval-480p.zip from https://davischallenge.org"
-    layout = (
-        "DAVIS/JPEGImages/480p/bear/00000.jpg\nDAVIS/Annotations/480p/bear/00000.png\nDAVIS/ImageSets/2017/train.txt"
-    )
     choices: ClassVar = {"resolution": ("480p", "Full-Resolution"), "year": (2017, 2016)}
     resolution: Literal["480p", "Full-Resolution"] = "480p"
     year: Literal[2017, 2016] = 2017

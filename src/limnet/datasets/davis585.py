@@ -51,7 +51,6 @@ class Davis585Dataset(PictureDataset):
     title = "DAVIS-585"
     licence = "terms of DAVIS (research)"
     access = "free download, link in the README of https://github.com/XavierCHEN34/ClickSEG"
-    layout = "bike-packing/00075.jpg\nbike-packing/object1_00075.png\nbike-packing/init_stm_object1_00075.png"
     splits = ("train", "val", "test")
     hashed = ("train", "val")
     published, unit = OBJECTS, "objects"

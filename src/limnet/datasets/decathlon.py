@@ -40,9 +40,6 @@ class DecathlonDataset(LabelledDataset):
     title = "data set in the decathlon's form"
     licence = "its owner's"
     access = "http://medicaldecathlon.com for the decathlon itself; or your own files listed the same way"
-    layout = 'dataset.json           ("labels", "training": [{"image": "./imagesTr/x.nii.gz", "label": ...}])\n' + (
-        "imagesTr/x.nii.gz\nlabelsTr/x.nii.gz"
-    )
     channel: int = 0
 
     def list_files(self) -> Iterable[CaseFiles]:

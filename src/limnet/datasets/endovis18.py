@@ -77,11 +77,6 @@ class EndoVis18Dataset(VideoDataset):
     title = "EndoVis18 (2018 Robotic Scene Segmentation)"
     licence = "non-commercial, rules of the challenge (often cited as CC BY-NC-SA 4.0)"
     access = "registration and signed rules: https://endovissub2018-roboticscenesegmentation.grand-challenge.org"
-    layout = (
-        "miccai_challenge_2018_release_1/seq_1/left_frames/frame000.png\n"
-        "miccai_challenge_2018_release_1/seq_1/labels/frame000.png\nmiccai_challenge_2018_release_1/labels.json\n"
-        "(releases 1-4) repairs/seq_1_frame042.png\ntest_data/seq_1/left_frames/frame000.png (and labels)"
-    )
     splits = ("train", "val", "test")
     choices: ClassVar = {"protocol": ("scene", "isinet")}
     protocol: Literal["scene", "isinet"] = "scene"

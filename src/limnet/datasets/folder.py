@@ -44,11 +44,6 @@ class FolderDataset(LabelledDataset):
     title = "folder of images and masks"
     licence = "your own"
     access = "your own files"
-    layout = (
-        "images/case1.nii.gz    (or png, jpg, bmp, tif, nii, nrrd, mha, mhd, npz, npy)\n"
-        "masks/case1.nii.gz     (same name; 0 background, 1, 2, ... objects)\n"
-        'splits.json            (optional: {"train": ["case1"], "val": ["case2"]})'
-    )
     splits = ("train", "val", "test")
     hashed = ("train", "val")
     modality: str = "other"

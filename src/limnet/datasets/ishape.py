@@ -44,10 +44,6 @@ class IShapeDataset(PictureDataset):
     title = "iShape"
     licence = "CC0 (an older version of its page: CC BY-NC-SA)"
     access = "free download of ishape_dataset.tar (4.5 GB) from https://ishape.github.io"
-    layout = (
-        "ishape_dataset/antenna/train/image/*.jpg (or png)\nishape_dataset/antenna/train/instance_map/*.png (16 bits)\n"
-        f"ishape_dataset/antenna/train/{_JSON}\n(antenna, branch, fence, hanger, log, wire; train and val)"
-    )
 
     def list_files(self) -> Iterable[CaseFiles]:
         """Pictures and maps paired by stem in each folder."""

@@ -44,10 +44,6 @@ class Kits19Dataset(NiftiDataset):
     title = "KiTS19"
     licence = "CC BY-NC-SA 4.0"
     access = "free: clone https://github.com/neheller/kits19 (labels) and run its starter script for the images"
-    layout = (
-        "data/kits.json\ndata/case_00000/imaging.nii.gz\ndata/case_00000/segmentation.nii.gz\n"
-        "(case_00000 .. case_00209 with labels)"
-    )
     labels: ClassVar = {1: "kidney", 2: "kidney tumour"}
     windows: ClassVar = {"ct": (-79.0, 304.0)}
     includes: ClassVar = {1: (2,)}  # the organ is the kidney with its tumour

@@ -27,10 +27,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from limnet.data.dataset import CaseFiles, Problem
+from limnet.data.dataset import CaseFiles, Problem, patient_share
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.module import data_module
-from limnet.data.splits import patient_share
 from limnet.datasets.decathlon import DecathlonDataset
 from limnet.errors import InputError
 

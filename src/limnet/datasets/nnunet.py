@@ -43,7 +43,6 @@ class NnUNetDataset(LabelledDataset):
     title = "nnU-Net raw data set"
     licence = "its owner's"
     access = "your own files in nnU-Net's format"
-    layout = "dataset.json\nimagesTr/NAME_0000.nii.gz\nlabelsTr/NAME.nii.gz"
     splits = ("train", "val", "test")
     hashed = ("train", "val")
     lists = "splits_final.json"

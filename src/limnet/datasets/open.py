@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.data.cache import GRAYS, read_gray
 from limnet.data.clips import Source
 from limnet.data.dataset import CaseFiles, LabelledDataset, Problem
 from limnet.data.drawing import ClipDrawer, DrawnClips
 from limnet.data.files import image_suffix, read_image, read_labels, shortened
-from limnet.data.gray import GRAYS, read_gray
 from limnet.data.module import SampleDataModule, data_module
 from limnet.errors import FileFormatError, MissingFileError
 from limnet.image.io.pictures import PICTURES, read_picture

@@ -33,10 +33,6 @@ class SbdDataset(PictureDataset):
     title = "SBD (semantic boundaries)"
     licence = "annotations for research, pictures under the terms of Flickr (Pascal VOC)"
     access = "free download of benchmark.tgz from http://home.bharathh.info/pubs/codes/SBD/download.html"
-    layout = (
-        "benchmark_RELEASE/dataset/img/2008_000002.jpg\nbenchmark_RELEASE/dataset/inst/2008_000002.mat\n"
-        "benchmark_RELEASE/dataset/train.txt\nbenchmark_RELEASE/dataset/val.txt"
-    )
     labels = InstanceNames(("object", 1, 254))
 
     def list_files(self) -> Iterable[CaseFiles]:

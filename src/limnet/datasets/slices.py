@@ -44,7 +44,6 @@ class SlicesDataset(PictureDataset):
     title = "2-D slices with a mask for each object"
     licence = "your own"
     access = "your own files"
-    layout = "images/p01_slice03.png\nmasks/p01_slice03.png (or p01_slice03_1.png, p01_slice03_2.png)\n(or in ct/, us/)"
     splits = ("train", "val", "test")
     choices: ClassVar = {"modality": MODALITIES}
     modality: str = "other"

@@ -67,10 +67,6 @@ class StaticSetsDataset(PictureDataset):
     title = "static sets (FSS, ECSSD, DUTS, BIG, HRSOD)"
     licence = "research use, mostly unstated; see each set"
     access = "free downloads; re-packed as one archive by https://github.com/hkchengrex/XMem (docs/TRAINING.md)"
-    layout = (
-        "static/fss/<class>/1.jpg and 1.png\nstatic/{ecssd,DUTS-TR,DUTS-TE,BIG_small,HRSOD_small}/x.jpg and x.png\n"
-        "or DUTS-TR/DUTS-TR-Image + DUTS-TR-Mask, ECSSD/images + ground_truth_mask, BIG/*_im.jpg + *_gt.png"
-    )
     above = 127
     parts: Sequence[str] | None = None
     frames: int = 1

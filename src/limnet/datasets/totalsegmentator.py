@@ -77,7 +77,6 @@ class TotalSegmentatorDataset(NiftiDataset):
     title = "TotalSegmentator v2"
     licence = "CC BY 4.0"
     access = "free download, Zenodo record 10047292 (https://zenodo.org/records/10047292)"
-    layout = "meta.csv\ns0000/ct.nii.gz\ns0000/segmentations/spleen.nii.gz (one file for each of 117 structures)"
     splits = ("train", "val", "test")
     windows: ClassVar = {"ct": (-160.0, 240.0)}
     fraction: float = 0.1

@@ -43,7 +43,6 @@ class YouTubeVosDataset(VideoDataset):
     title = "YouTube-VOS"
     licence = "CC BY 4.0 for annotations, films for research"
     access = "registration at https://youtube-vos.org, train.zip"
-    layout = "train/JPEGImages/<film>/00000.jpg\ntrain/Annotations/<film>/00000.png\ntrain/meta.json (optional)"
     fraction: float = 0.05
     subset: Path | str | None = None
 
