@@ -54,19 +54,14 @@ def default_cache() -> Path:
 def case_key(case: LabelledCase) -> str:
     """Name of a case's entry: a hash of its name, its two functions, their arguments, and size and time of their files.
 
-    Raises:
-        InputError: a callable that is no `functools.partial` of a module-level function.
+    InputError for a callable that is no `functools.partial` of a module-level function.
     """
     parts = [VERSION, case.name, case.modality, case.window, *map(_identity, (case.read_image, case.read_labels))]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class CaseCache:
-    """A folder of decoded cases.
-
-    Args:
-        folder: made if needed; None for `default_cache()`.
-    """
+    """A folder of decoded cases, made if needed; by default `default_cache()`."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = default_cache() if folder is None else Path(folder)
@@ -83,15 +78,8 @@ class CaseCache:
     def build(self, cases: Sequence[LabelledCase], progress: bool = True) -> int:
         """Decode the cases that are not there yet, one at a time; an interrupted build goes on where it stopped.
 
-        Args:
-            progress: show a progress bar if there is something to do.
-
-        Returns:
-            How many were decoded.
-
-        Raises:
-            FileFormatError: cases that could not be read, all of them named; the others are in the cache.
-            SaveError: the disk is full or not writable.
+        Returns how many were decoded. Raises SaveError where the disk is full or not writable, and FileFormatError for
+        cases that could not be read, all of them named; the others are in the cache.
         """
         from rich.progress import track
 
@@ -138,11 +126,7 @@ class CaseCache:
         return target
 
     def open(self, case: LabelledCase) -> Source:
-        """The case as a memory-mapped source of clips.
-
-        Raises:
-            FileFormatError: it is not in the cache, or damaged.
-        """
+        """The case as a memory-mapped source of clips; FileFormatError if it is not in the cache, or damaged."""
         folder = self.path(case)
         about = _whole(folder)
         if about is None:
@@ -223,13 +207,9 @@ def read_source(case: LabelledCase) -> Source:
 def decode_case(case: LabelledCase) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
     """Read a case.
 
-    Returns:
-        image uint8, int16 or uint16 (D, H, W), HU for CT; labels (D, H, W) in the smallest unsigned dtype; and facts
-        as plain JSON: name, modality, spacing, window in units of the image, objects of at least 40 voxels with their
-        counts and boxes.
-
-    Raises:
-        FileFormatError: image and labels are of different shape, or labels are no whole numbers.
+    Gives the image as uint8, int16 or uint16 (D, H, W), HU for CT; labels (D, H, W) in the smallest unsigned dtype; and
+    facts as plain JSON: name, modality, spacing, window in units of the image, objects of at least 40 voxels with their
+    counts and boxes. Raises FileFormatError for shapes that differ, or labels that are no whole numbers.
     """
     volume, labels = case.read_image(), np.asarray(case.read_labels())
     if labels.shape != volume.shape:
@@ -303,17 +283,10 @@ def mix_channels(frame: NDArray[np.generic], weights: tuple[float, float, float]
 
 
 def few_bits(values: NDArray[Any], keep_units: bool = False) -> tuple[NDArray[Any], float, float]:
-    """Intensities as uint8, int16 or uint16.
+    """Intensities (D, H, W) as uint8, int16 or uint16, with scale and offset: value = integer * scale + offset.
 
-    Whole numbers that fit are kept. Others are rounded if their units are to be kept (HU), else stretched over int16;
-    lone extreme values are cut where they would leave the rest no levels. NaN becomes the smallest value.
-
-    Args:
-        values: (D, H, W) numbers.
-        keep_units: round and clip, never stretch.
-
-    Returns:
-        The integers, scale and offset: value = integer * scale + offset.
+    Whole numbers that fit are kept. Others are rounded with `keep_units` (HU), else stretched over int16; lone extreme
+    values are cut where they would leave the rest no levels. NaN becomes the smallest value.
     """
     if values.dtype in (np.uint8, np.int16, np.uint16):
         return values, 1.0, 0.0
@@ -349,11 +322,7 @@ def objects_of(labels: NDArray[Any], smallest: int = SMALLEST) -> list[dict[str,
 
 
 def object_odds(counts: list[int]) -> tuple[float, ...]:
-    """How often to draw each object: small ones more often, with the fourth root of the size ratio, at most four times.
-
-    Args:
-        counts: voxels of each.
-    """
+    """How often to draw objects of these voxel counts: by the fourth root of the size ratio, at most four times."""
     largest = max(counts, default=1)
     return tuple(min((largest / count) ** 0.25, 4.0) for count in counts)
 

@@ -30,9 +30,7 @@ class Source:
         modality: "ct", or anything else (percentile windows).
         weight: relative frequency with which it is drawn.
         axes: axes along which slices may be taken; one named twice is drawn twice as often.
-        name: where it came from, for messages.
-        ids: labels that may be drawn; see `with_ids`.
-        odds: how often each of `ids` is drawn; empty for equally often.
+        ids: labels that may be drawn (`with_ids`), equally often or by `odds`.
         boxes: where each of `ids` lies, if known: labels are then read there only.
         window: customary display window in units of `image`, used now and then.
         includes: label -> other labels that are part of its object.
@@ -115,13 +113,10 @@ def resize_stack(stack: np.ndarray, size: int) -> np.ndarray:
 
 
 def whole_slice_crop(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Part of a slice as XMem is trained on: .36 to 1 of its area, sides of 3:4 to 4:3, anywhere.
+    """Part of a slice (H, W) as XMem is trained on: .36 to 1 of its area, sides of 3:4 to 4:3, anywhere.
 
     The distribution is that of torchvision's `RandomResizedCrop`; where ten draws do not fit, the largest such part in
     the middle.
-
-    Args:
-        shape: (H, W) of the slice.
     """
     for _ in range(10):
         area, ratio = rng.uniform(*WHOLE_AREA) * shape[0] * shape[1], np.exp(rng.uniform(-1, 1) * np.log(WHOLE_RATIO))
@@ -179,7 +174,6 @@ def draw_clip(
     """Draw one object and cut a clip around it.
 
     Args:
-        source: where to draw from; needs `ids`.
         length: slices in the clip; the first one always shows the object, later ones may not.
         size: side of the square window in network pixels.
         span: the object's larger side as a share of the window, drawn log-uniformly.
@@ -190,8 +184,7 @@ def draw_clip(
             object, at whatever size it has; `span` and `gaps` do not count.
 
     Returns:
-        image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed (no such object,
-        too small, off the volume): draw again.
+        image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed: draw again.
     """
     if not source.ids:
         return None
@@ -263,17 +256,10 @@ def draw_clip(
 def draw_pasted(
     rng: np.random.Generator, source: Source, length: int, size: int, span: tuple[float, float] = (0.1, 0.7)
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Cut a clip out of an image and blend a body into it.
+    """Cut a clip out of an image and blend a body into it: a lesion that was never there, of known outline.
 
-    Args:
-        source: a volume with an image.
-        length: slices in the clip; the body lies on the first one.
-        size: side of the square window in network pixels.
-        span: the body's diameter as a share of the window, drawn log-uniformly.
-
-    Returns:
-        As `draw_clip`: image uint8 (length, size, size) and mask bool of the same shape, or None when the draw failed:
-        no image, too few slices, a window without contrast, or too small a body.
+    Args and result as of `draw_clip`; the body lies on the first slice, `span` is its diameter in shares of the window.
+    None where there is no image, too few slices, no contrast, or too small a body.
     """
     if source.image is None:
         return None
@@ -309,14 +295,9 @@ def draw_pasted(
 
 
 def body(rng: np.random.Generator, length: int, size: int, diameter: float, step: float) -> np.ndarray:
-    """A deformed ellipsoid somewhere in the window, on the first slice in any case.
+    """A deformed ellipsoid somewhere in the window, on the first slice in any case, bool (length, size, size).
 
-    Args:
-        diameter: of its larger in-plane axis, in pixels.
-        step: distance of neighbouring slices, in pixels.
-
-    Returns:
-        bool (length, size, size).
+    `diameter` of its larger in-plane axis and `step` between neighbouring slices are in pixels.
     """
     radius = diameter / 2
     away = rng.uniform(-0.5, 0.5, 2) * max(size - diameter, 0)
@@ -333,15 +314,9 @@ def body(rng: np.random.Generator, length: int, size: int, diameter: float, step
 
 
 def blend(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, contrast: float) -> np.ndarray:
-    """Blend a body into an image: brighter or darker, more or less sharp, opaque and textured.
+    """Blend a body (T, H, W), not empty, into a float32 image: brighter or darker, more or less sharp, textured.
 
-    Args:
-        image: float32 (T, H, W).
-        mask: bool (T, H, W), not empty.
-        contrast: range of gray values that counts as full contrast.
-
-    Returns:
-        float32 (T, H, W).
+    `contrast` is the range of gray values that counts as full contrast.
     """
     from scipy import ndimage
 

@@ -40,8 +40,7 @@ class LabelledCase:
     """One labelled image, read lazily: nothing big is held, both callables read from disk each time.
 
     The callables are `functools.partial` of module-level functions over paths and plain values, so that a case can be
-    sent to another process and its cached copy be found again (`limnet.data.cache` keys by the function, its
-    arguments, and size and time of every file among them).
+    sent to another process and its cached copy be found again.
 
     Attributes:
         name: unique within the data set and fit for a file name, such as "case_00012".
@@ -53,9 +52,6 @@ class LabelledCase:
         window: customary display window (lo, hi) in raw units, if there is one.
         cached: whether training keeps a decoded copy on disk; False where a case is one small picture.
         includes: label -> other labels that are part of its object, such as a tumour of its kidney.
-
-    Raises:
-        InputError: a name that is no file name, an unknown modality, or a label 0.
     """
 
     name: str
@@ -79,13 +75,7 @@ class LabelledCase:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a data set on disk.
-
-    Attributes:
-        case: name of the case or file, or "" for the whole.
-        what: what is wrong.
-        advice: what to do.
-    """
+    """Something wrong with a data set on disk: the case or file ("" for the whole), what, and what to do."""
 
     case: str
     what: str
@@ -100,8 +90,7 @@ def numbered(names: str) -> dict[int, str]:
 class InstanceNames(Mapping[int, str]):
     """Label ids -> "<kind> <number>" for data sets that tell objects apart but do not say how many there are.
 
-    Args:
-        runs: (kind, first id, last id), in ascending order; numbers of a kind start at 1.
+    `runs` are (kind, first id, last id), in ascending order; numbers of a kind start at 1.
     """
 
     __slots__ = ("runs",)
@@ -131,14 +120,13 @@ class InstanceNames(Mapping[int, str]):
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Files of one case.
+    """Files of one case, whether there or not.
 
     Attributes:
         name: of the case, see `limnet.data.files.case_name`.
         patient: splits keep cases of one patient, scene or film together.
-        image: image file, whether there or not; of a video the folder of its frames.
-        masks: label files, whether there or not; folders of them count, too.
-        modality: one of `limnet.data.dataset.MODALITIES`.
+        image: image file; of a video the folder of its frames.
+        masks: label files, or folders of them.
         split: the published one, None for none of them, or `BY_HASH`.
         labels: ids -> names; None for those of the data set.
         ignored: ids to read as background.
@@ -193,19 +181,14 @@ class LabelledDataset(ABC):
 
     Attributes:
         title: name of the data set.
-        licence: of its files.
         access: how to get it, with an address.
         layout: of its folder, as messages show it; by default what the docstring of its module draws.
         splits: names of its splits, "train" first.
         hashed: splits that `BY_HASH` divides cases among, all of `splits` where empty.
         layered: whether a case repeats one picture, once for each layer of objects: no volume to propagate through.
         choices: option -> its allowed values.
-        labels: ids -> names.
         windows: modality -> customary display window in raw units.
-        includes: see `LabelledCase`.
-        cached: see `LabelledCase`.
-        published: number of cases that its owner gives, 0 for none; see `unit`.
-        unit: what a case is, in the plural.
+        published: number of cases (see `unit`, a plural) that its owner gives, 0 for none.
         files: all cases, also those of which a file is missing, in a fixed order.
 
     Raises:
@@ -254,8 +237,7 @@ class LabelledDataset(ABC):
     def list_files(self) -> Iterable[CaseFiles]:
         """Files of every case in a fixed order, also of those of which a file is missing; nothing is read.
 
-        Raises:
-            MissingFileError: the folder is not this data set: `raise self.missing("there is no imagesTr in ...")`.
+        Where the folder is not this data set: `raise self.missing("there is no imagesTr in ...")`.
         """
 
     def image_of(self, files: CaseFiles) -> Callable[[], Volume]:
@@ -267,11 +249,7 @@ class LabelledDataset(ABC):
         return partial(read_labels, files.masks[0], files.ignored)
 
     def cases(self, split: str) -> list[LabelledCase]:
-        """Cases of a split: the published one where there is one, else by a stable hash of the patient's id.
-
-        Raises:
-            InputError: no split of that name.
-        """
+        """Cases of a split: the published one, else by a stable hash of the patient; InputError for another name."""
         if split not in self.splits:
             raise InputError(f"{self.title} has no split {split!r}; there are {', '.join(self.splits)}")
         return [case for case in self.all_cases() if self._places.get(case.name) == split]
@@ -332,11 +310,7 @@ class LabelledDataset(ABC):
         return [Problem("", f"{number} {self.unit}, published are {self.published}", advice)]
 
     def check_lists(self, lists: str) -> list[Problem]:
-        """A problem where cases are in no list of the split.
-
-        Args:
-            lists: file with the lists.
-        """
+        """A problem where cases are in no list of the split; `lists` is the file with the lists."""
         lone = [files.name for files in self.files if files.split is None and not files.absent]
         if not lone:
             return []
@@ -366,14 +340,9 @@ class LabelledDataset(ABC):
         return [Problem(case.name, *one) for one in dict.fromkeys(found)]
 
     def require_some(self, files: list[CaseFiles], source: Path) -> list[CaseFiles]:
-        """The files themselves, if one of the cases has all of its own.
+        """The files themselves; MissingFileError with the first missing ones if no case has all of its own.
 
-        Args:
-            files: of all cases.
-            source: the file or folder that lists them, for the message.
-
-        Raises:
-            MissingFileError: not one has; the message names the first missing files.
+        `source` is the file or folder that lists them, for the message.
         """
         if any(not f.absent for f in files):
             return files
@@ -384,11 +353,7 @@ class LabelledDataset(ABC):
         )
 
     def first_folder(self, *names: str) -> Path:
-        """The first of these folders below the root that is there; "" is the root.
-
-        Raises:
-            MissingFileError: none is.
-        """
+        """The first of these folders below the root that is there ("" is the root); MissingFileError if none is."""
         there = (self.root / name for name in names if (self.root / name).is_dir())
         if (found := next(there, None)) is None:
             raise self.missing(f"there is no {' or '.join(names)} in {self.root}")
@@ -401,14 +366,9 @@ class LabelledDataset(ABC):
     def compare(
         self, listed: Iterable[str], there: Iterable[str], source: str, used: bool = True, what: str = "cases"
     ) -> list[Problem]:
-        """Problems for cases that are listed but not there, and the other way round.
+        """Problems for names that are listed (by `source`) but not there on disk, and the other way round.
 
-        Args:
-            listed: names.
-            there: names on disk.
-            source: who lists them, for the message.
-            used: whether cases that are not listed are used all the same.
-            what: the names are of, in the plural.
+        `used` says whether those that are not listed are used all the same, `what` they are, in the plural.
         """
         wanted, found, problems = set(listed), set(there), []
         if lost := sorted(wanted - found):
@@ -441,23 +401,12 @@ def patient_share(patient: str, seed: int = 0) -> float:
 def split_patients(
     patients: Iterable[str], splits: tuple[str, ...] = ("train", "val"), fraction: float = 0.2, seed: int = 0
 ) -> dict[str, str]:
-    """Assign every patient to a split.
+    """Assign every patient to one of `splits`, "train" first.
 
     A patient belongs where the hash falls, so it keeps its split when others are added. Below `FEW` patients that would
     give very uneven splits: there each held-out split gets its share in whole patients, at least one, in the order of
-    the hash, and one patient at least is left to train.
-
-    Args:
-        patients: ids; repeated ones count once.
-        splits: "train" first, then "val" and possibly "test".
-        fraction: expected share of each split but the first.
-        seed: another seed, another split.
-
-    Returns:
-        patient -> name of its split.
-
-    Raises:
-        InputError: a fraction that leaves nothing for training.
+    the hash, and one patient at least is left to train. `fraction` is the expected share of each split but the first;
+    InputError for one that leaves nothing for training.
     """
     held = splits[1:]
     if not 0 < fraction * max(len(held), 1) < 1:

@@ -24,15 +24,9 @@ _REFERENCES = "references"
 
 
 class DefectDataset(ShuffledDataset):
-    """Pairs of masks, held in memory as bytes; found by (epoch, number), each epoch in its own order.
+    """Pairs of masks of files of one crop size, held in memory as bytes; each epoch in its own order, by `seed`.
 
-    Args:
-        paths: files of one crop size.
-        seed: of the orders.
-
-    Raises:
-        MissingFileError: no such file.
-        FileFormatError: no defect set, or crops of another size than in the first file.
+    Raises MissingFileError, and FileFormatError for no defect set, or crops of another size than in the first file.
     """
 
     def __init__(self, paths: Path | str | Sequence[Path | str], seed: int = 0) -> None:

@@ -34,7 +34,7 @@ class ClipDrawer:
     """Draws clips; what comes depends on the generator alone, and on what this drawer drew before.
 
     Args:
-        sources: labelled volumes, drawn by their `weight`.
+        sources: labelled volumes, drawn by their `weight`, or by `odds`.
         length: slices of a clip.
         size: side of the windows in network pixels.
         span: an object's larger side as a share of the window.
@@ -43,17 +43,14 @@ class ClipDrawer:
         synthetic: share of clips of synthetic volumes.
         pasted: share of clips of bodies blended into real images (`draw_pasted`).
         defects: share of clips that come with a defective mask to start from (`limnet.simulation.corruptions`).
-        gaps: slice steps to draw from, see `draw_clip`.
-        odds: how often each source is drawn, in place of their weights.
-        whole_slices: crops of whole slices in place of windows round the object, see `draw_clip`.
+        gaps: slice steps to draw from; with `whole_slices` see `draw_clip`.
         stills: whether a single picture makes a clip that stands still; without it, no clip of several slices.
         transform: called with {"image": float32 tensor (T, H, W) 0..255, "mask": float32 tensor (T, H, W)} and must
             return both in the same shape: MONAI's dictionary transforms, which take T for channels and so treat all
             slices alike. Before every clip it is seeded through `set_random_state` if it has that.
         name: of the sources, for messages.
 
-    Raises:
-        InputError: no source and not everything synthetic, or shares that are none.
+    Raises InputError for no source where not everything is synthetic, or shares that are none.
     """
 
     sources: Sequence[Source]
@@ -87,14 +84,10 @@ class ClipDrawer:
         self._image_odds = _odds(self._with_image)
 
     def draw(self, rng: np.random.Generator) -> Clip:
-        """One clip.
+        """One clip: image uint8 (length, size, size), mask and start mask, bool of the same shape.
 
-        Returns:
-            image uint8 (length, size, size), mask bool and start bool of the same shape; start is empty where nothing
-            is started from.
-
-        Raises:
-            InputError: nothing could be drawn in many attempts, or the transform changes the shape.
+        The start mask is empty where nothing is started from. InputError if nothing could be drawn in many attempts, or
+        the transform changes the shape.
         """
         for _ in range(_ATTEMPTS):
             drawn = self.attempt(rng)
@@ -167,13 +160,7 @@ def _odds(sources: Sequence[Source]) -> np.ndarray | None:
 
 
 class DrawnClips(Dataset[Any]):
-    """Clips of a drawer, found by (epoch, number).
-
-    Args:
-        drawer: of clips.
-        samples: in an epoch.
-        seed: of all of them.
-    """
+    """So many clips of a drawer an epoch, found by (epoch, number)."""
 
     def __init__(self, drawer: ClipDrawer, samples: int, seed: int = 0) -> None:
         self.drawer, self.samples, self.seed = drawer, samples, seed
@@ -225,19 +212,12 @@ class NoClipError(InputError):
 
 
 class ClipDataset(DrawnClips):
-    """Clips of cases.
+    """Clips of cases, each drawn with its weight; see `ClipDrawer`.
 
     Args:
-        cases: cases with the weight each is drawn with.
         samples: in an epoch.
-        length: slices per clip.
         size: side of the windows in network pixels, at least 32.
-        seed: source of all randomness.
         cache: holds the decoded cases; None reads a case's own files at every draw, as do cases that say so.
-        paint_probability: how often an image is painted anew from its label map.
-        transform: see `ClipDrawer`.
-        name: of the whole, for messages.
-        whole_slices: crops of whole slices in place of windows round one object, see `draw_clip`.
 
     Raises:
         NoClipError: no case that a clip of this length could be drawn from.

@@ -45,15 +45,8 @@ def walk(
     """Folders from `folder` down with the files in them, both sorted by name.
 
     Links to folders are followed, as data sets are often put together by links, but for those that lead back to a
-    folder they lie in. Hidden files and folders, and `__MACOSX`, are left out.
-
-    Args:
-        folder: where to begin.
-        enter: asked for every folder below; False leaves it out with all that is in it.
-        above: real paths of the folders on the way, for the recursion.
-
-    Yields:
-        A folder and its files; links to files that are not there are among them.
+    folder they lie in (`above`: real paths on the way). Hidden files and folders, and `__MACOSX`, are left out, as are
+    folders for which `enter` says no. Links to files that are not there are among the files.
     """
     way = (*above, os.path.realpath(folder))
     with os.scandir(folder) as listing:
@@ -77,11 +70,8 @@ def folders_in(folder: Path) -> list[Path]:
 def by_stem(folder: Path | None, *suffixes: str) -> dict[str, Path]:
     """Name without suffix -> file of a folder in natural order (2 before 10), whatever the case of the suffix.
 
-    Hidden files, among them those of macOS (`._x.jpg`), are left out. Empty if there is no such folder.
-
-    Args:
-        folder: looked at itself, not below.
-        suffixes: allowed ones, such as ".jpg"; all of pictures by default.
+    Suffixes are those of pictures by default. Hidden files, among them those of macOS (`._x.jpg`), are left out. Empty
+    if there is no such folder.
     """
     if folder is None or not folder.is_dir():
         return {}
@@ -113,35 +103,19 @@ def shortened(names: Iterable[str], most: int = 5) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Content of a list of a data set.
-
-    Raises:
-        FileFormatError: no text.
-    """
+    """Content of a list of a data set; FileFormatError for no text."""
     with explained(path, "It should be a text file: unpack the archive again"):
         return path.read_text(encoding="utf-8-sig")
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        FileFormatError: no JSON.
-    """
+    """Content of a JSON file; FileFormatError for no JSON."""
     with explained(path, "It should be JSON: copy it again"):
         return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def load_pickle(file: IO[bytes], path: Path) -> Any:
-    """Unpickle arrays, numbers, texts and containers of them; nothing else is built.
-
-    Args:
-        file: opened for reading bytes, at the start of the pickle.
-        path: where it comes from, for messages.
-
-    Raises:
-        FileFormatError: damaged, or it asks for anything else to be built.
-    """
+    """Unpickle arrays, numbers, texts and containers of them; FileFormatError if it asks for anything else."""
     with explained(path):
         return _ArrayUnpickler(file, path).load()
 
@@ -172,31 +146,17 @@ def read_volume(path: Path, channel: int | None = None) -> Volume:
 
 
 def read_image(path: Path, channel: int | None = None, modality: str = "") -> Volume:
-    """Read a volume or picture.
-
-    Args:
-        channel: which volume of a 4-D file.
-        modality: "ct", "mr" or "us" when known.
-
-    Raises:
-        InputError: 4-D without a channel, or an unknown suffix.
-    """
+    """Read a volume or picture: `channel` of a 4-D file; "ct", "mr" or "us" where the file does not say it."""
     volume = read_volume(path, channel)
     known = modality.upper() if modality in ("ct", "mr", "us") else None
     return volume if volume.modality else replace(volume, modality=known)
 
 
 def read_labels(path: Path, ignored: tuple[int, ...] = ()) -> NDArray[Any]:
-    """Read a label map in the smallest unsigned dtype, (D, H, W).
+    """Read a label map in the smallest unsigned dtype, (D, H, W), the `ignored` labels as background.
 
     Palette pictures give their indices, 16-bit ones their values, 1-bit ones 0 and 1; colour is refused unless its
-    channels agree.
-
-    Args:
-        ignored: labels that become background.
-
-    Raises:
-        FileFormatError: damaged, colours, or values that are no whole numbers of at least 0.
+    channels agree. FileFormatError for colours, or values that are no whole numbers of at least 0.
     """
     suffix = image_suffix(path)
     if suffix in PICTURES:
@@ -221,11 +181,7 @@ def read_labels(path: Path, ignored: tuple[int, ...] = ()) -> NDArray[Any]:
 
 
 def whole_numbers(values: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Labels of any dtype in the smallest unsigned one that holds them.
-
-    Raises:
-        FileFormatError: fractions, negative or huge numbers.
-    """
+    """Labels in the smallest unsigned dtype; FileFormatError for fractions, negative or huge numbers."""
     if values.dtype.kind not in "biuf":
         raise FileFormatError(f"{path} holds {values.dtype} voxels (colours?) where labels are expected. Copy it again")
     if values.dtype.kind == "f":
@@ -264,16 +220,10 @@ def pairs_by_stem(
 ) -> Iterator[tuple[str, str, Path, Path]]:
     """Images and masks of two folders that bear the same name.
 
-    Args:
-        images: folder of the images.
-        masks: folder of the masks.
-        kinds: suffixes of images, the first for those that are missing; all of pictures by default.
-        mask_kinds: likewise of masks.
-        ending: pattern of what a mask's name may have behind that of its image; each mask then is a pair of its own.
-
-    Yields:
-        Names of mask and image without suffix, image and mask in the order of the masks' names; for a file that is
-        missing the path where it should be.
+    Suffixes `kinds` of images and `mask_kinds` of masks are those of pictures by default, the first one for files that
+    are missing. `ending` is a pattern of what a mask's name may have behind that of its image; each mask then is a pair
+    of its own. Yields names of mask and image without suffix, image and mask in the order of the masks' names; for a
+    file that is missing the path where it should be.
     """
     found, marked = by_stem(images, *kinds), by_stem(masks, *mask_kinds)
     owner = {mask: mask if mask in found else re.sub(f"(?:{ending})$", "", mask) for mask in marked}

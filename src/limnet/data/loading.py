@@ -26,9 +26,8 @@ class ClipLoader:
         fixed: for validation: the same samples every time, the last batch may be smaller. Otherwise every epoch has
             its own, incomplete batches are left out, and `state_dict` tells which batch comes next.
 
-    Raises:
-        InputError: sizes below 1, fewer samples than one batch takes, or, for validation, than there are processes.
-            Every process raises it, so that none waits for another.
+    Raises InputError for sizes below 1, fewer samples than one batch takes, or, for validation, than there are
+    processes; in every process, so that none waits for another.
     """
 
     def __init__(self, dataset: Any, batch_size: int, workers: int = 0, fixed: bool = False) -> None:

@@ -30,12 +30,7 @@ except ModuleNotFoundError as _error:
 class SampleDataModule(LightningDataModule):
     """Batches of samples that are there already or made up: shards, defect sets, drawn clips, synthetic slices.
 
-    Args:
-        training: found by (epoch, number), see `ClipLoader`; every sample once an epoch.
-        held: the same for validation; None for no validation.
-        batch_size: samples per process and step.
-        held_batch: the same in validation.
-        workers: processes that read or draw.
+    `training` and `held` (None for no validation) are found by (epoch, number), see `ClipLoader`.
     """
 
     def __init__(self, training: Any, held: Any, batch_size: int, held_batch: int, workers: int = 0) -> None:
@@ -68,23 +63,17 @@ class CaseDataModule(LightningDataModule):
         dataset: a data set, several as (data set, weight) pairs, or the folder of the `dataset_class`.
         task: "interaction" (single slices) or "propagation" (clips).
         batch_size: samples per process and step.
-        samples_per_epoch: draws per epoch over all processes.
+        samples_per_epoch: draws per epoch over all processes; `val_samples` likewise for validation.
         size: side of the square windows in network pixels.
         length: slices per clip for propagation.
         workers: processes that draw samples; 0 draws in the training process.
-        seed: source of all randomness.
         cache_dir: folder for decoded cases; None for the user's cache folder.
         cached: False reads the files anew at every draw and stores nothing: for single pictures.
         paint_probability: how often an image is painted anew from its label map.
-        val_samples: clips for validation, over all processes.
         transform: dictionary transform (MONAI's, for example); see `ClipDrawer`.
         gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
             shows most in endoscopy).
         whole_slices: draw from crops of whole slices in place of windows round one object, as XMem is trained.
-
-    Raises:
-        InputError: an argument that cannot be used.
-        MissingFileError: a folder that is not the data set.
     """
 
     dataset_class: ClassVar[type[LabelledDataset] | None] = None

@@ -24,11 +24,7 @@ _THICK = 1.5  # slices this much further apart than pixels were acquired in that
 
 
 class NiftiDataset(LabelledDataset):
-    """A data set of NIfTI pairs, read in a common orientation.
-
-    Attributes:
-        plane: see `display_axes`.
-    """
+    """A data set of NIfTI pairs, read in a common orientation; for `plane` see `display_axes`."""
 
     plane: ClassVar[Plane] = "axial"
 
@@ -48,15 +44,7 @@ def either(folder: Path, stem: str) -> Path:
 
 
 def read_image(path: Path, modality: str, plane: Plane = "axial") -> Volume:
-    """Read an image with its slices along axis 0.
-
-    Args:
-        path: .nii or .nii.gz.
-        modality: "ct", "mr", ...
-
-    Raises:
-        InputError: 4-D.
-    """
+    """Read a .nii or .nii.gz image with its slices along axis 0; InputError for a 4-D one."""
     volume = read_volume(path)
     array, affine = reorient(volume.array, volume.affine, display_axes(volume.affine, plane))
     return Volume.from_array(array, affine=affine, convention="RAS", modality=modality, source=path)
@@ -65,11 +53,8 @@ def read_image(path: Path, modality: str, plane: Plane = "axial") -> Volume:
 def read_labels(path: Path, image: Path, plane: Plane = "axial") -> NDArray[Any]:
     """Read the labels of an image, turned as `read_image` turns it; the grid is the image's, whatever this file says.
 
-    Returns:
-        Labels (D, H, W) in the smallest unsigned dtype. Floats that are whole numbers become integers.
-
-    Raises:
-        FileFormatError: damaged, fractions, negative labels, or another shape than the image.
+    (D, H, W) in the smallest unsigned dtype. FileFormatError for fractions, negative labels, or another shape than the
+    image's.
     """
     return combine({path: None}, image, plane)
 
@@ -77,9 +62,7 @@ def read_labels(path: Path, image: Path, plane: Plane = "axial") -> NDArray[Any]
 def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axial") -> NDArray[Any]:
     """Label files of one image as one label map, read one after the other; see `read_labels`.
 
-    Args:
-        values: file -> label of what it marks, None for its own numbers; later ones cover earlier ones.
-        image: whose grid counts.
+    `values` has for a file the label of what it marks, None for its own numbers; later ones cover earlier ones.
     """
     grid = read_nifti_grid(image)
     labels: NDArray[Any] = np.zeros(grid.shape, np.uint8)
@@ -98,12 +81,10 @@ def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axia
 
 
 def display_axes(affine: NDArray[np.float64], plane: Plane) -> tuple[str, str, str]:
-    """Patient directions in which columns, rows and slices shall run.
+    """Patient directions in which columns, rows and slices shall run, for an affine of file index -> RAS mm.
 
-    Args:
-        affine: (4, 4), file index (x, y, z) -> RAS mm.
-        plane: "axial" always takes slices from feet to head; "acquired" takes the plane in which slices are clearly
-            further apart than pixels, axial where there is none.
+    "axial" always takes slices from feet to head; "acquired" the plane in which slices are clearly further apart than
+    pixels, axial where there is none.
     """
     import nibabel
 
@@ -121,13 +102,8 @@ def reorient(
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Swap and flip the axes of a volume, without resampling; its voxels stay where they are in the patient.
 
-    Args:
-        array: (D, H, W) or (D, H, W, 3), axis 0 the file's slowest.
-        affine: (4, 4), reversed array index -> RAS mm.
-        axes: from `display_axes`.
-
-    Returns:
-        The contiguous array, and its affine.
+    Takes (D, H, W) or (D, H, W, 3), axis 0 the file's slowest, the affine from reversed index to RAS mm, and what
+    `display_axes` gave; returns the contiguous array and its affine.
     """
     import nibabel
 

@@ -35,8 +35,7 @@ class PictureDataset(LabelledDataset):
         above: a pixel belongs to the object if a channel of the mask file (0..255) is above this.
         images: folders in which the pictures may lie.
         masks: name of the folder of the masks beside it, in which each mask is one case.
-        mask_kinds: suffixes of masks, all of pictures by default.
-        ending: pattern of what a mask's name may have behind that of its picture.
+        mask_kinds, ending: see `pairs_by_stem`.
         split: of all these cases.
     """
 
@@ -72,13 +71,8 @@ class PictureDataset(LabelledDataset):
 class VideoDataset(LabelledDataset):
     """A data set of videos: folders of frames and folders of masks.
 
-    Images are (T, H, W, 3) of the frames that have a mask, labels (T, H, W); spacing is 1 along every axis. A video is
-    read frame by frame; `shrink` keeps long ones small.
-
-    Args:
-        fraction: share held out where no split is published.
-        seed: of that split.
-        shrink: frames are made smaller by this whole factor, masks to the nearest pixel.
+    Images are (T, H, W, 3) of the frames that have a mask, labels (T, H, W); spacing is 1 along every axis. `shrink` is
+    a whole factor by which frames are made smaller, masks to the nearest pixel.
     """
 
     shrink: int = 1
@@ -130,14 +124,9 @@ def video_files(
     split: str | None = BY_HASH,
     every: bool = True,
 ) -> CaseFiles:
-    """Frames and masks of one video, paired by their names without suffix.
+    """Frames and masks of one video in their two folders, paired by their names without suffix.
 
-    Args:
-        name: of the video, which is its patient, too.
-        folders: of the frames and of the masks.
-        labels: ids -> names.
-        modality: "video" or "endoscopy".
-        every: every frame should have a mask; else those without one are none of it.
+    `name` is its patient, too. With `every` each frame should have a mask; else those without one are none of it.
     """
     images, masks = (by_stem(folder) for folder in folders)
     frames = tuple((images[stem].name, mask.name) for stem, mask in masks.items() if stem in images)
@@ -159,18 +148,11 @@ def _single(path: Path, palette: bool = False) -> NDArray[Any]:
 
 
 def read_objects(paths: tuple[Path, ...], above: int = 128) -> NDArray[Any]:
-    """Masks of objects, one file each, as one label map.
+    """Masks of objects, one file each, as one label map: unsigned (1, H, W).
 
-    Args:
-        paths: file k of them (from 1) becomes label k; where masks overlap the later one stays.
-        above: a pixel belongs to the object if its value, the largest of its channels on a scale of 0..255, is above
-            this. Edges of masks are soft in many sets, JPEG or anti-aliasing.
-
-    Returns:
-        uint8 (1, H, W), or uint16 from 256 masks on.
-
-    Raises:
-        FileFormatError: damaged, or masks of several sizes.
+    File k (from 1) becomes label k; where masks overlap the later one stays. A pixel belongs to the object if the
+    largest of its channels, 0..255, is above `above`: edges of masks are soft in many sets, JPEG or anti-aliasing.
+    FileFormatError for masks of several sizes.
     """
     labels: NDArray[Any] | None = None
     for number, path in enumerate(paths, 1):
@@ -194,17 +176,9 @@ def brightness(path: Path) -> NDArray[np.uint8]:
 
 
 def read_instances(path: Path, least: int) -> NDArray[Any]:
-    """A 16-bit map of instances.
+    """A 16-bit map of instances (PNG, TIFF), integers (1, H, W), values below `least` as background.
 
-    Args:
-        path: PNG or TIFF.
-        least: smaller values are background.
-
-    Returns:
-        Integers (1, H, W), values as stored.
-
-    Raises:
-        FileFormatError: damaged, colours, or 8-bit where ids need more.
+    FileFormatError for colours, or 8 bits where ids need more.
     """
     pixels = _single(path, palette=True)[None]
     if pixels.ndim != 3 or pixels.dtype.itemsize < 2:
@@ -216,11 +190,7 @@ def read_instances(path: Path, least: int) -> NDArray[Any]:
 
 
 def stack_frames(paths: Iterable[Path], count: int, read: Callable[[Path], NDArray[Any]]) -> NDArray[np.uint8]:
-    """What `read` makes of files, uint8, one after the other in one array.
-
-    Raises:
-        FileFormatError: no file, or frames of several sizes.
-    """
+    """What `read` makes of files, uint8, in one array; FileFormatError for no file, or frames of several sizes."""
     video: NDArray[np.uint8] | None = None
     for number, path in enumerate(paths):
         frame = read(path)
@@ -237,15 +207,10 @@ def stack_frames(paths: Iterable[Path], count: int, read: Callable[[Path], NDArr
 
 
 def read_video(folder: Path, names: tuple[str, ...], shrink: int = 1) -> Volume:
-    """Frames of a folder as one volume, (T, H, W, 3).
+    """Frames of a folder as one volume, (T, H, W, 3), by file names in order.
 
-    Args:
-        folder: of the pictures.
-        names: file names in order.
-        shrink: whole factor by which frames are made smaller (means of blocks; a rest of rows or columns is cut off).
-
-    Raises:
-        FileFormatError: a damaged frame, or frames of several sizes.
+    `shrink` is a whole factor by which frames are made smaller (means of blocks; a rest of rows or columns is cut off).
+    FileFormatError for frames of several sizes.
     """
 
     def read(path: Path) -> NDArray[Any]:
@@ -272,14 +237,8 @@ def read_palette_masks(
 ) -> NDArray[np.uint8]:
     """Masks of a folder as labels (T, H, W): palette indices, 255 (void) as background.
 
-    Args:
-        folder: of the masks.
-        names: file names in order.
-        shrink: the middle pixel of every block is kept.
-        binary: all objects are label 1; for masks of 0 and 255. Where there are other values 255 is void, too.
-
-    Raises:
-        FileFormatError: damaged, colours in place of indices, or several sizes.
+    With `shrink` the middle pixel of every block is kept. `binary` makes all objects label 1, for masks of 0 and 255;
+    where there are other values 255 is void, too. FileFormatError for colours in place of indices, or several sizes.
     """
 
     def read(path: Path) -> NDArray[Any]:

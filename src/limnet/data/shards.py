@@ -21,17 +21,11 @@ from limnet.image.io.atomic import atomic_write
 
 
 class ShardDataset(ShuffledDataset):
-    """Clips of several shards, one after the other; found by (epoch, number), each epoch in its own order.
+    """Clips of the shards in a folder whose stems fit a glob (such as "d2_*"); each epoch in its own order, by `seed`.
 
-    If any of them has start masks, every item has one; clips without have an empty one.
-
-    Args:
-        pattern: glob for the stems, for example "d2_*".
-        seed: of the orders.
-
-    Raises:
-        MissingFileError: no shard matches, or one has no masks.
-        FileFormatError: images and masks of a shard do not belong together, or shards hold clips of other sizes.
+    If any of them has start masks, every item has one; clips without have an empty one. Raises MissingFileError for no
+    shard, or one without masks, and FileFormatError for images and masks that do not belong together, or clips of
+    several sizes.
     """
 
     def __init__(self, root: Path | str, pattern: str = "*", seed: int = 0):
@@ -90,11 +84,9 @@ def _unpacked(packed: np.ndarray, image: np.ndarray) -> Tensor:
 
 
 def write_shard(stem: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write STEM_mask.npy, STEM_start.npy if given, and STEM_image.npy, each in one go.
+    """Write STEM_mask.npy, STEM_start.npy if given, and STEM_image.npy, each in one go; the folder is made.
 
-    Args:
-        stem: its folder is made when needed.
-        arrays: "image" uint8 (N, T, S, S), "mask" and, if wanted, "start" packed (N, T, ceil(S * S / 8)).
+    `arrays` has "image" uint8 (N, T, S, S), "mask" and, if wanted, "start" packed (N, T, ceil(S * S / 8)).
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     for name in sorted(arrays, key=lambda name: name == "image"):  # it comes last: without it there is no shard
