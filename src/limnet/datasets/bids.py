@@ -50,13 +50,7 @@ _MODALITIES = {"ct": "ct", "us": "us", **dict.fromkeys(_MR, "mr")}
 
 @dataclass(frozen=True)
 class BidsName:
-    """A parsed file name: sub-01_ses-a_label-lesion_mask.nii.gz.
-
-    Attributes:
-        path: the file.
-        entities: key -> value in the order of the name.
-        suffix: the part after the last underscore, "mask".
-    """
+    """A parsed file name, sub-01_ses-a_label-lesion_mask.nii.gz: entities in the order of the name, suffix "mask"."""
 
     path: Path
     entities: Mapping[str, str]
@@ -104,9 +98,8 @@ def _by_source(names: Iterable[BidsName]) -> BySource:
 class BidsDataset(NiftiDataset):
     """Masks of BIDS derivatives with their images. Case names are those of the mask files, after the pipeline's.
 
-    Args:
-        pipeline: folder in derivatives/ to read; all by default.
-        suffix: which image a mask belongs to where several fit, such as "T1w".
+    `pipeline` is a folder in derivatives/, all by default; `suffix` the image of a mask where several fit, such as
+    "T1w".
     """
 
     title = "BIDS derivatives"

@@ -41,11 +41,7 @@ _PLACES = (
 
 @dataclass(eq=False, repr=False)
 class BtcvDataset(NiftiDataset):
-    """BTCV abdomen. Case names are "btcv_0001", one patient each.
-
-    Args:
-        protocol: "transunet" or "unetr".
-    """
+    """BTCV abdomen, by a `protocol` of `HELD_OUT`. Case names are "btcv_0001", one patient each."""
 
     title = "BTCV abdomen"
     licence = "terms of the challenge: research, no redistribution"

@@ -50,11 +50,7 @@ class GrabCutDataset(ClickBenchmark):
     published, unit = 50, "pictures"
 
     def void(self, name: str) -> NDArray[np.bool_]:
-        """Pixels of a case that are not scored, (1, H, W).
-
-        Raises:
-            InputError: no case of that name.
-        """
+        """Pixels of a case that are not scored, (1, H, W); InputError for no case of that name."""
         found = next((files for files in self.files if files.name == name), None)
         if found is None:
             raise InputError(f"there is no case {name!r} in {self.root}; names are those of the pictures")

@@ -37,11 +37,7 @@ from limnet.image.volume import Volume
 
 @dataclass(eq=False, repr=False)
 class CocoLvisDataset(PictureDataset):
-    """COCO + LVIS; labels number the objects of a picture, stuff last.
-
-    Args:
-        stuff: take stuff regions (sky, grass, wall) as objects too.
-    """
+    """COCO + LVIS; labels number the objects of a picture, stuff regions (sky, grass, wall) last, if at all."""
 
     title = "COCO + LVIS (RITM)"
     licence = "annotations CC BY 4.0, pictures under the terms of Flickr (COCO)"
@@ -99,13 +95,9 @@ def read_repeated(image: Path, masks: Path) -> Volume:
 
 
 def read_layers(path: Path, first: int | None = None) -> NDArray[Any]:
-    """Objects of a mask pickle, unsigned (L, H, W): label k is object k - 1.
+    """Objects of a mask pickle, unsigned (L, H, W): label k is object k - 1; only the `first` so many, if given.
 
-    Args:
-        first: only that many objects; the others become background.
-
-    Raises:
-        FileFormatError: damaged, of another form, or a pickle that wants to make anything but arrays.
+    FileFormatError if it is damaged, of another form, or wants to make anything but arrays.
     """
     layers, objects = _read_masks(path)
     with explained(path, "It does not hold layers and objects: download it again"):

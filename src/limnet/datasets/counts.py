@@ -31,8 +31,7 @@ class SliceCounts(NamedTuple):
     """What a split holds.
 
     Attributes:
-        cases: number of cases that were read.
-        slices: all their slices; pictures where a case repeats one picture for its layers.
+        slices: of the cases that were read; pictures where a case repeats one picture for its layers.
         filled: those that hold an object.
         labels: name of a label -> slices that hold it or what is part of it; empty for numbered instances.
         unread: name of a case -> why it could not be read.
@@ -46,11 +45,7 @@ class SliceCounts(NamedTuple):
 
 
 def count_slices(dataset: LabelledDataset, split: str) -> SliceCounts:
-    """Read the labels of every case of a split, not the images, and count slices.
-
-    Raises:
-        InputError: no split of that name.
-    """
+    """Read the labels of every case of a split, not the images, and count slices."""
     cases = slices = filled = 0
     labels: Counter[str] = Counter()
     unread: dict[str, str] = {}

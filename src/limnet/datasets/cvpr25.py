@@ -57,8 +57,7 @@ _BOX_KEYS = frozenset(
 class Cvpr25Dataset(LabelledDataset):
     """The CVPR 2025 interactive challenge. Case names are those of the files without .npz.
 
-    Args:
-        spacing_order: "zyx" or "xyz", the order of the three numbers in the files.
+    `spacing_order` is "zyx" or "xyz", the order of the three numbers in the files.
     """
 
     title = "CVPR 2025 interactive 3D"
@@ -110,11 +109,7 @@ class Cvpr25Dataset(LabelledDataset):
 
 
 def read_npz_image(path: Path, spacing_order: str = "zyx") -> Volume:
-    """`imgs` (D, H, W) with `spacing` in the given order; without it 1 mm.
-
-    Raises:
-        FileFormatError: damaged, or not in this format.
-    """
+    """`imgs` (D, H, W) with `spacing` in the given order, without it 1 mm; FileFormatError for anything else."""
     found = load_npz(path, "imgs", "spacing")
     spacing = _spacing(found)
     if spacing is not None and spacing_order == "xyz":
@@ -130,11 +125,8 @@ def read_npz_labels(path: Path) -> NDArray[Any]:
 def read_boxes(path: Path) -> list[dict[str, int]] | None:
     """Boxes of a validation image, one for each id from 1 on, or None where it has none.
 
-    Returns:
-        Dicts with z_min, z_max, z_mid, z_mid_x_min, z_mid_y_min, z_mid_x_max, z_mid_y_max: indices, ends included.
-
-    Raises:
-        FileFormatError: damaged, other keys, or a pickle of anything but numbers.
+    Each has z_min, z_max, z_mid, z_mid_x_min, z_mid_y_min, z_mid_x_max, z_mid_y_max: indices, ends included.
+    FileFormatError for other keys, or a pickle of anything but numbers.
     """
     with explained(path), zipfile.ZipFile(path) as archive:
         if "boxes.npy" not in archive.namelist():

@@ -32,12 +32,7 @@ _PLACES = ("", "DAVIS", "2017/trainval", "DAVIS/2017/trainval", "trainval")
 
 @dataclass(eq=False, repr=False)
 class Davis2017Dataset(VideoDataset):
-    """DAVIS 2017; labels are the objects of a film.
-
-    Args:
-        resolution: "480p" or "Full-Resolution".
-        year: 2017, or 2016 for one object a film.
-    """
+    """DAVIS 2017, in a `resolution`, or with `year` 2016 and one object a film; labels are the objects of a film."""
 
     title = "DAVIS 2017"
     licence = "BSD for the toolkit; films for research"

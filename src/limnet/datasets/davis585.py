@@ -42,11 +42,7 @@ _MASK = re.compile(r"(object\d+)_(\d+)")
 
 @dataclass(eq=False, repr=False)
 class Davis585Dataset(PictureDataset):
-    """DAVIS-585; label 1 is the object.
-
-    Args:
-        protocol: "clean" (train and val), "benchmark" (test) or "paper" (the same 585 in train and in test).
-    """
+    """DAVIS-585, by a `protocol` of `PROTOCOLS`; label 1 is the object."""
 
     title = "DAVIS-585"
     licence = "terms of DAVIS (research)"
@@ -77,18 +73,7 @@ class Davis585Dataset(PictureDataset):
         return super().cases("train" if (self.protocol, split) == ("paper", "test") else split)
 
     def initial(self, case: LabelledCase, mode: str) -> NDArray[np.uint8]:
-        """The mask that interaction starts from.
-
-        Args:
-            case: one of this data set.
-            mode: "zero", "stm" or "sp".
-
-        Returns:
-            uint8 (1, H, W), 0 and 1; all 0 for "zero".
-
-        Raises:
-            InputError: another mode.
-        """
+        """The mask that interaction starts from in a mode of `MODES`, uint8 (1, H, W), 0 and 1; all 0 for "zero"."""
         if mode not in MODES:
             raise InputError(f"mode is {mode!r}; allowed are {', '.join(MODES)}")
         frame, name = case.name.split("_")[-2:]

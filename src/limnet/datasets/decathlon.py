@@ -33,8 +33,7 @@ _MR = ("mr", "mri", "t1", "t2", "flair", "adc", "dwi", "pd", "swi")
 class DecathlonDataset(LabelledDataset):
     """A task of the decathlon, or your own data listed the same way.
 
-    Args:
-        channel: which volume of 4-D images (0 is also right for 3-D ones).
+    `channel` is which volume of 4-D images (0 is also right for 3-D ones).
     """
 
     title = "data set in the decathlon's form"
@@ -92,11 +91,7 @@ class DecathlonDataset(LabelledDataset):
 
 
 def read_datalist(path: Path) -> dict[str, Any]:
-    """Content of a dataset.json.
-
-    Raises:
-        FileFormatError: no JSON object.
-    """
+    """Content of a dataset.json; FileFormatError for no JSON object."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise FileFormatError(f"{path} holds a {type(content).__name__}; an object with 'labels' is expected")
@@ -104,18 +99,10 @@ def read_datalist(path: Path) -> dict[str, Any]:
 
 
 def label_names(content: dict[str, Any], path: Path) -> tuple[dict[int, str], tuple[int, ...]]:
-    """Label names in any of the customary forms.
+    """Label names in any of the customary forms: id -> name without the background, and the ids to be ignored.
 
-    Args:
-        content: of dataset.json. `labels` is {"0": "background", "1": "liver"} (decathlon, nnU-Net v1) or
-            {"background": 0, "liver": 1, "both": [1, 2], "ignore": 3} (nnU-Net v2; lists are regions).
-        path: for messages.
-
-    Returns:
-        id -> name without the background, and the ids to be ignored.
-
-    Raises:
-        FileFormatError: none of these forms.
+    `labels` is {"0": "background", "1": "liver"} (decathlon, nnU-Net v1) or {"background": 0, "liver": 1, "both": [1,
+    2], "ignore": 3} (nnU-Net v2; lists are regions); FileFormatError for anything else.
     """
     given = content.get("labels")
     names: dict[int, list[str]] = {}

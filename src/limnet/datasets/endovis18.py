@@ -67,11 +67,9 @@ _NUMBERS["intestine"] = 10
 
 @dataclass(eq=False, repr=False)
 class EndoVis18Dataset(VideoDataset):
-    """EndoVis18; a case is a sequence, labels are the eleven classes.
+    """EndoVis18, by a protocol, "scene" or "isinet"; a case is a sequence, labels are the eleven classes.
 
-    Args:
-        shrink: see `VideoDataset`; a training sequence takes 590 MB in memory as it is, a quarter with 2.
-        protocol: "scene" or "isinet".
+    A training sequence takes 590 MB in memory as it is, a quarter with `shrink=2`.
     """
 
     title = "EndoVis18 (2018 Robotic Scene Segmentation)"
@@ -155,14 +153,10 @@ class EndoVis18Dataset(VideoDataset):
 
 
 def read_colour_table(path: Path, numbers: Mapping[str, int]) -> dict[Colour, int]:
-    """Colour -> label of a JSON table: a list of classes, or {"classes": [...]}.
+    """Colour -> label of a JSON table of classes, given the labels of their names.
 
-    Args:
-        path: entries have "name", "color" of three or four numbers (a fourth, alpha, is dropped), perhaps "classid".
-        numbers: class name -> label; names are compared in lower case with "-" for "_" and blanks.
-
-    Raises:
-        FileFormatError: damaged, of another form, or a class of no known name.
+    Entries have "name" (compared in lower case with "-" for "_" and blanks) and "color" of three or four numbers (alpha
+    is dropped), in a list or {"classes": [...]}. FileFormatError for another form, or a class of no known name.
     """
     content, found = read_json(path), {}
     with explained(path, "It should be a table of classes with name and color: copy it again"):
@@ -182,13 +176,8 @@ def read_colour_masks(
 ) -> NDArray[np.uint8]:
     """Masks of a video by colour as labels (T, H, W), read one after the other; alpha is dropped.
 
-    Args:
-        paths: a mask file for each frame.
-        colours: (colour, label) of every class.
-        shrink: the middle pixel of every block is kept.
-
-    Raises:
-        FileFormatError: damaged, several sizes, or a colour of no class.
+    `colours` are (colour, label) of every class; with `shrink` the middle pixel of every block is kept. FileFormatError
+    for several sizes, or a colour of no class.
     """
     keys, labels = (np.array(part) for part in zip(*sorted((_key(colour), n) for colour, n in colours), strict=True))
 

@@ -37,8 +37,7 @@ _SLICE_ENDING = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECAS
 class FolderDataset(LabelledDataset):
     """Images and masks in two folders; see the module for the layout.
 
-    Args:
-        modality: of all images, such as "ct" or "us"; volumes with HU are recognised without.
+    `modality` is that of all images, such as "ct" or "us"; volumes with HU are recognised without.
     """
 
     title = "folder of images and masks"
@@ -142,14 +141,8 @@ class FolderDataset(LabelledDataset):
 def match_by_name(images: dict[str, Path], masks: dict[str, Path], root: Path) -> list[tuple[str, str]]:
     """(name of the image, name of its mask) for every image; one of the two may carry an ending, see the module.
 
-    Args:
-        images: files by name, the suffix left out.
-        masks: likewise.
-        root: where they are, for messages.
-
-    Raises:
-        MissingFileError: an image or mask without a partner; the message names it.
-        FileFormatError: an image with two masks.
+    Takes files by name without suffix; `root` is for messages. MissingFileError for an image or mask without a partner,
+    FileFormatError for an image with two masks.
     """
     plain = {_IMAGE_ENDING.sub("", stem): stem for stem in images}
     found: dict[str, str] = {}

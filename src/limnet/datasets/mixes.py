@@ -53,21 +53,15 @@ def names_of(mix: str) -> list[str]:
 def load_mix(
     name: str, roots: Sequence[tuple[str, Path]], weights: Path | None = None
 ) -> list[tuple[LabelledDataset, float]]:
-    """Open the data sets of a mix that are at hand, with their weights.
+    """The data sets of a mix (in `MIXES`) that are at hand, with their weights, for `CaseDataModule`.
 
     Args:
-        name: in `MIXES`.
         roots: (name of a data set, folder). A data set may come in several folders, which share its weight; those of
             the mix that have no folder are left out.
         weights: for `open`: how often groups of its files are drawn, a file for `limnet.datasets.open.read_weights`;
             all alike without one.
 
-    Returns:
-        Data sets and weights for `CaseDataModule`.
-
-    Raises:
-        InputError: an unknown mix, a data set that is not part of it, or no folder at all.
-        MissingFileError: a folder that is not that data set.
+    Raises InputError for an unknown mix, a data set that is not part of it, or no folder at all.
     """
     if name not in MIXES:
         raise InputError(f"mix {name!r} is unknown; there are {', '.join(MIXES)}")

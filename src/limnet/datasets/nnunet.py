@@ -33,12 +33,7 @@ _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
 
 @dataclass(eq=False, repr=False)
 class NnUNetDataset(LabelledDataset):
-    """One data set of nnUNet_raw.
-
-    Args:
-        channel: which channel to work on.
-        fold: which fold of splits_final.json holds the validation cases.
-    """
+    """One data set of nnUNet_raw: the `channel` to work on, and the `fold` of splits_final.json to validate on."""
 
     title = "nnU-Net raw data set"
     licence = "its owner's"

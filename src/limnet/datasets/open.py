@@ -110,12 +110,7 @@ class OpenDataset(LabelledDataset):
 def read_weights(path: Path | None, split: str = "train") -> dict[str, float]:
     """How often groups of files are drawn, from a JSON file: {"train": {fragment of a path: weight}, "val": {...}}.
 
-    Args:
-        path: the file; None draws every file alike.
-        split: "train" or "val".
-
-    Raises:
-        FileFormatError: something else.
+    No file draws all alike; FileFormatError for something else.
     """
     if path is None:
         return {"": 1.0}
@@ -195,10 +190,6 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
 
     Pictures and films have "axis0": "images" (independent) or "time". A film of single files is one entry, its frames
     in order in "frames"; every picture of a stack is one, with its number in "index".
-
-    Raises:
-        MissingFileError: there is no manifest at `root`.
-        FileFormatError: it is damaged, or something else.
     """
     path = Path(root) / "manifest.json"
     if not path.is_file():
@@ -229,18 +220,11 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
 def load_sources(
     roots: Path | Sequence[Path], split: str = "train", groups: Mapping[str, float] | None = None
 ) -> list[Source]:
-    """Read every volume, picture and film of a split into memory (about 1 GB for train).
+    """Read every volume, picture and film of a split into memory (about 1 GB for train), with ids of 40 voxels or more.
 
     Colour becomes gray (luminance). A picture is a source of one slice, a film one whose slices are its frames.
-
-    Args:
-        roots: folders with manifest.json.
-        split: "train" or "val".
-        groups: fragment of a file's path -> weight of that group, shared by its files alike; files of no group are
-            left out. By default every file has the same weight.
-
-    Returns:
-        Sources with ids of at least 40 voxels.
+    `groups` has for a fragment of a file's path the weight of that group, shared by its files alike; files of no group
+    are left out. By default every file has the same weight.
     """
     weights = {"": 1.0} if groups is None else groups
     found: dict[str, list[Source]] = {name: [] for name in weights}
@@ -300,7 +284,7 @@ def drawn_data(
         length: slices of a clip of "propagation"; "interaction" has pairs.
         workers: processes that draw.
         seed: of the training clips.
-        weights: file that says how often groups of files are drawn (`read_weights`); all alike without one.
+        weights: file of `read_weights`.
     """
     pairs = task == "interaction"
     training, held = (load_sources(roots, split, read_weights(weights, split)) for split in ("train", "val"))

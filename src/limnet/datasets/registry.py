@@ -55,20 +55,12 @@ def dataset_names() -> list[str]:
 
 
 def dataset_class(name: str) -> type[LabelledDataset]:
-    """The `LabelledDataset` of a name.
-
-    Raises:
-        InputError: no such name.
-    """
+    """The `LabelledDataset` of a name; InputError for no such name."""
     return _find(name, "Dataset")
 
 
 def data_module_class(name: str) -> type[CaseDataModule]:
-    """The `CaseDataModule` of a name, which takes the folder of that data set.
-
-    Raises:
-        InputError: no such name.
-    """
+    """The `CaseDataModule` of a name, which takes the folder of that data set; InputError for no such name."""
     return _find(name, "DataModule")
 
 
@@ -82,16 +74,9 @@ def _find(name: str, kind: str) -> Any:
 
 
 def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:
-    """The data set of that name in a folder.
+    """The data set of that name in a folder, with arguments of its class.
 
-    Args:
-        name: of the data set.
-        root: the folder.
-        **options: arguments of its class.
-
-    Raises:
-        InputError: no such name, or no such option.
-        MissingFileError: the folder does not look like it.
+    InputError for no such name or option, MissingFileError for a folder that does not look like it.
     """
     cls = dataset_class(name)
     known = [key for key in signature(cls).parameters if key != "root"]
@@ -111,12 +96,8 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset
 def parse_options(text: str, texts: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
     """Split "name:option=value,option=value"; values are JSON, anything else is text.
 
-    Args:
-        text: name and options.
-        texts: options that are text whatever it looks like: a folder may be called 501.
-
-    Raises:
-        InputError: an option without a value.
+    Options among `texts` are text whatever it looks like: a folder may be called 501. InputError for one without a
+    value.
     """
     name, _, rest = text.partition(":")
     given = {}

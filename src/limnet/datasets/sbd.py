@@ -56,11 +56,7 @@ class SbdDataset(PictureDataset):
 
 
 def read_instances(path: Path) -> NDArray[Any]:
-    """Instances of a picture, unsigned (1, H, W).
-
-    Raises:
-        FileFormatError: damaged, or without GTinst.
-    """
+    """Instances of a picture, unsigned (1, H, W); FileFormatError if it is damaged, or without GTinst."""
     from scipy.io import loadmat
 
     with explained(path, "It should hold GTinst: download it again"):

@@ -37,8 +37,7 @@ _SLICE = re.compile(r"[-_. ](slice|frame|z|t|s)[-_. ]?\d+$", re.IGNORECASE)
 class SlicesDataset(PictureDataset):
     """Slices with a mask for each object; label k is the k-th object of a picture.
 
-    Args:
-        modality: of a root without folders for modalities.
+    `modality` is that of a root without folders for modalities.
     """
 
     title = "2-D slices with a mask for each object"

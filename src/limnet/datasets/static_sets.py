@@ -59,9 +59,8 @@ _ENDINGS = (("", ""), ("_im", "_gt"), ("", "_mask"))
 class StaticSetsDataset(PictureDataset):
     """XMem's static sets; label 1 is the object.
 
-    Args:
-        parts: which of `PARTS` to read; all that are there by default.
-        frames: 1 for pictures, more for videos of a picture moved about: (frames, H, W, 3).
+    `parts` are which of `PARTS` to read, all that are there by default; `frames` is 1 for pictures, more for videos of
+    a picture moved about, (frames, H, W, 3).
     """
 
     title = "static sets (FSS, ECSSD, DUTS, BIG, HRSOD)"
@@ -141,10 +140,8 @@ def _mask_folder(images: Path) -> Path | None:
 def moved_picture(path: Path, frames: int) -> Volume:
     """A video out of one picture, (frames, H, W, 3) or (frames, H, W): turned, shifted, scaled and sheared.
 
-    The movement is drawn from the file's name alone, so image and labels move alike and every reading is the same.
-
-    Args:
-        frames: how many; the first one is the picture itself, edges are continued.
+    The movement is drawn from the file's name alone, so image and labels move alike and every reading is the same. The
+    first frame is the picture itself, edges are continued.
     """
     picture = read_picture(path, palette=False)[0]
     moved = np.empty((frames, *picture.shape), picture.dtype)
@@ -156,22 +153,14 @@ def moved_picture(path: Path, frames: int) -> Volume:
 
 
 def moved_labels(path: Path, mask: Path, frames: int, above: int = 127) -> NDArray[np.uint8]:
-    """Labels of the moved picture, uint8 (frames, H, W).
-
-    Args:
-        path: the picture, whose name decides the movement.
-    """
+    """Labels of the moved picture `path`, whose name decides the movement, uint8 (frames, H, W)."""
     labels = read_objects((mask,), above)[0]
     matrices = movement(path.name, frames, labels.shape)
     return np.stack([ndimage.affine_transform(labels, m[:2, :2], m[:2, 2], order=0) for m in matrices])
 
 
 def movement(name: str, frames: int, shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
-    """(3, 3) matrices from (row, column, 1) of every frame to those of the picture; the first one changes nothing.
-
-    Args:
-        name: decides the movement.
-    """
+    """(3, 3) matrices from (row, column, 1) of every frame to those of the picture; the first one changes nothing."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     turn, shear = np.deg2rad(rng.uniform(-1, 1, 2) * (TURN, SHEAR))
     scale, *shift = rng.uniform(-1, 1, 3) * (SCALE, SHIFT * shape[0], SHIFT * shape[1])

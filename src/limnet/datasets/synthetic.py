@@ -19,16 +19,9 @@ _LATER_EPOCHS = 2**31  # validation draws from seeds that training never reaches
 
 
 class SyntheticDataset(Dataset[Any]):
-    """Painted label maps with one object each; sample `i` depends on `seed` and `i` alone.
+    """Painted label maps of some slices with one object each; sample `i` depends on `seed` and `i` alone.
 
-    Args:
-        length: number of samples.
-        size: side of the square slices in pixels, at least 32.
-        seed: source of all randomness.
-        slices: slices per sample.
-
-    Raises:
-        InputError: a size below 32, or a length or number of slices below 1.
+    InputError for a size of the square slices below 32, or a length or number of slices below 1.
     """
 
     def __init__(self, length: int = 1000, size: int = 96, seed: int = 0, slices: int = 1) -> None:
@@ -44,8 +37,7 @@ class SyntheticDataset(Dataset[Any]):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image uint8 (T, H, W), 0..255, and mask uint8 (T, H, W), 0 or 1; the object is on the first slice.
 
-        Args:
-            key: number of the sample, or (epoch, number): every epoch has the same samples.
+        The key is the number of the sample, or (epoch, number): every epoch has the same samples.
         """
         index = key[1] if isinstance(key, tuple) else key
         if not 0 <= index < self.length:
@@ -72,7 +64,6 @@ class SyntheticDataModule(SampleDataModule):
     Args:
         batch_size: samples per process and step.
         size: side of the slices in pixels.
-        seed: source of all randomness.
         length: samples per epoch over all processes; validation has a tenth, at least one batch of every process.
         slices: slices per sample; 1 trains the interaction network, more train propagation.
         workers: processes that draw samples.

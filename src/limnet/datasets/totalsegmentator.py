@@ -70,8 +70,7 @@ IDS = {name: number for number, name in enumerate(STRUCTURES, 1)}
 class TotalSegmentatorDataset(NiftiDataset):
     """TotalSegmentator v2 CT. Case names are the folders': "s0000", one patient each.
 
-    Args:
-        structures: names to read; all 117 by default. Reading a case takes time in proportion.
+    `structures` are all 117 by default; reading a case takes time in proportion.
     """
 
     title = "TotalSegmentator v2"
@@ -141,15 +140,9 @@ class TotalSegmentatorDataset(NiftiDataset):
 
 
 def read_structures(folder: Path, image: Path, structures: Sequence[str] = STRUCTURES) -> NDArray[Any]:
-    """Combine the files of a subject into one label map, uint8 (D, H, W), slices from feet to head.
+    """Combine the files of a subject into one label map, uint8 (D, H, W), slices from feet to head; see `combine`.
 
-    Args:
-        folder: with one binary file per structure; a structure without a file is absent.
-        image: the CT, whose grid counts.
-        structures: names to combine, by ascending id.
-
-    Raises:
-        FileFormatError: a damaged file, one of another shape, or one that holds fractions.
+    Takes the names by ascending id; a structure without a file is absent. The grid is that of the CT.
     """
     files = by_stem(folder, *NIFTI)
     return combine({files[name]: IDS[name] for name in structures if name in files}, image)

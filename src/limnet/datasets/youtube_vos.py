@@ -36,8 +36,7 @@ _PLACES = ("train_480p", "train", "YouTube/train_480p", "YouTube/train", "")
 class YouTubeVosDataset(VideoDataset):
     """The training part of YouTube-VOS; labels are the objects of a film by category.
 
-    Args:
-        subset: text file with the names of the films to take, one a line (XMem: yv_subset.txt, 3,464 films).
+    `subset` is a text file with the names of the films to take, one a line (XMem: yv_subset.txt, 3,464 films).
     """
 
     title = "YouTube-VOS"
@@ -98,11 +97,9 @@ def _is_labelled(stem: str) -> bool:
 
 
 def _read_meta(path: Path) -> tuple[dict[str, Mapping[int, str]], dict[str, set[str]]]:
-    """What meta.json says about the films.
+    """What meta.json says: film -> object -> name, and film -> names of the frames in which an object is labelled.
 
-    Returns:
-        Film -> object -> name by category: "sheep", or "sheep 1", "sheep 2" where there are several; and film -> names
-        of the frames in which an object is labelled.
+    Names are those of categories: "sheep", or "sheep 1", "sheep 2" where there are several.
     """
     names: dict[str, Mapping[int, str]] = {}
     frames: dict[str, set[str]] = {}

@@ -21,11 +21,9 @@ _SAMPLE = 1 << 21  # voxels looked at, whatever the size of the volume
 
 
 class Intensity:
-    """Statistics of a volume's values, each computed once and from at most about two million voxels.
+    """Statistics of (D, H, W) or (T, H, W, 3) values, each computed once and from at most about two million voxels.
 
-    Args:
-        array: (D, H, W) or (T, H, W, 3) values; NaN and infinite ones are left out of all statistics.
-        modality: "CT", "MR", ... where known; None lets the values decide.
+    NaN and infinite values are left out. Without a modality ("CT", "MR", ...) the values decide.
     """
 
     def __init__(self, array: NDArray[Any], modality: str | None = None) -> None:

@@ -24,15 +24,9 @@ WHOLE: Part = slice(None), slice(None)
 class SliceView:
     """One volume seen along an axis. View order is (slice, row, column): that axis in front, the other two in order.
 
-    Nothing is copied until a slice is asked for; views of one volume share their statistics.
-
-    Args:
-        volume: the volume.
-        axis: array axis that counts the slices, 0, 1 or 2.
-        window: (lo, hi) in raw units (HU, counts) shown as 0..1; None chooses by modality and values.
-
-    Raises:
-        InputError: axis not 0, 1, 2, or window without lo < hi.
+    Nothing is copied until a slice is asked for; views of one volume share their statistics. `axis` is the array axis
+    that counts the slices; `window` is (lo, hi) in raw units (HU, counts) shown as 0..1, None chooses by modality and
+    values.
     """
 
     def __init__(self, volume: Volume, axis: int = 0, window: Sequence[float] | None = None) -> None:

@@ -38,17 +38,13 @@ def atomic_write(
     that killed processes left in the folder are removed.
 
     Args:
-        path: the file to create or replace; its folder has to exist.
         write: called once with the temporary path; has to create that file.
-        check: called with the temporary path before the file takes its place; raises a SaveError if it is not whole
-            (some writers do not notice a full disk).
+        check: called with it before the file takes its place; raises a SaveError if it is not whole (some writers do
+            not notice a full disk).
 
-    Returns:
-        The path that was written (links followed).
-
-    Raises:
-        SaveError: `path` is a directory, its folder is missing, or the system refused (disk full, permissions, ...).
-            Any other exception of `write` passes through. In every case the temporary file is removed.
+    Returns the path that was written (links followed). Raises SaveError for a directory, a missing folder, or what the
+    system refused (disk full, permissions, ...); other exceptions of `write` pass through. In every case the temporary
+    file is removed.
     """
     target = Path(path)
     if target.is_symlink():

@@ -93,9 +93,7 @@ def _read_file(path: Path, selection: Selection) -> Volume:
 def check_output(path: Path, source: Path | None = None) -> None:
     """Refuse, before it is computed, a file for a mask of the image in `source`.
 
-    Raises:
-        InputError: no suffix that can be written, or the image itself.
-        SaveError: a folder, or no folder to write into.
+    InputError for the image itself, or no suffix that can be written; SaveError where nothing can be written.
     """
     check_target(path)
     if known_suffix(path, [*WRITERS, *OBJECTS]) is None:

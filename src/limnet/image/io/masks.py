@@ -45,9 +45,7 @@ class Maker(NamedTuple):
 def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: Maker) -> Path:
     """Write objects, which may overlap, as DICOM SEG (.dcm) or RTSTRUCT (.rtstruct.dcm), atomically; read them back.
 
-    Raises:
-        InputError: the volume's images lack what the file has to refer to.
-        SaveError: the file could not be written; what was there before is intact.
+    InputError if the volume's images lack what the file has to refer to.
     """
     from limnet.image.io.dicom.rtstruct import write_rtstruct
     from limnet.image.io.dicom.seg import write_seg
@@ -67,7 +65,7 @@ def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: M
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = None) -> NDArray[np.bool_]:
-    """Read a mask that lies on the grid of a volume.
+    """Read a mask, (D, H, W) bool, that lies on the grid of a volume.
 
     A mask on the same grid whose axes are stored in another order or direction is turned, voxel by voxel; nothing is
     ever resampled. NumPy files say nothing of where they lie: they are taken in the order of the volume's axes if the
@@ -75,14 +73,9 @@ def read_mask(path: str | os.PathLike[str], volume: Volume, label: int | None = 
 
     Args:
         path: any file that `Volume.read` reads, with whole numbers as voxels; a DICOM SEG or RTSTRUCT.
-        volume: whose grid the mask has to have.
         label: which label of a map with several; by default the only one there is.
 
-    Returns:
-        (D, H, W) bool, True where the file has the label.
-
     Raises:
-        MissingFileError: nothing there.
         FileFormatError: damaged, or no label map (fractions, colour).
         InputError: another grid, several labels and no `label`, or a `label` that is not in the file.
     """
@@ -111,9 +104,7 @@ def read_labels(path: Path, volume: Volume) -> NDArray[Any]:
 def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask") -> NDArray[np.bool_]:
     """Where a label map has one label; by default the only one it has, 0 apart.
 
-    Raises:
-        InputTypeError: `label` is no integer.
-        InputError: `label` is 0 or not in the map, or it is needed.
+    InputTypeError for a `label` that is no integer, InputError if it is not in the map, or needed.
     """
     number = _chosen(label, {int(value): str(value) for value in np.unique(labels) if value != 0}, what)
     return np.asarray(labels != 0 if number is None else labels == number)
@@ -150,19 +141,14 @@ def _chosen(label: Any, there: Mapping[int, str], what: str) -> int | None:
 
 
 def on_grid(array: NDArray[Any], affine: NDArray[np.float64], volume: Volume, what: str = "the mask") -> NDArray[Any]:
-    """Turn an array onto the grid of a volume, by swaps and flips of its axes alone.
+    """Turn an array onto the grid of a volume, by swaps and flips of its axes alone: a view.
 
     Args:
         array: (D, H, W).
         affine: (4, 4), its index (x, y, z) = reversed array index -> world mm in the convention of `volume`.
-        volume: whose grid is wanted.
         what: what the array is, for messages.
 
-    Returns:
-        A view of the array, its voxels at the same places of the world as those of the volume.
-
-    Raises:
-        InputError: the voxels of the two do not lie at the same places; the message says how they differ.
+    Raises InputError where the voxels of the two do not lie at the same places; the message says how they differ.
     """
     between = np.linalg.solve(volume.affine, affine)  # index of the mask -> index of the volume, both (x, y, z)
     turn = np.rint(between[:3, :3])

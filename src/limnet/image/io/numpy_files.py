@@ -43,10 +43,7 @@ def load_npy(path: Path) -> NDArray[Any]:
 def load_npz(path: Path, key: str, *others: str) -> dict[str, NDArray[Any]]:
     """The array `key` of a .npz file and those of `others` that are there.
 
-    Raises:
-        MissingFileError: not there.
-        FileFormatError: damaged, Python objects, or no array of that key.
-        NotEnoughMemoryError: it does not fit into memory.
+    FileFormatError for damage, Python objects, or no array of that key.
     """
     found = _loaded(path, key, *others)
     if not isinstance(found, dict):

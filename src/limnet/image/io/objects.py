@@ -18,9 +18,8 @@ from limnet.image.volume import Selection, Volume
 def volume_of(image: Any, index: int | None = None) -> Volume | None:
     """The volume of an image object, on the grid that reading its file gives; None for what is no such object.
 
-    Takes a SimpleITK image (axes x, y, z), a nibabel image (axes as in its file), or a MONAI MetaTensor (X, Y, Z) or
-    (C, X, Y, Z); `index` chooses a volume of a 4-D image, or a channel. Raises InputTypeError for an image of another
-    package, whose grid would be lost.
+    Takes images of SimpleITK (x, y, z), nibabel (axes as in its file) and MONAI (X, Y, Z) or (C, X, Y, Z); `index`
+    chooses a volume of a 4-D image, or a channel. Raises InputTypeError for another package, whose grid would be lost.
     """
     if _is_a(image, "SimpleITK", "Image"):
         from limnet.image.io.itk import from_image

@@ -141,12 +141,7 @@ def unpacked_size(file: IO[bytes]) -> int:
 
 
 def chosen(path: Path, count: int, index: int | None, what: str = "volumes") -> int:
-    """The checked index among `count` volumes (which may be 1).
-
-    Raises:
-        SeveralError: several and no index.
-        OutsideError: index not in 0..count-1.
-    """
+    """The checked index among `count` volumes (which may be 1)."""
     if index is None:
         if count == 1:
             return 0

@@ -21,10 +21,9 @@ STEEPEST = 1.0  # sideways for each mm along the normal: 45 degrees, and a gantr
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid through planes.
+    """A regular grid through planes: affine (4, 4), index (x, y, z) -> mm (LPS), and `places`.
 
-    `affine` is (4, 4), index (x, y, z) -> mm (LPS); `places` has for each slice of the grid its place among the planes:
-    a fraction lies between two of them.
+    These are for each slice of the grid its place among the planes: a fraction lies between two of them.
     """
 
     affine: NDArray[np.float64]

@@ -166,12 +166,7 @@ def read_header(path: Path) -> Dataset | None:
 
 
 def planes_of(path: Path, header: Dataset) -> list[Plane]:
-    """The images of a file, in file order.
-
-    Raises:
-        FileFormatError: fewer functional groups than frames.
-        InputError: tiles of a whole-slide image.
-    """
+    """The images of a file, in file order; InputError for tiles of a whole-slide image, FileFormatError for damage."""
     count = count_frames(header)
     with explained(path, ADVICE), quiet():
         if is_tiled(header):

@@ -87,9 +87,7 @@ def write_rtstruct(sources: Sources, segments: list[Segment], path: Path, maker:
 def read_rtstruct(path: Path, header: Dataset, volume: Volume) -> list[Segment]:
     """The objects of an RT Structure Set on the grid of a volume: pixels with their centre inside.
 
-    Raises:
-        FileFormatError: damaged.
-        InputError: contours that lie on no slice of the volume, or outside it.
+    InputError for contours that lie on no slice of the volume, or outside it.
     """
     with explained(path, ADVICE), quiet():
         to_index = np.linalg.inv(volume.affine_in("LPS"))

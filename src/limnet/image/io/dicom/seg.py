@@ -100,13 +100,9 @@ def write_seg(sources: Sources, segments: list[Segment], path: Path, maker: Make
 
 
 def read_seg(path: Path, header: Dataset, volume: Volume) -> list[Segment]:
-    """The segments of a DICOM SEG on the grid of a volume.
+    """The segments of a DICOM SEG on the grid of a volume; InputError for another grid, or pixels outside.
 
     Frames may cover a part of the volume and be stored in another order or turned; nothing is resampled.
-
-    Raises:
-        FileFormatError: damaged.
-        InputError: another grid, or pixels outside the volume.
     """
     with explained(path, ADVICE), quiet():
         stored = np.asarray(header.pixel_array)

@@ -80,13 +80,8 @@ def find_listed(directory: Path) -> list[Series]:
 def read_series(folder: Path, found: list[Series], selection: Selection) -> Volume:
     """Read one volume of one series as (D, H, W), sorted by position along the slice normal, each slice rescaled.
 
-    Args:
-        folder: where it lies, for messages and as source of the volume.
-        found: what `find_series` found; not empty.
-        selection: which series, which of its volumes, and what to do with slices that make no regular grid.
-
-    Warns:
-        UserWarning: slices left out or filled, or an unknown spacing or position.
+    `found` is what `find_series` found, not empty. Warns of slices left out or filled, and of an unknown spacing or
+    position.
     """
     picked = _pick(folder, found, selection.series)
     with quiet():

@@ -52,9 +52,8 @@ def check_source(volume: Volume, path: Path) -> None:
 def find_sources(volume: Volume, path: Path, masks: list[Segment]) -> Sources:
     """The headers of a volume's images, complete enough for objects derived from them.
 
-    Raises:
-        InputError: headers without position, orientation or frame of reference, or objects on filled slices.
-        FileFormatError: an image that changed or vanished.
+    InputError for headers without position, orientation or frame of reference, or objects on filled slices;
+    FileFormatError for an image that changed or vanished.
     """
     import pydicom
 
