@@ -145,9 +145,8 @@ def run_demo(
 ) -> DemoResult:
     """Segment every structure of `files` with simulated clicks; write masks, labels, image and results.json to `out`.
 
-    Each structure gets at most `rounds` clicks, fewer when a mask is perfect before. `on_round` is called with its
-    name, number and result of each finished round; `on_slice` with its name, slices done and to do while a round
-    propagates.
+    Each structure gets at most `rounds` clicks. `on_round` is called with its name, number and result of each finished
+    round; `on_slice` with its name, slices done and to do while a round propagates.
     """
     import numpy as np
 

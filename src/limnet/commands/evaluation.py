@@ -64,9 +64,7 @@ def play(
 
     Args:
         click: what is measured.
-        truth: (D, H, W), not empty.
-        robot: gives the clicks; its spacing is that of the truth.
-        rounds: greatest number of clicks.
+        truth: (D, H, W), not empty, on the spacing of the robot.
         tolerance: of the surface Dice in mm; None leaves it out. It needs the package monai.
         start: mask (D, H, W) before the first click, None for none; with a perfect one there is nothing to click on.
     """
@@ -140,9 +138,8 @@ class Thing(NamedTuple):
 class PlayedObject(NamedTuple):
     """One object of a case, played with one seed.
 
-    Attributes:
-        learned: number of finished images its label was learned from; 0 without learning.
-        proposal: Dice of the mask proposed before the first click, None without learning.
+    `learned` is the number of finished images its label was learned from, 0 without learning; `proposal` the Dice of
+    the mask proposed before the first click, None without.
     """
 
     case: str
@@ -197,9 +194,6 @@ def evaluate(
     """Play every object of every image that the journal does not hold yet.
 
     Args:
-        segmenter: the model.
-        pairs: see `find_pairs`.
-        plan: how objects are played.
         journal: file (JSON lines) that every finished object is appended to; what it holds is not played again.
         only: numbers or names of labels; all by default.
         on_object: told of every object, also of those that the journal holds.

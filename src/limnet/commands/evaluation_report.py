@@ -16,20 +16,11 @@ _ALL = "all"
 
 
 def mean_and_error(values: Sequence[float], images: Sequence[str]) -> tuple[float, float]:
-    """Mean over objects and its standard error.
+    """Mean over objects and its standard error, NaN for a single image.
 
-    Objects of one image (and plays of one object) are not independent: the error is the cluster-robust one, with the
-    images as clusters. With one object in each image it is the customary s / sqrt(n).
-
-    Args:
-        values: one for each object.
-        images: the image each lies in.
-
-    Returns:
-        (mean, standard error); the error is NaN for a single image.
-
-    References:
-        Liang and Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 1986.
+    Objects of one image (and plays of one object) are not independent: the error is the cluster-robust one (Liang and
+    Zeger, Biometrika 1986), with the `images` they lie in as clusters. With one object in each image it is the
+    customary s / sqrt(n).
 
     Example:
         >>> mean_and_error([0.5, 0.75], ["a", "b"])

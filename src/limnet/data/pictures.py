@@ -35,7 +35,7 @@ class PictureDataset(LabelledDataset):
         above: a pixel belongs to the object if a channel of the mask file (0..255) is above this.
         images: folders in which the pictures may lie.
         masks: name of the folder of the masks beside it, in which each mask is one case.
-        mask_kinds, ending: see `pairs_by_stem`.
+        mask_kinds: suffixes, and `ending`: see `pairs_by_stem`.
         split: of all these cases.
     """
 

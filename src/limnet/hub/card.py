@@ -73,10 +73,8 @@ def _row(row: Any, path: Path) -> Measurement:
 def describe_model(folder: str | Path) -> dict[str, Any]:
     """Describe a model folder in plain values (for `limnet zoo list` and the card).
 
-    Returns:
-        name, folder, limnet_version, settings, bytes (of the whole folder), parameters (of all networks), license (of
-        the card, or None), card and golden (whether there is one), results (rows, see `Measurement`), and
-        components: role -> None or a dict of class, config, parameters, bytes and dtypes.
+    Sizes are of the whole folder, parameters of all networks, the licence is the card's; `components` has for each role
+    None or what `describe_component` says.
     """
     folder = Path(folder)
     index = read_index(folder)
@@ -133,9 +131,7 @@ def make_card(
         folder: A complete model folder; its results.json, if any, fills the table of measurements.
         name: Title; the name of the folder by default.
         source: What `from_pretrained` in the example is given; the name by default.
-        data: What the model was trained on, one sentence each; before those of results.json.
-        limits: What it cannot do, likewise.
-        license_id: Licence as the Hub spells it.
+        data: What the model was trained on, one sentence each, before those of results.json; `limits` likewise.
         analyses: More tables in Markdown, put behind the measurements.
     """
     from jinja2 import Environment, StrictUndefined

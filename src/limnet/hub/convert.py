@@ -63,12 +63,8 @@ def convert_ritm(source: str | Path, out: str | Path, half: bool = False) -> Pat
     """Convert a public RITM file, such as coco_lvis_h18s_itermask.pth, to the folder of an interaction network.
 
     The parts of the original head that cannot influence the result (see `drop_dead_tensors`) are dropped; all other
-    tensors keep their names and values; `half` stores them in half precision.
-
-    Raises:
-        MissingFileError: no such file.
-        ModelFormatError: the file is damaged, contains code, or holds anything but one supported network.
-        SaveError: the folder could not be written.
+    tensors keep their names and values; `half` stores them in half precision. ModelFormatError if the file is damaged,
+    contains code, or holds anything but one supported network.
     """
     state, config = read_checkpoint(Path(source))
     return save_component(network_from_state(state, config, str(source)), Path(out), half)

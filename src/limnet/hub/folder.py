@@ -43,11 +43,8 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
     """Write one network, with its constructor arguments in `module.config`, to a folder (created if needed).
 
     `half` stores floating weights of two or more dimensions as float16; vectors (biases, statistics) and tensors that
-    would overflow stay float32. Loading always gives float32.
-
-    Raises:
-        InputError: If the class is unknown, the configuration is not plain JSON, or a weight is NaN or infinite.
-        SaveError: If the files cannot be written.
+    would overflow stay float32. Loading always gives float32. InputError for an unknown class, a configuration that is
+    not plain JSON, or a weight that is NaN or infinite.
     """
     folder = Path(folder)
     _, name = name_of(type(module))
@@ -72,12 +69,8 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
 def load_component(folder: str | Path, role: str) -> nn.Module:
     """Build a network from its folder, strictly; only classes of `role` are allowed.
 
-    Returns:
-        The network in float32 on the CPU, in eval mode, parameters frozen. The random state of torch is untouched.
-
-    Raises:
-        MissingFileError: If the folder or one of the files is missing.
-        ModelFormatError: If anything in them is damaged, foreign, unsafe, newer, or does not fit the network.
+    It is in float32 on the CPU, in eval mode, parameters frozen; the random state of torch is untouched.
+    ModelFormatError if anything is damaged, foreign, unsafe, newer, or does not fit the network.
     """
     folder = Path(folder)
     check_role(role)
@@ -276,10 +269,8 @@ def plain_json(value: Any, what: str) -> dict[str, Any]:
 def read_object(path: Path, hint: str) -> dict[str, Any]:
     """Read a JSON object that limnet wrote; `hint` says what to do when it is missing.
 
-    Raises:
-        MissingFileError: If there is no such file.
-        ModelFormatError: If it is too large, not UTF-8, not JSON or not an object, or its `format_version` is missing,
-            no positive integer, or newer than `FORMAT_VERSION`.
+    ModelFormatError if it is too large, not UTF-8, not JSON or not an object, or its `format_version` is missing, no
+    positive integer, or newer than `FORMAT_VERSION`.
     """
     try:
         size = path.stat().st_size

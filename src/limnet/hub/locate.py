@@ -40,10 +40,9 @@ def locate(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Find the folder of a model, downloading it when it lives on the Hub.
+    """Find the folder of a model, downloading it when it lives on the Hub; what is in it is checked on loading.
 
     Tried in this order: a bundled model of that name (text only, never for a Path), a local folder, a Hub repository.
-    What is in the folder is checked on loading.
 
     Args:
         name_or_path: Such as "limnet-tiny", "./my-model", or "org/name".
@@ -155,12 +154,10 @@ def push_model(
     made when the folder has none.
 
     Args:
-        folder: The model folder; not changed.
         repo_id: "org/name".
         token: Hub token; True or None for the stored one.
         private: Whether a new repository is private; an existing one stays as it is.
         revision: Branch to commit to, created if needed; the main branch by default.
-        commit_message: Title of the commit.
 
     Raises:
         ModelNotFoundError: If `repo_id` is no valid repository name.

@@ -73,17 +73,14 @@ def save_model(
     card: str | None = None,
     half: bool = False,
 ) -> Path:
-    """Write a model folder.
+    """Write a model folder: new, empty, or an earlier model.
 
     Everything is written to a new folder next to the target, which then takes its place; when something fails, what was
     there before stays. An earlier model in the target is replaced, together with its golden file; its README.md stays
     unless `card` is given, and so does any file that is no part of a model.
 
     Args:
-        folder: Target; new, empty, or an earlier model.
-        interaction: Network of a class in the table, likewise the next two.
-        propagation: See above.
-        quality: See above; None for a model without fusion by quality.
+        quality: None for a model without fusion by quality.
         settings: Plain JSON values.
         card: Text of the model card; None keeps the one that is there, or makes one from the networks.
         half: Store weights as float16.
@@ -169,14 +166,10 @@ class ModelIndex:
 
 
 def read_index(folder: str | Path) -> ModelIndex:
-    """Read and check the index of a model folder.
+    """Read and check the index of a model folder; whether the component folders exist is not checked here.
 
-    Component folders must be plain names inside `folder`; absolute paths, "..", slashes, backslashes and links are
-    refused. Whether the component folders exist is not checked here.
-
-    Raises:
-        MissingFileError: If there is no index.
-        ModelFormatError: If it is damaged, newer, of another kind, or names anything outside the folder.
+    They must be plain names inside `folder`; absolute paths, "..", slashes, backslashes and links are refused.
+    ModelFormatError if the index is damaged, newer, of another kind, or names anything outside the folder.
     """
     folder = Path(folder)
     path = folder / INDEX

@@ -40,12 +40,7 @@ def check_role(role: str) -> str:
 
 
 def resolve(role: str, name: Any) -> type:
-    """The class that `name`, as written in a config.json, stands for in `role`.
-
-    Raises:
-        InputError: If the role is unknown.
-        ModelFormatError: If the name is not in the table.
-    """
+    """The class that a name in a config.json stands for in `role`; ModelFormatError if it is not in the table."""
     known = TABLE[check_role(role)]
     if isinstance(name, str) and name in known:
         module, _, attribute = known[name].partition(":")

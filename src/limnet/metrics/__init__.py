@@ -1,5 +1,6 @@
 """Metrics: overlap, boundary and clicks-to-quality measures, with a per-case table.
 
+All raise InputError, or InputTypeError, for masks of other shapes or dtypes and values that are no finite numbers.
 Only `CaseTable` needs torchmetrics; it is imported on first use. The surface metrics need MONAI when they are called.
 """
 

@@ -25,10 +25,6 @@ class CaseTable(Metric):
     Rows are kept as bytes (JSON lines in uint8 tensors): numbers stay exact float64 wherever the module is moved or
     whatever precision it is cast to.
 
-    Args:
-        sync_on_compute: Gather the rows of all processes in `compute`.
-        process_group: Gather among these processes only; all by default.
-
     Example:
         >>> table = CaseTable()
         >>> table.update("case_1", "liver", "organs", 1, {"dice": 0.5})
@@ -46,18 +42,13 @@ class CaseTable(Metric):
         self.add_state("records", default=[], dist_reduce_fx="cat")
 
     def update(self, case: str, object: str, group: str, round: int, values: Mapping[str, float]) -> None:
-        """Add a row.
+        """Add a row; see `checked_row` for errors.
 
         Args:
-            case: Name of the case, unique within the data.
-            object: Name of the object, unique within the case.
+            case: Name of the case, unique within the data; that of the object is unique within the case.
             group: What means are taken over, such as "organs"; may be empty.
             round: 1 after the first round of prompts, 2, ...; 0 for a mask that was there before.
             values: Named numbers, such as {"dice": 0.91, "nsd": 0.88}.
-
-        Raises:
-            InputError: A field that is missing, empty or negative, or a number with the name of a field.
-            InputTypeError: A text, round or number of another type.
         """
         if clash := set(values) & set(FIELDS):
             raise InputError(f"values hold {', '.join(sorted(clash))}; these names are fields, give the number another")
@@ -68,11 +59,7 @@ class CaseTable(Metric):
         self.records.append(torch.frombuffer(line, dtype=torch.uint8).to(self.device))
 
     def compute(self) -> Table:
-        """The table of all rows, of all processes where torch.distributed runs.
-
-        Raises:
-            InputError: The same case, object and round came twice with different results.
-        """
+        """The table of all rows, of all processes where torch.distributed runs; raises as `Table`."""
         records = [self.records] if isinstance(self.records, Tensor) else self.records
         data = b"".join(part.cpu().numpy().tobytes() for part in records)
         return Table(json.loads(line) for line in data.split(b"\n") if line)

@@ -25,7 +25,7 @@ FLOOR = 0.2
 
 
 def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None = None) -> int:
-    """Number of clicks until a quality is reached (NoC@q).
+    """Number of clicks until a quality is reached (NoC@q), 1 to `limit`.
 
     The customary convention: an object that never gets there counts as `limit` clicks, the same as one that gets there
     with its last click. Report the number of objects that failed beside the mean.
@@ -35,12 +35,6 @@ def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None
             `limit` where nothing was left to click on.
         quality: The quality to reach, such as 0.85; equal is enough.
         limit: Clicks a user is ready to give; later values are not looked at. Default: the number of values.
-
-    Returns:
-        1 to `limit`.
-
-    Raises:
-        InputError: No values, values that are no finite numbers, a limit below 1.
 
     Example:
         >>> clicks_to_quality([0.7, 0.84, 0.86, 0.9], quality=0.85)
@@ -55,15 +49,10 @@ def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None
 
 
 def auc_over_rounds(values: Sequence[float], method: Literal["trapezoid", "mean"] = "trapezoid") -> float:
-    """Area under a quality curve over the rounds.
+    """Area under a quality curve over the rounds, one round apart.
 
-    Args:
-        values: Quality after each round, one round apart.
-        method: "trapezoid": area by the trapezoid rule with a step of 1, as CVPR 2025 counts it; n values of 1 give
-            n - 1, one value gives 0. "mean": mean of the values, in the range of the values.
-
-    Raises:
-        InputError: No values, values that are no finite numbers, an unknown method.
+    "trapezoid" is the area by the trapezoid rule with a step of 1, as CVPR 2025 counts it; n values of 1 give n - 1,
+    one value gives 0. "mean" is the mean of the values, in the range of the values.
 
     Example:
         >>> auc_over_rounds([0.5, 0.75, 1.0])
@@ -80,17 +69,9 @@ def auc_over_rounds(values: Sequence[float], method: Literal["trapezoid", "mean"
 
 
 def rounds_that_lost(dice_rounds: Sequence[float], points: float = 0.02) -> tuple[int, ...]:
-    """Rounds after which the mask was worse than after the round before.
+    """Numbers of the rounds, from 2 on, after which the mask was worse than after the round before.
 
-    Args:
-        dice_rounds: Dice after round 1, 2, ...
-        points: A round counts when it loses more than this; a loss equal to it up to rounding (1e-9) does not.
-
-    Returns:
-        Numbers of the rounds, from 2 on.
-
-    Raises:
-        InputError: No values, values that are no finite numbers, negative points.
+    A round counts when it loses more than `points`; a loss equal to it up to rounding (1e-9) does not.
 
     Example:
         >>> rounds_that_lost([0.8, 0.85, 0.81, 0.9])
@@ -103,19 +84,14 @@ def rounds_that_lost(dice_rounds: Sequence[float], points: float = 0.02) -> tupl
 
 
 def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> float:
-    """Share of the clicked voxels that hold the label their click asked for.
+    """Share of the clicked voxels that hold the label their click asked for, 0 to 1; 1 without clicks.
 
     Args:
         mask: (D, H, W) or (H, W) bool.
         clicks: (voxel, positive) in the order they were given. Where a voxel was clicked twice the later click holds,
             the rule of `limnet.case.constraints.enforce`.
 
-    Returns:
-        0 to 1; 1 without clicks.
-
-    Raises:
-        InputTypeError: A mask that is not bool.
-        OutsideError: A click outside the mask.
+    Raises OutsideError for a click outside the mask.
 
     Example:
         >>> click_compliance(ball, [((3, 30, 32), True), ((0, 0, 0), True)])
@@ -135,11 +111,7 @@ def click_compliance(mask: NDArray[np.bool_], clicks: Sequence[Clicked]) -> floa
 
 
 def checked_curve(values: Sequence[float]) -> list[float]:
-    """The values as floats.
-
-    Raises:
-        InputError: No values, or one that is no finite number.
-    """
+    """The values as floats; InputError for no values, or one that is no finite number."""
     curve = [float(v) for v in values]
     if not curve or not all(math.isfinite(v) for v in curve):
         raise InputError(f"a curve {curve} came; at least one round and finite numbers are expected")
@@ -149,17 +121,9 @@ def checked_curve(values: Sequence[float]) -> list[float]:
 def challenge_scores(dice: Sequence[Sequence[float]], nsd: Sequence[Sequence[float]]) -> dict[str, float]:
     """DSC_AUC, NSD_AUC, DSC_Final and NSD_Final of one case, as the CVPR 2025 challenge counts them.
 
-    Args:
-        dice: (objects, steps): Dice of every object of the case after every step. The last five steps are counted, so
-            that a first step with a box may stand before them.
-        nsd: (objects, steps): normalized surface Dice at 2 mm.
-
-    Returns:
-        The areas by the trapezoid rule with a step of 1 (0 to 4) and the values after the last click (0 to 1), each of
-        the mean over the objects.
-
-    Raises:
-        InputError: Other shapes, fewer than five steps, or numbers outside 0 to 1.
+    Takes (objects, steps): Dice and normalized surface Dice at 2 mm of every object after every step. The last five
+    steps are counted, so that a first step with a box may stand before them. Areas are by the trapezoid rule with a
+    step of 1 (0 to 4), final values those after the last click (0 to 1), each of the mean over the objects.
 
     References:
         "Foundation Models for Interactive 3D Biomedical Image Segmentation", CVPR 2025, evaluation script.

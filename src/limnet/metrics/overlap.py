@@ -9,21 +9,12 @@ from limnet.errors import InputError, InputTypeError
 
 
 def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice coefficient, 2 |P and T| / (|P| + |T|).
+    """Dice coefficient, 2 |P and T| / (|P| + |T|), of bool masks (D, H, W) or (H, W): 0 to 1.
+
+    Two empty masks agree: 1. One empty mask: 0.
 
     >>> dice(np.array([[True, True, False]]), np.array([[True, False, False]]))
     0.6666666666666666
-
-    Args:
-        pred: (D, H, W) or (H, W) bool.
-        truth: The same shape, bool.
-
-    Returns:
-        0 to 1. Two empty masks agree: 1. One empty mask: 0.
-
-    Raises:
-        InputError: Masks of different shapes, or neither 2D nor 3D.
-        InputTypeError: Anything but bool arrays.
     """
     check_masks(pred, truth)
     total = np.count_nonzero(pred) + np.count_nonzero(truth)
@@ -31,23 +22,11 @@ def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 
 def slice_dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int = 0) -> float:
-    """Mean Dice of the slices that hold the object, each slice counting alike.
+    """Mean Dice of the slices along `axis` that hold the object, each slice counting alike; 1 where none does.
 
     >>> truth = np.array([[[1, 1]], [[1, 0]], [[0, 0]]], dtype=bool)
     >>> slice_dice(np.array([[[1, 1]], [[0, 0]], [[1, 1]]], dtype=bool), truth)
     0.5
-
-    Args:
-        pred: (D, H, W) bool.
-        truth: The same shape, bool.
-        axis: Slice axis.
-
-    Returns:
-        0 to 1; 1 where no slice holds the object.
-
-    Raises:
-        InputError: Masks of different shapes, or not 3D.
-        InputTypeError: Anything but bool arrays.
     """
     check_masks(pred, truth)
     across = tuple(a for a in range(pred.ndim) if a != axis)
@@ -58,21 +37,10 @@ def slice_dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int = 0)
 
 
 def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Intersection over union (Jaccard index), |P and T| / |P or T|.
+    """Intersection over union (Jaccard index), |P and T| / |P or T|; masks and empty ones as of `dice`.
 
     >>> iou(np.array([[True, True, False]]), np.array([[True, False, False]]))
     0.5
-
-    Args:
-        pred: (D, H, W) or (H, W) bool.
-        truth: The same shape, bool.
-
-    Returns:
-        0 to 1. Two empty masks agree: 1. One empty mask: 0.
-
-    Raises:
-        InputError: Masks of different shapes, or neither 2D nor 3D.
-        InputTypeError: Anything but bool arrays.
     """
     check_masks(pred, truth)
     union = np.count_nonzero(pred | truth)
@@ -80,16 +48,7 @@ def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 
 def check_masks(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
-    """Refuse anything but two bool masks of one shape.
-
-    Args:
-        pred: (D, H, W) or (H, W) bool.
-        truth: The same shape, bool.
-
-    Raises:
-        InputTypeError: If one is no bool array.
-        InputError: If the shapes differ, have no voxels, or are neither 2D nor 3D.
-    """
+    """InputTypeError for anything but bool arrays; InputError for shapes that differ, or are neither 2D nor 3D."""
     for name, mask in (("pred", pred), ("truth", truth)):
         if not isinstance(mask, np.ndarray):
             raise InputTypeError(f"{name} is a {type(mask).__name__}; a numpy array of bool is expected")

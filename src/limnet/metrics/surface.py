@@ -15,24 +15,17 @@ from limnet.metrics.overlap import check_masks
 def normalized_surface_dice(
     pred: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], tolerance: float
 ) -> float:
-    """Share of both surfaces that lies within `tolerance` of the other one (NSD).
+    """Share of both surfaces that lies within `tolerance` of the other one (NSD), 0 to 1.
 
     Surfaces are cut into elements between the voxel centres by marching cubes (lines by marching squares in 2D) and
     weighted by their area, as in DeepMind's surface-distance, which the CVPR 2025 challenge uses (at 2 mm). What lies
-    outside the image is background, so an object cut off by the border has a surface there.
+    outside the image is background, so an object cut off by the border has a surface there. Two empty masks agree: 1.
+    One empty mask: 0.
 
     Args:
-        pred: (D, H, W) or (H, W) bool.
-        truth: The same shape, bool.
+        pred: (D, H, W) or (H, W) bool, as is `truth`.
         spacing: Voxel size in mm along each axis, in array order.
         tolerance: Accepted distance in mm, 0 or more; a distance equal to it is accepted.
-
-    Returns:
-        0 to 1. Two empty masks agree: 1. One empty mask: 0.
-
-    Raises:
-        InputError: Masks of different shapes, or neither 2D nor 3D; a spacing or tolerance that is none.
-        InputTypeError: Anything but bool arrays.
 
     References:
         Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
@@ -63,21 +56,13 @@ def hausdorff95(
     """95th percentile of the distances from each border voxel of one mask to the nearest of the other, in mm (HD95).
 
     Border voxels are voxels of the mask with a face neighbour outside of it (or outside the image). The percentile is
-    taken in each direction by itself, with linear interpolation; the larger one is returned.
+    taken in each direction by itself, with linear interpolation; the larger one is returned. Two empty masks agree: 0.
 
     Args:
-        pred: (D, H, W) or (H, W) bool.
-        truth: The same shape, bool.
+        pred: (D, H, W) or (H, W) bool, as is `truth`.
         spacing: Voxel size in mm along each axis, in array order.
         empty: Value in mm where exactly one mask is empty and no distance exists. Infinite by default, so that a mean
             cannot hide such a case; give the diagonal of the image to have a finite one.
-
-    Returns:
-        Distance in mm. Two empty masks agree: 0. One empty mask: `empty`.
-
-    Raises:
-        InputError: Masks of different shapes, or neither 2D nor 3D; a spacing that is none.
-        InputTypeError: Anything but bool arrays.
 
     Example:
         >>> hausdorff95(np.roll(ball, 1, axis=2), ball, spacing=(5.0, 1.0, 1.0))

@@ -27,15 +27,9 @@ By = Literal["case", "object", "group", "round"]
 class Table:
     """Rows sorted by (case, object, round), each there once.
 
-    Args:
-        rows: {"case", "object", "group", "round", and any number of named numbers}. Rows that agree in everything are
-            kept once; the order they come in does not matter.
-
-    Attributes:
-        rows: list of dict; numbers in alphabetical order of their names.
-
-    Raises:
-        InputError: Two rows of the same case, object and round that differ; a row that is none.
+    `rows` have "case", "object", "group", "round", and any number of named numbers, in alphabetical order. Those that
+    agree in everything are kept once, whatever their order; InputError for two of the same case, object and round that
+    differ, and for what is no row.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -72,21 +66,11 @@ class Table:
     @overload
     def mean(self, column: str, by: By, round: int | None = None) -> dict[str | int, float]: ...
     def mean(self, column: str, by: By | None = None, round: int | None = None) -> float | dict[str | int, float]:
-        """Mean of a column over the rows that have it.
+        """Mean of a column over the rows that have it, NaN if none has; with `by`, for each value of this field apart.
 
         NaN counts as not measured and is left out; an infinite value is not. The sum is exact, so the mean does not
-        depend on the order of the rows.
-
-        Args:
-            column: Name of a number.
-            by: Take the mean for each value of this field apart.
-            round: Only the rows of this round. Objects that ended before it have none; `summary` carries them on.
-
-        Returns:
-            The mean (NaN if there is nothing to average), or {value of `by`: mean}.
-
-        Raises:
-            InputError: An unknown column or field.
+        depend on the order of the rows. With `round` only rows of this round count: objects that ended before it have
+        none; `summary` carries them on.
         """
         if by is not None and by not in FIELDS:
             raise InputError(f"by={by!r} came; allowed: None, {', '.join(map(repr, FIELDS))}")
@@ -99,29 +83,17 @@ class Table:
         return {key: _mean(values[key]) for key in sorted(values)} if by else _mean(values.get(None, []))
 
     def curves(self, column: str = "dice", group: str | None = None) -> dict[tuple[str, str], list[float]]:
-        """The column over the rounds, for each object.
+        """{(case, object): column after round 1, 2, ...}, of the rows of a group if given.
 
-        Args:
-            column: Name of a number that every row of the objects has.
-            group: Only rows of this group.
-
-        Returns:
-            {(case, object): values of round 1, 2, ...}. A round 0 (a mask that was there before the first click) is
-            left out. Objects may have ended early: curves differ in length.
-
-        Raises:
-            InputError: An unknown column, or an object that lacks a round or a value in between.
+        A round 0 (a mask that was there before the first click) is left out. Objects may have ended early: curves
+        differ in length. InputError for an object that lacks a round or a value in between.
         """
         return {key: [v for r, v in curve if r > 0] for key, curve in self._courses(column, group).items()}
 
     def summary(self, group: str | Collection[str] | None = None, column: str = "dice") -> dict[str, float]:
-        """The figures of a benchmark, ready for a logger.
+        """The figures of a benchmark, ready for a logger, of the rows of a group or groups if given.
 
         An object whose rounds ended early (nothing was left to click on) keeps its last value in all later rounds.
-
-        Args:
-            group: Only rows of this group, or of these groups.
-            column: The quality that is summarised.
 
         Returns:
             With column="dice" and R rounds: "objects"; "dice@1" ... "dice@R", means over the objects; "noc@80",
@@ -130,9 +102,6 @@ class Table:
             made after a mask was there and lost more than 0.02; "compliance", mean over all rows that have it; and for
             every other column, such as nsd, "nsd_final", mean of the last value of each object. Entries without any
             data are left out.
-
-        Raises:
-            InputError: As of `curves`.
         """
         courses = self._courses(column, group)
         curves = {key: values for key, curve in courses.items() if (values := [v for r, v in curve if r > 0])}
@@ -161,11 +130,7 @@ class Table:
         return result
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write a CSV file atomically: the fields, then the numbers, exact; blank where a row has none.
-
-        Raises:
-            SaveError: If it cannot be written.
-        """
+        """Write a CSV file atomically: the fields, then the numbers, exact; blank where a row has none."""
         columns = [*FIELDS, *self.columns]
 
         def write(temporary: Path) -> None:
@@ -200,9 +165,7 @@ class Table:
 def checked_row(given: Mapping[str, Any]) -> dict[str, Any]:
     """A row with plain Python types: three texts, the round, then the numbers in alphabetical order of their names.
 
-    Raises:
-        InputError: A field that is missing or empty, a round below 0.
-        InputTypeError: A text, round or number of another type.
+    InputError for a field that is missing or empty, or a round below 0; InputTypeError for one of another type.
     """
     row: dict[str, Any] = {}
     for name in ("case", "object", "group"):

@@ -26,13 +26,8 @@ class DisplayVolume:
     """What the page gets of a volume: little-endian bytes and their description.
 
     The bytes are int16 in the volume's own axis order (axis 0 slowest); value = stored * scale + offset. Integers that
-    fit stay exact (scale 1). Colour volumes are three planes of uint8, red, green, blue, windowed.
-
-    Args:
-        volume: The volume.
-
-    Raises:
-        InputError: if it is too large for a browser.
+    fit stay exact (scale 1). Colour volumes are three planes of uint8, red, green, blue, windowed. InputError if it is
+    too large for a browser.
     """
 
     def __init__(self, volume: Volume) -> None:
@@ -95,15 +90,10 @@ class DisplayVolume:
             yield _bytes(np.clip(np.nan_to_num(stored, nan=-32768.0), -32768, 32767).astype("<i2"))
 
     def describe(self, axis: int) -> dict[str, Any]:
-        """Metadata for the page.
+        """Metadata for the page as JSON values; `axis` is that of the case's slices.
 
-        Args:
-            axis: Axis of the case's slices.
-
-        Returns:
-            JSON values: "shape", "spacing" (array order), "color", "scale", "offset", "window", "ct", "unit", "axis",
-            "oriented" (whether patient directions are known), "affine" (file index x, y, z to mm LPS) and "planes",
-            see `planes`.
+        Spacing is in array order, "oriented" says whether patient directions are known, "affine" leads from file index
+        x, y, z to mm LPS, and "planes" are those of `planes`.
         """
         volume = self.volume
         window = volume.intensity.default_window
@@ -134,10 +124,9 @@ def is_oriented(volume: Volume) -> bool:
 def planes(volume: Volume) -> list[dict[str, Any]]:
     """Axial, sagittal and coronal planes in radiological orientation, in terms of array axes.
 
-    Returns:
-        Per plane "name", "axis" (the array axis it cuts), "across" and "down" (the array axis that runs to the right
-        and down on the screen), "flip_across" and "flip_down" (whether its index falls in that direction), "letters"
-        (left, right, top, bottom; the nearest patient direction of oblique volumes).
+    "axis" is the array axis a plane cuts, "across" and "down" those that run to the right and down on the screen,
+    "flip_across" and "flip_down" whether their index falls in that direction, "letters" the patient directions at left,
+    right, top and bottom (the nearest ones of oblique volumes).
     """
     directions = _directions(volume)
     result = []

@@ -22,15 +22,9 @@ class Folder:
             raise MissingFileError(f"{root} is no folder: give a volume or a folder with volumes")
 
     def inside(self, path: str, *, new: bool = False) -> Path:
-        """The real path of a relative one.
+        """The real path of one relative to the root, "/" between names; `new` ones need a folder alone.
 
-        Args:
-            path: Relative to the root, "/" between names.
-            new: Whether it may not exist yet; its folder has to.
-
-        Raises:
-            InputError: if it leaves the root, by ".." or by a link.
-            MissingFileError: if it is not there.
+        InputError if it leaves the root, by ".." or by a link; MissingFileError if it is not there.
         """
         place = (self.root / path).resolve()
         if not place.is_relative_to(self.root):

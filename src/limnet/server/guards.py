@@ -34,14 +34,9 @@ class _TooLarge(Exception):
 class Guard:
     """ASGI middleware for a server that strangers' web pages must not reach.
 
-    A request is refused if its Host is not one of `hosts` (400: a page elsewhere may have pointed its own name at this
-    machine), if a browser sends it from another page (403; WebSockets as well, browsers do not check these themselves),
-    or if its body is too large (413, whether the length is declared or not).
-
-    Args:
-        app: The app behind it.
-        hosts: Names this server is called by, without port.
-        limit: Most bytes of a body.
+    A request is refused if its Host is not one of `hosts`, without port (400: a page elsewhere may have pointed its own
+    name at this machine), if a browser sends it from another page (403; WebSockets as well, browsers do not check these
+    themselves), or if its body has more than `limit` bytes (413, whether the length is declared or not).
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK, limit: int = 1 << 20) -> None:

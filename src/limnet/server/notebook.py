@@ -18,12 +18,9 @@ _running: tuple[ViewServer, Background] | None = None
 
 
 class View:
-    """What `limnet.view` gives: shown inline by a notebook, and an address for a browser anywhere else.
+    """What `limnet.view` gives of a case: shown inline by a notebook, in a frame of `height` pixels.
 
-    Attributes:
-        case: The case shown.
-        address: Address of the page, with the token that lets a browser in.
-        height: Height of the frame in pixels.
+    `address` of the page, with the token that lets a browser in, is for a browser anywhere else on this machine.
     """
 
     def __init__(self, case: Case, address: str, height: int) -> None:
@@ -53,12 +50,8 @@ def view(case: Case, *, height: int = 720) -> View:
     Returns:
         An object that a notebook shows inline; its `address` opens in any browser of this machine.
 
-    Raises:
-        InputTypeError: if that is no case.
-        InputError: if the volume is too large for a browser.
-
-    Warns:
-        UserWarning: if the threads of torch spin while they wait, since it was loaded before limnet.
+    Raises InputError if the volume is too large for a browser; warns if the threads of torch spin while they wait,
+    since it was loaded before limnet.
     """
     from limnet.case.case import Case
 

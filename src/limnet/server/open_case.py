@@ -30,26 +30,21 @@ Kind = Literal["started", "progress", "patch", "labels", "done", "failed", "canc
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to an open case.
+    """One thing that happened to an open case, or to job number `job` (from 1) of it.
 
     The events of one job come in this order: started; patch and progress, any number of them; labels, any number; and
     one of done, failed and cancelled. saved and unsaved come at any time, closed last.
 
     Attributes:
-        kind: "started": a job began. "progress": `done` of `total` slices. "patch": while a round runs, the mask of
-            `object` in `box` is `array` (bool), to be shown until labels come. "labels": the labels (uint16) of `box`
-            are `array`, exactly; whatever a cancelled or failed round had shown is taken back by them. "done",
-            "failed", "cancelled": the job is over; `text` says why it failed, in words for a person. "saved": the
-            session file holds everything. "unsaved": it does not, `text` says why. "closed": the case was closed.
-        job: Number of the job, from 1; 0 for saved, unsaved and closed.
-        done: Slices computed so far.
-        total: Slices to compute; 0 before that is known.
-        object: Name of the object.
-        box: ((first, end), (first, end), (first, end)) along the volume's axes.
-        array: Of the shape of `box`, contiguous.
-        text: For a person.
-        error: What was raised, of "failed".
-        result: What the step returned, of "done".
+        kind: "started": a job began. "progress": `done` of `total` slices, 0 before that is known. "patch": while a
+            round
+            runs, the mask of `object` in `box` is `array` (bool), to be shown until labels come. "labels": the labels
+            (uint16) of `box` are `array`, exactly; whatever a cancelled or failed round had shown is taken back by
+                them.
+            "done" with the `result` of the step, "failed" with the `error`, "cancelled": the job is over. "saved": the
+            session file holds everything. "unsaved": it does not. "closed": the case was closed.
+        box: ((first, end), (first, end), (first, end)) along the volume's axes; `array` has its shape, contiguous.
+        text: Why it failed or is not saved, in words for a person.
     """
 
     kind: Kind
@@ -73,13 +68,9 @@ Step = Callable[..., Any]
 
 @dataclass(eq=False)
 class Job:
-    """A step that waits, runs or is over.
+    """A step that waits, runs or is over, about one object.
 
-    Attributes:
-        number: From 1, counted per open case.
-        step: What to do.
-        object: Name of the object it is about, for events.
-        future: Its result; `Cancelled` if it was cancelled, the step's own error if it failed.
+    Its `future` holds its result: `Cancelled` if it was cancelled, the step's own error if it failed.
     """
 
     number: int
@@ -122,19 +113,12 @@ class OpenCase:
         return f"<OpenCase {self.title!r}: {len(self.waiting) + (self.running is not None)} jobs>"
 
     def submit(self, step: Step, object: str = "object") -> Job:
-        """Queue a step; it runs in the computing thread after those before it.
+        """Queue a step about an object; it runs in the computing thread after those before it.
 
-        Args:
-            step: Called as `step(case, progress=..., on_update=...)`; hand both on to the methods that make rounds, so
-                that screens see the round and it can be cancelled: `lambda case, **watch: case.click(point, **watch)`.
-                Steps that make none ignore them: `lambda case, **_: case.undo()`.
-            object: Name of the object it is about, told with its patches.
-
-        Returns:
-            The job; `job.future.result()` waits for what the step returns.
-
-        Raises:
-            InputError: if the case was closed, or too many jobs wait.
+        A step is called as `step(case, progress=..., on_update=...)`; hand both on to the methods that make rounds, so
+        that screens see the round and it can be cancelled: `lambda case, **watch: case.click(point, **watch)`. Steps
+        that make none ignore them: `lambda case, **_: case.undo()`. `job.future.result()` waits for what the step
+        returns. InputError if the case was closed, or too many jobs wait.
         """
         return self.workspace._submit(self, step, object)
 

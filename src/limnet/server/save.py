@@ -21,17 +21,12 @@ FORMATS = [
 
 
 def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: bool = False) -> list[Path]:
-    """Write results of a case.
+    """Write results of a case; returns the files.
 
     Args:
-        case: The case.
         path: File to write; for several objects their names are put before the suffix.
-        what: "labels" (all in one file), "object" (one mask), "objects" (one mask each), "session".
-        name: Which object.
+        what: "labels" (all in one file), "object" (the mask of `name`), "objects" (one mask each), "session".
         overwrite: Whether files of "objects" that are there already are replaced.
-
-    Returns:
-        The files written.
 
     Raises:
         InputError: nothing is marked, an unknown object or suffix, or the image itself.

@@ -44,10 +44,7 @@ class Screen:
     ((first, end) per axis), "size" (bytes unpacked) and "kind": "labels" (one byte per voxel) or "bits" (packed, of the
     object with "label", while a round runs).
 
-    Args:
-        opened: The open case.
-        colors: Colours of objects by name, "#rrggbb", chosen before.
-        keep: Called with the colours whenever the user chose one.
+    `colors` are those of objects by name, "#rrggbb", chosen before; `keep` is told whenever the user chose one.
     """
 
     def __init__(
@@ -141,8 +138,7 @@ class Screen:
     def handle(self, command: dict[str, Any]) -> Future[Any] | dict[str, Any]:
         """Start the command that "do" names; the other entries are its arguments.
 
-        Returns:
-            The answer, or the future of a step that was queued, whose result is the answer.
+        Gives the answer, or the future of a step that was queued, whose result is the answer.
         """
         name = command.get("do")
         work = _COMMANDS.get(name) if isinstance(name, str) else None

@@ -17,15 +17,9 @@ _GRACE = 3  # seconds that open connections get when the server ends
 
 
 def listen(port: int | None, usual: int = 0, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket.
+    """A listening socket, 0 for any free port; None for the usual one, or any if that is taken.
 
-    Args:
-        port: The port asked for, 0 for any free one; None for the usual one, or any if that is taken.
-        usual: The usual port.
-        host: The address.
-
-    Raises:
-        InputError: if the port asked for is taken or not allowed, or the address is not this machine's.
+    InputError if the port asked for is taken or not allowed, or the address is not this machine's.
     """
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     if os.name != "nt":  # there it would let two servers share the port
@@ -63,15 +57,7 @@ def server_for(app: ASGIApp, pages: bool = True) -> uvicorn.Server:
 
 
 class Background:
-    """An app served from a thread of its own, for notebooks and tests.
-
-    Args:
-        app: The app.
-        made: A listening socket.
-
-    Raises:
-        LimnetError: if the server does not start.
-    """
+    """An app served on a listening socket from a thread of its own, for notebooks and tests."""
 
     def __init__(self, app: ASGIApp, made: socket.socket) -> None:
         self.port: int = made.getsockname()[1]

@@ -13,16 +13,10 @@ from limnet.image.io.reading import place_of
 
 @dataclass(frozen=True)
 class Recent:
-    """A session file.
+    """A session file by its name, what `Workspace.resume` takes.
 
-    Attributes:
-        name: Name of the file, what `Workspace.resume` takes.
-        title: Name of its volume.
-        missing: Whether the file of its volume is gone.
-        shape: (D, H, W).
-        objects: Names of its objects.
-        steps: Steps done so far.
-        changed: Time of the last step, in seconds since 1970.
+    `title` is the name of its volume, whose file may be `missing`; `steps` are done so far, the last one was made at
+    `changed`, in seconds since 1970.
     """
 
     name: str

@@ -16,15 +16,10 @@ _CORNERS = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
 def surface(
     mask: NDArray[np.bool_], limit: int = MAX_TRIANGLES
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], tuple[int, int, int]]:
-    """Triangles around a mask, coarser where it is large.
+    """Triangles around a mask (D, H, W), at most `limit`: it is taken at every second, third, ... voxel until they fit.
 
-    Args:
-        mask: (D, H, W).
-        limit: Most triangles wanted; the mask is taken at every second, third, ... voxel until they fit.
-
-    Returns:
-        Vertices (n, 3) in voxel indices of the mask's own axis order, triangles (m, 3) as indices of vertices, seen
-        counter-clockwise from outside in that (right-handed) order, and the steps per axis.
+    Gives vertices (n, 3) in voxel indices of the mask's own axis order, triangles (m, 3) as indices of vertices, seen
+    counter-clockwise from outside in that (right-handed) order, and the steps per axis.
     """
     if not mask.any():
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint32), (1, 1, 1)

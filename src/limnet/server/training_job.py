@@ -41,17 +41,9 @@ def recipe() -> Path | None:
 
 @dataclass
 class TrainingJob:
-    """One training.
+    """One training, in a process that writes data in the layout of the recipe, a log and the model to its folder.
 
-    Attributes:
-        folder: Where it writes: the data in the layout of the recipe, a log, the model.
-        process: The process.
-        steps: How many it makes.
-        started: Seconds since 1970.
-        id: Names it for clients.
-        stopped: Whether it was told to stop.
-        taken: Whether its model was tried for the images to come.
-        fault: Why that failed; None otherwise.
+    `taken` says whether its model was tried for the images to come, `fault` why that failed.
     """
 
     folder: Path

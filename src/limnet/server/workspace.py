@@ -36,13 +36,11 @@ _QUEUE = 64  # jobs that may wait for one case: more is a client gone wild
 
 
 class Workspace:
-    """Cases open at once, computed one round at a time and saved after every step.
+    """Cases open at once, computed one round at a time and saved after every step. A context manager.
 
     Args:
         segmenter: The model, or a function that loads it (called once, at the first case).
         folder: Where session files are kept; None for the user's own folder (`user_folder`).
-
-    Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -127,11 +125,7 @@ class Workspace:
         return self._add(case, path, title)
 
     def resume(self, path: str | os.PathLike[str]) -> OpenCase:
-        """Go on with a session file; if it is open already, with that case.
-
-        Args:
-            path: The file; its name alone means one of `folder`.
-        """
+        """Go on with a session file (a name alone means one of `folder`); if it is open already, with that case."""
         place = self.folder / path if Path(path).name == os.fspath(path) else Path(path).absolute()
         with self._resuming:
             for opened in self.cases.values():
@@ -158,9 +152,7 @@ class Workspace:
     def close_case(self, key: str, *, forget: bool = False) -> None:
         """Cancel its jobs, save and let go of a case; nothing happens if there is none.
 
-        Args:
-            key: Of the case.
-            forget: Delete its session file as well.
+        With `forget` its session file is deleted as well.
         """
         with self._state:
             opened = self._cases.pop(key, None)

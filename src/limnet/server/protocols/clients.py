@@ -34,7 +34,6 @@ class ServeOptions:
         datastore: Folder of images and labels for MONAI Label clients; None for one that ends with the server.
         base: Name or folder of the model, that a training starts from.
         labels: Names of structures that MONAI Label clients offer at first.
-        limits: How much clients may ask for.
     """
 
     model: str = "limnet"
@@ -49,14 +48,7 @@ class ServeOptions:
 
 @dataclass(eq=False)
 class Client:
-    """Somebody who works on an image.
-
-    Attributes:
-        key: What it calls itself by.
-        annotation: Its image and the object it marks, once it has sent one.
-        acted: When it last did something, by `time.monotonic`.
-        turn: One request at a time.
-    """
+    """Somebody who works on an image, one request at a time; it last `acted` then, by `time.monotonic`."""
 
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     annotation: Annotation | None = None

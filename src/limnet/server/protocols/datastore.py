@@ -61,15 +61,9 @@ class Datastore:
         return found
 
     def add_image(self, name: str, data: bytes, sent_as: str) -> str:
-        """Add an image; returns its id.
+        """Add an image, by an id or else the name the file has at the client; returns its id.
 
-        Args:
-            name: The id, or nothing to take the name of the file.
-            data: The file.
-            sent_as: Name of the file at the client, with its suffix.
-
-        Raises:
-            InputError: if it cannot be read, has a bad name, or there is an image of that name.
+        InputError if it cannot be read, has a bad name, or there is an image of that name.
         """
         suffix = upload_suffix(sent_as)
         name = checked_name(name or Path(sent_as.replace("\\", "/")).name[: -len(suffix)])
@@ -83,8 +77,7 @@ class Datastore:
     def add_label(self, name: str, tag: str, data: bytes, sent_as: str, volume: Volume) -> Path:
         """Keep a label map of an image; one of that tag that is there is replaced.
 
-        Raises:
-            InputError: if it cannot be read or does not lie on the image's grid.
+        InputError if it cannot be read or does not lie on the image's grid.
         """
         suffix, folder = upload_suffix(sent_as or "label.nii.gz"), self.root / "labels" / checked_name(tag or FINAL)
         self.image(name)

@@ -40,13 +40,7 @@ Prompts = Callable[[Annotation, bool], Sequence[Prompt]]
 
 @dataclass(eq=False)
 class Lease(Client):
-    """A client; its key is the lease token.
-
-    Attributes:
-        seen: When it was last heard of.
-        dtype: Type of the mask it keeps.
-        ready: Whether it has said what mask it keeps.
-    """
+    """A client; its key is the lease token. `dtype` is that of the mask it keeps, once it has said so (`ready`)."""
 
     seen: float = field(default_factory=time.monotonic)
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))

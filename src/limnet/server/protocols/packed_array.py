@@ -48,15 +48,9 @@ def pack_array(array: NDArray[Any]) -> bytes:
 
 
 def unpack_array(body: bytes, limit: int) -> NDArray[Any]:
-    """The array of some bytes that a stranger sent.
+    """The array of some bytes that a stranger sent; InputError if they are none.
 
-    Args:
-        body: The bytes.
-        limit: Most bytes of the array; looked at before anything is allocated.
-
-    Raises:
-        TooLargeError: if the header says more.
-        InputError: if the bytes are no such array.
+    TooLargeError if the header says more than `limit` bytes, before anything is allocated.
     """
     try:
         return _unpacked(memoryview(body), limit)

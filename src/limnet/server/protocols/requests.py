@@ -183,11 +183,9 @@ def gzipped(data: bytes) -> bytes:
 
 
 def read_npy(data: bytes, limit: int) -> NDArray[Any]:
-    """An array in the .npy format; the header is looked at before anything is allocated.
+    """An array of numbers in the .npy format; InputError for anything else.
 
-    Raises:
-        TooLargeError: if it says it holds more than `limit` bytes.
-        InputError: if it is no such array of numbers.
+    TooLargeError if the header says more than `limit` bytes, before anything is allocated.
     """
     stream = io.BytesIO(data)
     try:
