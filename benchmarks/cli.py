@@ -109,7 +109,7 @@ def run_all(suite: Any, predictors: Sequence[Predictor], args: argparse.Namespac
     from benchmarks.core.record import result_path
     from benchmarks.core.report import idle_note, markdown_tables
     from benchmarks.core.run import check_ready, run_suite, teller
-    from limnet.training.launch import trainer_kwargs
+    from limnet.training.options import trainer_kwargs
 
     place = {"num_nodes": args.nodes, "strategy": "auto", "precision": "32-true"}
     trainer = trainer_kwargs(argparse.Namespace(accelerator=args.accelerator, devices=args.devices, **place))

@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def fine_tune(args: argparse.Namespace) -> None:
     """Train on a data set, starting from the click network of a model, and write a whole model."""
     from limnet import InteractiveSegmenter
+    from limnet.hub.folder import name_of
     from limnet.hub.model import check_target
-    from limnet.hub.registry import name_of
     from limnet.tasks.interaction import InteractionModule
 
     start = InteractiveSegmenter.from_pretrained(args.init or "limnet-tiny")

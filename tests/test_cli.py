@@ -15,7 +15,7 @@ from limnet.case.case import Case
 from limnet.cli import main
 from limnet.commands.segment import parse_prompt, parse_window, read_jobs, to_voxel
 from limnet.errors import Cancelled, FileFormatError, InputError, MissingFileError, OutsideError, SaveError
-from limnet.hub.locate import list_zoo
+from limnet.hub.model import list_zoo
 from limnet.image.volume import Volume
 from limnet.prompts import Box, Click
 from tests.helpers.fake_engine import fake_engine, phantom

@@ -24,7 +24,7 @@ from benchmarks.core.rounds import Target, columns, play_object
 from benchmarks.core.suite import Suite
 from limnet.environment import command_line
 from limnet.errors import InputError
-from limnet.hub.locate import locate
+from limnet.hub.model import locate
 
 Measure = Callable[[Target], Row]
 """Gives the entries of a row for an object; a reason under "left_out" keeps it out of comparisons."""
@@ -122,7 +122,7 @@ def run_suite(
         suite: what to run.
         predictor: with which method.
         out: result file.
-        trainer: arguments of `lightning.Trainer` that say where to run (see `limnet.training.launch.trainer_kwargs`);
+        trainer: arguments of `lightning.Trainer` that say where to run (see `limnet.training.options.trainer_kwargs`);
             None or one process runs here without Lightning.
         views: keep a small view of every object in a folder beside `out`, for the gallery of a report.
         fresh: forget finished objects of earlier runs.

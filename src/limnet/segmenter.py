@@ -104,8 +104,7 @@ class InteractiveSegmenter:
             ModelNotFoundError: if there is no such model.
             ModelFormatError: if its files are damaged, unsafe or newer than this limnet.
         """
-        from limnet.hub.locate import locate
-        from limnet.hub.model import load_model
+        from limnet.hub.model import load_model, locate
 
         folder = locate(name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         model = load_model(folder)
@@ -175,7 +174,7 @@ class InteractiveSegmenter:
         Raises:
             SaveError: if the Hub cannot be reached or refuses.
         """
-        from limnet.hub.locate import push_model
+        from limnet.hub.model import push_model
 
         with tempfile.TemporaryDirectory() as folder:
             target = self.save_pretrained(Path(folder) / str(repo_id).split("/")[-1], card=card, half=half)

@@ -213,7 +213,7 @@ def main() -> None:
     """The child process: reads calls from standard input, answers on standard output."""
     from limnet.errors import LimnetError
     from limnet.hub import registry
-    from limnet.hub.locate import locate, push_model
+    from limnet.hub.model import locate, push_model
     from tests.helpers import standins
 
     calls = {"locate": lambda *a, **k: str(locate(*a, **k)), "load_model": summary, "push_model": push_model}

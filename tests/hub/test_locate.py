@@ -8,7 +8,7 @@ from huggingface_hub import errors
 
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError
 from limnet.hub import locate as locate_file
-from limnet.hub.locate import list_zoo, locate
+from limnet.hub.model import list_zoo, locate
 
 
 @pytest.fixture

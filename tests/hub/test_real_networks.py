@@ -11,8 +11,7 @@ from torch import nn
 from limnet.hub import registry
 from limnet.hub.card import describe_model
 from limnet.hub.folder import fit_arguments
-from limnet.hub.locate import list_zoo, locate
-from limnet.hub.model import load_model, save_model
+from limnet.hub.model import list_zoo, load_model, locate, save_model
 from limnet.hub.verify import compare_golden, read_golden, verify_model, write_golden
 from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.interaction.networks.tiny import TinyInteraction

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limnet.errors import InputError, OutsideError
-from limnet.image.intensity import BONE, LUNG, SOFT_TISSUE
 from limnet.image.slice_view import SliceView
-from limnet.image.volume import Volume
+from limnet.image.volume import BONE, LUNG, SOFT_TISSUE, Volume
 
 
 def _ct() -> np.ndarray:

@@ -24,8 +24,7 @@ from limnet.data.module import CaseDataModule
 from limnet.datasets.kits19 import Kits19Dataset
 from limnet.datasets.mixes import MIXES, load_mix, names_of
 from limnet.datasets.msd import MsdLungDataset
-from limnet.hub.folder import load_component, save_component
-from limnet.hub.registry import name_of, resolve
+from limnet.hub.folder import load_component, name_of, resolve, save_component
 from limnet.training.presets import PRESETS, SMOKE
 from tests.helpers.every_set import EVERY_SET
 from tests.helpers.recipes import recipe

@@ -74,7 +74,7 @@ def test_the_documented_example(tmp_path: Path) -> None:
 
 
 def test_the_bundled_model() -> None:
-    from limnet.hub.locate import list_zoo
+    from limnet.hub.model import list_zoo
 
     if "limnet-tiny" not in list_zoo():
         pytest.skip("limnet-tiny is not in the zoo")

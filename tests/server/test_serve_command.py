@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from limnet.cli import app
-from limnet.hub.locate import list_zoo
+from limnet.hub.model import list_zoo
 
 ROOT = Path(__file__).resolve().parents[2]
 

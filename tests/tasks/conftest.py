@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limnet.hub.registry import TABLE
+from limnet.hub.folder import TABLE
 from tests.helpers.small_xmem import PLACE
 
 

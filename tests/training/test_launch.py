@@ -16,7 +16,8 @@ from torch import distributed
 
 from limnet.errors import InputError
 from limnet.training import launch
-from limnet.training.launch import add_trainer_arguments, fabric_arguments, lightning_main, trainer_kwargs
+from limnet.training.launch import fabric_arguments, lightning_main
+from limnet.training.options import add_trainer_arguments, trainer_kwargs
 from limnet.training.train import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,7 +191,7 @@ def test_the_process_group_is_left_when_the_interpreter_ends(monkeypatch, tmp_pa
 SEEN = """
 import argparse, json, os
 from pathlib import Path
-from limnet.training.launch import add_trainer_arguments, trainer_kwargs
+from limnet.training.options import add_trainer_arguments, trainer_kwargs
 parser = argparse.ArgumentParser()
 parser.add_argument("command")
 parser.add_argument("--out", type=Path)

@@ -10,8 +10,7 @@ import pytest
 pytest.importorskip("lightning")
 
 from limnet.errors import InputError
-from limnet.hub.folder import save_component
-from limnet.hub.registry import TABLE, resolve
+from limnet.hub.folder import TABLE, resolve, save_component
 from limnet.tasks.interaction import RITM
 from limnet.tasks.xmem import XMemClips
 from limnet.training.options import parse_recipe, recipe_parser

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from limnet.data.defects import DefectDataset
 from limnet.data.module import SampleDataModule
 from limnet.data.shards import ShardDataset
-from limnet.hub.registry import TABLE
+from limnet.hub.folder import TABLE
 from limnet.tasks.interaction import InteractionModule
 from tests.helpers.small_modules import TRAININGS, small_module
 from tests.helpers.small_xmem import PLACE

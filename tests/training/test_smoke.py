@@ -11,8 +11,7 @@ pytest.importorskip("lightning")
 
 import torch
 
-from limnet.hub.folder import load_component
-from limnet.hub.registry import TABLE, name_of
+from limnet.hub.folder import TABLE, load_component, name_of
 from tests.helpers.recipes import recipe
 from tests.helpers.small_xmem import PLACE
 

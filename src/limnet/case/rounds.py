@@ -26,9 +26,8 @@ from limnet.case.constraints import (
     plane_of,
     supports,
 )
-from limnet.case.fusion import fuse, one_sided, prompt_sign
+from limnet.case.fusion import fuse, one_sided, prompt_sign, with_quality
 from limnet.case.state import ObjectState, Round, RoundContext, frozen_array
-from limnet.case.suggestion import with_quality
 from limnet.errors import Cancelled, InputError
 from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView

@@ -24,7 +24,7 @@ def list_models() -> None:
     from rich.table import Table
 
     from limnet.hub.card import describe_model
-    from limnet.hub.locate import list_zoo, locate
+    from limnet.hub.model import list_zoo, locate
 
     names = list_zoo()
     if not names:
@@ -47,8 +47,7 @@ def show(model: Model) -> None:
     from rich.markdown import Markdown
 
     from limnet.hub.card import describe_model
-    from limnet.hub.locate import locate
-    from limnet.hub.model import read_card
+    from limnet.hub.model import locate, read_card
 
     folder = locate(model)
     found = describe_model(folder)
@@ -71,7 +70,7 @@ def verify(
     """Check that models load strictly and repeat the output stored with them."""
     from limnet.commands.shared import FAILED, show_error
     from limnet.errors import LimnetError
-    from limnet.hub.locate import list_zoo, locate
+    from limnet.hub.model import list_zoo, locate
     from limnet.hub.verify import verify_model
 
     names = models or list_zoo()

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 from limnet.errors import LimnetError, MissingFileError, ModelFormatError
 from limnet.hub.card import RESULTS, license_of, read_results
-from limnet.hub.folder import CONFIG, WEIGHTS
-from limnet.hub.locate import zoo_folder
-from limnet.hub.model import CARD, GOLDEN, INDEX, LoadedModel, load_model, read_card, read_index
-from limnet.hub.registry import ROLES
+from limnet.hub.folder import CONFIG, ROLES, WEIGHTS
+from limnet.hub.model import CARD, GOLDEN, INDEX, LoadedModel, load_model, read_card, read_index, zoo_folder
 from limnet.image.io.atomic import atomic_write
 
 MAX_BYTES = 20_000_000

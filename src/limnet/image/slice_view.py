@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limnet.errors import InputError, InputTypeError, OutsideError
-from limnet.image.intensity import Window
-from limnet.image.volume import Volume
+from limnet.image.volume import Volume, Window
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _PATCH_MM = 6.0  # half width of the neighbourhood that chooses a CT window

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limnet.data.loading import process_place
 from limnet.errors import InputError
-from limnet.hub.registry import resolve
+from limnet.hub.folder import resolve
 from limnet.interaction.prompt_maps import fit_image, fit_prompts
 from limnet.propagation.networks.tiny import TinyPropagation
 from limnet.simulation.click_batch import add_disks, clicks_to_reach, draw_clicks, robot_clicks, scatter_clicks
@@ -82,7 +82,7 @@ class InteractionModule(Task):
         freeze_encoder: keep the image half as it came; only the prompt half learns.
         average_decay: decay of the exponential moving average kept as `self.average`.
         seed: of clicks and augmentation.
-        network: name of an interaction network in `limnet.hub.registry.TABLE`, such as "HRNetOCR".
+        network: name of an interaction network in `limnet.hub.folder.TABLE`, such as "HRNetOCR".
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
         optimizer: "adamw" or "muon" (`limnet.learning.muon`).
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.

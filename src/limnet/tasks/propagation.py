@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limnet.data.loading import process_place
 from limnet.errors import InputError
-from limnet.hub.registry import resolve
+from limnet.hub.folder import resolve
 from limnet.interaction.networks.tiny import TinyInteraction
 from limnet.propagation.networks.tiny import Remembered, TinyPropagation
 from limnet.simulation.click_batch import add_disks, draw_clicks
@@ -199,7 +199,7 @@ class PropagationModule(Task):
 
     Args:
         network_config: arguments of the network; None for its defaults.
-        network: name of a propagation network in `limnet.hub.registry.TABLE`.
+        network: name of a propagation network in `limnet.hub.folder.TABLE`.
         schedule: "limnet" or "xmem".
         **options: attributes of the schedule, such as learning_rate and max_steps.
 

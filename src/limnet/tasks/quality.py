@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limnet.data.loading import process_place
 from limnet.errors import InputError
-from limnet.hub.registry import resolve
+from limnet.hub.folder import resolve
 from limnet.quality.networks.tiny import split_references
 from limnet.tasks.base import Pictures, Task
 
@@ -29,7 +29,7 @@ class QualityModule(Task):
         tie: pairs whose Dice differs by less teach nothing about which is better.
         average_decay: decay of the moving average kept as `self.average`.
         seed: of augmentation.
-        network: name of a quality network in `limnet.hub.registry.TABLE`, such as "ResNetQuality".
+        network: name of a quality network in `limnet.hub.folder.TABLE`, such as "ResNetQuality".
     """
 
     network: Any

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from limnet.hub.registry import TABLE
-from limnet.training.launch import add_trainer_arguments
+from limnet.errors import InputError
+from limnet.hub.folder import TABLE
 from limnet.training.presets import PRESETS, SMOKE, preset
 
 LARGEST_SEED = 2**32 - 1
@@ -219,3 +221,100 @@ def settle(args: argparse.Namespace, role: str) -> argparse.Namespace:
         if args.network == "XMem":
             args.size, args.batch_size = 64, 2
     return args
+
+
+# devices
+
+
+def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where to train.
+
+    Under `fabric run` and its kin the launcher reads `--devices`, `--accelerator`, `--strategy`, `--num-nodes` and
+    `--precision` wherever they stand; `trainer_kwargs` gets them back from the environment.
+    """
+    group = parser.add_argument_group("devices")
+    group.add_argument("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
+    group.add_argument("--devices", default="1", help="processes per machine, a list such as 0,1, or auto (default: 1)")
+    group.add_argument("--num-nodes", type=int, default=1, help="number of machines (default: 1)")
+    group.add_argument(
+        "--strategy", default="auto", help="strategy of the Trainer; auto means ddp for several processes"
+    )
+    group.add_argument("--precision", default="32-true", help="32-true (default), bf16-mixed, 16-mixed")
+
+
+def trainer_kwargs(args: argparse.Namespace, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return accelerator, devices, num_nodes, strategy and precision for `lightning.Trainer`.
+
+    Args:
+        args: namespace with the options of `add_trainer_arguments`.
+        environ: environment to read; `os.environ` by default.
+
+    Returns:
+        Keyword arguments that agree with the processes already started, if a launcher started any. Without that,
+        a Trainer with `strategy="auto"` on a CPU would train one independent model per process.
+
+    Raises:
+        InputError: environment variables of a launcher that contradict each other, or `--devices` that is no number,
+            list or "auto".
+    """
+    env = os.environ if environ is None else environ
+    accelerator = env.get("LT_ACCELERATOR", args.accelerator)
+    precision = env.get("LT_PRECISION", args.precision)
+    strategy = env.get("LT_STRATEGY", args.strategy)
+    devices: int | str | list[int]
+    if "LOCAL_WORLD_SIZE" in env:
+        local, world = _count(env, "LOCAL_WORLD_SIZE"), _count(env, "WORLD_SIZE")
+        if world % local:
+            raise InputError(
+                f"WORLD_SIZE={world} is not a multiple of LOCAL_WORLD_SIZE={local}; "
+                "start the same number of processes on each machine"
+            )
+        devices, nodes, several = local, world // local, world > 1
+    else:
+        devices, nodes = _devices(str(args.devices)), int(args.num_nodes)
+        if accelerator == "cpu" and (devices == -1 or isinstance(devices, list)):
+            raise InputError(f"--devices is {args.devices!r}; on the CPU give a number of processes, such as 2")
+        several = nodes > 1 or _number(devices, accelerator) > 1
+    if strategy == "auto" and several:
+        strategy = "ddp"
+    return {
+        "accelerator": accelerator,
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": strategy,
+        "precision": precision,
+    }
+
+
+def _count(env: Mapping[str, str], name: str) -> int:
+    value = env.get(name, "")
+    if not value.isdigit() or int(value) < 1:
+        raise InputError(
+            f"environment variable {name} is {value!r}; a launcher sets it to a number of processes, 1 or more"
+        )
+    return int(value)
+
+
+def _number(devices: int | str | list[int], accelerator: str) -> int:
+    """How many processes `devices` means on this machine; without a number, one for every CUDA GPU that is used."""
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, int) and devices >= 0:
+        return devices
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _devices(text: str) -> int | str | list[int]:
+    if text in ("auto", "-1"):
+        return "auto" if text == "auto" else -1
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] == 0):
+        raise InputError(f"--devices is {text!r}; give a number of processes (2), a list (0,1) or auto")
+    return numbers if "," in text else numbers[0]

@@ -14,7 +14,7 @@ class Preset:
     """Defaults of one recipe; every one has an option of its own.
 
     Attributes:
-        network: name in `limnet.hub.registry.TABLE`.
+        network: name in `limnet.hub.folder.TABLE`.
         steps: optimizer steps.
         batch_size: samples per step over all processes.
         learning_rate: at its peak.

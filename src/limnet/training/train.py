@@ -20,10 +20,9 @@ import torch
 from limnet.data.module import CaseDataModule, SampleDataModule
 from limnet.data.shards import ShardDataset
 from limnet.errors import FileFormatError, InputError, LimnetError
-from limnet.hub.folder import CONFIG, load_component, read_config
-from limnet.hub.registry import TABLE, resolve
-from limnet.training.launch import leave_group_at_exit, trainer_kwargs
-from limnet.training.options import parse_recipe, recipe_parser
+from limnet.hub.folder import CONFIG, TABLE, load_component, read_config, resolve
+from limnet.training.launch import leave_group_at_exit
+from limnet.training.options import parse_recipe, recipe_parser, trainer_kwargs
 from limnet.training.presets import TASKS
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ def find_part(name: str, role: str) -> Path:
     folder = Path(name)
     if (folder / CONFIG).is_file():
         return folder
-    from limnet.hub.locate import locate
+    from limnet.hub.model import locate
 
     return locate(name) / role
 
