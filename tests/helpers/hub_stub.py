@@ -212,12 +212,12 @@ def summary(folder: str) -> dict[str, object]:
 def main() -> None:
     """The child process: reads calls from standard input, answers on standard output."""
     from limnet.errors import LimnetError
-    from limnet.hub import registry
+    from limnet.hub.folder import TABLE
     from limnet.hub.model import locate, push_model
     from tests.helpers import standins
 
     calls = {"locate": lambda *a, **k: str(locate(*a, **k)), "load_model": summary, "push_model": push_model}
-    standins.register_for_good(registry.TABLE)
+    standins.register_for_good(TABLE)
     answers, sys.stdout = sys.stdout, sys.stderr  # progress bars and chatter must not mix with the answers
     for line in sys.stdin:
         name, args, kwargs = json.loads(line)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limnet.hub import registry
+from limnet.hub.folder import TABLE
 
 
 class MiniInteraction(nn.Module):
@@ -59,9 +59,9 @@ class MiniQuality(nn.Module):
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the three classes into the table for one test."""
-    for role in registry.TABLE:
-        monkeypatch.setitem(registry.TABLE, role, dict(registry.TABLE[role]))
-    register_for_good(registry.TABLE)
+    for role in TABLE:
+        monkeypatch.setitem(TABLE, role, dict(TABLE[role]))
+    register_for_good(TABLE)
 
 
 def register_for_good(table: dict[str, dict[str, str]]) -> None:

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limnet.errors import InputError, MissingFileError, ModelFormatError
-from limnet.hub import registry
-from limnet.hub.folder import load_component, save_component
+from limnet.hub.folder import ROLES, TABLE, load_component, resolve, save_component
 from tests.helpers import standins
 from tests.helpers.small_segmenter import small_segmenter
 
@@ -176,12 +175,12 @@ def test_save_refuses_what_could_not_be_loaded(folder: Path, monkeypatch: pytest
 
 
 def test_registry_table_and_roles() -> None:
-    assert set(registry.TABLE) == set(registry.ROLES)
-    assert registry.TABLE["interaction"]["HRNetOCR"] == "limnet.interaction.networks.hrnet:HRNetOCR"
+    assert set(TABLE) == set(ROLES)
+    assert TABLE["interaction"]["HRNetOCR"] == "limnet.interaction.networks.hrnet:HRNetOCR"
     with pytest.raises(InputError, match="unknown role 'fusion'"):
-        registry.resolve("fusion", "XMem")
+        resolve("fusion", "XMem")
     with pytest.raises(ModelFormatError, match="allowed"):
-        registry.resolve("quality", ["ResNetQuality"])
+        resolve("quality", ["ResNetQuality"])
 
 
 def test_configurations_of_giants_take_no_memory(tmp_path: Path) -> None:

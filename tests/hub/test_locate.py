@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import errors
 
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError
-from limnet.hub import locate as locate_file
+from limnet.hub import model as model_file
 from limnet.hub.model import list_zoo, locate
 
 
@@ -18,7 +18,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name).mkdir(parents=True)
         (root / name / "model_index.json").write_text("{}")
     (root / "unfinished").mkdir()
-    monkeypatch.setattr(locate_file, "zoo_folder", lambda: root)
+    monkeypatch.setattr(model_file, "zoo_folder", lambda: root)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

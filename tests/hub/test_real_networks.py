@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from limnet.hub import registry
 from limnet.hub.card import describe_model
-from limnet.hub.folder import fit_arguments
+from limnet.hub.folder import TABLE, fit_arguments, name_of, resolve
 from limnet.hub.model import list_zoo, load_model, locate, save_model
 from limnet.hub.verify import compare_golden, read_golden, verify_model, write_golden
 from limnet.interaction.networks.hrnet import HRNetOCR
@@ -62,10 +61,10 @@ def test_golden_outputs_depend_on_the_weights_for_prompted_slices(tmp_path: Path
 
 
 def test_every_class_of_the_table_exists_and_takes_its_configuration() -> None:
-    classes = [registry.resolve(role, name) for role, names in registry.TABLE.items() for name in names]
+    classes = [resolve(role, name) for role, names in TABLE.items() for name in names]
     assert XMem in classes
     for cls in classes:
-        assert registry.name_of(cls)[1] == cls.__name__
+        assert name_of(cls)[1] == cls.__name__
         assert fit_arguments(cls, {}, "") == {}  # every argument has a default
     assert fit_arguments(XMem, {"key_dim": 64, "value_dim": 512, "hidden_dim": 0}, "")["hidden_dim"] == 0
 
