@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.analyses.watchers import TruePredictor, WatchedPredictor
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row, pace
 from benchmarks.core.rounds import Target, columns
 from benchmarks.core.run import Measure
+from benchmarks.core.tables import markdown, share, signed
 from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
@@ -101,7 +102,7 @@ def measure(
 
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary of the objects that all variants have."""
-    shown, variants = tables.checkpoints(found.rounds), found.variants
+    shown, variants = analysis.checkpoints(found.rounds), found.variants
     lines, summary = [], {}
     base = found.curve(variants[0])[-1]
     for variant in variants:
@@ -112,18 +113,16 @@ def report(record: Record, found: Comparison) -> None:
             "compliance": sum(row["compliance"][-1] for row in some) / len(some),
         }
         summary[variant] = {"objects": len(some), "dice": curve, "seconds": pace(some), **shares}
-        change = "-" if variant == variants[0] else tables.signed(curve[-1] - base)
+        change = "-" if variant == variants[0] else signed(curve[-1] - base)
         cells = [*(curve[r - 1] for r in shown), change, f"{pace(some):.2f}"]
-        lines.append([variant, *cells, *map(tables.share, shares.values())])
+        lines.append([variant, *cells, *map(share, shares.values())])
     title = f"Mean Dice of {found.count()} objects"
     head = ["variant", *(f"round {r}" for r in shown), "change", "s / round"]
     head += ["newest click obeyed", "all clicks obeyed", "compliance"]
-    page = f"## {title}\n\n{tables.markdown(head, lines)}"
+    page = f"## {title}\n\n{markdown(head, lines)}"
     page += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
     page += f"\n## By group, round {found.rounds}\n\n"
-    page += tables.markdown(
-        ["group", *variants], [[g, *(found.curve(v, g)[-1] for v in variants)] for g in found.groups]
-    )
+    page += markdown(["group", *variants], [[g, *(found.curve(v, g)[-1] for v in variants)] for g in found.groups])
     series = {f"round {r}": [summary[v]["dice"][r - 1] for v in variants] for r in shown}
     bar_rows(record.plot, title, variants, series)
     print(record.finish({"variants": summary}, page))

@@ -9,9 +9,9 @@ cut to the slices of the object and three more on either side, at most 24. Kinds
 - "probe": a made-up disk or square 20 pixels wide, 0, 1, 2, 5 and 20 pixels from each border of a slice of 64 or 160
   pixels, with and without noise; one click on the slice, 0 or 2 pixels from the object's side that faces the border or
   in its middle.
-- "touching": real objects that reach the border of their slices.
-- "cut": real objects of the same volumes in a field of view that ends in their middle, a quarter into them, at their
-  edge, and 2 or 5 pixels beyond.
+- "touching": real objects that reach the border of their slices (16).
+- "cut": as many real objects of the same volumes in a field of view that ends in their middle, a quarter into them, at
+  their edge, and 2 or 5 pixels beyond.
 - "away": the objects of "cut" in their whole slices.
 
 The simulated user makes the clicks. Real objects come from the manifest of the open volumes (images and labels).
@@ -20,7 +20,6 @@ The simulated user makes the clicks. Real objects come from the manifest of the 
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -31,17 +30,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core import analysis, tables
-from benchmarks.core.method import Voxel
+from benchmarks.core import analysis
+from benchmarks.core.analysis import checkpoints, full
+from benchmarks.core.method import Mask, Voxel
 from benchmarks.core.record import Record, Row
 from benchmarks.core.rounds import Target, columns
+from benchmarks.core.tables import markdown, mean_and_error
 from limnet import InteractiveSegmenter
+from limnet.datasets.open import read_manifest
 from limnet.image.volume import Volume
 from limnet.metrics import dice
 
-KINDS = ["probe", "touching", "cut", "away"]
-MOST_SLICES = 24
+MOST_SLICES, BESIDE = 24, 3
 LEAST_VOXELS, LEAST_PIXELS = 300, 6
+OBJECTS = 16  # real ones of each kind
 BEYOND = (-0.5, -0.25, 0.0, 2.0, 5.0)  # where the field of view ends: shares of the object, then pixels beyond it
 
 
@@ -52,35 +54,19 @@ class Scene(NamedTuple):
     click: Voxel | None = None
 
 
-def scene(
-    kind: str,
-    name: str,
-    image: NDArray[np.generic],
-    truth: NDArray[np.bool_],
-    spacing: Sequence[float],
-    click: Voxel | None = None,
-) -> Scene:
-    """A scene out of arrays (D, H, W); probes are one group for each distance and depth of the click."""
-    group = f"probe, {name.split(',')[0]},{name.split(',')[-1]}" if kind == "probe" else kind
-    return Scene(Target(kind, name, group, Volume.from_array(image, spacing), truth), click)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then compare."""
     parser = analysis.parser_of(__doc__ or "", suites=False)
     parser.set_defaults(split="train")
-    parser.add_argument("--objects", type=int, default=16, help="real objects of each kind (default: 16)")
-    parser.add_argument("--kinds", type=lambda text: text.split(","), default=KINDS, help="of scenes, comma between")
     parser.add_argument("--against", type=Path, help="border.json of the version to compare with")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     record = analysis.record_of(parser, args, "border", {"model": segmenter.identity})
-    found = scenes(args.data, args.split, args.objects, args.seed, args.kinds)
+    found = itertools.chain(probes(args.seed), real_scenes(args.data, args.split, args.seed))
     analysis.analyse_targets(
         record, ((s.target, {"limnet": partial(measure, segmenter, s.click, args.rounds)}) for s in found)
     )
-    page = table(record, Record.read(args.against) if args.against else None)
-    print(record.finish({}, page))
+    print(record.finish({}, table(record, Record.read(args.against) if args.against else None)))
 
 
 def measure(segmenter: InteractiveSegmenter, click: Voxel | None, rounds: int, target: Target) -> Row:
@@ -92,16 +78,8 @@ def measure(segmenter: InteractiveSegmenter, click: Voxel | None, rounds: int, t
     return {"dice": [round(dice(case.click(click, propagate=False)[index], target.truth[index]), 4)]}
 
 
-def scenes(root: Path, split: str, count: int, seed: int, kinds: Sequence[str]) -> Iterator[Scene]:
-    """All scenes of the kinds, in a fixed order."""
-    if "probe" in kinds:
-        yield from probes(seed)
-    if {"touching", "cut", "away"} & set(kinds):
-        yield from (s for s in real_scenes(root, split, count, seed) if s.target.case in kinds)
-
-
 def probes(seed: int) -> Iterator[Scene]:
-    """The made-up object at every border."""
+    """The made-up object at every border; a group for each distance and depth of the click."""
     options = itertools.product((0, 1, 2, 5, 20), range(4), (64, 160), ("disk", "square"), (0.0, 8.0), (0, 2, 10))
     for distance, border, size, shape, noise, depth in options:
         rng = np.random.default_rng(seed)
@@ -116,13 +94,14 @@ def probes(seed: int) -> Iterator[Scene]:
         image = 40.0 + 80.0 * truth + noise * rng.standard_normal(truth.shape)
         row, column = np.argwhere(point)[0]
         name = f"{distance} px, border {border}, {size}, {shape}, noise {noise:g}, click {depth} px in"
-        yield scene("probe", name, image, truth, (2.0, 1.0, 1.0), (1, int(row), int(column)))
+        group = f"probe, {distance} px, click {depth} px in"
+        target = Target("probe", name, group, Volume.from_array(image, (2.0, 1.0, 1.0)), truth)
+        yield Scene(target, (1, int(row), int(column)))
 
 
-def real_scenes(root: Path, split: str, count: int, seed: int) -> Iterator[Scene]:
-    """Objects that touch the border; others cut by it and, beside, in their whole slices."""
-    manifest = json.loads((root / "manifest.json").read_text())["volumes"]
-    files = [v["file"] for v in manifest if v["file"].startswith(f"{split}/") and v["kind"] == "volume"]
+def real_scenes(root: Path, split: str, seed: int) -> Iterator[Scene]:
+    """Objects that touch the border; others in their whole slices and, beside, cut by it; in a fixed order."""
+    files = [v["file"] for v in read_manifest(root) if v["file"].startswith(f"{split}/") and v["kind"] == "volume"]
     found: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
     for file in files:
         with np.load(root / file) as arrays:
@@ -139,33 +118,35 @@ def real_scenes(root: Path, split: str, count: int, seed: int) -> Iterator[Scene
         groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for index in rng.permutation(len(objects)):
             groups[objects[index][0]].append(objects[index])
-        dealt = [group[i] for i in range(count) for group in groups.values() if i < len(group)][:count]
+        dealt = [group[i] for i in range(OBJECTS) for group in groups.values() if i < len(group)][:OBJECTS]
         for file, number in dealt:
             with np.load(root / file) as arrays:
                 image, truth = arrays["image"], arrays["label"] == number
                 spacing = tuple(float(s) for s in arrays["spacing"])
-            image, truth = _few_slices(image, truth)
-            name = f"{file} {number}"
-            if touches:
-                yield scene("touching", name, image, truth, spacing)
-                continue
-            yield scene("away", name, image, truth, spacing)
-            axis, low = int(rng.integers(1, 3)), bool(rng.integers(2))
-            beyond = BEYOND[int(rng.integers(len(BEYOND)))]
-            part = _field_of_view(truth, axis, low, beyond)
-            if truth[part].sum() >= LEAST_VOXELS // 2:
-                yield scene("cut", f"{name}, axis {axis}, {beyond:+}", image[part], truth[part], spacing)
+            few = _few_slices(truth)
+            image, truth, name = image[few], truth[few], f"{file} {number}"
+            yield _scene("touching" if touches else "away", name, image, truth, spacing)
+            if not touches:
+                axis, low = int(rng.integers(1, 3)), bool(rng.integers(2))
+                beyond = BEYOND[int(rng.integers(len(BEYOND)))]
+                part = _field_of_view(truth, axis, low, beyond)
+                if truth[part].sum() >= LEAST_VOXELS // 2:
+                    yield _scene("cut", f"{name}, axis {axis}, {beyond:+}", image[part], truth[part], spacing)
 
 
-def _few_slices(image: NDArray[np.generic], truth: NDArray[np.bool_]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def _scene(kind: str, name: str, image: NDArray[np.generic], truth: Mask, spacing: Sequence[float]) -> Scene:
+    return Scene(Target(kind, name, kind, Volume.from_array(image, spacing), truth))
+
+
+def _few_slices(truth: Mask) -> slice:
+    """The slices of an object, and some beside."""
     areas = truth.sum((1, 2))
     middle, held = int(areas.argmax()), np.flatnonzero(areas)
-    first = max(held[0] - 3, 0, middle - MOST_SLICES // 2)
-    last = min(held[-1] + 4, len(truth), first + MOST_SLICES)
-    return image[first:last], truth[first:last]
+    first = max(held[0] - BESIDE, 0, middle - MOST_SLICES // 2)
+    return slice(first, min(held[-1] + BESIDE + 1, len(truth), first + MOST_SLICES))
 
 
-def _field_of_view(truth: NDArray[np.bool_], axis: int, low: bool, beyond: float) -> tuple[slice, ...]:
+def _field_of_view(truth: Mask, axis: int, low: bool, beyond: float) -> tuple[slice, ...]:
     """The part of a volume that ends at the object on one side."""
     held = np.flatnonzero(truth.any(tuple(a for a in range(3) if a != axis)))
     pixels = round(beyond * len(held)) if beyond < 0 else int(beyond)
@@ -180,14 +161,15 @@ def table(record: Record, other: Record | None) -> str:
     lines = []
     for group in dict.fromkeys(row["group"] for row in record.rows):
         rows = [r for r in record.rows if r["group"] == group and (not other or (r["case"], r["object"]) in others)]
-        for number in tables.checkpoints(max((len(row["dice"]) for row in rows), default=0)):
-            index = number - 1
-            new = [tables.full(row["dice"], index + 1)[index] for row in rows]
-            old = [tables.full(others[r["case"], r["object"]], index + 1)[index] for r in rows] if other else []
-            gain = np.subtract(new, old) if other else np.zeros(0)
-            cells = (
-                [tables.mean_and_error(gain.tolist()), int((gain > 0).sum()), int((gain < 0).sum())] if other else []
+        for number in checkpoints(max((len(row["dice"]) for row in rows), default=0)):
+            new, old = (
+                np.array([full(dice, number)[number - 1] for dice in some])
+                for some in ([r["dice"] for r in rows], [others[r["case"], r["object"]] for r in rows if other])
             )
-            lines.append([group, len(rows), number, float(np.mean(new)), *cells])
+            line: list[object] = [group, len(rows), number, float(np.mean(new))]
+            if other:
+                gain = new - old
+                line += [mean_and_error(gain.tolist()), int((gain > 0).sum()), int((gain < 0).sum())]
+            lines.append(line)
     more = ["change", "better", "worse"] if other else []
-    return tables.markdown(["kind", "objects", "round", "Dice", *more], lines)
+    return markdown(["kind", "objects", "round", "Dice", *more], lines)

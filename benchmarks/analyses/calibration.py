@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.pictures import FAINT, INK, colour_of, new_figure, plain, save_figure
 from benchmarks.core.record import Record, Row
 from benchmarks.core.rounds import Target, columns
+from benchmarks.core.tables import markdown
 from limnet.segmenter import InteractiveSegmenter
 
 BINS = 10
@@ -66,12 +67,11 @@ def measure(segmenter: InteractiveSegmenter, rounds: int, target: Target) -> Row
 def reliability(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> list[Bin]:
     """Equal bins of predicted quality; the last one holds 1."""
     place = np.minimum((predicted * BINS).astype(int), BINS - 1)
-    bins = []
-    for k in range(BINS):
-        here = place == k
-        mean = (float(predicted[here].mean()), float(true[here].mean())) if here.any() else (float("nan"),) * 2
-        bins.append(Bin(int(here.sum()), *mean))
-    return bins
+    chosen = [place == k for k in range(BINS)]
+    return [
+        Bin(int(here.sum()), *(float(v[here].mean()) if here.any() else float("nan") for v in (predicted, true)))
+        for here in chosen
+    ]
 
 
 def expected_error(bins: Sequence[Bin]) -> float:
@@ -114,20 +114,18 @@ def report(record: Record) -> None:
     if not any(values for row in rows for values in row["true"]):
         print("no slice to judge yet")
         return
-    summary = {group: judged(tables.of_group(rows, group)) for group in tables.groups_of(rows)}
+    summary = {group: judged(analysis.of_group(rows, group)) for group in analysis.groups_of(rows)}
     summary["all, mask not empty"] = judged(rows, filled=True)
     head = ["group", "slices", "ECE", "mean error", "predicted - true", "Spearman", "Spearman within an object"]
     lines = [
         [group, s["slices"], s["ece"], s["mean_error"], f"{s['bias']:+.3f}", s["spearman"], s["spearman_within"]]
         for group, s in summary.items()
     ]
-    bins = [Bin(**b) for b in summary["all"]["bins"]]
-    page = "## Predicted quality against true Dice\n\n" + tables.markdown(head, lines) + "\n## Bins, all slices\n\n"
-    spans = [f"{k / BINS:.1f} - {(k + 1) / BINS:.1f}" for k in range(BINS)]
-    page += tables.markdown(
-        ["predicted", "slices", "mean predicted", "mean true"], [[s, *b] for s, b in zip(spans, bins, strict=True)]
-    )
-    draw(record.plot, rows, bins, summary["all"])
+    bins = [Bin(**b) for b in summary[analysis.ALL]["bins"]]
+    spans = [[f"{k / BINS:.1f} - {(k + 1) / BINS:.1f}", *b] for k, b in enumerate(bins)]
+    page = f"## Predicted quality against true Dice\n\n{markdown(head, lines)}\n## Bins, all slices\n\n"
+    page += markdown(["predicted", "slices", "mean predicted", "mean true"], spans)
+    draw(record.plot, rows, bins, summary[analysis.ALL])
     print(record.finish({"groups": summary}, page))
 
 
@@ -136,7 +134,6 @@ def draw(path: Path, rows: Sequence[Row], bins: Sequence[Bin], found: dict[str, 
     figure = new_figure(9.5, 5.2)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
     axes = plain(figure.add_subplot(grid[0, 0]), "Reliability", "", "true Dice")
-    axes.plot([0, 1], [0, 1], "--", color=FAINT, linewidth=1)
     some = [b for b in bins if b.slices]
     axes.plot([b.predicted for b in some], [b.true for b in some], "-o", color=colour_of(0), linewidth=2)
     axes.text(0.03, 0.93, f"ECE {found['ece']:.3f}   Spearman {found['spearman']:.2f}", fontsize=9.5, color=INK)
@@ -145,9 +142,8 @@ def draw(path: Path, rows: Sequence[Row], bins: Sequence[Bin], found: dict[str, 
     right = plain(figure.add_subplot(grid[:, 1]), "Every slice after every round", "predicted quality", "true Dice")
     values = [np.array([v for row in rows for part in row[name] for v in part]) for name in ("predicted", "true")]
     image = right.hexbin(*values, gridsize=28, extent=(0, 1, 0, 1), bins="log", mincnt=1, cmap="Blues", linewidths=0)
-    right.plot([0, 1], [0, 1], "--", color=FAINT, linewidth=1)
     figure.colorbar(image, ax=right, label="slices", shrink=0.7)
     for one in (axes, right):
-        one.set_xlim(0, 1)
-        one.set_ylim(0, 1)
+        one.plot([0, 1], [0, 1], "--", color=FAINT, linewidth=1)
+        one.set(xlim=(0, 1), ylim=(0, 1))
     return save_figure(figure, path)

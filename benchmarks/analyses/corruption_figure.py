@@ -1,8 +1,8 @@
-"""Picture of the six kinds of defective masks on one real slice.
+"""Picture of the six kinds of defective masks on one real slice, through the liver of an open volume.
 
     limnet bench corruption-figure --data ROOT --out docs/images/corruptions.png
 
-The slice is enlarged by `--zoom` before masks are damaged, so that outlines are as fine as in a 480-pixel slice.
+The slice is enlarged before masks are damaged, so that outlines are as fine as in a 480-pixel slice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from benchmarks.core.method import Mask
 from benchmarks.core.pictures import FAINT, INK, new_figure
 from limnet.simulation.corruptions import PAPER, Corruption, corrupt, object_box
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FILE, LABEL, SLICE = "train/ts_ct_abdomen.npz", 5, 96  # the liver
+WINDOW = (-130.0, 220.0)  # HU
+ZOOM = 4
+SEED = 7
 _KEPT, _ADDED, _LOST = "#2BB58A", "#F0A03C", "#56B4E9"
 _TITLES = {
     "add_shapes": "1  shapes added",
@@ -38,38 +43,24 @@ _TITLES = {
 class Panel(NamedTuple):
     """One defective mask: bool (H, W), its title and a line about it."""
 
-    mask: NDArray[np.bool_]
+    mask: Mask
     title: str
     note: str
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Options of this figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the open volumes")
-    parser.add_argument("--file", default="train/ts_ct_abdomen.npz", help="npz with image, label and spacing")
-    parser.add_argument("--label", type=int, default=5, help="label id of the object (default: 5, the liver)")
-    parser.add_argument("--slice", type=int, default=96, help="slice index; -1 for the object's largest")
-    parser.add_argument("--window", type=float, nargs=2, default=(-130.0, 220.0), help="shown intensities")
-    parser.add_argument("--zoom", type=int, default=4, help="enlargement of the slice")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
-    return parser
-
-
-def enlarge(mask: NDArray[np.bool_], zoom: int) -> NDArray[np.bool_]:
-    """A mask (H, W) `zoom` times as large, the steps of its outline rounded."""
+def enlarge(mask: Mask) -> Mask:
+    """A mask (H, W) `ZOOM` times as large, the steps of its outline rounded."""
     soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.6)
-    return ndimage.zoom(soft, zoom, order=1, grid_mode=True, mode="nearest") > 0.5
+    return ndimage.zoom(soft, ZOOM, order=1, grid_mode=True, mode="nearest") > 0.5
 
 
-def panels(truth: NDArray[np.bool_], seed: int) -> list[Panel]:
+def panels(truth: Mask, seed: int) -> list[Panel]:
     """The truth (H, W) and its six kinds of defects, dilation and erosion apart."""
     note = f"{np.count_nonzero(truth)} px, slice {truth.shape[0]} x {truth.shape[1]}"
     return [Panel(truth, "ground truth", note), *(damaged(truth, name, seed) for name in _TITLES)]
 
 
-def damaged(truth: NDArray[np.bool_], name: str, seed: int) -> Panel:
+def damaged(truth: Mask, name: str, seed: int) -> Panel:
     """The first draw from `seed` on that is of the wanted kind (and operation)."""
     kind = "morphology" if name in ("dilate", "erode") else name
     while True:
@@ -92,11 +83,11 @@ def describe(parameters: Corruption) -> str:
     return next(say(parameters) for field, say in words.items() if hasattr(parameters, field))
 
 
-def draw_panel(axes: Axes, gray: NDArray[Any], truth: NDArray[np.bool_], panel: Panel, window: Sequence[float]) -> None:
+def draw_panel(axes: Axes, gray: NDArray[Any], truth: Mask, panel: Panel) -> None:
     """One defective mask over the slice, the outline of the truth in white."""
     from matplotlib.colors import to_rgb
 
-    axes.imshow(gray, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
+    axes.imshow(gray, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], interpolation="bilinear")
     tint = np.zeros((*truth.shape, 4))
     for region, colour, alpha in (
         (panel.mask & truth, _KEPT, 0.42),
@@ -130,22 +121,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figure."""
     from matplotlib.patches import Patch
 
-    options = build_parser().parse_args(argv)
-    with np.load(options.data / options.file) as volume:
-        labels, image = volume["label"] == options.label, volume["image"]
-    index = int(labels.sum((1, 2)).argmax()) if options.slice < 0 else options.slice
-    gray = ndimage.zoom(image[index].astype(np.float32), options.zoom, order=3, grid_mode=True, mode="nearest")
-    shown = panels(enlarge(labels[index], options.zoom), options.seed)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the open volumes")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    options = parser.parse_args(argv)
+    with np.load(options.data / FILE) as volume:
+        truth, image = volume["label"][SLICE] == LABEL, volume["image"][SLICE]
+    gray = ndimage.zoom(image.astype(np.float32), ZOOM, order=3, grid_mode=True, mode="nearest")
+    shown = panels(enlarge(truth), SEED)
     union = np.any([panel.mask for panel in shown], axis=0)
     rows, columns = object_box(union, round(0.05 * max(gray.shape)))
     figure = new_figure(12.4, 6.6 * (rows.stop - rows.start) / (columns.stop - columns.start) + 1.6)
     for axes, panel in zip(figure.subplots(2, 4).ravel(), shown, strict=True):
-        draw_panel(axes, gray, shown[0].mask, panel, options.window)
-        axes.set_xlim(columns.start, columns.stop - 1)
-        axes.set_ylim(rows.stop - 1, rows.start)
+        draw_panel(axes, gray, shown[0].mask, panel)
+        axes.set(xlim=(columns.start, columns.stop - 1), ylim=(rows.stop - 1, rows.start))
     keys = [Patch(color=_KEPT, label="kept"), Patch(color=_ADDED, label="added"), Patch(color=_LOST, label="lost")]
-    source = f"{Path(options.file).stem}, slice {index}, {options.zoom}x enlarged"
-    title = f"white: ground truth   ·   {source}   ·   seed {options.seed}"
+    title = f"white: ground truth   ·   {Path(FILE).stem}, slice {SLICE}, {ZOOM}x enlarged   ·   seed {SEED}"
     figure.legend(handles=keys, loc="outside lower left", ncols=3, frameon=False, fontsize=9, title=title)
     save_small(figure, options.out)
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")

@@ -108,7 +108,7 @@ def report(record: Record, found: Comparison) -> None:
             cells = [f"{noc[q]:.2f} ({failed[q]} failed)" for q in QUALITIES]
             needs.append([group, variant, *cells, tables.share(obeyed), f"{1000 * seconds:.0f}"])
     shown = sorted({r for r in (*SHOWN, rounds) if r <= rounds})
-    table = found.table("image", [], lambda group, variant: [], shown, "click")
+    table = found.table("image", shown=shown, unit="click")
     page = f"## Mean 2-D Dice of the largest slice\n\n{table}\n## Clicks needed, at most {rounds}\n\n"
     page += tables.markdown(
         ["group", "image", *names.values(), "newest click obeyed by the network", "ms / click"], needs

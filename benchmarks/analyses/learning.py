@@ -118,7 +118,7 @@ def report(record: Record, found: Comparison) -> None:
     lines, summary = [], found.curves()
     for variant in found.variants:
         clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in found.some(variant)]))
-        summary[tables.ALL][variant] = {"clicks": clicks}
+        summary[analysis.ALL][variant] = {"clicks": clicks}
         lines.append([variant, *found.curve(variant), f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
     page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"

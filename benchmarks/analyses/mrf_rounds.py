@@ -133,7 +133,7 @@ def report(record: Record, found: Comparison) -> None:
             for g, s in summary.items()
         ],
     )
-    total = summary[tables.ALL]
+    total = summary[analysis.ALL]
     page += "\n## Thresholds, all objects, each round alone\n\n"
     page += tables.markdown(
         ["tau", *map(str, TAUS)], [["gain", *(tables.signed(total["alone"][f"tau {t}"]) for t in TAUS)]]

@@ -11,8 +11,7 @@ largest 2-D error; which slice, that is the question:
 - "worst": the slice with most wrong pixels (an oracle: it takes the truth to know it).
 - "largest 3-D error": the customary robot of all other benchmarks, for comparison.
 
-The first three never go back to a slice that was prompted already, as suggestions do not. A slice is right if it is all
-right, or with `--right 0.95` from that Dice on, as a person would see it.
+The first three never go back to a slice that was prompted already, as suggestions do not.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
 from benchmarks.core.rounds import Mask, Target, columns
 from limnet.case.case import Case
-from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 from limnet.simulation.clicks import RobotClick, RobotUser
 
@@ -41,10 +39,9 @@ VARIANTS = (SUGGESTED, RANDOM, WORST, CUSTOMARY)
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "")
-    parser.add_argument("--right", type=float, default=1.0, help="Dice from which on a slice is right (default: 1)")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
-    fixed = {"right": args.right, "model": segmenter.identity, "settings": segmenter.settings.to_json()}
+    fixed = {"right": 1.0, "model": segmenter.identity, "settings": segmenter.settings.to_json()}
     record = analysis.record_of(parser, args, "suggest", fixed)
     analysis.analyse(record, args, {name: partial(measure, segmenter, name, args) for name in VARIANTS})
     report(record, Comparison.of(record, VARIANTS, args.rounds))
@@ -60,7 +57,7 @@ def measure(segmenter: InteractiveSegmenter, variant: str, args: Any, target: Ta
     def choose(mask: Mask | None, number: int) -> RobotClick | None:
         if mask is None or variant == CUSTOMARY:
             return robot.next_click(target.truth, mask, number)
-        wrong = wrong_slices(mask, target.truth, args.right)
+        wrong = np.asarray((mask ^ target.truth).any((1, 2)))
         wrong[list(case.prompted)] = False
         if not wrong.any():
             return None
@@ -78,25 +75,12 @@ def measure(segmenter: InteractiveSegmenter, variant: str, args: Any, target: Ta
     return {**found, "slices": [click[0] for click in found["clicks"]], "looked": looked}
 
 
-def wrong_slices(mask: Mask, truth: Mask, right: float) -> NDArray[np.bool_]:
-    """(D,) slices with an error, and with a Dice below `right` where that is less than 1."""
-    found: NDArray[np.bool_] = np.asarray((mask ^ truth).any((1, 2)))
-    if right < 1:
-        found &= ~(np.nan_to_num(analysis.dice_by_slice(mask, truth), nan=1.0) >= right)
-    return found
-
-
 def suggested(case: Case, wrong: NDArray[np.bool_]) -> tuple[int, int]:
     """The first suggestion that has an error, and how many slices were looked at for it."""
     skip: list[int] = []
-    while True:
-        try:
-            index = case.suggest(skip=skip).index
-        except InputError:  # cannot happen as long as a slice is wrong and not prompted
-            raise RuntimeError("suggestions ran out before the wrong slices did") from None
-        if wrong[index]:
-            return index, len(skip) + 1
+    while not wrong[index := case.suggest(skip=skip).index]:
         skip.append(index)
+    return index, len(skip) + 1
 
 
 def report(record: Record, found: Comparison) -> None:
@@ -112,7 +96,7 @@ def report(record: Record, found: Comparison) -> None:
         ["slices looked at"],
         lambda group, variant: [f"{summary[group]['looks']:.1f}" if variant == SUGGESTED else "-"],
     )
-    total = summary[tables.ALL]["above_random"]
+    total = summary[analysis.ALL]["above_random"]
     text = f"After {found.rounds} rounds, against a random wrong slice: suggested {total[SUGGESTED]:+.3f}, "
     text += f"worst slice (oracle) {total[WORST]:+.3f}.\n"
     line_panels(record.plot, "Dice per round by the slice that is corrected", found.panels())

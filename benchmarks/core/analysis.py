@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core import tables
 from benchmarks.core.method import LimnetSession
 from benchmarks.core.record import Record, Row, command_of
 from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Target, Turn, play
 from benchmarks.core.run import Measure, measure_all, run, teller
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
+from benchmarks.core.tables import markdown
 from limnet.case.case import Case
 from limnet.case.state import Engine
 from limnet.errors import LimnetError
@@ -25,26 +25,27 @@ from limnet.settings import Settings
 from limnet.simulation.clicks import RobotUser
 from limnet.training.options import whole
 
+ALL = "all"
+
 
 def parser_of(about: str, rounds: int = 6, suites: bool = True, roots: str | None = None) -> argparse.ArgumentParser:
     """A parser with the options that analyses share; `about` is the module's docstring, 0 rounds leave --rounds out."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs=roots, required=True, help="folder with the data")
-    parser.add_argument("--out", type=Path, required=True, help="folder for JSON, table and plot")
-    parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
+    add = parser.add_argument
+    add("--data", type=Path, nargs=roots, required=True, help="folder with the data")
+    add("--out", type=Path, required=True, help="folder for JSON, table and plot")
+    add("--model", default="limnet-tiny", help="zoo name, model folder or Hub id")
     if rounds:
-        parser.add_argument("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of what is random (default: 0)")
-    parser.add_argument("--threads", type=whole(0), default=0, help="threads of torch; 0 leaves them as they are")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
-    parser.add_argument("--split", default="val", help="default: val")
+        add("--rounds", type=whole(1), default=rounds, help=f"rounds of one click (default: {rounds})")
+    add("--seed", type=int, default=0, help="seed of what is random (default: 0)")
+    add("--threads", type=whole(0), default=0, help="threads of torch; 0 leaves them as they are")
+    add("--fresh", action="store_true", help="measure again what is there")
+    add("--split", default="val", help="default: val")
     if suites:
-        parser.add_argument("--suite", choices=sorted(SUITES), default="open", help="default: open, the open volumes")
-        parser.add_argument(
-            "--per-case", "--per-file", type=whole(1), help="objects per case, spread evenly; all by default"
-        )
-        parser.add_argument("--per-group", type=whole(1), help="cases per group; all by default")
-        parser.add_argument("--only", default="", help="only cases whose name holds this")
+        add("--suite", choices=sorted(SUITES), default="open", help="default: open, the open volumes")
+        add("--per-case", "--per-file", type=whole(1), help="objects per case, spread evenly; all by default")
+        add("--per-group", type=whole(1), help="cases per group; all by default")
+        add("--only", default="", help="only cases whose name holds this")
     return parser
 
 
@@ -72,13 +73,13 @@ def analyse(record: Record, args: argparse.Namespace, variants: Mapping[str, Mea
     options = SuiteOptions(split=args.split, per_case=args.per_case, per_group=args.per_group, axis=0)
     suite = build_suite(args.suite, args.data, options)
     wanted = [i for i, case in enumerate(suite.cases) if args.only in case.name]
-    with record:
+    with record.open():
         run(record, suite, variants, teller(), wanted)
 
 
 def analyse_targets(record: Record, targets: Iterable[tuple[Target, Mapping[str, Measure]]]) -> None:
     """The same for objects that are no benchmark's."""
-    with record:
+    with record.open():
         tell = teller()
         for target, variants in targets:
             measure_all(record, target, variants, tell)
@@ -119,6 +120,27 @@ def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:
     return np.where(total > 0, 2.0 * both / np.maximum(total, 1), np.nan)
 
 
+def checkpoints(rounds: int) -> tuple[int, ...]:
+    """The rounds that tables show: 1, 3 and 6, as far as there are so many, and the last."""
+    return tuple(sorted({r for r in (1, 3, 6, rounds) if r <= rounds}))
+
+
+def full(values: Sequence[float], rounds: int) -> list[float]:
+    """Values of all rounds: an object that ended keeps its last one."""
+    return [*values, *[values[-1]] * (rounds - len(values))]
+
+
+def groups_of(rows: Iterable[Row]) -> list[str]:
+    """Groups in the order of the rows, and `ALL` at the end; `ALL` alone where there is but one."""
+    found = list(dict.fromkeys(str(row["group"]) for row in rows))
+    return [*found, ALL] if len(found) > 1 else [ALL]
+
+
+def of_group(rows: Iterable[Row], group: str) -> list[Row]:
+    """The rows of a group; all of them for `ALL`."""
+    return [row for row in rows if group in (row["group"], ALL)]
+
+
 class Comparison(NamedTuple):
     """Variants (in the order of tables) on the objects that all of them have, by group."""
 
@@ -133,7 +155,13 @@ class Comparison(NamedTuple):
         Raises:
             LimnetError: there are no such objects.
         """
-        if not (rows := tables.common_rows(record.rows, variants)):
+        having: dict[tuple[str, str], set[str]] = {}
+        for row in record.rows:
+            if "left_out" not in row:
+                having.setdefault((row["case"], row["object"]), set()).add(row["variant"])
+        shared = {name for name, found in having.items() if found.issuperset(variants)}
+        rows = [r for r in record.rows if (r["case"], r["object"]) in shared and r["variant"] in variants]
+        if not rows:
             reason = f", first: {record.errors[0]['error']}" if record.errors else ""
             raise LimnetError(f"no object was finished by all of {', '.join(variants)}{reason}; nothing to compare yet")
         return cls(rows, variants, rounds)
@@ -141,17 +169,18 @@ class Comparison(NamedTuple):
     @property
     def groups(self) -> list[str]:
         """Groups in the order of the rows, and all."""
-        return tables.groups_of(self.rows)
+        return groups_of(self.rows)
 
-    def some(self, variant: str, group: str = tables.ALL) -> list[Row]:
+    def some(self, variant: str, group: str = ALL) -> list[Row]:
         """Rows of a variant."""
-        return tables.of_variant(tables.of_group(self.rows, group), variant)
+        return [row for row in of_group(self.rows, group) if row["variant"] == variant]
 
-    def curve(self, variant: str, group: str = tables.ALL) -> list[float]:
+    def curve(self, variant: str, group: str = ALL) -> list[float]:
         """Mean Dice after every round."""
-        return tables.mean_dice(self.some(variant, group), self.rounds)
+        some = [full(row["dice"], self.rounds) for row in self.some(variant, group)]
+        return [float(v) for v in np.mean(some, axis=0)] if some else []
 
-    def count(self, group: str = tables.ALL) -> int:
+    def count(self, group: str = ALL) -> int:
         """Number of objects."""
         return len(self.some(self.variants[0], group))
 
@@ -168,8 +197,8 @@ class Comparison(NamedTuple):
     def table(
         self,
         name: str,
-        head: Sequence[str],
-        cells: Callable[[str, str], Sequence[object]],
+        head: Sequence[str] = (),
+        cells: Callable[[str, str], Sequence[object]] = lambda group, variant: (),
         shown: Sequence[int] = (),
         unit: str = "round",
     ) -> str:
@@ -177,11 +206,11 @@ class Comparison(NamedTuple):
 
         `name` heads the column of variants, `head` further columns; `unit` is what rounds are called.
         """
-        shown = shown or tables.checkpoints(self.rounds)
+        shown = shown or checkpoints(self.rounds)
         lines: list[list[object]] = []
         for group in self.groups:
             for variant in self.variants:
                 curve = self.curve(variant, group)
                 means = [curve[r - 1] for r in shown]
                 lines.append([group, self.count(group), variant, *means, *cells(group, variant)])
-        return tables.markdown(["group", "objects", name, *(f"{unit} {r}" for r in shown), *head], lines)
+        return markdown(["group", "objects", name, *(f"{unit} {r}" for r in shown), *head], lines)

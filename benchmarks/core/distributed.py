@@ -31,12 +31,9 @@ class BenchModule(LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Run the cases of this process; all have read what earlier runs finished."""
         self.trainer.strategy.barrier("records read")  # before anyone writes on
-        self.record.open(self.global_rank)
         mine = range(self.global_rank, len(self.suite.cases), self.trainer.world_size)
-        try:
+        with self.record.open(self.global_rank):
             run(self.record, self.suite, self.variants, self.progress, mine)
-        finally:
-            self.record.close()
 
     def on_test_epoch_end(self) -> None:
         """Give the first process the rows of all."""

@@ -28,18 +28,16 @@ if TYPE_CHECKING:
     from benchmarks.core.rounds import Rounds
 
 Voxel = tuple[int, int, int]
+Mask = NDArray[np.bool_]
 METHODS = ("ours", "paper")
 
 
 @runtime_checkable
 class Session(Protocol):
-    """One object being segmented in one volume."""
+    """One object being segmented in one volume; masks are bool (D, H, W), and the caller does not change them."""
 
-    def click(self, zyx: Voxel, positive: bool) -> NDArray[np.bool_]:
-        """Take one click on the object (positive) or off it, and return the whole mask, bool (D, H, W).
-
-        The voxel is in array order, inside the volume. The caller does not change the mask.
-        """
+    def click(self, zyx: Voxel, positive: bool) -> Mask:
+        """Take one click on the object (positive) or off it, in array order, and return the whole mask."""
         ...
 
 
@@ -47,7 +45,7 @@ class Session(Protocol):
 class BoxSession(Session, Protocol):
     """A session that also takes a box, for protocols that begin with one."""
 
-    def box(self, lo: Voxel, hi: Voxel) -> NDArray[np.bool_]:
+    def box(self, lo: Voxel, hi: Voxel) -> Mask:
         """Take a box with corners (z, y, x), both inclusive; lo[axis] == hi[axis] is a box on one slice."""
         ...
 
@@ -56,8 +54,8 @@ class BoxSession(Session, Protocol):
 class StartSession(Session, Protocol):
     """A session that can begin with a flawed mask which the clicks then correct."""
 
-    def start_from(self, mask: NDArray[np.bool_]) -> None:
-        """Take the result so far, bool (D, H, W), before the first click."""
+    def start_from(self, mask: Mask) -> None:
+        """Take the result so far before the first click."""
         ...
 
 
@@ -135,7 +133,7 @@ class LimnetSession:
         self.case = case
         self.click, self.box = case.click, case.box
 
-    def start_from(self, mask: NDArray[np.bool_]) -> None:
+    def start_from(self, mask: Mask) -> None:
         """Begin with a mask, bool (D, H, W), that clicks may change; an empty one is nothing."""
         if mask.any():
             self.case.set_mask(mask, frozen=False)
@@ -150,7 +148,6 @@ class LimnetPredictor:
         settings: settings to override, by their names in `Settings`.
         device: where to compute.
         precision: "auto", "fp32" or "bf16".
-        label: name in tables; the model's by default.
         method: where settings start from: "ours", the model's own, or "paper", `Settings.paper()`.
 
     Raises:
@@ -161,7 +158,6 @@ class LimnetPredictor:
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     precision: str = "auto"
-    label: str = ""
     method: str = "ours"
 
     def __post_init__(self) -> None:
@@ -175,9 +171,9 @@ class LimnetPredictor:
 
     @property
     def name(self) -> str:
-        """Label, or the model with the method, where it is not its own, and what differs from that."""
+        """The model with the method, where it is not its own, and what differs from that."""
         method = [] if self.method == "ours" else [f"({self.method})"]
-        return self.label or " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self.settings.items())])
+        return " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self.settings.items())])
 
     @property
     def segmenter(self) -> InteractiveSegmenter:

@@ -11,7 +11,8 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Record:
         key: of `fixed`.
         rows: finished ones, in the order they came.
         errors: of this run.
+        added: rows of all kinds that this process added.
         cases: the objects of finished cases, by name and choice of objects.
 
     Raises:
@@ -61,8 +63,8 @@ class Record:
         self.errors: list[Row] = []
         self.cases: dict[str, list[str]] = {}
         self.label = ""  # instead of the method's own name, where two have one
+        self.added: list[Row] = []
         self._file: Any = None
-        self._new: list[Row] = []
         self._done: set[tuple[str, str, str]] = set()
         self._table: Table | None = None
         self._origin = origin()  # as it was when the run began
@@ -119,29 +121,21 @@ class Record:
                 self.take(row for row in record.rows if _name(row) not in newer)
         self.take(journal)
 
-    def open(self, rank: int = 0) -> None:
-        """Begin to keep rows, in the file of this process; raises SaveError where that cannot be written."""
+    @contextmanager
+    def open(self, rank: int = 0) -> Iterator[None]:
+        """Keep rows meanwhile, in the file of this process; raises SaveError where that cannot be written."""
         path = self.path.with_name(f"{self.path.stem}.part{rank}.jsonl")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab+")  # noqa: SIM115
         except OSError as error:
             raise SaveError(f"could not write {path} ({error}); choose another --out") from error
-        if self._file.tell():
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")  # a crash cut the last line short
-
-    def __enter__(self) -> Record:
-        self.open()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file of this process."""
-        self._file.close()
+        with self._file as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")  # a crash cut the last line short
+            yield
 
     def has(self, variant: str, case: str, object: str) -> bool:
         """Whether this object is finished."""
@@ -153,7 +147,7 @@ class Record:
         self._file.write(_line({**row, "key": self.key}).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._new.append(row)
+        self.added.append(row)
         self.take([row], errors=True)
         return row
 
@@ -179,11 +173,6 @@ class Record:
         rows, self.rows = self.rows, []
         self._done.clear()
         self.take(row for row in rows if wanted(row))
-
-    @property
-    def added(self) -> list[Row]:
-        """What this process added."""
-        return self._new
 
     def write(self, summary: Mapping[str, Any]) -> None:
         """Write `path` and the CSV, each atomically; rows of another `fixed` there become STEM.<digits of key>.json."""
@@ -247,10 +236,9 @@ class Record:
     def table(self) -> Table:
         """One row per case, object and round of a single variant: dice, compliance, lost and others."""
         if self._table is None:
-            names = ("case", "object", "group")
             self._table = Table(
                 {
-                    **{n: row[n] for n in names},
+                    **{name: row[name] for name in ("case", "object", "group")},
                     "round": number,
                     **{m: row[m][k] for m in METRICS if m in row and row[m][k] is not None},
                 }
@@ -341,10 +329,7 @@ def result_path(out: Path, suite: str, predictor: str) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, atomically."""
 
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    return atomic_write(path, write)
+    return atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _name(row: Row) -> tuple[str, str, str]:

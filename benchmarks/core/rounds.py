@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.core.method import BoxSession, PacedPredictor, Predictor, Session, StartSession, Voxel
+from benchmarks.core.method import BoxSession, Mask, PacedPredictor, Predictor, Session, StartSession, Voxel
 from limnet.errors import InputError
 from limnet.image.volume import Volume
+from limnet.metrics import surface
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.overlap import dice, iou, slice_dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
-Mask = NDArray[np.bool_]
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
 METRICS = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
 """What is measured after a round, in the order of result files; seconds are kept apart, they differ from run to run."""
@@ -33,16 +32,7 @@ Prompts = Generator[Sequence[Prompt], Mask, None]
 
 
 class Target(NamedTuple):
-    """One object with its image.
-
-    Attributes:
-        case: name of its case.
-        object: name, unique within the case.
-        group: row of the tables it belongs to.
-        volume: the image.
-        truth: bool (D, H, W).
-        axis: slice axis.
-    """
+    """One object with its image: the name is unique within the case, group is the row of the tables it belongs to."""
 
     case: str
     object: str
@@ -63,15 +53,13 @@ class Turn(NamedTuple):
     Attributes:
         round: counted from 1; 0 is a box before the first click.
         mask: bool (D, H, W).
-        dice: of the whole volume, 0..1.
+        dice: of the whole volume, 0..1; `iou` and `dice_slices` (mean of the slices that hold the object) likewise.
         zyx: the voxel clicked, None for a box, several clicks, or where nothing was left to correct.
         positive: the click's label, None without a click.
         compliance: share of all clicked voxels so far that have their label in the mask; None where none was clicked.
         lost: whether the quality, Dice or IoU, fell by more than `LOSS` against the round before.
         seconds: time of the round, of the method only.
-        nsd: surface Dice at the protocol's tolerance, None if it was not asked for.
-        iou: intersection over union, None if the protocol does not count in it.
-        dice_slices: mean Dice of the slices that hold the object, None if the protocol has no use for it.
+        nsd: surface Dice at the protocol's tolerance; None, as iou and dice_slices, where a protocol does without.
     """
 
     round: int
@@ -270,7 +258,7 @@ def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
                 compliance=click_compliance(mask, clicks) if clicks else None,
                 lost=False,
                 seconds=seconds,
-                nsd=None if nsd_mm is None else surface_dice(scored, wanted, spacing, nsd_mm),
+                nsd=None if nsd_mm is None else surface.normalized_surface_dice(scored, wanted, spacing, nsd_mm),
                 iou=iou(scored, wanted) if rounds.counts_iou else None,
                 dice_slices=slice_dice(scored, wanted, target.axis) if rounds.per_slice else None,
             )
@@ -295,10 +283,3 @@ def checked_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
     if found.shape != shape or found.dtype.kind not in "biu":
         raise InputError(f"the method returned {found.dtype} {found.shape}; a bool mask of shape {shape} is expected")
     return np.asarray(found, dtype=bool)
-
-
-def surface_dice(mask: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> float:
-    """Surface Dice at a tolerance in mm; needs MONAI."""
-    from limnet.metrics.surface import normalized_surface_dice
-
-    return normalized_surface_dice(mask, truth, spacing, tolerance)

@@ -166,7 +166,7 @@ def run_suite(
         processes = run_distributed(record, suite, variants, trainer, progress)
     else:
         processes = 1
-        with record:
+        with record.open():
             run(record, suite, variants, progress)
     if not processes:
         return None

@@ -1,52 +1,10 @@
-"""Means of kept rows, and Markdown tables of them."""
+"""Markdown tables and the figures in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-
-Row = dict[str, Any]
-ALL = "all"
-
-
-def checkpoints(rounds: int) -> tuple[int, ...]:
-    """The rounds that tables show: 1, 3 and 6, as far as there are so many, and the last."""
-    return tuple(sorted({r for r in (1, 3, 6, rounds) if r <= rounds}))
-
-
-def groups_of(rows: Iterable[Row]) -> list[str]:
-    """Groups in the order of the rows, and `ALL` at the end; `ALL` alone where there is but one."""
-    found = list(dict.fromkeys(str(row["group"]) for row in rows))
-    return [*found, ALL] if len(found) > 1 else [ALL]
-
-
-def of_group(rows: Iterable[Row], group: str) -> list[Row]:
-    """The rows of a group; all of them for `ALL`."""
-    return [row for row in rows if group in (row["group"], ALL)]
-
-
-def of_variant(rows: Iterable[Row], variant: str) -> list[Row]:
-    """The rows of a variant."""
-    return [row for row in rows if row["variant"] == variant]
-
-
-def common_rows(rows: Sequence[Row], variants: Sequence[str]) -> list[Row]:
-    """The rows of objects that every variant has, none of them left out: only those can be compared."""
-    have = [{(r["case"], r["object"]) for r in of_variant(rows, v) if "left_out" not in r} for v in variants]
-    shared = set.intersection(*have) if have else set()
-    return [row for row in rows if (row["case"], row["object"]) in shared and row["variant"] in variants]
-
-
-def full(values: Sequence[float], rounds: int) -> list[float]:
-    """Values of all rounds: an object that ended keeps its last one."""
-    return [*values, *[values[-1]] * (rounds - len(values))]
-
-
-def mean_dice(rows: Sequence[Row], rounds: int) -> list[float]:
-    """Mean over the rows, for every round."""
-    return [float(v) for v in np.mean([full(row["dice"], rounds) for row in rows], axis=0)] if rows else []
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

@@ -361,7 +361,7 @@ def main(argv: Sequence[str] | None = None, run: Callable[[Job], Iterable[Row]] 
     record = Record(args.out / f"{args.command}.json", fixed, about, command)
     record.resume(args.fresh)
     record.keep(lambda row: "left_out" not in row)  # a package may be there now
-    with record:
+    with record.open():
         measure(record, args, run)
     if args.command == "runtime":
         tables, summary = runtime_table(record.rows, where), {}

@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.volume = args.volume or ["deep-128"]
     record = Record(args.out / "latency.json", {"model": args.model}, {"analysis": "latency"}, command_line())
     record.resume()
-    with record:
+    with record.open():
         for make in [measured, *[files] * args.files]:
             for row in make(args):
                 variant = ", ".join(str(row[k]) for k in CONFIG if k in row and k != "volume") or "file"

@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fixed = {"model": args.model, "clicks": args.clicks}
     record = Record(args.out / "view_latency.json", fixed, {"analysis": "view-latency"}, command_line())
     record.resume()
-    with record:
+    with record.open():
         for name in args.size or SIZES:
             found = measure(name, args.clicks, args.model, browser)
             print(record.replace({"variant": args.model, "case": name, "object": "", **found}), flush=True)

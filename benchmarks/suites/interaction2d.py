@@ -218,8 +218,8 @@ class ClickPredictor(LimnetPredictor):
 
     @property
     def name(self) -> str:
-        """Label, or the model with what differs from its own settings."""
-        return super().name if self.label or self.way == "auto" else f"{super().name} {self.way}"
+        """The model with what differs from its own settings."""
+        return super().name if self.way == "auto" else f"{super().name} {self.way}"
 
     @property
     def chosen_way(self) -> str:

@@ -46,7 +46,7 @@ def test_rows_are_measured_once(tmp_path: Path) -> None:
     def measured(fresh: bool = False, rounds: int = 1) -> Record:
         record = Record(tmp_path / "x.json", {"rounds": rounds})
         record.resume(fresh)
-        with record:
+        with record.open():
             run(record, fake_suite(1), {"a": measure}, lambda row: None)
         record.finish({}, "table")
         return record

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -40,11 +41,15 @@ def test_the_field_of_view_ends_where_it_should(beyond: float, left: int, low: b
 
 
 @pytest.mark.usefixtures("models")
-def test_two_versions_are_compared(study_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--data", str(study_root), "--split", "val", "--kinds", "cut,away", "--objects", "2", "--rounds", "2"]
+def test_two_versions_are_compared(
+    study_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = list(itertools.islice(border.probes(0), 3))
+    monkeypatch.setattr(border, "probes", lambda seed: few)
+    options = ["--data", str(study_root), "--split", "val", "--rounds", "2"]
     border.main([*options, "--out", str(tmp_path / "old")])
     old = json.loads((tmp_path / "old/border.json").read_text())["rows"]
-    assert {row["group"] for row in old} == {"cut", "away"}
+    assert {row["group"] for row in old} == {"cut", "away", *(f"probe, 0 px, click {n} px in" for n in (0, 2, 10))}
     assert all(1 <= len(row["dice"]) <= 2 for row in old)
     border.main([*options, "--out", str(tmp_path / "new"), "--against", str(tmp_path / "old/border.json")])
     assert "| +0.0000 ± 0.0000 | 0 | 0 |" in capsys.readouterr().out.split("/ 2")[-1]

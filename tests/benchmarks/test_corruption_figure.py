@@ -15,16 +15,17 @@ from tests.helpers.blobs import disk
 
 
 def test_the_figure_shows_every_kind_and_stays_small(tmp_path: Path):
-    label = np.stack([disk((40, 44), (20, 22), 9 + z) for z in range(3)])
-    image = (label * 100 + np.random.default_rng(0).normal(0, 10, label.shape)).astype(np.int16)
-    np.savez(tmp_path / "volume.npz", image=image, label=label.astype(np.uint8), spacing=np.ones(3))
+    label = np.zeros((corruption_figure.SLICE + 1, 40, 44), np.uint8)
+    label[-1] = corruption_figure.LABEL * disk((40, 44), (20, 22), 11)
+    image = (label * 20 + np.random.default_rng(0).normal(0, 10, label.shape)).astype(np.int16)
+    (tmp_path / corruption_figure.FILE).parent.mkdir()
+    np.savez(tmp_path / corruption_figure.FILE, image=image, label=label, spacing=np.ones(3))
     out = tmp_path / "new" / "figure.png"
-    options = ["--data", str(tmp_path), "--file", "volume.npz", "--label", "1", "--slice", "-1", "--zoom", "2"]
-    corruption_figure.main([*options, "--out", str(out)])
+    corruption_figure.main(["--data", str(tmp_path), "--out", str(out)])
     assert out.stat().st_size < 400_000
     with Image.open(out) as picture:
         assert picture.width > 1000
-    shown = corruption_figure.panels(label[2], 0)
+    shown = corruption_figure.panels(label[-1] > 0, 0)
     titles = " ".join(panel.title for panel in shown)
     assert len(shown) == 8  # truth, six kinds of which one has two forms
     assert all(f"{number}  " in titles for number in range(1, len(CORRUPTIONS) + 1))

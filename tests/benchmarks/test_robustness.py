@@ -19,7 +19,7 @@ def target(study_root: Path) -> Target:
 
 
 def test_scenes(target: Target) -> None:
-    scenes = {n: d(target, 3) for n, d in robustness.disturbances((2.0,), (0.1,)).items()}
+    scenes = {n: d(target, 3) for n, d in robustness.disturbances().items()}
     low, high = SliceView(target.volume, 0).auto_window(4, (16, 20))
     width = high - low
     assert scenes["window twice as wide"].window == pytest.approx((low - width / 2, high + width / 2))
@@ -32,17 +32,17 @@ def test_scenes(target: Target) -> None:
     difference = noisy.astype(float) - target.volume.array
     assert noisy.dtype == target.volume.array.dtype
     assert 0.05 * width < difference.std() < 0.11 * width, "a little less than 10 %, for values are cut off"
-    again = robustness.noise(0.1)(target, 3).volume.array
+    again = robustness.noise(target, 3, 0.1).volume.array
     np.testing.assert_array_equal(noisy, again)
-    assert (robustness.noise(0.1)(target, 4).volume.array != noisy).any()
+    assert (robustness.noise(target, 4, 0.1).volume.array != noisy).any()
     assert (scenes["clicks moved by up to 2 mm"].robot.jitter, scenes[robustness.CLEAN].robot.jitter) == (2.0, 0.0)
 
 
 def test_losses_are_paired(study: list[str], tmp_path: Path) -> None:
-    robustness.main([*study, "--rounds", "1", "--per-file", "1", "--only", "two", "--jitter", "2", "--noise", "0.1"])
+    robustness.main([*study, "--rounds", "1", "--per-file", "1", "--only", "two"])
     found = json.loads((tmp_path / "robustness.json").read_text())
     summary = found["summary"]["disturbances"]
-    assert set(summary) == set(robustness.disturbances((2.0,), (0.1,)))
+    assert set(summary) == set(robustness.disturbances())
     clean = summary[robustness.CLEAN]
     assert clean["lost"] == [0.0]
     for one in summary.values():

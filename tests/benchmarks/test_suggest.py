@@ -27,17 +27,6 @@ def test_suggestions_are_followed_until_one_is_wrong() -> None:
         assert suggest.suggested(case, wrong) == (index, looks)
 
 
-def test_what_counts_as_wrong() -> None:
-    truth = np.zeros((4, 4, 5), bool)
-    truth[1:, :2] = True
-    mask = truth.copy()
-    mask[2, 0, 0] = False  # Dice 18/19
-    mask[3, 0] = False  # Dice 10/15
-    mask[0, 3, 3] = True  # Dice 0
-    assert suggest.wrong_slices(mask, truth, 1.0).tolist() == [True, False, True, True]
-    assert suggest.wrong_slices(mask, truth, 0.9).tolist() == [True, False, False, True]
-
-
 def test_slices_by_policy(study: list[str], tmp_path: Path) -> None:
     suggest.main([*study, "--rounds", "4", "--per-file", "1"])
     rows = json.loads((tmp_path / "suggest.json").read_text())["rows"]
