@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import LimnetSession, loaded
+from benchmarks.core.method import LimnetSession, Mask, loaded
 from limnet.case.case import Case
 from limnet.case.constraints import reach
 from limnet.case.state import SlicePropagator
@@ -26,8 +26,6 @@ from limnet.propagation.propagator import Progress, end_before_empty
 from limnet.quality.assessor import Assessor
 from limnet.segmenter import InteractiveSegmenter
 from limnet.settings import Scope
-
-Mask = NDArray[np.bool_]
 
 _SIDE = 96  # most pixels of the longer side of a window of optical flow
 _MARGIN = 0.5  # of the object's size, on each side of such a window
@@ -47,6 +45,12 @@ class Span(NamedTuple):
     other: int | None
     slices: range
     limited: bool
+
+    @property
+    def parts(self) -> dict[int, float]:
+        """How far each slice is on the way to `other`, 0..1."""
+        whole = abs((self.start if self.other is None else self.other) - self.start)
+        return {index: abs(index - self.start) / max(whole, 1) for index in self.slices}
 
 
 def spans(prompts: Mapping[int, Slice], origin: int, depth: int, known: Callable[[int], Slice]) -> Iterator[Span]:
@@ -161,8 +165,7 @@ class NearestCopy(Carried):
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
         """See `Carried.between`."""
-        assert span.other is not None
-        return {i: mask if abs(i - span.start) <= abs(span.other - i) else other for i in span.slices}
+        return {i: mask if part <= 0.5 else other for i, part in span.parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
         """See `Carried.beyond`."""
@@ -188,10 +191,7 @@ class ShapeInterpolation(Carried):
 
     def between(self, view: SliceView, span: Span, mask: Mask, other: Mask) -> dict[int, Mask]:
         """See `Carried.between`."""
-        assert span.other is not None
-        parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
-        rows, columns = view.spacing
-        return {i: between_shapes(mask, other, part, (rows, columns), self.centred) for i, part in parts.items()}
+        return {i: between_shapes(mask, other, p, view.spacing, self.centred) for i, p in span.parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
         """See `Carried.beyond`."""
@@ -248,8 +248,7 @@ class OpticalFlow(Carried):
         assert span.other is not None
         there = self._carry(view, mask, span.start, span.slices)
         back = self._carry(view, other, span.other, reversed(span.slices))
-        parts = {i: abs(i - span.start) / abs(span.other - span.start) for i in span.slices}
-        return {i: (1 - part) * there[i] + part * back[i] > 0 for i, part in parts.items()}
+        return {i: (1 - part) * there[i] + part * back[i] > 0 for i, part in span.parts.items()}
 
     def beyond(self, view: SliceView, span: Span, mask: Mask) -> dict[int, Mask]:
         """See `Carried.beyond`."""
@@ -258,11 +257,10 @@ class OpticalFlow(Carried):
 
     def _carry(self, view: SliceView, mask: Mask, start: int, slices: Iterable[int]) -> dict[int, NDArray[np.float64]]:
         """Signed distance (H, W) of the mask on each slice, in mm at the start; constant below once it has vanished."""
-        rows, columns = view.spacing
-        distance, here, found = signed_distance(mask, (rows, columns)), start, {}
+        distance, here, found = signed_distance(mask, view.spacing), start, {}
         for index in slices:
             if (distance > 0).any():
-                box = window(distance > 0, (rows, columns))
+                box = window(distance > 0, view.spacing)
                 moved = warped(distance[box], self._flow(view, here, index, box))
                 distance = np.minimum(distance, 0.0)  # beside the window there is nothing
                 distance[box] = moved

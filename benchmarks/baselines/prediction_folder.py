@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core.method import Voxel, config_hash
-from limnet.errors import FileFormatError, InputError, MissingFileError
+from limnet.datasets.decathlon import label_names, read_datalist
+from limnet.errors import InputError, MissingFileError
 from limnet.image.io.masks import read_labels
 from limnet.image.volume import Volume
 
@@ -133,9 +134,9 @@ def _files(name: str) -> str | None:
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():
         return None
-    files = [(p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")
-             if p.name.endswith((*_SUFFIXES, ".json")) and p.is_file()]  # fmt: skip
-    return config_hash({"files": sorted(files)})
+    found = [p for p in folder.rglob("*") if p.name.endswith((*_SUFFIXES, ".json")) and p.is_file()]
+    facts = ((p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in found)
+    return config_hash({"files": sorted(facts)})
 
 
 def _read(path: Path, volume: Volume) -> NDArray[Any]:
@@ -155,18 +156,11 @@ def _is_placed(volume: Volume) -> bool:
 
 
 def _names(folder: Path) -> dict[str, int]:
-    """Label names of a `dataset.json`, in nnU-Net's layout (name -> id) or the older one (id -> name)."""
+    """Label ids by name in a `dataset.json`; regions, which are several labels, are left out."""
     path = folder / "dataset.json"
     if not path.is_file():
         return {}
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
-    except (ValueError, AttributeError) as error:
-        raise FileFormatError(f"{path} is no dataset.json ({error}); copy it again, or delete it") from error
-    names: dict[str, int] = {}
-    for key, value in labels.items():
-        if isinstance(value, int):
-            names[str(key)] = value
-        elif str(key).isdigit():
-            names[str(value)] = int(key)
-    return names
+    names, _ = label_names(read_datalist(path), path)
+    found = [(name, number) for number, several in names.items() for name in several.split(" / ")]
+    times = Counter(name for name, _ in found)
+    return {name: number for name, number in found if times[name] == 1}
