@@ -90,9 +90,7 @@ def usable_cores() -> int:
 def cores_of(processors: Collection[int], root: Path) -> int:
     """Physical cores of some processors, at most as many as the control group gets.
 
-    Args:
-        processors: Numbers of the processors.
-        root: Folder that holds `proc` and `sys`.
+    The folder `root` holds `proc` and `sys`.
     """
     cores = set()
     for number in processors:
@@ -129,11 +127,7 @@ def _limits(root: Path) -> Iterator[float]:
 
 
 def user_folder(kind: str) -> Path:
-    """Folder for one kind of data, not made yet: LIMNET_KIND, or `limnet/kind` among the user's own data.
-
-    Args:
-        kind: "sessions" or "adapters".
-    """
+    """Folder for "sessions" or "adapters", not made yet: LIMNET_KIND, or `limnet/kind` among the user's own data."""
     if chosen := os.environ.get(f"LIMNET_{kind.upper()}"):
         return Path(chosen).absolute()
     from platformdirs import user_data_path

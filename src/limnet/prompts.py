@@ -111,11 +111,7 @@ class Scribble:
         return _painted(np.moveaxis(_polyline(self.points, shape), axis, 0), self.positive)
 
     def voxels(self, shape: Sequence[int]) -> NDArray[np.intp]:
-        """(N, 3) indices of its voxels in a volume of a shape.
-
-        Raises:
-            InputError: if it does not fit the shape.
-        """
+        """(N, 3) indices of its voxels in a volume of a shape; InputError if it does not fit."""
         if self.mask is not None:
             _same_shape(self.mask.shape, shape, "the mask of a scribble")
             return self.mask.places()
@@ -388,8 +384,7 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
 def prompt_from_json(data: Any) -> Prompt:
     """Read one prompt; every value is checked as if a user had typed it.
 
-    Raises:
-        InputError: for an unknown type, missing or unknown keys, or values the prompt itself refuses.
+    InputError for an unknown type, missing or unknown keys, or values the prompt itself refuses.
     """
     kind = data.get("type") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in _READERS:

@@ -98,11 +98,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Any) -> Settings:
-        """Read what `to_json` wrote; missing entries take their default.
-
-        Raises:
-            InputError: for unknown names or values out of range.
-        """
+        """Read what `to_json` wrote; missing entries take their default. InputError for unknown names or bad values."""
         if not isinstance(data, dict) or set(data) - cls.names():
             names = ", ".join(field.name for field in dataclasses.fields(cls))
             raise InputError(f"settings are an object with the entries {names}; got {str(data)[:120]}")
@@ -145,11 +141,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_scope(scope: Any) -> Scope:
-    """Return `scope` if it is "volume" or "interval".
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Return `scope` if it is "volume" or "interval"; InputError otherwise."""
     if scope not in SCOPES:
         raise InputError(f"scope is {scope!r}; allowed are {' and '.join(map(repr, SCOPES))}")
     return scope

@@ -15,13 +15,7 @@ LAYERS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a skip connection; output has `planes` channels.
-
-    Args:
-        inplanes: Input channels.
-        planes: Channels of both convolutions.
-        stride: Stride of the first convolution and of the skip connection.
-    """
+    """Two 3x3 convolutions with a skip connection; output has `planes` channels, the first and the skip the stride."""
 
     expansion = 1
 
@@ -41,13 +35,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 - 3x3 (strided) - 1x1 convolutions with a skip connection; output has `4 * planes` channels.
-
-    Args:
-        inplanes: Input channels.
-        planes: Channels of the 3x3 convolution.
-        stride: Stride of the 3x3 convolution and of the skip connection.
-    """
+    """1x1 - 3x3 (strided) - 1x1 convolutions with a skip connection; output has `4 * planes` channels."""
 
     expansion = 4
 
@@ -86,15 +74,8 @@ def make_stage(
 class ResNetTrunk(nn.Module):
     """ResNet without the classifier: 7x7/2 stem, 3x3/2 max pooling and four stages, by He initialisation.
 
-    Args:
-        depth: 18, 34 (basic blocks) or 50 (bottlenecks).
-        in_channels: Channels of the input.
-
-    Attributes:
-        channels: Output channels of each stage.
-
-    Raises:
-        InputError: Unknown depth.
+    Depth 18 and 34 have basic blocks, 50 bottlenecks; InputError for others. `channels` are those of each stage's
+    output.
     """
 
     def __init__(self, depth: int = 18, in_channels: int = 3) -> None:

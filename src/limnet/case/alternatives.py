@@ -27,14 +27,7 @@ MOST = 6  # answers offered, the one given included
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    """One answer to the last prompt.
-
-    Attributes:
-        index: Slice of the prompt along the case's axis.
-        mask: (H, W) bool.
-        area: Number of its pixels.
-        chosen: Whether it is the present one.
-    """
+    """One answer, (H, W) bool of `area` pixels, to the last prompt, on slice `index`; `chosen`: the present one."""
 
     index: int
     mask: NDArray[np.bool_]
@@ -45,9 +38,7 @@ class Alternative:
 def alternatives(ctx: RoundContext, past: Sequence[ObjectState]) -> list[Alternative]:
     """The answers to the last prompt of an object, smallest first; empty where there is no choice.
 
-    Args:
-        ctx: What to work with.
-        past: States of the object up to the present one, oldest first.
+    `past` are the states of the object up to the present one, oldest first.
     """
     last = last_answer(ctx.view, past)
     if last is None:
@@ -60,11 +51,7 @@ def alternatives(ctx: RoundContext, past: Sequence[ObjectState]) -> list[Alterna
 
 
 def choose(ctx: RoundContext, past: Sequence[ObjectState], number: int) -> ObjectState:
-    """State in which the last round is done over with an alternative, whose slice is accepted.
-
-    Raises:
-        InputError: if there is no such alternative.
-    """
+    """State with the last round done over by an alternative, whose slice is accepted; InputError without it."""
     last = last_answer(ctx.view, past)
     if last is None:
         raise InputError("there are no other answers to choose from: they belong to a prompt just given on one slice")
@@ -116,12 +103,9 @@ def _answers(ctx: RoundContext, last: _Last, state: ObjectState) -> tuple[int, l
 
 
 def distinct(given: Slice, others: Sequence[Slice], prompts: Sequence[Prompt2D]) -> list[Slice]:
-    """Answers that a person can tell apart, smallest first; the one given is among them, as it is.
+    """Answers (H, W) that a person can tell apart, smallest first; the one given is among them, as it is.
 
-    Args:
-        given: (H, W) float32 probabilities of the answer given.
-        others: Those of other looks.
-        prompts: Prompts of the slice; of an answer to clicks only the pieces count that hold one.
+    `others` are those of other looks. Of an answer to clicks only the pieces count that hold one.
     """
     found = [given]
     moved = [_moved(given, threshold) for threshold in THRESHOLDS]

@@ -98,11 +98,10 @@ class Case(CaseObject):
     # objects
 
     def object(self, name: str) -> CaseObject:
-        """The object of that name; made on first use. Its label is in `objects`.
+        """The object of that name, made on first use; its label is in `objects`.
 
         Raises:
-            InputTypeError: if the name is not a string.
-            InputError: if it is empty.
+            InputError: if the name is no string, or empty.
         """
         check_name(name)
         with self._lock:
@@ -123,10 +122,8 @@ class Case(CaseObject):
     def delete(self, name: str) -> None:
         """Delete an object: its marks, its voxels and its name. A step: `undo()` brings it back as it was.
 
-        The labels of the other objects stay. Voxels of a finished object are free for others again.
-
-        Raises:
-            InputError: if there is no object of that name.
+        The labels of the other objects stay. Voxels of a finished object are free for others again. InputError if there
+        is no object of that name.
         """
         with self._lock:
             key = self._existing(name)
@@ -137,8 +134,7 @@ class Case(CaseObject):
         """Give an object another name. A step: `undo()` takes it back. Its label stays.
 
         Raises:
-            InputTypeError: if a name is not a string.
-            InputError: if there is no object `name`, `new` is empty, or another object has it.
+            InputError: if there is no object `name`, or `new` is empty, no string, or the name of another object.
         """
         with self._lock:
             key = self._existing(name)
@@ -211,20 +207,12 @@ class Case(CaseObject):
     # steps over all objects
 
     def undo(self) -> NDArray[np.bool_]:
-        """Take back the last step of any object, bit for bit; returns the default object's mask.
-
-        Raises:
-            HistoryError: if there is nothing to undo.
-        """
+        """Take back the last step of any object, bit for bit; the default object's mask. HistoryError without one."""
         self._step(lambda book: book.undo())
         return self.mask
 
     def redo(self) -> NDArray[np.bool_]:
-        """Make the last undone step of any object again; returns the default object's mask.
-
-        Raises:
-            HistoryError: if there is nothing to redo.
-        """
+        """Make the last undone step of any object again; the default object's mask. HistoryError without one."""
         self._step(lambda book: book.redo())
         return self.mask
 

@@ -33,11 +33,7 @@ _CORRECTED = 0.3
 
 
 class Constraints:
-    """The constraints of an object on every slice.
-
-    Args:
-        ctx: The round's context.
-        rounds: Of the object, oldest first, the running one included.
+    """The constraints of an object on every slice, from its rounds (oldest first, the running one included).
 
     Attributes:
         bounds: First and last slice the object may occupy, None without a thick box.
@@ -53,11 +49,7 @@ class Constraints:
             self._frame = rows, columns
 
     def inside(self, probability: Slice) -> Slice:
-        """Probabilities of a slice, 0 outside the box.
-
-        Raises:
-            InputError: If a network gave another shape.
-        """
+        """Probabilities of a slice, 0 outside the box; InputError if a network gave another shape."""
         array, shape = np.asarray(probability, dtype=np.float32), self.ctx.view.shape
         if array.shape != shape:
             raise InputError(f"a network gave a slice of shape {array.shape}, slices are {shape}")
@@ -78,7 +70,7 @@ class Constraints:
 
 
 def enforce(probability: Slice, prompts: Sequence[Prompt2D], radius: int = 2) -> Slice:
-    """Make a predicted slice obey its prompts.
+    """Make a predicted slice obey its prompts, in the order they were given.
 
     Clicked and scribbled pixels get their label; where two prompts disagree on a pixel the later one holds. Where the
     network did not obey, a small disc around the pixel follows too, never over pixels marked otherwise. A negative
@@ -86,12 +78,9 @@ def enforce(probability: Slice, prompts: Sequence[Prompt2D], radius: int = 2) ->
     marked as object.
 
     Args:
-        probability: (H, W) float32 in [0, 1], as predicted.
-        prompts: Prompts of this slice in the order they were given.
+        probability: (H, W) float32 in [0, 1], as predicted; stays as it is.
+        prompts: Prompts of this slice.
         radius: Radius in pixels of the disc.
-
-    Returns:
-        (H, W) float32, a new array. Pixels are object where it is > 0.5.
     """
     shape = (int(probability.shape[0]), int(probability.shape[1]))
     wanted = np.zeros(shape, dtype=np.int8)
@@ -142,11 +131,8 @@ def check_free(ctx: RoundContext, placed: Iterable[tuple[int, Prompt2D]]) -> Non
 def extent_of(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> tuple[tuple[int, int], ...] | None:
     """First and last index that the object may occupy along each axis of the volume; None without a thick box.
 
-    Args:
-        rounds: Of the object, oldest first. The last thick box sets the extent, positive prompts after it widen it. A
-            box or a positive lasso on another plane sets it, too, if it is the object's first prompt.
-        shape: (D, H, W) of the volume.
-        axis: Of the slices.
+    The last thick box of the rounds (oldest first) sets the extent, positive prompts after it widen it. A box or a
+    positive lasso on another plane sets it, too, if it is the object's first prompt.
     """
     corners: NDArray[np.int64] | None = None
     for number, done in enumerate(rounds):
@@ -182,13 +168,10 @@ class Plan(NamedTuple):
 
 
 def plan(state: ObjectState, masks: Mapping[int, Slice], scope: Scope, origins: Sequence[int]) -> Plan:
-    """Which slices a propagation computes, and from which prompted slices.
+    """Which slices a propagation computes, and from which of `origins`, the new prompted slices, oldest first.
 
-    Args:
-        state: With the pending prompts.
-        masks: Slices that count as prompted, with their probabilities.
-        scope: "volume": to both ends, up to empty prompted slices. "interval": up to the next prompted ones.
-        origins: Prompted slices that are new, oldest first.
+    `masks` are the probabilities of the slices that count as prompted. Scope "volume" goes to both ends, up to empty
+    prompted slices, "interval" up to the next prompted ones.
     """
     depth = len(state.slices)
     filled = {i: not is_empty(state.slices[i]) for i in masks}
@@ -224,13 +207,8 @@ def supported(
     """Slices on which the object may lie, prompted slices included.
 
     A stretch of slices between two neighbouring prompted ones (or an end of the volume) can hold object only if one of
-    its two prompted slices does, or if it contains the anchor of a starting mask.
-
-    Args:
-        filled: Prompted slices; False for an empty mask.
-        depth: Number of slices.
-        anchor: A slice known to hold the object without a prompt.
-        bounds: First and last slice allowed, or None.
+    its two prompted slices does, or if it contains the anchor: a slice known to hold the object without a prompt.
+    `filled` tells of the prompted slices which hold something; `bounds` are first and last slice allowed.
     """
     held = dict(filled)
     if anchor is not None:
@@ -263,13 +241,7 @@ def reach(filled: Mapping[int, bool], origin: int, depth: int, scope: Scope) -> 
 
 @dataclass(frozen=True)
 class Plane:
-    """A box or outline as it lies on a plane across the slices.
-
-    Attributes:
-        axis: Axis of the volume that the plane cuts.
-        index: Where.
-        part: The prompt on it, (row, column) being the two other axes in their order.
-    """
+    """A box or outline on slice `index` along another axis; `part` has the two other axes in their order."""
 
     axis: int
     index: int
@@ -308,8 +280,7 @@ def click_for(prompt: Prompt, state: ObjectState, shape: Sequence[int], axis: in
 def clicks_from(answer: NDArray[np.bool_], view: SliceView, plane: Plane) -> tuple[Click, ...]:
     """Clicks on a few slices that say what an answer on another plane shows (`limnet.case.rounds.answer_on`).
 
-    Up to `ANSWERED` clicks and one on the slice with the longest part, which comes last; each in the middle of the
-    longest run of pixels.
+    Up to `ANSWERED` clicks and, last, one on the slice with the longest part; each in the middle of the longest run.
     """
     rows = np.flatnonzero(answer.any(axis=1)).tolist()
     runs = {row: _longest_run(answer[row]) for row in rows}
@@ -342,10 +313,9 @@ def _longest_run(line: NDArray[np.bool_]) -> tuple[int, int]:
 def taken_away(prompt: Prompt, shape: Sequence[int], axis: int) -> NDArray[np.intp] | None:
     """(N, 3) indices of the voxels under a negative stroke or lasso on a plane across the slices; None for others.
 
-    It is taken as a negative click in the middle (`negative_click`), and these voxels are no object
-    (`limnet.case.constraints.without_taken`).
-    As a prompt on every slice it crosses, a thin line tells the network too little: of 12 objects of training volumes,
-    after one click, 5 lost more than .02 of Dice by such a stroke and .047 on average.
+    It is taken as a negative click in the middle, and these voxels are no object (`without_taken`). As a prompt on
+    every slice it crosses, a thin line tells the network too little: of 12 objects of training volumes, after one
+    click, 5 lost more than .02 of Dice by such a stroke and .047 on average.
     """
     if isinstance(prompt, Lasso) and not prompt.positive:
         plane = plane_of(prompt, shape, axis)

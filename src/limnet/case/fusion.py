@@ -25,11 +25,7 @@ Found = dict[int, SliceMask | None]
 
 
 def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]:
-    """Eq. (4): which of N slices keep the previous mask: those with P_i > tau; equality takes the new mask.
-
-    Raises:
-        InputError: If a value is NaN or outside [0, 1], or the array is not one-dimensional.
-    """
+    """Eq. (4): which of N slices keep the previous mask: those with P_i > tau; equality takes the new mask."""
     p = np.asarray(probability, dtype=np.float64)
     if p.ndim != 1:
         raise InputError(f"one probability per slice is needed, got an array of shape {p.shape}")
@@ -118,9 +114,7 @@ def one_sided(
 def side_of_error(old: Slice, new: Slice) -> NDArray[np.bool_]:
     """Pixels of which the nearest one of a corrected slice's old mask went; all where nothing was there or stayed.
 
-    Args:
-        old: (H, W) probabilities of the prompted slice before the negative prompt.
-        new: (H, W) probabilities with it.
+    `old` and `new` are the (H, W) probabilities of the prompted slice before the negative prompt and with it.
     """
     was, stays = old > 0.5, (old > 0.5) & (new > 0.5)
     if not stays.any():

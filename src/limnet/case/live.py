@@ -38,10 +38,8 @@ class _Part(NamedTuple):
 class Live:
     """Tells `tell`, the user's function, what changes against the slices `before` while a round runs.
 
-    Attributes:
-        hidden: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
-        done: Slices computed so far.
-        total: Slices to compute in this round; 0 before that is known.
+    `hidden` gives the (H, W) pixels of a slice that belong to finished other objects, or None; `done` and `total` count
+    the slices to compute (0 before that is known).
     """
 
     tell: Update

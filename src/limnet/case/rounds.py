@@ -56,8 +56,8 @@ def apply_prompt(
         ctx: What to work with.
         state: State before.
         prompt: What the user marked, anywhere in the volume.
-        propagating: Whether `propagate_prompts` follows; then a stroke through slices that nobody has seen is answered
-            on some of them now, and on the others from what is propagated to them.
+        propagating: `propagate_prompts` follows: of a stroke through slices that nobody has seen some are answered now,
+            the others from what is propagated to them.
         answers: Slices with the probabilities that the user chose for them in place of the network's.
 
     Raises:
@@ -173,11 +173,8 @@ def start_from(
 ) -> ObjectState:
     """State with a result that later rounds may change; prompted slices stay.
 
-    Args:
-        ctx: What to work with.
-        state: State before.
-        result: (slices, H, W) bool or probabilities in view order, with a voxel of the object at least.
-        prompt: What the user gave; its mask by default.
+    `result` is (slices, H, W) bool or probabilities in view order, with a voxel of the object at least; `prompt` what
+    the user gave, its mask by default.
     """
     if prompt is None:
         prompt = MaskPrompt(BitMask.of(np.moveaxis(result > 0.5, 0, ctx.view.axis)), frozen=False)
@@ -192,11 +189,7 @@ def start_from(
 
 
 def accept_slice(ctx: RoundContext, state: ObjectState, index: int) -> ObjectState:
-    """State in which a slice is frozen as it is, like one whose mask the user stated.
-
-    Raises:
-        OutsideError: If there is no such slice.
-    """
+    """State in which a slice is frozen as it is, like one whose mask the user stated; OutsideError without it."""
     number = ctx.view.checked_index(index)
     probability, taken = unpack(state.slices[number], ctx.view.shape), ctx.excluded(number)
     mask = BitMask.of(probability > 0.5 if taken is None else (probability > 0.5) & ~taken)
@@ -255,11 +248,10 @@ def _centre(part: Prompt2D) -> tuple[float, float] | None:
 
 
 def answer_on(ctx: RoundContext, view: SliceView, plane: Plane) -> NDArray[np.bool_]:
-    """What a positive prompt on another plane is answered with there.
+    """What a positive prompt on another plane is answered with there, as (slices, pixels) bool.
 
-    Returns:
-        (slices, pixels) bool: rows are slices of the case, columns run along the axis that is neither its nor the
-        plane's. Only components that hold something of the prompt; never empty.
+    Pixels run along the axis that is neither the case's nor the plane's. Only components that hold something of the
+    prompt; never empty.
     """
     from scipy import ndimage
 
@@ -291,8 +283,7 @@ def prompted_masks(state: ObjectState, shape: tuple[int, int]) -> dict[int, Slic
     """Masks of the prompted slices that count as prompts.
 
     Slices without a result so far do not: all they hold is what is not object, said before anyone saw them. They are
-    propagated to like any other slice, and only then do their prompts count (`predict_seen`). Where no other slice is
-    prompted they are all there is.
+    propagated to like others, and then their prompts count (`predict_seen`); alone they are all there is.
     """
     seen = [i for i in state.prompts if i in state.known or not is_empty(state.slices[i])]
     return {i: unpack(state.slices[i], shape) for i in seen or state.prompts}

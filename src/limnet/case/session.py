@@ -353,11 +353,7 @@ def packed_voxels(volume: Volume) -> bytes:
 
 
 def _rebuild(about: dict[str, Any], voxels: bytes | None, session: Path, given: Volume | None) -> Volume:
-    """The volume of a session: the `given` one, its own `voxels`, or the file where it was or beside the session.
-
-    Raises:
-        SessionError: if it cannot be found, cannot be read, or is another one.
-    """
+    """The volume: the `given` one, its own `voxels`, or the file where it was or beside the session; SessionError."""
     if given is not None:
         volume = given
     elif voxels is not None:

@@ -20,11 +20,10 @@ _PLAIN = ("pending", "bounds", "anchor", "window", "finished", "name", "deleted"
 
 
 def pack_book(book: Book, depth: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Take a history of a case with `depth` slices apart.
+    """Take a history of a case with `depth` slices apart: its JSON part, and members of a session file.
 
-    Returns:
-        JSON part, and members of a session file: `slices.bin`, the compressed slices one after the other, and with a
-        row for each state `table.npy` (number of each slice in that list, -1 for empty), `known.npy`, `quality.npy`.
+    These are `slices.bin`, the compressed slices one after the other, and with a row for each state `table.npy` (number
+    of each slice in that list, -1 for empty), `known.npy`, `quality.npy`.
     """
     stored: dict[int, tuple[int, SliceMask]] = {}
     rounds: dict[int, tuple[int, Round]] = {}
@@ -61,8 +60,7 @@ def pack_book(book: Book, depth: int) -> tuple[dict[str, Any], dict[str, bytes]]
 def unpack_book(plain: dict[str, Any], members: Mapping[str, bytes], shape: Sequence[int], axis: int) -> Book:
     """Put a history together again, for a volume of a shape (D, H, W) along an axis.
 
-    Raises:
-        ValueError, KeyError, TypeError, IndexError, zlib.error: if the parts do not fit together.
+    Parts that do not fit together raise ValueError, KeyError, TypeError, IndexError or zlib.error.
     """
     size = (len(plain["states"]), int(shape[axis]))
     pieces = _pieces(plain["slices"], members["slices.bin"], tuple(int(n) for a, n in enumerate(shape) if a != axis))

@@ -33,9 +33,9 @@ class Round:
         scope: Scope it propagated with, or None if it did not propagate.
         computed: Number of slices that propagation gave.
         kept: Number of those where fusion kept the previous mask.
-        reanswered: Slices prompted in earlier rounds that were predicted again (`limnet.case.rounds`), in order.
-        marks: What a prompt on another plane was taken as on the slices (`limnet.case.constraints`).
+        reanswered: Slices prompted in earlier rounds that were predicted again, in order.
         accepted: Whether the user only accepted slice `index` as it was; `prompt` is its mask.
+        marks: What a prompt on another plane was taken as on the slices (`limnet.case.constraints`).
     """
 
     prompt: Prompt | None
@@ -65,8 +65,8 @@ class ObjectState:
         slices: Result per slice along the case's axis.
         quality: (D,) float32 in [0, 1], read-only.
         known: Slices with a result of networks or user, empty or not; it may be kept by a later fusion.
-        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen,
-            but for `look_back`.
+        prompts: Prompts per prompted slice, in order, from its last mask prompt on. These slices are frozen, but for
+            `look_back`.
         pending: Prompted slices not propagated yet, in the order they were prompted.
         bounds: First and last slice the object may occupy, or None.
         anchor: Slice that holds the object in a starting mask, or None.
@@ -115,14 +115,10 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Book:
-    """Histories of all objects of a case, in the order the objects were made, and the order of the steps.
+    """Histories of all objects of a case by key, in the order they were made, and the keys of the steps.
 
-    An object has one key for good: the name it was made with, unless that is taken.
-
-    Attributes:
-        histories: One per object, by key.
-        done: Keys of the objects of the steps done, oldest first.
-        undone: Keys of the objects of the steps undone, the next to redo last.
+    An object has one key for good: the name it was made with, unless that is taken. The step done last and the one to
+    redo next are the last of `done` and `undone`.
     """
 
     histories: Mapping[str, History] = field(default_factory=dict)
@@ -157,21 +153,13 @@ class Book:
         return Book(histories, (*self.done, key), tuple(other for other in self.undone if other != key))
 
     def undo(self, key: str | None = None) -> Book:
-        """With the last step taken back, that of the object of a key or of any.
-
-        Raises:
-            HistoryError: if there is none.
-        """
+        """With the last step taken back, that of the object of a key or of any; HistoryError if there is none."""
         advice = "no step was made yet, or all are undone. redo() brings undone steps back"
         own, done = self._taken(self.done, key, "undo", advice)
         return self._moved(own, -1, done, (*self.undone, own))
 
     def redo(self, key: str | None = None) -> Book:
-        """With the last undone step made again, that of the object of a key or of any.
-
-        Raises:
-            HistoryError: if there is none.
-        """
+        """With the last undone step made again, of the object of a key or of any; HistoryError if there is none."""
         advice = "redo() follows undo(), and a new step drops what was undone"
         own, undone = self._taken(self.undone, key, "redo", advice)
         return self._moved(own, 1, (*self.done, own), undone)
@@ -215,7 +203,7 @@ class SlicePropagator(Protocol):
     ) -> Mapping[int, Slice]:
         """New probabilities of the slices it computed, never of prompted ones.
 
-        `found` is given only where somebody looks. It may be called more than once for a slice, or never: the result
+        `found` is given only where somebody looks; it may be called repeatedly for a slice, or never: the result
         counts.
         """
         ...
@@ -223,7 +211,7 @@ class SlicePropagator(Protocol):
     def propagate_to(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
         """Slice `target`, not prompted, as propagated from `origin`; None if propagation ends before.
 
-        None unless a propagator says more: then earlier prompts are not predicted again.
+        Where it is always None, earlier prompts are not predicted again.
         """
         return None
 
@@ -232,14 +220,8 @@ class SlicePropagator(Protocol):
 class Engine:
     """The three networks at work; made anew for every case, since they share one cache of image features.
 
-    Anything with their methods may stand in for them.
-
-    Attributes:
-        predictor: The interaction network at work.
-        propagator: The propagation network at work.
-        assessor: The quality network at work.
-        identity: What the networks are (names, weights' hash), stored in session files.
-        cache: Image features of the case, shared by the three.
+    Anything with their methods may stand in for them. `identity` says what the networks are (names, hash of the
+    weights), as session files hold it.
     """
 
     predictor: SlicePredictor | Any
@@ -264,11 +246,6 @@ class RoundContext:
     """What the rounds of one object work with.
 
     Attributes:
-        predictor: The interaction network at work.
-        propagator: The propagation network at work.
-        assessor: The quality network at work.
-        view: The volume along the case's axis.
-        settings: Settings of the case.
         fixed_window: Whether the user chose the intensity window (then objects do not choose their own).
         excluded: Gives the (H, W) pixels of a slice that belong to finished other objects, or None.
         progress: Told (done, total) of the slices to compute, ending with done = total; returning False cancels.

@@ -15,13 +15,9 @@ from limnet.image.slices import area, is_empty, overlap
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A slice worth a look.
+    """A slice worth a look: its index along `axis` of the volume, and why.
 
-    Attributes:
-        index: Slice along `axis`.
-        axis: Axis of the volume, 0, 1 or 2.
-        score: 0 (nothing wrong in sight) to 1 (surely wrong).
-        reason: Why, in words.
+    `score` goes from 0 (nothing wrong in sight) to 1 (surely wrong); `reason` says it in words.
     """
 
     index: int

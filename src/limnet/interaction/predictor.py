@@ -95,19 +95,16 @@ class SlicePredictor:
         previous: Slice | None,
         nearest: Neighbour | None = None,
     ) -> Slice:
-        """Mask of one slice.
+        """Probabilities (H, W) float32 of one slice.
 
         Args:
             view: volume along the case's axis.
             index: slice.
             prompts: all prompts of this slice, oldest first.
             previous: (H, W) probabilities so far, None for none.
-            nearest: the nearest other prompted slice that holds the object, None if there is none. Its mask tells the
-                scale to look at where there is no mask so far; whether the object surely lies on this slice, too,
-                decides what a negative click may take away.
-
-        Returns:
-            (H, W) float32 probabilities.
+            nearest: the nearest other prompted slice that holds the object. Its mask tells the scale to look at where
+                there is no mask so far; whether the object surely lies here, too, decides what a negative click may
+                take away.
         """
         shape, spacing = view.shape, view.spacing
         base = np.zeros(shape, np.float32) if previous is None else previous
@@ -150,8 +147,7 @@ class SlicePredictor:
     def looks(self, view: SliceView, index: int, prompts: Sequence[Prompt2D], previous: Slice | None) -> list[Slice]:
         """What single looks at all scales show, where `predict` settles for one answer; arguments as there.
 
-        Returns:
-            (H, W) float32 probabilities each, those of the widest look first; none without marked pixels.
+        (H, W) float32 probabilities each, those of the widest look first; none without marked pixels.
         """
         marked = _prompt_box(prompts, view.shape)
         if marked is None:
@@ -279,14 +275,14 @@ def settle_negative_click(before: Slice, after: Slice, prompts: Sequence[Prompt2
 
     People click in the middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and
     no crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it.
-    Where prompted slices say that the object lies on this slice, too, every click means a part. Other large pieces of
-    the slice's mask stay whatever the network says.
+    Where the object is known to lie on this slice (`surely`), every click means a part. Other large pieces of the
+    slice's mask stay whatever the network says.
 
     Args:
         before: (H, W) probabilities before the click.
         after: (H, W) probabilities the network gave; given back as they are where there is nothing to correct.
         prompts: prompts of the slice, oldest first; only a last one that is a negative click matters.
-        surely: the object is known to lie on this slice: what is far from the click stays, wherever in it the click is.
+        surely: see above.
     """
     last = prompts[-1] if prompts else None
     if last is None or last.kind != "click" or last.positive or not before[last.points[0]] > 0.5:

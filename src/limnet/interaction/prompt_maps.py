@@ -166,7 +166,7 @@ def guidance_maps(
     click_radius: float,
     transform: Transform = _unmoved,
 ) -> NDArray[np.float32]:
-    """Draw the prompts of one slice.
+    """Draw the prompts of one slice: (len(channels), h, w) float32 of 0 and 1.
 
     Clicks become discs and scribbles strokes of the same radius, in "positive" or "negative". Boxes and positive lassos
     fill "bounds"; a negative lasso fills "negative". For a network without "bounds" a box or positive lasso becomes a
@@ -176,11 +176,8 @@ def guidance_maps(
         prompts: In slice coordinates, in the order they were given.
         shape: (h, w) of the network input.
         channels: Names of the maps in order, from `CHANNELS`; "previous" stays zero here (the predictor fills it).
-        click_radius: Radius in network-input pixels; a pixel is set where its squared distance is <= radius squared.
+        click_radius: In network pixels; a pixel is set where its squared distance is <= radius squared.
         transform: Maps (N, 2) slice coordinates to network-input coordinates.
-
-    Returns:
-        (len(channels), h, w) float32 of 0 and 1.
 
     Raises:
         InputError: for an unknown channel name.

@@ -38,10 +38,7 @@ Features = tuple[Tensor, ...]
 class Window:
     """A square (in millimetres) part of a slice, resampled to `size` x `size` network pixels.
 
-    Attributes:
-        top, left: first row and column in slice pixels; may lie outside the slice.
-        height, width: extent in slice pixels.
-        size: side of the network input in pixels.
+    First row and column, height and width are in slice pixels; the window may reach beyond the slice.
     """
 
     top: int
@@ -170,11 +167,7 @@ _cast: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
 
 
 class FeatureCache:
-    """Least-recently-used store of image features with a bound on its memory, for any number of threads.
-
-    Args:
-        max_bytes: upper limit; 0 keeps nothing.
-    """
+    """Least-recently-used store of image features in at most `max_bytes`, for any number of threads."""
 
     def __init__(self, max_bytes: int = 1 << 30):
         self.max_bytes, self.bytes, self.hits, self.misses = max_bytes, 0, 0, 0
@@ -340,17 +333,11 @@ _known: WeakKeyDictionary[nn.Module, tuple[_State, str]] = WeakKeyDictionary()
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Short hash of names and values of a module's weights; equal modules have equal ones.
+    """Short hash (16 hexadecimal digits) of names and values of a module's weights; equal modules have equal ones.
 
     Hashing takes a tenth of a second for 20 million weights, so the result is kept as long as the module lives. Whether
     the weights are still the same is told by where they lie, by their version (writes that autograd sees: training,
     loading) and by a sum over their bits (writes it does not see: through `.data`, NumPy or running statistics).
-
-    Args:
-        module: any network, on any device.
-
-    Returns:
-        16 hexadecimal digits.
     """
     weights = sorted(module.state_dict().items())
     state = _state(weights)

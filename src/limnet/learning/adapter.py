@@ -69,11 +69,8 @@ class Adapter:
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write `NAME.safetensors`, in place of an earlier one of that name; half precision.
 
-        Args:
-            folder: Where; the user's own adapters by default (`user_folder`).
-
-        Raises:
-            SaveError: if the file cannot be written; an earlier one stays.
+        Into the user's own adapters (`user_folder`) by default. SaveError if it cannot be written; an earlier one
+        stays.
         """
         target = path_of(self.name, folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +80,7 @@ class Adapter:
         return atomic_write(target, lambda path: save_file(half, path, metadata=about))
 
     def check(self, network: nn.Module) -> None:
-        """Refuse another click network than the one it was learned on.
-
-        Raises:
-            InputError: if it is another one.
-        """
+        """Refuse (InputError) another click network than the one it was learned on."""
         if (found := fingerprint(network)) != self.network:
             raise InputError(
                 f"{self.name!r} was learned on another click network ({self.network}, this one is {found}): "
@@ -97,8 +90,7 @@ class Adapter:
     def prompt_half(self, network: nn.Module) -> nn.Module:
         """A copy of the network's prompt half (its `decoder`) with the learned weights.
 
-        Raises:
-            ModelFormatError: if names or shapes do not fit the network.
+        ModelFormatError if names or shapes do not fit the network.
         """
         half = copy.deepcopy(network.decoder)
         assert isinstance(half, nn.Module)
@@ -120,9 +112,7 @@ def unprompted(network: nn.Module, features: Features, size: int, half: nn.Modul
 def checked_name(name: str) -> str:
     """The name of a task; it is a file name, too.
 
-    Raises:
-        InputTypeError: if it is no string.
-        InputError: if it holds other characters than letters, digits, space, `_`, `-` and `.`, or is too long.
+    InputError if it is no string, holds other characters than letters, digits, space, `_`, `-` and `.`, or is too long.
     """
     if not isinstance(name, str):
         raise InputTypeError(f"the name of a task is a string, got {type(name).__name__}")
@@ -146,11 +136,7 @@ def list_adapters(folder: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 def remove_adapter(name: str, folder: str | os.PathLike[str] | None = None) -> None:
-    """Delete an adapter's file.
-
-    Raises:
-        MissingFileError: if there is none of that name.
-    """
+    """Delete an adapter's file; MissingFileError if there is none of that name."""
     _existing(name, folder).unlink()
 
 

@@ -17,13 +17,9 @@ _ITERATIONS = 5
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Nearest half-orthogonal matrices, roughly: all singular values between about 0.7 and 1.2.
+    """Nearest half-orthogonal matrices (..., M, N), roughly: all singular values between about 0.7 and 1.2.
 
-    Args:
-        matrices: (..., M, N).
-
-    Returns:
-        (..., M, N) float32; computed in bfloat16.
+    float32; computed in bfloat16.
     """
     a, b, c = _COEFFICIENTS
     x = matrices.bfloat16()

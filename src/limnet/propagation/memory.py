@@ -29,18 +29,10 @@ def rows(x: Tensor) -> Tensor:
 
 
 def similarity(key: Tensor, shrinkage: Tensor, query: Tensor, selection: Tensor) -> Tensor:
-    """Anisotropic negative squared distance of every query to every memory element.
+    """Anisotropic negative squared distance (..., M, N) of every query to every memory element.
 
-    One matrix product of depth 2 Ck + 1, in float32 at least, under autocast too.
-
-    Args:
-        key: (..., N, Ck) memory keys.
-        shrinkage: (..., N, 1).
-        query: (..., M, Ck) query keys.
-        selection: (..., M, Ck).
-
-    Returns:
-        (..., M, N) similarities.
+    Keys (..., N, Ck) with shrinkage (..., N, 1), queries (..., M, Ck) with selection (..., M, Ck). One matrix product
+    of depth 2 Ck + 1, in float32 at least, under autocast too.
     """
     wide = torch.promote_types(key.dtype, torch.float32)
     key, shrinkage, query, selection = (x.to(wide) for x in (key, shrinkage, query, selection))
@@ -54,12 +46,7 @@ def similarity(key: Tensor, shrinkage: Tensor, query: Tensor, selection: Tensor)
 def top_affinity(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Softmax over the k most similar elements, all if there are fewer; the maximum is subtracted.
 
-    Args:
-        scores: (..., M, N).
-        top_k: Elements each query reads.
-
-    Returns:
-        Weights (..., M, k) that sum to 1 and indices (..., M, k) into the N elements.
+    Scores (..., M, N) -> weights (..., M, k) that sum to 1 and indices (..., M, k) into the N elements.
     """
     best, index = scores.topk(min(top_k, scores.shape[-1]), dim=-1)
     return torch.softmax(best, -1), index
@@ -80,18 +67,10 @@ def readout(value: Tensor, scores: Tensor, top_k: int | None = None) -> Tensor:
 def attend(
     key: Tensor, shrinkage: Tensor, value: Tensor, query: Tensor, selection: Tensor, top_k: int | None = None
 ) -> Tensor:
-    """Differentiable readout of a whole batch, for training.
+    """Differentiable readout (B, O, Cv, h, w) of a whole batch, for training.
 
-    Args:
-        key: (B, Ck, T, h, w) keys of T memory frames.
-        shrinkage: (B, 1, T, h, w).
-        value: (B, O, Cv, T, h, w).
-        query: (B, Ck, h, w).
-        selection: (B, Ck, h, w).
-        top_k: Elements each query reads; None reads all (as the reference trains).
-
-    Returns:
-        (B, O, Cv, h, w).
+    Keys (B, Ck, T, h, w) of T memory frames with shrinkage (B, 1, T, h, w) and values (B, O, Cv, T, h, w); query and
+    selection (B, Ck, h, w). Each query reads the `top_k` best elements; None reads all (as the reference trains).
     """
     scores = similarity(rows(key), rows(shrinkage), rows(query), rows(selection))
     out = readout(value.flatten(1, 2).flatten(2).transpose(1, 2), scores, top_k)
@@ -137,9 +116,6 @@ class MemoryBank:
 
     Works for every network that gives keys and values of fixed sizes Ck and Cv. Frames may differ in h and w.
 
-    Args:
-        config: Limits; None takes the defaults.
-
     Attributes:
         tokens: All elements; None before the first frame.
         long: Number of long-term elements among them.
@@ -152,17 +128,9 @@ class MemoryBank:
         self._frames: list[tuple[int, bool]] = []  # elements of each frame, and whether it is permanent
 
     def add(self, key: Tensor, shrinkage: Tensor, selection: Tensor, value: Tensor, permanent: bool = False) -> None:
-        """Insert a frame; the first one is always permanent.
+        """Insert a frame; the first one, and others that are `permanent` (prompted slices), are never compressed.
 
-        Args:
-            key: (1, Ck, h, w).
-            shrinkage: (1, 1, h, w).
-            selection: (1, Ck, h, w).
-            value: (1, O, Cv, h, w).
-            permanent: Never compress this frame (a prompted slice).
-
-        Raises:
-            InputError: Shapes do not fit each other or the frames before.
+        Key and selection (1, Ck, h, w), shrinkage (1, 1, h, w), value (1, O, Cv, h, w), as those of the frames before.
         """
         self._check_frame(key, shrinkage, selection, value)
         own = [rows(part)[0].contiguous() for part in (key, shrinkage, selection)]
@@ -269,10 +237,9 @@ class Tokens:
         return Tokens(*map(torch.cat, zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def read(self, query: Tensor, selection: Tensor, top_k: int) -> tuple[Tensor, Tokens]:
-        """Top-k readout for query and selection (M, Ck), in chunks of queries so that memory stays bounded.
+        """Top-k readout (M, O, Cv) for query and selection (M, Ck), and the table with its counters advanced.
 
-        Returns:
-            (M, O, Cv) and the table with its counters advanced.
+        In chunks of queries, so that memory stays bounded.
         """
         table, parts, use = self.value.flatten(1), [], self.use
         step = max(1, CHUNK_ELEMENTS // max(len(self), 1))

@@ -39,8 +39,7 @@ class PropagationState(Protocol):
     def step(self, index: int, ahead: Sequence[int] = ()) -> Slice | Questions:
         """Predict slice `index`; the pass goes on from there, probably to those `ahead`.
 
-        Returns:
-            Its probabilities; or a generator of questions, so that passes side by side are one batch.
+        Gives its probabilities; or a generator of questions, so that passes side by side are one batch.
         """
         ...
 
@@ -138,16 +137,10 @@ class Propagator:
         return merged
 
     def propagate_to(self, view: SliceView, prompts: Mapping[int, Slice], origin: int, target: int) -> Slice | None:
-        """One slice as a pass of `propagate` from the prompted slice `origin` would give it.
+        """Slice `target`, (H, W) float32 probabilities, as a pass of `propagate` from the prompted slice `origin` would
+        give it.
 
-        Args:
-            view: Volume along the case's axis.
-            prompts: Prompted slices with their (H, W) float32 probabilities, all of them remembered; without `target`.
-            origin: The slice to start from; a key of `prompts`.
-            target: The slice to reach.
-
-        Returns:
-            (H, W) float32 probabilities; None if the pass ends before.
+        None if the pass ends before. All `prompts` are remembered.
 
         Raises:
             InputError: an origin that is not prompted, or a target that is or that lies outside the volume.

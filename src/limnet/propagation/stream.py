@@ -21,13 +21,13 @@ class Stream:
     """One pass through a video or through the slices of a volume in one direction.
 
     With `permanent_prompts=False` it equals the reference (only the first frame is permanent); by default every frame
-    that came with a mask stays in the memory.
+    that came with a mask stays in the memory, uncompressed.
 
     Args:
         network: An XMem; used in the mode it is in (call `eval()` first).
         mem_every: Steps between memory frames.
         memory: Limits of the memory; None takes the defaults.
-        permanent_prompts: Keep every frame given with a mask uncompressed.
+        permanent_prompts: See above.
 
     Attributes:
         bank: The memory.

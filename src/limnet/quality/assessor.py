@@ -27,12 +27,10 @@ _SURE_OF_ITSELF = 2  # power of the expected Dice: masks are surer than right; c
 
 @dataclass(frozen=True)
 class Prompted:
-    """The prompted slices of an object. The newest one shows what was wrong before the round and what is right.
+    """The prompted slices of an object, with their (H, W) float32 probabilities.
 
-    Attributes:
-        newest: Index of the slice prompted last; a key of `masks`.
-        before: (H, W) float32 probabilities of that slice before it was prompted.
-        masks: Prompted slice -> its (H, W) float32 probabilities.
+    `newest` is the slice prompted last, which shows what was wrong before the round and what is right; `before` are its
+    probabilities before it was prompted.
     """
 
     newest: int
@@ -65,7 +63,8 @@ class Assessor:
         current: Sequence[Slice],
         prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
-        """Probability that the previous mask is the better one.
+        """Probability that the previous mask is the better one, (n,) float32; .5 where both are equal, 0 without a
+        network.
 
         Args:
             view: volume along the case's axis.
@@ -73,9 +72,6 @@ class Assessor:
             previous: n masks (H, W) of the round before, float32 probabilities.
             current: n masks of this round.
             prompted: what the user said, for networks with `references`.
-
-        Returns:
-            (n,) float32 in [0, 1]; 0.5 where both masks are equal, 0 without a network.
         """
         if self.encoder is None:
             return np.zeros(len(indices), np.float32)
@@ -130,8 +126,7 @@ def quality_crops(
 ) -> list[Tensor]:
     """The slice and hard masks in one window around all of the masks; the whole slice when all are empty.
 
-    Returns:
-        Image (1, channels, size, size) in [0, 1], then one (1, 1, size, size) of 0 and 1 for each mask.
+    Image (1, channels, size, size) in [0, 1], then one (1, 1, size, size) of 0 and 1 for each mask.
     """
     window = _window(view, masks, size)
     return [window_pixels(view, index, window, channels), *(_hard(window, m) for m in masks)]
@@ -148,10 +143,9 @@ def reference_crops(
 ) -> Tensor:
     """Prompted slices through the window of `quality_crops`: what the user said on the same spot of other slices.
 
-    Returns:
-        (1, 2 channels + 5, size, size) in [0, 1]: image of the newest prompted slice, its mask before and after it was
-        prompted, image of the nearest other prompted slice, its mask, and how near each of the two is: 1 / (1 + 4 d)
-        with the distance d in sides of the window. Zeros for what there is not.
+    (1, 2 channels + 5, size, size) in [0, 1]: image of the newest prompted slice, its mask before and after it was
+    prompted, image of the nearest other prompted slice, its mask, and how near each of the two is: 1 / (1 + 4 d) with
+    the distance d in sides of the window. Zeros for what there is not.
     """
     result = torch.zeros(1, reference_channels(channels), size, size)
     if prompted is None:

@@ -30,11 +30,11 @@ BAND = 0.1  # width of that band, in square roots of the object's area
 def draw_clicks(
     target: Tensor, predicted: Tensor, generator: torch.Generator, off_centre: float = 0.5, first: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """One click of the robot user for every sample.
+    """One click of the robot user for every sample, with masks bool (B, 1, H, W) on one device.
 
     Args:
-        target: bool (B, 1, H, W).
-        predicted: bool (B, 1, H, W), on the same device.
+        target: truth.
+        predicted: mask so far.
         off_centre: in [0, 1); pixels deeper than this share of the largest depth are equally likely (`RobotUser` with
             `off_centre`: .5).
         first: samples without a predicted pixel have not been clicked yet: the whole object is aimed at, not its
@@ -102,11 +102,7 @@ def aims_on_device(target: Tensor, predicted: Tensor, first: bool) -> tuple[Tens
 def components(mask: Tensor) -> Tensor:
     """Numbers of 8-connected components, each the smallest position of its pixels in its sample.
 
-    Args:
-        mask: bool (B, K, H, W); the K maps of a sample are apart from each other.
-
-    Returns:
-        int64 of the same shape; K H W where there is nothing.
+    Of masks bool (B, K, H, W) (the K maps of a sample are apart from each other); K H W where there is nothing.
     """
     batch, pixels = len(mask), mask[0].numel()
     nothing = torch.full((batch, 1), pixels, device=mask.device)
@@ -167,13 +163,7 @@ def scatter_clicks(
 
     Positive clicks lie anywhere in the object, mostly three pixels from its border. Half of the negative ones lie in a
     band around it, half anywhere in the background. Empty objects get no positive click, full slices no negative one.
-
-    Args:
-        positive: float (B, 1, H, W).
-        negative: float (B, 1, H, W).
-        target: bool (B, 1, H, W).
-        radius: of the disks.
-        most: clicks of one kind.
+    Maps are float, the target bool, all (B, 1, H, W); `radius` is that of the disks.
     """
     chances = CHANCE ** torch.arange(most + 1, dtype=torch.float32)
     for i, mask in enumerate(target[:, 0]):
@@ -268,13 +258,10 @@ def clicks_to_reach(iou: Tensor, goal: float) -> Tensor:
 
 
 def add_disks(positive: Tensor, negative: Tensor, points: Tensor, kind: Tensor, radius: float) -> None:
-    """Draw clicks as disks into the maps, in place.
+    """Draw clicks at points (B, 2) as disks into the maps, float (B, 1, H, W), in place.
 
-    Args:
-        positive, negative: float (B, 1, H, W).
-        points: (B, 2) rows and columns.
-        kind: (B,) 1 positive, 0 negative, -1 none.
-        radius: in pixels; a pixel belongs to the disk when its squared distance is at most radius squared.
+    Kind (B,) is 1 positive, 0 negative, -1 none. A pixel belongs to the disk when its squared distance is at most
+    radius squared.
     """
     height, width = positive.shape[-2:]
     rows = torch.arange(height, device=positive.device)[None, :, None] - points[:, 0, None, None]

@@ -62,18 +62,17 @@ class RobotUser:
         off_centre: draw a random voxel among those further than half the largest distance from the edge of the
             component, instead of the middle; for training.
         jitter: move the click by up to this many mm, staying inside the component.
+        seed: with `epoch`, `case` and the round number the only source of randomness, so that clicks are the same for
+            any number of workers or ranks.
+        epoch: training epoch, part of the seed.
+        case: index of the case, part of the seed.
         wrong_side: probability that a click lands just beside the component it was meant for, in the same slice: on
             background for a positive click, on the object for a negative one, where such pixels are near.
         slip: how far beside at most, in mm (one voxel at least).
         overlook: probability that the largest error is overlooked and the next largest, if any, is clicked.
-        seed: with `epoch`, `case` and the round number the only source of randomness, so that clicks are the same
-            for any number of workers or ranks.
-        epoch: training epoch, part of the seed.
-        case: index of the case, part of the seed.
 
     Raises:
-        InputError: spacing that is not three positive finite numbers, an axis outside 0..2, a negative jitter or slip,
-            a probability outside 0..1.
+        InputError: a value out of range.
     """
 
     def __init__(
@@ -110,16 +109,19 @@ class RobotUser:
     def next_click(self, target: NDArray[Any], mask: NDArray[Any] | None = None, round: int = 1) -> RobotClick | None:
         """Return the next click, or None when there is nothing to correct.
 
+        With `overlook` and `wrong_side` the component or the place may be another one.
+
         Args:
             target: truth, bool (D, H, W); any non-zero voxel is the object.
             mask: segmentation so far, bool (D, H, W); None before the first click.
             round: number of the click, counted from 1; seeds the random draws and nothing else.
 
         Returns:
-            The click. For `mask` None: the middle of the object on its largest slice along the axis (of equally large
-            slices the one nearest to the middle of them), None for an empty target. Otherwise the middle of the
-            largest 26-connected component of missed or of surplus voxels; missed ones win a tie. With `overlook` and
-            `wrong_side` the component or the place may be another one.
+            For `mask` None: the middle of the object on its largest slice along the axis (of equally large slices the
+            one
+            nearest to the middle of them). Otherwise the middle of the largest 26-connected component of missed or of
+            surplus
+            voxels; missed ones win a tie.
 
         Raises:
             InputError: arrays that are not 3-D or differ in shape.
@@ -140,13 +142,9 @@ class RobotUser:
         return self._slipped(click, np.take(region, click.zyx[self.axis], self.axis), truth, noise)
 
     def aim(self, target: NDArray[Any], mask: NDArray[Any] | None = None, among: int = 1) -> Aim | None:
-        """What the next click goes to: the object or an error, and how deep every voxel lies in it.
+        """What the next click goes to, and how deep every voxel lies in it; None where there is nothing to correct.
 
-        Args:
-            among: take the last of so many largest errors.
-
-        Returns:
-            None where there is nothing to correct.
+        The last of the `among` largest errors.
         """
         truth = np.asarray(target) != 0
         if truth.ndim != 3:
@@ -222,14 +220,7 @@ class RobotUser:
 
 
 class ErrorComponent(NamedTuple):
-    """One 26-connected piece of missed or of surplus voxels.
-
-    Attributes:
-        where: its bounding box (three slices).
-        size: number of voxels.
-        region: the piece inside the box, bool.
-        positive: True for missed voxels.
-    """
+    """One 26-connected piece of missed (positive) or of surplus voxels: `region` inside its bounding box `where`."""
 
     where: tuple[slice, ...]
     size: int
@@ -238,12 +229,9 @@ class ErrorComponent(NamedTuple):
 
 
 def largest_errors(truth: NDArray[np.bool_], mask: NDArray[np.bool_], count: int = 1) -> list[ErrorComponent]:
-    """The largest error components, largest first; missed voxels win a tie, then the first in array order.
+    """The `count` largest error components of bool (D, H, W), largest first.
 
-    Args:
-        truth: bool (D, H, W).
-        mask: bool (D, H, W).
-        count: how many at most.
+    Missed voxels win a tie, then the first in array order.
     """
     found = []
     for positive, error in ((True, truth & ~mask), (False, mask & ~truth)):

@@ -56,18 +56,11 @@ class ObjectScale(NamedTuple):
 
 
 def object_scale(mask: Mask, literal: bool = False) -> ObjectScale:
-    """Measure the object in a mask.
+    """Measure the object in a mask, bool (H, W) with at least one pixel set and one unset (InputError).
 
     Amounts shrink with the object's side (an object of 30 pixels moves by a quarter of what one of 120 does) and with
     its depth (a thin one moves less than a round one of the same area), and grow to at most what an object that spans
-    half of the slice gets.
-
-    Args:
-        mask: bool (H, W) with at least one pixel set and one unset.
-        literal: amounts in pixels stay what they are (`unit` is 1), whatever the object's size.
-
-    Raises:
-        InputError: an array that is not (H, W), or a mask without object or without background.
+    half of the slice gets. `literal` ones stay what they are, whatever the object's size.
     """
     box = object_box(mask, 1)
     area = int(np.count_nonzero(mask))
@@ -103,12 +96,9 @@ def border_pixels(mask: Mask) -> Mask:
 
 @dataclass(frozen=True)
 class Shape:
-    """One filled shape in pixel coordinates.
+    """One filled shape, a "rectangle", "triangle" or "polygon", in pixel coordinates.
 
-    Attributes:
-        kind: "rectangle", "triangle" or "polygon".
-        centre: pixel (row, column) that always belongs to the shape.
-        vertices: corners (row, column) in order; pixel centres lie on whole numbers.
+    Corners (row, column) come in order, pixel centres lie on whole numbers; `centre` always belongs to the shape.
     """
 
     kind: str
@@ -117,15 +107,10 @@ class Shape:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, centre: Sequence[int], area: float) -> Shape:
-        """A shape of one of the three kinds, equally likely.
+        """A shape of one of the three kinds, equally likely, of `area` pixels (1 at least) around a pixel.
 
-        Args:
-            centre: pixel (row, column) in the shape's middle.
-            area: size in pixels; less than 1 counts as 1.
-
-        Returns:
-            A rectangle of side ratio up to 2.5, a triangle or a polygon of 5 to 9 corners, turned at random. Corners
-            are rounded to 1/100 pixel, so that parameters stay short.
+        A rectangle of side ratio up to 2.5, a triangle or a polygon of 5 to 9 corners, turned at random. Corners are
+        rounded to 1/100 pixel, so that parameters stay short.
         """
         kind = SHAPES[int(rng.integers(len(SHAPES)))]
         turn = float(rng.uniform(0, 2 * np.pi))
@@ -277,11 +262,7 @@ class DisplaceBoundary:
 
 @dataclass(frozen=True)
 class Smooth:
-    """Gaussian smoothing of the outline; fine detail and thin parts go.
-
-    Attributes:
-        sigma: standard deviation in pixels.
-    """
+    """Gaussian smoothing of the outline, with `sigma` in pixels; fine detail and thin parts go."""
 
     sigma: float
 
@@ -301,12 +282,7 @@ class Smooth:
 
 @dataclass(frozen=True)
 class RemoveParts:
-    """Parts of the object that are taken away.
-
-    Attributes:
-        shapes: cut out of the mask.
-        pieces: a pixel (row, column) of every connected piece that is removed as a whole.
-    """
+    """Parts of the object that are taken away: `shapes`, and connected `pieces`, each named by one of its pixels."""
 
     shapes: tuple[Shape, ...] = ()
     pieces: tuple[tuple[int, int], ...] = ()
@@ -398,15 +374,12 @@ def draw_corruption(
     Args:
         mask: (H, W), non-zero is the object; neither empty nor full.
         probabilities: of the kinds by name, kinds left out have none; or six numbers in the order of `PAPER`.
-        literal: take the paper's pixels as they are printed (10 to 30), whatever the object's size.
-
-    Returns:
-        Parameters, scaled to the object unless `literal`: what is 10 pixels on an object 120 pixels wide in a 480-pixel
-        slice is 2.5 on one of 30.
+        literal: take the paper's pixels as they are printed (10 to 30), whatever the object's size. Else they are
+            scaled: what is 10 pixels on an object 120 pixels wide in a 480-pixel slice is 2.5 on one of 30.
 
     Raises:
-        InputError: a mask that is not 2-D, empty or full; probabilities that are negative, do not sum to 1, or name
-            an unknown kind.
+        InputError: a mask that is not 2-D, empty or full; probabilities that are negative, do not sum to 1, or name an
+            unknown kind.
     """
     chances = checked_probabilities(probabilities)
     truth = np.asarray(mask) != 0
@@ -415,15 +388,10 @@ def draw_corruption(
 
 
 def apply(mask: ArrayLike, parameters: Corruption) -> Mask:
-    """Damage a mask.
+    """Damage a mask (H, W), non-zero is the object, by parameters drawn for it or for another one; bool (H, W).
 
-    Args:
-        mask: (H, W), non-zero is the object; it is not changed.
-        parameters: drawn for this mask, or for another one.
-
-    Returns:
-        bool (H, W). If nothing would be left, the deepest pixels of the object stay; if everything would be filled,
-        the deepest pixels of the background stay.
+    If nothing would be left, the deepest pixels of the object stay; if everything would be filled, the deepest pixels
+    of the background stay.
 
     Raises:
         InputError: a mask that is not 2-D, empty or full.
@@ -441,14 +409,13 @@ def apply(mask: ArrayLike, parameters: Corruption) -> Mask:
 def corrupt(
     mask: ArrayLike, seed: int | Sequence[int], probabilities: Probabilities = PAPER, literal: bool = False
 ) -> tuple[Mask, Corruption]:
-    """Draw and apply in one go: the same seed and mask give the same defective mask.
+    """Draw and apply in one go: the same seed and mask give the same defective mask, bool (H, W), and its parameters.
 
     Args:
         mask: (H, W), non-zero is the object; neither empty nor full.
         seed: one number, or several such as (seed, epoch, case, click).
-
-    Returns:
-        The defective mask, bool (H, W), and the parameters that made it.
+        probabilities: See `draw_corruption`.
+        literal: See `draw_corruption`.
     """
     parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities, literal)
     return apply(mask, parameters), parameters
@@ -457,14 +424,16 @@ def corrupt(
 def corrupt_batch(
     target: Tensor, generator: torch.Generator, probabilities: Probabilities = PAPER, literal: bool = False
 ) -> Tensor:
-    """One defective mask for every sample of a batch.
+    """One defective mask for every sample of a batch; empty and full masks come back as they are.
 
     Args:
         target: bool (B, 1, H, W), any device (the masks themselves are made on the CPU); non-zero is the object.
         generator: of the CPU; exactly B numbers are drawn from it, whatever the masks are.
+        probabilities: See `draw_corruption`.
+        literal: See `draw_corruption`.
 
     Returns:
-        float32 (B, 1, H, W) of 0 and 1 on the device of `target`. Empty and full masks come back as they are.
+        float32 (B, 1, H, W) of 0 and 1 on the device of `target`.
 
     Raises:
         InputError: a batch of another shape, or bad probabilities.
@@ -480,11 +449,7 @@ def corrupt_batch(
 
 
 def kind_of(parameters: Corruption) -> str:
-    """Name of a corruption's kind, a key of `CORRUPTIONS`.
-
-    Raises:
-        InputError: anything else.
-    """
+    """Name of a corruption's kind, a key of `CORRUPTIONS`; InputError for anything else."""
     for name, kind in CORRUPTIONS.items():
         if type(parameters) is kind:
             return name
@@ -498,11 +463,7 @@ def to_json(parameters: Corruption) -> dict[str, Any]:
 
 
 def from_json(record: Mapping[str, Any]) -> Corruption:
-    """Parameters from what `to_json` wrote, also after a trip through a JSON file.
-
-    Raises:
-        InputError: an unknown kind, or fields that do not belong to it.
-    """
+    """Parameters from what `to_json` wrote, also after a trip through a JSON file; InputError for anything else."""
     kind = CORRUPTIONS.get(str(record.get("kind")))
     if kind is None:
         raise InputError(f"kind is {record.get('kind')!r}; known kinds are {', '.join(CORRUPTIONS)}")
@@ -521,11 +482,7 @@ def from_json(record: Mapping[str, Any]) -> Corruption:
 
 
 def checked_probabilities(probabilities: Probabilities) -> NDArray[np.float64]:
-    """Six probabilities in the order of `PAPER`.
-
-    Raises:
-        InputError: other numbers than six, an unknown kind, negative ones, or another sum than 1.
-    """
+    """Six probabilities in the order of `PAPER`; InputError for others than six of 0 or more that sum to 1."""
     if isinstance(probabilities, Mapping):
         unknown = set(probabilities) - set(CORRUPTIONS)
         if unknown:

@@ -45,8 +45,7 @@ class DemoFiles:
         structures: name of each structure to segment and its number in the label map, in the order of work.
         title: one line for tables and pictures.
         source: origin and licence, to be shown to the user.
-        seen_by: bundled models that had this volume among their training data: their numbers on it say nothing about
-            new patients.
+        seen_by: bundled models trained on this volume: their numbers on it say nothing about new patients.
     """
 
     image: Path

@@ -59,14 +59,9 @@ def start_prompts(
 
 
 def loose_boxes(target: Tensor, slack: Tensor) -> Tensor:
-    """Boxes around objects, up to 12 % too large on each side.
+    """Boxes around objects bool (B, 1, H, W), up to 12 % too large on each side; empty where the object is.
 
-    Args:
-        target: bool (B, 1, H, W).
-        slack: (B, 4) in [0, 1]: share of those 12 % above, below, left and right.
-
-    Returns:
-        bool (B, 1, H, W), empty where the object is.
+    `slack` (B, 4) in [0, 1] is the share of those 12 % above, below, left and right.
     """
     slack = (slack * 0.12).to(target.device)
     sides = []
@@ -84,12 +79,7 @@ def loose_boxes(target: Tensor, slack: Tensor) -> Tensor:
 def poor_masks(target: Tensor, foreign: Tensor, generator: torch.Generator) -> Tensor:
     """What sweeps that went wrong leave of objects: one side, all of it shifted, or one side and another object.
 
-    Args:
-        target: bool (B, 1, H, W).
-        foreign: bool (B, 1, H, W), other objects' masks.
-
-    Returns:
-        float (B, 1, H, W).
+    Objects and the masks of `foreign` ones are bool (B, 1, H, W), the outcome float.
     """
     batch, _, height, width = target.shape
     device = target.device
@@ -142,15 +132,7 @@ def damage(target: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shifted(mask: Tensor, offsets: Tensor) -> Tensor:
-    """Every mask of a batch rolled by its own offset.
-
-    Args:
-        mask: (B, 1, H, W).
-        offsets: (B, 2) rows and columns; fractions are cut off.
-
-    Returns:
-        (B, 1, H, W).
-    """
+    """Every mask (B, 1, H, W) rolled by its own offset, (B, 2) rows and columns; fractions are cut off."""
     height, width = mask.shape[-2:]
     offsets = offsets.to(mask.device).trunc().long()
     rows = (torch.arange(height, device=mask.device) - offsets[:, :1]) % height

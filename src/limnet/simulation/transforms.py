@@ -21,18 +21,17 @@ from limnet.simulation.corruptions import PAPER, Probabilities, checked_probabil
 
 
 class CorruptMaskd(RandomizableTransform, MapTransform):
-    """Damages masks in the six ways of the paper.
+    """Damages masks in the six ways of the paper; their dtype, type and device stay as they are.
 
     Args:
         keys: of the masks, (C, H, W) or (H, W), non-zero is the object.
         probabilities: of the six kinds, see `limnet.simulation.corruptions.draw_corruption`.
         prob: how often anything is done at all.
         postfix: the parameters are stored under `key + "_" + postfix`: a JSON string of a list with one object per
-            channel, null for a channel left as it was (empty, full, or by `prob`). `json.loads` reads it, and
-            `limnet.simulation.corruptions.from_json` one of its objects.
+            channel, null for a channel left as it was (empty, full, or by `prob`), for
+            `limnet.simulation.corruptions.from_json`.
         allow_missing_keys: skip keys that are not there.
         literal: see `limnet.simulation.corruptions.draw_corruption`.
-    The dtype, type and device of a mask stay as they are.
     """
 
     def __init__(

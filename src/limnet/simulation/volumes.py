@@ -10,15 +10,7 @@ import numpy as np
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: float) -> np.ndarray:
-    """Smooth random field of unit standard deviation.
-
-    Args:
-        shape: output shape, any number of axes.
-        cells: about how many bumps lie along the longest axis (> 0).
-
-    Returns:
-        float32 array of `shape`.
-    """
+    """Smooth random field, float32 of unit standard deviation, with about `cells` bumps along the longest axis."""
     from scipy import ndimage
 
     longest = max(shape)
@@ -69,13 +61,9 @@ def _tube(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def synthetic_labels(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    """Label map with nested, touching, thin and branching bodies over a cellular background.
+    """Label map int16 (D, H, W) with nested, touching, thin and branching bodies over a cellular background.
 
-    Args:
-        shape: (D, H, W) in voxels.
-
-    Returns:
-        int16 (D, H, W); 0 is background, every other id one structure.
+    0 is background, every other id one structure.
     """
     from scipy import ndimage
 
@@ -135,13 +123,9 @@ def _outlined(rng: np.random.Generator, labels: np.ndarray, image: np.ndarray) -
 
 
 def paint(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-    """Random appearance for a label map: the same anatomy in a look never seen before.
+    """Random appearance for a label map (D, H, W): the same anatomy in a look never seen before.
 
-    Args:
-        labels: int (D, H, W), any ids.
-
-    Returns:
-        float32 (D, H, W), about 0..1 before windowing.
+    float32, about 0..1 before windowing.
     """
     from scipy import ndimage
 

@@ -28,7 +28,7 @@ def augment_clips(
         share: number of this process and number of processes.
 
     Returns:
-        image float (B, T, H, W) in [0, 1] and mask bool of the same shape.
+        image float in [0, 1] and mask bool.
     """
     batch = image.shape[0]
     device = image.device

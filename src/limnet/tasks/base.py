@@ -22,11 +22,8 @@ from limnet.learning.muon import MuonAdam
 class Pictures(NamedTuple):
     """What a `validation_step` returns under "pictures", so that `LogImages` can draw it.
 
-    Attributes:
-        image: (N, H, W) in [0, 1].
-        truth: bool (N, H, W).
-        mask: bool (N, H, W).
-        clicks: for each picture (row, column, positive); () for no clicks at all.
+    Images (N, H, W) in [0, 1], truth and mask bool; `clicks` has (row, column, positive) of each picture, () for no
+    clicks.
     """
 
     image: Tensor
@@ -68,11 +65,7 @@ class Task(LightningModule):
         return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam, AdamW or Muon, over everything that is not frozen.
-
-        Raises:
-            InputError: another optimizer, or what cannot be had together.
-        """
+        """Adam, AdamW or Muon, over everything that is not frozen; InputError for others, and for options at odds."""
         kind, minutes = self.hparams.get("optimizer", "adamw"), self.hparams.get("max_minutes")
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
         groups, drops, steps = self.groups(), self.hparams.get("drops") or (), self.hparams["max_steps"]
@@ -130,11 +123,7 @@ class Task(LightningModule):
 def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move `average` towards `network`, in place; faster over the first steps. Counters are copied.
 
-    Args:
-        average: module with the same state_dict keys.
-        network: module being trained.
-        decay: share of the old average that stays, in [0, 1).
-        step: steps done so far.
+    `decay` is the share of the old average that stays, in [0, 1); `step` counts the steps done so far.
     """
     decay = min(decay, (1 + step) / (10 + step))
     means, values = ([*m.parameters(), *m.buffers()] for m in (average, network))
@@ -150,9 +139,6 @@ def seconds_since(started: float) -> float:
     """Seconds since a `time.monotonic()`, on every process those of process 0: all of them must ask together.
 
     Clocks of several processes never agree; what is decided by one clock is the same for all.
-
-    Args:
-        started: of this process; that of process 0 counts.
     """
     passed = [time.monotonic() - started]
     if process_place()[1] > 1:
@@ -165,10 +151,8 @@ def warmup_cosine(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up over `warmup` steps, then a cosine down to 1 % at `total` steps.
 
-    Args:
-        minutes: for a machine booked for so long: the cosine ends then, counted from the first step, if that comes
-            before `total` steps; several processes go by the clock of the first. Such a training cannot be repeated
-            exactly. None to count steps alone.
+    With `minutes`, for a machine booked for so long, the cosine ends then, counted from the first step, if that comes
+    before `total` steps; several processes go by the clock of the first. Such a training cannot be repeated exactly.
     """
     started: list[float] = []
     asked: dict[int, float] = {}  # the newest step and its seconds: every parameter group asks for the factor

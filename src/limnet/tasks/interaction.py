@@ -281,11 +281,8 @@ class InteractionModule(Task):
     def _start_from_carried(self, image: Tensor, masks: Tensor, prompts: Tensor, generator: torch.Generator) -> None:
         """Replace some start masks in `prompts`, in place, by what a sweep brings from the clip's other slice.
 
-        Args:
-            image: (B, 2, H, W) in [0, 1], the slice to be clicked and the other one.
-            masks: bool (B, 2, H, W).
-            prompts: (B, 4, H, W).
-            generator: draws the samples and, for half of them, damage to the other slice's mask.
+        Image (B, 2, H, W) in [0, 1] and masks bool are of the slice to be clicked and the other one; the mask of the
+        latter is damaged in half of the samples.
         """
         index = _some(len(image), self.hparams["carried"], generator).to(image.device)
         if not len(index):

@@ -28,19 +28,11 @@ _EPSILON = 1e-12
 
 
 def normalized_focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
-    """Focal loss whose weights are rescaled per sample to sum to the number of counted pixels.
+    """Focal loss (B,), weights rescaled per sample to sum to the number of counted pixels; 0 where none counts.
 
     With p the probability of the true label, a pixel costs -a * k * (1 - p)^gamma * log p, where a is `alpha` on the
     object and 1 - `alpha` on background, and k = counted pixels / sum of (1 - p)^gamma. No gradient flows through k.
-
-    Args:
-        logits: (B, 1, H, W).
-        labels: (B, 1, H, W) of 1, 0 and -1 (ignored).
-        alpha: weight of object pixels, in [0, 1].
-        gamma: focusing exponent, 0 or at least 1.
-
-    Returns:
-        (B,): mean over the counted pixels of each sample, 0 where none counts.
+    Logits and labels (1, 0, and -1 for ignored) are (B, 1, H, W).
     """
     logits, counted, target = _prepare(logits, labels)
     signed = torch.where(target, logits, -logits)
@@ -53,14 +45,9 @@ def normalized_focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.5, ga
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross entropy where ignored pixels cost nothing, averaged over all pixels, ignored ones included.
+    """Binary cross entropy (B,) where ignored pixels cost nothing, averaged over all pixels, ignored ones included.
 
-    Args:
-        logits: (B, 1, H, W).
-        labels: (B, 1, H, W) of 1, 0 and -1 (ignored).
-
-    Returns:
-        (B,).
+    Logits and labels (1, 0, and -1 for ignored) are (B, 1, H, W).
     """
     logits, counted, target = _prepare(logits, labels)
     loss = functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
@@ -68,15 +55,9 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_dice(predicted: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
-    """Dice of each sample; both empty counts as 1.
+    """Dice (B,) of probabilities or masks (B, ...) and their targets; both empty counts as 1.
 
-    Args:
-        predicted: (B, ...) probabilities or bool.
-        target: (B, ...) of the same shape.
-        smooth: added to numerator and denominator.
-
-    Returns:
-        (B,) in [0, 1].
+    `smooth` is added to numerator and denominator.
     """
     predicted, target = predicted.float().flatten(1), target.float().flatten(1)
     overlap = (predicted * target).sum(1)
@@ -84,11 +65,7 @@ def soft_dice(predicted: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 def checked_weights(weights: Sequence[float]) -> list[float]:
-    """The weights of `mask_loss` as plain floats.
-
-    Raises:
-        InputError: not three finite ones of at least 0, or all of them 0.
-    """
+    """The weights of `mask_loss` as plain floats; InputError for others than three finite ones of at least 0."""
     plain = [float(weight) for weight in weights]
     usable = len(plain) == len(LOSS_WEIGHTS) and all(math.isfinite(weight) and weight >= 0 for weight in plain)
     if not usable or not sum(plain):
@@ -99,15 +76,9 @@ def checked_weights(weights: Sequence[float]) -> list[float]:
 
 
 def mask_loss(logits: Tensor, target: Tensor, weights: Sequence[float] = LOSS_WEIGHTS) -> Tensor:
-    """Batch mean of a sum of losses.
+    """Batch mean of the normalised focal loss, the soft Dice loss and the cross-entropy, with their weights.
 
-    Args:
-        logits: (B, 1, H, W) float.
-        target: (B, 1, H, W) bool or 0/1.
-        weights: of the normalised focal loss, the soft Dice loss and the cross-entropy.
-
-    Returns:
-        () float.
+    Logits (B, 1, H, W) float, target bool or 0/1.
     """
     focal, overlap, entropy = weights
     dice = 1 - soft_dice(logits.float().sigmoid(), target, smooth=8.0)
@@ -118,12 +89,7 @@ def mask_loss(logits: Tensor, target: Tensor, weights: Sequence[float] = LOSS_WE
 def click_loss(outputs: Mapping[str, Tensor], target: Tensor, weights: Sequence[float] = LOSS_WEIGHTS) -> Tensor:
     """Training loss of a click network: `mask_loss`, and the cross entropy of a rough output that the network may have.
 
-    Args:
-        outputs: `instances` and, if the network has it, `instances_aux`: logits (B, 1, H, W).
-        target: bool (B, 1, H, W).
-
-    Returns:
-        Scalar, mean over the batch.
+    `outputs` holds `instances` and perhaps `instances_aux`: logits (B, 1, H, W); the target is bool.
     """
     loss = mask_loss(outputs["instances"], target, weights)
     if "instances_aux" in outputs:
@@ -141,15 +107,9 @@ def hardest_share(step: float, start: float, end: float, least: float) -> float:
 
 
 def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
-    """Cross entropy over the hardest pixels of each sample.
+    """Cross entropy over the hardest pixels of each sample: the `share` with the largest loss, in (0, 1].
 
-    Args:
-        logits: (B, O + 1, H, W), background first.
-        target: int64 (B, H, W), 0 background, o + 1 for object o.
-        share: of the pixels, the ones with the largest loss, in (0, 1].
-
-    Returns:
-        Scalar, mean over the batch.
+    Logits (B, O + 1, H, W), background first; target int64 (B, H, W), 0 background, o + 1 for object o.
     """
     loss = functional.cross_entropy(logits.float(), target, reduction="none").flatten(1)
     if share < 1:
@@ -160,13 +120,7 @@ def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, share: float = 1.
 def object_dice_loss(probability: Tensor, masks: Tensor, present: Tensor) -> Tensor:
     """1 - Dice (smoothed by 1) over the objects that are there: mean over each sample's objects, then over samples.
 
-    Args:
-        probability: (B, O, H, W) without background.
-        masks: bool (B, O, H, W).
-        present: bool (B, O).
-
-    Returns:
-        Scalar; samples without any object count 0.
+    Probabilities (B, O, H, W) without background, masks bool, present bool (B, O); samples without any object count 0.
     """
     dice = soft_dice(probability.flatten(0, 1), masks.flatten(0, 1)).unflatten(0, present.shape)
     weight = present.float()

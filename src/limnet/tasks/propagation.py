@@ -65,11 +65,7 @@ class TinyClips:
         object.__setattr__(self, "loss_weights", checked_weights(self.loss_weights))
 
     def check(self, network: Any) -> None:
-        """Refuse networks that are not read this way.
-
-        Raises:
-            InputError: another network than `TinyPropagation`.
-        """
+        """Refuse (InputError) another network than `TinyPropagation`: it is not read this way."""
         if not isinstance(network, TinyPropagation):
             raise InputError(
                 f"the schedule limnet trains TinyPropagation, and the network is a {type(network).__name__}; XMem is "
@@ -140,12 +136,12 @@ class TinyClips:
         has_second: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> list[Tensor]:
-        """Logits of slices 1 .. T-1 of clips (B, T, H, W), given the mask (B, 1, H, W) of slice 0.
+        """Logits of slices 1 .. T-1 of clips (B, T, H, W) in [0, 1], given the mask (B, 1, H, W) of slice 0.
 
         Args:
             network: trained or averaged network.
-            image: (B, T, H, W) in [0, 1].
-            prompt: (B, 1, H, W) mask of slice 0.
+            image: the clips.
+            prompt: mask of slice 0.
             truth: bool (B, T, H, W), used with probability `forcing` as the previous mask.
             second: (B, 1, H, W) mask of the last slice, put into memory as a second prompt.
             has_second: bool (B,), the samples that have a second prompt; None for all.
@@ -278,13 +274,8 @@ class PropagationModule(Task):
 def drift(mask: Tensor, truth: Tensor, generator: torch.Generator, chance: float) -> Tensor:
     """Some masks of a batch gone astray: on another object, shifted, grown together with another one, or lost.
 
-    Args:
-        mask: (B, 1, H, W) probabilities.
-        truth: bool (B, 1, H, W), material for other objects' shapes.
-        chance: share of samples that drift.
-
-    Returns:
-        (B, 1, H, W), a new tensor.
+    Masks (B, 1, H, W) are probabilities; `truth`, bool, is material for other objects' shapes; `chance` is the share of
+    samples that drift.
     """
     batch = len(mask)
     chosen, kind = torch.rand((2, batch, 1, 1, 1), generator=generator).to(mask.device)

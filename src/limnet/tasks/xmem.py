@@ -80,11 +80,7 @@ class XMemClips:
         object.__setattr__(self, "skips", [list(pair) for pair in self.skips])
 
     def check(self, network: Any) -> None:
-        """Refuse networks that are not read this way.
-
-        Raises:
-            InputError: a network without XMem's interface.
-        """
+        """Refuse (InputError) a network without XMem's interface."""
         if not hasattr(network, "encode_value"):
             raise InputError(f"the schedule xmem trains XMem, and the network is a {type(network).__name__}")
 
@@ -161,8 +157,7 @@ class XMemClips:
     def follow(self, network: Any, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Every clip (T, H, W) as in use (`Stream`), from the true masks of its first slice.
 
-        Returns:
-            Masks of every object, bool (N, T, H, W): predicted ones, and the true ones.
+        Masks of every object, bool (N, T, H, W): predicted ones, and the true ones.
         """
         guesses, truths = [], []
         for clip, objects in zip(image, split_objects(labels, self.objects), strict=True):
@@ -184,12 +179,9 @@ def largest_skip(progress: float, skips: Sequence[Sequence[float]] = SKIPS) -> i
 
 
 def draw_frames(length: int, frames: int, skip: int, generator: torch.Generator) -> list[int]:
-    """Positions of `frames` slices out of `length`: neighbours are 1 to `skip` apart, in either direction.
+    """Strictly increasing or decreasing positions of `frames` slices out of `length`: neighbours are 1 to `skip` apart.
 
     Where the clip is too short for such gaps they shrink; a clip of `length` <= `frames` is taken whole.
-
-    Returns:
-        Strictly increasing or strictly decreasing positions.
     """
     if length <= frames:
         picks = list(range(length))
@@ -230,8 +222,7 @@ def split_objects(labels: Tensor, most: int, generator: torch.Generator | None =
 def draw_references(step: int, most: int, batch: int, generator: torch.Generator) -> Tensor:
     """Which of the slices 0 .. step-1 each clip of a batch reads: all while they are few, else the first and others.
 
-    Returns:
-        int64 (batch, n), n at most `most`; the first column is 0 unless all are read.
+    int64 (batch, n), n at most `most`; the first column is 0 unless all are read.
     """
     if step <= most:
         return torch.arange(step).expand(batch, -1)

@@ -23,11 +23,9 @@ GAP = 2  # pixels between two pictures
 
 
 class ExportAverage(Callback):
-    """Write the module's averaged network as a model folder part, so that a half-done training can already be used.
+    """Write the averaged network as a model folder part, every so many steps, so that a half-done training can be used.
 
-    Args:
-        folder: target; replaced atomically at every export.
-        every: steps between exports; the end of training always exports.
+    The folder is replaced atomically; the end of training always exports.
     """
 
     def __init__(self, folder: Path | str, every: int = 500):
@@ -50,12 +48,8 @@ class ExportAverage(Callback):
 class StepProgress(Callback):
     """Say how far a training is: steps done of all steps, time left and the newest figures.
 
-    A bar on a terminal, else a line every half minute; on the first process alone.
-
-    Args:
-        steps: of the whole training.
-        minutes: after which it ends at the latest, or None.
-        file: where to write; the error stream by default.
+    A bar on a terminal, else a line every half minute; on the first process alone, to `file` (the error stream).
+    `minutes` are those after which it ends at the latest.
     """
 
     def __init__(self, steps: int, minutes: float | None = None, file: TextIO | None = None):
@@ -119,9 +113,6 @@ class EndAfter(Callback):
 
     Several processes end together, by the clock of the first.
 
-    Args:
-        minutes: above 0.
-
     Raises:
         InputError: 0 or fewer minutes.
     """
@@ -141,12 +132,8 @@ class EndAfter(Callback):
 class LogImages(Callback):
     """Draw the first validation batch: slices with the contours of mask and truth and the robot's clicks.
 
-    The module's `validation_step` returns {"pictures": `limnet.tasks.base.Pictures`}. The picture goes to
-    FOLDER/step_NNNNNN.png, and to every logger of the Trainer that takes images (Weights & Biases does).
-
-    Args:
-        folder: made when needed.
-        count: slices in the picture.
+    The module's `validation_step` returns {"pictures": `limnet.tasks.base.Pictures`}. The picture of `count` slices
+    goes to FOLDER/step_NNNNNN.png, and to every logger of the Trainer that takes images (Weights & Biases does).
     """
 
     def __init__(self, folder: Path | str, count: int = 8):
@@ -178,18 +165,10 @@ class LogImages(Callback):
 
 
 def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
-    """Draw the first pictures side by side.
+    """Draw the first `count` pictures side by side, uint8 (rows, columns, 3), enlarged to about 256 pixels each by
+    default.
 
     Truth is green, the mask red, yellow where both contours meet; positive clicks are blue, negative ones pink.
-
-    Args:
-        pictures: what to draw.
-        count: at most so many.
-        columns: pictures in a row.
-        scale: enlargement; by default what makes a picture about 256 pixels wide.
-
-    Returns:
-        uint8 (rows, columns, 3).
     """
     from scipy.ndimage import binary_erosion
 

@@ -50,13 +50,7 @@ seed = whole(0, LARGEST_SEED)
 
 
 def recipe_parser(role: str, description: str | None, out: str) -> argparse.ArgumentParser:
-    """Parser of a training.
-
-    Args:
-        role: "interaction", "propagation" or "quality".
-        description: of the recipe.
-        out: default of --out.
-    """
+    """Parser of the training of a role ("interaction", "propagation" or "quality"); `out` is the default of --out."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_recipe_arguments(parser, role, out)
     return parser
@@ -182,13 +176,7 @@ def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse options; those that were not given come from --preset, and --smoke makes all of them small.
 
-    Args:
-        parser: with `add_recipe_arguments`.
-        role: "interaction", "propagation" or "quality".
-        argv: arguments; those of the process by default.
-
-    Returns:
-        The options, and what follows from them, see `settle`.
+    The parser has `add_recipe_arguments` of the role. Gives the options, and what follows from them (`settle`).
     """
     use_preset(parser, role, argv)
     return settle(parser.parse_args(argv), role)
@@ -245,13 +233,8 @@ def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
 def trainer_kwargs(args: argparse.Namespace, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return accelerator, devices, num_nodes, strategy and precision for `lightning.Trainer`.
 
-    Args:
-        args: namespace with the options of `add_trainer_arguments`.
-        environ: environment to read; `os.environ` by default.
-
-    Returns:
-        Keyword arguments that agree with the processes already started, if a launcher started any. Without that,
-        a Trainer with `strategy="auto"` on a CPU would train one independent model per process.
+    They agree with the processes already started, if a launcher started any (it tells by `environ`). Without that, a
+    Trainer with `strategy="auto"` on a CPU would train one independent model per process.
 
     Raises:
         InputError: environment variables of a launcher that contradict each other, or `--devices` that is no number,

@@ -90,11 +90,7 @@ SMOKE: dict[str, dict[str, Any]] = {
 
 
 def preset(role: str, name: str) -> Preset:
-    """Settings of that name.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Settings of that name; InputError if there are none."""
     if name not in PRESETS[role]:
         raise InputError(f"preset {name!r} is unknown; there are {', '.join(PRESETS[role])}")
     return PRESETS[role][name]

@@ -44,6 +44,7 @@ def train(role: str, description: str | None, out: str, argv: Sequence[str] | No
 
     Args:
         role: "interaction", "propagation" or "quality".
+        description: of the recipe.
         out: default of --out.
         argv: arguments; those of the process by default.
 
@@ -122,8 +123,7 @@ def _quality(args: argparse.Namespace) -> Any:
 def prepare(args: argparse.Namespace) -> None:
     """Set threads and seeds, before the module is built; a smoke run is quiet, several processes end in order.
 
-    Raises:
-        InputError: OUT holds a training already, and neither --resume nor --overwrite is given.
+    InputError if OUT holds a training already, and neither --resume nor --overwrite is given.
     """
     from lightning import seed_everything
 
@@ -142,8 +142,7 @@ def fit(
 ) -> None:
     """Train, validate, keep OUT/last.ckpt, and export the averaged network to OUT/<role>.
 
-    Args:
-        data: makes the data module for a number of processes.
+    `data` makes the data module for a number of processes.
     """
     last = checkpoint_to_resume(args.out, module, role, args.resume)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,11 +151,9 @@ def fit(
 
 
 def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
-    """The Trainer of a recipe.
+    """The Trainer of a recipe, with further or other arguments of its own.
 
-    Args:
-        role: of the network that is exported, with checkpoints, to OUT/<role>; "" for neither.
-        **own: further arguments of the Trainer, or others than those here.
+    It exports the network of a role, with checkpoints, to OUT/<role>; "" for neither.
     """
     from lightning import Trainer
     from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
@@ -187,12 +184,9 @@ def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
 
 
 def make_loggers(args: argparse.Namespace) -> list[Logger]:
-    """Loggers for the Trainer; wandb is imported only if it was asked for.
+    """Loggers for the Trainer; wandb is imported only if it was asked for, and InputError tells where it is missing.
 
     A training that is resumed keeps the metrics before: they move to OUT/metrics.1.csv, .2 and so on.
-
-    Raises:
-        InputError: --wandb without the wandb package.
     """
     from lightning.fabric.utilities.rank_zero import rank_zero_only
     from lightning.pytorch.loggers import CSVLogger, WandbLogger
@@ -235,8 +229,7 @@ def find_part(name: str, role: str) -> Path:
 def choose_network(args: argparse.Namespace, role: str, folder: Path | None) -> nn.Module | None:
     """The network in a folder (`find_part`), which is trained then: sets `args.network` and `args.network_config`.
 
-    Raises:
-        InputError: --network is another network than the folder's.
+    InputError if --network is another network than the folder's.
     """
     if folder is None:
         return None
@@ -248,12 +241,10 @@ def choose_network(args: argparse.Namespace, role: str, folder: Path | None) -> 
 
 
 def make_module(args: argparse.Namespace, role: str, options: Mapping[str, Any], start: nn.Module | None) -> Any:
-    """The LightningModule of `args.network`.
+    """The LightningModule of `args.network`, after `choose_network`.
 
-    Args:
-        args: after `choose_network`.
-        options: arguments besides those of every recipe, None where the user gave nothing.
-        start: network whose weights both copies get.
+    `options` are arguments besides those of every recipe, None where the user gave nothing; both copies get the weights
+    of `start`.
 
     Raises:
         InputError: an option that this module does not have.
@@ -290,11 +281,7 @@ def role_of(folder: Path) -> str:
 
 
 def check_out(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse to train over the outcome of an earlier training in `folder`.
-
-    Raises:
-        InputError: there is one, and neither --overwrite nor --resume with a checkpoint was given.
-    """
+    """Refuse (InputError) to train over an earlier outcome in `folder` without --overwrite, or --resume and LAST."""
     there = [name for name in _TRAINED if (folder / name).exists()]
     if not there or overwrite or (resume and LAST in there):
         return
@@ -371,15 +358,7 @@ def share_of(args: argparse.Namespace, processes: int) -> int:
 
 
 def make_data(args: argparse.Namespace, role: str, processes: int) -> LightningDataModule:
-    """Data module of a recipe.
-
-    Args:
-        args: parsed options.
-        processes: batches are shared among so many.
-
-    Raises:
-        InputError: no data, or two kinds of it.
-    """
+    """Data module of a recipe, for a number of processes; InputError for no data, or two kinds of it."""
     share = share_of(args, processes)
     if role == "quality":
         from limnet.data.defects import DefectDataset

@@ -308,23 +308,16 @@ class HRNetOCR(nn.Module):
 
     @classmethod
     def preset(cls, name: str) -> HRNetOCR:
-        """A published size with fresh weights: "w32", "w18" or "w18-small".
-
-        Raises:
-            InputError: the name is not in `PRESETS`.
-        """
+        """A published size with fresh weights, by its name in `PRESETS`; InputError for another."""
         if name not in PRESETS:
             raise InputError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}, or call HRNetOCR(width=..., ...)")
         return cls(**PRESETS[name])
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The part that depends on the image only.
+        """The part that depends on the image only: one map (B, 64, ceil(H/2), ceil(W/2)) in the type of the weights.
 
         Args:
             image: (B, image_channels, H, W) floats in [0, 1], not normalised; H and W at least 32.
-
-        Returns:
-            One map (B, 64, ceil(H/2), ceil(W/2)) in the type of the weights.
 
         Raises:
             InputError: the shape does not fit.
@@ -348,8 +341,8 @@ class HRNetOCR(nn.Module):
             prompts: (B, 3, H, W) floats, channels as in `prompt_channels`, H and W those of the image.
 
         Returns:
-            `instances` and `instances_aux`: logits (B, 1, H, W), float32 (float64 if the weights are). The second is
-            the rough segmentation that the auxiliary training loss looks at.
+            `instances` and `instances_aux` (the rough segmentation that the auxiliary training loss looks at): logits
+            (B, 1, H, W), float32 (float64 if the weights are).
 
         Raises:
             InputError: the prompts do not fit the features.

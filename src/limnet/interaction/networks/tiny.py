@@ -28,10 +28,11 @@ def intensity_difference(image: Tensor, weights: Tensor) -> Tensor:
 def geodesic_distance(image: Tensor, seeds: Tensor, repeats: int = 4) -> Tensor:
     """Cost of the cheapest path of horizontal and vertical steps from the seeds, at half of the resolution.
 
-    A step costs the difference of gray values and `STEP`. The image is averaged over 2x2 pixels and smoothed first,
-    as noise adds up along a path. Paths along a row or a column are sums, so a whole line is swept at once: with C the
+    A step costs the difference of gray values and `STEP`. The image is averaged over 2x2 pixels and smoothed first, as
+    noise adds up along a path. Paths along a row or a column are sums, so a whole line is swept at once: with C the
     cost from the line's start, the distance is C plus the running minimum of (distance - C). Sweeps in the four
-    directions are repeated; each repetition allows two more turns.
+    directions are repeated; each repetition allows two more turns. See A. Criminisi, T. Sharp, A. Blake, "GeoS:
+    geodesic image segmentation", ECCV 2008.
 
     Args:
         image: (B, C, H, W) in [0, 1], H and W even.
@@ -40,9 +41,6 @@ def geodesic_distance(image: Tensor, seeds: Tensor, repeats: int = 4) -> Tensor:
 
     Returns:
         (B, K, H / 2, W / 2) float32 in [0, 4]; 4 everywhere for a map without seeds.
-
-    References:
-        A. Criminisi, T. Sharp, A. Blake, "GeoS: geodesic image segmentation", ECCV 2008.
     """
     gray = functional.avg_pool2d(image.float().mean(1, keepdim=True), 2)
     gray = functional.avg_pool2d(functional.pad(gray, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -69,8 +67,7 @@ def _sweep(distance: Tensor, cost: Tensor) -> Tensor:
 def geodesic_closeness(image: Tensor, clicks: Tensor) -> Tensor:
     """How near every pixel is to clicks (B, K, H, W) along paths of even gray values, at two scales.
 
-    Returns:
-        (B, 2K, H, W) in [0, 1]: 1 at the clicks, fine scale of all K maps first, 0 for maps without clicks.
+    (B, 2K, H, W) in [0, 1]: 1 at the clicks, fine scale of all K maps first, 0 for maps without clicks.
     """
     distance = geodesic_distance(image, clicks)
     distance = functional.interpolate(distance, scale_factor=2, mode="bilinear", align_corners=False)
@@ -94,10 +91,6 @@ class TinyInteraction(nn.Module):
 
     Raises:
         InputError: unknown decoder.
-
-    Attributes:
-        config: the arguments above as plain JSON types.
-        prompt_channels: order of the prompt maps, each (H, W) in [0, 1].
     """
 
     prompt_channels = ("previous", "positive", "negative", "bounds")
@@ -142,15 +135,12 @@ class TinyInteraction(nn.Module):
     def decode(
         self, features: tuple[Tensor, ...], prompts: Tensor, decoder: nn.Module | None = None
     ) -> dict[str, Tensor]:
-        """Prompt half.
+        """Prompt half: {"instances": logits (B, 1, H, W)}.
 
         Args:
             features: result of `encode_image`.
             prompts: (B, 4, H, W) maps in [0, 1]: previous mask, positive, negative, bounds (inside of a box or lasso).
             decoder: Another one of the same shape in place of the network's own (`limnet.learning`).
-
-        Returns:
-            {"instances": logits (B, 1, H, W)}.
         """
         height, width = prompts.shape[-2:]
         image, f4, f8, f16, f32, embedding = features

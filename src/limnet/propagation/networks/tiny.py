@@ -202,16 +202,10 @@ class TinyPropagation(nn.Module):
         return Look(prototypes, both8.sum((2, 3)), histograms)
 
     def read(self, features: tuple[Tensor, ...], memory: list[Remembered], top_k: int | None = None) -> Tensor:
-        """Working-memory readout for a slice.
+        """Working-memory readout (B, V + 1, h, w) for a slice, from at least one memory slice.
 
-        Args:
-            features: of the slice.
-            memory: at least one memory slice.
-            top_k: keep only the k best memory places of each query, None for all.
-
-        Returns:
-            (B, V + 1, h, w): the mean value under softmax of the anisotropic L2 similarity of XMem, and a channel that
-            tells how close the best match is.
+        The mean value under softmax of the anisotropic L2 similarity of XMem (of the `top_k` best places of each query,
+        None for all), and a channel that tells how close the best match is.
         """
         f16 = features[3]
         key, shrinkage, values = (torch.cat([rows(m[part]) for m in memory], 1) for part in range(3))
@@ -277,12 +271,7 @@ def _missing(image: Tensor, mask: Tensor) -> tuple[int, int, int, int]:
 class WindowState:
     """State of one pass (`limnet.propagation.propagator.PropagationState`), in a window that follows the object.
 
-    Args:
-        network: `TinyPropagation`.
-        encoder: Its image half with the cache of the case.
-        view: Volume along the case's axis.
-        prompts: Prompted slices that stay in memory, nearest first.
-        follow: False shows the whole slice.
+    Prompted slices come nearest first; the encoder has the cache of the case. Without `follow` it sees the whole slice.
     """
 
     def __init__(

@@ -35,14 +35,8 @@ def aggregate(prob: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     """Turn independent object probabilities into one distribution over background and objects.
 
     The background is the product of (1 - p); everything is clamped to [1e-7, 1 - 1e-7], taken to logits and normalised
-    by a softmax (Oh et al., STM, 2019, as used by XMem). Computed in float32 at least.
-
-    Args:
-        prob: Probabilities in [0, 1], objects along `dim`.
-        dim: The object axis.
-
-    Returns:
-        (logits, probabilities), each one longer along `dim`, background first.
+    by a softmax (Oh et al., STM, 2019, as used by XMem). Computed in float32 at least. Objects lie along `dim`; logits
+    and probabilities come back one longer along it, background first.
     """
     prob = prob.to(torch.promote_types(prob.dtype, torch.float32))
     background = torch.prod(1 - prob, dim, keepdim=True)
@@ -290,9 +284,7 @@ class ImageFeatures(NamedTuple):
         key: (B, Ck, h, w), where the similarity is measured.
         shrinkage: (B, 1, h, w), at least 1; weight of an element once it is in the memory.
         selection: (B, Ck, h, w), 0 to 1; weight of the key channels when this image asks the memory.
-        f16: (B, 1024, h, w).
-        f8: (B, 512, 2h, 2w).
-        f4: (B, 256, 4h, 4w).
+        f16, f8, f4: (B, 1024, h, w), (B, 512, 2h, 2w) and (B, 256, 4h, 4w).
     """
 
     key: Tensor
@@ -306,15 +298,12 @@ class ImageFeatures(NamedTuple):
 class XMem(nn.Module):
     """The propagation network of the paper: ResNet-50 keys, ResNet-18 values, 62.2 M parameters.
 
+    Keys, values and sensory state lie on a grid of 16 pixels (`stride`). Images of one channel are repeated.
+
     Args:
         key_dim: Key channels Ck.
         value_dim: Value channels Cv.
         hidden_dim: Sensory channels Ch; 0 builds the variant without sensory memory.
-
-    Attributes:
-        image_channels: 3; images of one channel are repeated.
-        stride: 16, the step of keys, values and sensory state in pixels.
-        config: Constructor arguments.
     """
 
     image_channels = 3
@@ -376,7 +365,7 @@ class XMem(nn.Module):
     def encode_value(
         self, image: Tensor, features: ImageFeatures, sensory: Tensor, masks: Tensor, deep_update: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Encode the objects of a frame for the memory.
+        """Encode the objects of a frame for the memory: value (B, O, Cv, h, w) and the sensory state, new or unchanged.
 
         Args:
             image: The image given to `encode_image`, (B, 3 or 1, H, W).
@@ -384,9 +373,6 @@ class XMem(nn.Module):
             sensory: (B, O, Ch, h, w).
             masks: (B, O, H, W) probabilities without background; the padded size (B, O, 16h, 16w) is taken as it is.
             deep_update: Also refresh the sensory state (the reference does so on every memory frame).
-
-        Returns:
-            value (B, O, Cv, h, w) and the sensory state, new or unchanged.
 
         Raises:
             InputError: Sizes do not fit.
@@ -410,16 +396,13 @@ class XMem(nn.Module):
     def decode(
         self, features: ImageFeatures, readout: Tensor, sensory: Tensor, update_sensory: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Per-object logits before aggregation.
+        """Per-object logits before aggregation, (B, O, 16h, 16w) in the network's dtype, after the sensory state.
 
         Args:
             features: Features of the image to segment.
             readout: (B, O, Cv, h, w) read from the memory.
             sensory: (B, O, Ch, h, w).
             update_sensory: Return the updated sensory state (frames that do not enter the memory).
-
-        Returns:
-            Sensory state (B, O, Ch, h, w) and logits (B, O, 16h, 16w) in the network's dtype.
 
         Raises:
             InputError: Sizes do not fit.
@@ -453,9 +436,7 @@ class XMem(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Segment one frame: `decode`, sigmoid, aggregate; cropped to `size` (H, W) of the unpadded image.
 
-        Returns:
-            Sensory state (B, O, Ch, h, w), aggregated logits (B, O+1, H, W) and probabilities (B, O+1, H, W),
-            background first, float32.
+        Sensory state (B, O, Ch, h, w), aggregated logits and probabilities (B, O+1, H, W), background first, float32.
         """
         sensory, raw = self.decode(features, readout, sensory, update_sensory)
         if size is not None:

@@ -20,9 +20,6 @@ class ResNetQuality(nn.Module):
         depth: 18, 34 or 50.
         image_channels: Channels of the image, 1 (grey) or 3 (RGB).
 
-    Attributes:
-        config: Constructor arguments.
-
     Raises:
         InputError: Unknown depth or number of channels.
     """
@@ -37,15 +34,12 @@ class ResNetQuality(nn.Module):
         self.head = nn.Linear(self.trunk.channels[-1], 1)
 
     def forward(self, image: Tensor, previous: Tensor, current: Tensor) -> Tensor:
-        """Compare two masks of the same slices.
+        """Logits (B,) of P(previous is better) for two masks of the same slices.
 
         Args:
             image: (B, C, H, W) in [0, 1], H and W at least 32.
             previous: (B, 1, H, W) mask or probability of the round before.
             current: (B, 1, H, W) mask or probability of this round.
-
-        Returns:
-            (B,) logits of P(previous is better).
 
         Raises:
             InputError: Shapes do not fit.

@@ -18,15 +18,12 @@ _FEW = 8.0  # pixels added to areas before they are compared
 class TinyQuality(nn.Module):
     """One scorer looks at a mask beside its rival; the difference of both scores is the logit of equation (2).
 
+    There is no batch normalisation: the same layers see pairs of masks and single masks, whose statistics differ.
+
     Args:
         image_channels: 1 for grey slices, 3 for RGB.
         widths: channels at strides 4, 8, 16.
         references: whether it also sees prompted slices (`limnet.quality.assessor.reference_crops`).
-
-    There is no batch normalisation: the same layers see pairs of masks and single masks, whose statistics differ.
-
-    Attributes:
-        config: the arguments as plain JSON types.
     """
 
     def __init__(self, image_channels: int = 1, widths: tuple[int, ...] = (48, 96, 128), references: bool = False):
@@ -58,17 +55,15 @@ class TinyQuality(nn.Module):
         return self.head(pooled.to(weight_dtype(self))).float()
 
     def forward(self, image: Tensor, previous: Tensor, current: Tensor, references: Tensor | None = None) -> Tensor:
-        """Logit that the previous mask is the better one.
+        """Logit (B,) float32 that the previous mask is the better one.
+
+        Without references forward(image, a, b) = -forward(image, b, a); with them the newer mask has the better odds.
 
         Args:
             image: (B, C, H, W) in [0, 1].
             previous: (B, 1, H, W) mask or probability of the round before.
             current: (B, 1, H, W) of this round.
             references: (B, 2 C + 5, H, W) of `reference_crops`; None for none. Networks made without them ignore it.
-
-        Returns:
-            (B,) float32. Without references forward(image, a, b) = -forward(image, b, a); with them the newer mask has
-            the better odds.
 
         Raises:
             InputError: references of another shape.
@@ -112,12 +107,10 @@ def split_references(references: Tensor) -> tuple[Tensor, ...]:
 def comparison_cues(image: Tensor, previous: Tensor, current: Tensor, references: Tensor) -> Tensor:
     """Compare two masks (B, 1, H, W) of slices (B, C, H, W) with their prompted slices (`reference_crops`).
 
-    Sums over the pixels of the window: a few thousand pairs teach a small network how to weigh them.
-
-    Returns:
-        (B, `CUES`) float32 of the order of 1: agreement of the change with the newest correction (5), overlaps of the
-        masks with the prompted ones (9), areas (7), nearness of both prompted slices (2), brightness of the masks
-        beside that of the prompted ones (6), and what is empty (4).
+    Sums over the pixels of the window: a few thousand pairs teach a small network how to weigh them. (B, `CUES`)
+    float32 of the order of 1: agreement of the change with the newest correction (5), overlaps of the masks with the
+    prompted ones (9), areas (7), nearness of both prompted slices (2), brightness of the masks beside that of the
+    prompted ones (6), and what is empty (4).
     """
     image, old, new, references = (x.float() for x in (image, previous, current, references))
     newest, before, after, other, near, nearness = split_references(references)
