@@ -7,8 +7,8 @@ two remaining axes in their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -108,7 +108,9 @@ class Scribble:
         if len(indices) == 1:
             pixels = tuple(_split(p, axis)[1] for p in self.points)
             return [(indices.pop(), Prompt2D("scribble", self.positive, pixels))]
-        return _painted(np.moveaxis(_polyline(self.points, shape), axis, 0), self.positive)
+        voxels = np.zeros(tuple(int(n) for n in shape[:3]), dtype=bool)
+        voxels[tuple(_line(self.points).T)] = True
+        return _painted(np.moveaxis(voxels, axis, 0), self.positive)
 
     def voxels(self, shape: Sequence[int]) -> NDArray[np.intp]:
         """(N, 3) indices of its voxels in a volume of a shape; InputError if it does not fit."""
@@ -180,7 +182,13 @@ class Lasso:
         """[(slice index, prompt)]; the whole outline has to lie on one slice along `axis`."""
         for point in self.points:
             _inside(point, shape, "a lasso point")
-        index = _one_slice(sorted({p[axis] for p in self.points}), axis, "a lasso")
+        index, *others = sorted({p[axis] for p in self.points})
+        if others:
+            touched = f"{[index, *others][:6]}{'...' if len(others) > 5 else ''}"
+            raise InputError(
+                f"a lasso must lie on one slice along axis {axis}, but touches the slices {touched}: draw it on one "
+                "slice, or on one plane across the slices"
+            )
         pixels = tuple(_split(p, axis)[1] for p in self.points)
         (y0, x0), *rest = pixels
         (y1, x1) = next(p for p in rest if p != (y0, x0))
@@ -258,13 +266,6 @@ def _painted(stack: NDArray[np.bool_], positive: bool) -> list[tuple[int, Prompt
     return [(i, Prompt2D("scribble", positive, mask=BitMask.of(stack[i]))) for i in touched]
 
 
-def _polyline(points: Sequence[Point3], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """(D, H, W) voxels of a line through points of the volume."""
-    voxels = np.zeros(tuple(int(n) for n in shape[:3]), dtype=bool)
-    voxels[tuple(_line(points).T)] = True
-    return voxels
-
-
 def _line(points: Sequence[Point3]) -> NDArray[np.intp]:
     """(N, 3) indices of the voxels of a line through points."""
     path = np.asarray(points, dtype=np.float64)
@@ -328,15 +329,6 @@ def _split(point: Point3, axis: int) -> tuple[int, tuple[int, int]]:
     return point[axis], (y, x)
 
 
-def _one_slice(indices: list[int], axis: int, what: str) -> int:
-    if len(indices) != 1:
-        raise InputError(
-            f"{what} must lie on one slice along axis {axis}, but touches the slices "
-            f"{indices[:6]}{'...' if len(indices) > 6 else ''}: draw it on one slice, or on one plane across the slices"
-        )
-    return indices[0]
-
-
 def _same_shape(got: tuple[int, ...], shape: Sequence[int], what: str) -> None:
     expected = tuple(int(n) for n in shape)[:3]
     if got != expected:
@@ -387,39 +379,22 @@ def prompt_from_json(data: Any) -> Prompt:
     InputError for an unknown type, missing or unknown keys, or values the prompt itself refuses.
     """
     kind = data.get("type") if isinstance(data, dict) else None
-    if not isinstance(kind, str) or kind not in _READERS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InputError(
-            f'a prompt in JSON is an object with "type" one of {", ".join(_READERS)}; got {str(data)[:80]!r}'
+            f'a prompt in JSON is an object with "type" one of {", ".join(_KINDS)}; got {str(data)[:80]!r}'
         )
-    read, required, optional = _READERS[kind]
-    keys = set(data) - {"type"}
-    if not required <= keys or keys - required - optional:
+    given = {key: value for key, value in data.items() if key != "type"}
+    known = {field.name: field.default is MISSING for field in fields(_KINDS[kind])}
+    required, optional = ({name for name, needed in known.items() if needed is wanted} for wanted in (True, False))
+    if not required <= set(given) <= set(known):
         raise InputError(
             f"a {kind} in JSON needs {', '.join(sorted(required)) or 'nothing'} "
             f"and may have {', '.join(sorted(optional)) or 'nothing else'}; "
-            f"got {', '.join(sorted(map(str, keys))) or 'nothing'}"
+            f"got {', '.join(sorted(map(str, given))) or 'nothing'}"
         )
-    return read(data)
+    if "mask" in given and not (kind == "scribble" and given["mask"] is None):
+        given["mask"] = BitMask.from_json(given["mask"])
+    return _KINDS[kind](**given)
 
 
-def _scribble(data: dict[str, Any]) -> Scribble:
-    mask = data.get("mask")
-    return Scribble(
-        points=data.get("points", ()),
-        positive=data.get("positive", True),
-        mask=None if mask is None else BitMask.from_json(mask),
-    )
-
-
-_Reader = Callable[[dict[str, Any]], Prompt]
-_READERS: dict[str, tuple[_Reader, set[str], set[str]]] = {
-    "click": (lambda d: Click(d["point"], d.get("positive", True)), {"point"}, {"positive"}),
-    "scribble": (_scribble, set(), {"points", "mask", "positive"}),
-    "box": (lambda d: Box(d["lo"], d["hi"]), {"lo", "hi"}, set()),
-    "lasso": (lambda d: Lasso(d["points"], d.get("positive", True)), {"points"}, {"positive"}),
-    "mask": (
-        lambda d: MaskPrompt(BitMask.from_json(d["mask"]), d.get("index"), d.get("frozen", True)),
-        {"mask"},
-        {"index", "frozen"},
-    ),
-}
+_KINDS: dict[str, type[Prompt]] = {kind.kind: kind for kind in (Click, Scribble, Box, Lasso, MaskPrompt)}

@@ -4,13 +4,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limnet.errors import InputError
 from limnet.propagation import memory as memory_module
 from limnet.propagation.memory import (
     MemoryBank,
@@ -248,31 +246,3 @@ def test_batched_training_readout_equals_the_bank_and_has_gradients() -> None:
     assert key.grad is not None
     full = attend(key, shrinkage, value, query, selection)
     assert torch.allclose(full, attend(key, shrinkage, value, query, selection, top_k=99), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "settings_",
-    [{"top_k": 0}, {"min_frames": 5, "max_frames": 5}, {"prototypes": 0}, {"max_long_elements": 10}, {"min_frames": 0}],
-)
-def test_impossible_limits_are_refused(settings_: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="must be"):
-        MemoryConfig(**settings_)
-
-
-def test_wrong_frames_are_refused_and_change_nothing() -> None:
-    bank = MemoryBank()
-    key, shrinkage, selection, value = frame(0)
-    bank.add(key, shrinkage, selection, value)
-    wrong = [
-        (key[0], shrinkage, selection, value),
-        (key, shrinkage, selection, value[..., :1]),
-        (key, shrinkage[..., :1], selection, value),
-        (key, shrinkage, selection, value.expand(-1, 2, -1, -1, -1)),
-        (key, shrinkage, selection, value[:, :, :3]),
-    ]
-    for arguments in wrong:
-        with pytest.raises(InputError):
-            bank.add(*arguments)
-    assert working(bank) == 6
-    with pytest.raises(InputError, match="empty"):
-        MemoryBank().read(key, selection)

@@ -188,7 +188,7 @@ class Case(CaseObject):
         image = self._volume.write_mask(self.labels, target)
         names = {"labels": {str(label): name for name, label in self.objects.items()}}
         text = json.dumps(names, indent=2, ensure_ascii=False) + "\n"
-        return image, atomic_write(beside, lambda p: _write_text(p, text))
+        return image, atomic_write(beside, lambda p: p.write_text(text, encoding="utf-8"))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask of the default object on the volume's own grid; see `save_labels` for several objects.
@@ -371,10 +371,6 @@ def _check_names(path: Path) -> None:
             f"the names of the labels go into {path}, which exists and holds something else: it would be lost. "
             "Give the label map another name"
         )
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _named(identity: dict[str, Any] | None) -> str:

@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limnet.errors import InputError
-
 CHUNK_ELEMENTS = 1 << 22
 """Largest similarity matrix held at once, in numbers (16 MiB of float32)."""
 
@@ -99,17 +97,6 @@ class MemoryConfig:
     max_long_elements: int = 10000
     max_permanent: int = 64
 
-    def __post_init__(self) -> None:
-        for name in ("top_k", "min_frames", "prototypes", "max_permanent"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_frames <= self.min_frames:
-            raise InputError(f"max_frames ({self.max_frames}) must be larger than min_frames ({self.min_frames})")
-        if self.max_long_elements < self.prototypes:
-            raise InputError(
-                f"max_long_elements ({self.max_long_elements}) must be at least prototypes ({self.prototypes})"
-            )
-
 
 class MemoryBank:
     """Key-value memory of one sequence (batch of one): long-term elements first, then the frames in order.
@@ -132,7 +119,6 @@ class MemoryBank:
 
         Key and selection (1, Ck, h, w), shrinkage (1, 1, h, w), value (1, O, Cv, h, w), as those of the frames before.
         """
-        self._check_frame(key, shrinkage, selection, value)
         own = [rows(part)[0].contiguous() for part in (key, shrinkage, selection)]
         fresh = Tokens.new(own[0], own[1], own[2], value[0].flatten(2).permute(2, 0, 1).contiguous())
         self.tokens = fresh if self.tokens is None else self.tokens.join(fresh)
@@ -146,16 +132,9 @@ class MemoryBank:
     def read(self, key: Tensor, selection: Tensor) -> Tensor:
         """Ask the memory with key and selection (1, Ck, h, w) of a frame; advances the usage counters.
 
-        Returns:
-            (1, O, Cv, h, w) in the dtype of the values.
-
-        Raises:
-            InputError: The memory is empty.
+        (1, O, Cv, h, w) in the dtype of the values.
         """
-        if self.tokens is None:
-            raise InputError("the memory is empty; add a frame with its mask before reading")
-        if key.ndim != 4 or key.shape[0] != 1:
-            raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
+        assert self.tokens is not None  # a pass begins with a prompted slice
         out, self.tokens = self.tokens.read(
             rows(key)[0].contiguous(), rows(selection)[0].contiguous(), self.config.top_k
         )
@@ -175,22 +154,6 @@ class MemoryBank:
         long = long.join(tokens.take(gone).prototypes(config.prototypes))
         self.tokens, self.long = long.join(tokens.take(left)), len(long)
         self._frames = [frame for i, frame in enumerate(self._frames) if i not in old]
-
-    def _check_frame(self, key: Tensor, shrinkage: Tensor, selection: Tensor, value: Tensor) -> None:
-        if key.ndim != 4 or key.shape[0] != 1:
-            raise InputError(f"key has shape {tuple(key.shape)}; expected (1, Ck, h, w)")
-        size = tuple(key.shape[-2:])
-        if value.ndim != 5 or value.shape[0] != 1 or tuple(value.shape[-2:]) != size:
-            raise InputError(f"value has shape {tuple(value.shape)}; expected (1, O, Cv, {size[0]}, {size[1]})")
-        held = self.tokens
-        if held is not None and (key.shape[1], *value.shape[1:3]) != (held.key.shape[1], *held.value.shape[1:]):
-            raise InputError(
-                f"key and value are for {(key.shape[1], *value.shape[1:3])} (Ck, O, Cv); the memory holds "
-                f"{(held.key.shape[1], *held.value.shape[1:])}; use a new MemoryBank"
-            )
-        for name, part, channels in (("shrinkage", shrinkage, 1), ("selection", selection, key.shape[1])):
-            if tuple(part.shape) != (1, channels, *size):
-                raise InputError(f"{name} has shape {tuple(part.shape)}; expected {(1, channels, *size)}")
 
 
 @dataclass(frozen=True)

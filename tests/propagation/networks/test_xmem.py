@@ -181,7 +181,6 @@ def test_both_halves_export(small: XMem) -> None:
         lambda net, f: net.encode_value(
             torch.rand(1, 3, 33, 33), f, torch.zeros(1, 1, 16, 3, 3), torch.rand(1, 1, 20, 33)
         ),
-        lambda net, f: net.segment(f, torch.rand(1, 1, 32, 2, 2), torch.zeros(1, 1, 16, 3, 3)),
         lambda net, f: XMem(key_dim=0),
     ],
 )

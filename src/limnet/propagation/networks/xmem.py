@@ -403,27 +403,10 @@ class XMem(nn.Module):
             readout: (B, O, Cv, h, w) read from the memory.
             sensory: (B, O, Ch, h, w).
             update_sensory: Return the updated sensory state (frames that do not enter the memory).
-
-        Raises:
-            InputError: Sizes do not fit.
         """
-        batch, _, height, width = features.f16.shape
-        if readout.ndim != 5 or readout.shape[0] != batch or readout.shape[-2:] != (height, width):
-            raise InputError(
-                f"readout has shape {tuple(readout.shape)}; "
-                f"expected ({batch}, O, {self.config['value_dim']}, {height}, {width})"
-            )
-        objects = readout.shape[1]
-        dtype = features.f16.dtype
-        state, logits = self.decoder(
-            features.f16,
-            features.f8,
-            features.f4,
-            readout.to(dtype).flatten(0, 1),
-            sensory.to(dtype).flatten(0, 1),
-            objects,
-            update_sensory,
-        )
+        batch, objects = readout.shape[:2]
+        asked, state = (x.to(features.f16.dtype).flatten(0, 1) for x in (readout, sensory))
+        state, logits = self.decoder(features.f16, features.f8, features.f4, asked, state, objects, update_sensory)
         return state.unflatten(0, (batch, objects)), logits.squeeze(1).unflatten(0, (batch, objects))
 
     def segment(
