@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from limnet.errors import InputError, InputTypeError, OutsideError
-from limnet.image.bitmask import BitMask
+from limnet.image.slices import BitMask
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, prompt_from_json, prompt_to_json
 
 SHAPE = (6, 8, 10)

@@ -29,8 +29,8 @@ from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.pictures import PictureDataset, brightness
-from limnet.datasets import berkeley, davis345, davis585, grabcut
-from limnet.datasets.click_benchmarks import BAND
+from limnet.datasets import davis585
+from limnet.datasets.click_benchmarks import BAND, BerkeleyDataset, Davis345Dataset, GrabCutDataset
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
@@ -61,12 +61,12 @@ def _davis585(mode: str) -> Part:
 
 DAVIS = ("DAVIS", "DAVIS345", "davis345")
 PARTS: dict[str, Part] = {
-    "grabcut": Part("grabcut", ("GrabCut", "grabcut"), "test", cases=grabcut.OBJECTS, title="GrabCut"),
+    "grabcut": Part("grabcut", ("GrabCut", "grabcut"), "test", cases=GrabCutDataset.published, title="GrabCut"),
     "berkeley": Part(
-        "berkeley", ("Berkeley", "berkeley"), "test", common=True, cases=berkeley.OBJECTS, title="Berkeley"
+        "berkeley", ("Berkeley", "berkeley"), "test", common=True, cases=BerkeleyDataset.published, title="Berkeley"
     ),
     "sbd": Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val", cases=2857, title="SBD"),
-    "davis345": Part("davis345", DAVIS, "test", common=True, cases=davis345.OBJECTS, title="DAVIS"),
+    "davis345": Part("davis345", DAVIS, "test", common=True, cases=Davis345Dataset.published, title="DAVIS"),
     **{f"davis585-{mode}": _davis585(mode) for mode in ("zero", "sp", "stm")},
 }
 """Columns of the table; of DAVIS-585 there is one for each thing it starts from."""

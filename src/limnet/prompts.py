@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet.errors import InputError, InputTypeError, OutsideError
-from limnet.image.bitmask import BitMask
+from limnet.image.slices import BitMask
 
 Point3 = tuple[int, int, int]
 Kind = Literal["click", "scribble", "box", "lasso", "mask"]

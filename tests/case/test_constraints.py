@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from limnet.case.constraints import enforce, extent_of, reach, supported
 from limnet.case.state import Round
 from limnet.errors import Cancelled, InputError
-from limnet.image.bitmask import BitMask
+from limnet.image.slices import BitMask
 from limnet.prompts import Box, Click, MaskPrompt, Prompt2D, Scribble
 from tests.helpers.fake_engine import fake_case, phantom
 

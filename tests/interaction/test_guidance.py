@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
-from limnet.image.bitmask import BitMask
+from limnet.image.slices import BitMask
 from limnet.interaction.prompt_maps import (
     draw_polygon,
     draw_stroke,

@@ -6,9 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import pack
+from limnet.image.slices import BitMask, pack
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR
 from limnet.interaction.predictor import FIRST_SCALES, Neighbour, SlicePredictor, neighbour, settle_negative_click

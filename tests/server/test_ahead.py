@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limnet.server.ahead import SLICES, work_ahead
-from limnet.server.workspace import Workspace
+from limnet.server.workspace import SLICES, Workspace, work_ahead
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import small_segmenter
 

@@ -18,9 +18,8 @@ from limnet.case.rounds import accept_slice, apply_prompt, propagate_prompts, st
 from limnet.case.state import ObjectState, Round, RoundContext
 from limnet.case.suggestion import Suggestion, suggest
 from limnet.errors import InputError, InputTypeError
-from limnet.image.bitmask import BitMask
 from limnet.image.io.masks import chosen_label, read_mask
-from limnet.image.slices import dense_mask, dense_probability, unpack
+from limnet.image.slices import BitMask, dense_mask, dense_probability, unpack
 from limnet.prompts import Box, Click, Lasso, MaskPrompt, Prompt, Scribble, mask_array
 from limnet.settings import check_scope
 

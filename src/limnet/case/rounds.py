@@ -29,9 +29,8 @@ from limnet.case.constraints import (
 from limnet.case.fusion import fuse, one_sided, prompt_sign, with_quality
 from limnet.case.state import ObjectState, Round, RoundContext, frozen_array
 from limnet.errors import Cancelled, InputError
-from limnet.image.bitmask import BitMask
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import Slice, SliceMask, Slices, is_empty, unpack
+from limnet.image.slices import BitMask, Slice, SliceMask, Slices, is_empty, unpack
 from limnet.interaction.predictor import agreement, neighbour
 from limnet.interaction.prompt_maps import prompt_pixels
 from limnet.prompts import MaskPrompt, Prompt, Prompt2D, Scribble

@@ -25,8 +25,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limnet._version import __version__
 from limnet.errors import Cancelled, InputError
+from limnet.server.files import FORMATS, save, saved_bytes
 from limnet.server.guards import Guard, error_handlers
-from limnet.server.save import FORMATS, save, saved_bytes
 from limnet.server.screen import Message, Screen
 from limnet.server.surface import surface
 from limnet.server.view_server import ViewServer, bearer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -151,13 +150,9 @@ def _directions(volume: Volume) -> list[str]:
     """Per array axis the patient direction, of L, R, P, A, S, I, in which its index rises."""
     if volume.is_color:
         return ["I", "P", "L"]  # frames run down in the side views; pictures keep their rows and columns
-    steps = volume.affine_in("LPS")[:3, :3][:, ::-1]  # columns in array order
-    cosines = steps / np.linalg.norm(steps, axis=0)
-    best = max(
-        itertools.permutations(range(3)), key=lambda worlds: sum(abs(cosines[w, a]) for a, w in enumerate(worlds))
-    )
-    positive = "LPS"
-    return [positive[w] if cosines[w, a] >= 0 else _OPPOSITE[positive[w]] for a, w in enumerate(best)]
+    import nibabel
+
+    return list(nibabel.aff2axcodes(volume.affine_in("RAS")))[::-1]
 
 
 def _lookup(directions: list[str], wanted: str) -> tuple[int, bool]:

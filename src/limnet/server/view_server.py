@@ -23,8 +23,7 @@ from limnet.server.display import planes
 from limnet.server.files import Folder
 from limnet.server.open_case import OpenCase
 from limnet.server.screen import Screen
-from limnet.server.sessions import private_folder
-from limnet.server.workspace import Workspace
+from limnet.server.workspace import Workspace, private_folder
 
 
 class ViewServer:

@@ -2,6 +2,8 @@
 
 Servers and notebooks work on cases through it: rounds never run on their own threads, never two at once (they would
 share the processor and each take more than twice as long), and nothing is lost when a tab, a server or a machine dies.
+While nobody waits it computes what the next click will need, to the bit as the click itself would: masks do not depend
+on how much was done ahead.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limnet.case.case import Case
 from limnet.case.live import changed_labels
+from limnet.case.session import read_summary
 from limnet.case.state import Book
 from limnet.environment import user_folder
-from limnet.errors import Cancelled, InputError, LimnetError
+from limnet.errors import Cancelled, InputError, LimnetError, SaveError
+from limnet.image.io.reading import place_of
+from limnet.image.slices import is_empty, unpack
 from limnet.image.volume import Volume
-from limnet.server.ahead import work_ahead
+from limnet.interaction.predictor import SlicePredictor
+from limnet.interaction.window import mask_box
+from limnet.prompts import Prompt2D
 from limnet.server.open_case import Event, Job, OpenCase, Step
-from limnet.server.sessions import Recent, list_recent, private_folder
 
 if TYPE_CHECKING:
     from limnet.case.case import Case
@@ -33,6 +41,33 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _QUEUE = 64  # jobs that may wait for one case: more is a client gone wild
+SLICES = 8  # after a step: 7 MB of features with limnet-tiny, and about an eighth of a second
+
+
+def work_ahead(case: Case) -> Iterator[None]:
+    """A piece of work at every step of the iterator, each as short as the look at one slice.
+
+    Before the first prompt, a click in the middle is answered and forgotten: it reads the volume's statistics and lets
+    the kernels get ready. After a step it is the windows of the slices of its object nearest to it, as the next click
+    on the object will look at them.
+    """
+    predictor, book = case._engine.predictor, case._book
+    if not isinstance(predictor, SlicePredictor):
+        return
+    if not book.done:
+        rows, columns = case.view.shape
+        centre = Prompt2D("click", True, ((rows // 2, columns // 2),))
+        predictor.predict(case.view, len(case.view) // 2, [centre], None)
+        yield
+        return
+    state = book.histories[book.done[-1]].current
+    if state.finished or not state.rounds:
+        return
+    view = case.view if state.window is None else case.view.with_window(state.window)
+    filled = [i for i, stored in enumerate(state.slices) if not is_empty(stored)]
+    for i in sorted(filled, key=lambda i: abs(i - state.rounds[-1].index))[:SLICES]:
+        predictor.prepare(view, i, mask_box(unpack(state.slices[i], view.shape) > 0.5))
+        yield
 
 
 class Workspace:
@@ -395,3 +430,52 @@ def in_words(error: BaseException) -> str:
     return (
         f"something went wrong inside limnet ({type(error).__name__}: {error}). The case is as it was before the step"
     )
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A session file by its name, what `Workspace.resume` takes.
+
+    `title` is the name of its volume, whose file may be `missing`; `steps` are done so far, the last one was made at
+    `changed`, in seconds since 1970.
+    """
+
+    name: str
+    title: str
+    missing: bool
+    shape: tuple[int, ...]
+    objects: tuple[str, ...]
+    steps: int
+    changed: float
+
+
+def private_folder(folder: Path) -> Path:
+    """The folder, made if needed, for its owner's eyes only."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            folder.chmod(0o700)
+    except OSError as error:
+        raise SaveError(f"the folder of sessions {folder} cannot be made ({error}): set LIMNET_SESSIONS") from error
+    return folder
+
+
+def list_recent(folder: Path, limit: int) -> list[Recent]:
+    """Readable session files of a folder, newest first; others are left out."""
+    files: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.limnet"):
+            with contextlib.suppress(OSError):
+                files.append((path.stat().st_mtime, path))
+    found: list[Recent] = []
+    for changed, path in sorted(files, reverse=True):
+        summary = read_summary(path)
+        if summary is None:
+            continue
+        volume = None if summary.volume is None else place_of(summary.volume, folder)
+        missing = volume is not None and not volume.exists()
+        title = "volume" if volume is None else volume.name
+        found.append(Recent(path.name, title, missing, summary.shape, summary.objects, summary.steps, changed))
+        if len(found) >= limit:
+            break
+    return found

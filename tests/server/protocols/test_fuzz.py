@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from limnet.server.protocols.packed_array import pack_array
+from limnet.server.protocols.nninteractive import pack_array
 from limnet.server.protocols.requests import Limits
 from limnet.server.serve_app import Serve, ServeOptions
 from limnet.server.workspace import Workspace

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from limnet.server.protocols.packed_array import pack_array
+from limnet.server.protocols.nninteractive import pack_array
 from limnet.server.protocols.requests import Limits
 from tests.helpers.small_segmenter import blob, small_segmenter
 from tests.helpers.view_server import SlowPropagator

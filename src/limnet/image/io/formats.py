@@ -113,8 +113,7 @@ def check_output_for(volume: Volume, path: Path) -> None:
     if path.exists() and any(file.exists() and path.samefile(file) for file in volume.files):
         raise InputError(f"{path} is part of the image itself, which would be lost. Give another name")
     if known_suffix(path, OBJECTS) is not None:
-        from limnet.image.io.dicom.seg import check_seg
-        from limnet.image.io.dicom.sources import check_source
+        from limnet.image.io.dicom.seg import check_seg, check_source
 
         (check_seg if known_suffix(path, OBJECTS) == _DICOM else check_source)(volume, path)
 

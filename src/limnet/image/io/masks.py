@@ -48,8 +48,7 @@ def write_segments(volume: Volume, segments: list[Segment], path: Path, maker: M
     InputError if the volume's images lack what the file has to refer to.
     """
     from limnet.image.io.dicom.rtstruct import write_rtstruct
-    from limnet.image.io.dicom.seg import write_seg
-    from limnet.image.io.dicom.sources import find_sources
+    from limnet.image.io.dicom.seg import find_sources, write_seg
 
     sources = find_sources(volume, path, segments)
     write = write_rtstruct if path.name.lower().endswith(".rtstruct.dcm") else write_seg

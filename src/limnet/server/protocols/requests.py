@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from limnet.errors import InputError
+from limnet.image.io.numpy_files import read_header
 
 _SMALL = 1 << 20  # bytes of a body or header that holds no image
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -189,16 +190,10 @@ def read_npy(data: bytes, limit: int) -> NDArray[Any]:
     """
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise InputError(f"npy version {version} is not taken")
+        shape, dtype = read_header(stream)
         if dtype.hasobject or dtype.kind not in "biuf":
             raise InputError(f"an array of {dtype} came: send integers or floats")
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if any(n < 0 for n in shape) or size > limit:
             raise TooLargeError(f"an array of {size} bytes is too large: at most {limit} are taken")
         if len(data) - stream.tell() != size:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from limnet.errors import InputError
 from limnet.image.io.dicom.planes import ADVICE, Plane, quiet, text
-from limnet.image.io.dicom.seg import color
-from limnet.image.io.dicom.sources import Sources, new_series
+from limnet.image.io.dicom.seg import Sources, color, new_series
 from limnet.image.io.masks import Maker, Segment
 from limnet.image.io.reading import explained
 from limnet.image.volume import Volume

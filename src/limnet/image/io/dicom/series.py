@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from limnet.errors import FileFormatError, InputError, MissingFileError
-from limnet.image.io.dicom.grids import make_grid, resampled
 from limnet.image.io.dicom.pixels import read_pixels
 from limnet.image.io.dicom.planes import Plane, is_tiled, planes_of, quiet, read_header, text
-from limnet.image.io.dicom.stacks import Stack, find_stacks
+from limnet.image.io.dicom.stacks import Stack, find_stacks, make_grid, resampled
 from limnet.image.io.pictures import visible
 from limnet.image.io.reading import SeveralError, chosen, explained, is_dicom
 from limnet.image.volume import DicomSlices, Selection, Volume
