@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.errors import FileFormatError
-from tests.helpers.every_set import problems
+from tests.helpers.every_set import problems, told
 from tests.helpers.fake_coco_lvis import NAMES, dump, encoded, objects
 from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_pictures import SHAPE
@@ -63,16 +63,13 @@ def test_planted_faults(root: Path):
     damage(train / "masks/000000000025.pickle")
     dump(train / "masks/000000000030.pickle", ([encoded(np.zeros((4, 4), np.uint8))], [(3, 1)]))
     (root / "val/hannotation.pickle").unlink()
-    found = problems(CocoLvisDataset(root))
-    for text in (
+    told(
+        CocoLvisDataset(root),
         "there is no val/hannotation.pickle -> val stays empty",
         "1 of 3 cases of train/hannotation.pickle (images) are missing: 000000000009",
         "000000000025.pickle could not be read",
-        "000000000030.pickle could not be read",
-        "It does not hold layers and objects",
-    ):
-        assert text in found
-    assert len(found.splitlines()) == 4
+        "000000000030.pickle could not be read ... It does not hold layers and objects",
+    )
     dump(train / "masks/000000000025.pickle", [1, 2, 3])
     assert "holds list, not (layers, objects)" in problems(CocoLvisDataset(root))
     dump(train / "hannotation.pickle", {"a": 1})

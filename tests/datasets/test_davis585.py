@@ -8,7 +8,7 @@ import pytest
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.mixes import load_mix
 from limnet.errors import InputError, MissingFileError
-from tests.helpers.every_set import problems
+from tests.helpers.every_set import told
 from tests.helpers.fake_davis585 import FILMS
 from tests.helpers.fake_pictures import disc, write_picture
 
@@ -67,11 +67,12 @@ def test_planted_faults(root: Path):
     (film / "init_sp_object1_00075.png").unlink()
     write_picture(root / "davis585/india/object1_00075.png", np.full((40, 56, 3), 128, np.uint8))
     dataset = Davis585Dataset(root)
-    found = problems(dataset)
-    assert "12 objects, published are 585" in found
-    assert "blackswan_00075_object1: there is no davis585/blackswan/init_sp_object1_00075.png" in found
-    assert "india_00075_object1: no voxel is labelled" in found
-    assert len(found.splitlines()) == 3
+    told(
+        dataset,
+        "12 objects, published are 585",
+        "blackswan_00075_object1: there is no davis585/blackswan/init_sp_object1_00075.png",
+        "india_00075_object1: no voxel is labelled",
+    )
     case = next(c for c in dataset.all_cases() if c.name == "blackswan_00075_object1")
     with pytest.raises(MissingFileError, match="init_sp_object1_00075"):
         dataset.initial(case, "sp")

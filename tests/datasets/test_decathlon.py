@@ -7,12 +7,7 @@ import pytest
 
 from limnet.datasets.decathlon import DecathlonDataset
 from limnet.errors import FileFormatError, MissingFileError
-from tests.helpers.fake_folders import body, write_decathlon
-
-
-def change(root, **entries):
-    path = root / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+from tests.helpers.fake_folders import body, change, write_decathlon
 
 
 def test_task(tmp_path):

@@ -8,12 +8,7 @@ from PIL import Image
 
 from limnet.datasets.nnunet import NnUNetDataset
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
-from tests.helpers.fake_folders import body, write_nnunet
-
-
-def change(root, **entries):
-    path = root / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+from tests.helpers.fake_folders import body, change, write_nnunet
 
 
 @pytest.mark.parametrize("version", [1, 2])

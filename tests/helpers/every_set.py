@@ -85,3 +85,11 @@ def problems(dataset: LabelledDataset) -> str:
     found = dataset.check()
     assert all(p.what and p.advice for p in found)
     return "\n".join(f"{p.case}: {p.what} -> {p.advice}" for p in found)
+
+
+def told(dataset: LabelledDataset, *texts: str) -> None:
+    """`check` says each of these, in a line of its own, and nothing else; " ... " stands between parts of a line."""
+    lines = problems(dataset).splitlines()
+    for text in texts:
+        assert any(all(part in line for part in text.split(" ... ")) for line in lines), (text, lines)
+    assert len(lines) == len(texts), lines

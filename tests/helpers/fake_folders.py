@@ -31,6 +31,12 @@ def body(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[NDArray[np.int
     return np.rint(image).astype(np.int16), labels
 
 
+def change(root: Path, **entries: Any) -> None:
+    """Other entries in ROOT/dataset.json."""
+    path = root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
 def write_folder(root: Path, count: int = 4, masks: str = "masks", ending: str = "") -> Path:
     """ROOT/images/caseN.nii.gz with ROOT/masks/caseN.nii.gz, and side files of macOS."""
     for number in range(count):
