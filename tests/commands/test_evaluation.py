@@ -234,6 +234,10 @@ def test_faults_leave_the_rest(study: Path, model: StepModel, tmp_path: Path) ->
     assert run(study, "--out", tmp_path / "out", "--rounds", 1, "--nsd", 0) == 2
     assert {o["case"] for o in rows(tmp_path / "out" / "objects.csv")} == {"b"}
     assert "## Left out\n\n- a_0000: " in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    two = SimpleITK.GetImageFromArray(np.zeros((2, *SHAPE)), isVector=False)
+    SimpleITK.WriteImage(two, str(study / "images/a_0000.nii.gz"))
+    assert run(study, "--out", tmp_path / "two", "--rounds", 1, "--nsd", 0) == 2
+    assert "holds 2 volumes, one is expected. Save that one" in (tmp_path / "two/report.md").read_text(encoding="utf-8")
     assert run(study, "--out", tmp_path / "none", "--label", "heart", "--nsd", 0) == 2
     assert not (tmp_path / "none" / "report.md").exists()
 

@@ -66,7 +66,7 @@ def test_wrong_words_are_told(words: list[str], told: str, capsys: pytest.Captur
     assert told in capsys.readouterr().err
 
 
-def test_a_session_without_the_object_is_refused(
+def test_a_session_without_the_object_and_an_image_of_two_volumes_are_refused(
     finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = tmp_path / "case.limnet"
@@ -76,3 +76,6 @@ def test_a_session_without_the_object_is_refused(
     assert "nothing is marked" in capsys.readouterr().err
     assert run("learn", "from", "ball", session, "--object", "liver") == 2
     assert "'liver'" in capsys.readouterr().err
+    np.save(tmp_path / "two.npy", np.zeros((2, *SHAPE)))
+    assert run("learn", "from", "ball", "--case", f"{tmp_path / 'two.npy'},{finished[1]}") == 2
+    assert "holds 2 volumes, one is expected. Save that one" in capsys.readouterr().err

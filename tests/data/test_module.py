@@ -71,15 +71,6 @@ def same(first: list[Any], second: list[Any]) -> bool:
     return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
 
 
-def test_patients_stay_together(root):
-    found = Small(root)
-    train, val = ({c.patient for c in found.cases(s)} for s in ("train", "val"))
-    assert train
-    assert val
-    assert not train & val
-    assert len(found.cases("train")) == 2 * len(train)
-
-
 def test_published_split_goes_first(root):
     assert [[c.name for c in Published(root).cases(s)] for s in ("train", "val", "test")] == [["c0"], ["c2"], ["c1"]]
     with pytest.raises(InputError, match=r"no split 'dev'; there are train, val, test"):

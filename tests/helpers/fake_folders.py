@@ -31,9 +31,9 @@ def body(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[NDArray[np.int
     return np.rint(image).astype(np.int16), labels
 
 
-def change(root: Path, **entries: Any) -> None:
-    """Other entries in ROOT/dataset.json."""
-    path = root / "dataset.json"
+def change(path: Path, **entries: Any) -> None:
+    """Other entries in a JSON file, the dataset.json of a folder."""
+    path = path / "dataset.json" if path.is_dir() else path
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from limnet.errors import InputError, MissingFileError, ModelFormatError
 from limnet.hub.folder import ROLES, TABLE, load_component, resolve, save_component
 from tests.helpers import standins
+from tests.helpers.fake_folders import change
 from tests.helpers.small_segmenter import small_segmenter
 
 
@@ -19,11 +20,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     standins.register(monkeypatch)
     save_component(standins.build()["interaction"], tmp_path / "net")
     return tmp_path / "net"
-
-
-def edit(folder: Path, **changes: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_roundtrip_is_exact(folder: Path) -> None:
@@ -73,7 +69,7 @@ def test_missing_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
         ({"class": "MiniInteractoin"}, "Did you mean MiniInteraction"),
         ({"class": "MiniQuality"}, "swapped"),
@@ -94,8 +90,8 @@ def test_missing_files(folder: Path) -> None:
         ({"config": {"width": 6}}, "does not fit.*has shape"),
     ],
 )
-def test_wrong_config(folder: Path, change: dict, message: str) -> None:
-    edit(folder, **change)
+def test_wrong_config(folder: Path, changes: dict, message: str) -> None:
+    change(folder / "config.json", **changes)
     with pytest.raises(ModelFormatError, match=message):
         load_component(folder, "interaction")
 
@@ -187,9 +183,9 @@ def test_configurations_of_giants_take_no_memory(tmp_path: Path) -> None:
     folder = small_segmenter().save_pretrained(tmp_path / "model") / "propagation"
     config = json.loads((folder / "config.json").read_text())["config"]
     for wrong in ({"depths": [10**9, 1, 1, 1]}, {"widths": [16, 16, 16, 10**6]}, {"key_dim": 10**12}):
-        edit(folder, config={**config, **wrong})
+        change(folder / "config.json", config={**config, **wrong})
         with pytest.raises(ModelFormatError, match="larger than any size in"):
             load_component(folder, "propagation")
-    edit(folder, config={**config, "widths": [4096] * 4, "depths": [9] * 4})  # 5 GB of numbers
+    change(folder / "config.json", config={**config, "widths": [4096] * 4, "depths": [9] * 4})  # 5 GB of numbers
     with pytest.raises(ModelFormatError, match="describes a network of"):
         load_component(folder, "propagation")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveEr
 from limnet.hub import model as model_file
 from limnet.hub.model import load_model, read_index, save_model
 from tests.helpers import standins
+from tests.helpers.fake_folders import change
 
 SETTINGS = {"tau": 0.5, "scope": "interval", "window": (-100, 300)}
 
@@ -19,11 +19,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     standins.register(monkeypatch)
     save_model(tmp_path / "models" / "mini", **standins.build(), settings=SETTINGS, card="# first\n")
     return tmp_path / "models" / "mini"
-
-
-def edit(folder: Path, **changes: object) -> None:
-    path = folder / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -122,7 +117,7 @@ TRICKS += ["a\0b", "a\n"]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
         *(({"interaction": name}, "plain name") for name in (*TRICKS, 3, ["x"])),
         ({"format_version": 2, "limnet_version": "3.1"}, r"limnet 3\.1.*pip install --upgrade"),
@@ -133,8 +128,8 @@ TRICKS += ["a\0b", "a\n"]
         ({"propagation": None}, "names no folder for 'propagation'"),
     ],
 )
-def test_strange_index(folder: Path, change: dict, message: str) -> None:
-    edit(folder, **change)
+def test_strange_index(folder: Path, changes: dict, message: str) -> None:
+    change(folder / "model_index.json", **changes)
     with pytest.raises(ModelFormatError, match=message):
         read_index(folder)
 
@@ -142,7 +137,7 @@ def test_strange_index(folder: Path, change: dict, message: str) -> None:
 def test_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (folder / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
-    edit(folder, interaction="linked")
+    change(folder / "model_index.json", interaction="linked")
     with pytest.raises(ModelFormatError, match="link to"):
         read_index(folder)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet._version import __version__
-from limnet.data.files import files_below
+from limnet.data.files import files_below, read_volume
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.formats import OBJECTS, READERS, known_suffix
@@ -239,7 +239,7 @@ class _Task:
         if self._cases is None:
             read: dict[str, list[tuple[Volume, NDArray[np.bool_]]]] = {}
             for pair in self.finished:
-                volume = Volume.read(pair.image)
+                volume = read_volume(pair.image)
                 for thing, truth in _objects(pair, volume):
                     read.setdefault(thing.label, []).append((volume, truth))
             self._cases = read  # only now: where one cannot be read, every image that asks is told
@@ -272,7 +272,7 @@ def _played(
         if None not in held:
             yield from (played for played in held if played is not None)
             return
-    volume = Volume.read(pair.image)
+    volume = read_volume(pair.image)
     found = []
     for thing, truth in _objects(pair, volume):
         found.append(thing)

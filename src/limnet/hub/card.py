@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -120,18 +119,14 @@ def make_card(
     *,
     name: str | None = None,
     source: str | None = None,
-    data: Sequence[str] = (),
-    limits: Sequence[str] = (),
-    license_id: str = LICENSE,
     analyses: str = "",
 ) -> str:
     """Make the text of a model card: Markdown with a YAML head the Hub understands.
 
     Args:
-        folder: A complete model folder; its results.json, if any, fills the table of measurements.
+        folder: A complete model folder; data, limits and measurements come from its results.json, if any.
         name: Title; the name of the folder by default.
         source: What `from_pretrained` in the example is given; the name by default.
-        data: What the model was trained on, one sentence each, before those of results.json; `limits` likewise.
         analyses: More tables in Markdown, put behind the measurements.
     """
     from jinja2 import Environment, StrictUndefined
@@ -144,17 +139,17 @@ def make_card(
     environment.filters["cell"] = _cell
     template = environment.from_string(files("limnet.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     return template.render(
-        head=_head(title, folder, license_id),
+        head=_head(title, results),
         name=title,
         source=source or title,
         quality=found["components"]["quality"] is not None,
         components=found["components"],
         parameters=found["parameters"],
-        data=[*data, *results.data],
-        limits=[*limits, *results.limits],
+        data=results.data,
+        limits=results.limits,
         rows=results.rows,
         machine=results.machine,
-        license=license_id,
+        license=LICENSE,
         analyses=analyses.strip(),
         limnet_version=found["limnet_version"],
     )
@@ -165,7 +160,7 @@ def write_card(folder: str | Path, text: str) -> Path:
     return atomic_write(Path(folder) / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _head(title: str, folder: Path, license_id: str) -> str:
+def _head(title: str, results: Results) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     measured = [
@@ -177,11 +172,11 @@ def _head(title: str, folder: Path, license_id: str) -> str:
             metric_name=row.measure,
             metric_value=row.value,
         )
-        for row in read_results(folder).rows
+        for row in results.rows
         if row.dataset and not isinstance(row.value, str)
     ]
     data = ModelCardData(
-        license=license_id,
+        license=LICENSE,
         library_name="limnet",
         pipeline_tag="image-segmentation",
         tags=["medical", "interactive-segmentation", "3d", "limnet"],
