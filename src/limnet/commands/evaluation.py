@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limnet._version import __version__
-from limnet.data.files import files_below, read_volume
+from limnet.data.files import files_below
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
-from limnet.image.io.formats import OBJECTS, READERS, known_suffix
+from limnet.image.io.formats import OBJECTS, READERS, known_suffix, read_single
 from limnet.image.io.masks import read_segments
 from limnet.image.volume import Volume
 from limnet.learning.training import MOST_CASES
@@ -239,7 +239,7 @@ class _Task:
         if self._cases is None:
             read: dict[str, list[tuple[Volume, NDArray[np.bool_]]]] = {}
             for pair in self.finished:
-                volume = read_volume(pair.image)
+                volume = read_single(pair.image)
                 for thing, truth in _objects(pair, volume):
                     read.setdefault(thing.label, []).append((volume, truth))
             self._cases = read  # only now: where one cannot be read, every image that asks is told
@@ -272,7 +272,7 @@ def _played(
         if None not in held:
             yield from (played for played in held if played is not None)
             return
-    volume = read_volume(pair.image)
+    volume = read_single(pair.image)
     found = []
     for thing, truth in _objects(pair, volume):
         found.append(thing)

@@ -38,8 +38,8 @@ def learn_from(
     from rich.console import Console
     from rich.progress import Progress
 
-    from limnet.data.files import read_volume
     from limnet.errors import InputError
+    from limnet.image.io.formats import read_single
     from limnet.learning.adapter import checked_name, path_of
     from limnet.segmenter import InteractiveSegmenter
 
@@ -60,7 +60,7 @@ def learn_from(
             raise InputError(f"nothing is marked in {session}: give sessions with a finished object")
         finished.append(opened.object(object_name or marked[0]))
     for image, mask in pairs:
-        opened = segmenter.open(read_volume(image))
+        opened = segmenter.open(read_single(image))
         opened.set_mask(mask, frozen=False, label=label)
         finished.append(opened)
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.data.files import NIFTI, image_suffix, labels_in, read_image, read_labels, read_volume, shortened
+from limnet.data.files import NIFTI, image_suffix, labels_in, read_image, read_labels, shortened
 from limnet.errors import InputError, LimnetError, MissingFileError
+from limnet.image.io.formats import read_single
 from limnet.image.io.nifti import NiftiGrid, read_nifti_grid
 from limnet.image.io.pictures import PICTURES
 from limnet.image.volume import Volume
@@ -478,5 +479,5 @@ def compare_grids(image: NiftiGrid, label: NiftiGrid) -> list[Found]:
 def _read_grid(path: Path) -> NiftiGrid:
     if image_suffix(path) in NIFTI:
         return read_nifti_grid(path)
-    volume = read_volume(path)
+    volume = read_single(path)
     return NiftiGrid(volume.shape, volume.affine_in("RAS"))

@@ -20,10 +20,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limnet.errors import FileFormatError, InputError
-from limnet.image.io.formats import known_suffix
+from limnet.errors import FileFormatError
+from limnet.image.io.formats import known_suffix, read_single
 from limnet.image.io.pictures import PICTURES, natural, read_picture
-from limnet.image.io.reading import SeveralError, explained
+from limnet.image.io.reading import explained
 from limnet.image.volume import Volume
 
 NIFTI = (".nii", ".nii.gz")
@@ -137,17 +137,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_volume(path: Path, channel: int | None = None) -> Volume:
-    """`Volume.read` where nobody is asked: InputError with another advice for a file of several volumes."""
-    try:
-        return Volume.read(path, index=channel)
-    except SeveralError as error:
-        raise InputError(f"{error.found}, one is expected. Save that one as a file of its own") from error
-
-
 def read_image(path: Path, channel: int | None = None, modality: str = "") -> Volume:
     """Read a volume or picture: `channel` of a 4-D file; "ct", "mr" or "us" where the file does not say it."""
-    volume = read_volume(path, channel)
+    volume = read_single(path, channel)
     known = modality.upper() if modality in ("ct", "mr", "us") else None
     return volume if volume.modality else replace(volume, modality=known)
 
@@ -173,7 +165,7 @@ def read_labels(path: Path, ignored: tuple[int, ...] = ()) -> NDArray[Any]:
                 raise FileFormatError(f"{path} has keys {names}; a label map is expected as 'label'")
             array = archive[key]
     else:
-        array = read_volume(path).array
+        array = read_single(path).array
     if array.ndim != 3:
         raise FileFormatError(f"{path} holds labels of shape {array.shape}; expected (D, H, W), one number a voxel")
     labels = whole_numbers(array, path)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from limnet.data.dataset import CaseFiles, LabelledDataset
 from limnet.data.files import read_labels as read_label_map
-from limnet.data.files import read_volume
 from limnet.errors import FileFormatError
+from limnet.image.io.formats import read_single
 from limnet.image.io.nifti import read_nifti_grid
 from limnet.image.volume import Volume
 
@@ -45,7 +45,7 @@ def either(folder: Path, stem: str) -> Path:
 
 def read_image(path: Path, modality: str, plane: Plane = "axial") -> Volume:
     """Read a .nii or .nii.gz image with its slices along axis 0; InputError for a 4-D one."""
-    volume = read_volume(path)
+    volume = read_single(path)
     array, affine = reorient(volume.array, volume.affine, display_axes(volume.affine, plane))
     return Volume.from_array(array, affine=affine, convention="RAS", modality=modality, source=path)
 

@@ -26,7 +26,7 @@ from limnet.image.io.pictures import (
     write_png,
     write_tiff,
 )
-from limnet.image.io.reading import explained, is_dicom
+from limnet.image.io.reading import SeveralError, explained, is_dicom
 from limnet.image.volume import Selection, Volume
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {
@@ -68,6 +68,14 @@ def read_volume(path: Path, selection: Selection = Selection()) -> Volume:  # no
         raise MissingFileError(f"{path} does not exist{_similar(path)}")
     with explained(path):
         return _read_folder(path, selection) if path.is_dir() else _read_file(path, selection)
+
+
+def read_single(path: Path, index: int | None = None) -> Volume:
+    """`Volume.read` where nobody is asked: InputError with another advice for a file of several volumes."""
+    try:
+        return Volume.read(path, index)
+    except SeveralError as error:
+        raise InputError(f"{error.found}, one is expected. Save that one as a file of its own") from error
 
 
 def _read_file(path: Path, selection: Selection) -> Volume:

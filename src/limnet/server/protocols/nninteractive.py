@@ -342,9 +342,7 @@ async def _answer(told: Told, dtype: np.dtype[Any]) -> Response:
 _MAGIC, _VERSION = b"NNIA", 1
 _CHUNK = 1 << 30  # bytes: a blosc2 chunk holds less than 2 GiB
 _MOST_AXES = 4
-_DTYPES = frozenset(  # what images and masks are made of
-    ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float16", "float32", "float64")
-)
+_DTYPES = frozenset((*_BUFFERS, "float16", "float32", "float64"))  # what images and masks are made of
 
 
 def pack_array(array: NDArray[Any]) -> bytes:
