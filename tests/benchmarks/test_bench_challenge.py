@@ -14,8 +14,8 @@ from benchmarks.core.report import markdown_tables
 from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.cvpr25 import NAMES, challenge_click, challenge_means
 from limnet.errors import InputError
-from tests.helpers import fake_cvpr25
 from tests.helpers.bench import Boxer, Disc, completed
+from tests.helpers.fake_volumes import build_cvpr25
 
 
 def test_click_is_the_deepest_voxel_of_the_largest_error():
@@ -76,7 +76,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "limnet.metrics.surface.normalized_surface_dice", lambda mask, truth, spacing, tolerance: tolerance / 4
     )
-    suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
+    suite = build_suite("cvpr25", build_cvpr25(tmp_path / "data"), SuiteOptions())
     assert "files" not in suite.config()["rounds"]
     assert "parts" not in suite.config()
     boxed = completed(suite, Boxer(), tmp_path / "boxer.json", views=False)
@@ -104,7 +104,7 @@ def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_order_of_the_spacing(tmp_path: Path):
-    root = fake_cvpr25.build(tmp_path / "data")
+    root = build_cvpr25(tmp_path / "data")
     plain, turned = (
         build_suite("cvpr25", root, SuiteOptions(dataset=f"cvpr25{o}")) for o in ("", ":spacing_order=xyz")
     )
@@ -141,7 +141,7 @@ def surface(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     surface(monkeypatch)
-    suite = build_suite("cvpr25", fake_cvpr25.build(tmp_path / "data"), SuiteOptions())
+    suite = build_suite("cvpr25", build_cvpr25(tmp_path / "data"), SuiteOptions())
     good = completed(suite, Disc(3.0), tmp_path / "good.json", views=False)
     whole = challenge_means(good)
     assert {group: number for group, (number, _) in whole.items()} == {"CT": 1, "PET": 1, "US": 1, "all": 3}
@@ -161,7 +161,7 @@ def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     surface(monkeypatch)
-    root = fake_cvpr25.build(tmp_path / "data")
+    root = build_cvpr25(tmp_path / "data")
     suite = build_suite("cvpr25", root, SuiteOptions())
     path = root / "3D_val_npz" / "CT_AMOS_amos_0018.npz"
     content = path.read_bytes()
@@ -185,7 +185,7 @@ def test_a_case_that_cannot_be_read_counts_zero_until_it_can(tmp_path: Path, mon
 
 @pytest.mark.parametrize("rounds", [3, 10])
 def test_other_numbers_of_clicks_have_no_scores(tmp_path: Path, rounds: int):
-    root = fake_cvpr25.build(tmp_path / "data")
+    root = build_cvpr25(tmp_path / "data")
     suite = build_suite("cvpr25", root, SuiteOptions(rounds=rounds))
     results = completed(suite, Boxer(), tmp_path / "out.json")
     text = markdown_tables([results])

@@ -22,8 +22,8 @@ from limnet.cli import main
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from tests.helpers.bench import Disc, fake_suite, image, labels
+from tests.helpers.every_set import table_root
 from tests.helpers.fake_folders import write_folder
-from tests.helpers.table_root import table_root
 
 
 def run(*words: object) -> int:

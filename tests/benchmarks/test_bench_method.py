@@ -15,8 +15,8 @@ from limnet.case.case import Case
 from limnet.cli import main
 from limnet.errors import InputError
 from limnet.settings import Settings
-from tests.helpers import fake_msd
 from tests.helpers.fake_engine import ConstantAssessor, fake_engine
+from tests.helpers.fake_volumes import build_msd
 from tests.helpers.open_root import WanderingPropagator
 
 OURS = Settings(scope="interval", tau=1.0, look_back=4, one_sided=True)
@@ -46,7 +46,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Stubborn:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    fake_msd.build(tmp_path / "data", "Task06_Lung")
+    build_msd(tmp_path / "data", "Task06_Lung")
     return tmp_path / "data"
 
 

@@ -19,10 +19,10 @@ from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.image.volume import Volume
-from tests.helpers.bench import Disc, completed, fake_suite, run_object
-from tests.helpers.fake_benchmarks_2d import build_berkeley, build_grabcut
+from tests.helpers.bench import Disc, StartDisc, StartDiscSession, completed, fake_suite, run_object
+from tests.helpers.every_set import picture_root
+from tests.helpers.fake_picture_sets import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc
-from tests.helpers.picture_root import StartDisc, StartDiscSession, picture_root
 
 GROUPS = ("GrabCut", "Berkeley", "SBD", "DAVIS", "DAVIS-585 zero", "DAVIS-585 sp", "DAVIS-585 stm")
 

@@ -27,11 +27,22 @@ from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_basel
 from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
-from tests.helpers import fake_coco_lvis, fake_cvpr25
-from tests.helpers.bench import Boxer, Disc, DiscSession, completed, fake_case, fake_suite, image, labels, run_object
+from tests.helpers.bench import (
+    Boxer,
+    Disc,
+    DiscSession,
+    StartDisc,
+    completed,
+    fake_case,
+    fake_suite,
+    image,
+    labels,
+    run_object,
+)
+from tests.helpers.every_set import picture_root, table_root
 from tests.helpers.fake_folders import write_folder
-from tests.helpers.picture_root import StartDisc, picture_root
-from tests.helpers.table_root import table_root
+from tests.helpers.fake_picture_sets import build_coco_lvis
+from tests.helpers.fake_volumes import build_cvpr25
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -301,7 +312,7 @@ from torch import distributed
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions, build_suite
 from tests.helpers.bench import Boxer, Disc, fake_suite
-from tests.helpers.picture_root import StartDisc
+from tests.helpers.bench import StartDisc
 # registered first, so called last: what is left of the process group when the interpreter ends
 left = Path(sys.argv[2]).with_name(f"group_left_{os.environ['RANK']}")
 atexit.register(lambda: left.write_text(str(distributed.is_initialized())))
@@ -354,11 +365,11 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     run_suite(fake_suite(1), Disc(fail_on="case_01 organ"), two, progress=seen.append)  # an interrupted run
     assert len(seen) == 3
     pictures, clicks = picture_root(tmp_path / "pictures"), tmp_path / "clicks.json"
-    root, coco = table_root(tmp_path / "tables"), fake_coco_lvis.build(tmp_path / "coco")
+    root, coco = table_root(tmp_path / "tables"), build_coco_lvis(tmp_path / "coco")
     few_rounds = {"rounds": 2, "per_group": 3}
     plan: list[tuple[str, Path, dict]] = [(name, root, few_rounds) for name in TABLES]
     plan.append(("dataset", coco, {**few_rounds, "dataset": "coco-lvis"}))
-    plan.append(("cvpr25", fake_cvpr25.build(tmp_path / "cvpr25"), {}))
+    plan.append(("cvpr25", build_cvpr25(tmp_path / "cvpr25"), {}))
     jobs = [(str(tmp_path / f"{name}_two.json"), name, str(data), options) for name, data, options in plan]
     places = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": str(torch.get_num_threads())}

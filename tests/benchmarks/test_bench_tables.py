@@ -13,7 +13,7 @@ from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from benchmarks.suites.paper import sequence_and_class
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.bench import Disc, completed
-from tests.helpers.table_root import table_root
+from tests.helpers.every_set import table_root
 
 
 @pytest.fixture(scope="module")

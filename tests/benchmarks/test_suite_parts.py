@@ -9,14 +9,14 @@ import pytest
 from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.parts import Part, opened
 from limnet.errors import MissingFileError
-from tests.helpers import fake_kits19, fake_msd
+from tests.helpers.fake_volumes import build_kits19, build_msd
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    fake_kits19.build(tmp_path / "KiTS19", (0, 2, 7))
-    fake_msd.build(tmp_path, "Task06_Lung")
-    fake_msd.build(tmp_path, "Task10_Colon")
+    build_kits19(tmp_path / "KiTS19", (0, 2, 7))
+    build_msd(tmp_path, "Task06_Lung")
+    build_msd(tmp_path, "Task10_Colon")
     return tmp_path
 
 

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 from limnet.cli import app
 from limnet.datasets.counts import count_slices
 from limnet.datasets.registry import dataset_names, open_dataset
-from tests.helpers import fake_films
 from tests.helpers.every_set import MEDICAL_SETS, PICTURE_SETS
 from tests.helpers.fake_nifti import damage
+from tests.helpers.fake_picture_sets import build_davis
 
 
 def run(*args: str):
@@ -78,7 +78,7 @@ def test_a_folder_that_is_another_data_set(tmp_path: Path):
 
 
 def test_options_of_a_data_set(tmp_path: Path):
-    root = fake_films.build_davis(tmp_path)
+    root = build_davis(tmp_path)
     (root / "DAVIS/ImageSets/2017").rename(root / "DAVIS/ImageSets/2016")
     assert "there is no ImageSets/2017" in run("check", "davis2017", str(root)).output
     done = run("check", "davis2017:year=2016", str(root))

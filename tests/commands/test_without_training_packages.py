@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import fake_btcv
+from tests.helpers.fake_volumes import build_btcv
 
 CODE = """
 import sys
@@ -45,7 +45,7 @@ except ValueError as error:
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the commands print, part by part."""
-    root = fake_btcv.build(tmp_path_factory.mktemp("data") / "BTCV")
+    root = build_btcv(tmp_path_factory.mktemp("data") / "BTCV")
     out = tmp_path_factory.mktemp("results")
     environment = {**os.environ, "PYTHONUTF8": "1"}
     words = [sys.executable, "-c", CODE, str(root), str(out)]

@@ -15,8 +15,9 @@ from limnet.datasets.endovis18 import EndoVis18Dataset
 from limnet.datasets.folder import FolderDataset
 from limnet.datasets.static_sets import StaticSetsDataset
 from limnet.errors import FileFormatError
-from tests.helpers import fake_bids, fake_cvpr25, fake_endovis18, fake_static_sets
 from tests.helpers.fake_folders import write_folder
+from tests.helpers.fake_picture_sets import build_endovis18, build_original_static_sets
+from tests.helpers.fake_volumes import build_bids, build_cvpr25
 
 
 def touch(*paths: Path) -> None:
@@ -48,10 +49,10 @@ def moved_away(folder: Path, store: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "build", "linked"),
     [
-        (BidsDataset, fake_bids.build, ["derivatives/synth", "sub-01"]),
-        (Cvpr25Dataset, fake_cvpr25.build, ["3D_train_npz_all/*"]),
-        (StaticSetsDataset, fake_static_sets.build_originals, ["*/*"]),
-        (EndoVis18Dataset, fake_endovis18.build, ["miccai_challenge_2018_release_1", "test_data/seq_2"]),
+        (BidsDataset, build_bids, ["derivatives/synth", "sub-01"]),
+        (Cvpr25Dataset, build_cvpr25, ["3D_train_npz_all/*"]),
+        (StaticSetsDataset, build_original_static_sets, ["*/*"]),
+        (EndoVis18Dataset, build_endovis18, ["miccai_challenge_2018_release_1", "test_data/seq_2"]),
     ],
 )
 def test_data_sets_put_together_by_links(kind, build, linked, tmp_path: Path):

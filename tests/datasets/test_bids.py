@@ -9,8 +9,8 @@ import pytest
 from limnet.datasets.bids import BidsDataset, BidsName
 from limnet.errors import MissingFileError
 from tests.helpers.every_set import problems, told
-from tests.helpers.fake_bids import build_verse
 from tests.helpers.fake_nifti import blocks, ct, oriented_affine, write_nifti
+from tests.helpers.fake_volumes import build_verse
 
 NAME = "bids"
 

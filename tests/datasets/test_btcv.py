@@ -9,8 +9,8 @@ import pytest
 from limnet.datasets.btcv import BtcvDataset
 from limnet.errors import InputError
 from tests.helpers.every_set import problems, told
-from tests.helpers.fake_btcv import build
 from tests.helpers.fake_nifti import write_nifti
+from tests.helpers.fake_volumes import build_btcv
 
 NAME = "btcv"
 
@@ -43,7 +43,7 @@ def test_names_and_orientation(good: Path):
 
 
 def test_the_form_of_the_decathlon(tmp_path: Path):
-    build(tmp_path, decathlon_like=True)
+    build_btcv(tmp_path, decathlon_like=True)
     dataset = BtcvDataset(tmp_path)
     assert problems(dataset) == ""
     assert len(numbers(dataset, "train")) == 18

@@ -11,7 +11,7 @@ from limnet.data.pictures import PictureDataset
 from limnet.datasets.click_benchmarks import BerkeleyDataset, Davis345Dataset, GrabCutDataset
 from limnet.errors import InputError
 from tests.helpers.every_set import problems
-from tests.helpers.fake_benchmarks_2d import build_berkeley, build_davis345, build_grabcut
+from tests.helpers.fake_picture_sets import build_berkeley, build_davis345, build_grabcut
 from tests.helpers.fake_pictures import disc, write_picture
 
 

@@ -9,8 +9,8 @@ import pytest
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.errors import FileFormatError
 from tests.helpers.every_set import problems, told
-from tests.helpers.fake_coco_lvis import NAMES, dump, encoded, objects
 from tests.helpers.fake_nifti import damage
+from tests.helpers.fake_picture_sets import COCO_NAMES, coco_objects, dump, encoded
 from tests.helpers.fake_pictures import SHAPE
 
 NAME = "coco-lvis"
@@ -23,14 +23,14 @@ class Evil:
 
 def test_layers_are_slices(root: Path):
     dataset = CocoLvisDataset(root)
-    assert [c.name for c in dataset.cases("train")] == [f"train_{name}" for name in NAMES["train"]]
-    assert [c.name for c in dataset.cases("val")] == [f"val_{name}" for name in NAMES["val"]]
+    assert [c.name for c in dataset.cases("train")] == [f"train_{name}" for name in COCO_NAMES["train"]]
+    assert [c.name for c in dataset.cases("val")] == [f"val_{name}" for name in COCO_NAMES["val"]]
     case = dataset.cases("train")[0]
     volume, labels = case.read_image(), case.read_labels()
     assert volume.array.shape == (2, *SHAPE, 3)
     assert volume.array.strides[0] == 0  # the picture is in memory once
     np.testing.assert_array_equal(volume.array[0], volume.array[1])
-    for number, (mask, layer) in enumerate(objects(), 1):
+    for number, (mask, layer) in enumerate(coco_objects(), 1):
         np.testing.assert_array_equal(labels[layer] == number, mask)
         assert not (labels[1 - layer] == number).any()
     assert [case.labels[k] for k in (1, 3, 4)] == ["object 1", "object 3", "stuff 1"]

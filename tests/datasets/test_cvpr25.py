@@ -9,8 +9,8 @@ import pytest
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes, read_npz_image
 from limnet.errors import FileFormatError, InputError
 from tests.helpers.every_set import problems, told
-from tests.helpers.fake_cvpr25 import WITHOUT_BOXES, arrays, boxes_of
 from tests.helpers.fake_nifti import damage
+from tests.helpers.fake_volumes import WITHOUT_BOXES, boxes_of, cvpr25_arrays
 
 NAME = "cvpr25"
 
@@ -35,7 +35,7 @@ def test_the_coreset_is_used_where_the_whole_is_not_there(root: Path):
 
 
 def test_images_labels_and_spacing(good: Path):
-    image, labels, _ = arrays(2, 10)
+    image, labels, _ = cvpr25_arrays(2, 10)
     case = Cvpr25Dataset(good).cases("val")[0]
     volume = case.read_image()
     np.testing.assert_array_equal(volume.array, image)
@@ -65,7 +65,7 @@ class Command:
 def test_boxes_run_no_code(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     path = root / "3D_val_npz/CT_AMOS_amos_0018.npz"
-    image, _, spacing = arrays(2, 10)
+    image, _, spacing = cvpr25_arrays(2, 10)
     np.savez_compressed(path, imgs=image, spacing=spacing, boxes=np.array([Command(), None], dtype=object))
     with pytest.raises(FileFormatError, match="mkdir"):
         read_boxes(path)
@@ -75,7 +75,7 @@ def test_boxes_run_no_code(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_planted_faults(root: Path):
-    image, labels, spacing = arrays(3, 0)
+    image, labels, spacing = cvpr25_arrays(3, 0)
     atlas = root / "3D_train_npz_all/CT/CT_AbdomenAtlas/CT_AbdomenAtlas_0001.npz"
     np.savez_compressed(atlas, imgs=image.astype(np.float32) * 4 - 300, gts=labels * 2, spacing=spacing[:2])
     damage(root / "3D_train_npz_all/MRI/MR_BraTS-T1c/MR_BraTS-T1c_bench 7.npz")
@@ -98,7 +98,7 @@ def test_planted_faults(root: Path):
 
 
 def test_a_wrong_checksum_of_stored_arrays(tmp_path: Path):
-    image, labels, _ = arrays(2)
+    image, labels, _ = cvpr25_arrays(2)
     path = tmp_path / "x.npz"
     np.savez(path, imgs=np.asfortranarray(image), gts=labels)
     np.testing.assert_array_equal(read_npz_image(path).array, image)

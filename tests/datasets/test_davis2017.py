@@ -10,7 +10,7 @@ import pytest
 from limnet.datasets.davis2017 import Davis2017Dataset
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from tests.helpers.every_set import told
-from tests.helpers.fake_films import FRAMES, build_davis, moving
+from tests.helpers.fake_picture_sets import FRAMES, build_davis, moving
 from tests.helpers.fake_pictures import write_picture
 
 NAME = "davis2017"

@@ -9,7 +9,7 @@ from limnet.datasets.davis585 import Davis585Dataset
 from limnet.datasets.mixes import load_mix
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.every_set import told
-from tests.helpers.fake_davis585 import FILMS
+from tests.helpers.fake_picture_sets import DAVIS585_FILMS
 from tests.helpers.fake_pictures import disc, write_picture
 
 NAME = "davis585"
@@ -31,7 +31,7 @@ def test_objects_of_frames(root: Path):
 def test_films_are_not_torn_apart_for_training(root: Path):
     dataset = Davis585Dataset(root)
     places = {split: {c.patient for c in dataset.cases(split)} for split in dataset.splits}
-    assert places["train"] | places["val"] == set(FILMS)
+    assert places["train"] | places["val"] == set(DAVIS585_FILMS)
     assert not places["train"] & places["val"]
     assert places["train"]
     assert places["val"]

@@ -11,7 +11,7 @@ from limnet.datasets import endovis18
 from limnet.datasets.endovis18 import COLOURS, ISINET_HELD_OUT, TRAINING, EndoVis18Dataset
 from limnet.errors import FileFormatError, InputError
 from tests.helpers.every_set import told
-from tests.helpers.fake_endovis18 import COLOUR_OF, FRAMES, colours, scene, table
+from tests.helpers.fake_picture_sets import COLOUR_OF, FRAMES, endovis_colours, endovis_scene, endovis_table
 from tests.helpers.fake_pictures import write_picture
 
 NAME = "endovis18"
@@ -42,12 +42,12 @@ def test_the_published_splits(good: Path):
 def test_colours_schemas_and_repairs(good: Path):
     cases = {case.name: case for case in EndoVis18Dataset(good).all_cases()}
     for name, number in (("train_seq_2", 2), ("train_seq_16", 16), ("test_seq_1", 1)):
-        expected = [scene(frame, number) for frame in range(FRAMES)]
+        expected = [endovis_scene(frame, number) for frame in range(FRAMES)]
         np.testing.assert_array_equal(cases[name].read_labels(), expected)
     repaired = cases["train_seq_1"].read_labels()
-    np.testing.assert_array_equal(repaired[3], scene(3, 0))
-    np.testing.assert_array_equal(repaired[4], scene(4, 1))
-    assert (scene(3, 0) != scene(3, 1)).any()
+    np.testing.assert_array_equal(repaired[3], endovis_scene(3, 0))
+    np.testing.assert_array_equal(repaired[4], endovis_scene(4, 1))
+    assert (endovis_scene(3, 0) != endovis_scene(3, 1)).any()
     case = cases["test_seq_1"]
     assert (case.modality, case.labels[6], case.labels[10]) == ("endoscopy", "thread", "small-intestine")
     assert case.read_image().array.shape == (FRAMES, 40, 56, 3)
@@ -55,19 +55,19 @@ def test_colours_schemas_and_repairs(good: Path):
 
 def test_colours_of_labels_json_win(root: Path):
     base = root / "miccai_challenge_2018_release_1"
-    entries = table()
+    entries = endovis_table()
     entries[6]["color"] = [9, 9, 9]
     (base / "labels.json").write_text(json.dumps(entries))
     folder = base / "seq_3" / "labels"
     for frame in range(FRAMES):
-        mask = colours(scene(frame, 3))
+        mask = endovis_colours(endovis_scene(frame, 3))
         mask[(mask == COLOUR_OF[6]).all(-1)] = 9
         write_picture(folder / f"frame{frame:03d}.png", mask)
     case = next(c for c in EndoVis18Dataset(root).all_cases() if c.name == "train_seq_3")
-    np.testing.assert_array_equal(case.read_labels()[0], scene(0, 3))
+    np.testing.assert_array_equal(case.read_labels()[0], endovis_scene(0, 3))
     (base / "labels.json").unlink()
     case = next(c for c in EndoVis18Dataset(root).all_cases() if c.name == "train_seq_4")
-    np.testing.assert_array_equal(case.read_labels()[0], scene(0, 4))  # the published colours
+    np.testing.assert_array_equal(case.read_labels()[0], endovis_scene(0, 4))  # the published colours
 
 
 def test_planted_faults(root: Path):
@@ -76,7 +76,7 @@ def test_planted_faults(root: Path):
     (first / "seq_2/left_frames/frame008.png").unlink()
     (first / "seq_2/labels/frame008.png").unlink()
     (first / "seq_3/labels/frame001.png").unlink()
-    mask = colours(scene(0, 4))
+    mask = endovis_colours(endovis_scene(0, 4))
     mask[5:7, 5:8] = (60, 99, 60)
     write_picture(first / "seq_4/labels/frame000.png", mask)
     write_picture(root / "repairs/seq_1_frame140.png", mask)

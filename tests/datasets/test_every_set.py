@@ -26,19 +26,19 @@ from limnet.datasets.mixes import load_mix, names_of
 from limnet.datasets.registry import DATASETS, data_module_class, dataset_class, dataset_names, open_dataset
 from limnet.datasets.totalsegmentator import TotalSegmentatorDataset
 from limnet.errors import InputError, LimnetError, MissingFileError
-from tests.helpers import fake_coco_lvis, fake_endovis18
 from tests.helpers.every_set import EVERY_SET, OWN_SETS, SIZES, TEST_PICTURE_SETS, VIDEO_SETS, problems
-from tests.helpers.fake_cvpr25 import arrays
 from tests.helpers.fake_folders import write_folder
 from tests.helpers.fake_nifti import blocks, ct, damage, oriented_affine, write_nifti
+from tests.helpers.fake_picture_sets import FRAMES, build_coco_lvis, dump
 from tests.helpers.fake_pictures import disc, photo, write_picture
+from tests.helpers.fake_volumes import cvpr25_arrays
 
 Fake = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
 def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endovis18, "FRAMES", fake_endovis18.FRAMES)
+    monkeypatch.setattr(endovis18, "FRAMES", FRAMES)
     for name, number in SIZES.items():
         monkeypatch.setattr(dataset_class(name), "published", number)
 
@@ -243,7 +243,7 @@ def linked_kits(root: Path, number: int) -> None:
 
 
 def linked_cvpr(root: Path, number: int) -> None:
-    image, labels, spacing = arrays(2)
+    image, labels, spacing = cvpr25_arrays(2)
     (root / "3D_train_npz_all").mkdir()
     np.savez_compressed(root / "x.npz", imgs=np.tile(image, (3, 3, 3)), gts=np.tile(labels, (3, 3, 3)), spacing=spacing)
     for i in range(number):
@@ -271,7 +271,7 @@ def linked_total(root: Path, number: int) -> None:
 
 
 def linked_coco(root: Path, number: int) -> None:
-    first = fake_coco_lvis.build(root / "one") / "train"
+    first = build_coco_lvis(root / "one") / "train"
     listed = {}
     for folder, suffix in (("images", "jpg"), ("masks", "pickle")):
         (root / "train" / folder).mkdir(parents=True)
@@ -280,7 +280,7 @@ def linked_coco(root: Path, number: int) -> None:
             listed[f"{i:012d}"] = {"num_instance_masks": 3, "hierarchy": {0: None, 1: None, 2: None}}
     (root / "val").mkdir()
     for split, content in (("train", listed), ("val", {})):
-        fake_coco_lvis.dump(root / split / "hannotation.pickle", content)
+        dump(root / split / "hannotation.pickle", content)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from limnet.datasets.ishape import IShapeDataset
 from tests.helpers.every_set import told
-from tests.helpers.fake_ishape import JSON
+from tests.helpers.fake_picture_sets import ISHAPE_JSON
 from tests.helpers.fake_pictures import SHAPE, disc, write_picture
 
 NAME = "ishape"
@@ -40,10 +40,10 @@ def test_planted_faults(root: Path):
     write_picture(path, (np.array(Image.open(path)) // 256).astype(np.uint8))  # what an 8-bit program leaves
     write_picture(base / "fence/train/instance_map/1.png", np.full(SHAPE, 3, np.uint16))
     write_picture(base / "branch/train/instance_map/1.png", np.full((8, 9), 1000, np.uint16))
-    (base / "antenna/val" / JSON).unlink()
-    content = json.loads((base / "branch/val" / JSON).read_text())
+    (base / "antenna/val" / ISHAPE_JSON).unlink()
+    content = json.loads((base / "branch/val" / ISHAPE_JSON).read_text())
     content["annotations"].append({"image_id": "1"})
-    (base / "branch/val" / JSON).write_text(json.dumps(content))
+    (base / "branch/val" / ISHAPE_JSON).write_text(json.dumps(content))
     told(
         IShapeDataset(root),
         "wire_val: there is no wire/val",

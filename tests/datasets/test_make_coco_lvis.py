@@ -8,7 +8,7 @@ import pytest
 
 from limnet.datasets.coco_lvis import CocoLvisDataset
 from limnet.errors import FileFormatError, MissingFileError
-from tests.helpers.fake_coco_lvis import build_sources, filled
+from tests.helpers.fake_picture_sets import build_coco_sources, filled
 from tests.helpers.fake_pictures import disc, write_picture
 from tests.helpers.recipes import recipe
 
@@ -18,7 +18,7 @@ hierarchy, lay, merge, without = MAKE.hierarchy, MAKE.lay, MAKE.merge, MAKE.with
 
 
 def test_from_the_sources_to_the_data_set(tmp_path: Path):
-    root = build_sources(tmp_path)
+    root = build_coco_sources(tmp_path)
     MAKE.main(
         [
             *("--lvis", str(root / "lvis_v1_train.json"), "--panoptic", str(root / "panoptic_train2017.json")),
@@ -97,7 +97,7 @@ def test_polygons():
 
 
 def test_what_is_refused(tmp_path: Path):
-    root = build_sources(tmp_path)
+    root = build_coco_sources(tmp_path)
     files = [root / "lvis_v1_train.json", root / "panoptic_train2017.json"]
     with pytest.raises(MissingFileError, match=r"none\.json does not exist"):
         build_split(root / "none.json", files[1], root / "panoptic_train2017", root / "out", False)

@@ -10,7 +10,7 @@ from limnet.datasets import mixes
 from limnet.datasets.mixes import MIXES, PAINT, load_mix, names_of
 from limnet.datasets.registry import DATASETS
 from limnet.errors import InputError
-from tests.helpers import fake_open
+from tests.helpers.fake_volumes import build_open
 
 
 class Recorded:
@@ -50,7 +50,7 @@ def test_only_what_is_at_hand_is_drawn_and_folders_share_a_weight() -> None:
 
 
 def test_open_volumes_are_weighted_by_group(tmp_path: Path) -> None:
-    root = fake_open.build(tmp_path / "open")
+    root = build_open(tmp_path / "open")
     table = tmp_path / "weights.json"
     table.write_text(json.dumps({"train": {"ts_ct": 3.0, "synthseg": 1.0, "absent": 5.0}, "val": {"_9": 2.0}}))
     found: Any = load_mix("open", [("open", root)], table)

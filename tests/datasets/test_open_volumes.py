@@ -11,13 +11,13 @@ from limnet.data.clips import draw_clip
 from limnet.data.module import CaseDataModule
 from limnet.datasets.open import OpenDataset, load_sources, read_manifest, read_weights
 from limnet.errors import FileFormatError, MissingFileError
-from tests.helpers import fake_open
+from tests.helpers.fake_volumes import build_open
 from tests.helpers.shared import shared_path
 
 
 def test_sources_of_a_split(tmp_path: Path) -> None:
     weights = {"ts_ct_abdomen": 14.0, "openms": 8.0, "dcmqi": 1.0, "synthseg": 2.0}
-    sources = {s.name: s for s in load_sources(fake_open.build(tmp_path), groups=weights)}
+    sources = {s.name: s for s in load_sources(build_open(tmp_path), groups=weights)}
     assert sorted(sources) == [
         "train/dcmqi_1.npz",
         "train/deep/openms_1.npz",
@@ -43,7 +43,7 @@ def test_sources_of_a_split(tmp_path: Path) -> None:
 
 
 def test_splits_and_groups(tmp_path: Path) -> None:
-    fake_open.build(tmp_path)
+    build_open(tmp_path)
     assert [s.name for s in load_sources(tmp_path, "val")] == ["val/ts_ct_abdomen_9.npz"]
     assert {s.weight for s in load_sources(tmp_path)} == {1 / 6}  # without weights every file counts alike
     chosen = load_sources(tmp_path, groups={"unknown": 3.0})
@@ -54,12 +54,12 @@ def test_splits_and_groups(tmp_path: Path) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"manifest\.json"):
         load_sources(tmp_path)
-    fake_open.build(tmp_path)
+    build_open(tmp_path)
     assert len(read_manifest(tmp_path)) == 7
 
 
 def test_cases_of_the_open_volumes(tmp_path: Path) -> None:
-    data = OpenDataset(fake_open.build(tmp_path))
+    data = OpenDataset(build_open(tmp_path))
     cases = {case.name: case for case in data.all_cases()}
     assert "synthseg_1" not in cases
     assert [c.name for c in data.cases("val")] == ["ts_ct_abdomen_9"]
@@ -72,7 +72,7 @@ def test_cases_of_the_open_volumes(tmp_path: Path) -> None:
 
 
 def test_painted_label_maps(tmp_path: Path) -> None:
-    (case,) = OpenDataset(fake_open.build(tmp_path), groups=("synthseg",), painted=True).all_cases()
+    (case,) = OpenDataset(build_open(tmp_path), groups=("synthseg",), painted=True).all_cases()
     first, second = case.read_image(), case.read_image()
     assert first.array.std() > 0
     assert np.array_equal(first.array, second.array)
@@ -80,7 +80,7 @@ def test_painted_label_maps(tmp_path: Path) -> None:
 
 
 def test_data_module_draws_every_file_alike(tmp_path: Path) -> None:
-    data = OpenDataset(fake_open.build(tmp_path), painted=True)
+    data = OpenDataset(build_open(tmp_path), painted=True)
     module = CaseDataModule(data, size=32, batch_size=2, cache_dir=tmp_path / "cache")
     module.prepare_data()
     module.setup("fit")
@@ -183,7 +183,7 @@ def test_files_of_one_person(tmp_path: Path, file: str, patient: str) -> None:
 
 
 def test_manifest_that_promises_too_much(tmp_path: Path) -> None:
-    fake_open.build(tmp_path)
+    build_open(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["volumes"][0]["sha256"] = "0" * 64
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

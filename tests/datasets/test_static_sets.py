@@ -9,8 +9,8 @@ from limnet.data.module import CaseDataModule
 from limnet.datasets.static_sets import PARTS, StaticSetsDataset, moved_labels, moved_picture, movement
 from limnet.errors import InputError
 from tests.helpers.every_set import problems, told
+from tests.helpers.fake_picture_sets import build_original_static_sets, soft
 from tests.helpers.fake_pictures import disc, write_picture
-from tests.helpers.fake_static_sets import build_originals, soft
 
 NAME = "static-sets"
 
@@ -27,7 +27,7 @@ def test_the_packed_folder(root: Path):
 
 
 def test_as_their_owners_ship_them(tmp_path: Path):
-    dataset = StaticSetsDataset(build_originals(tmp_path))
+    dataset = StaticSetsDataset(build_original_static_sets(tmp_path))
     assert problems(dataset) == ""
     assert [c.name for c in dataset.all_cases()] == [
         "fss_zebra_1",

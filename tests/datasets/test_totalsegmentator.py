@@ -11,7 +11,7 @@ from limnet.datasets.totalsegmentator import IDS, STRUCTURES, TotalSegmentatorDa
 from limnet.errors import FileFormatError, InputError
 from tests.helpers.every_set import problems, told
 from tests.helpers.fake_nifti import damage, write_nifti
-from tests.helpers.fake_totalsegmentator import PRESENT
+from tests.helpers.fake_volumes import PRESENT
 
 NAME = "totalsegmentator"
 SOME = ("spleen", "liver", "pancreas", "vertebrae_L3", "costal_cartilages")

@@ -10,7 +10,7 @@ import pytest
 from limnet.datasets.youtube_vos import YouTubeVosDataset
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers.every_set import problems, told
-from tests.helpers.fake_films import FRAMES, YOUTUBE_FILMS, build_youtube, moving
+from tests.helpers.fake_picture_sets import FRAMES, YOUTUBE_FILMS, build_youtube, moving
 
 NAME = "youtube-vos"
 

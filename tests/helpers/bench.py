@@ -119,3 +119,19 @@ class Boxer:
 
     def start(self, volume, axis, case, object):
         return BoxSession(volume.shape, axis, 1.0)
+
+
+class StartDiscSession(DiscSession):
+    def start_from(self, mask: np.ndarray) -> None:
+        self.mask = mask.copy()
+
+
+@dataclass(frozen=True)
+class StartDisc(Disc):
+    """Discs around clicks, on top of a mask to start from."""
+
+    session = StartDiscSession
+
+    @property
+    def name(self) -> str:
+        return f"start {super().name}"

@@ -12,32 +12,20 @@ import torch
 
 from limnet.blocks.resnet import ResNetTrunk
 from limnet.propagation.networks.xmem import XMem
-from tests.helpers import (
-    fake_amos22,
-    fake_btcv,
-    fake_coco_lvis,
-    fake_davis585,
-    fake_endovis18,
-    fake_ishape,
-    fake_kits19,
-    fake_msd,
-    fake_slices,
-)
+from tests.helpers import fake_picture_sets as pictures
+from tests.helpers import fake_volumes as volumes
+from tests.helpers.every_set import table_root
 from tests.hub.test_convert import public, saved
 
 
 def write_data(root: Path) -> None:
     """The folders that docs/reproduce.md names."""
-    fake_kits19.build(root / "KiTS19")
-    for task in ("Task06_Lung", "Task10_Colon", "Task07_Pancreas"):
-        fake_msd.build(root, task)
-    fake_btcv.build(root / "BTCV")
-    fake_endovis18.build(root / "EndoVis18", 3)
-    fake_amos22.build(root)
-    fake_ishape.build(root)
-    fake_coco_lvis.build(root / "COCO_LVIS")
-    fake_davis585.build(root / "DAVIS585")
-    fake_slices.build(root / "in_house")
+    table_root(root, (0, 1, 2, 7, 160, 208, 210))
+    volumes.build_amos22(root)
+    pictures.build_ishape(root)
+    pictures.build_coco_lvis(root / "COCO_LVIS")
+    pictures.build_davis585(root / "DAVIS585")
+    pictures.build_slices(root / "in_house")
 
 
 def write_weights(folder: Path) -> None:

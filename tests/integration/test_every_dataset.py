@@ -23,9 +23,9 @@ from limnet.datasets.registry import DATASETS, dataset_class
 from limnet.errors import InputError
 from limnet.tasks.interaction import InteractionModule
 from limnet.tasks.propagation import PropagationModule
-from tests.helpers import fake_endovis18
 from tests.helpers.bench import Disc
 from tests.helpers.every_set import CLIP_SETS, EVERY_SET, SIZES, TRAINED_SETS
+from tests.helpers.fake_picture_sets import FRAMES
 from tests.helpers.small_modules import logged_by
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.tiny_networks import ENCODER, MEMORY
@@ -46,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True)
 def published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endovis18, "FRAMES", fake_endovis18.FRAMES)
+    monkeypatch.setattr(endovis18, "FRAMES", FRAMES)
     for name, number in SIZES.items():
         monkeypatch.setattr(dataset_class(name), "published", number)
 

@@ -20,9 +20,9 @@ from benchmarks.speed import methods
 from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.cli import main
 from limnet.errors import InputError
-from tests.helpers import fake_btcv
 from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import Disc, fake_suite, run_object
+from tests.helpers.fake_volumes import build_btcv
 
 ALL = [SamPoints, Sam2Video, NnInteractive]
 SIDE = 80  # of the square that the fake of SAM 2 sees
@@ -303,7 +303,7 @@ def test_the_mode_is_in_the_name(weights: str):
 @pytest.mark.usefixtures("packages")
 def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     (Path(weights) / "config.json").write_text('{"vision_config": {"hidden_size": 768}}')
-    data, out = fake_btcv.build(tmp_path / "BTCV"), tmp_path / "results"
+    data, out = build_btcv(tmp_path / "BTCV"), tmp_path / "results"
     baselines = [word for n in (1, 6) for word in ("--baseline", f"sam:weights={weights},points={n}")]
     words = ["bench", "table4", "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "2", *baselines]
     with pytest.raises(SystemExit) as end:

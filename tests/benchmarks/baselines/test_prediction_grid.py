@@ -15,15 +15,15 @@ from limnet.data.nifti import read_image, read_labels
 from limnet.datasets.registry import dataset_class
 from limnet.errors import InputError
 from limnet.image.volume import Volume
-from tests.helpers import fake_totalsegmentator
 from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import run_object
 from tests.helpers.every_set import EVERY_SET, MEDICAL_SETS
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
+from tests.helpers.fake_volumes import build_totalsegmentator
 
 STORED_AS_NPZ = ("cvpr25", "open")
 VOLUME_SETS = [*MEDICAL_SETS, "decathlon", "folder", "nnunet", "open"]
-FEW_FILES = {"totalsegmentator": partial(fake_totalsegmentator.build, structures=("liver",))}
+FEW_FILES = {"totalsegmentator": partial(build_totalsegmentator, structures=("liver",))}
 
 
 def corner(shape: tuple[int, ...]) -> np.ndarray:
