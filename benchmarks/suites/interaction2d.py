@@ -29,7 +29,6 @@ from benchmarks.core.tables import markdown, share
 from benchmarks.suites.parts import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.pictures import PictureDataset, brightness
-from limnet.datasets import davis585
 from limnet.datasets.click_benchmarks import BAND, BerkeleyDataset, Davis345Dataset, GrabCutDataset
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.errors import InputError
@@ -56,7 +55,7 @@ NOTE = (
 
 def _davis585(mode: str) -> Part:
     folders = ("DAVIS585", "DAVIS-585", "davis585")
-    return Part("davis585", folders, "all", cases=davis585.OBJECTS, title=f"DAVIS-585 {mode}")
+    return Part("davis585", folders, "all", cases=Davis585Dataset.published, title=f"DAVIS-585 {mode}")
 
 
 DAVIS = ("DAVIS", "DAVIS345", "davis345")
