@@ -4,21 +4,19 @@
 
 A person finishes the cases of `known` patients (their true masks), learns the task, and meets further patients. For
 each of those: Dice of the proposal, and after clicks of the simulated user with and without it; the mean number of
-clicks to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, in an order drawn by seed
-0: the known ones are of the training split, the last `--tests` of `--split` are met. The model must not have been
-trained on any of them.
+clicks to a Dice of .85 (6 clicks that do not reach it count as 7). One scan of each patient, all of one modality, in an
+order drawn by seed 0: the known ones are of the training split, the last `--tests` of `--split` are met. The model must
+not have been trained on those that are met.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +26,9 @@ from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
 from benchmarks.core.rounds import Mask, Target, columns
 from limnet import InteractiveSegmenter
-from limnet.image.volume import Volume
+from limnet.data.dataset import MODALITIES, LabelledCase
+from limnet.datasets.open import OpenDataset
+from limnet.errors import InputError
 from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
@@ -36,24 +36,27 @@ GOOD = 0.85
 NAME, WITHOUT = "task", "without"
 
 
-def patients(root: Path, group: str, label: int | None, split: str) -> list[Target]:
-    """The object of each patient of a set, in an order drawn by seed 0."""
-    first: dict[str, dict[str, Any]] = {}
-    for entry in json.loads((root / "manifest.json").read_text())["volumes"]:
-        if entry["set"] == group and entry["split"] == split:
-            first.setdefault(entry["patient"], entry)
+def patients(root: Path, group: str, label: int | None, split: str, modality: str | None = None) -> list[Target]:
+    """The object of each patient of a set, in an order drawn by seed 0; the first scan of those with several.
+
+    Raises:
+        InputError: scans of several modalities, and none was chosen: nobody would learn a task from them together.
+    """
+    cases = [c for c in OpenDataset(root, groups=(f"/{group}/",)).cases(split) if modality in (None, c.modality)]
+    if len(found := sorted({case.modality for case in cases})) > 1:
+        raise InputError(f"{group} has scans of several modalities ({', '.join(found)}): choose one by --modality")
+    first: dict[str, LabelledCase] = {}
+    for case in cases:
+        first.setdefault(case.patient, case)
     names = sorted(first)
-    found = []
+    targets = []
     for number in np.random.default_rng(0).permutation(len(names)):
-        entry = first[names[number]]
-        with np.load(root / entry["file"]) as file:
-            mask = file["label"] > 0 if label is None else file["label"] == label
-            modality = "CT" if entry["modality"].startswith("CT") else None
-            spacing = tuple(map(float, file["spacing"]))
-            if mask.any():
-                volume = Volume.from_array(file["image"], spacing, modality=modality)
-                found.append(Target(names[number], str(label or "all"), group, volume, mask))
-    return found
+        case = first[names[number]]
+        labels = case.read_labels()
+        mask = labels > 0 if label is None else labels == label
+        if mask.any():
+            targets.append(Target(case.patient, str(label or "all"), group, case.read_image(), mask))
+    return targets
 
 
 def measure(segmenter: InteractiveSegmenter, rounds: int, folder: Path | None, target: Target) -> Row:
@@ -81,16 +84,20 @@ def clicks_to(scores: Sequence[float], rounds: int, good: float = GOOD) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay the patients, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "", suites=False)
-    parser.add_argument("--set", required=True, help="set of the manifest")
+    parser.add_argument("--set", required=True, help="folder of the set below train/ and val/")
     parser.add_argument("--label", type=int, help="label of the object; all of them together by default")
+    parser.add_argument("--modality", choices=MODALITIES, help="of the scans, where the set has several")
     parser.add_argument("--known", type=int, nargs="+", default=[1, 3, 7, 15], help="numbers of finished patients")
     parser.add_argument("--tests", type=int, default=8, help="patients that are met (default: 8)")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     fixed = {"model": segmenter.identity, "set": args.set, "label": args.label}
-    record = analysis.record_of(parser, args, "learning", fixed, f"learning_{args.set}")
-    people = patients(args.data, args.set, args.label, "train")
-    met = (people if args.split == "train" else patients(args.data, args.set, args.label, args.split))[-args.tests :]
+    if args.modality:
+        fixed["modality"] = args.modality
+    name = "_".join(["learning", args.set, *([args.modality] if args.modality else [])])
+    record = analysis.record_of(parser, args, "learning", fixed, name)
+    people, others = (patients(args.data, args.set, args.label, s, args.modality) for s in ("train", args.split))
+    met = others[-args.tests :]
     known = [n for n in args.known if n <= len(people) - (args.tests if args.split == "train" else 0)]
     analysis.analyse_targets(
         record, ((target, {WITHOUT: partial(measure, segmenter, args.rounds, None)}) for target in met)
