@@ -31,13 +31,6 @@ def segmenter() -> InteractiveSegmenter:
     return InteractiveSegmenter(*networks(), precision="fp32")
 
 
-def test_without_quality_network() -> None:
-    interaction, propagation, _ = networks()
-    case = InteractiveSegmenter(interaction, propagation, precision="fp32").open(phantom())
-    case.click(CENTRE)
-    assert case.click((4, 20, 30))[4, 20, 30]
-
-
 def test_save_and_load(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
     special = InteractiveSegmenter(*networks(), settings={"tau": 0.25, "scope": "interval"}, precision="fp32")
     special.save_pretrained(tmp_path / "model")

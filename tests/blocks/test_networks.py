@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.propagation.networks.xmem import XMem
 from limnet.quality.networks.resnet import ResNetQuality
-from tests.helpers.tiny_networks import disk, small_interaction, small_propagation, small_quality
+from tests.helpers.tiny_networks import Part, disk, small_interaction, small_propagation, small_quality
 
 
 def clicked(network: Any, image: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -59,12 +59,17 @@ def made(name: str) -> nn.Module:
     return NETWORKS[name][0]().eval()
 
 
+def inputs(height: int = 48, width: int = 40, seed: int = 1) -> tuple[Tensor, ...]:
+    """Three slices and two masks of each."""
+    image = torch.rand(3, 1, height, width, generator=torch.Generator().manual_seed(seed))
+    masks = (disk(height, width, centre, radius) for centre, radius in (((20, 17), 9), ((24, 20), 6)))
+    return image, *(mask.repeat(3, 1, 1, 1) for mask in masks)
+
+
 def called(name: str, network: nn.Module, height: int = 48, width: int = 40, rows: slice = slice(0, 3)) -> Tensor:
     """The answer for some of three slices."""
-    image = torch.rand(3, 1, height, width, generator=torch.Generator().manual_seed(1))
-    masks = (disk(height, width, centre, radius) for centre, radius in (((20, 17), 9), ((24, 20), 6)))
     with torch.inference_mode():
-        return NETWORKS[name][1](network, *(x.expand(3, -1, -1, -1)[rows] for x in (image, *masks)))
+        return NETWORKS[name][1](network, *(x[rows] for x in inputs(height, width)))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -104,3 +109,12 @@ def test_bfloat16_stays_close(name: str) -> None:
     for rough in (mixed, called(name, copy.deepcopy(network).to(torch.bfloat16))):
         assert rough.dtype == torch.float32 or name == "ResNetQuality"
         assert float((rough.float() - exact).abs().max()) < 0.05 * (1 + float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"HRNetOCR"}))
+def test_networks_export(name: str) -> None:
+    """Halves of HRNetOCR are exported for any size (tests/interaction/networks/test_hrnet.py)."""
+    network, call = made(name), NETWORKS[name][1]
+    with torch.no_grad():
+        exported = torch.export.export(Part(network, call), inputs()).module()
+        torch.testing.assert_close(exported(*inputs(seed=2)), call(network, *inputs(seed=2)), rtol=1e-4, atol=1e-4)

@@ -68,13 +68,6 @@ def test_every_axis(axis: int) -> None:
     assert np.array_equal(np.moveaxis(mask, axis, 0)[others], expected[others])
 
 
-def test_video() -> None:
-    case = fake_case(np.repeat(np.clip(phantom(), 0, 255).astype(np.uint8)[..., None], 3, axis=3))
-    mask = case.click(CENTRE)
-    assert mask.shape == SHAPE
-    assert mask[CENTRE]
-
-
 def test_the_two_halves() -> None:
     case, whole = fake_case(), fake_case()
     half = case.click(CENTRE, propagate=False)
@@ -137,13 +130,6 @@ def test_a_negative_click_on_a_slice_nobody_has_seen(scope: str, first: bool) ->
     case.click(CENTRE, False)
     case.undo()
     assert np.array_equal(case.mask, mask)
-
-
-def test_negative_clicks_alone_mark_nothing() -> None:
-    case = fake_case()
-    assert not case.click((8, 1, 1), False).any()
-    assert not case.click((4, 1, 1), False).any()
-    assert case.prompted == (4, 8)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -256,28 +242,19 @@ def test_tau_one_turns_fusion_off() -> None:
     assert np.array_equal(case.click((5, 20, 24))[7], phantom()[7] >= 240)
 
 
-def test_second_click_on_a_slice_sees_the_first() -> None:
-    engine = fake_engine()
-    case = fake_case(engine=engine)
-    case.click(CENTRE)
-    assert engine.predictor.calls[0][2] is None, "nothing before the first click"
-    case.click((6, 20, 30))
-    index, prompts, previous = engine.predictor.calls[1]
-    assert index == 6
-    assert [p.points[0] for p in prompts] == [(20, 24), (20, 30)]
-    assert previous is not None
-    assert previous.dtype == np.float32
-
-
-def test_click_on_a_propagated_slice_starts_from_its_mask() -> None:
+def test_a_click_sees_those_before_it_on_its_slice_and_the_mask_so_far() -> None:
     engine = fake_engine()
     case = fake_case(engine=engine)
     mask = case.click(CENTRE)
-    case.click((7, 20, 24))
-    previous = engine.predictor.calls[1][2]
-    assert previous is not None
-    assert np.array_equal(previous > 0.5, mask[7])
-    assert len(engine.predictor.calls[1][1]) == 1, "clicks of other slices are not its own"
+    assert engine.predictor.calls[0][2] is None, "nothing before the first click"
+    case.click((7, 20, 24), propagate=False)
+    case.click((6, 20, 30), propagate=False)
+    for (index, prompts, previous), clicked in zip(
+        engine.predictor.calls[1:], [(7, [(20, 24)]), (6, [(20, 24), (20, 30)])], strict=True
+    ):
+        assert (index, [p.points[0] for p in prompts]) == clicked, "clicks of other slices are not its own"
+        assert previous.dtype == np.float32
+        assert np.array_equal(previous > 0.5, mask[index])
 
 
 @pytest.mark.parametrize("scope", ["volume", "interval"])
@@ -292,11 +269,6 @@ def test_empty_prompt_is_a_hard_stop(scope: str) -> None:
     assert mask.any(axis=(1, 2)).tolist() == [i < 8 for i in range(12)], "later rounds do not cross it"
     mask = case.click((10, 20, 24))
     assert mask.any(axis=(1, 2)).tolist() == [i != 8 for i in range(12)], "a prompt beyond it has its own side"
-
-
-def test_only_empty_prompts_leave_nothing() -> None:
-    case = fake_case()
-    assert not case.set_mask(np.zeros((40, 48), bool), index=4).any()
 
 
 # other prompts
@@ -385,16 +357,6 @@ def test_a_correction_of_a_starting_mask_stays_near() -> None:
 # steps
 
 
-def test_reset_can_be_undone() -> None:
-    case = fake_case()
-    case.click(CENTRE)
-    before = everything(case)
-    assert not case.reset().any()
-    assert case.rounds == ()
-    case.undo()
-    assert everything(case) == before
-
-
 def test_unchanged_slices_are_shared_between_rounds() -> None:
     case = fake_case(engine=fake_engine(p=1.0))
     case.click(CENTRE)
@@ -405,12 +367,6 @@ def test_unchanged_slices_are_shared_between_rounds() -> None:
 
 
 # advice
-
-
-def test_suggestion_before_anything() -> None:
-    found = fake_case().suggest()
-    assert (found.index, found.axis) == (6, 0)
-    assert "nothing is marked" in found.reason
 
 
 def test_suggestion_is_the_worst_slice() -> None:
@@ -494,6 +450,8 @@ def test_without_a_quality_network() -> None:
 
 def test_only_background_is_marked() -> None:
     case = fake_case()
+    assert not case.set_mask(np.zeros((40, 48), bool), index=4).any()
+    case.undo()
     assert not case.click((6, 2, 2), positive=False).any()
     hint = case.suggest()
     assert hint.index in (5, 7)  # the middle one is prompted

@@ -67,13 +67,6 @@ def test_round_trip_with_whole_history(tmp_path: Path) -> None:
     assert full_history(again) == full_history(case)
 
 
-def test_going_on_is_the_same_as_never_stopping(tmp_path: Path) -> None:
-    case = worked_on()
-    again = restore(read_session(case.save_session(tmp_path / "x")), fake_engine())
-    assert np.array_equal(case.click((5, 16, 22)), again.click((5, 16, 22)))
-    assert everything(case) == everything(again)
-
-
 def test_the_same_case_gives_the_same_bytes(tmp_path: Path) -> None:
     first = worked_on().save_session(tmp_path / "a").read_bytes()
     assert first == worked_on().save_session(tmp_path / "b").read_bytes()

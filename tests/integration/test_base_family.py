@@ -65,15 +65,6 @@ def test_other_axes_and_slices_smaller_than_the_networks_take(
     assert case.mask.shape == (3, 8, 8)
 
 
-def test_one_click_propagated(networks: tuple[HRNetOCR, XMem, ResNetQuality]) -> None:
-    results = []
-    for _ in range(2):
-        case = InteractiveSegmenter(*networks, precision="fp32", settings=OWN_SIZE).open(video())
-        assert case.click(CENTRE)[CENTRE]
-        results.append(case.probability)
-    assert np.array_equal(*results)
-
-
 @pytest.mark.parametrize("kind", ["gray", "video"])
 def test_families_mix(networks: tuple[HRNetOCR, XMem, ResNetQuality], kind: str) -> None:
     hrnet, xmem, _ = networks

@@ -116,25 +116,6 @@ def test_rules_hold_with_real_networks(segmenter: InteractiveSegmenter, scope: s
         assert seen(case) == expected
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_every_axis(segmenter: InteractiveSegmenter, axis: int) -> None:
-    truth = blob()
-    case = segmenter.open(phantom(SHAPE), spacing=(4.0, 1.0, 1.0), axis=axis)
-    mask = case.set_mask(np.take(truth, CENTRE[axis], axis), index=CENTRE[axis])
-    assert np.array_equal(np.take(mask, CENTRE[axis], axis), np.take(truth, CENTRE[axis], axis))
-    assert case.rounds[-1].computed > 0
-    assert mask.sum() > np.take(mask, CENTRE[axis], axis).sum(), "the mask reaches neighbouring slices"
-    assert len(case.quality) == SHAPE[axis]
-    assert (case.suggest().axis, case.prompted) == (axis, (CENTRE[axis],))
-
-
-def test_labels_of_the_same_voxel_follow_the_last_click(segmenter: InteractiveSegmenter) -> None:
-    case = segmenter.open(phantom(SHAPE))
-    for point in (CENTRE, (0, 3, 3), (7, 31, 39)):
-        for positive in (True, False, True):
-            assert case.click(point, positive)[point] == positive
-
-
 def test_a_negative_click_alone_marks_nothing(segmenter: InteractiveSegmenter) -> None:
     case = segmenter.open(phantom(SHAPE))
     assert not case.click(CENTRE, positive=False).any()
@@ -161,16 +142,6 @@ def test_a_negative_click_does_not_choose_the_window(segmenter: InteractiveSegme
     direct = segmenter.open(ct)
     direct.click((4, 16, 8), propagate=False)
     assert first._state.window == direct._state.window == (-1000.0, 400.0)
-
-
-@pytest.mark.parametrize("scope", ["volume", "interval"])
-def test_an_empty_prompt_ends_the_object(segmenter: InteractiveSegmenter, scope: str) -> None:
-    case = segmenter.open(phantom(SHAPE), settings={"scope": scope})
-    case.set_mask(blob()[4], index=4)
-    assert case.mask[1].any()
-    case.set_mask(np.zeros(SHAPE[1:], bool), index=2)
-    assert not case.mask[:3].any()
-    assert case.mask[3].any()
 
 
 def test_several_objects_share_the_encoding(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
@@ -200,17 +171,6 @@ def test_several_objects_share_the_encoding(segmenter: InteractiveSegmenter, tmp
     again = segmenter.resume(case.save_session(tmp_path / "x.limnet"))
     assert np.array_equal(again.labels, labels)
     assert again.object("liver").finished
-
-
-def test_the_same_inputs_give_the_same_mask() -> None:
-    results = []
-    for _ in range(2):
-        case = small_segmenter().open(phantom(SHAPE), spacing=(3.0, 1.0, 1.0))
-        case.set_mask(blob()[4], index=4)
-        case.click((6, 16, 20))
-        case.box((1, 4, 4), (6, 28, 36))
-        results.append(seen(case))
-    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp32"])

@@ -188,15 +188,6 @@ def test_colour_volumes(channels: int) -> None:
     assert dice(result > 0.5, mask) > 0.9
 
 
-def test_no_object_is_an_answer() -> None:
-    view, _ = disks_view()
-    predictor, network = make()
-    with torch.no_grad():
-        network.scale.fill_(-60.0)
-    result = predictor.predict(view, 0, [click(10, 10, False)], None)
-    assert result.shape == view.shape
-
-
 def test_same_inputs_same_bits_and_shared_cache() -> None:
     view, _ = disks_view((1, 60, 70), ((30, 30, 8),))
     cache = FeatureCache()
@@ -216,20 +207,9 @@ def test_window_size_comes_from_the_network() -> None:
     network.window_size = 96  # type: ignore[assignment]
     assert SlicePredictor(WindowEncoder(network)).size == 96
     assert SlicePredictor(WindowEncoder(network), 64).size == 64
-
-
-def test_base_network_of_the_paper() -> None:
-    torch.manual_seed(0)
-    network = HRNetOCR(**PRESETS["w18-small"]).eval()
-    view, _ = disks_view((1, 70, 60), ((30, 30, 8),))
-    assert SlicePredictor(WindowEncoder(network)).size == 384, "as it is trained with --preset paper"
+    paper = HRNetOCR(**PRESETS["w18-small"])
+    assert SlicePredictor(WindowEncoder(paper)).size == 384, "as it is trained with --preset paper"
     assert SlicePredictor(WindowEncoder(HRNetOCR(**PRESETS["w18-small"], window_size=64))).size == 64
-    predictor = SlicePredictor(WindowEncoder(network, precision="fp32"), 64)
-    result = predictor.predict(
-        view, 0, [click(30, 30), click(5, 50, False), Prompt2D("box", True, ((5, 5), (50, 50)))], None
-    )
-    assert result.shape == (70, 60)
-    assert np.isfinite(result).all()
 
 
 # the nearest other prompted slice

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limnet.errors import Cancelled, InputError
+from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.predictor import SlicePredictor
@@ -204,18 +204,6 @@ def test_progress_and_results_for_any_prompts(
         low = max((i for i in prompts if i < origin), default=-1)
         high = min((i for i in prompts if i > origin), default=DEPTH)
         assert all(low < i < high for i in result)
-
-
-def test_cancelling() -> None:
-    told: list[int] = []
-
-    def progress(done: int, total: int) -> bool:
-        told.append(done)
-        return done < 5
-
-    with pytest.raises(Cancelled):
-        make().propagate(view(), {8: filled()}, 8, progress=progress)
-    assert told == [1, 2, 3, 4, 5]
 
 
 def test_bad_arguments() -> None:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from limnet.interaction.window import WindowEncoder
 from limnet.quality.assessor import Assessor, Prompted, expected_dice, quality_crops, reference_crops
-from limnet.quality.networks.resnet import ResNetQuality
 from limnet.quality.networks.tiny import reference_channels
 from tests.helpers.scenes import disks_view
 from tests.helpers.tiny_networks import small_quality
@@ -110,16 +109,6 @@ def test_without_a_network() -> None:
     assert assessor.compare(view, [0], [mask.astype(np.float32)], [1 - mask.astype(np.float32)]).tolist() == [0.0]
     quality = assessor.quality(view, [0, 1], [np.where(mask, 0.9, 0.0).astype(np.float32), np.zeros(mask.shape, "f4")])
     assert quality.tolist() == pytest.approx([(1.8 / 1.9) ** 2, 1.0])
-
-
-def test_network_of_the_paper() -> None:
-    torch.manual_seed(0)
-    view, mask = disks_view((2, 60, 70), ((30, 30, 9),))
-    assessor = Assessor(WindowEncoder(ResNetQuality().eval(), precision="fp32"), size=32)
-    first, second = masks(mask, 2)
-    p = assessor.compare(view, [0, 1], [first, first], [second, second])
-    assert p.shape == (2,)
-    assert ((p > 0) & (p < 1)).all()
 
 
 # windows

@@ -124,17 +124,6 @@ def test_jitter_stays_inside_and_near():
         assert (z - 7) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 9
 
 
-def test_clicks_lie_on_an_error_of_their_sign():
-    rng = np.random.default_rng(0)
-    target = rng.random((8, 12, 12)) > 0.6
-    mask = rng.random((8, 12, 12)) > 0.6
-    for r in range(2, 12):
-        click = RobotUser((3, 1, 0.5)).next_click(target, mask, r)
-        assert target[click.zyx] != mask[click.zyx]
-        assert bool(target[click.zyx]) is click.positive
-        mask[click.zyx] = click.positive
-
-
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -172,15 +161,6 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def user(**options) -> RobotUser:
     return RobotUser((2.0, 1.0, 1.0), seed=5, epoch=1, **options)
-
-
-def test_without_noise_nothing_changes():
-    truth, mask = scene()
-    for kind in ({}, {"off_centre": True}, {"jitter": 3.0}):
-        for case in range(5):
-            plain = user(case=case, **kind).next_click(truth, mask, 2)
-            assert user(case=case, **kind, wrong_side=0.0, overlook=0.0, slip=9.0).next_click(truth, mask, 2) == plain
-    assert user().next_click(truth, mask, 2)[1:] == (True, 450)
 
 
 def test_noise_leaves_the_other_draws_alone():

@@ -42,16 +42,6 @@ def test_first_steps_move_faster() -> None:
     assert average.weight.item() == pytest.approx(0.9)
 
 
-def test_average_converges_and_needs_the_same_layout() -> None:
-    model, average = network(), network()
-    for step in range(2000):
-        follow(average, model, 0.95, step)
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(mean, value)
-    with pytest.raises(ValueError):
-        follow(nn.Sequential(nn.Linear(3, 4)), model, 0.9, 0)
-
-
 def test_schedule_warms_up_and_cools_down() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = warmup_cosine(optimizer, 4, 20)

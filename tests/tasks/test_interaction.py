@@ -13,7 +13,6 @@ from limnet.data.loading import ClipLoader
 from limnet.errors import InputError
 from limnet.hub.folder import load_component
 from limnet.simulation.click_batch import draw_clicks
-from limnet.tasks.interaction import InteractionModule
 from limnet.training.callbacks import ExportAverage
 from tests.helpers.small_modules import logged_by, noise_batch, small_module
 from tests.helpers.tiny_networks import ENCODER, scramble
@@ -106,12 +105,11 @@ def test_export_of_the_average(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_weights_of_the_losses() -> None:
-    module = InteractionModule(loss_weights=(0, 2, 1))
-    assert module.hparams["loss_weights"] == [0.0, 2.0, 1.0]
-    for wrong in ((1.0, 1.0), (0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
-        with pytest.raises(InputError, match="give three of at least 0"):
-            InteractionModule(loss_weights=wrong)
+@pytest.mark.parametrize("name", ["interaction", "propagation"])
+def test_weights_of_the_losses(name: str) -> None:
+    assert small_module(name, loss_weights=(0, 2, 1)).hparams["loss_weights"] == [0.0, 2.0, 1.0]
+    with pytest.raises(InputError, match="give three of at least 0"):
+        small_module(name, loss_weights=(1.0,))
 
 
 def test_carried_masks_as_start() -> None:

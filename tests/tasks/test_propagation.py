@@ -86,12 +86,6 @@ def test_drift_touches_only_the_chosen_share_and_never_the_input() -> None:
     assert any(not bool(astray[i].any()) for i in range(64)), "some masks are lost altogether"
 
 
-def test_weights_of_the_losses() -> None:
-    assert make(loss_weights=(0, 2, 1)).hparams["loss_weights"] == [0.0, 2.0, 1.0]
-    with pytest.raises(InputError, match="give three of at least 0"):
-        make(loss_weights=(1.0,))
-
-
 def test_prompts_answered_by_a_click_network() -> None:
     from limnet.interaction.networks.tiny import TinyInteraction
 
@@ -120,6 +114,8 @@ def test_prompts_answered_by_a_click_network() -> None:
 def test_schedules_have_their_own_options_and_networks() -> None:
     with pytest.raises(InputError, match="frames: no such option; schedule limnet has"):
         make(frames=4)
+    with pytest.raises(InputError, match="frames=2"):
+        small_module("xmem", frames=2)
     with pytest.raises(InputError, match="allowed are limnet, xmem"):
         make(schedule="none")
     with pytest.raises(InputError, match="schedule xmem trains XMem, and the network is a TinyPropagation"):

@@ -16,10 +16,6 @@ from tests.helpers.tiny_networks import ENCODER, disk
 make, batch = partial(small_module, "ritm"), disk_batch
 
 
-def test_a_single_click_is_enough() -> None:
-    assert bool(make(clicks=1).training_step(batch(), 0).isfinite())
-
-
 def test_rounds_without_gradient_leave_statistics_alone() -> None:
     module = make(clicks=4, least_clicks=4)
     counts = {int(v) for k, v in module.network.named_buffers() if k.endswith("num_batches_tracked")}
@@ -54,11 +50,6 @@ def test_backbone_learns_slower_and_rates_fall() -> None:
     assert [r for pair in rates for r in pair] == pytest.approx([1, 0.1, 0.1, 0.01, 0.1, 0.01, 0.01, 0.001])
 
 
-def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="validation_clicks"):
-        make(validation_clicks=3)
-
-
 def test_any_network_of_the_table_can_be_trained_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ritm = make(network="TinyInteraction", network_config=ENCODER)
     assert len(ritm.configure_optimizers()["optimizer"].param_groups) == 1
@@ -71,5 +62,8 @@ def test_any_network_of_the_table_can_be_trained_either_way(monkeypatch: pytest.
     with torch.no_grad():
         pictures = module.validation_step(batch(2), 0)["pictures"]
     assert pictures.image.shape == pictures.mask.shape == (2, 48, 48)
+    assert bool(make(clicks=1).training_step(batch(), 0).isfinite())
+    with pytest.raises(InputError, match="validation_clicks"):
+        make(validation_clicks=3)
     with pytest.raises(InputError, match="HRNetOCR has no image half"):
         InteractionModule(HRNET, network="HRNetOCR", freeze_encoder=True)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("lightning")
 
-from limnet.errors import InputError
 from limnet.tasks.propagation import XMEM, PropagationModule
 from limnet.tasks.xmem import draw_frames, draw_references, largest_skip, split_objects
 from tests.helpers.small_modules import label_batch, logged_by, small_module
@@ -97,11 +96,6 @@ def test_validation_logs_like_the_small_network(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(pictures.mask[0], labels[0, 0] == 1), "the prompt itself, of the first object"
     assert sorted(logged) == ["val/dice_carried", "val/dice_copied", "val/dice_copied_each_step", "val/dice_per_slice"]
     assert logged["val/dice_copied"] < logged["val/dice_copied_each_step"] < 1
-
-
-def test_bad_settings() -> None:
-    with pytest.raises(InputError, match="frames=2"):
-        make(frames=2)
 
 
 def test_one_step_of_xmem_itself_lowers_its_loss() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limnet.errors import Cancelled, InputError
+from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice, SliceStore
 from limnet.interaction.window import WindowEncoder
@@ -100,7 +100,7 @@ class Propagator:
             origin: The slice prompted last; a key of `prompts`.
             scope: "volume" or "interval".
             known: Current result of a slice; tells where the object ended so far (see `end_before_empty`).
-            progress: Told how many slices are done.
+            progress: Told how many slices are done; what it raises ends the propagation.
             found: Told every slice as soon as a pass is through it; where two passes meet, their blend is in the
                 result only.
 
@@ -110,7 +110,6 @@ class Propagator:
 
         Raises:
             InputError: unknown scope or an origin that is not prompted.
-            Cancelled: `progress` returned False.
         """
         check_scope(scope)
         if origin not in prompts:
@@ -210,8 +209,8 @@ class _Count:
         if done == self.done:
             return
         self.done = done
-        if self.progress is not None and self.progress(done, self.total) is False:
-            raise Cancelled("cancelled by the progress callback; nothing was changed")
+        if self.progress is not None:
+            self.progress(done, self.total)
 
 
 def _hard(prompts: Mapping[int, Slice]) -> dict[int, Slice]:

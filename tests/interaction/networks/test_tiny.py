@@ -18,7 +18,7 @@ from limnet.interaction.networks.tiny import (
     geodesic_distance,
     intensity_difference,
 )
-from tests.helpers.tiny_networks import Part, disk, small_interaction
+from tests.helpers.tiny_networks import disk, small_interaction
 
 IMAGE_HALF = 12e9  # floating-point operations at 480 x 480
 CLICK_HALF = 10e9
@@ -60,17 +60,6 @@ def test_every_prompt_matters(network: TinyInteraction, map_number: int) -> None
     with torch.inference_mode():
         change = network(image, prompts)["instances"] - network(image, without)["instances"]
     assert float(change.abs().max()) > 1e-3
-
-
-def test_both_halves_export(network: TinyInteraction) -> None:
-    image, prompts = inputs(40, 64)
-    with torch.no_grad():
-        features = network.encode_image(image)
-        image_half = torch.export.export(Part(network, lambda n, x: n.encode_image(x)), (image,))
-        click_half = torch.export.export(Part(network, lambda n, *parts: n.decode(*parts)), (features, prompts))
-        other = torch.rand_like(image)
-        result = click_half.module()(image_half.module()(other), prompts)["instances"]
-        torch.testing.assert_close(result, network(other, prompts)["instances"], rtol=1e-4, atol=1e-5)
 
 
 def test_default_sizes_keep_their_budget() -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,7 +18,7 @@ from limnet.propagation.networks.tiny import (
     likelihood,
     surroundings,
 )
-from tests.helpers.tiny_networks import Part, disk, small_propagation
+from tests.helpers.tiny_networks import disk, small_propagation
 
 IMAGE_HALF, SLICE = 12e9, 12e9  # floating-point operations at 480 x 480
 SLICE_IN_WINDOW = 1.2e9  # at 160 x 160, where it works
@@ -117,26 +114,6 @@ def test_every_kind_of_memory_matters(network: TinyPropagation) -> None:
             network.segment(second, readout, [last], last, image[:1], 1 - mask),
         ]
     assert all(float((c - plain).abs().max()) > 1e-4 for c in changed)
-
-
-def test_all_parts_export(network: TinyPropagation) -> None:
-    def exported(call: Callable[..., Any], *inputs: Any) -> nn.Module:
-        return torch.export.export(Part(network, call), inputs).module()
-
-    def one_step(n: TinyPropagation, features: Any, parts: Any, image: Tensor, mask: Tensor) -> Tensor:
-        last = Remembered(*parts)
-        return n.segment(features, n.read(features, [last], 5), [last], last, image, mask)
-
-    image, mask = images(2, 32, 40), disk(32, 40, (15, 15), 8)
-    with torch.no_grad():
-        features = network.encode_image(image[1:])
-        parts = tuple(network.remember(network.encode_image(image[:1]), mask))
-        encode = exported(lambda n, x: n.encode_image(x), image[:1])
-        remember = exported(lambda n, *seen: tuple(n.remember(*seen)), features, mask)
-        step = exported(one_step, features, parts, image[:1], mask)
-        mask = disk(32, 40, (12, 20), 6)
-        result = step(encode(image[1:]), remember(encode(image[:1]), mask), image[:1], mask)
-        torch.testing.assert_close(result, propagated(network, image, mask, 5), rtol=1e-4, atol=1e-4)
 
 
 def operations(size: int) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from torch import Tensor
 from limnet.errors import InputError
 from limnet.propagation.networks.xmem import ImageFeatures, XMem, aggregate, pad, padding, unpad
 from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
-from tests.helpers.tiny_networks import Part
 
 TOLERANCE = 2e-4
 
@@ -159,18 +158,6 @@ def test_without_sensory_memory() -> None:
         state, _, prob = network.segment(features, value, state)
     assert state.shape == (1, 2, 0, 2, 2)
     assert prob.shape == (1, 3, 32, 32)
-
-
-def test_both_halves_export(small: XMem) -> None:
-    image = torch.rand(1, 3, 50, 64)
-    with torch.no_grad():
-        features = small.encode_image(image)
-        exported = torch.export.export(Part(small, lambda n, x: n.encode_image(x)), (image,)).module()(image)
-        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(exported, features, strict=True))
-        inputs = (features, torch.rand(1, 2, 32, 4, 4), torch.rand(1, 2, 16, 4, 4))
-        got = torch.export.export(Part(small, lambda n, *parts: n.segment(*parts)), inputs).module()(*inputs)
-        expected = small.segment(*inputs)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(got, expected, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,6 @@ def test_it_sees_the_order_of_the_masks() -> None:
         assert not torch.allclose(network(image, previous, current), network(image, current, previous))
 
 
-def test_export() -> None:
-    network = ResNetQuality(18).eval()
-    x = inputs(48, 40)
-    with torch.no_grad():
-        exact = network(*x)
-        exported = torch.export.export(network, x).module()(*x)
-        assert torch.allclose(exported, exact, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("image", "previous"),
     [
