@@ -6,7 +6,8 @@
 Settings: propagation scope (volume against interval), a window that follows the object, the early stop after empty
 slices, the disk around disobeyed clicks, fusion. With `--models A,B` the same objects are segmented by several models
 as they are instead, for example trained with and without the defective masks; with `--true-prompts` the model with
-itself where every clicked slice comes out right, as if corrected before it is propagated. "clicks obeyed" is
+itself where the best of the answers offered after a click is chosen (`case.alternatives`), and where every clicked
+slice comes out right, as if corrected before it is propagated. "clicks obeyed" is
 the share of clicks that the interaction network obeys by itself, before the case makes every click hold; "compliance"
 is what is left after that, which must be 100 %.
 """
@@ -19,7 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.analyses.watchers import TruePredictor, WatchedPredictor
+import numpy as np
+
+from benchmarks.analyses.watchers import ChoosingSession, TruePredictor, WatchedPredictor
 from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
@@ -31,7 +34,7 @@ from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 
-RELEASED, TRUE = "as released", "clicked slices true"
+RELEASED, CHOSEN, TRUE = "as released", "best answer chosen", "clicked slices true"
 BACK = 10  # slices, for models that do not look back
 
 
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "")
     parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
-    parser.add_argument("--true-prompts", action="store_true", help="compare with clicked slices that are always right")
+    parser.add_argument("--true-prompts", action="store_true", help="compare with better clicked slices")
     args = parser.parse_args(argv)
     stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
     variants: dict[str, Measure]
@@ -66,34 +69,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         models = {name: InteractiveSegmenter.from_pretrained(where) for name, where in args.models}
         if len(models) < len(args.models):
             raise InputError(f"two models have one name among {', '.join(n for n, _ in args.models)}: give NAME=MODEL")
-        variants = {name: partial(measure, model, {}, False, args.rounds) for name, model in models.items()}
+        variants = {name: partial(measure, model, {}, RELEASED, args.rounds) for name, model in models.items()}
         fixed: dict[str, Any] = {"models": {name: model.identity for name, model in models.items()}}
     else:
         model = InteractiveSegmenter.from_pretrained(args.model)
-        changed = {RELEASED: {}, TRUE: {}} if args.true_prompts else variants_of(model)
-        variants = {n: partial(measure, model, changes, n == TRUE, args.rounds) for n, changes in changed.items()}
+        changed = {RELEASED: {}, CHOSEN: {}, TRUE: {}} if args.true_prompts else variants_of(model)
+        variants = {n: partial(measure, model, changes, n, args.rounds) for n, changes in changed.items()}
         fixed = {"model": model.identity, "settings": model.settings.to_json()}
     record = analysis.record_of(parser, args, "ablations", fixed, stem)
     analysis.analyse(record, args, variants)
     report(record, Comparison.of(record, list(variants), args.rounds))
 
 
-def measure(
-    segmenter: InteractiveSegmenter, changes: dict[str, Any], true_prompts: bool, rounds: int, target: Target
-) -> Row:
-    """One object with some settings changed, or with clicked slices that are always right."""
+def measure(segmenter: InteractiveSegmenter, changes: dict[str, Any], variant: str, rounds: int, target: Target) -> Row:
+    """One object with some settings changed, or with better clicked slices."""
     watched: list[WatchedPredictor] = []
 
     def watch(engine: Engine) -> Engine:
-        inner = TruePredictor(engine.predictor, target.truth) if true_prompts else engine.predictor
+        inner = TruePredictor(engine.predictor, target.truth) if variant == TRUE else engine.predictor
         watched.append(WatchedPredictor(inner))
         return replace(engine, predictor=watched[0])
 
     case = analysis.open_case(segmenter, target.volume, replace(segmenter.settings, **changes), change=watch)
-    found = columns(analysis.play_case(case, target.truth, rounds))
+    session = ChoosingSession(case, target.truth) if variant == CHOSEN else None
+    found = columns(analysis.play_case(case, target.truth, rounds, session=session))
     seen = watched[0]
     return {
         **found,
+        **({} if session is None else {"steps": [round(score, 6) for score in session.steps]}),
         "slices": [r.computed for r in case.rounds],
         "newest": [sum(seen.last), len(seen.last)],
         "all": [sum(seen.every), len(seen.every)],
@@ -121,6 +124,12 @@ def report(record: Record, found: Comparison) -> None:
     head += ["newest click obeyed", "all clicks obeyed", "compliance"]
     page = f"## {title}\n\n{markdown(head, lines)}"
     page += "\nSeconds: median over rounds. Clicks obeyed: by the network alone.\n"
+    if CHOSEN in variants:
+        some = found.some(CHOSEN)
+        choices = sum(len(row["steps"]) - len(row["dice"]) for row in some) / len(some)
+        curve = np.mean([analysis.full(row["steps"][: found.rounds], found.rounds) for row in some], axis=0)
+        counted = ", ".join(f"{curve[r - 1]:.3f}" for r in shown)
+        page += f"\n{choices:.1f} choices an object; with each counted as a round of its own: {counted}.\n"
     page += f"\n## By group, round {found.rounds}\n\n"
     page += markdown(["group", *variants], [[g, *(found.curve(v, g)[-1] for v in variants)] for g in found.groups])
     series = {f"round {r}": [summary[v]["dice"][r - 1] for v in variants] for r in shown}

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.core.method import LimnetSession
+from benchmarks.core.rounds import LOSS
+from limnet.case.case import Case
 from limnet.case.fusion import keep_previous
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
@@ -91,6 +94,30 @@ class WatchedPredictor(Around):
         self.every += obeyed
         self.last += obeyed[-1:]
         return answer
+
+
+class ChoosingSession(LimnetSession):
+    """A person who looks at the other answers after every click and takes the best one (`case.choose`).
+
+    Attributes:
+        steps: Dice of the volume after every click and after every choice, in order.
+    """
+
+    def __init__(self, case: Case, truth: NDArray[np.bool_]) -> None:
+        super().__init__(case)
+        self.truth = truth
+        self.steps: list[float] = []
+        self.click = self._click_and_choose
+
+    def _click_and_choose(self, point: Sequence[int], positive: bool = True) -> NDArray[np.bool_]:
+        mask = self.case.click(point, positive=positive)
+        self.steps.append(dice(mask, self.truth))
+        offered, here = self.case.alternatives(), self.truth[point[0]]
+        scores = [dice(answer.mask, here) for answer in offered]
+        if scores and max(scores) > dice(mask[point[0]], here) + LOSS:
+            mask = self.case.choose(int(np.argmax(scores)))
+            self.steps.append(dice(mask, self.truth))
+        return mask
 
 
 class Step(NamedTuple):

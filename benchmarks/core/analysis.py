@@ -102,15 +102,21 @@ def open_case(
 
 
 def play_case(
-    case: Case, truth: Mask, rounds: int, robot: RobotUser | None = None, choose: Chooser | None = None
+    case: Case,
+    truth: Mask,
+    rounds: int,
+    robot: RobotUser | None = None,
+    choose: Chooser | None = None,
+    session: LimnetSession | None = None,
 ) -> Iterator[Turn]:
     """Yield every round of the simulated user (the customary one by default) on a case with slices along axis 0.
 
-    `choose` gives the click from (mask so far or None, number of the round) instead.
+    `choose` gives the click from (mask so far or None, number of the round) instead; `session` answers in place of the
+    case.
     """
     user = robot or RobotUser(case.volume.spacing)
     how = ChosenRounds(choose or (lambda mask, number: user.next_click(truth, mask, number)), rounds)
-    return play(how, LimnetSession(case), Target("", "", "", case.volume, truth))
+    return play(how, session or LimnetSession(case), Target("", "", "", case.volume, truth))
 
 
 def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.analyses import ablations
+from benchmarks.analyses.watchers import ChoosingSession
 from limnet.errors import InputError
 from limnet.settings import Settings
 from tests.helpers.open_root import ThresholdSegmenter
@@ -47,12 +50,42 @@ def test_several_models(study: list[str], tmp_path: Path) -> None:
         ablations.main([*study, "--models", "x/a,y/a"])
 
 
-def test_clicked_slices_that_are_always_right(
-    study: list[str], models: list[ThresholdSegmenter], tmp_path: Path
-) -> None:
+def test_better_clicked_slices(study: list[str], tmp_path: Path) -> None:
     ablations.main([*study, "--true-prompts", "--rounds", "2", "--per-file", "1"])
     rows = json.loads((tmp_path / "ablations_prompts.json").read_text())["rows"]
-    assert [r["variant"] for r in rows] == [ablations.RELEASED, ablations.TRUE] * 2
-    for released, true in zip(rows[::2], rows[1::2], strict=True):
+    assert [r["variant"] for r in rows] == [ablations.RELEASED, ablations.CHOSEN, ablations.TRUE] * 2
+    for released, chosen, true in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
         assert true["dice"][0] >= released["dice"][0]
         assert true["newest"][0] == true["newest"][1], "a true mask obeys every click"
+        assert chosen["steps"][-1] == chosen["dice"][-1]
+    choices = sum(len(row["steps"]) - len(row["dice"]) for row in rows[1::3]) / 2
+    assert f"{choices:.1f} choices an object" in (tmp_path / "ablations_prompts.md").read_text()
+
+
+def test_the_best_answer_is_chosen_and_counted() -> None:
+    truth = np.zeros((3, 4, 4), bool)
+    truth[1] = True
+
+    class Offering:
+        """A case whose click marks a row; the answers offered are two rows and the whole slice."""
+
+        box = None
+
+        def click(self, point: tuple[int, int, int], positive: bool = True) -> np.ndarray:
+            return self._marked(1)
+
+        def alternatives(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(mask=self._marked(rows)[1]) for rows in (1, 4, 2)]
+
+        def choose(self, number: int) -> np.ndarray:
+            assert number == 1
+            return self._marked(4)
+
+        def _marked(self, rows: int) -> np.ndarray:
+            mask = np.zeros_like(truth)
+            mask[1, :rows] = True
+            return mask
+
+    session = ChoosingSession(Offering(), truth)  # type: ignore[arg-type]
+    assert np.array_equal(session.click((1, 0, 0)), truth)
+    assert session.steps == [pytest.approx(0.4), 1.0]
