@@ -22,33 +22,28 @@ def _ramp(depths: list[float]) -> np.ndarray:
     return np.stack([pattern + round(100 * depth) for depth in depths]).astype(np.uint16)
 
 
+MISSING = [0, 1, 2, 5, 6, 7, 8, 10], r"6\.00 mm between s003\.dcm and s004\.dcm, 4\.00 mm.*gaps=.resample", (3, 4, 9)
+UNEVEN = [0, 1, 2, 3, 4, 4.5, 5.75, 7], r"1\.00 mm between s005\.dcm and s006\.dcm", (5, 6)
+
+
 @pytest.mark.parametrize("tilt", [0.0, 0.8])
-def test_missing_slices_are_refused_or_filled(tmp_path: Path, tilt: float) -> None:
+@pytest.mark.parametrize(("at", "said", "filled"), [MISSING, UNEVEN])
+def test_gaps_are_refused_or_filled(
+    tmp_path: Path, at: list[float], said: str, filled: tuple[int, ...], tilt: float
+) -> None:
     affine = _GRID.copy()
     affine[1, 2] = tilt
-    at = [0, 1, 2, 5, 6, 7, 8, 10]
     write_slices(tmp_path / "d", _ramp(at), affine, at=at)
-    with pytest.raises(FileFormatError, match=r"6\.00 mm between s003\.dcm and s004\.dcm, 4\.00 mm.*gaps=.resample"):
+    with pytest.raises(FileFormatError, match=said):
         Volume.read(tmp_path / "d")
-    with pytest.warns(UserWarning, match="3 of 11 slices are filled"):
+    count = int(at[-1]) + 1
+    with pytest.warns(UserWarning, match=f"{len(filled)} of {count} slices are filled"):
         volume = Volume.read(tmp_path / "d", gaps="resample")
-    np.testing.assert_array_equal(volume.array, _ramp(list(range(11))))
+    np.testing.assert_array_equal(volume.array, _ramp(list(range(count))))
     np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
     assert volume.array.dtype == np.uint16
-    assert volume.filled == (3, 4, 9)
+    assert volume.filled == filled
     assert len(volume.files) == 8
-
-
-def test_uneven_steps(tmp_path: Path) -> None:
-    at = [0, 1, 2, 3, 4, 4.5, 5.75, 7]
-    write_slices(tmp_path / "d", _ramp(at), _GRID, at=at)
-    with pytest.raises(FileFormatError, match=r"1\.00 mm between s005\.dcm and s006\.dcm"):
-        Volume.read(tmp_path / "d")
-    with pytest.warns(UserWarning, match="filled"):
-        volume = Volume.read(tmp_path / "d", gaps="resample")
-    np.testing.assert_array_equal(volume.array, _ramp(list(range(8))))
-    np.testing.assert_allclose(volume.spacing, (2.0, 0.7, 0.7), rtol=1e-6)
-    assert volume.filled == (5, 6)
 
 
 def test_small_steps_that_add_up(tmp_path: Path) -> None:
