@@ -255,6 +255,10 @@ def test_masks_lie_on_images_with_two_grids_or_none(tmp_path: Path, codes: tuple
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(moved), SimpleITK.GetArrayFromImage(fixed) > 0)
     np.testing.assert_allclose(moving.GetOrigin(), fixed.GetOrigin(), atol=1e-6)
     np.testing.assert_array_equal(read_mask(written, volume), volume.array > 0)
+    if suffix == ".nii.gz":
+        before, after = (nibabel.load(path).header for path in (tmp_path / "a.nii", written))
+        np.testing.assert_array_equal(after.get_qform(), before.get_qform())
+        np.testing.assert_array_equal(after.get_sform(), before.get_sform())
 
 
 def test_a_bad_qform_beside_a_valid_sform_is_no_damage(tmp_path: Path) -> None:

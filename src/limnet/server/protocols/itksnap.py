@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class ItkSnap(Protocol[Client]):
             Route("/v2/models", self._models),
             Route("/start_session", self._start),
         ]
+        kinds = {"scribble": Annotation.scribble, "lasso": Annotation.lasso}
+        regions = {kind: partial(self._region, prompts) for kind, prompts in kinds.items()}
         for prefix in ("", "/v2"):
             found += [
                 Route(f"{prefix}/start_session/{{model}}", self._start),
@@ -56,7 +59,7 @@ class ItkSnap(Protocol[Client]):
                 Route(f"{prefix}/process_point_interaction/{{session}}", self._of_session(self._point)),
                 *(
                     Route(f"{prefix}/process_{kind}_interaction/{{session}}", self._of_session(mark), methods=["POST"])
-                    for kind, mark in (("scribble", self._scribble), ("lasso", self._lasso))
+                    for kind, mark in regions.items()
                 ),
                 # nnInteractive clients have a POST of nearly the same name, without a session
                 Route(f"{prefix}/reset_interactions/{{session}}", self._of_session(self._reset)),
@@ -111,17 +114,10 @@ class ItkSnap(Protocol[Client]):
         point = numbers(values, 3, "point")[::-1]
         return await self._mark(request, client, lambda a, positive: a.point(point, positive))
 
-    async def _scribble(self, request: Request, client: Client) -> Response:
-        mask = await self._drawn(request)
-        return await self._mark(request, client, lambda a, positive: a.scribble(mask, positive))
-
-    async def _lasso(self, request: Request, client: Client) -> Response:
-        mask = await self._drawn(request)
-        return await self._mark(request, client, lambda a, positive: a.lasso(mask, positive))
-
-    async def _drawn(self, request: Request) -> NDArray[np.bool_]:
+    async def _region(self, prompts: Callable[..., Sequence[Prompt]], request: Request, client: Client) -> Response:
         async with self.limits.uploads:
-            return (await self._image(request))[0] != 0
+            mask = (await self._image(request))[0] != 0
+        return await self._mark(request, client, lambda a, positive: prompts(a, mask, positive))
 
     async def _mark(
         self, request: Request, client: Client, prompts: Callable[[Annotation, bool], Sequence[Prompt]]

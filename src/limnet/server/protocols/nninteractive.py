@@ -18,6 +18,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import blosc2
@@ -71,11 +72,11 @@ class NNInteractive(Protocol[Lease]):
             "/reset_interactions": self._reset,
             "/add_point_interaction": self._point,
             "/add_bbox_interaction": self._box,
-            "/add_scribble_interaction": self._scribble,
-            "/add_lasso_interaction": self._lasso,
+            "/add_scribble_interaction": partial(self._drawn, Annotation.scribble),
+            "/add_lasso_interaction": partial(self._drawn, Annotation.lasso),
             "/add_initial_seg_interaction": self._initial,
-            "/predict": self._predict,
-            "/undo": self._undo,
+            "/predict": partial(self._step, Annotation.predict),
+            "/undo": partial(self._step, Annotation.undo),
         }
         return [
             Route("/healthz", self._health),
@@ -211,13 +212,7 @@ class NNInteractive(Protocol[Lease]):
         data = await read_json(request)
         return await self._mark(request, data, lambda a, positive: a.box(data.get("bbox_coords"), positive))
 
-    async def _scribble(self, request: Request) -> Response:
-        return await self._drawn(request, Annotation.scribble)
-
-    async def _lasso(self, request: Request) -> Response:
-        return await self._drawn(request, Annotation.lasso)
-
-    async def _drawn(self, request: Request, prompts: Any) -> Response:
+    async def _drawn(self, prompts: Callable[..., Sequence[Prompt]], request: Request) -> Response:
         data = _meta(request)
         _image(self._lease(request))
         mask, box = await self._mask(request), data.get("interaction_bbox")
@@ -242,13 +237,7 @@ class NNInteractive(Protocol[Lease]):
             await _ready(lease).start_from(mask, self.gone(request))
         return await _answer((False, None), lease.dtype)
 
-    async def _predict(self, request: Request) -> Response:
-        return await self._step(request, Annotation.predict)
-
-    async def _undo(self, request: Request) -> Response:
-        return await self._step(request, Annotation.undo)
-
-    async def _step(self, request: Request, step: Callable[[Annotation, Gone], Awaitable[Told]]) -> Response:
+    async def _step(self, step: Callable[[Annotation, Gone], Awaitable[Told]], request: Request) -> Response:
         lease = self._lease(request)
         await read_json(request)
         async with self._turn(lease):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class SlicerLegacy(Protocol[Client]):
             Route("/upload_segment", self._segment, methods=["POST"]),
             _Unleased("/add_point_interaction", self._point, methods=["POST"]),
             _Unleased("/add_bbox_interaction", self._box, methods=["POST"]),
-            _Unleased("/add_scribble_interaction", self._scribble, methods=["POST"]),
-            _Unleased("/add_lasso_interaction", self._lasso, methods=["POST"]),
+            _Unleased("/add_scribble_interaction", partial(self._region, Annotation.scribble), methods=["POST"]),
+            _Unleased("/add_lasso_interaction", partial(self._region, Annotation.lasso), methods=["POST"]),
         ]
 
     async def _there(self, request: Request) -> Response:
@@ -86,13 +87,9 @@ class SlicerLegacy(Protocol[Client]):
         sides = [[min(ends), max(ends) + 1] for ends in zip(*corners, strict=True)]
         return await self._mark(request, lambda a: a.box(sides, positive))
 
-    async def _scribble(self, request: Request) -> Response:
+    async def _region(self, prompts: Callable[..., Any], request: Request) -> Response:
         mask, positive = await self._drawn(request)
-        return await self._mark(request, lambda a: a.scribble(mask, positive))
-
-    async def _lasso(self, request: Request) -> Response:
-        mask, positive = await self._drawn(request)
-        return await self._mark(request, lambda a: a.lasso(mask, positive))
+        return await self._mark(request, lambda a: prompts(a, mask, positive))
 
     async def _drawn(self, request: Request) -> tuple[NDArray[np.bool_], bool]:
         async with self.limits.uploads:
