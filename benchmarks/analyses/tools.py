@@ -49,13 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = analysis.parser_of(__doc__ or "", rounds=0, suites=False, roots="+")
     parser.set_defaults(split="train", threads=1)
     parser.add_argument("--per-source", type=int, default=4, help="objects of each source at most (default: 4)")
-    parser.add_argument("--tools", nargs="+", help="only these (default: all)")
     parser.add_argument("--against", type=Path, help="tools.json of the version to compare with")
     args = parser.parse_args(argv)
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     record = analysis.record_of(parser, args, "tools", {"model": segmenter.identity})
     found = targets(args.data, args.split, args.per_source, args.seed)
-    analysis.analyse_targets(record, ((t, {"tools": partial(gains, segmenter, args.tools)}) for t in found))
+    analysis.analyse_targets(record, ((t, {"tools": partial(gains, segmenter)}) for t in found))
     print(record.finish({}, table(record.rows, Record.read(args.against).rows if args.against else None)))
 
 
@@ -85,7 +84,7 @@ def targets(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterato
         yield Target(case.name, str(case.labels.get(number, number)), source, volume, labels[cut] == number)
 
 
-def gains(segmenter: InteractiveSegmenter, only: Sequence[str] | None, target: Target) -> Row:
+def gains(segmenter: InteractiveSegmenter, target: Target) -> Row:
     """Dice after the first click, and "tools": {tool: Dice after it} of those that have an error to correct."""
     case, truth = segmenter.open(target.volume), target.truth
     first = RobotUser(target.volume.spacing).next_click(truth)
@@ -95,9 +94,8 @@ def gains(segmenter: InteractiveSegmenter, only: Sequence[str] | None, target: T
     missed, extra = truth & ~mask, mask & ~truth
     found = {}
     for name, use in tools(case, truth, missed, extra, first.zyx[0]).items():
-        if only is None or name in only:
-            found[name] = round(dice(use(), truth), 4)
-            case.undo()
+        found[name] = round(dice(use(), truth), 4)
+        case.undo()
     return {"dice": [before], "tools": found}
 
 
