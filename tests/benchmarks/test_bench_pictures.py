@@ -1,28 +1,39 @@
-"""Clicks to an IoU on pictures: the click rule and its counts against a slow reference, the suite on fakes."""
+"""Clicks to an IoU on pictures: rule and counts against slow references, the suite on fakes, both ways to ask."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.baselines.zoom import ZoomSession
+from benchmarks.core.method import LimnetSession, config_hash, predictor_config
 from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
+from benchmarks.core.reference_clicker import next_click
 from benchmarks.core.report import markdown_tables, write_report
 from benchmarks.core.rounds import Turn
 from benchmarks.core.suite import BASELINES, Entry, SuiteOptions, build_suite
-from benchmarks.suites.interaction2d import ClickRounds, click_tables, clicks_to
+from benchmarks.suites.interaction2d import ClickPredictor, ClickRounds, click_tables, clicks_to
+from limnet import InteractiveSegmenter
 from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.image.volume import Volume
+from limnet.interaction.networks.hrnet import HRNetOCR
 from tests.helpers.bench import Disc, StartDisc, StartDiscSession, completed, fake_suite, run_object
 from tests.helpers.every_set import picture_root
 from tests.helpers.fake_picture_sets import build_berkeley, build_grabcut
-from tests.helpers.fake_pictures import disc
+from tests.helpers.fake_pictures import disc, photo
+from tests.helpers.golden import golden_arrays
+from tests.helpers.small_segmenter import small_segmenter
+from tests.helpers.tiny_networks import scramble, small_quality
 
 GROUPS = ("GrabCut", "Berkeley", "SBD", "DAVIS", "DAVIS-585 zero", "DAVIS-585 sp", "DAVIS-585 stm")
 
@@ -261,3 +272,128 @@ def test_other_suites_stay_with_dice(tmp_path: Path):
     assert results.quality == "dice"
     assert results.summary()["all"]["dice@1"] == results.curve()[0]
     assert "iou" not in results.table.columns
+
+
+OBJECT = disc(20, 28, 9)
+PICTURE = Volume.from_array(photo(OBJECT)[None])
+CLICKS = (((0, 20, 28), True), ((0, 5, 5), False), ((0, 14, 25), True))
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickPredictor]:
+    """Makes methods of models that are there already."""
+    found: dict[str, InteractiveSegmenter] = {}
+    monkeypatch.setattr("benchmarks.core.method.loaded", lambda name, *rest: found[name])
+
+    def make(segmenter: InteractiveSegmenter, **options: Any) -> ClickPredictor:
+        found[f"m{len(found)}"] = segmenter
+        return ClickPredictor([*found][-1], **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def hrnet() -> InteractiveSegmenter:
+    tiny = small_segmenter(3)
+    network = HRNetOCR(width=8, ocr_width=8, small=True)
+    scramble(network)
+    return InteractiveSegmenter(network, tiny.propagation, small_quality(3), precision="fp32")
+
+
+def test_windows_are_the_way_of_the_product(predictor):
+    segmenter = small_segmenter(3)
+    method = predictor(segmenter)
+    assert method.chosen_way == "window"
+    session = method.start(PICTURE, 0, "grabcut_flower", "object")
+    assert isinstance(session, LimnetSession)
+    case = segmenter.open(PICTURE)
+    for zyx, positive in CLICKS:
+        np.testing.assert_array_equal(session.click(zyx, positive), case.click(zyx, positive))
+    flawed = disc(20, 24, 7)[None]
+    session, case = method.start(PICTURE, 0, "a", "object"), segmenter.open(PICTURE)
+    session.start_from(flawed)
+    case.set_mask(flawed, frozen=False)
+    assert isinstance(session, LimnetSession)
+    np.testing.assert_array_equal(session.case.mask, flawed)
+    np.testing.assert_array_equal(session.click((0, 20, 18), False), case.click((0, 20, 18), False))
+    empty = method.start(PICTURE, 0, "a", "object")
+    empty.start_from(np.zeros_like(flawed))
+    np.testing.assert_array_equal(empty.click(*CLICKS[0]), segmenter.open(PICTURE).click(*CLICKS[0]))
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_zoom_is_the_reference_predictor(predictor, hrnet: InteractiveSegmenter, start: bool):
+    method = predictor(hrnet, zooms={"davis345": 64})
+    assert method.chosen_way == "zoom"
+    session = method.start(PICTURE, 0, "davis345_00001", "object")
+    assert isinstance(session, ZoomSession)
+    image = np.moveaxis(PICTURE.array[0], -1, 0).astype(np.float32) / 255
+    direct = ZoomSession(hrnet.interaction, image, 64)
+    for each in (session, direct) if start else ():
+        each.start_from(disc(20, 24, 7)[None])
+    for zyx, positive in CLICKS:
+        np.testing.assert_array_equal(session.click(zyx, positive), direct.click(zyx, positive))
+    assert method.start(PICTURE, 0, "grabcut_x", "object").size == 400  # type: ignore[union-attr]
+
+
+def test_gray_pictures(predictor, hrnet: InteractiveSegmenter):
+    gray = PICTURE.array[..., 1]
+    session = predictor(hrnet).start(Volume.from_array(gray), 0)
+    assert isinstance(session, ZoomSession)
+    torch.testing.assert_close(session.image, torch.from_numpy(gray / np.float32(255)).expand(1, 3, -1, -1))
+
+
+def test_configuration(predictor, hrnet: InteractiveSegmenter):
+    window, zoom = predictor(small_segmenter(3)), predictor(hrnet, zooms={"davis345": 600})
+    assert predictor_config(window)["way"] == "window"
+    assert predictor_config(zoom)["zoom"] == {"size": 400, "sizes": {"davis345": 600}, "flip": True, "threshold": 0.49}
+    forced = predictor(hrnet, way="window")
+    assert forced.name == "m2 window"
+    assert zoom.name == "m1"
+    assert config_hash(predictor_config(forced)) != config_hash(predictor_config(zoom))
+    assert pickle.loads(pickle.dumps(forced)) == forced
+    assert isinstance(forced.start(PICTURE, 0, "a", "b"), LimnetSession)
+    with pytest.raises(InputError, match="allowed are auto, window, zoom"):
+        ClickPredictor(way="whole")
+    with pytest.raises(InputError, match="takes pictures"):
+        window.start(Volume.from_array(np.zeros((2, 40, 56))), 0)
+    with pytest.raises(InputError, match="prompt channels"):
+        predictor(small_segmenter(3), way="zoom").start(PICTURE, 0)
+
+
+def test_every_case_equals_the_reference() -> None:
+    arrays, _ = golden_arrays("ritm_clicker")
+    for index, name in enumerate(arrays["case_names"]):
+        prefix = f"c{index:02d}"
+        clicked = [(row, column) for row, column, _ in arrays[f"{prefix}_clicked"].tolist()]
+        click = next_click(arrays[f"{prefix}_gt"], arrays[f"{prefix}_pred"], clicked)
+        assert list(click) == arrays[f"{prefix}_next"].tolist(), name
+
+
+def test_the_chain_of_clicks_equals_the_reference() -> None:
+    arrays, _ = golden_arrays("ritm_clicker")
+    chain = [(row, column, bool(positive)) for row, column, positive, _ in arrays["chain_clicks"].tolist()]
+    assert len(chain) == 12
+    for number, click in enumerate(chain):
+        before = [(row, column) for row, column, _ in chain[:number]]
+        assert next_click(arrays["chain_gt"], arrays["chain_pred"], before) == click
+
+
+def test_first_click_is_the_centre_and_the_image_border_is_an_edge() -> None:
+    truth = np.zeros((20, 30), int)
+    truth[5:10, 7:12] = 1
+    assert next_click(truth, np.zeros((20, 30))) == (7, 9, True)
+    assert next_click(np.ones((5, 5)), np.zeros((5, 5))) == (2, 2, True)
+
+
+def test_ties_are_negative_and_perfection_clicks_the_corner() -> None:
+    truth, predicted = np.zeros((9, 20), int), np.zeros((9, 20), int)
+    truth[3:6, 2:5] = 1
+    predicted[3:6, 12:15] = 1
+    assert next_click(truth, predicted) == (4, 13, False)
+    assert next_click(truth, truth) == next_click(truth, truth, [(0, 0)]) == (0, 0, False)
+
+
+def test_ignored_pixels_are_no_errors() -> None:
+    truth = np.full((8, 8), -1)
+    assert next_click(truth, np.ones((8, 8))) == (0, 0, False)

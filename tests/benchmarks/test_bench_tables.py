@@ -1,4 +1,4 @@
-"""The tables of the paper on fakes in the true layouts, beside the published rows."""
+"""The tables of the paper on fakes, beside the published rows; data sets that are missing or damaged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from benchmarks.core.published import published_names, published_table
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from benchmarks.suites.paper import sequence_and_class
+from benchmarks.suites.parts import Part, opened
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.bench import Disc, completed
 from tests.helpers.every_set import table_root
+from tests.helpers.fake_volumes import build_kits19, build_msd
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,55 @@ def test_groups_of_table6_are_its_columns():
     assert sequence_and_class("seq_2", "instrument-clasper") == columns[7]
     assert sequence_and_class("seq_2", "thread") == "seq 2 thread"
     assert sequence_and_class("seq_2", "covered-kidney") == "seq 2 covered-kidney"
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> Path:
+    build_kits19(tmp_path / "KiTS19", (0, 2, 7))
+    build_msd(tmp_path, "Task06_Lung")
+    build_msd(tmp_path, "Task10_Colon")
+    return tmp_path
+
+
+def names(root: Path) -> list[str]:
+    return [case.name for case in build_suite("table1", root, SuiteOptions()).cases]
+
+
+def test_a_missing_file_costs_one_case(some: Path):
+    whole = names(some)
+    lost = next(name for name in whole if name.startswith("lung"))
+    (some / "Task06_Lung" / "labelsTr" / f"{lost}.nii.gz").unlink()
+    with pytest.warns(UserWarning, match=f"1 of 9 cases in .*Task06_Lung lack .* left out: {lost}"):
+        assert names(some) == [name for name in whole if name != lost]
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"training": []}'])
+def test_a_folder_that_cannot_be_used_stops_no_other(some: Path, text: str | None):
+    path = some / "Task06_Lung" / "dataset.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.warns(UserWarning, match=r"msd-lung is not measured, its folder cannot be used: .*dataset\.json"):
+        suite = build_suite("table1", some, SuiteOptions())
+    assert {case.name.split("_")[0] for case in suite.cases} == {"case", "colon"}
+    there = "Cases that are there, of those published: kits19 2 of 42, msd-colon 4 of 26."
+    assert suite.note == f"{there} Not measured, as their folders cannot be used: msd-lung."
+    with pytest.raises(
+        MissingFileError, match=r"(?s)expected msd-lung in Task06_Lung.*cannot be used: .*dataset\.json"
+    ):
+        build_suite("table1", some, SuiteOptions(parts=("msd-lung",)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_part_without_a_folder_is_absent(some: Path):
+    assert opened(some, Part("btcv", ("BTCV", "btcv"), "val")) == (None, None)
+    assert opened(some, Part("msd-lung", ("elsewhere", "Task06_Lung"), "val"))[0] is not None
+    inside, _ = opened(some / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
+    assert inside is not None
+    assert inside.root == some / "Task06_Lung"
+    assert opened(some / "Task06_Lung", Part("msd-colon", ("Task10_Colon",), "val")) == (None, None)
+
+
+def test_the_root_itself_is_the_damaged_folder(some: Path):
+    (some / "Task06_Lung" / "dataset.json").unlink()
+    found, fault = opened(some / "Task06_Lung", Part("msd-lung", ("Task06_Lung",), "val"))
+    assert found is None
+    assert "there is no dataset.json" in str(fault)
