@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("lightning")
 
-import torch
-
 from limnet.data.shards import ShardDataset
+from limnet.datasets import open as open_volumes
 from limnet.errors import FileFormatError, InputError
-from limnet.hub.folder import load_component
+from limnet.hub.folder import TABLE, load_component, name_of, save_component
+from limnet.tasks.base import warmup_cosine
 from limnet.tasks.propagation import PropagationModule
-from limnet.training.callbacks import ExportAverage
+from limnet.training.callbacks import EndAfter, ExportAverage
 from limnet.training.train import checkpoint_to_resume
 from tests.helpers.recipes import recipe
-from tests.helpers.tiny_networks import ENCODER, MEMORY
+from tests.helpers.small_xmem import PLACE
+from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction
 
 
 def write_volumes(root: Path) -> None:
@@ -267,3 +269,154 @@ def test_mistakes_are_explained_in_one_line(name: str, words: list[str], message
     with pytest.raises(SystemExit) as end:
         recipe(name).main([*words, "--accelerator", "cpu", "--out", str(tmp_path)])
     assert message in str(end.value.code)
+
+
+# `--smoke` of every recipe, in this process
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "role", "network", "metric"),
+    [
+        ("stage1", [], "interaction", "TinyInteraction", "val/dice_6"),
+        ("stage1", ["--preset", "paper"], "interaction", "HRNetOCR", "val/noc85"),
+        ("stage2", [], "interaction", "TinyInteraction", "val/dice_6"),
+        ("propagation", [], "propagation", "TinyPropagation", "val/dice_carried"),
+        ("propagation", ["--preset", "paper"], "propagation", "XMem", "val/dice_carried"),
+        ("quality", ["train", "--minutes", "5"], "quality", "TinyQuality", "val/gain"),
+        ("quality", ["train", "--preset", "paper"], "quality", "ResNetQuality", "val/gain"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_recipe(
+    name: str, words: list[str], role: str, network: str, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XMem has few channels here; tests/tasks/test_xmem.py trains all of it, and recipes/reproduce.sh does."""
+    monkeypatch.setitem(TABLE["propagation"], "XMem", PLACE)
+    threads = torch.get_num_threads()
+    recipe(name).main([*words, "--smoke", "--accelerator", "cpu", "--out", str(tmp_path)])
+    assert torch.get_num_threads() == threads
+    assert name_of(type(load_component(tmp_path / role, role)))[1] == network
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert metric in header
+    assert "train/loss" in header
+    assert any(column.startswith("lr-") for column in header)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved.get("max_minutes") == (5 if "--minutes" in words else None)
+    assert (tmp_path / "images" / "step_000003.png").stat().st_size > 200
+
+
+def test_collecting_defects(tmp_path: Path) -> None:
+    words = ["collect", "--smoke", "--scope", "interval", "--starts", str(tmp_path / "d2_1")]
+    recipe("quality").main([*words, "--out", str(tmp_path / "a.npz")])
+    from limnet.data.defects import DefectDataset
+    from limnet.data.shards import ShardDataset
+
+    starts = ShardDataset(tmp_path, "d2_*")
+    assert len(starts) >= 4
+    pixels, truth, before = starts.read(0)
+    assert pixels.shape == (1, 160, 160)
+    assert bool((truth != before).any())
+    data = DefectDataset(tmp_path / "a.npz")
+    image, previous, current, dice, references = data[0, 0]
+    assert image.shape == previous.shape == current.shape == (128, 128)
+    assert references.shape == (7, 128, 128)
+    newest = [data[0, row][4][[0, 5]] for row in range(len(data))]  # image and nearness of the slice prompted last
+    assert any(bool(part.flatten(1).any(1).all()) for part in newest)
+    assert len(data) >= 8
+    assert bool((previous != current).any())
+    assert dice.shape == (2,)
+
+
+def test_defects_on_synthetic_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from limnet.data.clips import Source
+
+    real = Source(np.ones((8, 20, 20), np.uint8), (1.0, 1.0, 1.0), np.zeros((8, 20, 20), np.float32)).with_ids(300)
+    monkeypatch.setattr("limnet.datasets.open.load_sources", lambda *_: [real])
+    quality = recipe("quality")
+
+    def shapes(*words: str) -> list[tuple[int, ...]]:
+        args = quality.build_parser().parse_args(["collect", "--data", "x", "--out", "y", "--cases", "6", *words])
+        drawn = list(quality.draw_targets(args))
+        assert all(target.sum() >= 300 and target.shape == volume.shape for volume, target, _ in drawn)
+        return [target.shape for _, target, _ in drawn]
+
+    assert set(shapes()) == {(8, 20, 20)}
+    assert set(shapes("--synthetic", "1")) == {(24, 128, 128)}
+    assert set(shapes("--synthetic", ".5")) == {(8, 20, 20), (24, 128, 128)}
+
+
+# data drawn while it trains, and the end by the clock
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live")
+    write_volumes(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_recipes_draw_while_they_train(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_volumes, "HELD", 6)
+    words = ["--live", str(root), "--workers", "1", "--steps", "2", "--batch-size", "3", "--size", "32"]
+    words += ["--accelerator", "cpu", "--validate-every", "2", "--images", "0", "--optimizer", "muon"]
+    model = ["--init", "limnet-tiny", "--carrier", "limnet-tiny", "--carried", "1", "--own", "0"]
+    recipe("stage2").main([*words, *model, "--out", str(tmp_path / "a")])
+    assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
+    trained = load_component(tmp_path / "a" / "interaction", "interaction")
+    more = ["--length", "3", "--init", "limnet-tiny", "--prompter", str(tmp_path / "a"), "--prompted", "1"]
+    recipe("propagation").main([*words, *more, "--train-encoder", "--out", str(tmp_path / "b")])
+    assert "val/dice_carried" in (tmp_path / "b" / "metrics.csv").read_text()
+    assert type(trained).__name__ == "TinyInteraction"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_ends_when_its_time_is_over(root: Path, tmp_path: Path) -> None:
+    save_component(small_interaction(), tmp_path / "start")
+    words = ["--live", str(root), "--workers", "1", "--steps", "1000000", "--batch-size", "2"]
+    words += ["--size", "32", "--accelerator", "cpu", "--images", "0", "--init", str(tmp_path / "start")]
+    recipe("stage1").main([*words, "--validate-every", "1000000", "--minutes", "0.01", "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "interaction" / "model.safetensors").is_file()
+
+
+def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("limnet.tasks.base.time.monotonic", lambda: now[0])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = warmup_cosine(optimizer, 1, 1000, minutes=2)
+    rates = []
+    for seconds in (0, 0, 60, 120, 500):
+        now[0] = 100.0 + seconds
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    assert rates[0] == pytest.approx(1.0)
+    assert rates[2] == pytest.approx(0.505, abs=1e-3)
+    assert rates[3] == rates[4] == pytest.approx(0.01)
+
+
+def test_time_must_be_positive() -> None:
+    with pytest.raises(InputError, match="more than 0"):
+        EndAfter(0)
+
+
+def test_what_is_drawn_does_not_depend_on_the_workers(root: Path) -> None:
+    """But for synthetic volumes, of which each worker keeps its own for some draws."""
+    alike: list[Any] = []
+    for workers in (0, 2):
+        data = open_volumes.drawn_data(root, "interaction", 2, 4, 32, 8, workers, seed=3)
+        data.training.drawer.synthetic = 0.0
+        alike.append(list(data.train_dataloader()))
+    assert [part.shape for part in alike[0][0]] == [(2, 2, 32, 32)] * 3, "pairs with start masks"
+    for first, second in zip(*alike, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    clips = open_volumes.drawn_data(root, "propagation", 2, 4, 32, 3)
+    assert [part.shape for part in next(iter(clips.train_dataloader()))] == [(2, 3, 32, 32)] * 2
+    held = clips.val_dataloader()
+    assert len(held) == open_volumes.HELD // open_volumes.HELD_BATCH
+
+
+def test_one_kind_of_data_only(root: Path, tmp_path: Path) -> None:
+    words: list[Any] = ["--live", str(root), "--shards", str(tmp_path), "--out", str(tmp_path / "x")]
+    with pytest.raises(SystemExit, match="say what to train on"):
+        recipe("stage1").main(words)

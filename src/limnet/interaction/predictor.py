@@ -47,12 +47,10 @@ def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """The nearest other prompted slice that holds the object, as seen from a slice.
+    """The nearest other prompted slice that holds the object, (H, W) bool, as seen from a slice.
 
-    Attributes:
-        mask: (H, W) bool, its mask.
-        surely: whether the object lies on the slice that is seen from, too: there are such slices on both sides of it,
-            or the nearest one is closer than `CLOSE` of the width of its mask (the root of its area).
+    `surely` the object lies on the slice that is seen from, too: there are such slices on both sides of it, or the
+    nearest one is closer than `CLOSE` of the width of its mask (the root of its area).
     """
 
     mask: NDArray[np.bool_]
@@ -76,9 +74,8 @@ def neighbour(
 class SlicePredictor:
     """The interaction network at work.
 
-    Args:
-        encoder: runs an interaction network (`encode_image`, `decode`, `prompt_channels`, `click_radius`).
-        size: side of the network input in pixels; None for the network's own `window_size`, else 160.
+    The encoder runs one with `encode_image`, `decode`, `prompt_channels` and `click_radius`; `size` is the side of its
+    input in pixels, by default its own `window_size`, else 160.
     """
 
     def __init__(self, encoder: WindowEncoder, size: int | None = None):
@@ -271,18 +268,13 @@ def _prompt_box(prompts: Sequence[Prompt2D], shape: tuple[int, int]) -> tuple[in
 
 
 def settle_negative_click(before: Slice, after: Slice, prompts: Sequence[Prompt2D], surely: bool = False) -> Slice:
-    """Correct the network's answer to a negative click: what it may take away, beyond what the network says.
+    """Correct the answer `after` a negative click, the last of the prompts: what it may take away from `before`.
 
-    People click in the middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and
-    no crumbs of it should stay; a click off its middle means that a part is wrong, and the rest should not go with it.
-    Where the object is known to lie on this slice (`surely`), every click means a part. Other large pieces of the
-    slice's mask stay whatever the network says.
-
-    Args:
-        before: (H, W) probabilities before the click.
-        after: (H, W) probabilities the network gave; given back as they are where there is nothing to correct.
-        prompts: prompts of the slice, oldest first; only a last one that is a negative click matters.
-        surely: see above.
+    Both are (H, W) probabilities; the answer comes back as it is where there is nothing to correct. People click in the
+    middle of what is wrong. A click deep inside a mask therefore means that all of it is wrong, and no crumbs of it
+    should stay; a click off its middle means that a part is wrong, and the rest should not go with it. Where the object
+    is known to lie on this slice (`surely`), every click means a part. Other large pieces of the slice's mask stay
+    whatever the network says.
     """
     last = prompts[-1] if prompts else None
     if last is None or last.kind != "click" or last.positive or not before[last.points[0]] > 0.5:

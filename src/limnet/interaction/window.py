@@ -248,13 +248,9 @@ def window_pixels(view: SliceView, index: int, window: Window, channels: int) ->
 
 
 class WindowEncoder:
-    """Runs a network's image half on windows of a view, through the cache.
+    """Runs a network's image half on windows of a view, through the cache (a private one by default).
 
-    Args:
-        network: has `encode_image` and `image_channels`.
-        device: where to compute.
-        precision: "fp32", "bf16" or "auto".
-        cache: shared by all networks of a case; a private one when None.
+    The network has `encode_image` and `image_channels`; precision is "fp32", "bf16" or "auto".
 
     Attributes:
         source: the network as it was given.

@@ -30,15 +30,11 @@ BAND = 0.1  # width of that band, in square roots of the object's area
 def draw_clicks(
     target: Tensor, predicted: Tensor, generator: torch.Generator, off_centre: float = 0.5, first: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """One click of the robot user for every sample, with masks bool (B, 1, H, W) on one device.
+    """One click of the robot user for every sample, with masks bool (B, 1, H, W) on one device: truth, and mask so far.
 
-    Args:
-        target: truth.
-        predicted: mask so far.
-        off_centre: in [0, 1); pixels deeper than this share of the largest depth are equally likely (`RobotUser` with
-            `off_centre`: .5).
-        first: samples without a predicted pixel have not been clicked yet: the whole object is aimed at, not its
-            largest component.
+    Pixels deeper than the share `off_centre`, in [0, 1), of the largest depth are equally likely (`RobotUser` with
+    `off_centre`: .5). With `first`, samples without a predicted pixel have not been clicked yet: the whole object is
+    aimed at, not its largest component.
 
     Returns:
         points int64 (B, 2) as (row, column), and kind int64 (B,): 1 positive, 0 negative, -1 no error and no click.
@@ -211,13 +207,13 @@ class RobotClicks(NamedTuple):
 def robot_clicks(
     network: ClickNetwork, image: Tensor, target: Tensor, count: int = 6, start: Tensor | None = None
 ) -> RobotClicks:
-    """Let `limnet.simulation.clicks.RobotUser` correct slices with a network.
+    """Let `limnet.simulation.clicks.RobotUser` correct slices with a network, in eval mode.
 
     The robot sees each slice as a volume of one slice: first the middle of the object, then the middle of the largest
     error. Where nothing is wrong the network takes a second look without a new click.
 
     Args:
-        network: in eval mode.
+        network: a click network.
         image: (B, 1, H, W) or (B, C, H, W) in [0, 1].
         target: bool (B, 1, H, W).
         count: clicks, at least 1.

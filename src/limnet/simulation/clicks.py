@@ -21,13 +21,11 @@ _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 class RobotClick(NamedTuple):
-    """One click of the robot user.
+    """One click of the robot user: voxel (z, y, x), and what the user meant, also where the click slipped to the wrong
+    side.
 
-    Attributes:
-        zyx: voxel (z, y, x) in array order.
-        positive: True where the object was missed (or not begun), False where the mask went too far; what the user
-            meant, also where the click slipped to the wrong side.
-        size: number of voxels of the object's slice (first click) or of the error component (later ones).
+    Positive where the object was missed (or not begun), negative where the mask went too far; `size` is the number of
+    voxels of the object's slice (first click) or of the error component (later ones).
     """
 
     zyx: tuple[int, int, int]

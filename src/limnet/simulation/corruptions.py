@@ -36,13 +36,10 @@ _CONNECTED_8 = np.ones((3, 3), bool)
 
 
 class ObjectScale(NamedTuple):
-    """Measures of one object in one slice.
+    """Measures of one object in one slice: area in pixels, side (its square root), depth and unit.
 
-    Attributes:
-        area: number of pixels.
-        side: square root of the area, in pixels.
-        depth: largest chessboard distance of an object pixel to the background (1 for a line of pixels).
-        unit: factor for amounts in pixels that are meant for an object of typical size in a 480 x 480 slice.
+    Depth is the largest chessboard distance of an object pixel to the background (1 for a line of pixels), unit the
+    factor for amounts in pixels that are meant for an object of typical size in a 480 x 480 slice.
     """
 
     area: int
@@ -73,11 +70,7 @@ def object_scale(mask: Mask, literal: bool = False) -> ObjectScale:
 
 
 def object_box(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Bounding box of the object in a mask (H, W), wider by `margin` pixels, cut at the edges of the slice.
-
-    Raises:
-        InputError: an array that is not (H, W), or an empty mask.
-    """
+    """Bounding box of the object in a mask (H, W), wider by `margin` pixels, cut at the edges of the slice."""
     if mask.ndim != 2:
         raise InputError(f"mask has shape {mask.shape}; give one slice (H, W)")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -179,12 +172,9 @@ class AddShapes:
 
 @dataclass(frozen=True)
 class Morphology:
-    """Dilation or erosion.
+    """Dilation or erosion ("dilate", "erode"): the border moves by `distance` pixels.
 
-    Attributes:
-        operation: "dilate" or "erode".
-        iterations: the number drawn for an object of typical size in a 480-pixel slice (10 to 30, or 10).
-        distance: what that is for this object, in pixels: the border moves by it.
+    `iterations` is the number drawn for an object of typical size in a 480-pixel slice (10 to 30, or 10).
     """
 
     operation: str
@@ -218,10 +208,7 @@ class Morphology:
 class DisplaceBoundary:
     """Every border pixel moves in or out by a random amount, which leaves a jagged edge.
 
-    Attributes:
-        distance: largest displacement in pixels.
-        cell: pixels over which the displacement changes from one random value to the next.
-        seed: of the displacements.
+    By `distance` pixels at most, drawn by `seed`; over `cell` pixels it changes from one random value to the next.
     """
 
     distance: float
@@ -411,11 +398,7 @@ def corrupt(
 ) -> tuple[Mask, Corruption]:
     """Draw and apply in one go: the same seed and mask give the same defective mask, bool (H, W), and its parameters.
 
-    Args:
-        mask: (H, W), non-zero is the object; neither empty nor full.
-        seed: one number, or several such as (seed, epoch, case, click).
-        probabilities: See `draw_corruption`.
-        literal: See `draw_corruption`.
+    The seed is one number, or several such as (seed, epoch, case, click); the rest as for `draw_corruption`.
     """
     parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities, literal)
     return apply(mask, parameters), parameters
@@ -429,14 +412,11 @@ def corrupt_batch(
     Args:
         target: bool (B, 1, H, W), any device (the masks themselves are made on the CPU); non-zero is the object.
         generator: of the CPU; exactly B numbers are drawn from it, whatever the masks are.
-        probabilities: See `draw_corruption`.
-        literal: See `draw_corruption`.
+        probabilities: See `draw_corruption`, also for `literal`.
+        literal: See above.
 
     Returns:
         float32 (B, 1, H, W) of 0 and 1 on the device of `target`.
-
-    Raises:
-        InputError: a batch of another shape, or bad probabilities.
     """
     if target.ndim != 4 or target.shape[1] != 1:
         raise InputError(f"target has shape {tuple(target.shape)}; give (B, 1, H, W)")

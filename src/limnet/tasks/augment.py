@@ -18,17 +18,10 @@ def augment_clips(
 ) -> tuple[Tensor, Tensor]:
     """Rotate, flip, scale, shift and shear; then contrast, gamma, inversion and noise.
 
-    Several processes with equal generators change their samples as one process would that had all of them: everything
-    is drawn for the whole batch, of which process r of n has the samples r, r + n, r + 2n and so on.
-
-    Args:
-        image: uint8 or float (B, T, H, W), 0..255.
-        mask: uint8 or bool (B, T, H, W).
-        scale: range of the zoom factor.
-        share: number of this process and number of processes.
-
-    Returns:
-        image float in [0, 1] and mask bool.
+    Image (B, T, H, W), 0..255, and mask, uint8 or bool, become a float image in [0, 1] and a bool mask; `scale` is the
+    range of the zoom factor. Several processes with equal generators change their samples as one process would that had
+    all of them: everything is drawn for the whole batch, of which process r of n (`share`) has the samples r, r + n, r
+    + 2n and so on.
     """
     batch = image.shape[0]
     device = image.device

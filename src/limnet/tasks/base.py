@@ -35,10 +35,13 @@ class Pictures(NamedTuple):
 class Task(LightningModule):
     """Base of the LightningModules.
 
-    A subclass saves the hyper-parameters learning_rate, weight_decay, max_steps, average_decay and seed, and calls
-    `hold`. Optional are warmup_steps (50), optimizer ("adamw", "adam" or "muon", see `MuonAdam`), drops (shares of
-    max_steps after which the rate falls to a tenth, in place of warm-up and cosine) and max_minutes (None: the schedule
-    counts steps alone, see `warmup_cosine`).
+    A subclass saves the hyper-parameters that all of them have, and calls `hold`: learning_rate (at its peak),
+    max_steps (length of the schedule in optimizer steps), weight_decay, average_decay (of the moving average of the
+    weights, kept as `average`) and seed (of augmentation and all draws). Optional are warmup_steps (50), optimizer
+    ("adamw", "adam" or "muon", see `MuonAdam`), drops (shares of max_steps after which the rate falls to a tenth, in
+    place of warm-up and cosine) and max_minutes (None: the schedule counts steps alone, see `warmup_cosine`). Modules
+    make their network from its name in `limnet.hub.folder.TABLE` and its arguments, network and network_config (None
+    for its defaults).
     """
 
     network: nn.Module
@@ -50,11 +53,7 @@ class Task(LightningModule):
         return set(inspect.signature(cls).parameters)
 
     def hold(self, network: nn.Module) -> None:
-        """Train this network, and keep the moving average of its weights as `average`.
-
-        Raises:
-            InputError: drops and max_minutes together.
-        """
+        """Train this network, and keep its moving average; InputError for drops and max_minutes together."""
         if self.hparams.get("drops") and self.hparams.get("max_minutes") is not None:
             raise InputError("this learning rate falls after fixed steps, whatever the clock says; leave --minutes out")
         self.network = network

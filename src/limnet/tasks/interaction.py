@@ -64,12 +64,9 @@ masks damaged in its six ways; `started` is how often (it gives no number).
 class InteractionModule(Task):
     """Iterative click training (RITM), with a loss on every click.
 
+    Args not named here are those of `Task`.
+
     Args:
-        network_config: arguments of the network; None for its defaults.
-        learning_rate: peak of the schedule.
-        max_steps: length of the training in optimizer steps.
-        warmup_steps: linear warm-up, before a cosine down to 1 %.
-        weight_decay: of the optimizer.
         clicks: largest number of clicks per sample; each batch draws between `least_clicks` and this.
         relook: how often a later step brings no new click, only a second look with the mask so far.
         erase: how often the start mask lies on a wrong object and negative clicks must empty it.
@@ -80,11 +77,7 @@ class InteractionModule(Task):
         carried: share of the samples that start from the mask a propagation network carries over from another slice of
             their clip (`start_from`); without such a network, or with clips of one slice, none does.
         freeze_encoder: keep the image half as it came; only the prompt half learns.
-        average_decay: decay of the exponential moving average kept as `self.average`.
-        seed: of clicks and augmentation.
-        network: name of an interaction network in `limnet.hub.folder.TABLE`, such as "HRNetOCR".
         validation_clicks: clicks of the robot user in validation, at least 6; val/noc85 counts up to this many.
-        optimizer: "adamw" or "muon" (`limnet.learning.muon`).
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
         backbone_rate: factor on the learning rate of everything but `HEAD`, for networks that have such parts.
         scattered: in place of the first click up to so many random ones of each kind (`scatter_clicks`); 0 for none.

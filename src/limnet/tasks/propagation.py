@@ -26,21 +26,15 @@ from limnet.tasks.xmem import XMemClips
 class TinyClips:
     """Schedule "limnet": slice 0 is prompted, every later one is predicted from memory and predicted neighbours.
 
+    Attributes not named here are those of `Task`.
+
     Attributes:
-        learning_rate: peak of AdamW.
-        max_steps: length of the cosine schedule in optimizer steps.
-        warmup_steps: linear warm-up.
-        weight_decay: of AdamW.
         freeze_encoder: keep the image half as it came (shared with the interaction network).
         memory_every: a predicted slice enters memory every so many slices.
         forcing_steps: over so many steps true masks as the previous mask give way to predictions.
         drift: how often the mask handed to the next slice has gone astray, as after many slices of a long sweep.
-        average_decay: decay of the moving average kept as `average`.
-        seed: of augmentation and draws.
         loss_weights: of normalised focal loss, soft Dice loss and cross-entropy.
-        optimizer: "adamw" or "muon" (`limnet.learning.muon`).
         prompted: share of the clips whose prompt mask is a click network's answer (`PropagationModule.prompt_by`).
-        max_minutes: see `Task`.
 
     Raises:
         InputError: wrong weights.
@@ -191,13 +185,8 @@ XMEM = {"network": "XMem", "schedule": "xmem"}
 class PropagationModule(Task):
     """Clip training: the masks of slice 0 are given, the network carries them on and learns from every later slice.
 
-    A schedule says how a batch of clips becomes a loss, and with what numbers: `TinyClips` (ours) or `XMemClips`.
-
-    Args:
-        network_config: arguments of the network; None for its defaults.
-        network: name of a propagation network in `limnet.hub.folder.TABLE`.
-        schedule: "limnet" or "xmem".
-        **options: attributes of the schedule, such as learning_rate and max_steps.
+    A schedule ("limnet" or "xmem") says how a batch of clips becomes a loss, and with what numbers: `TinyClips` (ours)
+    or `XMemClips`, whose attributes are the options, such as learning_rate and max_steps.
 
     Raises:
         InputError: no such schedule or option, or one that cannot be used.

@@ -19,17 +19,8 @@ class QualityModule(Task):
     """Which mask is better, weighted by how much better, and, for networks with a `score`, how good each one is.
 
     A batch is (image uint8 (B, S, S), previous uint8 (B, S, S), current uint8 (B, S, S), dice float (B, 2)) and, for
-    networks that look at prompted slices, references uint8 (B, 7, S, S).
-
-    Args:
-        network_config: arguments of the network; None for its defaults.
-        learning_rate: peak of AdamW.
-        max_steps: length of the cosine schedule.
-        weight_decay: of AdamW.
-        tie: pairs whose Dice differs by less teach nothing about which is better.
-        average_decay: decay of the moving average kept as `self.average`.
-        seed: of augmentation.
-        network: name of a quality network in `limnet.hub.folder.TABLE`, such as "ResNetQuality".
+    networks that look at prompted slices, references uint8 (B, 7, S, S). Pairs whose Dice differs by less than `tie`
+    teach nothing about which is better; the other arguments are those of `Task`.
     """
 
     network: Any

@@ -28,17 +28,13 @@ class XMemClips:
     """Schedule "xmem": that of Cheng and Schwing, "XMem" (ECCV 2022); the defaults are those of its stage 3.
 
     A batch is (image uint8 (B, T, H, W), labels uint8 (B, T, H, W)) with 0 for background and the same number for the
-    same object on all slices; masks of 0 and 1 are one object. `frames` slices of a clip are used, in either
-    direction. The first one comes with its true masks; every later one is predicted from the first and up to
-    `references` - 1 others, and enters memory with its prediction. Gradients run through the whole clip.
+    same object on all slices; masks of 0 and 1 are one object. `frames` slices of a clip are used, in either direction.
+    The first one comes with its true masks; every later one is predicted from the first and up to `references` - 1
+    others, and enters memory with its prediction. Gradients run through the whole clip.
 
     The whole network stays in eval mode (batch statistics are those it came with), so start from a trained one.
 
     Attributes:
-        learning_rate: of AdamW.
-        max_steps: length of the training.
-        drops: shares of it after which the learning rate falls to a tenth (80,000 of 110,000 steps).
-        weight_decay: of AdamW.
         frames: slices of a clip, at least 3.
         references: slices that a prediction reads at most.
         objects: objects of a clip at most.
@@ -47,8 +43,6 @@ class XMemClips:
         bootstrap: (first, last) share of it over which the cross entropy narrows to the hardest pixels.
         hardest: share of pixels that count in the end.
         memory_every: steps between memory slices in validation.
-        average_decay: decay of the moving average kept as `average`; 0 keeps the weights themselves.
-        seed: of augmentation and draws.
 
     Raises:
         InputError: fewer than 3 frames, or no objects or references.
@@ -196,13 +190,9 @@ def draw_frames(length: int, frames: int, skip: int, generator: torch.Generator)
 def split_objects(labels: Tensor, most: int, generator: torch.Generator | None = None) -> Tensor:
     """Object masks of label clips: objects that the first slice shows, at most `most` of each clip.
 
-    Args:
-        labels: uint8 (B, T, H, W), 0 background; the number of an object is the same on all slices.
-        most: objects per clip.
-        generator: draws among more objects than that; None takes those with the lowest numbers.
-
-    Returns:
-        bool (B, T, O, H, W), O the largest number of objects of a clip, at least 1; the spare ones are empty.
+    Labels uint8 (B, T, H, W), 0 background, have the same number for an object on all slices. Among more objects the
+    generator draws; without one those with the lowest numbers are taken. bool (B, T, O, H, W), O the largest number of
+    objects of a clip, at least 1; the spare ones are empty.
     """
     chosen = []
     for clip in labels:

@@ -109,12 +109,9 @@ def in_words(seconds: float) -> str:
 
 
 class EndAfter(Callback):
-    """End the training so many minutes after its first step, as the schedule of `warmup_cosine` does.
+    """End the training so many minutes (above 0) after its first step, as the schedule of `warmup_cosine` does.
 
     Several processes end together, by the clock of the first.
-
-    Raises:
-        InputError: 0 or fewer minutes.
     """
 
     def __init__(self, minutes: float):

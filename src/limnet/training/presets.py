@@ -15,15 +15,11 @@ class Preset:
 
     Attributes:
         network: name in `limnet.hub.folder.TABLE`.
-        steps: optimizer steps.
         batch_size: samples per step over all processes.
-        learning_rate: at its peak.
-        precision: of the Trainer.
         gradient_clip: largest gradient norm, 0 for none.
         validate_every: steps between validations.
         size: side of the square windows in network pixels.
         whole_slices: a mix is drawn as crops of whole slices, not as windows round one object.
-        length: slices of a clip.
         config: arguments of a network trained from nothing, for this network only; others have their own defaults.
     """
 

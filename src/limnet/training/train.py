@@ -40,16 +40,10 @@ _FIXED = {"network": "--network", "optimizer": "--optimizer", "freeze_encoder": 
 
 
 def train(role: str, description: str | None, out: str, argv: Sequence[str] | None = None) -> None:
-    """A whole recipe: parse, train, validate, and write the averaged network to OUT/<role>.
+    """A whole recipe of a role: parse, train, validate, and write the averaged network to OUT/<role>.
 
-    Args:
-        role: "interaction", "propagation" or "quality".
-        description: of the recipe.
-        out: default of --out.
-        argv: arguments; those of the process by default.
-
-    Raises:
-        SystemExit: with one line, for everything the user can mend.
+    Options come from `argv`, those of the process by default; `out` is the default of --out. Everything the user can
+    mend ends in one line (SystemExit).
     """
     parser = recipe_parser(role, description, out)
     train_parsed(parse_recipe(parser, role, argv), role, parser.prog)

@@ -316,11 +316,7 @@ class HRNetOCR(nn.Module):
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """The part that depends on the image only: one map (B, 64, ceil(H/2), ceil(W/2)) in the type of the weights.
 
-        Args:
-            image: (B, image_channels, H, W) floats in [0, 1], not normalised; H and W at least 32.
-
-        Raises:
-            InputError: the shape does not fit.
+        Images are (B, image_channels, H, W) floats in [0, 1], not normalised; H and W at least 32 (InputError).
         """
         if image.ndim != 4 or image.shape[1] != self.image_channels:
             raise InputError(

@@ -106,15 +106,7 @@ def likelihood(image: Tensor, histograms: Tensor) -> Tensor:
 class TinyPropagation(nn.Module):
     """Memory network for windows at the object's scale.
 
-    Args:
-        image_channels: 1 for grey slices, 3 for RGB.
-        widths: channels at strides 4, 8, 16, 32.
-        depths: residual blocks of the image half.
-        embedding: channels of the similarity embedding.
-        key_dim: channels of memory keys.
-        value_dim: channels of memory values.
-        decoder: mask-dependent half, always "unet" (`PromptUNet`); model folders name it.
-        window_size: side in pixels of the windows it was trained on and is shown in use.
+    Args are those of `TinyInteraction`, and the channels of memory keys and values.
 
     Raises:
         InputError: unknown decoder.
@@ -224,15 +216,11 @@ class TinyPropagation(nn.Module):
         last_image: Tensor,
         last_mask: Tensor,
     ) -> Tensor:
-        """Logits (B, 1, H, W) of a slice.
+        """Logits (B, 1, H, W) of a slice, from its features, its `read` and `memory`: how the object looks on prompted
+        slices.
 
-        Args:
-            features: of the slice.
-            readout: result of `read`.
-            memory: prompted slices, for the look of the object.
-            last: the neighbouring slice just done, for its look there.
-            last_image: (B, C, H, W), that slice in this slice's window.
-            last_mask: (B, 1, H, W), its probabilities in this slice's window.
+        The neighbouring slice just done is told by its look (`last`), its pixels (B, C, H, W) and its probabilities (B,
+        1, H, W), both in this slice's window.
         """
         height, width = last_mask.shape[-2:]
         image, f4, f8, f16, f32, embedding = features
