@@ -1,4 +1,4 @@
-"""`limnet view` as a program: killed without warning, started again, and nothing is lost."""
+"""`limnet view` as a program, killed without warning: nothing is lost. `limnet serve`: what it refuses, and its end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+from typer.testing import CliRunner
 
 import limnet
+from limnet.cli import app
 from limnet.commands.view import chosen
 from limnet.errors import MissingFileError
+from limnet.hub.model import list_zoo
 from tests.helpers.browser import ViewerPage
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.view_server import BALL, write_phantom
+
+PACKAGE = str(Path(limnet.__file__).parents[1])
 
 
 def start(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
     """The program on the phantom, and the address it prints."""
     command = [sys.executable, "-c", "from limnet.cli import main; main()", "view", "ct.nii.gz", "--no-browser"]
     command += ["--port", str(port), "--model", str(folder / "model")]
-    package = str(Path(limnet.__file__).parents[1])
     environment = {
         **os.environ,
-        "PYTHONPATH": package,
+        "PYTHONPATH": PACKAGE,
         "LIMNET_SESSIONS": str(folder / "sessions"),
         "OMP_NUM_THREADS": "1",
     }
@@ -88,3 +93,37 @@ def test_what_the_argument_means(tmp_path, monkeypatch):
     assert chosen(tmp_path) == (tmp_path, None)
     with pytest.raises(MissingFileError):
         chosen(Path("nothing.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "give a key"),
+        (["--host", "0.0.0.0", "--allow-keyless"], "give a key"),
+        (["--key", "short"], "at least 8"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--datastore", "no-such-folder", "--port", "0"], "is no folder"),
+    ],
+)
+def test_what_serve_refuses(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["serve", *arguments])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+
+
+@pytest.mark.skipif("limnet-tiny" not in list_zoo(), reason="limnet-tiny is not in the zoo")
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_server_answers_and_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from limnet.cli import main; main()", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": PACKAGE, "LIMNET_SESSIONS": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", first)
+            assert found, first
+            assert httpx.get(f"{found[0]}/healthz", timeout=30).json() == {"ok": True}
+            assert "limnet-tiny" in httpx.get(f"{found[0]}/capabilities").json()["license"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)

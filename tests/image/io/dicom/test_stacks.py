@@ -1,4 +1,7 @@
-"""Several volumes in one series are told apart by what their headers say, or refused; never mixed."""
+"""A DICOM volume is a regular grid: what is not is refused, or filled where the user asks for it.
+
+Several volumes in one series are told apart by what their headers say, or refused; never mixed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,127 @@ from pydicom.uid import generate_uid
 from limnet.errors import FileFormatError, InputError
 from limnet.image.volume import Volume
 from tests.helpers.dicom_files import stored, write_slices
+from tests.helpers.small_segmenter import small_segmenter
+
+_GRID = np.diag([0.7, 0.7, 2.0, 1.0])
+
+
+def _ramp(depths: list[float]) -> np.ndarray:
+    """Slices whose values are ten times their depth plus a pattern, so that linear filling has one right answer."""
+    pattern = np.arange(120).reshape(12, 10)
+    return np.stack([pattern + round(100 * depth) for depth in depths]).astype(np.uint16)
+
+
+MISSING = [0, 1, 2, 5, 6, 7, 8, 10], r"6\.00 mm between s003\.dcm and s004\.dcm, 4\.00 mm.*gaps=.resample", (3, 4, 9)
+UNEVEN = [0, 1, 2, 3, 4, 4.5, 5.75, 7], r"1\.00 mm between s005\.dcm and s006\.dcm", (5, 6)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.8])
+@pytest.mark.parametrize(("at", "said", "filled"), [MISSING, UNEVEN])
+def test_gaps_are_refused_or_filled(
+    tmp_path: Path, at: list[float], said: str, filled: tuple[int, ...], tilt: float
+) -> None:
+    affine = _GRID.copy()
+    affine[1, 2] = tilt
+    write_slices(tmp_path / "d", _ramp(at), affine, at=at)
+    with pytest.raises(FileFormatError, match=said):
+        Volume.read(tmp_path / "d")
+    count = int(at[-1]) + 1
+    with pytest.warns(UserWarning, match=f"{len(filled)} of {count} slices are filled"):
+        volume = Volume.read(tmp_path / "d", gaps="resample")
+    np.testing.assert_array_equal(volume.array, _ramp(list(range(count))))
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    assert volume.array.dtype == np.uint16
+    assert volume.filled == filled
+    assert len(volume.files) == 8
+
+
+def test_small_steps_that_add_up(tmp_path: Path) -> None:
+    at = np.concatenate([np.arange(20), 20 + 1.05 * np.arange(20)]).tolist()
+    write_slices(tmp_path / "d", stored(0, (40, 4, 4)), at=at)
+    with pytest.raises(FileFormatError, match="add up to a drift"):
+        Volume.read(tmp_path / "d")
+
+
+def test_stray_slice_is_named(tmp_path: Path) -> None:
+    at = [*range(20), 290.0]
+    write_slices(tmp_path / "d", stored(0, (21, 6, 5)), _GRID, at=at)
+    with pytest.raises(FileFormatError, match=r"542\.00 mm between s020\.dcm and s021\.dcm, elsewhere 2\.00 mm"):
+        Volume.read(tmp_path / "d")
+    with pytest.raises(FileFormatError, match=r"would leave 270 of 291 to be made up"):
+        Volume.read(tmp_path / "d", gaps="resample")
+
+
+def test_slices_that_lie_sideways(tmp_path: Path) -> None:
+    def move(data: FileDataset, z: int) -> None:
+        if z == 3:
+            data.ImagePositionPatient = [40, 0, 6]
+
+    write_slices(tmp_path / "d", stored(), _GRID, change=move)
+    for gaps in ("refuse", "resample"):
+        with pytest.raises(FileFormatError, match=r"sideways|beside one line \(s004\.dcm\)"):
+            Volume.read(tmp_path / "d", gaps=gaps)  # type: ignore[arg-type]
+
+
+def test_positions_rounded_to_a_tenth_are_regular(tmp_path: Path) -> None:
+    at = np.round(0.625 * np.arange(30), 1).tolist()
+    write_slices(tmp_path / "d", stored(0, (30, 6, 5)), at=at)
+    volume = Volume.read(tmp_path / "d")
+    assert volume.spacing[0] == pytest.approx(18.1 / 29)
+    assert volume.filled == ()
+
+
+def test_jitter_of_orientation_drops_no_slice(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    turn = np.radians(30.0)
+    base = np.array(
+        [np.cos(turn), np.sin(turn), 0.0005, -np.sin(turn), np.cos(turn), 0.0005]
+    )  # 5e-4: between roundings
+
+    def jitter(data: FileDataset, _: int) -> None:
+        data.ImageOrientationPatient = [f"{v:.9f}" for v in base + rng.uniform(-1e-6, 1e-6, 6)]
+
+    values = stored(1, (40, 6, 5))
+    write_slices(tmp_path / "d", values, change=jitter)
+    np.testing.assert_array_equal(Volume.read(tmp_path / "d").array, values)
+
+
+def test_positions_a_fraction_of_a_micron_apart_are_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one, two = stored(1), stored(2)
+    for number, values in enumerate((one, two)):
+        at = (np.arange(7) + 0.0005 + rng.uniform(-4e-7, 4e-7, 7)).tolist()  # half way between roundings to a micron
+        write_slices(
+            tmp_path / "d", values, uid="1.2.9", at=at, start=1 + 7 * number, EchoTime=2.3 * (number + 1), kind="MR"
+        )
+    for number, values in enumerate((one, two)):
+        volume = Volume.read(tmp_path / "d", index=number)
+        np.testing.assert_array_equal(volume.array, values)
+        assert volume.spacing[0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_fine_steps_of_a_microscope_stay_apart(tmp_path: Path) -> None:
+    values = stored(1, (9, 6, 5))
+    write_slices(tmp_path / "d", values, np.diag([0.001, 0.001, 0.001, 1.0]))
+    volume = Volume.read(tmp_path / "d")
+    np.testing.assert_array_equal(volume.array, values)
+    np.testing.assert_allclose(volume.spacing, 0.001)
+
+
+def test_gaps_is_checked_and_kept(tmp_path: Path) -> None:
+    segmenter = small_segmenter()
+    at = [0, 1, 2, 4, 5, 6]
+    write_slices(tmp_path / "d", _ramp(at), _GRID, at=at)
+    with pytest.raises(InputError, match=r"gaps='fill' is unknown: allowed are 'refuse' and 'resample'"):
+        Volume.read(tmp_path / "d", gaps="fill")  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="filled"):
+        case = segmenter.open(tmp_path / "d", gaps="resample")
+    path = case.save_session(tmp_path / "s.limnet")
+    with pytest.warns(UserWarning, match="filled"):
+        again = segmenter.resume(path)
+    assert again.volume.filled == (3,)
+    np.testing.assert_array_equal(again.volume.array, case.volume.array)
+
 
 _PAIRS = [
     ("AcquisitionNumber", [7, 8]),
