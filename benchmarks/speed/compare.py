@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,32 +97,32 @@ def run(job: Job) -> Iterator[Row]:
     """
     start, made, left_out = time.monotonic(), {}, set()
     on_gpu = torch.device(job.device).type == "cuda"
+    turns = list(product(job.threads, job.precisions, job.methods))
     for lap in range(job.first, job.laps):
         if job.minutes and lap >= 2 and time.monotonic() - start > 60 * job.minutes:
             return
-        for threads in job.threads:
-            for precision in job.precisions:
-                for name in job.methods:
-                    if name in left_out or (METHODS[name].heavy and threads < max(job.threads)):
-                        continue
-                    depth = min(job.slices, job.heavy) if METHODS[name].heavy else job.slices
-                    row = {"size": job.size, "slices": depth, "threads": threads, "precision": precision}
-                    row |= {"method": name, "lap": lap}
-                    torch.set_num_threads(threads)
-                    try:
-                        if (name, precision) not in made:
-                            method = METHODS[name].make(job.size, precision, job.model, job.device)
-                            method.lap(scene(job.size, min(_WARM, depth)))
-                            made[name, precision] = method
-                        if on_gpu:
-                            torch.cuda.reset_peak_memory_stats(job.device)
-                        row |= measured(made[name, precision], scene(job.size, depth), job.gflop)
-                    except Exception as error:  # whatever an outside package raises, the others go on
-                        left_out.add(name)
-                        yield {**row, "left_out": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-                        continue
-                    on_device = int(torch.cuda.max_memory_allocated(job.device)) if on_gpu else None
-                    yield {**row, "peak": peak_memory(), "device_peak": on_device}
+        for threads, precision, name in turns:
+            heavy = METHODS[name].heavy
+            if name in left_out or (heavy and threads < max(job.threads)):
+                continue
+            depth = min(job.slices, job.heavy) if heavy else job.slices
+            row = {"size": job.size, "slices": depth, "threads": threads, "precision": precision}
+            row |= {"method": name, "lap": lap}
+            torch.set_num_threads(threads)
+            try:
+                if (name, precision) not in made:
+                    method = METHODS[name].make(job.size, precision, job.model, job.device)
+                    method.lap(scene(job.size, min(_WARM, depth)))
+                    made[name, precision] = method
+                if on_gpu:
+                    torch.cuda.reset_peak_memory_stats(job.device)
+                row |= measured(made[name, precision], scene(job.size, depth), job.gflop)
+            except Exception as error:  # whatever an outside package raises, the others go on
+                left_out.add(name)
+                yield {**row, "left_out": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+                continue
+            on_device = int(torch.cuda.max_memory_allocated(job.device)) if on_gpu else None
+            yield {**row, "peak": peak_memory(), "device_peak": on_device}
 
 
 def measured(method: Any, where: methods.Scene, gflop: bool = False) -> Row:
@@ -291,31 +292,21 @@ def runtime_table(rows: Sequence[Row], machine: str) -> str:
     for key, some in frame.groupby([*CONFIG, "method"], sort=False):
         size, slices, threads, precision, name = key
         spread = some.groupby("part").seconds.quantile([0.25, 0.5, 0.75]).unstack()
-        click = {SLICE_FIRST: FIRST, SLICE_LATER: OTHER}
-        rate = {  # a round is its click and all other slices
-            part: [
-                slices / (spread.loc[click[part], q] + (slices - 1) * spread.loc[part, q]) for q in (0.5, 0.75, 0.25)
-            ]
-            for part in click
-        }
+        rates = [  # a round is its click and all other slices; median, slow and fast quartile
+            [slices / (spread.loc[click, q] + (slices - 1) * spread.loc[part, q]) for q in (0.5, 0.75, 0.25)]
+            for click, part in ((FIRST, SLICE_FIRST), (OTHER, SLICE_LATER))
+        ]
         own = [row for row in rows if [row[k] for k in (*CONFIG, "method")] == list(key) and "peak" in row]
         memory = f"{np.median([row['peak'] for row in own]) / 1e9:.2f} GB (process)"
         if all(row["device_peak"] is not None for row in own):
             memory = f"{np.median([row['device_peak'] for row in own]) / 1e9:.2f} GB (GPU), {memory}"
         comparable = (size, slices) == (theirs.size, theirs.slices)
-        lines.append(
-            [
-                f"**{name}**",
-                f"{slices} x {size} x {size}",
-                f"{machine}, {threads} thread{'s' * (threads > 1)}, {precision}",
-                *(f"{middle:.2f} ({low:.2f}-{high:.2f})" for middle, low, high in rate.values()),
-                memory,
-                f"{rate[SLICE_FIRST][0] / theirs.slices_per_second:.2f}" if comparable else None,
-            ]
-        )
-    slices = f"{theirs.slices} x {theirs.size} x {theirs.size}"
-    rate_there = f"{theirs.slices_per_second:.2f}"
-    lines.append([f"{theirs.method} (published)", slices, theirs.device, rate_there, None, theirs.memory, "1.00"])
+        where = f"{machine}, {threads} thread{'s' * (threads > 1)}, {precision}"
+        cells = [f"{middle:.2f} ({low:.2f}-{high:.2f})" for middle, low, high in rates]
+        ratio = f"{rates[0][0] / theirs.slices_per_second:.2f}" if comparable else None
+        lines.append([f"**{name}**", f"{slices} x {size} x {size}", where, *cells, memory, ratio])
+    slices, rate = f"{theirs.slices} x {theirs.size} x {theirs.size}", f"{theirs.slices_per_second:.2f}"
+    lines.append([f"{theirs.method} (published)", slices, theirs.device, rate, None, theirs.memory, "1.00"])
     head = ["method", "slices", "on", "slices/s, first round", "slices/s, later round", "peak memory"]
     notes = "\n".join(f"- {caveat}" for caveat in theirs.caveats)
     text = "## Run time\n\nMedians over fresh processes, quartiles in brackets; a round includes its click.\n\n"
@@ -423,11 +414,10 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
         ]
     job = replace(job, gflop=True, slices=args.slices or 40, heavy=args.slices or 40, laps=args.repeats or 5)
     return [
-        replace(job, methods=(name,), size=size, threads=(number,), precisions=(precision,))
-        for size in sizes[:1]
-        for name in ("tiny", "tiny-whole")
-        for precision in precisions or ("fp32", "bf16")
-        for number in threads or (1, 2)
+        replace(job, methods=(name,), size=sizes[0], threads=(number,), precisions=(precision,))
+        for name, precision, number in product(
+            ("tiny", "tiny-whole"), precisions or ("fp32", "bf16"), threads or (1, 2)
+        )
     ]
 
 

@@ -3,30 +3,33 @@
 GrabCut, Berkeley, SBD, DAVIS (345 frames), and DAVIS-585 in its three modes: from nothing ("zero"), from a superpixel
 mask ("sp", FocalClick's "from init") and from a video network's mask ("stm"). Pixels that GrabCut and Berkeley leave
 undecided (128) are neither clicked nor scored.
+
+Source of clicks and zoom: the evaluation protocol of Sofiiuk et al., "Reviving Iterative Training with Mask Guidance
+for Interactive Segmentation", ICIP 2022.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
 
 from benchmarks.baselines.zoom import SIZE, THRESHOLD, ZoomSession
 from benchmarks.core.method import LimnetPredictor, LimnetSession
 from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
-from benchmarks.core.reference_clicker import IGNORE, next_click
 from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from benchmarks.core.tables import markdown, share
-from benchmarks.suites.parts import Part, gather
+from benchmarks.suites.paper import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.pictures import PictureDataset, brightness
 from limnet.datasets.click_benchmarks import BAND, BerkeleyDataset, Davis345Dataset, GrabCutDataset
@@ -45,6 +48,7 @@ SHOWN = (1, 2, 3, 5, 10, 15, 20)  # clicks of the table of IoU
 Read = Callable[[], NDArray[Any]]
 
 NAME = "interaction2d"
+IGNORE = -1  # pixels that are neither clicked nor scored
 BANDED = ("grabcut", "berkeley")  # data sets with undecided pixels
 ZOOMS = {"davis345": 600}  # RITM's evaluation zooms to 400 pixels, on DAVIS to 600
 NOTE = (
@@ -129,6 +133,35 @@ def read_start(dataset: Davis585Dataset, case: LabelledCase, mode: str) -> NDArr
 def _bands(dataset: LabelledDataset) -> dict[str, Any]:
     pictures = dataset.files if isinstance(dataset, PictureDataset) else []
     return {picture.name: partial(read_band, picture.masks[0]) for picture in pictures}
+
+
+def next_click(
+    truth: ArrayLike, predicted: ArrayLike, clicked: Iterable[tuple[int, int]] = ()
+) -> tuple[int, int, bool]:
+    """The click that corrects a prediction (H, W) most, by RITM's rule: row, column, and whether it marks the object.
+
+    Exact Euclidean distances with a one-pixel border of zeros, so that the image border is the edge of an error region.
+    The first pixel in row-major order that lies deepest inside the missed object or the false object, whichever is
+    deeper; with equal depth the false object wins. Where nothing is wrong: (0, 0, False), every time.
+
+    Args:
+        truth: (H, W); 1 is the object, -1 is ignored, anything else is background.
+        predicted: (H, W), non-zero is predicted object.
+        clicked: (row, column) of earlier clicks, which are not clicked again.
+    """
+    true, found = np.asarray(truth), np.asarray(predicted).astype(bool)
+    inside, counted = true == 1, true != IGNORE
+    missed, false = _depth(inside & ~found & counted), _depth(~inside & found & counted)
+    for row, column in clicked:
+        missed[row, column] = false[row, column] = 0
+    positive = bool(missed.max() > false.max())
+    row, column = divmod(int((missed if positive else false).argmax()), true.shape[1])
+    return row, column, positive
+
+
+def _depth(region: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance in pixels of every region pixel to the nearest pixel outside; zero outside."""
+    return distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import pytest
 from benchmarks.core.published import published_names, published_table
 from benchmarks.core.report import markdown_tables
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
-from benchmarks.suites.paper import sequence_and_class
-from benchmarks.suites.parts import Part, opened
+from benchmarks.suites.paper import Part, opened, sequence_and_class
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.bench import Disc, completed
 from tests.helpers.every_set import table_root
