@@ -19,15 +19,9 @@ from limnet.hub.model import list_zoo
 from limnet.image.volume import Volume
 from limnet.prompts import Box, Click
 from tests.helpers.fake_engine import fake_engine, phantom
+from tests.helpers.recipes import limnet as run
 
 nibabel = pytest.importorskip("nibabel")
-
-
-def run(*words: str) -> int:
-    """Exit code of a command."""
-    with pytest.raises(SystemExit) as end:
-        main([str(w) for w in words])
-    return int(end.value.code or 0)
 
 
 @pytest.fixture

@@ -18,19 +18,12 @@ from benchmarks.core.record import result_path
 from benchmarks.core.report import write_report
 from benchmarks.core.run import check_ready
 from benchmarks.core.suite import BASELINES, Entry, build_baseline
-from limnet.cli import main
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from tests.helpers.bench import Disc, fake_suite, image, labels
 from tests.helpers.every_set import table_root
 from tests.helpers.fake_folders import write_folder
-
-
-def run(*words: object) -> int:
-    """Exit code of a command."""
-    with pytest.raises(SystemExit) as end:
-        main([str(w) for w in words])
-    return int(end.value.code or 0)
+from tests.helpers.recipes import limnet as run
 
 
 @pytest.fixture

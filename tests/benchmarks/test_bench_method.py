@@ -12,12 +12,12 @@ import pytest
 from benchmarks.core.suite import SuiteOptions, build_suite
 from limnet import InteractiveSegmenter
 from limnet.case.case import Case
-from limnet.cli import main
 from limnet.errors import InputError
 from limnet.settings import Settings
 from tests.helpers.fake_engine import ConstantAssessor, fake_engine
 from tests.helpers.fake_volumes import build_msd
 from tests.helpers.open_root import WanderingPropagator
+from tests.helpers.recipes import limnet
 
 OURS = Settings(scope="interval", tau=1.0, look_back=4, one_sided=True)
 
@@ -53,9 +53,7 @@ def data(tmp_path: Path) -> Path:
 def run(table: str, data: Path, *words: str) -> dict[str, Any]:
     """Result files by name of the method."""
     out = data.parent / "_".join(["out", table, *words])
-    with pytest.raises(SystemExit) as end:
-        main(["bench", table, "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "3", *words])
-    assert not end.value.code
+    assert limnet("bench", table, "--data", data, "--out", out, "--per-group", 1, "--rounds", 3, *words) == 0
     found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     return {content["fixed"]["predictor"]["name"]: content for content in found}
 

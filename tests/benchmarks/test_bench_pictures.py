@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from collections.abc import Callable
@@ -22,15 +23,15 @@ from benchmarks.core.rounds import Turn
 from benchmarks.core.suite import BASELINES, Entry, SuiteOptions, build_suite
 from benchmarks.suites.interaction2d import ClickPredictor, ClickRounds, click_tables, clicks_to, next_click
 from limnet import InteractiveSegmenter
-from limnet.cli import main
 from limnet.errors import InputError, MissingFileError
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
-from tests.helpers.bench import Disc, StartDisc, StartDiscSession, completed, fake_suite, run_object
+from tests.helpers.bench import Answers, Disc, StartDisc, StartDiscSession, completed, fake_suite, run_object
 from tests.helpers.every_set import picture_root
 from tests.helpers.fake_picture_sets import build_berkeley, build_grabcut
 from tests.helpers.fake_pictures import disc, photo
 from tests.helpers.golden import golden_arrays
+from tests.helpers.recipes import limnet
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.tiny_networks import scramble, small_quality
 
@@ -106,19 +107,10 @@ def test_clicks_equal_a_slow_reference(start: bool):
 def test_an_object_ends_at_the_target():
     truth = disc(20, 28, 9)[None]
 
-    class Growing(StartDiscSession):
-        def click(self, zyx, positive):
-            self.radius += 1
-            return disc(20, 28, self.radius)[None]
-
-    class Method:
-        name = "growing"
-
-        def start(self, volume, axis, *names):
-            return Growing(volume.shape, axis, 5)
-
-    def played(rounds: ClickRounds) -> list[Turn]:
-        return run_object(Method(), Volume.from_array(np.zeros((1, 40, 56))), truth, 0, rounds)
+    def played(rounds: ClickRounds, truth: np.ndarray = truth) -> list[Turn]:
+        radii = itertools.count(6)
+        growing = Answers(lambda *_: disc(20, 28, next(radii))[None])
+        return run_object(growing, Volume.from_array(np.zeros((len(truth), 40, 56))), truth, 0, rounds)
 
     scores = [disc(20, 28, r).sum() / truth.sum() for r in (6, 7, 8, 9)]
     assert [row.iou for row in played(ClickRounds(target=1.0))] == pytest.approx(scores)
@@ -128,11 +120,10 @@ def test_an_object_ends_at_the_target():
         ClickRounds(target=0.8)
     with pytest.raises(InputError, match="at least 1"):
         ClickRounds(0)
-    deep = Volume.from_array(np.zeros((2, 40, 56)))
     with pytest.raises(InputError, match="one picture"):
-        run_object(Method(), deep, np.repeat(truth, 2, 0), 0, ClickRounds())
+        played(ClickRounds(), np.repeat(truth, 2, 0))
     with pytest.raises(InputError, match="empty"):
-        run_object(Method(), Volume.from_array(np.zeros((1, 40, 56))), truth & False, 0, ClickRounds())
+        played(ClickRounds(), truth & False)
 
 
 def test_all_sets_beside_published_rows(root: Path, tmp_path: Path):
@@ -197,17 +188,8 @@ def test_undecided_pixels_and_starting_masks(root: Path):
     np.testing.assert_array_equal(stm[0], disc(20, 18, 10) & disc(16, 28, 20))
     case = next(c for c in suite.cases if c.name == "grabcut_flower")
 
-    class Band:  # takes the whole band for object: right, since nobody decided
-        name = "band"
-
-        def start(self, volume, axis, *names):
-            return self
-
-        def click(self, zyx, positive):
-            return disc(20, 28, 12)[None]
-
-    volume = case.read_image()
-    (row,) = run_object(Band(), volume, case.read_labels() == 1, 0, rounds, case=case.name)
+    band = Answers(lambda *_: disc(20, 28, 12)[None])  # the whole band is object: right, since nobody decided
+    (row,) = run_object(band, case.read_image(), case.read_labels() == 1, 0, rounds, case=case.name)
     assert row.iou == 1.0
 
 
@@ -249,21 +231,16 @@ def test_from_the_command_line(
 ):
     monkeypatch.setitem(BASELINES, "disc", Entry("tests.helpers.bench", "a disc", "Disc"))
 
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as end:
-            main([str(w) for w in ("bench", *words)])
-        return int(end.value.code or 0)
-
     common = ("--data", root, "--baseline", "disc:radius=6", "--out", tmp_path)
-    assert run("interaction2d", *common, "--part", "grabcut", "--rounds", 7, "--target", 1) == 0
+    assert limnet("bench", "interaction2d", *common, "--part", "grabcut", "--rounds", 7, "--target", 1) == 0
     shown = capsys.readouterr()
     assert "| NoC@90 | GrabCut |" in shown.out
     found = json.loads((tmp_path / "interaction2d-grabcut_disc-6.json").read_text())
     assert found["fixed"]["config"]["rounds"] == {"class": "ClickRounds", "clicks": 7, "target": 1.0}
     assert len(found["rows"][0]["clicks"]) == 7
     assert f"grabcut_banana object: {found['rows'][0]['iou'][0]:.3f}" in shown.err
-    assert run("folder", *common, "--way", "zoom") == 2
-    assert run("folder", *common, "--part", "grabcut") == 2
+    assert limnet("bench", "folder", *common, "--way", "zoom") == 2
+    assert limnet("bench", "folder", *common, "--part", "grabcut") == 2
 
 
 def test_other_suites_stay_with_dice(tmp_path: Path):

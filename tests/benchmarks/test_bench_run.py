@@ -28,6 +28,7 @@ from limnet.environment import origin
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers.bench import (
+    Answers,
     Boxer,
     Disc,
     DiscSession,
@@ -112,16 +113,7 @@ def test_surface_dice_at_a_tolerance(monkeypatch):
 
 
 def test_an_object_that_is_right_takes_no_more_clicks():
-    class Perfect:
-        name = "perfect"
-
-        def start(self, volume: Volume, axis: int, *names: str):
-            return self
-
-        def click(self, zyx, positive):
-            return labels(0) == 1
-
-    rows = run_object(Perfect(), image(0), labels(0) == 1, 0, 6)
+    rows = run_object(Answers(lambda *_: labels(0) == 1), image(0), labels(0) == 1, 0, 6)
     assert [(row.round, row.dice) for row in rows] == [(1, 1.0)]
 
 
@@ -130,18 +122,8 @@ def test_what_cannot_be_played():
         run_object(Disc(), image(0), np.zeros((6, 24, 24), bool))
     with pytest.raises(InputError, match="one grid"):
         run_object(Disc(), image(0), np.ones((6, 24, 23), bool))
-
-    class Wrong:
-        name = "wrong"
-
-        def start(self, volume, axis, *names):
-            return self
-
-        def click(self, zyx, positive):
-            return np.zeros((1, 2), bool)
-
     with pytest.raises(InputError, match="bool mask of shape"):
-        run_object(Wrong(), image(0), labels(0) == 1)
+        run_object(Answers(lambda *_: np.zeros((1, 2), bool)), image(0), labels(0) == 1)
     with pytest.raises(InputError, match="at least 1"):
         RobotRounds(0)
 
@@ -172,9 +154,6 @@ def test_run_writes_results_and_goes_on_where_it_stopped(tmp_path):
 
 def test_a_killed_run_goes_on(tmp_path):
     out = tmp_path / "fake.json"
-
-    class Killed(Exception):
-        pass
 
     def kill(record: dict) -> None:
         if record["object"] == "lesion 1" and record["case"] == "case_01":
@@ -311,7 +290,7 @@ from pathlib import Path
 from torch import distributed
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions, build_suite
-from tests.helpers.bench import Boxer, Disc, fake_suite
+from tests.helpers.bench import Answers, Boxer, Disc, fake_suite
 from tests.helpers.bench import StartDisc
 # registered first, so called last: what is left of the process group when the interpreter ends
 left = Path(sys.argv[2]).with_name(f"group_left_{os.environ['RANK']}")

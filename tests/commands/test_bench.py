@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 
 from limnet import cli
-from limnet.cli import main
+from tests.helpers.recipes import limnet
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(cli, "ROOT", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        main(["bench", "table1", "--data", "x"])
-    assert end.value.code == 2
+    assert limnet("bench", "table1", "--data", "x") == 2
     assert "clone the repository" in capsys.readouterr().err
 
 
@@ -21,8 +19,6 @@ def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path, monk
     [(["--help"], 0, "ablations"), (["no-such"], 2, "No such command"), (["table1", "--help"], 0, "--per-case")],
 )
 def test_in_a_clone_they_are_found(words: list[str], code: int, shown: str, capsys) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["bench", *words])
-    assert end.value.code == code
+    assert limnet("bench", *words) == code
     found = capsys.readouterr()
     assert shown in found.out + found.err

@@ -1,4 +1,4 @@
-"""Loads a recipe as a module, so that its `main` runs in this process."""
+"""Commands and recipes in this process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+from limnet.cli import main
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
+def limnet(*words: object) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return int(end.value.code or 0)
+
+
 def recipe(name: str) -> ModuleType:
+    """A recipe as a module, with its `main`."""
     spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -16,7 +16,6 @@ from benchmarks.core.record import Record
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import SuiteOptions, build_suite
 from benchmarks.suites.dataset import kind_of
-from limnet.cli import main
 from limnet.data.module import CaseDataModule
 from limnet.datasets import endovis18
 from limnet.datasets.registry import DATASETS, dataset_class
@@ -26,6 +25,7 @@ from limnet.tasks.propagation import PropagationModule
 from tests.helpers.bench import Disc
 from tests.helpers.every_set import CLIP_SETS, EVERY_SET, SIZES, TRAINED_SETS
 from tests.helpers.fake_picture_sets import FRAMES
+from tests.helpers.recipes import limnet
 from tests.helpers.small_modules import logged_by
 from tests.helpers.small_segmenter import small_segmenter
 from tests.helpers.tiny_networks import ENCODER, MEMORY
@@ -88,18 +88,14 @@ def test_its_batches_can_be_learnt_from(
         assert any(bool(value.any()) for value in slopes)
 
 
-def bench(*words: object) -> int:
-    """Exit code of `limnet bench`."""
-    with pytest.raises(SystemExit) as end:
-        main(["bench", *(str(word) for word in words)])
-    return int(end.value.code or 0)
-
-
 def test_a_benchmark_by_its_command(root: Callable[[str], Path], tmp_path: Path) -> None:
     model = small_segmenter().save_pretrained(tmp_path / "small")
     few = ("--rounds", 2, "--per-case", 1, "--per-group", 1, "--precision", "fp32", "--no-views")
     out = tmp_path / "x.json"
-    assert bench("dataset", "--name", "ishape", "--data", root("ishape"), "--model", model, "--out", out, *few) == 0
+    assert (
+        limnet("bench", "dataset", "--name", "ishape", "--data", root("ishape"), "--model", model, "--out", out, *few)
+        == 0
+    )
     checked(Record.read(out), "ishape")
 
 
@@ -163,7 +159,7 @@ def test_what_is_wrong_is_said(root: Callable[[str], Path], capsys: pytest.Captu
         (["dataset", "--name", "btcv", "--split", "test"], "no split 'test'"),
         (["folder", "--name", "btcv"], "unrecognized arguments: --name btcv"),
     ):
-        assert bench(*words, "--data", root("btcv"), "--model", "none") == 2
+        assert limnet("bench", *words, "--data", root("btcv"), "--model", "none") == 2
         assert message in " ".join(capsys.readouterr().err.split())
     with pytest.raises(InputError, match="holds no case out"):
         build_suite("dataset", _only_training(root), SuiteOptions(dataset="endovis18"))

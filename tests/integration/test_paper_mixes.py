@@ -16,7 +16,6 @@ import torch
 
 from benchmarks.core.record import Record
 from limnet import InteractiveSegmenter
-from limnet.cli import main
 from limnet.data.clips import Source, draw_clip
 from limnet.data.dataset import LabelledCase
 from limnet.data.defects import DefectDataset
@@ -27,7 +26,7 @@ from limnet.datasets.msd import MsdLungDataset
 from limnet.hub.folder import load_component, name_of, resolve, save_component
 from limnet.training.presets import PRESETS, SMOKE
 from tests.helpers.every_set import EVERY_SET
-from tests.helpers.recipes import recipe
+from tests.helpers.recipes import limnet, recipe
 from tests.helpers.tiny_networks import scramble
 
 PAPER = ("paper-stage1", "paper-stage2", "paper-stage3", "paper-propagation", "paper-quality")
@@ -144,11 +143,8 @@ def test_from_data_to_a_benchmarked_model(roots: dict[str, Path], tmp_path: Path
     fuses(loaded, MsdLungDataset(roots["msd-lung"]).cases("val")[0])
     few = ["--data", str(roots["kits19"].parent), "--part", "msd-lung", "--per-group", "1", "--rounds", "2"]
     few += ["--precision", "fp32", "--setting", "short_side=64"]
-    few += ["--out", str(tmp_path / "results")]
     capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(["bench", "table2", *few, "--model", str(model)])
-    assert not end.value.code
+    assert limnet("bench", "table2", *few, "--out", tmp_path / "results", "--model", model) == 0
     printed = capsys.readouterr().out
     assert "| LIM-Net with MRF (published) |" in printed
     results = [Record.read(path) for path in sorted((tmp_path / "results").glob("*.json"))]

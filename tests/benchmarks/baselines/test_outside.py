@@ -18,11 +18,11 @@ from benchmarks.core.rounds import RobotRounds, SlicePointRounds
 from benchmarks.core.suite import build_baseline
 from benchmarks.speed import methods
 from benchmarks.suites.cvpr25 import ChallengeRounds
-from limnet.cli import main
 from limnet.errors import InputError
 from tests.helpers.baseline_scenes import ball
 from tests.helpers.bench import Disc, fake_suite, run_object
 from tests.helpers.fake_volumes import build_btcv
+from tests.helpers.recipes import limnet
 
 ALL = [SamPoints, Sam2Video, NnInteractive]
 SIDE = 80  # of the square that the fake of SAM 2 sees
@@ -305,10 +305,7 @@ def test_table4_by_a_command(weights: str, tmp_path: Path, capsys: pytest.Captur
     (Path(weights) / "config.json").write_text('{"vision_config": {"hidden_size": 768}}')
     data, out = build_btcv(tmp_path / "BTCV"), tmp_path / "results"
     baselines = [word for n in (1, 6) for word in ("--baseline", f"sam:weights={weights},points={n}")]
-    words = ["bench", "table4", "--data", str(data), "--out", str(out), "--per-group", "1", "--rounds", "2", *baselines]
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert not end.value.code
+    assert limnet("bench", "table4", "--data", data, "--out", out, "--per-group", 1, "--rounds", 2, *baselines) == 0
     shown = capsys.readouterr().out
     for points, prompts, name in ((1, "N points", "SAM-B, N points"), (6, "6 N points", "SAM-B, 6N points")):
         assert f"| **{name}** | {prompts} |" in shown
