@@ -91,12 +91,9 @@ def test_its_batches_can_be_learnt_from(
 def test_a_benchmark_by_its_command(root: Callable[[str], Path], tmp_path: Path) -> None:
     model = small_segmenter().save_pretrained(tmp_path / "small")
     few = ("--rounds", 2, "--per-case", 1, "--per-group", 1, "--precision", "fp32", "--no-views")
-    out = tmp_path / "x.json"
-    assert (
-        limnet("bench", "dataset", "--name", "ishape", "--data", root("ishape"), "--model", model, "--out", out, *few)
-        == 0
-    )
-    checked(Record.read(out), "ishape")
+    where = ("--data", root("ishape"), "--model", model, "--out", tmp_path / "x.json")
+    assert limnet("bench", "dataset", "--name", "ishape", *where, *few) == 0
+    checked(Record.read(tmp_path / "x.json"), "ishape")
 
 
 def checked(results: Record, name: str) -> None:
