@@ -15,7 +15,6 @@ file is missing are left out, with a warning. Cases are called like their images
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,9 +52,7 @@ class DecathlonDataset(LabelledDataset):
             raise FileFormatError(f"{path} lists nothing under 'training' with both 'image' and 'label'; mend the file")
         self.training = len(training)
         cases = [*training, *held]
-        if (
-            max(Counter(files.patient for files in cases).values()) > 1
-        ):  # case3/image.nii.gz: the folder tells them apart
+        if len({files.patient for files in cases}) < len(cases):  # case3/image.nii.gz: the folder tells them apart
             cases = [self._in_full(files) for files in cases]
         return self.require_some(cases, path)
 
