@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,20 +122,6 @@ def outline(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(y - 1, x - 1) for y, x in path]
 
 
-class ClickNetwork(Protocol):
-    """An interaction network, see docs/adding-a-network.md."""
-
-    image_channels: int
-    prompt_channels: tuple[str, ...]
-    click_radius: float
-
-    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image half."""
-
-    def decode(self, features: tuple[Tensor, ...], prompts: Tensor) -> dict[str, Tensor]:
-        """Prompt half."""
-
-
 def fit_image(image: Tensor, network: Any) -> Tensor:
     """Grey (B, 1, H, W) repeated over the network's image channels; other images as they are."""
     if image.shape[1] == 1 and network.image_channels > 1:
@@ -155,16 +141,12 @@ CHANNELS: tuple[str, ...] = ("previous", "positive", "negative", "bounds")
 Transform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def _unmoved(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return points
-
-
 def guidance_maps(
     prompts: Sequence[Prompt2D],
     shape: tuple[int, int],
     channels: Sequence[str],
     click_radius: float,
-    transform: Transform = _unmoved,
+    transform: Transform = np.asarray,
 ) -> NDArray[np.float32]:
     """Draw the prompts of one slice: (len(channels), h, w) float32 of 0 and 1.
 

@@ -9,13 +9,13 @@ found on a grid of every second pixel. Generators are of the CPU.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from limnet.interaction.prompt_maps import ClickNetwork, fit_image, fit_prompts
+from limnet.interaction.prompt_maps import fit_image, fit_prompts
 from limnet.simulation.clicks import RobotUser
 
 REACH = 24  # pixels: deeper ones are few, and half a pixel is little there
@@ -205,7 +205,7 @@ class RobotClicks(NamedTuple):
 
 
 def robot_clicks(
-    network: ClickNetwork, image: Tensor, target: Tensor, count: int = 6, start: Tensor | None = None
+    network: Any, image: Tensor, target: Tensor, count: int = 6, start: Tensor | None = None
 ) -> RobotClicks:
     """Let `limnet.simulation.clicks.RobotUser` correct slices with a network, in eval mode.
 
