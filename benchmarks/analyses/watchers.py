@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.core.method import LimnetSession
 from benchmarks.core.rounds import LOSS
 from limnet.case.case import Case
 from limnet.case.fusion import keep_previous
@@ -96,7 +95,7 @@ class WatchedPredictor(Around):
         return answer
 
 
-class ChoosingSession(LimnetSession):
+class ChoosingSession:
     """A person who looks at the other answers after every click and takes the best one (`case.choose`).
 
     Attributes:
@@ -104,12 +103,11 @@ class ChoosingSession(LimnetSession):
     """
 
     def __init__(self, case: Case, truth: NDArray[np.bool_]) -> None:
-        super().__init__(case)
-        self.truth = truth
+        self.case, self.truth = case, truth
         self.steps: list[float] = []
-        self.click = self._click_and_choose
 
-    def _click_and_choose(self, point: Sequence[int], positive: bool = True) -> NDArray[np.bool_]:
+    def click(self, point: Sequence[int], positive: bool = True) -> NDArray[np.bool_]:
+        """A round, done over with another answer to its click where that is better by more than `LOSS`."""
         mask = self.case.click(point, positive=positive)
         self.steps.append(dice(mask, self.truth))
         offered, here = self.case.alternatives(), self.truth[point[0]]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.method import LimnetSession
+from benchmarks.core.method import LimnetSession, Session
 from benchmarks.core.record import Record, Row, command_of
 from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Target, Turn, play
 from benchmarks.core.run import Measure, measure_all, run, teller
@@ -107,7 +107,7 @@ def play_case(
     rounds: int,
     robot: RobotUser | None = None,
     choose: Chooser | None = None,
-    session: LimnetSession | None = None,
+    session: Session | None = None,
 ) -> Iterator[Turn]:
     """Yield every round of the simulated user (the customary one by default) on a case with slices along axis 0.
 
