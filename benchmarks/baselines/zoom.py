@@ -21,22 +21,21 @@ from torch import Tensor, nn
 from benchmarks.core.method import Voxel
 from limnet.errors import InputError
 from limnet.interaction.networks.hrnet import resize
+from limnet.interaction.prompt_maps import draw_stroke
 
 THRESHOLD = 0.49  # of RITM's evaluation
 SIZE = 400  # longer side of the crop in network pixels
 EXPANSION = 1.4  # of the object's bounding box
 SMALLEST = 200  # least height and width of the crop in image pixels
 OVERLAP = 0.5  # with the newly computed crop, down to which the old one is kept
-UNUSED = (-1.0, -1.0, -1.0)
 
 
 class PixelClick(NamedTuple):
-    """A click on a slice: pixel row and column, whether on the object, and its place in the order of clicks."""
+    """A click on a slice: pixel row and column, and whether on the object."""
 
     row: float
     column: float
-    positive: bool
-    order: int
+    positive: bool = True
 
 
 class Crop(NamedTuple):
@@ -129,7 +128,7 @@ class ZoomSession:
 
     def add_click(self, row: float, column: float, positive: bool = True) -> NDArray[np.float32]:
         """Add a click and segment again: (H, W) probabilities."""
-        self.clicks.append(PixelClick(row, column, bool(positive), len(self.clicks)))
+        self.clicks.append(PixelClick(row, column, bool(positive)))
         self.crop = self._chosen_crop()
         stack = torch.cat([self.image, self._fed], dim=1)
         if self.crop is None:
@@ -159,12 +158,9 @@ class ZoomSession:
 
     def _probabilities(self, stack: Tensor, clicks: Sequence[PixelClick]) -> Tensor:
         """Image and previous mask (1, C + 1, h, w) with clicks in its pixels -> probabilities (1, 1, h, w)."""
-        width = stack.shape[3]
-        points = [_points(clicks)]
+        disks = click_disks(clicks, (stack.shape[2], stack.shape[3]), self.network.click_radius)
         if self.flip:
-            stack = torch.cat([stack, stack.flip(3)])
-            points.append(_points([click._replace(column=width - click.column - 1) for click in clicks]))
-        disks = draw_disks(torch.tensor(points), (stack.shape[2], width), self.network.click_radius)
+            stack, disks = torch.cat([stack, stack.flip(3)]), torch.cat([disks, disks.flip(3)])
         maps = {"previous": stack[:, -1:], "positive": disks[:, :1], "negative": disks[:, 1:]}
         prompts = torch.cat([maps[name] for name in self.network.prompt_channels], dim=1)
         weights = self.network.parameters() if isinstance(self.network, nn.Module) else ()
@@ -176,34 +172,13 @@ class ZoomSession:
         return torch.sigmoid(logits)
 
 
-def _points(clicks: Sequence[PixelClick]) -> list[tuple[float, float, float]]:
-    """Clicks as `draw_disks` takes them: positive ones, then negative ones, each half filled up to the longer one."""
-    rows = [(c.positive, (float(c.row), float(c.column), float(c.order))) for c in clicks]
-    kinds = [[row for positive, row in rows if positive is kind] for kind in (True, False)]
-    half = max(map(len, kinds))
-    return [point for kind in kinds for point in [*kind, *[UNUSED] * (half - len(kind))]]
+def click_disks(clicks: Sequence[PixelClick], size: tuple[int, int], radius: float) -> Tensor:
+    """Disks of a radius in pixels, border included, around positive and negative clicks: (1, 2, H, W) of 0 and 1.
 
-
-def draw_disks(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
-    """Disks around points.
-
-    Args:
-        points: float (B, 2N, 3) rows of (row, column, order) in pixels, the first N positive, the last N negative;
-            fractions count. A point whose larger coordinate is below 0 is unused; any other is drawn, also from
-            outside.
-        size: height and width in pixels.
-        radius: disk radius in pixels, border included.
-
-    Returns:
-        (B, 2, H, W) of 0 and 1 in the type of `points`: positive, negative.
+    Fractions count, and clicks from outside are drawn, but for those with both coordinates below 0, as in RITM.
     """
-    batch, count = points.shape[0], points.shape[1] // 2
-    rows, columns = (torch.arange(n, dtype=points.dtype, device=points.device) for n in size)
-    halves = points[..., :2].reshape(batch, 2, count, 2)
-    used = halves.amax(dim=-1) >= 0
-    disks = torch.zeros((batch, 2, *size), dtype=torch.bool, device=points.device)
-    for index in range(count):  # one click at a time: memory does not grow with the number of clicks
-        row, column = halves[:, :, index, 0, None], halves[:, :, index, 1, None]
-        distance = (rows - row).square()[..., :, None] + (columns - column).square()[..., None, :]
-        disks |= (distance <= radius**2) & used[:, :, index, None, None]
-    return disks.to(points.dtype)
+    disks = np.zeros((2, *size), bool)
+    for click in clicks:
+        if max(click.row, click.column) >= 0:
+            draw_stroke(disks[int(not click.positive)], np.array([[click.row, click.column]]), radius)
+    return torch.from_numpy(disks.astype(np.float32))[None]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.baselines.outside import SESSIONS, Sam2Video, Sam2VideoSession
-from benchmarks.baselines.zoom import draw_disks
+from benchmarks.baselines.zoom import PixelClick, click_disks
 from benchmarks.core.method import loaded
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -154,16 +154,15 @@ class RitmReference:
         """See `Timed`."""
         view = SliceView(scene.volume)
         middle, size = len(view) // 2, view.shape
-        points: list[tuple[float, float, float]] = []
+        clicks: list[PixelClick] = []
         previous = torch.zeros(1, 1, *size, device=self.device)
         times = []
         for number in range(4):
-            points.append((size[0] / 2 + 2 * number, size[1] / 2, number))
+            clicks.append(PixelClick(size[0] / 2 + 2 * number, size[1] / 2))
 
             def click() -> None:
                 nonlocal previous
-                unused = [(-1.0, -1.0, -1.0)] * len(points)
-                disks = draw_disks(torch.tensor([[*points, *unused]]), size, self.network.click_radius)
+                disks = click_disks(clicks, size, self.network.click_radius)
                 image = _three_channels(view.image(middle)).to(self.device)
                 with running(self.precision, self.device):
                     logits = self.network(image, torch.cat([previous, disks.to(self.device)], 1))["instances"]

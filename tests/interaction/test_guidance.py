@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.baselines.zoom import draw_disks
 from limnet.errors import InputError
 from limnet.image.slices import BitMask
 from limnet.interaction.prompt_maps import (
@@ -36,11 +34,11 @@ def painted(*pixels: tuple[int, int]) -> BitMask:
 def test_clicks_are_the_discs_of_the_networks(clicks: list[tuple[int, int, bool]], radius: float) -> None:
     prompts = [Prompt2D("click", positive, ((y, x),)) for y, x, positive in clicks]
     maps = guidance_maps(prompts, SHAPE, ("positive", "negative"), radius)
-    count = max(len(clicks), 1)
-    rows = np.full((1, 2 * count, 3), -1.0)
-    for n, (y, x, positive) in enumerate(clicks):
-        rows[0, n if positive else count + n] = (y, x, n)
-    assert np.array_equal(maps, draw_disks(torch.from_numpy(rows), SHAPE, radius)[0].numpy())
+    rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    expected = np.zeros((2, *SHAPE), bool)
+    for y, x, positive in clicks:
+        expected[int(not positive)] |= (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+    assert np.array_equal(maps, expected)
 
 
 def test_channels_and_types() -> None:

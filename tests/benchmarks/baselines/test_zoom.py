@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import zoom
 from benchmarks.baselines.zoom import (
     Crop,
     PixelClick,
     ZoomSession,
+    click_disks,
     covers_clicks,
     crop_overlap,
-    draw_disks,
     object_crop,
 )
 from limnet.errors import InputError
@@ -54,7 +53,7 @@ class Constant:
 
 
 @pytest.mark.parametrize("case", ["a", "b", "c"])
-def test_every_click_equals_the_reference(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_click_equals_the_reference(case: str) -> None:
     arrays, meta = golden_arrays("ritm_predictor")
     settings = meta["cases"][case]
     network = HRNetOCR.preset("w18-small").eval()
@@ -64,14 +63,10 @@ def test_every_click_equals_the_reference(case: str, monkeypatch: pytest.MonkeyP
     given = settings["zoom"]
     session = ZoomSession(recorder, image, given["target_size"], given.get("min_crop_size", 200), meta["with_flip"])
 
-    seen_points: list[Tensor] = []
-    draw = zoom.draw_disks
-    monkeypatch.setattr(zoom, "draw_disks", lambda points, *rest: seen_points.append(points) or draw(points, *rest))
     for index, (row, column, positive) in enumerate(arrays[f"{case}_clicks"].tolist()):
         result = session.add_click(row, column, bool(positive))
         crop = (-1, -1, -1, -1) if session.crop is None else tuple(session.crop)
         assert crop == tuple(arrays[f"{case}_roi"][index])
-        assert max_difference(seen_points[-1], arrays[f"{case}_points_{index}"]) < 1e-4
         batch, _, height, width = arrays[f"{case}_net_shape_{index}"].tolist()
         disks = np.unpackbits(arrays[f"{case}_disks_{index}"])[: batch * 2 * height * width]
         assert (recorder.prompts[:, 1:].numpy() == disks.reshape(batch, 2, height, width)).all()
@@ -93,13 +88,13 @@ def test_crop_rules() -> None:
     mask[40:50, 60:70] = True
     assert object_crop(mask, [], 0) == Crop(38, 52, 58, 72)  # 44.5 - 7 rounds to the even 38, 51.5 to 52
     assert object_crop(mask, []) == Crop(0, 99, 0, 119)
-    far = PixelClick(90, 110, True, 1)
+    far = PixelClick(90, 110)
     assert object_crop(mask, [far], 0) == Crop(29, 99, 49, 119)  # 1.4 times rows 40 to 90, columns 60 to 110
     assert object_crop(mask, [far._replace(positive=False)], 0) == object_crop(mask, [], 0)
     crop = Crop(10, 20, 10, 20)
-    assert covers_clicks(crop, [PixelClick(10, 19, True, 0)])
-    assert not covers_clicks(crop, [PixelClick(20, 15, True, 0)])
-    assert covers_clicks(crop, [PixelClick(90, 90, False, 0)])
+    assert covers_clicks(crop, [PixelClick(10, 19)])
+    assert not covers_clicks(crop, [PixelClick(20, 15)])
+    assert covers_clicks(crop, [PixelClick(90, 90, False)])
     assert crop_overlap(crop, crop) == 1
     assert crop_overlap(crop, Crop(15, 25, 10, 20)) == pytest.approx(6 / 16)
     assert crop_overlap(crop, Crop(30, 40, 10, 20)) == 0
@@ -153,32 +148,19 @@ def test_other_prompt_channels_are_refused() -> None:
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_disks_equal_the_reference(stem: str, case: str) -> None:
     arrays, _ = golden_arrays(stem)
-    expected = arrays[f"{case}_disks"]
-    disks = draw_disks(torch.from_numpy(arrays[f"{case}_points"]), expected.shape[2:], 5.0)
-    assert disks.dtype == torch.float32
-    assert (disks.numpy() == expected).all()
+    for points, expected in zip(arrays[f"{case}_points"], arrays[f"{case}_disks"], strict=True):
+        half = len(points) // 2  # positive ones, then negative ones
+        clicks = [PixelClick(row, column, number < half) for number, (row, column, _) in enumerate(points.tolist())]
+        assert (click_disks(clicks, expected.shape[1:], 5.0)[0].numpy() == expected).all()
 
 
-def test_an_integer_click_covers_81_pixels() -> None:
-    disks = draw_disks(torch.tensor([[[20, 30, 0], [-1, -1, -1]]]), (64, 64), 5.0)
-    assert disks[0, 0].sum() == 81
-    assert disks[0, 0, 15, 30] == 1
-    assert disks[0, 0, 14, 30] == 0
-    assert disks[0, 1].sum() == 0
-
-
-def test_fraction_counts_and_one_negative_coordinate_still_draws() -> None:
-    points = torch.tensor([[[20.5, 30.5, 0.0], [-2.0, 17.5, 0.0]]])
-    disks = draw_disks(points, (64, 64), 5.0)
-    assert disks[0, 0].sum() == 80  # centred between four pixels
-    assert disks[0, 1, 0, 17] == 1
-    dropped = draw_disks(torch.tensor([[[-2.0, -0.5, 0.0], [-1.0, 0.0, 0.0]]]), (8, 8), 5.0)
-    assert dropped[0, 0].sum() == 0  # both coordinates negative: unused
-    assert dropped[0, 1].sum() > 0
-
-
-def test_union_of_clicks_is_binary() -> None:
-    points = torch.tensor([[[10.0, 10.0, 0.0], [12.0, 10.0, 1.0], [-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]]])
-    disks = draw_disks(points, (32, 32), 5.0)
-    assert set(disks.unique().tolist()) == {0.0, 1.0}
-    assert 81 < disks[0, 0].sum() < 162
+@pytest.mark.parametrize(
+    ("row", "column", "pixels"), [(20, 30, 81), (20.5, 30.5, 80), (-2, -0.5, 0), (-2.0, 17.5, 24), (-9, 20, 0)]
+)
+def test_pixels_of_a_disk(row: float, column: float, pixels: int) -> None:
+    positive, negative = click_disks([PixelClick(row, column, False)], (64, 64), 5.0)[0]
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    inside = (rows - row) ** 2 + (columns - column) ** 2 <= 25
+    assert int(negative.sum()) == pixels
+    assert torch.equal(negative.bool(), inside & (pixels > 0))
+    assert not positive.any()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.zoom import draw_disks
+from benchmarks.baselines.zoom import PixelClick, click_disks
 from limnet.errors import InputError
 from limnet.interaction.networks.hrnet import PRESETS, HRNetOCR, drop_dead_tensors
 from tests.helpers.golden import golden_arrays, golden_shapes, golden_weights, max_difference
@@ -159,8 +159,8 @@ def sample_outputs(count: int = 24) -> dict[str, Tensor]:
     rows, columns = 61, 74
     ramp = torch.arange(rows)[:, None] / rows + torch.arange(columns)[None, :] / columns
     image = torch.stack([(ramp * factor).sin().abs() for factor in (13.0, 25.0, 37.0)])[None]
-    points = torch.tensor([[[20.0, 30.5, 0.0], [-1.0, -1.0, -1.0], [50.25, 11.0, 1.0], [3.0, 70.0, 2.0]]])
-    disks = draw_disks(points, (rows, columns), network.click_radius)
+    clicks = [PixelClick(20.0, 30.5), PixelClick(50.25, 11.0, False), PixelClick(3.0, 70.0, False)]
+    disks = click_disks(clicks, (rows, columns), network.click_radius)
     with torch.inference_mode():
         outputs = network(image, torch.cat([(ramp * 9).cos().abs()[None, None], disks], dim=1))
     return {name: y.flatten()[torch.linspace(0, y.numel() - 1, count).long()] for name, y in outputs.items()}
