@@ -35,6 +35,7 @@ from benchmarks.core.rounds import Target
 from benchmarks.core.tables import markdown, mean_and_error
 from limnet import InteractiveSegmenter
 from limnet.datasets.open import OpenDataset
+from limnet.image.slices import depth_inside
 from limnet.image.volume import Volume
 from limnet.metrics import dice
 from limnet.simulation.clicks import RobotUser
@@ -151,11 +152,7 @@ def largest(mask: Mask) -> Mask | None:
 def depth_of(region: Mask) -> NDArray[np.float64]:
     """Distance of every voxel of a flat region to its edge within its plane."""
     flat = next(a for a in range(3) if np.ptp(np.argwhere(region)[:, a]) == 0)
-    width = [(0, 0) if a == flat else (1, 1) for a in range(3)]
-    inner = tuple(slice(None) if a == flat else slice(1, -1) for a in range(3))
-    return ndimage.distance_transform_edt(np.pad(region, width), sampling=[1e6 if a == flat else 1 for a in range(3)])[
-        inner
-    ]
+    return depth_inside(region, [1e6 if a == flat else 1 for a in range(3)])
 
 
 def deepest(region: Mask) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ from limnet.case.case import Case
 from limnet.case.constraints import reach
 from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
-from limnet.image.slices import Slice
+from limnet.image.slices import Slice, depth_inside
 from limnet.image.volume import Volume
 from limnet.propagation.propagator import Progress, end_before_empty
 from limnet.quality.assessor import Assessor
@@ -209,8 +209,7 @@ class ShapeInterpolation(Carried):
 
 def signed_distance(mask: Mask, spacing: tuple[float, float]) -> NDArray[np.float64]:
     """(H, W) distance in mm to the border of a non-empty mask, positive inside; beyond the slice is outside."""
-    inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1]
-    return inside - ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return depth_inside(mask, spacing) - ndimage.distance_transform_edt(~mask, sampling=spacing)
 
 
 def between_shapes(first: Mask, second: Mask, part: float, spacing: tuple[float, float], centred: bool = False) -> Mask:

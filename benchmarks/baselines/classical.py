@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import Voxel
+from benchmarks.core.method import Mask, Voxel
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.metrics.overlap import dice
 
 Values = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+Crop = tuple[slice, slice, slice]
 Node = tuple[int, int, int]
 
 SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)  # sides of the crops as shares of the longest side of the volume in mm
@@ -45,7 +45,7 @@ class Grid(NamedTuple):
         sides: bool (d, h, w), outermost nodes on those sides of the crop that are not sides of the volume.
     """
 
-    crop: tuple[slice, slice, slice]
+    crop: Crop
     block: Node
     values: Values
     smooth: Values
@@ -74,7 +74,7 @@ class ClassicalSession:
         (self.positive if positive else self.negative).append((z, y, x))
         if not self.positive:
             return self.mask
-        best: tuple[float, tuple[slice, slice, slice], float] | None = None
+        best: tuple[float, Crop, float] | None = None
         for scale, crop in self._crops():
             grid = self._grid(crop, self.method.coarse)
             before = _means(self.mask[crop].astype(np.float32), grid.block) > 0.5 if self.mask.any() else None
@@ -108,27 +108,24 @@ class ClassicalSession:
         array = array.mean(-1) if array.ndim == 4 else array
         return np.clip((array - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
 
-    def _crops(self) -> Iterator[tuple[float, tuple[slice, slice, slice]]]:
+    def _crops(self) -> Iterator[tuple[float, Crop]]:
         """(scale, crop) from the whole volume to close around the positive clicks; equal crops once."""
         spacing, shape = self.volume.spacing, self.volume.shape
         longest = max(n * s for n, s in zip(shape, spacing, strict=True))
-        seen: list[tuple[slice, slice, slice]] = []
+        seen: list[Crop] = []
         for scale in SCALES:
             ends = []
             for axis in range(3):
                 away, along = round(scale * longest / 2 / spacing[axis]), [v[axis] for v in self.positive]
                 ends.append(slice(max(min(along) - away, 0), min(max(along) + away + 1, shape[axis])))
-            crop = (
-                (ends[0], ends[1], ends[2])
-                if scale < 1
-                else (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
-            )
+            z, y, x = ends if scale < 1 else [slice(0, n) for n in shape]
+            crop = z, y, x
             thin = any(e.stop - e.start < min(_THIN, n) for e, n in zip(crop, shape, strict=True))
             if crop not in seen and not thin:
                 seen.append(crop)
                 yield scale, crop
 
-    def _grid(self, crop: tuple[slice, slice, slice], nodes: int) -> Grid:
+    def _grid(self, crop: Crop, nodes: int) -> Grid:
         """A grid of about `nodes` nodes at most, as even in mm as blocks of voxels allow."""
         sizes = [c.stop - c.start for c in crop]
         spacing, side = self.volume.spacing, float(min(self.volume.spacing))

@@ -21,7 +21,7 @@ from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.datasets.registry import open_dataset, parse_options
 from limnet.errors import InputError
 from limnet.metrics.interaction import COUNTED, challenge_scores
-from limnet.simulation.clicks import RobotClick
+from limnet.simulation.clicks import RobotClick, largest_errors
 
 CLICKS = 5
 SEED = 42
@@ -121,32 +121,26 @@ def challenge_click(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> RobotC
         truth: bool (D, H, W).
         mask: bool (D, H, W), the segmentation so far.
     """
-    error = truth ^ mask
-    if not error.any():
+    errors = largest_errors(truth ^ mask, np.zeros_like(mask))
+    if not errors:
         return None
-    parts, _ = ndimage.label(error, np.ones((3, 3, 3), bool))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    best = int(np.argmax(sizes))
-    found = ndimage.find_objects(parts, max_label=best)[best - 1]
-    pads = [max(1, int((s.stop - s.start) * 0.25)) for s in found]
-    inside = np.asarray(parts[found] == best)
+    where, size, inside, _ = errors[0]
+    pads = [max(1, n // 4) for n in inside.shape]
     distance = _distance(np.pad(inside, [(pad, pad) for pad in pads]))
     distance = distance[tuple(slice(pad, pad + n) for pad, n in zip(pads, inside.shape, strict=True))] * inside
     deepest = np.argwhere(distance == distance.max())
     voxel = deepest[np.random.RandomState(SEED).choice(len(deepest))]
-    z, y, x = (int(v) + s.start for v, s in zip(voxel, found, strict=True))
-    return RobotClick((z, y, x), bool(truth[z, y, x]), int(sizes[best]))
+    z, y, x = (int(v) + s.start for v, s in zip(voxel, where, strict=True))
+    return RobotClick((z, y, x), bool(truth[z, y, x]), size)
 
 
 def _distance(region: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Distance in voxels to the nearest voxel off the region; at half resolution for large regions."""
     if region.size <= LARGE:
         return ndimage.distance_transform_edt(region)
-    even = np.pad(region, [(0, n % 2) for n in region.shape])
-    d, h, w = (n // 2 for n in even.shape)
-    pooled: NDArray[np.bool_] = np.asarray(even.reshape(d, 2, h, 2, w, 2).any(axis=(1, 3, 5)))
-    half = ndimage.distance_transform_edt(pooled)
+    from skimage.measure import block_reduce
+
+    half = ndimage.distance_transform_edt(block_reduce(region, 2, np.max))
     whole = half.repeat(2, 0).repeat(2, 1).repeat(2, 2)[tuple(slice(n) for n in region.shape)]
     return np.where(region, whole, 0.0)
 

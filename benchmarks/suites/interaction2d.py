@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import distance_transform_edt
 
 from benchmarks.baselines.zoom import SIZE, THRESHOLD, ZoomSession
 from benchmarks.core.method import LimnetPredictor, LimnetSession
@@ -36,6 +35,7 @@ from limnet.datasets.click_benchmarks import BAND, BerkeleyDataset, Davis345Data
 from limnet.datasets.davis585 import Davis585Dataset
 from limnet.errors import InputError
 from limnet.image.slice_view import SliceView
+from limnet.image.slices import depth_inside
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
 from limnet.metrics.interaction import clicks_to_quality
@@ -140,7 +140,6 @@ def next_click(
 ) -> tuple[int, int, bool]:
     """The click that corrects a prediction (H, W) most, by RITM's rule: row, column, and whether it marks the object.
 
-    Exact Euclidean distances with a one-pixel border of zeros, so that the image border is the edge of an error region.
     The first pixel in row-major order that lies deepest inside the missed object or the false object, whichever is
     deeper; with equal depth the false object wins. Where nothing is wrong: (0, 0, False), every time.
 
@@ -151,17 +150,12 @@ def next_click(
     """
     true, found = np.asarray(truth), np.asarray(predicted).astype(bool)
     inside, counted = true == 1, true != IGNORE
-    missed, false = _depth(inside & ~found & counted), _depth(~inside & found & counted)
+    missed, false = depth_inside(inside & ~found & counted), depth_inside(~inside & found & counted)
     for row, column in clicked:
         missed[row, column] = false[row, column] = 0
     positive = bool(missed.max() > false.max())
     row, column = divmod(int((missed if positive else false).argmax()), true.shape[1])
     return row, column, positive
-
-
-def _depth(region: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Distance in pixels of every region pixel to the nearest pixel outside; zero outside."""
-    return distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
 
 
 @dataclass(frozen=True)
