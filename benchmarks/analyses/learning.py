@@ -33,6 +33,7 @@ from limnet.metrics.overlap import dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
 GOOD = 0.85
+POOR = 0.5  # Dice of a proposal that is mostly something else, as anybody sees
 NAME, WITHOUT = "task", "without"
 
 
@@ -123,11 +124,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 def report(record: Record, found: Comparison) -> None:
     """Table, plot and summary: Dice of the proposal and after each click, clicks to a good mask."""
     lines, summary = [], found.curves()
+    without = {row["case"]: row for row in found.some(WITHOUT)}
     for variant in found.variants:
-        clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in found.some(variant)]))
-        summary[analysis.ALL][variant] = {"clicks": clicks}
-        lines.append([variant, *found.curve(variant), f"{clicks:.1f}"])
+        rows = found.some(variant)
+        kept = [row if row["dice"][0] >= POOR else without[row["case"]] for row in rows]
+        shown = [(variant, rows)] if kept == rows else [(variant, rows), (f"{variant}, poor ones taken back", kept)]
+        for name, some in shown if variant != WITHOUT else [(variant, rows)]:
+            curve = np.mean([analysis.full(row["dice"], found.rounds) for row in some], axis=0)
+            clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in some]))
+            summary[analysis.ALL][name] = {"clicks": clicks}
+            lines.append([name, *map(float, curve), f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
     page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"
+    page += f"\nTaken back: by a person who sees that the proposal (Dice below {POOR}) is not the object, and clicks.\n"
     line_panels(record.plot, f"Learning: {record.fixed['set']}", found.panels(), xlabel="clicks + 1")
     print(record.finish({"groups": summary}, page))
