@@ -118,8 +118,6 @@ def test_box() -> None:
     assert box.on_slices(SHAPE, 0)[0][0] == 2
     assert box.range_along(0) == (1, 4)
     assert Box((1, 2, 3), (1, 5, 6)).range_along(0) is None
-    with pytest.raises(OutsideError):
-        Box((0, 0, 0), (6, 1, 1)).on_slices(SHAPE, 0)
 
 
 def test_lasso() -> None:
@@ -146,12 +144,8 @@ def test_mask_prompt() -> None:
         MaskPrompt(BitMask.of(whole), 2)
     with pytest.raises(InputError, match="shape"):
         MaskPrompt(BitMask.of(np.ones((8, 9), bool)), 2).on_slices(SHAPE, 0)
-    with pytest.raises(OutsideError):
-        MaskPrompt(BitMask.of(np.ones((8, 10), bool)), 6).on_slices(SHAPE, 0)
     with pytest.raises(InputError, match="empty mask"):
         MaskPrompt(BitMask.of(np.zeros(SHAPE, bool))).on_slices(SHAPE, 0)
-    with pytest.raises(InputTypeError):
-        MaskPrompt(BitMask.of(np.ones((8, 10), bool)), 2.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

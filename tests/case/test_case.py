@@ -80,11 +80,6 @@ def test_the_two_halves() -> None:
     assert len(case.rounds) == 1
 
 
-def test_propagate_before_any_prompt() -> None:
-    with pytest.raises(InputError, match="click"):
-        fake_case().propagate()
-
-
 def test_scope() -> None:
     engine = fake_engine()
     case = fake_case(engine=engine)
@@ -411,14 +406,6 @@ def test_suggestion_sees_a_jump() -> None:
     found = case.suggest()
     assert found.index in (1, 3)
     assert "jumps" in found.reason
-
-
-def test_no_suggestion_left() -> None:
-    case = fake_case(phantom((3, 40, 48)))
-    for z in range(3):
-        case.click((z, 20, 24), propagate=False)
-    with pytest.raises(InputError, match="every slice"):
-        case.suggest()
 
 
 def test_quality_far_from_the_object_is_one() -> None:
