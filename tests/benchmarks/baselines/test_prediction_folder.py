@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -12,16 +11,12 @@ import pytest
 
 from benchmarks.baselines.prediction_folder import PredictionFolder
 from benchmarks.core.method import BoxSession
-from limnet.data.dataset import LabelledCase
 from limnet.data.nifti import read_image, read_labels
-from limnet.datasets.registry import dataset_class
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
 from tests.helpers.baseline_scenes import ball, painted
 from tests.helpers.bench import run_object
-from tests.helpers.every_set import EVERY_SET, MEDICAL_SETS
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
-from tests.helpers.fake_volumes import build_totalsegmentator
 
 
 def write(folder: Path, name: str, labels: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> None:
@@ -101,11 +96,6 @@ def test_messages(tmp_path: Path):
         start(tmp_path, volume, "x")
 
 
-STORED_AS_NPZ = ("cvpr25", "open")
-VOLUME_SETS = [*MEDICAL_SETS, "decathlon", "folder", "nnunet", "open"]
-FEW_FILES = {"totalsegmentator": partial(build_totalsegmentator, structures=("liver",))}
-
-
 def corner(shape: tuple[int, ...]) -> np.ndarray:
     """An object that no flip and no swap of axes leaves where it is."""
     labels = np.zeros(shape, np.uint8)
@@ -118,9 +108,10 @@ def dice_of(folder: Path, volume: Volume, truth: np.ndarray, case: str = "case")
     return run_object(baseline, volume, truth, 0, 1, case=case, object="thing")[0].dice
 
 
-def test_a_prediction_is_turned_to_the_image_or_refused(tmp_path: Path):
-    """How grids are compared: tests/image/io/test_masks.py."""
-    affine, labels = oriented_affine("LAS", (1.0, 1.5, 2.0)), corner((9, 10, 11))
+@pytest.mark.parametrize("codes", ["LAS", "PIR", "IPL"])
+def test_a_prediction_is_turned_to_the_image_or_refused(codes: str, tmp_path: Path):
+    """All data sets of NIfTI files are read so; how grids are compared: tests/image/io/test_masks.py."""
+    affine, labels = oriented_affine(codes, (1.0, 1.5, 2.0)), corner((9, 10, 11))
     image = write_nifti(tmp_path / "images" / "case.nii.gz", labels.astype(np.int16), affine)
     true = write_nifti(tmp_path / "true" / "case.nii.gz", labels, affine)
     volume, truth = read_image(image, "ct"), read_labels(true, image) > 0
@@ -133,7 +124,7 @@ def test_a_prediction_is_turned_to_the_image_or_refused(tmp_path: Path):
     assert dice_of(tmp_path, volume, truth) == 1
     assert dice_of(tmp_path, Volume.read(image), Volume.read(true).array > 0) == 1
     write_nifti(tmp_path / "case.nii.gz", labels, affine @ np.diag([1.1, 1.0, 1.0, 1.0]))
-    with pytest.raises(InputError, match=r"spacing is \(2, 1\.5, 1\.1\) mm, the image's \(2, 1\.5, 1\) mm.*Resample"):
+    with pytest.raises(InputError, match=r"spacing is \([^)]*1\.1[^)]*\) mm, the image's .* mm.*Resample"):
         dice_of(tmp_path, volume, truth)
 
 
@@ -145,40 +136,3 @@ def test_images_without_an_affine_are_compared_by_shape(tmp_path: Path):
         assert dice_of(tmp_path, volume, truth) == 1
     np.save(tmp_path / "image.npy", volume.array)
     assert dice_of(tmp_path, Volume.read(tmp_path / "image.npy"), truth) == 1
-
-
-@pytest.mark.parametrize("name", VOLUME_SETS)
-def test_labels_of_a_data_set_are_perfect_predictions(name: str, tmp_path: Path):
-    """Of every orientation that the fake holds one case, with an object in a corner for its labels."""
-    dataset = dataset_class(name)(FEW_FILES.get(name, EVERY_SET[name])(tmp_path / "data"))
-    seen = set()
-    for case in dataset.all_cases():
-        folder = tmp_path / "predictions"
-        order = plant(case, folder) if name not in STORED_AS_NPZ else write_truth(case, folder)
-        if order in seen:
-            continue
-        seen.add(order)
-        volume, labels = case.read_image(), case.read_labels()
-        truth = np.asarray(labels) == (1 if name != "totalsegmentator" else labels.max())
-        assert truth.any()
-        if name not in STORED_AS_NPZ:
-            assert all(not np.array_equal(truth, np.flip(truth, axis)) for axis in range(3))
-        assert dice_of(folder, volume, truth, case.name) == 1
-    assert seen
-
-
-def plant(case: LabelledCase, folder: Path) -> tuple[str, ...]:
-    """Put a corner into the case's label file and copy the file to the predictions; returns its orientation."""
-    source = case.read_labels.args[0]  # type: ignore[attr-defined]
-    source = source / "liver.nii.gz" if source.is_dir() else source
-    stored = nibabel.load(source)
-    affine = stored.affine
-    for path in (source, folder / f"{case.name}.nii.gz"):
-        write_nifti(path, corner(stored.shape), affine)
-    return nibabel.aff2axcodes(affine)
-
-
-def write_truth(case: LabelledCase, folder: Path) -> str:
-    """Write the labels in the order of the array, with an affine of their own; returns the case."""
-    write_nifti(folder / f"{case.name}.nii.gz", np.asarray(case.read_labels()).T, oriented_affine("RAS"))
-    return case.name
