@@ -84,17 +84,8 @@ def write_slices(
 ) -> str:
     """A series of one file for each slice of (D, H, W) stored values, named by instance number; returns its UID.
 
-    Args:
-        folder: where; made if needed.
-        array: stored values.
-        affine: LPS grid; the identity by default.
-        kind: a key of `CLASSES`.
-        uid: of the series.
-        at: places along the third axis, in steps; 0, 1, 2, ... by default.
-        start: instance number of the first slice.
-        prefix: of the file names.
-        change: called with every dataset and its number before it is written.
-        elements: of all slices.
+    `affine` is an LPS grid, `at` are places along its third axis in steps (0, 1, 2, ... by default), `start` is the
+    first instance number; `change` is called with every dataset and its number before it is written.
     """
     folder.mkdir(exist_ok=True)
     uid = uid or generate_uid()
@@ -127,18 +118,10 @@ def enhanced(
     content: Callable[[int], dict[str, Any]] | None = None,
     **elements: Any,
 ) -> FileDataset:
-    """An enhanced multi-frame object; frame i lies at positions[i] in mm.
+    """An enhanced multi-frame object of (N, H, W) stored values; the first voxel of frame i is at positions[i] in mm.
 
-    Args:
-        array: (N, H, W) stored values in file order.
-        positions: of the first voxel of each frame.
-        orientations: of each frame; axial by default.
-        kind: a key of `CLASSES`.
-        spacing: mm between rows and columns.
-        thickness: mm.
-        scales: slope and intercept of each frame.
-        content: more elements of the frame content of frame i.
-        elements: of the whole object.
+    `orientations` are axial by default, `scales` slope and intercept of each frame, `content(i)` more elements of the
+    frame content of frame i.
     """
     data = picture(array, kind, **elements)
     data.InstanceNumber = 1
