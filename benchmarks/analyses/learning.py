@@ -136,6 +136,9 @@ def report(record: Record, found: Comparison) -> None:
             lines.append([name, *map(float, curve), f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
     page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"
-    page += f"\nTaken back: by a person who sees that the proposal (Dice below {POOR}) is not the object, and clicks.\n"
+    if len(lines) > len(found.variants):
+        page += (
+            f"\nTaken back: by a person who sees that the proposal (Dice below {POOR}) is not the object, and clicks.\n"
+        )
     line_panels(record.plot, f"Learning: {record.fixed['set']}", found.panels(), xlabel="clicks + 1")
     print(record.finish({"groups": summary}, page))
