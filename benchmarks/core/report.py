@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.pictures import draw_cases, draw_rounds, gallery
-from benchmarks.core.published import published_table
 from benchmarks.core.record import Record, write_text
-from benchmarks.core.tables import markdown
+from benchmarks.core.tables import markdown, published_table
 from limnet.errors import FileFormatError, InputError
 
 

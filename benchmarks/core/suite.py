@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.core.method import LimnetPredictor
-from benchmarks.core.published import published_table
 from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
+from benchmarks.core.tables import published_table
 from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
 from limnet.image.volume import Volume

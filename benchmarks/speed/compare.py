@@ -32,9 +32,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.core.pictures import bar_rows
-from benchmarks.core.published import published_runtime
 from benchmarks.core.record import Record, command_of
-from benchmarks.core.tables import markdown
+from benchmarks.core.tables import markdown, published_runtime
 from benchmarks.speed import methods
 from benchmarks.speed.methods import (
     FIRST,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.core.published import published_names
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Grouping, ObjectChoice, Suite, SuiteOptions
+from benchmarks.core.tables import published_names
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.datasets.registry import dataset_class
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError

@@ -16,11 +16,11 @@ import torch
 
 from benchmarks.baselines.zoom import ZoomSession
 from benchmarks.core.method import LimnetSession, config_hash, predictor_config
-from benchmarks.core.published import published_clicks
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables, write_report
 from benchmarks.core.rounds import Turn
 from benchmarks.core.suite import BASELINES, Entry, SuiteOptions, build_suite
+from benchmarks.core.tables import published_clicks
 from benchmarks.suites.interaction2d import ClickPredictor, ClickRounds, click_tables, clicks_to, next_click
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError, MissingFileError

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.core.published import published_runtime
 from benchmarks.core.record import Record
+from benchmarks.core.tables import published_runtime
 from benchmarks.speed import compare as speed
 from benchmarks.speed import methods
 from benchmarks.speed.latency import mirrored, resampled, tables
