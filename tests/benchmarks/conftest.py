@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.core.method import loaded
 from limnet import InteractiveSegmenter
-from tests.helpers.open_root import ThresholdSegmenter, open_root
+from tests.helpers.bench import ThresholdSegmenter, open_root
 
 
 @pytest.fixture(autouse=True)

@@ -37,10 +37,9 @@ from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.settings import Settings
 from limnet.simulation.corruptions import CORRUPTIONS
-from tests.helpers.bench import fake_suite
+from tests.helpers.bench import ThresholdSegmenter, fake_suite
 from tests.helpers.blobs import disk
 from tests.helpers.fake_engine import ConstantAssessor, fake_case, fake_engine
-from tests.helpers.open_root import ThresholdSegmenter
 from tests.helpers.small_segmenter import small_segmenter
 
 Analysed = Callable[..., dict[str, Any]]

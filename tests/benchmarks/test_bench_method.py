@@ -14,9 +14,9 @@ from limnet import InteractiveSegmenter
 from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.settings import Settings
+from tests.helpers.bench import WanderingPropagator
 from tests.helpers.fake_engine import ConstantAssessor, fake_engine
 from tests.helpers.fake_volumes import build_msd
-from tests.helpers.open_root import WanderingPropagator
 from tests.helpers.recipes import limnet
 
 OURS = Settings(scope="interval", tau=1.0, look_back=4, one_sided=True)

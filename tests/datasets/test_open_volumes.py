@@ -12,7 +12,7 @@ from limnet.data.module import CaseDataModule
 from limnet.datasets.open import OpenDataset, load_sources, read_manifest, read_weights
 from limnet.errors import FileFormatError, MissingFileError
 from tests.helpers.fake_volumes import build_open
-from tests.helpers.shared import shared_path
+from tests.helpers.golden import shared_path
 
 
 def test_sources_of_a_split(tmp_path: Path) -> None:

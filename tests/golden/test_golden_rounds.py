@@ -10,7 +10,7 @@ import pytest
 from limnet import InteractiveSegmenter
 from limnet.metrics import dice
 from tests.golden.rounds import CLOSE, SOURCES, Stored, difference, play, processor, released, sha256, stored
-from tests.helpers.shared import shared_path
+from tests.helpers.golden import shared_path
 
 ADVICE = (
     "\nIf the change is meant, keep it by `python -m tests.golden --write` in the commit that makes it, with the "

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-
-from tests.helpers.shared import shared_path
 
 
 @lru_cache(maxsize=1)
@@ -72,3 +73,12 @@ def max_difference(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | n
     right = np.asarray(expected.detach() if isinstance(expected, torch.Tensor) else expected, np.float64)
     assert left.shape == right.shape, f"shape {left.shape} instead of {right.shape}"
     return float(np.abs(left - right).max()) if left.size else 0.0
+
+
+def shared_path(*parts: str) -> Path:
+    """Path inside the shared folder; skips the calling test with a reason when it is absent."""
+    root = Path(os.environ.get("LIMNET_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    path = root.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"reference data not found: {'/'.join(parts)} (set LIMNET_SHARED to the folder that holds it)")
+    return path

@@ -23,7 +23,7 @@ from benchmarks.core.method import predictor_config
 from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from tests.helpers.baseline_scenes import ball, knowing_session, painted, played, rod
+from tests.helpers.bench import ball, knowing_session, painted, played, rod
 from tests.helpers.scenes import dice
 from tests.helpers.small_segmenter import small_segmenter
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.baselines.classical import ConfidenceConnected, GeodesicDistance, RandomWalker
 from benchmarks.core.method import Predictor, config_hash, predictor_config
 from limnet.image.volume import Volume
-from tests.helpers.baseline_scenes import ball, painted, played, rod
+from tests.helpers.bench import ball, painted, played, rod
 from tests.helpers.scenes import dice
 
 BASELINES = [RandomWalker(), GeodesicDistance(), ConfidenceConnected()]

@@ -19,8 +19,7 @@ from benchmarks.core.suite import build_baseline
 from benchmarks.speed import methods
 from benchmarks.suites.cvpr25 import ChallengeRounds
 from limnet.errors import InputError
-from tests.helpers.baseline_scenes import ball
-from tests.helpers.bench import Disc, fake_suite, run_object
+from tests.helpers.bench import Disc, ball, fake_suite, run_object
 from tests.helpers.fake_volumes import build_btcv
 from tests.helpers.recipes import limnet
 

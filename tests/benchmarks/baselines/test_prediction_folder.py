@@ -14,8 +14,7 @@ from benchmarks.core.method import BoxSession
 from limnet.data.nifti import read_image, read_labels
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.volume import Volume
-from tests.helpers.baseline_scenes import ball, painted
-from tests.helpers.bench import run_object
+from tests.helpers.bench import ball, painted, run_object
 from tests.helpers.fake_nifti import oriented_affine, write_nifti
 
 

@@ -16,8 +16,7 @@ from benchmarks.baselines.outside import NnInteractive, Sam2Video, SamPoints, vi
 from benchmarks.core.method import predictor_config
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from tests.helpers.baseline_scenes import ball
-from tests.helpers.bench import run_object
+from tests.helpers.bench import ball, run_object
 
 SIDE = 128  # of the square that SAM 2 sees
 

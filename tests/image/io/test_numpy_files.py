@@ -8,7 +8,7 @@ import pytest
 
 from limnet.errors import FileFormatError, InputError
 from limnet.image.volume import Volume
-from tests.helpers.shared import shared_path
+from tests.helpers.golden import shared_path
 
 
 def test_npz_round_trip(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from limnet.errors import InputError
 from limnet.image.io.dicom.rtstruct import filled, outlines
 from limnet.image.io.masks import Maker, Segment, read_mask, read_segments, write_segments
 from limnet.image.volume import Volume
-from tests.helpers.dicom_files import enhanced, item, save, stored, write_slices
+from tests.helpers.dicom_files import dciodvfy, enhanced, item, save, stored, write_slices
 from tests.helpers.grids import grid
-from tests.helpers.judges import dciodvfy
 
 _GRID = np.diag([0.7, 0.9, 2.5, 1.0])
 _OBLIQUE = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid("LPS", (0.7, 0.9, 2.5), 0.3)

@@ -16,9 +16,8 @@ from limnet.case.case import Case
 from limnet.errors import FileFormatError, InputError
 from limnet.image.io.masks import Maker, Segment, read_mask, read_segments, write_segments
 from limnet.image.volume import Volume
-from tests.helpers.dicom_files import enhanced, picture, save, stored, write_slices
+from tests.helpers.dicom_files import dciodvfy, dcmqi, enhanced, picture, save, stored, write_slices
 from tests.helpers.grids import grid
-from tests.helpers.judges import dciodvfy, dcmqi
 from tests.helpers.small_segmenter import small_segmenter
 from tests.test_cli import run
 
