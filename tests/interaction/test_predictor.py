@@ -23,7 +23,8 @@ def click(row: int, column: int, positive: bool = True) -> Prompt2D:
 
 def make(size: int = 64, **options: int) -> tuple[SlicePredictor, GreyLevelNetwork]:
     network = GreyLevelNetwork(**options)
-    return SlicePredictor(WindowEncoder(network, precision="fp32"), size), network
+    network.window_size = size  # type: ignore[assignment]
+    return SlicePredictor(WindowEncoder(network, precision="fp32")), network
 
 
 @pytest.mark.parametrize("radius", [4, 12, 30])
@@ -40,6 +41,8 @@ def test_first_click_finds_objects_of_any_size(radius: int) -> None:
 class ShyNetwork(GreyLevelNetwork):
     """Answers a first click near the border of its input by a dot, as networks do that saw few of them."""
 
+    window_size = 64
+
     def decode(self, features: tuple[torch.Tensor, ...], prompts: torch.Tensor) -> dict[str, torch.Tensor]:
         found = super().decode(features, prompts)["instances"]
         clicked, previous = prompts[:, 1:2], prompts[:, :1]
@@ -51,7 +54,7 @@ class ShyNetwork(GreyLevelNetwork):
 def test_a_dot_at_the_border_of_the_slice_is_looked_at_again(row: int) -> None:
     """Also from the other side of the border; an answer with a border in sight is taken as it is."""
     view, mask = disks_view((2, 64, 64), ((row, 40, 14),))
-    shy = SlicePredictor(WindowEncoder(ShyNetwork(), precision="fp32"), 64)
+    shy = SlicePredictor(WindowEncoder(ShyNetwork(), precision="fp32"))
     result = shy.predict(view, 1, [click(row, 40)], None)
     assert dice(result > 0.5, mask) > 0.9
     plain, network = make()
@@ -191,13 +194,13 @@ def test_colour_volumes(channels: int) -> None:
 def test_same_inputs_same_bits_and_shared_cache() -> None:
     view, _ = disks_view((1, 60, 70), ((30, 30, 8),))
     cache = FeatureCache()
-    first, second = (SlicePredictor(WindowEncoder(small_interaction(), "cpu", "fp32", cache), 32) for _ in range(2))
+    first, second = (SlicePredictor(WindowEncoder(small_interaction(), "cpu", "fp32", cache)) for _ in range(2))
     prompts = [click(30, 30), click(5, 5, False)]
     one = first.predict(view, 0, prompts, None)
     misses = cache.misses
     assert np.array_equal(second.predict(view, 0, prompts, None), one)
     assert cache.misses == misses
-    alone = SlicePredictor(WindowEncoder(small_interaction(), precision="fp32"), 32).predict(view, 0, prompts, None)
+    alone = SlicePredictor(WindowEncoder(small_interaction(), precision="fp32")).predict(view, 0, prompts, None)
     assert np.array_equal(alone, one)
 
 
@@ -206,7 +209,6 @@ def test_window_size_comes_from_the_network() -> None:
     assert SlicePredictor(WindowEncoder(network)).size == 160
     network.window_size = 96  # type: ignore[assignment]
     assert SlicePredictor(WindowEncoder(network)).size == 96
-    assert SlicePredictor(WindowEncoder(network), 64).size == 64
     paper = HRNetOCR(**PRESETS["w18-small"])
     assert SlicePredictor(WindowEncoder(paper)).size == 384, "as it is trained with --preset paper"
     assert SlicePredictor(WindowEncoder(HRNetOCR(**PRESETS["w18-small"], window_size=64))).size == 64

@@ -18,7 +18,7 @@ def masks(mask: np.ndarray, count: int) -> list[np.ndarray]:
 
 def test_equal_masks_are_undecided() -> None:
     view, mask = disks_view((3, 60, 70), ((30, 30, 9),))
-    assessor = Assessor(WindowEncoder(small_quality(), precision="fp32"), size=32)
+    assessor = Assessor(WindowEncoder(small_quality(), precision="fp32"))
     sure, unsure = mask * np.float32(0.9), mask * np.float32(0.6)
     empty = np.zeros_like(sure)
     p = assessor.compare(view, [0, 1, 2], [sure, empty, sure], [unsure, empty, empty])
@@ -31,7 +31,7 @@ def test_equal_masks_are_undecided() -> None:
 def test_batches_equal_single_slices() -> None:
     count = 7
     view, mask = disks_view((count, 60, 70), ((30, 30, 9),))
-    assessor = Assessor(WindowEncoder(small_quality(), precision="fp32"), 3, 32)
+    assessor = Assessor(WindowEncoder(small_quality(), precision="fp32"), 3)
     old, new = masks(mask, count), masks(np.roll(mask, 3, 1), count)
     together = assessor.compare(view, range(count), old, new)
     alone = [assessor.compare(view, [i], [old[i]], [new[i]])[0] for i in range(count)]
@@ -66,7 +66,7 @@ def test_masks_meet_the_image_in_one_window() -> None:
     view, mask = disks_view((3, 200, 200), ((60, 50, 9),))
     good, bad = mask.astype(np.float32), np.roll(mask, 30, 1).astype(np.float32)
     network = Overlap()
-    assessor = Assessor(WindowEncoder(network, precision="fp32"), size=64)
+    assessor = Assessor(WindowEncoder(network, precision="fp32"))
     p = assessor.compare(view, [0, 1, 2], [good, bad, good], [bad, good, good])
     assert p[0] > 0.9
     assert p[1] < 0.1
@@ -98,7 +98,7 @@ def test_expected_dice_of_sure_and_empty_masks() -> None:
 def test_quality_does_not_ask_the_network() -> None:
     view, mask = disks_view((2, 60, 70), ((30, 30, 9),))
     hazy = [mask * np.float32(p) for p in (0.9, 0.6)]
-    quality = Assessor(WindowEncoder(small_quality()), size=32).quality(view, [0, 1], hazy)
+    quality = Assessor(WindowEncoder(small_quality())).quality(view, [0, 1], hazy)
     np.testing.assert_array_equal(quality, Assessor(None).quality(view, [0, 1], hazy))
     assert 0 < quality[1] < quality[0] < 1
 

@@ -97,12 +97,12 @@ def sample(seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tens
     return logits, torch.rand(3, 1, 9, 11, generator=generator) < 0.3
 
 
-def slow_focal(logits: np.ndarray, target: np.ndarray, alpha: float, gamma: float) -> float:
+def slow_focal(logits: np.ndarray, target: np.ndarray) -> float:
     p = 1 / (1 + np.exp(-logits))
     right = np.where(target, p, 1 - p)
-    weight = (1 - right) ** gamma
+    weight = (1 - right) ** 2
     scale = len(weight) / weight.sum()
-    return float(np.mean(np.where(target, alpha, 1 - alpha) * scale * weight * -np.log(right)))
+    return float(np.mean(0.5 * scale * weight * -np.log(right)))
 
 
 def slow_loss(logits: np.ndarray, target: np.ndarray, weights: tuple[float, float, float]) -> float:
@@ -111,7 +111,7 @@ def slow_loss(logits: np.ndarray, target: np.ndarray, weights: tuple[float, floa
         p = 1 / (1 + np.exp(-x))
         dice = (2 * (p * y).sum() + 8) / (p.sum() + y.sum() + 8)
         entropy = -np.mean(np.where(y, np.log(p), np.log(1 - p)))
-        parts.append(weights[0] * slow_focal(x, y, 0.5, 2) + weights[1] * (1 - dice) + weights[2] * entropy)
+        parts.append(weights[0] * slow_focal(x, y) + weights[1] * (1 - dice) + weights[2] * entropy)
     return float(np.mean(parts))
 
 
@@ -120,11 +120,10 @@ def flat(x: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("alpha", "gamma"), [(0.5, 2.0), (0.7, 1.0), (0.25, 3.0)])
-def test_focal_loss_equals_a_slow_reference(seed: int, alpha: float, gamma: float) -> None:
+def test_focal_loss_equals_a_slow_reference(seed: int) -> None:
     logits, target = sample(seed)
-    expected = [slow_focal(x, y, alpha, gamma) for x, y in zip(flat(logits), flat(target), strict=True)]
-    np.testing.assert_allclose(normalized_focal_loss(logits, target, alpha, gamma).numpy(), expected, rtol=1e-5)
+    expected = [slow_focal(x, y) for x, y in zip(flat(logits), flat(target), strict=True)]
+    np.testing.assert_allclose(normalized_focal_loss(logits, target).numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -42,32 +42,31 @@ def pictures(count: int = 3, size: int = 16) -> Pictures:
 
 
 def test_contours_are_inner_borders() -> None:
-    mask = torch.zeros(1, 7, 7, dtype=torch.bool)
+    mask = torch.zeros(1, 256, 256, dtype=torch.bool)
     mask[0, 1:6, 2:6] = True
     expected = mask[0].numpy().copy()
     expected[2:5, 3:5] = False
-    grid = draw_grid(Pictures(torch.zeros(1, 7, 7), mask & False, mask), scale=1)
+    grid = draw_grid(Pictures(torch.zeros(1, 256, 256), mask & False, mask), 1)
     np.testing.assert_array_equal((grid == MASK).all(2), expected)
 
 
 def test_colours_and_places() -> None:
-    grid = draw_grid(pictures(1), scale=1)
-    assert grid.shape == (16, 16, 3)
+    grid = draw_grid(pictures(1, 256), 1)
+    assert grid.shape == (256, 256, 3)
     assert tuple(grid[3, 3]) == TRUTH
     assert tuple(grid[6, 11]) == MASK
     assert tuple(grid[3, 5]) == BOTH
     assert tuple(grid[5, 7]) == POSITIVE
     assert tuple(grid[12, 2]) == NEGATIVE
     assert tuple(grid[14, 14]) == (127, 127, 127)
-    assert draw_grid(pictures(1), scale=3).shape == (48, 48, 3)
-    assert draw_grid(pictures(1)).shape[0] == 256
+    assert draw_grid(pictures(1, 80), 1).shape == (240, 240, 3)
 
 
 def test_grid() -> None:
-    grid = draw_grid(pictures(7), count=5, columns=3, scale=1)
-    assert grid.shape == (2 * 16 + GAP, 3 * 16 + 2 * GAP, 3)
-    np.testing.assert_array_equal(grid[:16, :16], grid[16 + GAP :, 16 + GAP : 32 + GAP])
-    assert not grid[16 + GAP :, -16:].any()  # five of six places
+    grid = draw_grid(pictures(7, 256), 6)
+    assert grid.shape == (2 * 256 + GAP, 4 * 256 + 3 * GAP, 3)
+    np.testing.assert_array_equal(grid[:256, :256], grid[256 + GAP :, 256 + GAP : 512 + GAP])
+    assert not grid[256 + GAP :, 512 + GAP :].any()  # six of eight places
 
 
 def test_first_batch_of_the_first_process_is_drawn(tmp_path: Path) -> None:
@@ -138,7 +137,8 @@ def played(file: io.StringIO, monkeypatch: pytest.MonkeyPatch, minutes: float | 
     """Twenty steps of 100, ten seconds each, from a step on; two batches make a step."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    shown = StepProgress(100, minutes, file)
+    monkeypatch.setattr(sys, "stderr", file)
+    shown = StepProgress(100, minutes)
     trainer: Any = SimpleNamespace(is_global_zero=True, global_step=first, progress_bar_metrics={"train/loss": 0.5})
     module: Any = None
     shown.on_train_start(trainer, module)
@@ -172,15 +172,14 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "13 min left, train/loss 0.5" in text
 
 
-def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = io.StringIO()
-    shown = StepProgress(10, None, file)
+def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = StepProgress(10)
     trainer: Any = SimpleNamespace(is_global_zero=False, global_step=0, progress_bar_metrics={})
     module: Any = None
     shown.on_train_start(trainer, module)
     trainer.global_step = 10
     shown.on_train_batch_end(trainer, module)
-    assert file.getvalue() == ""
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from limnet.errors import FileFormatError, InputError
 from limnet.hub.folder import TABLE, load_component, name_of, save_component
 from limnet.tasks.base import warmup_cosine
 from limnet.tasks.propagation import PropagationModule
-from limnet.training.callbacks import EndAfter, ExportAverage
+from limnet.training.callbacks import ExportAverage
 from limnet.training.train import checkpoint_to_resume
 from tests.helpers.recipes import recipe
 from tests.helpers.small_xmem import PLACE
@@ -393,11 +393,6 @@ def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rates[0] == pytest.approx(1.0)
     assert rates[2] == pytest.approx(0.505, abs=1e-3)
     assert rates[3] == rates[4] == pytest.approx(0.01)
-
-
-def test_time_must_be_positive() -> None:
-    with pytest.raises(InputError, match="more than 0"):
-        EndAfter(0)
 
 
 def test_what_is_drawn_does_not_depend_on_the_workers(root: Path) -> None:

@@ -311,10 +311,10 @@ def few_bits(values: NDArray[Any], keep_units: bool = False) -> tuple[NDArray[An
     return np.rint(stretched).astype(np.int16), scale, offset
 
 
-def objects_of(labels: NDArray[Any], smallest: int = SMALLEST) -> list[dict[str, Any]]:
-    """Every label but 0 with at least `smallest` voxels: id, count and box as [first, one past the last] per axis."""
+def objects_of(labels: NDArray[Any]) -> list[dict[str, Any]]:
+    """Every label but 0 with at least `SMALLEST` voxels: id, count and box as [first, one past the last] per axis."""
     ids, counts = np.unique(labels, return_counts=True)
-    wanted = {int(i): int(n) for i, n in zip(ids, counts, strict=True) if i != 0 and n >= smallest}
+    wanted = {int(i): int(n) for i, n in zip(ids, counts, strict=True) if i != 0 and n >= SMALLEST}
     if not wanted:
         return []
     boxes = _boxes(labels, ids)

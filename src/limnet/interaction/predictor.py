@@ -74,13 +74,13 @@ def neighbour(
 class SlicePredictor:
     """The interaction network at work.
 
-    The encoder runs one with `encode_image`, `decode`, `prompt_channels` and `click_radius`; `size` is the side of its
-    input in pixels, by default its own `window_size`, else 160.
+    The encoder runs one with `encode_image`, `decode`, `prompt_channels` and `click_radius` on inputs of
+    its `window_size`.
     """
 
-    def __init__(self, encoder: WindowEncoder, size: int | None = None):
+    def __init__(self, encoder: WindowEncoder):
         self.encoder, network = encoder, encoder.source
-        self.size = window_size(network) if size is None else int(size)
+        self.size = window_size(network)
         self.channels: tuple[str, ...] = tuple(network.prompt_channels)  # type: ignore[arg-type]
         self.click_radius = float(network.click_radius)  # type: ignore[arg-type]
 

@@ -62,16 +62,14 @@ def readout(value: Tensor, scores: Tensor, top_k: int | None = None) -> Tensor:
     return torch.stack([sparse_readout(v, *top_affinity(s, top_k)) for v, s in zip(value, scores, strict=True)])
 
 
-def attend(
-    key: Tensor, shrinkage: Tensor, value: Tensor, query: Tensor, selection: Tensor, top_k: int | None = None
-) -> Tensor:
-    """Differentiable readout (B, O, Cv, h, w) of a whole batch, for training.
+def attend(key: Tensor, shrinkage: Tensor, value: Tensor, query: Tensor, selection: Tensor) -> Tensor:
+    """Differentiable readout (B, O, Cv, h, w) of a whole batch, for training: each query reads all elements.
 
     Keys (B, Ck, T, h, w) of T memory frames with shrinkage (B, 1, T, h, w) and values (B, O, Cv, T, h, w); query and
-    selection (B, Ck, h, w). Each query reads the `top_k` best elements; None reads all (as the reference trains).
+    selection (B, Ck, h, w).
     """
     scores = similarity(rows(key), rows(shrinkage), rows(query), rows(selection))
-    out = readout(value.flatten(1, 2).flatten(2).transpose(1, 2), scores, top_k)
+    out = readout(value.flatten(1, 2).flatten(2).transpose(1, 2), scores)
     return out.transpose(1, 2).reshape(*value.shape[:3], *query.shape[-2:])
 
 

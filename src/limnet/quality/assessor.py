@@ -49,11 +49,10 @@ class Assessor:
     Args:
         encoder: runs `TinyQuality` or `ResNetQuality`; None: the new mask is always taken (no fusion).
         batch: slices compared together.
-        size: side of the windows in network pixels.
     """
 
-    def __init__(self, encoder: WindowEncoder | None, batch: int = 16, size: int = SIZE):
-        self.encoder, self.batch, self.size = encoder, batch, size
+    def __init__(self, encoder: WindowEncoder | None, batch: int = 16):
+        self.encoder, self.batch = encoder, batch
 
     def compare(
         self,
@@ -92,11 +91,11 @@ class Assessor:
     def _crops(
         self, encoder: WindowEncoder, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None
     ) -> list[Tensor]:
-        """What the network takes: image, masks and, if it looks at them, prompted slices; (1, C, size, size) each."""
+        """What the network takes: image, masks and, if it looks at them, prompted slices; (1, C, SIZE, SIZE) each."""
         channels = int(getattr(encoder.network, "image_channels", 3))
-        crops = quality_crops(view, index, masks, channels=channels, size=self.size)
+        crops = quality_crops(view, index, masks, channels=channels)
         if getattr(encoder.network, "references", False):
-            crops.append(reference_crops(view, index, masks, prompted, channels=channels, size=self.size))
+            crops.append(reference_crops(view, index, masks, prompted, channels=channels))
         return [crop.to(encoder.device) for crop in crops]
 
 

@@ -136,15 +136,15 @@ def _matches(path: Path, digest: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
-def synthetic_arrays(seed: int = 0, shape: tuple[int, int, int] = (56, 128, 128)) -> tuple[NDArray[Any], NDArray[Any]]:
+def synthetic_arrays() -> tuple[NDArray[Any], NDArray[Any]]:
     """Image (D, H, W) int16 in HU-like units and labels (D, H, W) uint8 with five bodies.
 
     The bodies have soft-tissue, vessel and bone values, lie in an elliptic trunk and touch each other here and there;
-    texture, a slow shading and noise come from `seed`.
+    texture, a slow shading and noise are drawn at random, always the same ones.
     """
     from scipy import ndimage
 
-    rng = np.random.default_rng(seed)
+    rng, shape = np.random.default_rng(0), (56, 128, 128)
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     wobble = [ndimage.gaussian_filter(rng.standard_normal(shape), (4, 8, 8)) for _ in range(3)]
     u, v, w = (g + 0.05 * f / f.std() for g, f in zip((z, y, x), wobble, strict=True))
@@ -170,13 +170,13 @@ def synthetic_arrays(seed: int = 0, shape: tuple[int, int, int] = (56, 128, 128)
     return np.clip(image, -1024, 3071).astype(np.int16), labels
 
 
-def synthetic_files(folder: Path, seed: int = 0) -> DemoFiles:
+def synthetic_files(folder: Path) -> DemoFiles:
     """Write the made-up volume and its labels as NIfTI into `folder`."""
     import nibabel
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "synthetic_image.nii.gz", folder / "synthetic_labels.nii.gz"
-    for path, array in zip(paths, synthetic_arrays(seed), strict=True):
+    for path, array in zip(paths, synthetic_arrays(), strict=True):
         nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.diag([1.6, 1.6, 3.0, 1.0])), path)
     source = "made by limnet on this machine; says little about real images"
     return DemoFiles(*paths, dict(SYNTHETIC_STRUCTURES), "synthetic volume", source, synthetic=True)

@@ -27,20 +27,19 @@ ROUGH = 0.4  # weight of the cross entropy of the rough output, as RITM has it
 _EPSILON = 1e-12
 
 
-def normalized_focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
+def normalized_focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Focal loss (B,), weights rescaled per sample to sum to the number of counted pixels; 0 where none counts.
 
-    With p the probability of the true label, a pixel costs -a * k * (1 - p)^gamma * log p, where a is `alpha` on the
-    object and 1 - `alpha` on background, and k = counted pixels / sum of (1 - p)^gamma. No gradient flows through k.
+    With p the probability of the true label, a pixel costs -k / 2 * (1 - p)^2 * log p, where k = counted pixels / sum
+    of (1 - p)^2. No gradient flows through k.
     Logits and labels (1, 0, and -1 for ignored) are (B, 1, H, W).
     """
     logits, counted, target = _prepare(logits, labels)
     signed = torch.where(target, logits, -logits)
-    weight = torch.sigmoid(-signed).pow(gamma) * counted
+    weight = torch.sigmoid(-signed).pow(2) * counted
     total = counted.sum(dim=(1, 2, 3), keepdim=True)
     factor = (total / (weight.sum(dim=(1, 2, 3), keepdim=True) + _EPSILON)).detach()
-    balance = torch.where(target, alpha, 1 - alpha)
-    loss = -balance * factor * weight * functional.logsigmoid(signed)
+    loss = -0.5 * factor * weight * functional.logsigmoid(signed)
     return loss.sum(dim=(1, 2, 3)) / total.flatten().clamp(min=1)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import nn
 
-from limnet.errors import InputError
 from limnet.image.io.atomic import atomic_write
 from limnet.tasks.base import Pictures, seconds_since
 
@@ -48,12 +47,12 @@ class ExportAverage(Callback):
 class StepProgress(Callback):
     """Say how far a training is: steps done of all steps, time left and the newest figures.
 
-    A bar on a terminal, else a line every half minute; on the first process alone, to `file` (the error stream).
+    A bar on a terminal, else a line every half minute; on the first process alone, to the error stream.
     `minutes` are those after which it ends at the latest.
     """
 
-    def __init__(self, steps: int, minutes: float | None = None, file: TextIO | None = None):
-        self.steps, self.minutes, self.file = steps, minutes, file
+    def __init__(self, steps: int, minutes: float | None = None):
+        self.steps, self.minutes = steps, minutes
         self._bar: Any = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -63,7 +62,7 @@ class StepProgress(Callback):
 
         self._first = self._shown = trainer.global_step
         self._started = self._told = time.monotonic()
-        console = Console(file=self.file or sys.stderr)
+        console = Console(stderr=True)
         if trainer.is_global_zero and console.is_terminal:
             columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}")
             self._bar = Progress(*columns, console=console)
@@ -79,7 +78,7 @@ class StepProgress(Callback):
             self._bar.update(self._bar.task_ids[0], completed=self._shown, description=self._note(trainer))
         elif time.monotonic() - self._told >= _LINE_EVERY or self._shown >= self.steps:
             self._told = time.monotonic()
-            (self.file or sys.stderr).write(f"step {self._shown} of {self.steps}, {self._note(trainer)}\n")
+            sys.stderr.write(f"step {self._shown} of {self.steps}, {self._note(trainer)}\n")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave the bar as it is."""
@@ -115,8 +114,6 @@ class EndAfter(Callback):
     """
 
     def __init__(self, minutes: float):
-        if not minutes > 0:
-            raise InputError(f"minutes is {minutes}; give more than 0")
         self.minutes, self._started = minutes, 0.0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -161,17 +158,16 @@ class LogImages(Callback):
                 log_image(key="val/masks", images=[grid])
 
 
-def draw_grid(pictures: Pictures, count: int = 8, columns: int = 4, scale: int | None = None) -> NDArray[np.uint8]:
-    """Draw the first `count` pictures side by side, uint8 (rows, columns, 3), enlarged to about 256 pixels each by
-    default.
+def draw_grid(pictures: Pictures, count: int) -> NDArray[np.uint8]:
+    """Draw the first `count` pictures four in a row, uint8 (rows, columns, 3), enlarged to about 256 pixels each.
 
     Truth is green, the mask red, yellow where both contours meet; positive clicks are blue, negative ones pink.
     """
     from scipy.ndimage import binary_erosion
 
     number, height, width = len(pictures.image[:count]), *pictures.image.shape[1:]
-    scale = scale or max(1, 256 // width)
-    height, width, columns = height * scale, width * scale, min(columns, number)
+    scale = max(1, 256 // width)
+    height, width, columns = height * scale, width * scale, min(4, number)
     rows = -(-number // columns)
     grid = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
     for i in range(number):
