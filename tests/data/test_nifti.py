@@ -156,6 +156,18 @@ def test_turning_moves_no_voxel_in_the_patient(codes: tuple[str, ...], shape: tu
         np.testing.assert_allclose(moved @ [*index[::-1], 1], where[value], atol=1e-9)
 
 
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "PSR", "IPL"])
+def test_voxels_of_a_file_stay_in_place(tmp_path: Path, codes: str):
+    array, affine = np.arange(24, dtype=np.int16).reshape(2, 3, 4), oriented_affine(codes, (1.0, 1.5, 2.0))
+    affine[:3, 3] = (5, -7, 11)
+    path = write_nifti(tmp_path / "a.nii.gz", array, affine)
+    volume, labels = read_image(path, "mr"), read_labels(path, path)
+    where = {v: affine @ [*index, 1] for index, v in np.ndenumerate(array)}
+    for index, value in np.ndenumerate(volume.array):
+        np.testing.assert_allclose(volume.affine_in("RAS") @ [*index[::-1], 1], where[value])
+    np.testing.assert_array_equal(labels, volume.array)
+
+
 def test_planes():
     thick_sagittal = oriented_affine("PSR", (1.0, 1.0, 4.0))
     thick_coronal = oriented_affine("RAS", (1.0, 5.0, 1.0))
