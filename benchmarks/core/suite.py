@@ -314,7 +314,8 @@ def build_suite(name: str, root: Path, options: SuiteOptions) -> Suite:
         raise InputError(f"--name is an option of limnet bench {named}; {name} knows its data sets, leave it out")
     suite: Suite = entry.load()(Path(root), options)
     if set(options.parts) - set(suite.parts):
-        raise InputError(f"benchmark {name} has the parts {', '.join(suite.parts) or 'none'}; got {options.parts}")
+        there = f"has the parts {', '.join(suite.parts)}" if suite.parts else "has no parts: leave --part out"
+        raise InputError(f"--part {' '.join(options.parts)} came, but benchmark {name} {there}")
     if suite.scores != "clicks" and (options.target is not None or options.way is not None):
         raise InputError(f"benchmark {name} does not count clicks on pictures; leave --target and --way out")
     if suite.scores == "clicks" and options.method is not None:

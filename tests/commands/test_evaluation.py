@@ -196,6 +196,20 @@ def test_learning(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert kept == {(case, "0.0") for case in "bcd"}  # nothing counts as learned from what could not be read
 
 
+def test_an_image_that_cannot_be_read_is_told_once_whatever_is_learned(
+    study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "labels"):
+        shutil.copy(study / folder / "b.mha", study / folder / "c.mha")
+    (study / "images/c.mha").write_bytes(b"ObjectType = Image\n")
+    fake = types.ModuleType("limnet.segmenter")
+    fake.InteractiveSegmenter = types.SimpleNamespace(from_pretrained=lambda name, device: Pupil())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "limnet.segmenter", fake)
+    assert run(study, "--out", tmp_path / "out", "--nsd", 0, "--learn", 1) == 2
+    assert capsys.readouterr().err.count("c: error:") == 1
+    assert (tmp_path / "out/report.md").read_text(encoding="utf-8").count("- c: ") == 1
+
+
 def test_goes_on_where_it_stopped(
     study: Path, model: StepModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

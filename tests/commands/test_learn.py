@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from limnet import InteractiveSegmenter
 from limnet.image.volume import Volume
-from limnet.learning import training
+from limnet.learning import adapter, training
 from tests.helpers.fake_engine import phantom
 from tests.helpers.small_segmenter import blob
 from tests.test_cli import run
@@ -25,6 +26,7 @@ def finished(tmp_path: Path) -> tuple[Path, Path]:
     return image, Volume.read(image).write_mask(blob(SHAPE), tmp_path / "mask.nii.gz")
 
 
+@pytest.mark.filterwarnings("ignore:no ball was found")
 def test_learn_list_propose_remove(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +49,16 @@ def test_learn_list_propose_remove(
     assert out.exists()
     assert run("segment", image, "--propose", "bell", "--click", point, "--out", out) != 0
     assert "'bell'" in capsys.readouterr().err
+    proposed = np.zeros(SHAPE, np.float32)
+    for found in (True, False):  # no prompt is needed, as an option and in a file
+        monkeypatch.setattr(adapter, "propose", lambda *_, found=found: proposed + 0.9 * (found & blob(SHAPE)))
+        for number, entry in enumerate([None, {"volume": "image.nii.gz", "propose": "ball", "prompts": []}]):
+            made = tmp_path / f"{found}{number}.nii.gz"
+            (tmp_path / "jobs.json").write_text(json.dumps([entry and {**entry, "out": made.name}]))
+            words = ["--prompts", tmp_path / "jobs.json"] if entry else [image, "--propose", "ball", "--out", made]
+            assert run("segment", *words) == (0 if found else 2)
+            assert made.exists() == found
+    assert "no ball was found in" in capsys.readouterr().err
     assert run("learn", "remove", "ball") == 0
     assert run("learn", "list") == 0
     assert capsys.readouterr().out == ""

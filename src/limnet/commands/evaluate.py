@@ -82,9 +82,11 @@ def evaluate(
         console.print(f"{one.case}, {one.thing.name}{known} Dice {one.curve[-1]:.3f} after {len(one.rounds)} clicks")
 
     def complain(case: str, error: Exception) -> None:
-        show_error(error, case)
-        worst.append(exit_code(error))
-        missing.append(f"{case}: {error}")
+        problem = f"{case}: {error}"
+        if problem not in missing:  # learning opens a file once more for every number of finished images
+            show_error(error, case)
+            worst.append(exit_code(error))
+            missing.append(problem)
 
     try:
         run(segmenter, pairs, plan, journal, only=label or (), on_object=tell, on_problem=complain)

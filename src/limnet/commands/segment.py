@@ -115,6 +115,11 @@ def segment(
     else:
         if volume is None or out is None:
             raise InputError("give a VOLUME and --out MASK, or --prompts FILE")
+        if propose is None and not (click or scribble or box or lasso):
+            raise InputError(
+                "nothing is marked; give at least one --click z,y,x "
+                "(or --scribble, --box, --lasso, --propose, --prompts)"
+            )
         typed = {"click": iter(click or []), "scribble": iter(scribble or []), "box": iter(box or [])}
         typed["lasso"] = iter(lasso or [])
         marks = typed_prompts([(name, next(typed[name])) for name in ctx.meta[_ORDER] if name in typed], mm)
@@ -168,7 +173,11 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
     if job.start is not None:
         case.set_mask(job.start, frozen=False, label=job.label)
     elif job.propose is not None:
-        case.propose(job.propose)
+        found = case.propose(job.propose)
+        if not (marked or found.any()):
+            raise InputError(
+                f"no {job.propose} was found in {job.volume}, so nothing was written: click on it, --click z,y,x"
+            )
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.volume.name, total=None)
@@ -179,7 +188,7 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
         for number, prompt in enumerate(marked, start=1):
             progress.update(task, description=f"{job.volume.name}, round {number} of {len(marked)}")
             case.prompt(prompt, propagate=not job.together, scope=job.scope, progress=watch)
-        if job.together:
+        if job.together and marked:
             case.propagate(watch, scope=job.scope)
     written = case.save(job.out)
     voxels = int(case.mask.sum())
@@ -247,12 +256,8 @@ def parse_window(text: str) -> tuple[float, float]:
 def typed_prompts(marks: Sequence[tuple[str, str]], mm: bool) -> Callable[[Volume], list[Prompt]]:
     """Check the options, (name, text) as typed, now, and return what makes prompts of them in that order.
 
-    With `mm` points are world coordinates. Raises InputError for an option that cannot be read, or none at all.
+    With `mm` points are world coordinates. Raises InputError for an option that cannot be read.
     """
-    if not marks:
-        raise InputError(
-            "nothing is marked; give at least one --click z,y,x (or --scribble, --box, --lasso, --prompts)"
-        )
     given = [(kind, text, *parse_prompt(kind, text)) for kind, text in marks]
 
     def make(volume: Volume) -> list[Prompt]:
@@ -364,10 +369,14 @@ def _check_entry(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
         raise InputError(f"{where} is no object with volume, out and prompts")
     for key, kind in _REQUIRED.items():
-        if not isinstance(entry.get(key), kind) or not entry[key]:
+        needed = key != "prompts" or "propose" not in entry  # a proposal needs no prompt
+        if not isinstance(entry.get(key), kind) or (needed and not entry[key]):
             raise InputError(f"{where} needs {key!r}: a {'list of prompts' if kind is list else 'path'}")
-    if not isinstance(entry.get("start", ""), str) or not isinstance(entry.get("together", False), bool):
-        raise InputError(f"{where}: start is a path, together is true or false")
+    texts = all(isinstance(entry.get(key, ""), str) for key in ("start", "propose"))
+    if not texts or not isinstance(entry.get("together", False), bool):
+        raise InputError(f"{where}: start is a path, propose a name, together is true or false")
+    if "start" in entry and "propose" in entry:
+        raise InputError(f"{where}: start and propose both give a first mask: leave one of them out")
     unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise InputError(f"{where} has unknown keys {unknown}; allowed: {', '.join([*_REQUIRED, *_OPTIONAL])}")

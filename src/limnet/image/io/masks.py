@@ -132,7 +132,10 @@ def _chosen(label: Any, there: Mapping[int, str], what: str) -> int | None:
     if label is None:
         if len(there) > 1:
             first = next(iter(there))
-            raise InputError(f"{what} holds {len(there)} labels ({named}): say which one is meant, label={first}")
+            raise InputError(
+                f"{what} holds {len(there)} labels ({named}): say which one is meant, label={first} "
+                f"(on the command line --label {first})"
+            )
         return next(iter(there), None)
     if int(label) not in there:
         raise InputError(f"{what} has no label {label}: it has {named or 'none, it is empty'}")

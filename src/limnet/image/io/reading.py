@@ -145,7 +145,7 @@ def chosen(path: Path, count: int, index: int | None, what: str = "volumes") -> 
     if index is None:
         if count == 1:
             return 0
-        raise SeveralError(f"{path} holds {count} {what}", f"index=0..{count - 1}")
+        raise SeveralError(f"{path} holds {count} {what}", f"index=0..{count - 1} (on the command line --index)")
     try:
         number = operator.index(index)
     except TypeError as error:

@@ -112,7 +112,7 @@ def read_dicom_file(path: Path, selection: Selection) -> Volume:
     if not found:
         raise InputError(
             f"{path} is a DICOM file without an image that could be segmented ({_what(path)}). Give a series of "
-            "images; a segmentation or structure set can be the start: case.set_mask(path)"
+            "images; a segmentation or structure set can be the start: case.set_mask(path), on the command line --start"
         )
     volume = read_series(path, found, selection)
     if (
@@ -191,7 +191,7 @@ def _pick(folder: Path, found: list[Series], series: str | int | None) -> Series
             return found[0]
         raise SeveralError(
             f"folder {folder} holds {len(found)} DICOM series",
-            f"series= its UID, series number or description. Found: {listing}",
+            f"series= its UID, series number or description (on the command line --series). Found: {listing}",
         )
     wanted = str(series).strip().lower()
     for key in ("uid", "number", "description"):
