@@ -29,7 +29,7 @@ from limnet import InteractiveSegmenter
 from limnet.data.dataset import MODALITIES, LabelledCase
 from limnet.datasets.open import OpenDataset
 from limnet.errors import InputError
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
 GOOD = 0.85

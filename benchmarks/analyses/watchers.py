@@ -13,7 +13,7 @@ from limnet.case.case import Case
 from limnet.case.fusion import keep_previous
 from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 from limnet.prompts import Prompt2D
 
 

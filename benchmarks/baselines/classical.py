@@ -20,7 +20,7 @@ from scipy import ndimage
 from benchmarks.core.method import Mask, Voxel
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 
 Values = NDArray[np.float32]
 Crop = tuple[slice, slice, slice]

@@ -14,9 +14,8 @@ import numpy as np
 from benchmarks.core.method import BoxSession, Mask, PacedPredictor, Predictor, Session, StartSession, Voxel
 from limnet.errors import InputError
 from limnet.image.volume import Volume
-from limnet.metrics import surface
 from limnet.metrics.interaction import click_compliance
-from limnet.metrics.overlap import dice, iou, slice_dice
+from limnet.metrics.masks import dice, iou, normalized_surface_dice, slice_dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
@@ -258,7 +257,7 @@ def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
                 compliance=click_compliance(mask, clicks) if clicks else None,
                 lost=False,
                 seconds=seconds,
-                nsd=None if nsd_mm is None else surface.normalized_surface_dice(scored, wanted, spacing, nsd_mm),
+                nsd=None if nsd_mm is None else normalized_surface_dice(scored, wanted, spacing, nsd_mm),
                 iou=iou(scored, wanted) if rounds.counts_iou else None,
                 dice_slices=slice_dice(scored, wanted, target.axis) if rounds.per_slice else None,
             )

@@ -74,7 +74,7 @@ def test_large_regions_at_half_resolution(monkeypatch):
 
 def test_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "limnet.metrics.surface.normalized_surface_dice", lambda mask, truth, spacing, tolerance: tolerance / 4
+        "benchmarks.core.rounds.normalized_surface_dice", lambda mask, truth, spacing, tolerance: tolerance / 4
     )
     suite = build_suite("cvpr25", build_cvpr25(tmp_path / "data"), SuiteOptions())
     assert "files" not in suite.config()["rounds"]
@@ -136,7 +136,7 @@ class Fails(Disc):
 
 
 def surface(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", lambda mask, truth, spacing, tolerance: 0.5)
+    monkeypatch.setattr("benchmarks.core.rounds.normalized_surface_dice", lambda mask, truth, spacing, tolerance: 0.5)
 
 
 def test_what_failed_counts_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -107,7 +107,7 @@ def test_surface_dice_at_a_tolerance(monkeypatch):
         assert mask.shape == truth.shape
         return sum(spacing) + tolerance
 
-    monkeypatch.setattr("limnet.metrics.surface.normalized_surface_dice", stand_in)
+    monkeypatch.setattr("benchmarks.core.rounds.normalized_surface_dice", stand_in)
     rows = run_object(Disc(), image(0), labels(0) == 1, 0, RobotRounds(1, nsd_mm=1.5))
     assert columns(rows)["nsd"] == [6.5]
 

@@ -18,7 +18,7 @@ import pytest
 from limnet.commands.demo import run_demo
 from limnet.errors import InputError
 from limnet.image.volume import Volume
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 from limnet.simulation import demo
 from limnet.simulation.demo import SYNTHETIC_STRUCTURES, FetchError, fetch_ct, synthetic_arrays, synthetic_files
 from tests.helpers.robot_segmenter import FakeSegmenter

@@ -20,7 +20,7 @@ from limnet.commands.evaluation_report import mean_and_error
 from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.io.masks import Maker, Segment, write_segments
 from limnet.image.volume import Volume
-from limnet.metrics.surface import normalized_surface_dice
+from limnet.metrics.masks import normalized_surface_dice
 from limnet.simulation.clicks import RobotUser
 from tests.helpers.dicom_files import write_slices
 

@@ -21,7 +21,7 @@ from limnet.interaction.window import fingerprint
 from limnet.learning import training
 from limnet.learning.adapter import Adapter, list_adapters, main_parts, read_adapter, remove_adapter
 from limnet.learning.training import Example, draw_batch
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 from tests.helpers.small_segmenter import small_segmenter
 
 SHAPE = (6, 64, 72)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from limnet.errors import InputError, InputTypeError
 from limnet.metrics import dice, iou
-from limnet.metrics.overlap import slice_dice
+from limnet.metrics.masks import slice_dice
 
 pairs = array_shapes(min_dims=2, max_dims=3, max_side=5).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))

@@ -29,7 +29,7 @@ from limnet.image.io.formats import OBJECTS, READERS, known_suffix, read_single
 from limnet.image.io.masks import read_segments
 from limnet.image.volume import Volume
 from limnet.learning.training import MOST_CASES
-from limnet.metrics.overlap import dice
+from limnet.metrics.masks import dice
 from limnet.simulation.clicks import RobotUser
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def play(
         seconds = time.perf_counter() - begun
         nsd = None
         if tolerance is not None:
-            from limnet.metrics.surface import normalized_surface_dice
+            from limnet.metrics.masks import normalized_surface_dice
 
             nsd = normalized_surface_dice(mask, truth, robot.spacing, tolerance)
         yield PlayedRound(asked.zyx, asked.positive, dice(mask, truth), nsd, seconds)

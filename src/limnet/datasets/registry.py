@@ -14,7 +14,6 @@ from limnet.errors import InputError
 
 if TYPE_CHECKING:
     from limnet.data.dataset import LabelledDataset
-    from limnet.data.module import CaseDataModule
 
 
 DATASETS: dict[str, str] = {
@@ -56,21 +55,12 @@ def dataset_names() -> list[str]:
 
 def dataset_class(name: str) -> type[LabelledDataset]:
     """The `LabelledDataset` of a name; InputError for no such name."""
-    return _find(name, "Dataset")
-
-
-def data_module_class(name: str) -> type[CaseDataModule]:
-    """The `CaseDataModule` of a name, which takes the folder of that data set; InputError for no such name."""
-    return _find(name, "DataModule")
-
-
-def _find(name: str, kind: str) -> Any:
     if name not in DATASETS:
         close = difflib.get_close_matches(str(name), DATASETS, n=2)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise InputError(f"data set {name!r} is unknown; there are {', '.join(dataset_names())}.{hint}")
     file, _, found = DATASETS[name].partition(".")
-    return getattr(import_module(f"limnet.datasets.{file}"), found.removesuffix("Dataset") + kind)
+    return getattr(import_module(f"limnet.datasets.{file}"), found)
 
 
 def open_dataset(name: str, root: Path | str, **options: Any) -> LabelledDataset:

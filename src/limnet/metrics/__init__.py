@@ -15,8 +15,7 @@ from limnet.metrics.interaction import (
     clicks_to_quality,
     rounds_that_lost,
 )
-from limnet.metrics.overlap import dice, iou
-from limnet.metrics.surface import hausdorff95, normalized_surface_dice
+from limnet.metrics.masks import dice, hausdorff95, iou, normalized_surface_dice
 from limnet.metrics.table import Table
 
 if TYPE_CHECKING:
