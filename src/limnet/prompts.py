@@ -376,7 +376,8 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
 def prompt_from_json(data: Any) -> Prompt:
     """Read one prompt; every value is checked as if a user had typed it.
 
-    InputError for an unknown type, missing or unknown keys, or values the prompt itself refuses.
+    Raises:
+        InputError: for an unknown type, missing or unknown keys, or values the prompt itself refuses.
     """
     kind = data.get("type") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:

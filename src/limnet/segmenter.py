@@ -297,7 +297,11 @@ class InteractiveSegmenter:
         return restore(session, self.engine(session.settings))
 
     def engine(self, settings: Settings | None = None) -> Engine:
-        """The networks ready for one case, with a feature cache of its own; by the segmenter's settings by default."""
+        """The networks ready for one case, with a feature cache of its own.
+
+        Args:
+            settings: Settings of the case; the segmenter's own by default.
+        """
         from limnet.interaction.predictor import SlicePredictor
         from limnet.interaction.window import FeatureCache, WindowEncoder
         from limnet.propagation.propagator import Propagator

@@ -98,7 +98,11 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Any) -> Settings:
-        """Read what `to_json` wrote; missing entries take their default. InputError for unknown names or bad values."""
+        """Read what `to_json` wrote; missing entries take their default.
+
+        Raises:
+            InputError: for unknown names or values out of range.
+        """
         if not isinstance(data, dict) or set(data) - cls.names():
             names = ", ".join(field.name for field in dataclasses.fields(cls))
             raise InputError(f"settings are an object with the entries {names}; got {str(data)[:120]}")

@@ -27,7 +27,14 @@ MOST = 6  # answers offered, the one given included
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    """One answer, (H, W) bool of `area` pixels, to the last prompt, on slice `index`; `chosen`: the present one."""
+    """One answer to the last prompt.
+
+    Attributes:
+        index: Slice of the prompt along the case's axis.
+        mask: (H, W) bool.
+        area: Number of its pixels.
+        chosen: Whether it is the present one.
+    """
 
     index: int
     mask: NDArray[np.bool_]

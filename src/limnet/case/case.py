@@ -122,8 +122,10 @@ class Case(CaseObject):
     def delete(self, name: str) -> None:
         """Delete an object: its marks, its voxels and its name. A step: `undo()` brings it back as it was.
 
-        The labels of the other objects stay. Voxels of a finished object are free for others again. InputError if there
-        is no object of that name.
+        The labels of the other objects stay. Voxels of a finished object are free for others again.
+
+        Raises:
+            InputError: if there is no object of that name.
         """
         with self._lock:
             key = self._existing(name)
@@ -207,12 +209,20 @@ class Case(CaseObject):
     # steps over all objects
 
     def undo(self) -> NDArray[np.bool_]:
-        """Take back the last step of any object, bit for bit; the default object's mask. HistoryError without one."""
+        """Take back the last step of any object, bit for bit; returns the default object's mask.
+
+        Raises:
+            HistoryError: if there is nothing to undo.
+        """
         self._step(lambda book: book.undo())
         return self.mask
 
     def redo(self) -> NDArray[np.bool_]:
-        """Make the last undone step of any object again; the default object's mask. HistoryError without one."""
+        """Make the last undone step of any object again; returns the default object's mask.
+
+        Raises:
+            HistoryError: if there is nothing to redo.
+        """
         self._step(lambda book: book.redo())
         return self.mask
 

@@ -242,10 +242,14 @@ class CaseObject:
     def choose(
         self, number: int, *, progress: Progress | None = None, on_update: Update | None = None
     ) -> NDArray[np.bool_]:
-        """Take one of `alternatives`, by its place in the list from 0, and do the last round over with it.
+        """Take one of `alternatives` as the answer to the last prompt, and do the round over with it.
 
-        The slice then counts as accepted. One step, which `undo()` takes back. `progress` and `on_update`: see the
-        class.
+        The slice then counts as accepted. One step, which `undo()` takes back.
+
+        Args:
+            number: Place in the list, from 0.
+            progress: See the class.
+            on_update: See the class.
 
         Raises:
             InputError: if there is no such alternative.
@@ -304,7 +308,10 @@ class CaseObject:
     # steps
 
     def undo(self) -> NDArray[np.bool_]:
-        """Take back the last step of this object; the state before it comes back bit for bit. HistoryError without one.
+        """Take back the last step of this object; the state before it comes back bit for bit.
+
+        Raises:
+            HistoryError: if there is nothing to undo.
 
         Example:
             >>> first = case.click((3, 30, 32))
@@ -316,7 +323,11 @@ class CaseObject:
         return self.mask
 
     def redo(self) -> NDArray[np.bool_]:
-        """Make the last undone step of this object again; HistoryError if there is none."""
+        """Make the last undone step of this object again.
+
+        Raises:
+            HistoryError: if there is nothing to redo.
+        """
         self._case._step(lambda book: book.redo(self._key))
         return self.mask
 
@@ -331,8 +342,11 @@ class CaseObject:
 
         A step like any other: `undo()` takes it back. Only a prompt of the user on the slice itself changes it again.
 
+        Args:
+            index: Slice along the case's axis.
+
         Raises:
-            OutsideError: if there is no slice `index` along the case's axis.
+            OutsideError: if there is no such slice.
             InputError: if the object has no result yet.
         """
         ctx, state = self._begin()
@@ -344,7 +358,10 @@ class CaseObject:
     def finish(self) -> NDArray[np.bool_]:
         """Declare the object done: it takes no more prompts, and its voxels belong to no other object from now on.
 
-        Voxels of objects finished earlier are taken out of it. InputError if it is finished already or has no result.
+        Voxels of objects finished earlier are taken out of it.
+
+        Raises:
+            InputError: if it is finished already or has no result.
         """
         ctx, state = self._begin()
         if not state.rounds:
@@ -417,7 +434,10 @@ class CaseObject:
         return self._state.bounds
 
     def suggest(self, skip: Collection[int] = ()) -> Suggestion:
-        """The slice to look at next and why; never one that is prompted, or in `skip`: looked at and found right.
+        """The slice to look at next and why; never one that is prompted already.
+
+        Args:
+            skip: Slices along the case's axis that were looked at and found right; they are not named either.
 
         Raises:
             InputError: if every slice is prompted or skipped.

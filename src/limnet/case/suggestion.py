@@ -15,9 +15,13 @@ from limnet.image.slices import area, is_empty, overlap
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A slice worth a look: its index along `axis` of the volume, and why.
+    """A slice worth a look.
 
-    `score` goes from 0 (nothing wrong in sight) to 1 (surely wrong); `reason` says it in words.
+    Attributes:
+        index: Slice along `axis`.
+        axis: Axis of the volume, 0, 1 or 2.
+        score: 0 (nothing wrong in sight) to 1 (surely wrong).
+        reason: Why, in words.
     """
 
     index: int

@@ -219,13 +219,16 @@ class Volume:
         return steps.T.reshape(points.shape)[..., ::-1]
 
     def write_mask(self, mask: ArrayLike, path: str | os.PathLike[str]) -> Path:
-        """Write a mask or label map on exactly this volume's grid, atomically; returns the path.
+        """Write a mask or label map on exactly this volume's grid, atomically.
 
         Args:
             mask: (D, H, W) bool, or integer labels 0..65535 (stored as uint8, or uint16 if a label exceeds 255).
             path: the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha, .mgz, .npy, .npz (keys `label`, `spacing`),
                 .tif (a page for each slice) or .png (one slice). .npy, .tif and .png hold no grid. Of an image from
                 DICOM also .dcm (DICOM SEG) and .rtstruct.dcm, with objects named "label 1", ...
+
+        Returns:
+            The path written.
 
         Raises:
             InputError: wrong shape or labels, unknown suffix, or `path` is the image itself.

@@ -69,8 +69,11 @@ class Adapter:
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write `NAME.safetensors`, in place of an earlier one of that name; half precision.
 
-        Into the user's own adapters (`user_folder`) by default. SaveError if it cannot be written; an earlier one
-        stays.
+        Args:
+            folder: Where; the user's own adapters by default (`user_folder`).
+
+        Raises:
+            SaveError: if the file cannot be written; an earlier one stays.
         """
         target = path_of(self.name, folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,11 @@ class Adapter:
         return atomic_write(target, lambda path: save_file(half, path, metadata=about))
 
     def check(self, network: nn.Module) -> None:
-        """Refuse (InputError) another click network than the one it was learned on."""
+        """Refuse another click network than the one it was learned on.
+
+        Raises:
+            InputError: if it is another one.
+        """
         if (found := fingerprint(network)) != self.network:
             raise InputError(
                 f"{self.name!r} was learned on another click network ({self.network}, this one is {found}): "
@@ -136,7 +143,11 @@ def list_adapters(folder: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 def remove_adapter(name: str, folder: str | os.PathLike[str] | None = None) -> None:
-    """Delete an adapter's file; MissingFileError if there is none of that name."""
+    """Delete an adapter's file.
+
+    Raises:
+        MissingFileError: if there is none of that name.
+    """
     _existing(name, folder).unlink()
 
 

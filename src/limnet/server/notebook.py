@@ -18,9 +18,12 @@ _running: tuple[ViewServer, Background] | None = None
 
 
 class View:
-    """What `limnet.view` gives of a case: shown inline by a notebook, in a frame of `height` pixels.
+    """What `limnet.view` gives: shown inline by a notebook, and an address for a browser anywhere else.
 
-    `address` of the page, with the token that lets a browser in, is for a browser anywhere else on this machine.
+    Attributes:
+        case: The case shown.
+        address: Address of the page, with the token that lets a browser in.
+        height: Height of the frame in pixels.
     """
 
     def __init__(self, case: Case, address: str, height: int) -> None:
@@ -50,8 +53,12 @@ def view(case: Case, *, height: int = 720) -> View:
     Returns:
         An object that a notebook shows inline; its `address` opens in any browser of this machine.
 
-    Raises InputError if the volume is too large for a browser; warns if the threads of torch spin while they wait,
-    since it was loaded before limnet.
+    Raises:
+        InputTypeError: if that is no case.
+        InputError: if the volume is too large for a browser.
+
+    Warns:
+        UserWarning: if the threads of torch spin while they wait, since it was loaded before limnet.
     """
     from limnet.case.case import Case
 

@@ -21,11 +21,13 @@ _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 class RobotClick(NamedTuple):
-    """One click of the robot user: voxel (z, y, x), and what the user meant, also where the click slipped to the wrong
-    side.
+    """One click of the robot user.
 
-    Positive where the object was missed (or not begun), negative where the mask went too far; `size` is the number of
-    voxels of the object's slice (first click) or of the error component (later ones).
+    Attributes:
+        zyx: voxel (z, y, x) in array order.
+        positive: True where the object was missed (or not begun), False where the mask went too far; what the user
+            meant, also where the click slipped to the wrong side.
+        size: number of voxels of the object's slice (first click) or of the error component (later ones).
     """
 
     zyx: tuple[int, int, int]
@@ -218,7 +220,14 @@ class RobotUser:
 
 
 class ErrorComponent(NamedTuple):
-    """One 26-connected piece of missed (positive) or of surplus voxels: `region` inside its bounding box `where`."""
+    """One 26-connected piece of missed or of surplus voxels.
+
+    Attributes:
+        where: its bounding box (three slices).
+        size: number of voxels.
+        region: the piece inside the box, bool.
+        positive: True for missed voxels.
+    """
 
     where: tuple[slice, ...]
     size: int

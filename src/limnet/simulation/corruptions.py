@@ -36,10 +36,13 @@ _CONNECTED_8 = np.ones((3, 3), bool)
 
 
 class ObjectScale(NamedTuple):
-    """Measures of one object in one slice: area in pixels, side (its square root), depth and unit.
+    """Measures of one object in one slice.
 
-    Depth is the largest chessboard distance of an object pixel to the background (1 for a line of pixels), unit the
-    factor for amounts in pixels that are meant for an object of typical size in a 480 x 480 slice.
+    Attributes:
+        area: number of pixels.
+        side: square root of the area, in pixels.
+        depth: largest chessboard distance of an object pixel to the background (1 for a line of pixels).
+        unit: factor for amounts in pixels that are meant for an object of typical size in a 480 x 480 slice.
     """
 
     area: int
@@ -89,9 +92,12 @@ def border_pixels(mask: Mask) -> Mask:
 
 @dataclass(frozen=True)
 class Shape:
-    """One filled shape, a "rectangle", "triangle" or "polygon", in pixel coordinates.
+    """One filled shape in pixel coordinates.
 
-    Corners (row, column) come in order, pixel centres lie on whole numbers; `centre` always belongs to the shape.
+    Attributes:
+        kind: "rectangle", "triangle" or "polygon".
+        centre: pixel (row, column) that always belongs to the shape.
+        vertices: corners (row, column) in order; pixel centres lie on whole numbers.
     """
 
     kind: str
@@ -172,9 +178,12 @@ class AddShapes:
 
 @dataclass(frozen=True)
 class Morphology:
-    """Dilation or erosion ("dilate", "erode"): the border moves by `distance` pixels.
+    """Dilation or erosion.
 
-    `iterations` is the number drawn for an object of typical size in a 480-pixel slice (10 to 30, or 10).
+    Attributes:
+        operation: "dilate" or "erode".
+        iterations: the number drawn for an object of typical size in a 480-pixel slice (10 to 30, or 10).
+        distance: what that is for this object, in pixels: the border moves by it.
     """
 
     operation: str
@@ -208,7 +217,10 @@ class Morphology:
 class DisplaceBoundary:
     """Every border pixel moves in or out by a random amount, which leaves a jagged edge.
 
-    By `distance` pixels at most, drawn by `seed`; over `cell` pixels it changes from one random value to the next.
+    Attributes:
+        distance: largest displacement in pixels.
+        cell: pixels over which the displacement changes from one random value to the next.
+        seed: of the displacements.
     """
 
     distance: float
@@ -249,7 +261,11 @@ class DisplaceBoundary:
 
 @dataclass(frozen=True)
 class Smooth:
-    """Gaussian smoothing of the outline, with `sigma` in pixels; fine detail and thin parts go."""
+    """Gaussian smoothing of the outline; fine detail and thin parts go.
+
+    Attributes:
+        sigma: standard deviation in pixels.
+    """
 
     sigma: float
 
@@ -269,7 +285,12 @@ class Smooth:
 
 @dataclass(frozen=True)
 class RemoveParts:
-    """Parts of the object that are taken away: `shapes`, and connected `pieces`, each named by one of its pixels."""
+    """Parts of the object that are taken away.
+
+    Attributes:
+        shapes: cut out of the mask.
+        pieces: a pixel (row, column) of every connected piece that is removed as a whole.
+    """
 
     shapes: tuple[Shape, ...] = ()
     pieces: tuple[tuple[int, int], ...] = ()
@@ -375,10 +396,15 @@ def draw_corruption(
 
 
 def apply(mask: ArrayLike, parameters: Corruption) -> Mask:
-    """Damage a mask (H, W), non-zero is the object, by parameters drawn for it or for another one; bool (H, W).
+    """Damage a mask.
 
-    If nothing would be left, the deepest pixels of the object stay; if everything would be filled, the deepest pixels
-    of the background stay.
+    Args:
+        mask: (H, W), non-zero is the object; it is not changed.
+        parameters: drawn for this mask, or for another one.
+
+    Returns:
+        bool (H, W). If nothing would be left, the deepest pixels of the object stay; if everything would be filled,
+        the deepest pixels of the background stay.
 
     Raises:
         InputError: a mask that is not 2-D, empty or full.
@@ -396,9 +422,14 @@ def apply(mask: ArrayLike, parameters: Corruption) -> Mask:
 def corrupt(
     mask: ArrayLike, seed: int | Sequence[int], probabilities: Probabilities = PAPER, literal: bool = False
 ) -> tuple[Mask, Corruption]:
-    """Draw and apply in one go: the same seed and mask give the same defective mask, bool (H, W), and its parameters.
+    """Draw and apply in one go: the same seed and mask give the same defective mask.
 
-    The seed is one number, or several such as (seed, epoch, case, click); the rest as for `draw_corruption`.
+    Args:
+        mask: (H, W), non-zero is the object; neither empty nor full.
+        seed: one number, or several such as (seed, epoch, case, click).
+
+    Returns:
+        The defective mask, bool (H, W), and the parameters that made it.
     """
     parameters = draw_corruption(np.random.default_rng(seed), mask, probabilities, literal)
     return apply(mask, parameters), parameters
@@ -407,16 +438,17 @@ def corrupt(
 def corrupt_batch(
     target: Tensor, generator: torch.Generator, probabilities: Probabilities = PAPER, literal: bool = False
 ) -> Tensor:
-    """One defective mask for every sample of a batch; empty and full masks come back as they are.
+    """One defective mask for every sample of a batch.
 
     Args:
         target: bool (B, 1, H, W), any device (the masks themselves are made on the CPU); non-zero is the object.
         generator: of the CPU; exactly B numbers are drawn from it, whatever the masks are.
-        probabilities: See `draw_corruption`, also for `literal`.
-        literal: See above.
 
     Returns:
-        float32 (B, 1, H, W) of 0 and 1 on the device of `target`.
+        float32 (B, 1, H, W) of 0 and 1 on the device of `target`. Empty and full masks come back as they are.
+
+    Raises:
+        InputError: a batch of another shape, or bad probabilities.
     """
     if target.ndim != 4 or target.shape[1] != 1:
         raise InputError(f"target has shape {tuple(target.shape)}; give (B, 1, H, W)")
