@@ -15,12 +15,21 @@ from limnet.errors import InputError, InputTypeError
 
 
 def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice coefficient, 2 |P and T| / (|P| + |T|), of bool masks (D, H, W) or (H, W): 0 to 1.
-
-    Two empty masks agree: 1. One empty mask: 0.
+    """Dice coefficient, 2 |P and T| / (|P| + |T|).
 
     >>> dice(np.array([[True, True, False]]), np.array([[True, False, False]]))
     0.6666666666666666
+
+    Args:
+        pred: (D, H, W) or (H, W) bool.
+        truth: The same shape, bool.
+
+    Returns:
+        0 to 1. Two empty masks agree: 1. One empty mask: 0.
+
+    Raises:
+        InputError: Masks of different shapes, or neither 2D nor 3D.
+        InputTypeError: Anything but bool arrays.
     """
     _check_masks(pred, truth)
     total = np.count_nonzero(pred) + np.count_nonzero(truth)
@@ -28,11 +37,23 @@ def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 
 def slice_dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int = 0) -> float:
-    """Mean Dice of the slices along `axis` that hold the object, each slice counting alike; 1 where none does.
+    """Mean Dice of the slices that hold the object, each slice counting alike.
 
     >>> truth = np.array([[[1, 1]], [[1, 0]], [[0, 0]]], dtype=bool)
     >>> slice_dice(np.array([[[1, 1]], [[0, 0]], [[1, 1]]], dtype=bool), truth)
     0.5
+
+    Args:
+        pred: (D, H, W) bool.
+        truth: The same shape, bool.
+        axis: Slice axis.
+
+    Returns:
+        0 to 1; 1 where no slice holds the object.
+
+    Raises:
+        InputError: Masks of different shapes, or not 3D.
+        InputTypeError: Anything but bool arrays.
     """
     _check_masks(pred, truth)
     across = tuple(a for a in range(pred.ndim) if a != axis)
@@ -43,10 +64,21 @@ def slice_dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int = 0)
 
 
 def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Intersection over union (Jaccard index), |P and T| / |P or T|; masks and empty ones as of `dice`.
+    """Intersection over union (Jaccard index), |P and T| / |P or T|.
 
     >>> iou(np.array([[True, True, False]]), np.array([[True, False, False]]))
     0.5
+
+    Args:
+        pred: (D, H, W) or (H, W) bool.
+        truth: The same shape, bool.
+
+    Returns:
+        0 to 1. Two empty masks agree: 1. One empty mask: 0.
+
+    Raises:
+        InputError: Masks of different shapes, or neither 2D nor 3D.
+        InputTypeError: Anything but bool arrays.
     """
     _check_masks(pred, truth)
     union = np.count_nonzero(pred | truth)
@@ -56,17 +88,24 @@ def iou(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 def normalized_surface_dice(
     pred: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], tolerance: float
 ) -> float:
-    """Share of both surfaces that lies within `tolerance` of the other one (NSD), 0 to 1.
+    """Share of both surfaces that lies within `tolerance` of the other one (NSD).
 
     Surfaces are cut into elements between the voxel centres by marching cubes (lines by marching squares in 2D) and
     weighted by their area, as in DeepMind's surface-distance, which the CVPR 2025 challenge uses (at 2 mm). What lies
-    outside the image is background, so an object cut off by the border has a surface there. Two empty masks agree: 1.
-    One empty mask: 0.
+    outside the image is background, so an object cut off by the border has a surface there.
 
     Args:
-        pred: (D, H, W) or (H, W) bool, as is `truth`.
+        pred: (D, H, W) or (H, W) bool.
+        truth: The same shape, bool.
         spacing: Voxel size in mm along each axis, in array order.
         tolerance: Accepted distance in mm, 0 or more; a distance equal to it is accepted.
+
+    Returns:
+        0 to 1. Two empty masks agree: 1. One empty mask: 0.
+
+    Raises:
+        InputError: Masks of different shapes, or neither 2D nor 3D; a spacing or tolerance that is none.
+        InputTypeError: Anything but bool arrays.
 
     References:
         Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
@@ -97,13 +136,21 @@ def hausdorff95(
     """95th percentile of the distances from each border voxel of one mask to the nearest of the other, in mm (HD95).
 
     Border voxels are voxels of the mask with a face neighbour outside of it (or outside the image). The percentile is
-    taken in each direction by itself, with linear interpolation; the larger one is returned. Two empty masks agree: 0.
+    taken in each direction by itself, with linear interpolation; the larger one is returned.
 
     Args:
-        pred: (D, H, W) or (H, W) bool, as is `truth`.
+        pred: (D, H, W) or (H, W) bool.
+        truth: The same shape, bool.
         spacing: Voxel size in mm along each axis, in array order.
         empty: Value in mm where exactly one mask is empty and no distance exists. Infinite by default, so that a mean
             cannot hide such a case; give the diagonal of the image to have a finite one.
+
+    Returns:
+        Distance in mm. Two empty masks agree: 0. One empty mask: `empty`.
+
+    Raises:
+        InputError: Masks of different shapes, or neither 2D nor 3D; a spacing that is none.
+        InputTypeError: Anything but bool arrays.
 
     Example:
         >>> hausdorff95(np.roll(ball, 1, axis=2), ball, spacing=(5.0, 1.0, 1.0))
