@@ -13,6 +13,10 @@ from limnet.propagation.networks.tiny import TinyPropagation
 from tests.helpers.fake_engine import phantom
 from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction, small_quality
 
+SHAPE = (8, 32, 40)
+CENTRE = (4, 16, 20)
+"""A volume `phantom(SHAPE)`, and the middle of the object in it."""
+
 
 def small_segmenter(image_channels: int = 1, **options: Any) -> InteractiveSegmenter:
     """Interaction and quality with scrambled weights; propagation as it starts out, which nearly copies masks."""
@@ -25,7 +29,7 @@ def small_segmenter(image_channels: int = 1, **options: Any) -> InteractiveSegme
     )
 
 
-def blob(shape: tuple[int, int, int] = (8, 32, 40)) -> np.ndarray:
+def blob(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
     """The bright part of `phantom(shape)`."""
     return phantom(shape) > 100
 

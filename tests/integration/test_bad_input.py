@@ -14,7 +14,6 @@ from limnet import InteractiveSegmenter
 from limnet.case.case import Case
 from limnet.errors import LimnetError, SaveError
 from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import small_segmenter
 
 SHAPE = (6, 24, 24)
 NAN = float("nan")
@@ -24,11 +23,6 @@ FULL = np.ones(SHAPE, bool)
 
 def ball() -> np.ndarray:
     return phantom(SHAPE) > 100
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> InteractiveSegmenter:
-    return small_segmenter()
 
 
 @pytest.fixture(scope="module")

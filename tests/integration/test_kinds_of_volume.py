@@ -14,15 +14,7 @@ import torch
 from limnet import InteractiveSegmenter
 from tests.helpers.fake_engine import phantom
 from tests.helpers.grids import grid
-from tests.helpers.small_segmenter import small_segmenter
-
-SHAPE = (8, 32, 40)
-CENTRE = (4, 16, 20)
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> InteractiveSegmenter:
-    return small_segmenter()
+from tests.helpers.small_segmenter import CENTRE, SHAPE
 
 
 def _noise(shape: tuple[int, ...], dtype: Any = np.int16) -> np.ndarray:

@@ -13,15 +13,7 @@ from limnet import InteractiveSegmenter
 from limnet.errors import HistoryError
 from limnet.metrics import dice
 from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import blob, seen, small_segmenter
-
-SHAPE = (8, 32, 40)
-CENTRE = (4, 16, 20)
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> InteractiveSegmenter:
-    return small_segmenter()
+from tests.helpers.small_segmenter import CENTRE, SHAPE, blob, seen, small_segmenter
 
 
 def test_the_documented_example(tmp_path: Path) -> None:

@@ -15,15 +15,7 @@ import pytest
 from limnet import InteractiveSegmenter
 from limnet.errors import Cancelled, ConflictError
 from tests.helpers.fake_engine import phantom
-from tests.helpers.small_segmenter import blob, seen, small_segmenter
-
-SHAPE = (8, 32, 40)
-CENTRE = (4, 16, 20)
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> InteractiveSegmenter:
-    return small_segmenter()
+from tests.helpers.small_segmenter import CENTRE, SHAPE, blob, seen
 
 
 def _interrupt(done: int, total: int) -> None:
