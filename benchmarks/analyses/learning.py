@@ -41,9 +41,14 @@ def patients(root: Path, group: str, label: int | None, split: str, modality: st
     """The object of each patient of a set, in an order drawn by seed 0; the first scan of those with several.
 
     Raises:
-        InputError: scans of several modalities, and none was chosen: nobody would learn a task from them together.
+        InputError: no scans; or scans of several modalities, and none was chosen: nobody would learn a task from them
+            together.
     """
     cases = [c for c in OpenDataset(root, groups=(f"/{group}/",)).cases(split) if modality in (None, c.modality)]
+    if not cases:
+        there = ", ".join(sorted(path.name for path in Path(root, split).glob("*") if path.is_dir())) or "none"
+        kind = "scans" if modality is None else f"{modality} scans"
+        raise InputError(f"{split} of {root} has no {kind} of a set {group!r}: give --set one of its folders ({there})")
     if len(found := sorted({case.modality for case in cases})) > 1:
         raise InputError(f"{group} has scans of several modalities ({', '.join(found)}): choose one by --modality")
     first: dict[str, LabelledCase] = {}

@@ -42,6 +42,10 @@ def test_scans_of_several_modalities_are_refused_and_one_can_be_chosen(root: Pat
     assert {target.case: int(target.volume.array.max()) for target in found} == {"p0": 1, "p1": 3}
     assert [target.case for target in patients(root, "bone", 1, "train")] == ["p2"]
     assert patients(root, "bone", 2, "train") == []
+    with pytest.raises(InputError, match=r"no scans of a set 'bones': give --set one of its folders \(bone, tumour\)"):
+        patients(root, "bones", None, "train")
+    with pytest.raises(InputError, match="no us scans"):
+        patients(root, "bone", None, "train", "us")
 
 
 def test_a_poor_proposal_can_be_taken_back(tmp_path: Path) -> None:
