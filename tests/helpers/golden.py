@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -15,16 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.recipes import module_of
+
 
 @lru_cache(maxsize=1)
 def fill_module() -> ModuleType:
     """The `fill.py` that computes weights from key names."""
-    spec = importlib.util.spec_from_file_location("golden_fill", shared_path("golden", "fill.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(shared_path("golden", "fill.py"), "golden_fill")
 
 
 @lru_cache(maxsize=1)

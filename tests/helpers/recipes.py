@@ -23,10 +23,15 @@ def limnet(*words: object) -> int:
 
 def recipe(name: str) -> ModuleType:
     """A recipe as a module, with its `main`."""
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+    return module_of(RECIPES / f"{name}.py", f"recipe_{name}")
+
+
+def module_of(path: Path, name: str) -> ModuleType:
+    """A file of Python as a module of that name."""
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for the module of their class
+    sys.modules[name] = module  # dataclasses look for the module of their class
     spec.loader.exec_module(module)
     return module

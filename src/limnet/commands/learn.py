@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from limnet.commands.shared import Device, Model
+from limnet.errors import InputError
 
 learn_app = typer.Typer(help="Learn a task from finished cases: from, list, remove.", no_args_is_help=True)
+Folder = Annotated[Path | None, typer.Option(help="Where it is kept; your own folder by default.")]
 
 
 @learn_app.command("from")
@@ -26,9 +28,7 @@ def learn_from(
     label: Annotated[int | None, typer.Option(help="Which label of the masks.")] = None,
     model: Model = "limnet-tiny",
     device: Device = "cpu",
-    folder: Annotated[Path | None, typer.Option(help="Where to keep what was learned; your own folder by default.")] = (
-        None
-    ),
+    folder: Folder = None,
 ) -> None:
     """Learn from 1 to 20 finished cases; takes one to three minutes.
 
@@ -38,7 +38,6 @@ def learn_from(
     from rich.console import Console
     from rich.progress import Progress
 
-    from limnet.errors import InputError
     from limnet.image.io.formats import read_single
     from limnet.learning.adapter import checked_name, path_of
     from limnet.segmenter import InteractiveSegmenter
@@ -75,9 +74,7 @@ def learn_from(
 
 
 @learn_app.command("list")
-def list_learned(
-    folder: Annotated[Path | None, typer.Option(help="Where it is kept; your own folder by default.")] = None,
-) -> None:
+def list_learned(folder: Folder = None) -> None:
     """List what was learned."""
     from limnet.learning.adapter import list_adapters, read_adapter
 
@@ -87,10 +84,7 @@ def list_learned(
 
 
 @learn_app.command("remove")
-def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
-    folder: Annotated[Path | None, typer.Option(help="Where it is kept; your own folder by default.")] = None,
-) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="NAME")], folder: Folder = None) -> None:
     """Delete what was learned under a name."""
     from limnet.learning.adapter import remove_adapter
 
@@ -98,8 +92,6 @@ def remove(
 
 
 def _pair(text: str) -> tuple[Path, Path]:
-    from limnet.errors import InputError
-
     image, comma, mask = text.rpartition(",")
     if not (image and comma and mask):
         raise InputError(f"--case {text!r} came: give an image and its mask, such as --case ct.nii.gz,liver.nii.gz")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from limnet.image.volume import Volume
+from tests.helpers.recipes import module_of
 from tests.helpers.small_segmenter import small_segmenter
 from tests.server.serving import CENTRE, SHAPE, image, served
 
@@ -244,13 +245,7 @@ def client_module() -> ModuleType:
         pytest.skip("monailabel is not installed (pip install --no-deps monailabel)")
     pytest.importorskip("requests")
     pytest.importorskip("cgi", reason="the client uses a module that Python 3.13 no longer has")
-    path = Path(package.submodule_search_locations[0]) / "client" / "client.py"
-    spec = importlib.util.spec_from_file_location("monailabel_client", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(Path(package.submodule_search_locations[0]) / "client" / "client.py", "monailabel_client")
 
 
 def test_its_own_client(url: str, tmp_path: Path) -> None:
