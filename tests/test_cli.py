@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,18 @@ def test_wrong_input_is_one_readable_message(words, message, scan, opened, capsy
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_a_warning_is_one_readable_message(scan, opened, monkeypatch, capsys, tmp_path):
+    def warn(*_, **__):
+        warnings.warn("slices 3 and 4 are alike", stacklevel=1)
+        raise InputError("no")
+
+    monkeypatch.setattr(Case, "prompt", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run("segment", str(scan), "-o", str(tmp_path / "m.nii.gz"), "-c", "6,20,24") == 2
+    assert capsys.readouterr().err == "warning: slices 3 and 4 are alike\nerror: no\n"
 
 
 def test_debug_shows_where_it_happened(scan, opened):

@@ -23,7 +23,7 @@ from limnet.commands.learn import learn_app
 from limnet.commands.models import convert_app, zoo_app
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
-from limnet.commands.shared import WRONG_INPUT, exit_code, show_error
+from limnet.commands.shared import WRONG_INPUT, exit_code, show_error, shown_warnings
 from limnet.commands.view import view
 from limnet.environment import use_threads
 from limnet.errors import InputError, LimnetError
@@ -41,12 +41,13 @@ EXTRAS = {
 
 
 class GuardedGroup(TyperGroup):
-    """The top command: turns errors of limnet and of the system into messages without a traceback."""
+    """The top command: turns errors and warnings into messages without a line of code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; with `--debug` errors pass through."""
         try:
-            return super().invoke(ctx)
+            with shown_warnings():
+                return super().invoke(ctx)
         except (LimnetError, OSError, KeyboardInterrupt) as error:
             if isinstance(error, BrokenPipeError) or (
                 ctx.params.get("debug") and not isinstance(error, KeyboardInterrupt)
