@@ -39,9 +39,11 @@ def shown_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **named: Any
+        ) -> None:
             if category is not UserWarning:
-                usual(message, category, *place)
+                usual(message, category, filename, lineno, *more, **named)
                 return
             Console(stderr=True, soft_wrap=True).print(Text.assemble(("warning: ", "bold yellow"), str(message)))
 
