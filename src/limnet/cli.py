@@ -7,7 +7,9 @@ Commands import what they need when they run, so that `limnet --help` answers at
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +25,7 @@ from limnet.commands.learn import learn_app
 from limnet.commands.models import convert_app, zoo_app
 from limnet.commands.segment import OrderedCommand, segment
 from limnet.commands.serve import serve
-from limnet.commands.shared import WRONG_INPUT, exit_code, show_error, shown_warnings
+from limnet.commands.shared import WRONG_INPUT, exit_code, show_error
 from limnet.commands.view import view
 from limnet.environment import use_threads
 from limnet.errors import InputError, LimnetError
@@ -40,13 +42,34 @@ EXTRAS = {
 """Package that limnet imports where it is needed -> the extra that brings it."""
 
 
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    """Write what limnet warns of (`UserWarning`) to stderr like errors, without the line of code it came from."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **named: Any
+        ) -> None:
+            if category is not UserWarning:
+                usual(message, category, filename, lineno, *more, **named)
+                return
+            from rich.console import Console
+            from rich.text import Text
+
+            Console(stderr=True, soft_wrap=True).print(Text.assemble(("warning: ", "bold yellow"), str(message)))
+
+        warnings.showwarning = show
+        yield
+
+
 class GuardedGroup(TyperGroup):
     """The top command: turns errors and warnings into messages without a line of code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; with `--debug` errors pass through."""
         try:
-            with shown_warnings():
+            with _shown_warnings():
                 return super().invoke(ctx)
         except (LimnetError, OSError, KeyboardInterrupt) as error:
             if isinstance(error, BrokenPipeError) or (

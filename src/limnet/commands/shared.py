@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,27 +25,6 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, (Cancelled, KeyboardInterrupt)):
         return CANCELLED
     return WRONG_INPUT if isinstance(error, _INPUT) else FAILED
-
-
-@contextmanager
-def shown_warnings() -> Iterator[None]:
-    """Write what limnet warns of (`UserWarning`) to stderr like errors, without the line of code it came from."""
-    from rich.console import Console
-    from rich.text import Text
-
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **named: Any
-        ) -> None:
-            if category is not UserWarning:
-                usual(message, category, filename, lineno, *more, **named)
-                return
-            Console(stderr=True, soft_wrap=True).print(Text.assemble(("warning: ", "bold yellow"), str(message)))
-
-        warnings.showwarning = show
-        yield
 
 
 def show_error(error: BaseException, where: str = "") -> None:
