@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from benchmarks.analyses.watchers import ChoosingSession, TruePredictor, WatchedPredictor
 from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
@@ -127,7 +125,7 @@ def report(record: Record, found: Comparison) -> None:
     if CHOSEN in variants:
         some = found.some(CHOSEN)
         choices = sum(len(row["steps"]) - len(row["dice"]) for row in some) / len(some)
-        curve = np.mean([analysis.full(row["steps"][: found.rounds], found.rounds) for row in some], axis=0)
+        curve = analysis.mean_curve([row["steps"][: found.rounds] for row in some], found.rounds)
         counted = ", ".join(f"{curve[r - 1]:.3f}" for r in shown)
         page += f"\n{choices:.1f} choices an object; with each counted as a round of its own: {counted}.\n"
     page += f"\n## By group, round {found.rounds}\n\n"

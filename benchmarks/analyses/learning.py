@@ -134,11 +134,11 @@ def report(record: Record, found: Comparison) -> None:
         rows = found.some(variant)
         kept = [row if row["dice"][0] >= POOR else without[row["case"]] for row in rows]
         shown = [(variant, rows)] if kept == rows else [(variant, rows), (f"{variant}, poor ones taken back", kept)]
-        for name, some in shown if variant != WITHOUT else [(variant, rows)]:
-            curve = np.mean([analysis.full(row["dice"], found.rounds) for row in some], axis=0)
+        for name, some in shown:
+            curve = analysis.mean_curve([row["dice"] for row in some], found.rounds)
             clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in some]))
             summary[analysis.ALL][name] = {"clicks": clicks}
-            lines.append([name, *map(float, curve), f"{clicks:.1f}"])
+            lines.append([name, *curve, f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
     page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"
     if len(lines) > len(found.variants):

@@ -22,7 +22,7 @@ from benchmarks.core import analysis, tables
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import Target, columns
+from benchmarks.core.rounds import LOSS, Target, columns
 from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.metrics.interaction import rounds_that_lost
@@ -32,7 +32,6 @@ from limnet.settings import SCOPES, Scope
 NONE, FUSED, ORACLE = "no fusion", "fusion", "oracle fusion"
 VARIANTS = (NONE, FUSED, ORACLE)
 TAUS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-LOSS = 0.02  # Dice; a round that takes away more is a bad one
 
 
 def main(argv: Sequence[str] | None = None) -> None:

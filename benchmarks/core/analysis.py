@@ -136,6 +136,11 @@ def full(values: Sequence[float], rounds: int) -> list[float]:
     return [*values, *[values[-1]] * (rounds - len(values))]
 
 
+def mean_curve(scores: Sequence[Sequence[float]], rounds: int) -> list[float]:
+    """Mean of objects' values after every round; empty without objects."""
+    return [float(v) for v in np.mean([full(values, rounds) for values in scores], axis=0)] if scores else []
+
+
 def groups_of(rows: Iterable[Row]) -> list[str]:
     """Groups in the order of the rows, and `ALL` at the end; `ALL` alone where there is but one."""
     found = list(dict.fromkeys(str(row["group"]) for row in rows))
@@ -183,8 +188,7 @@ class Comparison(NamedTuple):
 
     def curve(self, variant: str, group: str = ALL) -> list[float]:
         """Mean Dice after every round."""
-        some = [full(row["dice"], self.rounds) for row in self.some(variant, group)]
-        return [float(v) for v in np.mean(some, axis=0)] if some else []
+        return mean_curve([row["dice"] for row in self.some(variant, group)], self.rounds)
 
     def count(self, group: str = ALL) -> int:
         """Number of objects."""
