@@ -195,10 +195,17 @@ def test_saving_over_http(world, key):
             answer(socket, do="prompt", object=name, prompt={"type": "click", "point": list(point), "positive": True})
     saved = client.post(f"{case}/save", json={"path": "m.nrrd", "what": "objects"}).raise_for_status().json()["written"]
     assert saved == ["m_liver.nrrd", "m_right_kidney.nrrd"]
-    assert client.post(f"{case}/save", json={"path": "m.nrrd", "what": "objects"}).status_code == 400
     assert client.post(f"{case}/save", json={"path": "s.limnet", "what": "session"}).status_code == 200
-    again = client.post(f"{case}/save", json={"path": "s.limnet", "what": "session"})
-    assert (again.status_code, again.json()["exists"]) == (409, True)
+    for path, what in (("m.nrrd", "objects"), ("s.limnet", "session")):
+        again = client.post(f"{case}/save", json={"path": path, "what": what})
+        assert (again.status_code, "there already" in again.json()["error"]) == (409, True)
+        assert client.post(f"{case}/save", json={"path": path, "what": what, "overwrite": True}).status_code == 200
+    with channel(world, key) as socket:
+        answer(socket, do="edit", action="rename", object="liver", to="right_kidney")
+    alike = client.post(f"{case}/save", json={"path": "n.nrrd", "what": "objects"})
+    assert (alike.status_code, "one file" in alike.json()["error"]) == (400, True)
+    with channel(world, key) as socket:
+        answer(socket, do="edit", action="rename", object="right_kidney", to="liver")
     before = (root / "ct.nii.gz").read_bytes()
     for path in ("../m.nii.gz", "m.txt", "ct.nii.gz/x.nii.gz", "\0.nii.gz", "ct.nii.gz"):
         body = {"path": path, "what": "labels", "overwrite": True}

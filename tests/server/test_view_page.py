@@ -414,8 +414,8 @@ def test_looking_around(page):
     page.wait(f"limnet.state().cross[0] === {BALL[0] - 1}")  # down is towards the feet
     page.press("ArrowUp")
     page.wait(f"limnet.state().cross[0] === {BALL[0]}")
+    page.wait(f"document.querySelector('#under').innerText.includes('voxel z {BALL[0]}, y {BALL[1]}, x {BALL[2]}')")
     assert "200 HU" in page.text("#under")
-    assert f"voxel z {BALL[0]}, y {BALL[1]}, x {BALL[2]}" in page.text("#under")
     # zoom about the pointer, pan by the middle button
     page.page.keyboard.down("Control")
     page.page.mouse.wheel(0, -400)
@@ -482,8 +482,16 @@ def test_saving_where_the_volume_lies(ball, world):
     written, image = nibabel.load(root / "found.nii.gz"), nibabel.load(root / "ct.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj).transpose(2, 1, 0), MASK)
     np.testing.assert_array_equal(written.affine, image.affine)
-    # the image itself is never replaced, and other files only after a question
+    # the image itself is never replaced, and other files only after a question, however many they are
     page.expected += ["400", "409"]
+    (root / "found_object_1.nii.gz").write_bytes(b"older")
+    page.press("Control+s")
+    page.page.select_option("#save-what", "objects")
+    page.page.fill("#save-path", "found.nii.gz")
+    page.page.click("#save-write")
+    page.page.click("#ask-yes")
+    page.wait("!document.querySelector('#save').open")
+    assert np.count_nonzero(nibabel.load(root / "found_object_1.nii.gz").dataobj) == MASK.sum()
     page.press("Control+s")
     page.page.fill("#save-path", "found.nii.gz")
     page.page.click("#save-write")
@@ -553,7 +561,7 @@ def test_reload_and_a_second_tab_without_webgl_lose_nothing(ball, world):
 def test_nothing_overlaps_or_is_cut_off(ball):
     """Every button and text of bars and panel lies inside the window and beside its neighbours."""
     page = ball
-    for width, height in ((1280, 800), (1920, 1080)):
+    for width, height in ((1280, 800), (1920, 1080), (800, 600)):
         page.page.set_viewport_size({"width": width, "height": height})
         page.page.wait_for_timeout(80)
         boxes = page.evaluate(
@@ -599,6 +607,27 @@ def test_slices_along_another_axis(visit, world, axis):
     line = tuple(slice(a, b + 1) for a, b in zip(start, end, strict=True))
     assert (labels[line] == 2).all()
     assert (labels == 2).sum() == 6
+
+
+@pytest.mark.parametrize(("mm", "shown_as", "unit"), [(1.0, 1, "mm"), (2e-4, 0.2, "µm"), (1e-5, 10, "nm")])
+def test_values_lengths_and_volumes_as_text(visit, world, mm, shown_as, unit):
+    """What is under a still pointer is told anew after a click; lengths are in the unit that suits the voxels."""
+    spots = np.where(phantom() > 0, 1230.04, 1.5).astype(np.float32)
+    page = visit(save_nifti(spots, world[3] / "spots.nii.gz", (mm, mm, 3 * mm, 1.0)))
+    page.look_at(BALL)
+    page.click("axial", BALL)
+    page.settled(1)
+    page.wait("document.querySelector('#under').innerText.includes('object 1')")
+    assert page.text("#under").startswith("1230 ")
+    right, front, top = (f"{shown_as * voxels:.1f}" for voxels in (BALL[2], BALL[1], 3 * BALL[0]))
+    assert f"{right} R  {front} A  {top} S {unit}" in page.text("#under")
+    volume = 3 * MASK.sum() * shown_as**3  # from 1000 mm³ on in ml
+    assert (f"{volume / 1000:.1f} ml" if unit == "mm" else f"{volume:.0f} {unit}³") in page.text("#objects")
+    page.press("k")
+    page.drag("axial", [BALL, (BALL[0], BALL[1], BALL[2] + 10)])
+    page.wait("document.querySelector('#under').innerText.includes('ruler')")
+    length, given = page.text("#under").split("ruler ")[1].split()
+    assert (float(length), given) == (pytest.approx(10 * shown_as, rel=0.05), unit)
 
 
 def test_colour_frames(world):

@@ -247,12 +247,10 @@ def _surface(server: ViewServer, given: Given) -> Response:
     return Response(body, media_type=_BYTES)
 
 
-def _save(server: ViewServer, body: Given) -> Given | Response:
+def _save(server: ViewServer, body: Given) -> Given:
     path = server.folder.inside(_text(body, "path"), new=True)
-    what, overwrite = _text(body, "what"), bool(body.get("overwrite"))
-    if not overwrite and path.exists() and what != "objects":
-        return JSONResponse({"error": f"{path.name} is there already", "exists": True}, 409)
-    written = save(_screen(server, body).case, path, what, body.get("object"), overwrite)
+    case, overwrite = _screen(server, body).case, bool(body.get("overwrite"))
+    written = save(case, path, _text(body, "what"), body.get("object"), overwrite)
     return {"written": [server.folder.relative(p) for p in written]}
 
 

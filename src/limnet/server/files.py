@@ -110,36 +110,46 @@ FORMATS = [
 """What the dialog offers, in its order."""
 
 
+class TakenError(SaveError):
+    """Files that are there already, and were not asked to be replaced."""
+
+    status = 409
+
+
 def save(case: Case, path: Path, what: str, name: str | None = None, overwrite: bool = False) -> list[Path]:
     """Write results of a case; returns the files.
 
     Args:
         path: File to write; for several objects their names are put before the suffix.
         what: "labels" (all in one file), "object" (the mask of `name`), "objects" (one mask each), "session".
-        overwrite: Whether files of "objects" that are there already are replaced.
+        overwrite: Whether files that are there already are replaced.
 
     Raises:
-        InputError: nothing is marked, an unknown object or suffix, or the image itself.
+        InputError: nothing is marked, an unknown object or suffix, two objects of one file name, or the image itself.
+        TakenError: a file is there already, and not `overwrite`; nothing was written.
         SaveError: a file cannot be written.
     """
+    if what not in ("labels", "object", "objects", "session"):
+        raise InputError(f"{what!r} cannot be saved: labels, object, objects and session can")
+    marked = [n for n in case.objects if case.object(n).rounds]
+    targets = {path: name or ""}
+    if what == "object" and name not in marked:
+        raise InputError(f"object {name!r} has no result yet: mark it first")
+    if what == "objects":
+        base, suffix = split_suffix(path.name)
+        targets = {path.with_name(f"{base}_{file_name(n)}{suffix}"): n for n in marked}
+        if not marked:
+            raise InputError("no object is marked yet, there is nothing to save: click first")
+        if len({p.name.lower() for p in targets}) < len(marked):  # as file systems that know no case see them
+            raise InputError("two objects would be written to one file, as their names are too much alike: rename one")
+    taken = [p.name for p in targets if p.exists()]
+    if taken and not overwrite:
+        raise TakenError(f"{', '.join(taken)} {'is' if len(taken) == 1 else 'are'} there already")
     if what == "session":
         return [case.save_session(path, overwrite=overwrite)]
     if what == "labels":
         return list(case.save_labels(path))
-    marked = [n for n in case.objects if case.object(n).rounds]
-    if what == "object":
-        if name not in marked:
-            raise InputError(f"object {name!r} has no result yet: mark it first")
-        return [case.object(name).save(path)]
-    if what != "objects":
-        raise InputError(f"{what!r} cannot be saved: labels, object, objects and session can")
-    if not marked:
-        raise InputError("no object is marked yet, there is nothing to save: click first")
-    base, suffix = split_suffix(path.name)
-    targets = {n: path.with_name(f"{base}_{file_name(n)}{suffix}") for n in marked}
-    if not overwrite and (taken := [p.name for p in targets.values() if p.exists()]):
-        raise SaveError(f"there already: {', '.join(taken)}. Choose another name, or allow to replace them")
-    return [case.object(n).save(p) for n, p in targets.items()]
+    return [case.object(n).save(p) for p, n in targets.items()]
 
 
 def saved_bytes(case: Case, title: str, what: str, suffix: str, name: str | None = None) -> tuple[bytes, str]:

@@ -28,6 +28,7 @@ export class Panel {
     this._objects();
     this._hint();
     this._history();
+    for (const row of ["#objects .active", "#history .now"]) reveal($(row));
   }
 
   _objects() {
@@ -37,7 +38,6 @@ export class Panel {
     const rows = viewer.state.objects.map((object, i) => this._row(object, i));
     if (!viewer.object) rows.push(this._newRow());
     list.replaceChildren(...rows);
-    list.querySelector(".active")?.scrollIntoView({ block: "nearest" });
   }
 
   /** The object that the first prompt will make. */
@@ -65,7 +65,7 @@ export class Panel {
       el("span", { class: "ml" },
         object.finished && el("span", { class: "flag", title: "Locked" }, icon("lock")),
         hidden && el("span", { class: "flag", title: "Hidden" }, icon("eye-off")),
-        ` ${milliliters(object)}`),
+        ` ${volumeText(object, viewer.volume.unit)}`),
       el("div", { class: "actions" },
         button(hidden ? "eye-off" : "eye", hidden ? "Show (Shift+V)" : "Hide (Shift+V)", () => viewer.toggleHidden(name)),
         button(object.finished ? "lock" : "unlock", object.finished ? "Unlock, to change it again" : "Lock: finished, nothing takes its voxels", () => viewer.edit(object.finished ? "reopen" : "finish", name)),
@@ -148,14 +148,21 @@ export class Panel {
       ...undone.map((step, i) => row(step, "undone", i + 1)),
     ];
     $("#history").replaceChildren(...rows);
-    $("#history .now")?.scrollIntoView({ block: "nearest" });
     $("#undo").disabled = !done.length;
     $("#redo").disabled = !undone.length;
   }
 }
 
-export function milliliters(object) {
-  if (!object.voxels) return "empty";
-  const { ml } = object;
-  return ml >= 100 ? `${Math.round(ml)} ml` : ml >= 1 ? `${ml.toFixed(1)} ml` : `${(ml * 1000).toFixed(ml > 0.01 ? 0 : 1)} mm³`;
+/** Scroll a list, and nothing around it, until a row of it is in sight. */
+function reveal(row) {
+  if (!row) return;
+  const list = row.parentNode;
+  const [room, box] = [list.getBoundingClientRect(), row.getBoundingClientRect()];
+  list.scrollTop += Math.max(0, box.bottom - room.bottom) + Math.min(0, box.top - room.top);
+}
+
+function volumeText({ voxels, ml }, { name, per }) {
+  if (!voxels) return "empty";
+  const cubes = ml * 1000 * per ** 3;
+  return ml >= 100 ? `${Math.round(ml)} ml` : ml >= 1 ? `${ml.toFixed(1)} ml` : `${cubes.toFixed(cubes > 10 ? 0 : 1)} ${name}³`;
 }

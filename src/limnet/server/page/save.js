@@ -72,7 +72,7 @@ export class SaveDialog {
       this._close(asked);
       toast(`Saved ${written.join(", ")}`, { kind: "good" });
     } catch (error) {
-      if (error.status === 409 && (await ask(`${error.message}. Replace it?`, "Replace"))) return this._write(true);
+      if (error.status === 409 && (await ask(`${error.message}. Replace?`, "Replace"))) return this._write(true);
       if (error.status !== 409) this._refused(error, asked);
     } finally {
       $("#save-write").disabled = false;

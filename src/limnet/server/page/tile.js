@@ -293,7 +293,8 @@ export class Tile {
     const length = mm * perMm;
     const x = 10;
     const y = this.height - 10;
-    const text = mm >= 1 ? `${mm} mm` : `${Math.round(mm * 1000)} µm`;
+    const { name, per } = this.viewer.volume.unit;
+    const text = `${Number((mm * per).toPrecision(3))} ${name}`;
     for (const [color, width] of [["#000c", 4], ["#d9dee7", 1.5]]) {
       g.strokeStyle = color;
       g.lineWidth = width;

@@ -119,7 +119,6 @@ export class Tools {
     canvas.addEventListener("pointercancel", () => { this.drag = null; this.cancelDraft(); });
     canvas.addEventListener("pointerleave", () => {
       this.hover = null;
-      this.viewer.showUnder(null);
       tile.invalidate("overlay");
     });
     canvas.addEventListener("wheel", (event) => {
@@ -187,10 +186,10 @@ export class Tools {
 
   _move(tile, event, x, y) {
     this.hover = { tile, x, y };
+    this.viewer.schedule();
     const drag = this.drag;
     if (!drag) {
       const point = tile.voxelAt(x, y);
-      this.viewer.showUnder(point);
       if (event.shiftKey && point && !event.buttons) this.viewer.moveCross(point);
       if (["brush", "eraser"].includes(this.name) || this.draft) tile.invalidate("overlay");
       return;
@@ -476,7 +475,7 @@ export class Tools {
       g.stroke();
     }
     for (const [x, y] of [[x0, y0], [x1, y1]]) tile._dot(g, x, y, "#ffe27a");
-    const text = `${this.ruleMm.toFixed(1)} mm`;
+    const text = this.viewer.volume.lengthText(this.ruleMm);
     g.font = "600 12px system-ui, sans-serif";
     g.textAlign = "left";
     g.textBaseline = "bottom";

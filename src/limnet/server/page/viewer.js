@@ -451,8 +451,6 @@ export class Viewer {
     }
     this.cross = [...point];
     for (const tile of this.tiles) if (tile !== keep) this._follow(tile);
-    const { hover } = this.tools; // a still pointer is over another voxel now
-    if (hover) this.showUnder(hover.tile.voxelAt(hover.x, hover.y));
   }
 
   /** Where a plane is zoomed in, keep the crosshair in sight. */
@@ -532,6 +530,8 @@ export class Viewer {
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       if (!this.volume) return;
+      const { hover } = this.tools;
+      this.showUnder(hover && hover.tile.voxelAt(hover.x, hover.y));
       for (const tile of this.tiles) {
         const labels = tile.dirty.labels && !tile.dirty.image;
         tile.draw();
@@ -557,17 +557,18 @@ export class Viewer {
       return;
     }
     const { meta } = this;
+    const { name, per } = this.volume.unit;
     const object = this.byLabel(this.volume.labels[this.volume.offset(point)]);
     const unit = meta.ct ? " HU" : "";
     const parts = [el("b", {}, `${this.volume.valueText(point)}${unit}`), `   voxel z ${point[0]}, y ${point[1]}, x ${point[2]}`];
     if (meta.oriented) {
       const [z, y, x] = point;
       const mm = [0, 1, 2].map((i) => meta.affine[i][0] * x + meta.affine[i][1] * y + meta.affine[i][2] * z + meta.affine[i][3]);
-      const side = (v, plus, minus) => `${Math.abs(v).toFixed(1)} ${v >= 0 ? plus : minus}`;
-      parts.push(`   ${side(mm[0], "L", "R")}  ${side(mm[1], "P", "A")}  ${side(mm[2], "S", "I")} mm`);
+      const side = (v, plus, minus) => `${(Math.abs(v) * per).toFixed(1)} ${v >= 0 ? plus : minus}`;
+      parts.push(`   ${side(mm[0], "L", "R")}  ${side(mm[1], "P", "A")}  ${side(mm[2], "S", "I")} ${name}`);
     }
     if (object) parts.push("   ", el("b", { style: { color: object.color } }, object.name));
-    if (this.tools.rule) parts.push(`   ruler ${this.tools.ruleMm.toFixed(1)} mm`);
+    if (this.tools.rule) parts.push(`   ruler ${this.volume.lengthText(this.tools.ruleMm)}`);
     $("#under").replaceChildren(...parts);
   }
 

@@ -21,6 +21,8 @@ export class Volume {
     this.fill = new Uint32Array(256);
     this.hiddenLabels = new Uint8Array(256);
     this.setWindow(...meta.window);
+    const finest = Math.min(...meta.spacing);
+    this.unit = finest >= 0.05 ? { name: "mm", per: 1 } : finest >= 5e-5 ? { name: "µm", per: 1e3 } : { name: "nm", per: 1e6 };
   }
 
   /** The window in raw units. */
@@ -56,13 +58,18 @@ export class Volume {
     return point.every((p, axis) => p >= 0 && p < this.shape[axis]);
   }
 
+  /** A length in mm as text, in the unit that suits the size of the voxels. */
+  lengthText(mm) {
+    return `${(mm * this.unit.per).toFixed(1)} ${this.unit.name}`;
+  }
+
   /** Raw value(s) of a voxel as text. */
   valueText(point) {
     const at = this.offset(point);
     if (this.meta.color) return [0, 1, 2].map((c) => this.values[c * this.size + at]).join(" ");
     const value = this.values[at] * this.meta.scale + this.meta.offset;
     if (this.meta.scale === 1) return String(value);
-    return value.toPrecision(4).replace(/\.?0+$/, "");
+    return String(Number(value.toPrecision(4)));
   }
 
   /** Paste labels of a box ((first, end) per axis). */
