@@ -55,11 +55,11 @@ def segmenter() -> InteractiveSegmenter:
 
 @pytest.fixture(scope="module")
 def lesson(segmenter: InteractiveSegmenter, tmp_path_factory: pytest.TempPathFactory) -> tuple[Adapter, Path, str]:
-    """What two cases taught in at most 40 steps, its folder, and the fingerprint of the network before."""
+    """What two cases taught in at most 16 steps, its folder, and the fingerprint of the network before."""
     folder, before = tmp_path_factory.mktemp("adapters"), fingerprint(segmenter.interaction)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_MOST", 40)
-        patch.setattr(training, "_RATE", 4e-3)
+        for name, value in (("_MOST", 16), ("_RATE", 8e-3), ("_BATCH", 4)):
+            patch.setattr(training, name, value)
         adapter = segmenter.learn([finished(segmenter, 1), finished(segmenter, 2)], "ball", folder=folder)
     return adapter, folder, before
 

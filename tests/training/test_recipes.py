@@ -24,7 +24,7 @@ from limnet.training.callbacks import ExportAverage
 from limnet.training.train import checkpoint_to_resume
 from tests.helpers.recipes import recipe
 from tests.helpers.small_xmem import PLACE
-from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction
+from tests.helpers.tiny_networks import ENCODER, MEMORY, small_interaction, small_propagation
 
 
 def write_volumes(root: Path) -> None:
@@ -37,6 +37,11 @@ def write_volumes(root: Path) -> None:
         np.savez_compressed(root / file, image=image, label=label, spacing=np.array([1.5, 1.5, 1.5], np.float32))
         entries.append({"file": file, "modality": "CT"})
     (root / "manifest.json").write_text(json.dumps({"volumes": entries}))
+
+
+def small(folder: Path) -> Path:
+    """A small network to start from, where it is not what is tested."""
+    return save_component(small_interaction(), folder / "small")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,7 @@ def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(
     monkeypatch.setattr(ExportAverage, "on_train_batch_end", stop)
     words = ["--shards", str(shards), "--steps", "4", "--batch-size", "2", "--validate-every", "3"]
     words += ["--accelerator", "cpu", "--gradient-clip", "0.5", "--images", "0", "--save-every", "2"]
+    words += ["--init", str(small(tmp_path))]
     recipe("stage2").main([*words, "--out", str(whole)])
     (rest / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
     recipe("stage2").main([*words, "--out", str(rest), "--resume"])
@@ -128,7 +134,7 @@ def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(
 def test_data_sets_in_place_of_shards(shards: Path, tmp_path: Path) -> None:
     words = ["--mix", "open", "--root", f"open={shards.parent}", "--steps", "1", "--batch-size", "2", "--size", "32"]
     words += ["--samples-per-epoch", "4", "--cache", str(tmp_path / "cache"), "--accelerator", "cpu"]
-    recipe("stage1").main([*words, "--out", str(tmp_path / "a"), "--network", "TinyInteraction"])
+    recipe("stage1").main([*words, "--out", str(tmp_path / "a"), "--init", str(small(tmp_path))])
     assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
     assert (tmp_path / "a" / "images" / "step_000001.png").is_file()
 
@@ -360,11 +366,12 @@ def test_recipes_draw_while_they_train(root: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(open_volumes, "HELD", 6)
     words = ["--live", str(root), "--workers", "1", "--steps", "2", "--batch-size", "3", "--size", "32"]
     words += ["--accelerator", "cpu", "--validate-every", "2", "--images", "0", "--optimizer", "muon"]
-    model = ["--init", "limnet-tiny", "--carrier", "limnet-tiny", "--carried", "1", "--own", "0"]
+    carrier = str(save_component(small_propagation(), tmp_path / "carrier"))
+    model = ["--init", str(small(tmp_path)), "--carrier", carrier, "--carried", "1", "--own", "0"]
     recipe("stage2").main([*words, *model, "--out", str(tmp_path / "a")])
     assert "val/dice_6" in (tmp_path / "a" / "metrics.csv").read_text()
     trained = load_component(tmp_path / "a" / "interaction", "interaction")
-    more = ["--length", "3", "--init", "limnet-tiny", "--prompter", str(tmp_path / "a"), "--prompted", "1"]
+    more = ["--length", "3", "--init", carrier, "--prompter", str(tmp_path / "a"), "--prompted", "1"]
     recipe("propagation").main([*words, *more, "--train-encoder", "--out", str(tmp_path / "b")])
     assert "val/dice_carried" in (tmp_path / "b" / "metrics.csv").read_text()
     assert type(trained).__name__ == "TinyInteraction"
@@ -372,9 +379,8 @@ def test_recipes_draw_while_they_train(root: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_training_ends_when_its_time_is_over(root: Path, tmp_path: Path) -> None:
-    save_component(small_interaction(), tmp_path / "start")
     words = ["--live", str(root), "--workers", "1", "--steps", "1000000", "--batch-size", "2"]
-    words += ["--size", "32", "--accelerator", "cpu", "--images", "0", "--init", str(tmp_path / "start")]
+    words += ["--size", "32", "--accelerator", "cpu", "--images", "0", "--init", str(small(tmp_path))]
     recipe("stage1").main([*words, "--validate-every", "1000000", "--minutes", "0.01", "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "interaction" / "model.safetensors").is_file()
 

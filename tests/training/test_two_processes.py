@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -108,59 +107,40 @@ Path(out, f"{rank}.json").write_text(json.dumps(told))
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the processes have written."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "script.py").write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    run([*torchrun, str(folder / "script.py"), str(RECIPES), str(folder)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def told(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
 @pytest.mark.slow
-def test_they_train_one_network(folder: Path, tmp_path: Path) -> None:
-    """Those that the Trainer starts as those that a launcher has started."""
-    words = ["--devices", "2", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path)]
+def test_what_two_processes_agree_on(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
+    run([*torchrun, str(tmp_path / "script.py"), str(RECIPES), str(tmp_path)])
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+
+    # those that the Trainer starts train one network as those that a launcher has started
+    words = ["--devices", "2", "--smoke", "--accelerator", "cpu", "--out", str(tmp_path / "own")]
     run([sys.executable, str(RECIPES / "stage3.py"), *words])
-    results = [json.loads((place / "result.json").read_text()) for place in (folder / "stage3", tmp_path)]
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("stage3", "own")]
     assert (results[0]["world_size"], results[0]["steps"]) == (2, 2)
     assert results[0] == results[1]
-    assert load_component(folder / "propagation" / "propagation", "propagation") is not None
-    state = torch.load(folder / "propagation" / "last.ckpt", map_location="cpu", weights_only=True)
+    assert load_component(tmp_path / "propagation" / "propagation", "propagation") is not None
+    state = torch.load(tmp_path / "propagation" / "last.ckpt", map_location="cpu", weights_only=True)
     assert state["global_step"] == 3
     assert json.loads(json.dumps(state["hyper_parameters"])) == state["hyper_parameters"]
 
-
-@pytest.mark.slow
-def test_a_figure_is_the_mean_over_all_samples(told: list[dict[str, Any]]) -> None:
-    """81 samples, 41 and 40 of them, the last batches of different sizes."""
+    # a figure is the mean over all samples: 81, 41 and 40 of them, the last batches of different sizes
     assert [t["mean"] for t in told] == pytest.approx([sum(i**2 for i in range(81)) / 81] * 2, rel=1e-6)
 
-
-@pytest.mark.slow
-def test_the_clock_of_the_first_process_ends_both(told: list[dict[str, Any]]) -> None:
+    # the clock of the first process ends both
     assert told[0]["steps"] == told[1]["steps"] == 7, "six minutes after the first step"
     assert told[0]["rates"] == told[1]["rates"]
     assert len(set(told[0]["rates"])) > 3
 
-
-@pytest.mark.slow
-def test_accuracy_counts_the_pairs_of_all_processes(told: list[dict[str, Any]]) -> None:
+    # accuracy counts the pairs of all processes
     for each in told:
         assert each["some"]["val/accuracy"] == pytest.approx(2 / 3)
         assert each["some"]["val/gain"] == pytest.approx(0.05)
         assert "val/accuracy" not in each["ties"]
         assert each["ties"]["val/gain"] == 0
 
-
-@pytest.mark.slow
-def test_no_process_is_left_without_samples(told: list[dict[str, Any]]) -> None:
+    # no process is left without samples
     assert [t["synthetic"] for t in told] == [1, 1]
     assert told[0]["error"] == told[1]["error"]
     assert "1 validation sample(s) cannot be shared among 2 processes" in told[0]["error"]
