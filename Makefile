@@ -13,6 +13,7 @@ TORCH  := $(shell grep -E '^torch==' constraints.txt)
 OUT    ?= out/demo
 WORKERS ?= 2
 export PIP_DEFAULT_TIMEOUT ?= 120
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode every process of the suite compiles the library and the tests anew
 
 MODEL   ?= limnet-tiny
 RESULTS ?= benchmarks/results

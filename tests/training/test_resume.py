@@ -72,6 +72,7 @@ def data(kind: str, folder: Path) -> LightningDataModule:
 def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningModule, Journal]:
     folder.mkdir()
     module, journal = small_module(kind, max_steps=6, learning_rate=1e-3, **OPTIONS[kind]), Journal()
+    kept = [] if resume else [ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)]
     trainer = Trainer(
         max_steps=STEPS,
         accelerator="cpu",
@@ -85,7 +86,8 @@ def run(kind: str, folder: Path, resume: Path | None = None) -> tuple[LightningM
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
-        callbacks=[journal, ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)],
+        enable_checkpointing=bool(kept),
+        callbacks=[journal, *kept],
     )
     trainer.fit(module, datamodule=data(kind, folder), ckpt_path=resume)
     return module, journal
