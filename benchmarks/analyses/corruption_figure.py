@@ -121,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figure."""
     from matplotlib.patches import Patch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "limnet bench corruption-figure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with the open volumes")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     options = parser.parse_args(argv)

@@ -30,7 +30,9 @@ ALL = "all"
 
 def parser_of(about: str, rounds: int = 6, suites: bool = True, roots: str | None = None) -> argparse.ArgumentParser:
     """A parser with the options that analyses share; `about` is the module's docstring, 0 rounds leave --rounds out."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "limnet bench", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--data", type=Path, nargs=roots, required=True, help="folder with the data")
     add("--out", type=Path, required=True, help="folder for JSON, table and plot")

@@ -179,7 +179,7 @@ class Lasso:
             raise InputError(f"a lasso needs at least 3 different (z, y, x) points, got {len(set(self.points))}")
 
     def on_slices(self, shape: Sequence[int], axis: int) -> list[tuple[int, Prompt2D]]:
-        """[(slice index, prompt)]; the whole outline has to lie on one slice along `axis`."""
+        """[(slice index, prompt)]; InputError unless the outline lies on one slice along `axis`, around an area."""
         for point in self.points:
             _inside(point, shape, "a lasso point")
         index, *others = sorted({p[axis] for p in self.points})
@@ -233,7 +233,12 @@ class MaskPrompt:
             raise InputError(f"a mask prompt is (H, W) with an index, or (D, H, W); got the shape {self.mask.shape}")
 
     def on_slices(self, shape: Sequence[int], axis: int) -> list[tuple[int, Prompt2D]]:
-        """[(slice index, prompt)] of the slices it states, lowest first."""
+        """[(slice index, prompt)] of the slices it states, lowest first.
+
+        Raises:
+            InputError: an empty volume, or a mask of another shape than the slices.
+            OutsideError: an index beyond the last slice.
+        """
         depth = int(shape[axis])
         if self.index is not None:
             expected = tuple(int(n) for a, n in enumerate(shape) if a != axis)

@@ -132,7 +132,7 @@ def extent_of(rounds: Sequence[Round], shape: Sequence[int], axis: int) -> tuple
     """First and last index that the object may occupy along each axis of the volume; None without a thick box.
 
     The last thick box of the rounds (oldest first) sets the extent, positive prompts after it widen it. A box or a
-    positive lasso on another plane sets it, too, if it is the object's first prompt.
+    positive lasso on another plane sets it, too, if it is the object's first prompt. `shape` is (D, H, W).
     """
     corners: NDArray[np.int64] | None = None
     for number, done in enumerate(rounds):

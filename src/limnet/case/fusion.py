@@ -25,7 +25,11 @@ Found = dict[int, SliceMask | None]
 
 
 def keep_previous(probability: ArrayLike, tau: float = 0.5) -> NDArray[np.bool_]:
-    """Eq. (4): which of N slices keep the previous mask: those with P_i > tau; equality takes the new mask."""
+    """Eq. (4): which of N slices keep the previous mask: those with P_i > tau; equality takes the new mask.
+
+    Raises:
+        InputError: a value is NaN or outside [0, 1], or there is more than one dimension.
+    """
     p = np.asarray(probability, dtype=np.float64)
     if p.ndim != 1:
         raise InputError(f"one probability per slice is needed, got an array of shape {p.shape}")

@@ -74,6 +74,9 @@ class CaseDataModule(LightningDataModule):
         gray: how colour becomes the one channel of clips: "luminance", "mean", or "red", "green" or "blue" alone (green
             shows most in endoscopy).
         whole_slices: draw from crops of whole slices in place of windows round one object, as XMem is trained.
+
+    Raises:
+        InputError: another task or gray, a folder where a data set is needed, or no weight above 0.
     """
 
     dataset_class: ClassVar[type[LabelledDataset] | None] = None

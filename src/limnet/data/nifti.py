@@ -81,7 +81,7 @@ def combine(values: Mapping[Path, int | None], image: Path, plane: Plane = "axia
 
 
 def display_axes(affine: NDArray[np.float64], plane: Plane) -> tuple[str, str, str]:
-    """Patient directions in which columns, rows and slices shall run, for an affine of file index -> RAS mm.
+    """Patient directions in which columns, rows and slices shall run, for a (4, 4) affine of file index -> RAS mm.
 
     "axial" always takes slices from feet to head; "acquired" the plane in which slices are clearly further apart than
     pixels, axial where there is none.
@@ -102,8 +102,8 @@ def reorient(
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Swap and flip the axes of a volume, without resampling; its voxels stay where they are in the patient.
 
-    Takes (D, H, W) or (D, H, W, 3), axis 0 the file's slowest, the affine from reversed index to RAS mm, and what
-    `display_axes` gave; returns the contiguous array and its affine.
+    Takes (D, H, W) or (D, H, W, 3), axis 0 the file's slowest, the (4, 4) affine from reversed index to RAS mm, and
+    what `display_axes` gave; returns the contiguous array and its affine.
     """
     import nibabel
 

@@ -111,7 +111,7 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
 
     `half` stores floating weights of two or more dimensions as float16; vectors (biases, statistics) and tensors that
     would overflow stay float32. Loading always gives float32. InputError for an unknown class, a configuration that is
-    not plain JSON, or a weight that is NaN or infinite.
+    not plain JSON, or a weight that is NaN or infinite; SaveError where the folder cannot be made.
     """
     folder = Path(folder)
     _, name = name_of(type(module))
@@ -137,7 +137,8 @@ def load_component(folder: str | Path, role: str) -> nn.Module:
     """Build a network from its folder, strictly; only classes of `role` are allowed.
 
     It is in float32 on the CPU, in eval mode, parameters frozen; the random state of torch is untouched.
-    ModelFormatError if anything is damaged, foreign, unsafe, newer, or does not fit the network.
+    ModelFormatError if anything is damaged, foreign, unsafe, newer, or does not fit the network; MissingFileError
+    where there is no such folder.
     """
     folder = Path(folder)
     check_role(role)

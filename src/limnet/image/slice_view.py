@@ -123,7 +123,7 @@ class SliceView:
         return self.volume.intensity.window_around(self._stack[index, row, column])
 
     def to_view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A (D, H, W[, ...]) array of the volume in view order; no copy."""
+        """A (D, H, W[, ...]) array of the volume in view order; no copy. InputError for fewer axes."""
         if np.ndim(array) < 3:
             raise InputError(f"an array of shape {np.shape(array)} came: expected three axes, (D, H, W)")
         return np.moveaxis(array, self.axis, 0)

@@ -36,6 +36,9 @@ def clicks_to_quality(values: Sequence[float], quality: float, limit: int | None
         quality: The quality to reach, such as 0.85; equal is enough.
         limit: Clicks a user is ready to give; later values are not looked at. Default: the number of values.
 
+    Raises:
+        InputError: `limit` below 1.
+
     Example:
         >>> clicks_to_quality([0.7, 0.84, 0.86, 0.9], quality=0.85)
         3
@@ -53,6 +56,9 @@ def auc_over_rounds(values: Sequence[float], method: Literal["trapezoid", "mean"
 
     "trapezoid" is the area by the trapezoid rule with a step of 1, as CVPR 2025 counts it; n values of 1 give n - 1,
     one value gives 0. "mean" is the mean of the values, in the range of the values.
+
+    Raises:
+        InputError: another method.
 
     Example:
         >>> auc_over_rounds([0.5, 0.75, 1.0])
@@ -72,6 +78,9 @@ def rounds_that_lost(dice_rounds: Sequence[float], points: float = 0.02) -> tupl
     """Numbers of the rounds, from 2 on, after which the mask was worse than after the round before.
 
     A round counts when it loses more than `points`; a loss equal to it up to rounding (1e-9) does not.
+
+    Raises:
+        InputError: `points` below 0.
 
     Example:
         >>> rounds_that_lost([0.8, 0.85, 0.81, 0.9])
@@ -124,6 +133,9 @@ def challenge_scores(dice: Sequence[Sequence[float]], nsd: Sequence[Sequence[flo
     Takes (objects, steps): Dice and normalized surface Dice at 2 mm of every object after every step. The last five
     steps are counted, so that a first step with a box may stand before them. Areas are by the trapezoid rule with a
     step of 1 (0 to 4), final values those after the last click (0 to 1), each of the mean over the objects.
+
+    Raises:
+        InputError: tables of different or other shapes, or numbers outside 0 to 1.
 
     References:
         "Foundation Models for Interactive 3D Biomedical Image Segmentation", CVPR 2025, evaluation script.

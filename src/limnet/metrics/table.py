@@ -71,6 +71,9 @@ class Table:
         NaN counts as not measured and is left out; an infinite value is not. The sum is exact, so the mean does not
         depend on the order of the rows. With `round` only rows of this round count: objects that ended before it have
         none; `summary` carries them on.
+
+        Raises:
+            InputError: a column that this table lacks, or another field than those of a row.
         """
         if by is not None and by not in FIELDS:
             raise InputError(f"by={by!r} came; allowed: None, {', '.join(map(repr, FIELDS))}")

@@ -29,6 +29,9 @@ class Stream:
         memory: Limits of the memory; None takes the defaults.
         permanent_prompts: See above.
 
+    Raises:
+        InputError: `mem_every` below 1.
+
     Attributes:
         bank: The memory.
         sensory: Sensory state (1, O, Ch, h, w), or None before the first mask.

@@ -62,8 +62,9 @@ class Assessor:
         current: Sequence[Slice],
         prompted: Prompted | None = None,
     ) -> NDArray[np.float32]:
-        """Probability that the previous mask is the better one, (n,) float32; .5 where both are equal, 0 without a
-        network.
+        """Probability in [0, 1] that the previous mask is the better one, (n,) float32.
+
+        It is .5 where both are equal, 0 without a network.
 
         Args:
             view: volume along the case's axis.

@@ -144,7 +144,7 @@ class RobotUser:
     def aim(self, target: NDArray[Any], mask: NDArray[Any] | None = None, among: int = 1) -> Aim | None:
         """What the next click goes to, and how deep every voxel lies in it; None where there is nothing to correct.
 
-        The last of the `among` largest errors.
+        The last of the `among` largest errors. InputError unless both are volumes of one shape.
         """
         truth = np.asarray(target) != 0
         if truth.ndim != 3:

@@ -73,7 +73,11 @@ def object_scale(mask: Mask, literal: bool = False) -> ObjectScale:
 
 
 def object_box(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Bounding box of the object in a mask (H, W), wider by `margin` pixels, cut at the edges of the slice."""
+    """Bounding box of the object in a mask (H, W), wider by `margin` pixels, cut at the edges of the slice.
+
+    Raises:
+        InputError: an empty mask, or other dimensions.
+    """
     if mask.ndim != 2:
         raise InputError(f"mask has shape {mask.shape}; give one slice (H, W)")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

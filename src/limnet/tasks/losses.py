@@ -54,7 +54,7 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_dice(predicted: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
-    """Dice (B,) of probabilities or masks (B, ...) and their targets; both empty counts as 1.
+    """Dice (B,), in [0, 1], of probabilities or masks (B, ...) and their targets; both empty counts as 1.
 
     `smooth` is added to numerator and denominator.
     """

@@ -91,6 +91,9 @@ class TinyInteraction(nn.Module):
 
     Raises:
         InputError: unknown decoder.
+
+    Attributes:
+        prompt_channels: order of the prompt maps, each (H, W) in [0, 1].
     """
 
     prompt_channels = ("previous", "positive", "negative", "bounds")

@@ -35,8 +35,8 @@ def aggregate(prob: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     """Turn independent object probabilities into one distribution over background and objects.
 
     The background is the product of (1 - p); everything is clamped to [1e-7, 1 - 1e-7], taken to logits and normalised
-    by a softmax (Oh et al., STM, 2019, as used by XMem). Computed in float32 at least. Objects lie along `dim`; logits
-    and probabilities come back one longer along it, background first.
+    by a softmax (Oh et al., STM, 2019, as used by XMem). Computed in float32 at least. Objects lie along `dim` of
+    `prob`, in [0, 1]; logits and probabilities come back one longer along it, background first.
     """
     prob = prob.to(torch.promote_types(prob.dtype, torch.float32))
     background = torch.prod(1 - prob, dim, keepdim=True)
@@ -302,8 +302,11 @@ class XMem(nn.Module):
 
     Args:
         key_dim: Key channels Ck.
-        value_dim: Value channels Cv.
+        value_dim: Value channels Cv, at least 16.
         hidden_dim: Sensory channels Ch; 0 builds the variant without sensory memory.
+
+    Raises:
+        InputError: Fewer channels than these.
     """
 
     image_channels = 3
