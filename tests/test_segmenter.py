@@ -91,11 +91,10 @@ def test_bad_construction() -> None:
 
 
 def test_settings_of_a_case_reach_its_networks(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
-    wanted = Settings(follow_window=False, stop_after_empty=7, cache_bytes=1000, quality_batch=3)
+    wanted = Settings(follow_window=False, stop_after_empty=7, cache_bytes=1000)
     case = segmenter.open(phantom(), settings=wanted)
     again = segmenter.resume(case.save_session(tmp_path / "x.limnet"))
     for one in (case, again):
         propagator = one._engine.propagator
         assert propagator.settings == wanted
         assert propagator.encoder.cache.max_bytes == 1000
-        assert one._engine.assessor.batch == 3

@@ -61,9 +61,9 @@ class TrueAssessor(Around):
         """(n,) 1 where the previous mask is better, 0 where it is not."""
         return previous_is_better(self.counted(indices, previous, current)).astype(np.float32)
 
-    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
-        """(n,) true Dice of each mask."""
-        return np.array([dice(m > 0.5, self.truth[i]) for m, i in zip(masks, indices, strict=True)], dtype=np.float32)
+    def quality(self, view: SliceView, index: int, mask: Slice) -> float:
+        """True Dice of the mask."""
+        return dice(mask > 0.5, self.truth[index])
 
 
 class WatchedAssessor(Around):

@@ -316,7 +316,7 @@ class InteractiveSegmenter:
         return Engine(
             SlicePredictor(encoder(self.interaction)),
             Propagator(encoder(self.propagation), settings),
-            Assessor(None if self.quality is None else encoder(self.quality), settings.quality_batch),
+            Assessor(None if self.quality is None else encoder(self.quality)),
             self.identity,
             cache,
         )

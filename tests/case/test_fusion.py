@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,6 +97,16 @@ def test_other_prompts_and_scopes_are_free() -> None:
     case.click((3, 20, 20), False, propagate=False)
     case.propagate()
     assert columns(case.mask[4])[0] > 20, "clicks of both kinds"
+
+
+def test_the_quality_network_sees_a_few_slices_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    compare = ConstantAssessor.compare
+    monkeypatch.setattr(ConstantAssessor, "compare", lambda s, v, i, *a: sizes.append(len(i)) or compare(s, v, i, *a))
+    case = drifting_case(replace(OFF, quality_batch=4))
+    case.click((6, 20, 20))
+    case.click((2, 20, 20), scope="volume")
+    assert sizes == [4, 4, 2]
 
 
 def test_signs_of_what_is_pending() -> None:

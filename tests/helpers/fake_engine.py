@@ -99,8 +99,8 @@ class ConstantAssessor:
         self.compared += list(indices)
         return self._pick(self.p, indices)
 
-    def quality(self, view: Any, indices: Sequence[int], masks: Any) -> np.ndarray:
-        return self._pick(self.value, indices)
+    def quality(self, view: Any, index: int, mask: Any) -> float:
+        return float(self._pick(self.value, [index])[0])
 
     @staticmethod
     def _pick(values: float | dict[int, float], indices: Sequence[int]) -> np.ndarray:

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from limnet.case.state import ObjectState, RoundContext, frozen_array
 from limnet.errors import InputError
-from limnet.image.slice_view import SliceView
 from limnet.image.slices import Slice, SliceMask, is_empty, unpack
 from limnet.quality.assessor import Prompted
 
@@ -132,7 +131,6 @@ def side_of_error(old: Slice, new: Slice) -> NDArray[np.bool_]:
 # quality of slices
 
 
-_BATCH = 16  # slices per call of the quality network
 _NEAR = 2  # empty slices this close to the object have a quality below 1
 
 
@@ -146,25 +144,16 @@ def with_quality(ctx: RoundContext, before: ObjectState, state: ObjectState) -> 
     filled = {i for i in range(depth) if not is_empty(state.slices[i])}
     near = {j for i in filled for j in range(max(i - _NEAR, 0), min(i + _NEAR + 1, depth))}
     quality = np.ones(depth, dtype=np.float32)
-    wanted: list[int] = []
-    for i in sorted((filled | near) - set(state.prompts)):
+    view = ctx.view_of(state)
+    for i in (filled | near) - set(state.prompts):
         if i in filled and i not in before.prompts and state.slices[i] is before.slices[i]:
             quality[i] = before.quality[i]
         else:
-            wanted.append(i)
-    view = ctx.view_of(state)
-    for start in range(0, len(wanted), _BATCH):
-        batch = wanted[start : start + _BATCH]
-        quality[batch] = _assessed(ctx, view, state, batch)
+            value = ctx.assessor.quality(view, i, unpack(state.slices[i], view.shape))
+            quality[i] = np.clip(np.nan_to_num(value, nan=0.0), 0.0, 1.0)
     rated = filled - set(state.prompts)
     for i in near - filled - set(state.prompts):
         beside = [j for j in range(i - _NEAR, i + _NEAR + 1) if j in rated]
         nearest = min((abs(i - j) for j in beside), default=0)
         quality[i] = min([quality[j] for j in beside if abs(i - j) == nearest], default=quality[i])
     return replace(state, quality=frozen_array(quality))
-
-
-def _assessed(ctx: RoundContext, view: SliceView, state: ObjectState, batch: list[int]) -> NDArray[np.float32]:
-    masks = [unpack(state.slices[i], view.shape) for i in batch]
-    values = np.asarray(ctx.assessor.quality(view, batch, masks), dtype=np.float32)
-    return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)

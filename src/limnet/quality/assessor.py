@@ -48,11 +48,10 @@ class Assessor:
 
     Args:
         encoder: runs `TinyQuality` or `ResNetQuality`; None: the new mask is always taken (no fusion).
-        batch: slices compared together.
     """
 
-    def __init__(self, encoder: WindowEncoder | None, batch: int = 16):
-        self.encoder, self.batch = encoder, batch
+    def __init__(self, encoder: WindowEncoder | None):
+        self.encoder = encoder
 
     def compare(
         self,
@@ -64,7 +63,7 @@ class Assessor:
     ) -> NDArray[np.float32]:
         """Probability in [0, 1] that the previous mask is the better one, (n,) float32.
 
-        It is .5 where both are equal, 0 without a network.
+        It is .5 where both are equal, 0 without a network. All slices are one batch, eq. (3).
 
         Args:
             view: volume along the case's axis.
@@ -77,17 +76,16 @@ class Assessor:
             return np.zeros(len(indices), np.float32)
         result = np.full(len(indices), 0.5, np.float32)
         differs = [n for n in range(len(indices)) if ((previous[n] > 0.5) != (current[n] > 0.5)).any()]
-        for start in range(0, len(differs), self.batch):
-            batch = differs[start : start + self.batch]
-            crops = [self._crops(self.encoder, view, indices[n], (previous[n], current[n]), prompted) for n in batch]
-            seen = [torch.cat(parts) for parts in zip(*crops, strict=True)]
+        crops = [self._crops(self.encoder, view, indices[n], (previous[n], current[n]), prompted) for n in differs]
+        if crops:
             with self.encoder.running():
-                result[batch] = torch.sigmoid(self.encoder.network(*seen).float()).cpu().numpy()
+                logits = self.encoder.network(*(torch.cat(parts) for parts in zip(*crops, strict=True)))
+            result[differs] = torch.sigmoid(logits.float()).cpu().numpy()
         return result
 
-    def quality(self, view: SliceView, indices: Sequence[int], masks: Sequence[Slice]) -> NDArray[np.float32]:
-        """Estimated Dice (n,) float32 in [0, 1] of each of n masks (H, W), float32 probabilities."""
-        return np.array([expected_dice(mask) ** _SURE_OF_ITSELF for mask in masks], np.float32)
+    def quality(self, view: SliceView, index: int, mask: Slice) -> float:
+        """Estimated Dice in [0, 1] of a mask (H, W) of slice `index`, float32 probabilities."""
+        return expected_dice(mask) ** _SURE_OF_ITSELF
 
     def _crops(
         self, encoder: WindowEncoder, view: SliceView, index: int, masks: Sequence[Slice], prompted: Prompted | None
