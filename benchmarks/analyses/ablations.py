@@ -58,7 +58,7 @@ def variants_of(segmenter: InteractiveSegmenter) -> dict[str, dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "")
-    parser.add_argument("--models", type=_models, default=[], help="[NAME=]MODEL,...: compare models as they are")
+    parser.add_argument("--models", type=_models, default=(), help="[NAME=]MODEL,...: compare models as they are")
     parser.add_argument("--true-prompts", action="store_true", help="compare with better clicked slices")
     args = parser.parse_args(argv)
     stem = "ablations_models" if args.models else "ablations_prompts" if args.true_prompts else "ablations"
@@ -146,9 +146,9 @@ class Named(NamedTuple):
         return last if self.name == last else f"{self.name}={last}"
 
 
-def _models(text: str) -> list[Named]:
+def _models(text: str) -> tuple[Named, ...]:
     pairs = [part.rpartition("=") for part in text.split(",") if part]
-    return [Named(name or Path(model).name, model) for name, _, model in pairs]
+    return tuple(Named(name or Path(model).name, model) for name, _, model in pairs)
 
 
 def _ratio(rows: Sequence[Row], name: str) -> float:

@@ -206,7 +206,7 @@ class Record:
     def finish(self, summary: Mapping[str, Any], tables: str) -> str:
         """Write the result and its tables (Markdown) beside it; returns what the latter file holds."""
         self.write(summary)
-        text = f"Made by `{self.command}`.\n\n{tables.strip()}\n"
+        text = f"{made_by(self.command, self.environment)}\n\n{tables.strip()}\n"
         write_text(self.path.with_suffix(".md"), text)
         return text
 
@@ -312,9 +312,16 @@ def command_of(name: str, parser: argparse.ArgumentParser, args: argparse.Namesp
     return " ".join(parts)
 
 
+def made_by(command: str, environment: Mapping[str, Any]) -> str:
+    """A sentence (Markdown) on the command behind a result, and the commits at which it ran, where they are known."""
+    commits = environment.get("commit") or []
+    at = " and ".join(commit[:10] for commit in ([commits] if isinstance(commits, str) else commits))
+    return f"Made by `{command}`" + (f" at commit {at}." if at else ".")
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)) and type(value).__str__ is object.__str__:
-        return ",".join(map(_shown, value))
+        return (" " if isinstance(value, list) else ",").join(map(_shown, value))  # argparse's nargs make lists
     return value.name if isinstance(value, Path) else str(value)
 
 

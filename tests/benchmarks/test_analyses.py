@@ -67,10 +67,12 @@ def analysed(study: list[str], tmp_path: Path) -> Analysed:
         ["--threads", "1"],
         ["--threads", "2", "--rounds", "3", "--per-case", "4", "--only", "spleen", "--seed", "7"],
         ["--split", "test", "--model", "other"],
+        ["--known", "1", "3"],
     ],
 )
 def test_command_repeats_the_run(given: list[str]) -> None:
     parser = parser_of("An analysis.")
+    parser.add_argument("--known", type=int, nargs="+", default=[7])
     args = parser.parse_args([*BASE, *given])
     command = shlex.split(command_of("name", parser, args))
     assert command[:2] == ["limnet", "bench"]

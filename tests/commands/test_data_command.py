@@ -12,17 +12,17 @@ from tests.helpers.fake_nifti import damage
 from tests.helpers.fake_picture_sets import build_davis
 
 
-def run(*args: str):
-    return CliRunner().invoke(app, ["data", *args], env={"COLUMNS": "400"})
+def run(*args: str, columns: int = 400):
+    return CliRunner().invoke(app, ["data", *args], env={"COLUMNS": str(columns)})
 
 
 def test_list_names_every_data_set_with_licence_and_access():
-    result = run("list")
+    result = run("list", columns=80)
     assert result.exit_code == 0, result.output
     for name in dataset_names():
         assert name in result.output
     assert "CC BY-NC-SA 4.0" in result.output
-    assert "syn3193805" in result.output
+    assert "https://www.synapse.org/Synapse:syn3193805" in result.output, "an address in one piece"
 
 
 def test_faults_are_told_with_advice(tmp_path: Path):
@@ -74,7 +74,7 @@ def test_a_folder_that_is_another_data_set(tmp_path: Path):
     result = run("check", "btcv", str(tmp_path))
     assert result.exit_code == 1
     assert "RawData/Training/img/img0001.nii.gz" in result.output
-    assert "syn3193805" in result.output
+    assert "https://www.synapse.org/Synapse:syn3193805" in result.output, "an address in one piece"
 
 
 def test_options_of_a_data_set(tmp_path: Path):

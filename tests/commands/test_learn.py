@@ -61,7 +61,7 @@ def test_learn_list_propose_remove(
     assert "no ball was found in" in capsys.readouterr().err
     assert run("learn", "remove", "ball") == 0
     assert run("learn", "list") == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "nothing was learned yet\n")
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,14 @@ Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder it lies i
 def list_datasets() -> None:
     """List the data sets that can be read, with licence and access. Nothing is downloaded."""
     from rich.console import Console
-    from rich.table import Table
 
     from limnet.datasets.registry import dataset_class, dataset_names
 
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("name", "data set", "splits", "licence", "access"):
-        table.add_column(title, overflow="fold")  # an address that is cut short is of no use
+    console = Console(soft_wrap=True, highlight=False)  # an address that is broken in two is of no use
     for name in dataset_names():
         found = dataset_class(name)
-        table.add_row(f"[bold]{name}[/]", found.title, " ".join(found.splits), found.licence, found.access)
-    Console().print(table)
+        console.print(f"[bold]{name}[/]: {found.title} ({', '.join(found.splits)})")
+        console.print(f"    licence: {found.licence}\n    access:  {found.access}", markup=False)
 
 
 @data_app.command()

@@ -78,7 +78,10 @@ def list_learned(folder: Folder = None) -> None:
     """List what was learned."""
     from limnet.learning.adapter import list_adapters, read_adapter
 
-    for name in list_adapters(folder):
+    names = list_adapters(folder)
+    if not names:
+        typer.echo("nothing was learned yet", err=True)
+    for name in names:
         found = read_adapter(name, folder)
         typer.echo(f"{name}: {found.cases} case(s), {found.modality or 'any modality'}, fit {found.fit:.2f}")
 

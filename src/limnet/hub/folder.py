@@ -143,7 +143,7 @@ def load_component(folder: str | Path, role: str) -> nn.Module:
     folder = Path(folder)
     check_role(role)
     if not folder.is_dir():
-        raise MissingFileError(f"{folder} is not a folder; it should hold {CONFIG} and {WEIGHTS} ({role}). {_AGAIN}")
+        raise MissingFileError(f"{folder} is not a folder; it should hold {CONFIG} and {WEIGHTS} ({role}); {_AGAIN}")
     config = read_config(folder)
     cls = resolve(role, config["class"])
     arguments = fit_arguments(cls, config["config"], str(folder / CONFIG))
@@ -166,7 +166,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     found = read_object(path, _AGAIN)
     if not isinstance(found.get("class"), str) or not isinstance(found.get("config"), dict):
         raise ModelFormatError(
-            f'{path} needs "class" (a name) and "config" (an object); it has {", ".join(found) or "nothing"}. {_AGAIN}'
+            f'{path} needs "class" (a name) and "config" (an object); it has {", ".join(found) or "nothing"}; {_AGAIN}'
         )
     return found
 
@@ -198,7 +198,7 @@ def _check_room(cls: type[nn.Module], arguments: dict[str, Any], folder: Path) -
     numbers = [n for n in _whole_numbers(arguments) if abs(n) > largest]
     if numbers:
         raise ModelFormatError(
-            f"{folder / CONFIG} has the number {numbers[0]}, larger than any size in {WEIGHTS} ({largest}). {_AGAIN}"
+            f"{folder / CONFIG} has the number {numbers[0]}, larger than any size in {WEIGHTS} ({largest}); {_AGAIN}"
         )
     try:
         with torch.device("meta"), _Unfilled():  # without memory for the numbers

@@ -138,10 +138,13 @@ def fit(
 
     `data` makes the data module for a number of processes.
     """
+    from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
     last = checkpoint_to_resume(args.out, module, role, args.resume)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = make_trainer(args, role)
     trainer.fit(module, datamodule=data(trainer.world_size), ckpt_path=last)
+    rank_zero_info(f"wrote {args.out / role}")
 
 
 def make_trainer(args: argparse.Namespace, role: str, **own: Any) -> Trainer:
