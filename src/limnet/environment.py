@@ -135,6 +135,15 @@ def user_folder(kind: str) -> Path:
     return user_data_path("limnet", appauthor=False) / kind
 
 
+def cache_folder() -> Path:
+    """Folder for what can be made or fetched again, not made yet: LIMNET_CACHE, or `limnet` in the user's cache."""
+    if chosen := os.environ.get("LIMNET_CACHE"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("limnet", appauthor=False)
+
+
 def origin() -> dict[str, Any]:
     """Version and commit of limnet as it is now."""
     return {"limnet": __version__, "commit": commit(Path(__file__).parent)}

@@ -117,13 +117,6 @@ def test_pip_is_asked_with_a_hash_and_its_failure_is_one_line(tmp_path, monkeypa
         demo.download_with_pip(tmp_path)
 
 
-def test_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("LIMNET_CACHE", str(tmp_path / "own"))
-    assert demo.cache_folder() == tmp_path / "own"
-    monkeypatch.delenv("LIMNET_CACHE")
-    assert demo.cache_folder().name == "limnet"
-
-
 def test_synthetic_volume_is_reproducible_and_complete():
     image, labels = synthetic_arrays()
     assert np.array_equal(image, synthetic_arrays()[0])

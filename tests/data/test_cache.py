@@ -15,7 +15,6 @@ from limnet.data.cache import (
     CaseCache,
     case_key,
     decode_case,
-    default_cache,
     few_bits,
     object_odds,
     objects_of,
@@ -175,7 +174,7 @@ def test_another_process_may_be_first(tmp_path, monkeypatch):
 
 def test_where_the_cache_is(tmp_path, monkeypatch):
     monkeypatch.setenv("LIMNET_CACHE", str(tmp_path / "mine"))
-    assert default_cache() == tmp_path / "mine"
+    assert CaseCache().folder == tmp_path / "mine" / "cases"
     monkeypatch.delenv("LIMNET_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert CaseCache().folder == tmp_path / "limnet" / "cases"

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from limnet.data.clips import Source
 from limnet.data.dataset import LabelledCase
 from limnet.data.files import smallest_unsigned
+from limnet.environment import cache_folder
 from limnet.errors import FileFormatError, InputError, LimnetError, SaveError
 from limnet.image.io.atomic import save_error
 from limnet.image.volume import Volume
@@ -44,13 +45,6 @@ GRAYS: dict[str, tuple[float, float, float]] = {
 """Name -> shares of red, green and blue; luminance after ITU-R BT.601."""
 
 
-def default_cache() -> Path:
-    """Where decoded cases go unless told otherwise: $LIMNET_CACHE, or `limnet/cases` in the user's cache folder."""
-    if named := os.environ.get("LIMNET_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "limnet" / "cases"
-
-
 def case_key(case: LabelledCase) -> str:
     """Name of a case's entry: a hash of its name, its two functions, their arguments, and size and time of their files.
 
@@ -61,10 +55,10 @@ def case_key(case: LabelledCase) -> str:
 
 
 class CaseCache:
-    """A folder of decoded cases, made if needed; by default `default_cache()`."""
+    """A folder of decoded cases, made if needed; by default `cases` in `limnet.environment.cache_folder()`."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
-        self.folder = default_cache() if folder is None else Path(folder)
+        self.folder = cache_folder() / "cases" if folder is None else Path(folder)
 
     def path(self, case: LabelledCase) -> Path:
         """Where the entry of a case is, or would be."""

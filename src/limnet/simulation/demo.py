@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limnet.environment import cache_folder
 from limnet.errors import LimnetError
 
 PACKAGE, VERSION, LICENCE = "totalsegmentator", "2.18.0", "Apache-2.0"
@@ -59,14 +60,6 @@ class DemoFiles:
 
 class FetchError(LimnetError, OSError):
     """The demo's CT could not be fetched, or what came was not the expected file."""
-
-
-def cache_folder() -> Path:
-    """Folder for fetched files: `$LIMNET_CACHE`, else `limnet` in the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    own = os.environ.get("LIMNET_CACHE")
-    return Path(own).expanduser() if own else user_cache_path("limnet", appauthor=False)
 
 
 def fetch_ct(cache: Path | None = None, download: Callable[[Path], Path] | None = None) -> DemoFiles:
