@@ -152,6 +152,12 @@ def test_segment_writes_the_mask_on_the_files_grid(scan, opened, capsys, tmp_pat
     assert f"{data.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000:.2f} ml" in printed
 
 
+def test_no_millilitres_of_what_knows_no_millimetres(opened, capsys, tmp_path):
+    np.save(tmp_path / "scan.npy", phantom())
+    assert run("segment", tmp_path / "scan.npy", "--click", "6,20,24", "--out", tmp_path / "mask.npy") == 0
+    assert " voxels, 0." in capsys.readouterr().out
+
+
 def test_world_coordinates_mean_the_same_voxel(scan, opened, tmp_path):
     affine = nibabel.load(scan).affine
     x, y, z = (affine @ [24, 20, 6, 1])[:3]
@@ -321,6 +327,7 @@ def test_prompts_files_that_are_no_list_of_entries(content, message, tmp_path):
         ({"window": [None, 5]}, "lo < hi"),
         ({"start": 5}, "start is a path"),
         ({"together": 1}, "true or false"),
+        ({"label": 2}, "give start"),
     ],
 )
 def test_bad_entries_of_prompts_files(change, message, tmp_path):
@@ -388,7 +395,7 @@ def test_zoo_list_and_unknown_models(capsys):
     assert all(name in out for name in list_zoo())
     assert run("zoo", "show", "limnet-tinny") == 2
     assert "limnet-tinny" in capsys.readouterr().err
-    assert run("zoo", "verify", "limnet-tinny") == 1
+    assert run("zoo", "verify", "limnet-tinny") == 2
 
 
 def test_the_command_line_of_an_interpreter():

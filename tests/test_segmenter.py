@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError, InputTypeError, ModelNotFoundError, SessionError
+from limnet.image.volume import Volume
 from limnet.interaction.networks.tiny import TinyInteraction
 from limnet.interaction.window import fingerprint
 from limnet.propagation.networks.tiny import TinyPropagation
@@ -68,6 +71,24 @@ def test_open_paths(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
     assert np.array_equal(np.load(case.save(tmp_path / "mask.npy")) > 0, case.mask)
     again = segmenter.resume(case.save_session(tmp_path / "s"))
     assert again.volume.spacing == (3.0, 0.5, 0.5)
+
+
+def test_a_label_map_given_as_image_is_told(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:
+    image = Volume.from_array(np.random.default_rng(0).normal(0, 9, (8, 64, 64)))
+    path = image.write_mask(image.array > 12, tmp_path / "m.nii.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.open(image)
+    with pytest.warns(UserWarning, match=r"m\.nii\.gz has only 2 different values"):
+        segmenter.open(path)
+    with pytest.warns(UserWarning, match="same value everywhere"):
+        segmenter.open(np.zeros((8, 64, 64)))
+    labels = nibabel.load(path)
+    labels.header.set_intent("label")
+    nibabel.save(labels, path)
+    with pytest.raises(InputError, match="is a segmentation, no image"):
+        segmenter.open(path)
+    assert np.array_equal(segmenter.open(image).set_mask(path), image.array > 12)
 
 
 def test_an_existing_session_is_never_overwritten(segmenter: InteractiveSegmenter, tmp_path: Path) -> None:

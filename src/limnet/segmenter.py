@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,8 +210,11 @@ class InteractiveSegmenter:
         Warns:
             UserWarning: if the cases seem to contradict each other, or differ too much.
         """
+        from limnet.image.io.atomic import made_folder
+        from limnet.learning.adapter import path_of
         from limnet.learning.training import learn
 
+        made_folder(path_of(name, folder).parent)  # before minutes of learning
         adapter = learn(
             self.interaction,
             [one._example() for one in cases],
@@ -258,6 +262,9 @@ class InteractiveSegmenter:
             MissingFileError: if the path does not exist.
             FileFormatError: if the file is damaged or of an unknown format.
             SaveError: if the session file cannot be written.
+
+        Warns:
+            UserWarning: if the values are those of a label map, or all the same.
 
         Example:
             >>> case = segmenter.open(np.zeros((7, 64, 64)), spacing=(5.0, 1.0, 1.0))
@@ -373,10 +380,13 @@ def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection, 
     else:
         if selection != Selection(index):
             raise InputError("series and gaps are for a file or folder; pass the array you want instead")
-        return Volume.from_array(volume, spacing, modality=modality, index=index)
+        found = Volume.from_array(volume, spacing, modality=modality, index=index)
+        spacing = None
     if found.modality == "SEG":
         raise InputError(
             f"{found.source or 'the volume'} is a segmentation, no image: open the image it belongs to, and give it as "
             "start by case.set_mask(path)"
         )
+    if not found.is_color and (doubt := found.intensity.doubt):
+        warnings.warn(f"{found.source or 'the volume'} has {doubt}", stacklevel=3)
     return found if spacing is None else replace(found, spacing=checked_spacing(spacing))

@@ -267,6 +267,7 @@ def test_dicom(model: StepModel, tmp_path: Path) -> None:
         volume = Volume.read(root / "images" / name)
         segments = [Segment(n, f"object {n}", labels == n) for n in (1, 2)]
         write_segments(volume, segments, root / "labels" / f"{name}{suffix}", Maker())
+    (root / "labels.json").write_text('{"1": "of label maps alone"}')
     assert [pair.name for pair in find_pairs(root)] == ["p1", "p2"]
     assert run(root, "--out", tmp_path / "out", "--rounds", 2, "--nsd", 0) == 0
     found = [(o["case"], o["object"], float(o["dice"])) for o in rows(tmp_path / "out" / "objects.csv")]

@@ -61,7 +61,7 @@ def test_learn_list_propose_remove(
     assert "no ball was found in" in capsys.readouterr().err
     assert run("learn", "remove", "ball") == 0
     assert run("learn", "list") == 0
-    assert capsys.readouterr() == ("", "nothing was learned yet\n")
+    assert capsys.readouterr() == ("", f"nothing was learned yet in {tmp_path / 'adapters'}\n")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,9 @@ def test_learn_list_propose_remove(
         (["learn", "from", "ball"], "give finished cases"),
         (["learn", "from", "ball", "--case", "image.nii.gz"], "an image and its mask"),
         (["learn", "from", "../ball", "--case", "a,b"], "name of a task"),
+        (["learn", "from", "ball", "--case", "a,b", "--object", "ball"], "give sessions"),
+        (["learn", "from", "ball", "a.limnet", "--label", "1"], "give --case"),
+        (["view", "--index", "1"], "give the file"),
         (["segment", "a.nii", "--propose", "x", "--start", "b.nii", "-c", "1,1,1", "-o", "c.nii"], "leave one of them"),
     ],
 )

@@ -147,3 +147,10 @@ def test_the_download_goes_beside_a_folder_that_bears_the_tasks_name(tmp_path: P
     assert download_task("Task06_Lung", tmp_path / "Task06_Lung") == tmp_path / "Task06_Lung"
     assert asked[0]["output_dir"] == tmp_path
     assert asked[0]["hash_val"] == "8afd997733c7fc0432f71255ba4e52dc"
+
+    def fail(**given: object) -> None:
+        raise Exception("no network")  # as MONAI does
+
+    monkeypatch.setattr(apps, "download_and_extract", fail)
+    with pytest.raises(MissingFileError, match=r"could not be downloaded \(no network\)"):
+        download_task("Task06_Lung", tmp_path)

@@ -130,6 +130,7 @@ def test_what_is_not_ct() -> None:
     phase[0, 0, :2] = -4096, 4095
     assert not Volume.from_array(phase).intensity.is_ct
     assert not Volume.from_array(_ct(), modality="MR").intensity.is_ct
+    assert Volume.from_array(_ct(), modality="CTA").intensity.is_ct
     assert not Volume.from_array(rng.normal(0, 300, (4, 20, 20))).intensity.is_ct
     assert not Volume.from_array(rng.integers(0, 900, (4, 20, 20))).intensity.is_ct
 

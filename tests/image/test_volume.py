@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +24,25 @@ def test_from_array_keeps_the_array_and_its_dtype() -> None:
     assert volume.convention == "LPS"
     np.testing.assert_array_equal(volume.affine, np.diag([0.25, 0.5, 5, 1]))
     assert "array" not in repr(volume).split("(", 1)[1].split("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "doubt"),
+    [
+        (lambda rng, at: rng.normal(100, 8, at.shape).astype(np.int16), None),
+        (lambda rng, at: (at // 100 % 30).astype(np.float32), "only 30 different values"),
+        (lambda rng, at: at % 2 * np.uint8(255), "only 2 different values"),
+        (lambda rng, at: at % 30 / 29, None),
+        (lambda rng, at: (at % 40).astype(np.uint8), None),
+        (lambda rng, at: (at % 30).astype(np.uint8)[:3], None),  # too small to say
+        (lambda rng, at: np.full(at.shape, -1024, np.int16), r"same value everywhere \(-1024\)"),
+        (lambda rng, at: np.where(at == 7, 2000, 0), "only 2 different values"),
+    ],
+)
+def test_what_looks_like_no_image_is_doubted(values: Callable[..., np.ndarray], doubt: str | None) -> None:
+    array = values(np.random.default_rng(0), np.arange(8 * 32 * 40).reshape(8, 32, 40))
+    found = Volume.from_array(array).intensity.doubt
+    assert found is None if doubt is None else found is not None and re.search(doubt, found)
 
 
 def test_color_and_foreign_byte_order() -> None:

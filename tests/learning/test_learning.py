@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from limnet import InteractiveSegmenter
 from limnet.case.case import Case
-from limnet.errors import Cancelled, InputError, InputTypeError, MissingFileError, ModelFormatError
+from limnet.errors import Cancelled, InputError, InputTypeError, MissingFileError, ModelFormatError, SaveError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.window import fingerprint
@@ -156,6 +156,8 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(Cancelled):
         segmenter.learn([case], "x", folder=tmp_path, progress=lambda done, total: False)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(SaveError, match="there is a file"):  # before anything is learned
+        segmenter.learn([case], "x", folder=Path(__file__), progress=lambda done, total: pytest.fail("learns"))
     taught = Adapter(**{**vars(adapter), "name": "ct", "modality": "CT"})
     taught.save(tmp_path)
     with pytest.raises(InputError, match="this volume is MR"):

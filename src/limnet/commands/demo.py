@@ -152,13 +152,14 @@ def run_demo(
 
     from limnet.commands.evaluation import play
     from limnet.errors import InputError
+    from limnet.image.io.atomic import made_folder
     from limnet.image.volume import Volume
     from limnet.simulation.clicks import RobotUser
 
     volume, labels = Volume.read(files.image), Volume.read(files.labels)
     if labels.shape != volume.shape or not np.allclose(labels.affine, volume.affine, atol=1e-3):
         raise InputError(f"{files.labels} lies on another grid than {files.image}")
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     image = _beside(files.image, out)
     case = segmenter.open(files.image)
     robot = RobotUser(spacing=volume.spacing, seed=SEED)

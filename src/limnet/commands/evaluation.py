@@ -25,6 +25,7 @@ from limnet._version import __version__
 from limnet.data.files import files_below
 from limnet.datasets.folder import IMAGE_FOLDERS, MASK_FOLDERS, match_by_name
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
+from limnet.image.io.atomic import made_folder
 from limnet.image.io.formats import OBJECTS, READERS, known_suffix, read_single
 from limnet.image.io.masks import read_segments
 from limnet.image.volume import Volume
@@ -119,7 +120,7 @@ class Plan:
 
 
 class Pair(NamedTuple):
-    """An image with its labels: its name, the two files (a DICOM series is a folder), names of label numbers."""
+    """An image with its labels: its name, the two files (a DICOM series is a folder), names of the labels of a map."""
 
     name: str
     image: Path
@@ -301,12 +302,11 @@ def _objects(pair: Pair, volume: Volume) -> Iterator[tuple[Thing, NDArray[np.boo
             raise FileFormatError(f"{labels} holds {len(files)} files; one with the labels is expected")
         labels = files[0]
     seen: set[str] = set()
-    for segment in read_segments(labels, volume):
-        label = pair.names.get(segment.number, segment.name)
-        name = label if label not in seen else f"{label} ({segment.number})"
+    for number, label, mask in read_segments(labels, volume, pair.names):
+        name = label if label not in seen else f"{label} ({number})"
         seen.add(name)
-        if segment.mask.any():
-            yield Thing(name, segment.number, label), segment.mask
+        if mask.any():
+            yield Thing(name, number, label), mask
 
 
 def _chosen(thing: Thing, only: Sequence[str]) -> bool:
@@ -368,8 +368,8 @@ class _Journal:
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path = path
+        made_folder(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab+")  # noqa: SIM115 (closed by __exit__)
             self._file.seek(0)
             lines = self._file.read().split(b"\n")

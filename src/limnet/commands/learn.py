@@ -46,6 +46,10 @@ def learn_from(
     pairs = [_pair(text) for text in case or []]
     if not pairs and not sessions:
         raise InputError("give finished cases: sessions, or images with masks by --case IMAGE,MASK")
+    if object_name is not None and not sessions:
+        raise InputError("--object says which object of sessions is meant; give sessions, or leave it out")
+    if label is not None and not pairs:
+        raise InputError("--label says which label of the masks of --case is meant; give --case, or leave it out")
     segmenter = InteractiveSegmenter.from_pretrained(model, device=device)
     finished = []
     for session in sessions or []:
@@ -62,7 +66,8 @@ def learn_from(
         opened = segmenter.open(read_single(image))
         opened.set_mask(mask, frozen=False, label=label)
         finished.append(opened)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name)
         adapter = segmenter.learn(
             finished, name, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total)
@@ -76,11 +81,12 @@ def learn_from(
 @learn_app.command("list")
 def list_learned(folder: Folder = None) -> None:
     """List what was learned."""
+    from limnet.environment import user_folder
     from limnet.learning.adapter import list_adapters, read_adapter
 
     names = list_adapters(folder)
     if not names:
-        typer.echo("nothing was learned yet", err=True)
+        typer.echo(f"nothing was learned yet in {folder or user_folder('adapters')}", err=True)
     for name in names:
         found = read_adapter(name, folder)
         typer.echo(f"{name}: {found.cases} case(s), {found.modality or 'any modality'}, fit {found.fit:.2f}")

@@ -68,7 +68,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check that models load strictly and repeat the output stored with them."""
-    from limnet.commands.shared import FAILED, show_error
+    from limnet.commands.shared import FAILED, exit_code, show_error
     from limnet.errors import LimnetError
     from limnet.hub.model import list_zoo, locate
     from limnet.hub.verify import verify_model
@@ -77,21 +77,21 @@ def verify(
     if not names:
         typer.echo("no model is bundled with this installation; name a folder or a Hub repository")
         raise typer.Exit(FAILED)
-    bad = 0
+    worst = 0
     for name in names:
         try:
             problems = verify_model(locate(name))
         except LimnetError as error:
             show_error(error, name)
-            bad += 1
+            worst = max(worst, exit_code(error))
             continue
         fatal = sum(problem.fatal for problem in problems)
-        bad += fatal > 0
+        worst = max(worst, FAILED * (fatal > 0))
         typer.echo(f"{name}: {f'{fatal} problem(s)' if fatal else 'ok'}")
         for problem in problems:
             typer.echo(f"  {'' if problem.fatal else '(not fatal) '}{problem}")
-    if bad:
-        raise typer.Exit(FAILED)
+    if worst:
+        raise typer.Exit(worst)
 
 
 def _component_table(found: dict[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -52,7 +53,8 @@ def segment(
         typer.Option("--click", "-c", metavar="z,y,x[,+|-]", help="A click; ,- marks background. Repeatable."),
     ] = None,
     scribble: Annotated[
-        list[str] | None, typer.Option(metavar="z,y,x;...[;-]", help="A stroke on one slice. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="z,y,x;...[;-]", help="A stroke, on one slice or through many. Repeatable."),
     ] = None,
     box: Annotated[
         list[str] | None, typer.Option(metavar="z0,y0,x0,z1,y1,x1", help="The object lies in this box.")
@@ -192,9 +194,10 @@ def run_job(segmenter: InteractiveSegmenter, job: Job, console: Console) -> None
             case.propagate(watch, scope=job.scope)
     written = case.save(job.out)
     voxels = int(case.mask.sum())
-    millilitres = voxels * float(volume.spacing[0] * volume.spacing[1] * volume.spacing[2]) / 1000
+    measured = volume.header is not None or volume.spacing != (1.0, 1.0, 1.0)  # pictures and arrays know no millimetres
+    size = f", {voxels * math.prod(volume.spacing) / 1000:.2f} ml" if measured else ""
     seconds = time.perf_counter() - begun
-    typer.echo(f"{written}: {voxels} voxels, {millilitres:.2f} ml, {seconds:.1f} s")
+    typer.echo(f"{written}: {voxels} voxels{size}, {seconds:.1f} s")
     if len(case.prompted) < len(case.view):
         hint = case.suggest()
         typer.echo(f"look next at slice {hint.index}: {hint.reason}")
@@ -377,6 +380,8 @@ def _check_entry(entry: Any, where: str) -> None:
         raise InputError(f"{where}: start is a path, propose a name, together is true or false")
     if "start" in entry and "propose" in entry:
         raise InputError(f"{where}: start and propose both give a first mask: leave one of them out")
+    if "label" in entry and "start" not in entry:
+        raise InputError(f"{where}: label says which label of start is meant: give start, or leave it out")
     unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise InputError(f"{where} has unknown keys {unknown}; allowed: {', '.join([*_REQUIRED, *_OPTIONAL])}")

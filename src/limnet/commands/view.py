@@ -43,6 +43,7 @@ def view(
     """
     from rich.console import Console
 
+    from limnet.errors import InputError
     from limnet.image.volume import check_gaps
     from limnet.server.app import view_app
     from limnet.server.serving import listen, server_for
@@ -51,6 +52,8 @@ def view(
 
     console = Console(stderr=True, soft_wrap=True)
     root, wanted = chosen(volume)
+    if wanted is None and (index, series) != (None, None):
+        raise InputError("--index and --series choose within a volume: give the file or DICOM folder, too")
 
     def load() -> InteractiveSegmenter:
         from limnet.segmenter import InteractiveSegmenter
@@ -71,7 +74,8 @@ def view(
         console.print("The address is good for one browser. Ctrl-C ends the program; nothing is lost.", style="dim")
         if browser:
             threading.Timer(0.2, webbrowser.open, args=(address,)).start()
-        running.run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server ends
+            running.run(sockets=[listening])
 
 
 def chosen(path: Path | None) -> tuple[Path, Path | None]:

@@ -31,7 +31,8 @@ from limnet.data.dataset import CaseFiles, Problem, patient_share
 from limnet.data.files import NIFTI, by_stem
 from limnet.data.module import data_module
 from limnet.datasets.decathlon import DecathlonDataset
-from limnet.errors import InputError
+from limnet.errors import InputError, MissingFileError
+from limnet.image.io.atomic import made_folder
 
 Lists = Mapping[str | None, frozenset[int]]
 """Split -> numbers of its cases, None for those left out; all others train."""
@@ -196,14 +197,17 @@ def download_task(task: str, root: Path) -> Path:
     from monai.apps import download_and_extract
 
     above = root.parent if root.name == task else root
-    above.mkdir(parents=True, exist_ok=True)
-    download_and_extract(
-        url=MonaiDecathlon.resource[task],
-        filepath=above / f"{task}.tar",
-        output_dir=above,
-        hash_val=MonaiDecathlon.md5[task],
-        hash_type="md5",
-    )
+    made_folder(above)
+    try:
+        download_and_extract(
+            url=MonaiDecathlon.resource[task],
+            filepath=above / f"{task}.tar",
+            output_dir=above,
+            hash_val=MonaiDecathlon.md5[task],
+            hash_type="md5",
+        )
+    except Exception as error:  # of the network, as MONAI, gdown and requests raise them
+        raise MissingFileError(f"{task} could not be downloaded ({error}): try again, or get it by hand") from error
     return above / task
 
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from limnet._version import __version__
-from limnet.errors import InputError, MissingFileError, ModelFormatError, SaveError
-from limnet.image.io.atomic import atomic_write
+from limnet.errors import InputError, MissingFileError, ModelFormatError
+from limnet.image.io.atomic import atomic_write, made_folder
 
 ROLES: tuple[str, ...] = ("interaction", "propagation", "quality")
 """The three parts of a model, in the order they run."""
@@ -122,10 +122,7 @@ def save_component(module: nn.Module, folder: str | Path, half: bool = False) ->
         raise InputError(f"{error}. The saved model could not be loaded again") from error
     tensors = {key: _stored(key, value, half) for key, value in module.state_dict().items()}
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(f"cannot make the folder {folder}: {error}") from error
+    made_folder(folder)
     from safetensors.torch import save  # save_file would make files that only their owner reads
 
     atomic_write(folder / WEIGHTS, lambda path: path.write_bytes(save(tensors, metadata={"format": "pt"})))

@@ -365,6 +365,8 @@ LUNG_BELOW = -350.0  # HU: median around a click under which the lung window is 
 BONE_ABOVE = 350.0  # HU: median around a click over which the bone window is taken
 PERCENTILES = (0.5, 99.5)
 _FLOOR = -4100.0  # HU: CT is stored from -1024, padded with down to -4096
+_FEW = 32  # values of the simplest images: the least of 170 open ones has 116, nearly all label maps have fewer
+_LOOK = 4096  # voxels
 _SAMPLE = 1 << 21  # voxels looked at, whatever the size of the volume
 
 
@@ -401,6 +403,22 @@ class Intensity:
                 return 0.0, 0.0
         return float(values.min()), float(values.max())
 
+    @property
+    def doubt(self) -> str | None:
+        """What speaks against an image: all values are the same, or a few whole numbers; None if nothing does."""
+        low, high = self.extremes
+        if low == high:
+            return f"the same value everywhere ({low:g}): there is nothing to see in it"
+        values = self.sample
+        for part in (values[:: 1 + values.size // _LOOK], values):  # most images need no look at all of it
+            found = np.unique(part)
+            if values.size < _LOOK or len(found) > _FEW or not np.array_equal(found, np.rint(found)):
+                return None
+        return (
+            f"only {len(found)} different values, all whole: if it is a label map or mask, open its image and give it "
+            "as start: case.set_mask(path), on the command line --start"
+        )
+
     @cached_property
     def is_ct(self) -> bool:
         """Whether values are Hounsfield units: the source says so or, where it is silent, they are spread like them."""
@@ -408,7 +426,7 @@ class Intensity:
         if self._array.ndim != 3 or low == high:
             return False
         if self._modality is not None:
-            return self._modality == "CT"
+            return self._modality.startswith("CT")  # also CTA and the like
         return _like_hounsfield(self.sample)
 
     @cached_property

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from limnet.environment import user_folder
 from limnet.errors import InputError, InputTypeError, MissingFileError, ModelFormatError
-from limnet.image.io.atomic import atomic_write
+from limnet.image.io.atomic import atomic_write, made_folder
 from limnet.image.slice_view import SliceView
 from limnet.interaction.predictor import SlicePredictor
 from limnet.interaction.window import (
@@ -76,7 +76,7 @@ class Adapter:
             SaveError: if the file cannot be written; an earlier one stays.
         """
         target = path_of(self.name, folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        made_folder(target.parent)
         facts = {k: v for k, v in asdict(self).items() if k != "weights"}
         half = {name: value.detach().cpu().half().contiguous() for name, value in self.weights.items()}
         about = {"limnet_adapter": json.dumps({"format": FORMAT, **facts})}

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from limnet.environment import cache_folder
 from limnet.errors import LimnetError
+from limnet.image.io.atomic import made_folder
 
 PACKAGE, VERSION, LICENCE = "totalsegmentator", "2.18.0", "Apache-2.0"
 SDIST_SHA256 = "5d4223ef93973bc36d710869d11e7742ead2c154c72f7f9edcaaadd5b6c4bd03"
@@ -167,7 +168,7 @@ def synthetic_files(folder: Path) -> DemoFiles:
     """Write the made-up volume and its labels as NIfTI into `folder`."""
     import nibabel
 
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     paths = folder / "synthetic_image.nii.gz", folder / "synthetic_labels.nii.gz"
     for path, array in zip(paths, synthetic_arrays(), strict=True):
         nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.diag([1.6, 1.6, 3.0, 1.0])), path)

@@ -258,6 +258,11 @@ def test_frames_in_natural_order_and_strays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Volume.read(volume.write_mask(mask, tmp_path / "m.nii.gz")).array, mask)
     with pytest.raises(InputError, match="holds 1 volumes"):
         Volume.read(tmp_path / "v", index=2)
+    with pytest.raises(InputError, match="chooses in a DICOM folder"):
+        Volume.read(tmp_path / "v", series="a")
+    volume.write_mask(mask, tmp_path / "v" / "ct.nii.gz")
+    with pytest.warns(UserWarning, match=r"12 pictures; other images in it: ct\.nii\.gz"):
+        np.testing.assert_array_equal(Volume.read(tmp_path / "v").array, frames)
 
 
 def test_natural_key() -> None:

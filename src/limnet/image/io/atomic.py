@@ -24,6 +24,8 @@ _ADVICE = {
     errno.EACCES: "permission denied: choose a folder you may write to",
     errno.EPERM: "permission denied: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EEXIST: "there is a file of that name: choose another folder",
+    errno.ENOTDIR: "there is a file where a folder should be: choose another folder",
     errno.ENAMETOOLONG: "the file name is too long: choose a shorter one",
 }
 
@@ -113,6 +115,15 @@ def save_error(path: Path, error: OSError) -> SaveError:
     result = SaveError(f"could not save {path}: {reason}. Nothing was changed; a file that was there before is intact")
     result.errno = error.errno
     return result
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder, made if needed; SaveError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"could not make the folder {folder}: {_ADVICE.get(error.errno or 0, str(error))}") from error
+    return folder
 
 
 def check_target(target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -160,14 +161,25 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
     found = find_series(folder)
     if found:
         return read_series(folder, found, selection)
+    inside = [p.name for p in names if p not in frames and known_suffix(p, READERS)]
     if frames and selection.series is None:
+        if inside:
+            warnings.warn(f"{folder} is read as its {len(frames)} pictures; other images in it: {_first(inside)}")
         return read_frames(folder, selection.index)
+    if frames:
+        raise InputError(
+            f"series={selection.series!r} chooses in a DICOM folder, but {folder} has frames. Leave it out"
+        )
     expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
-    inside = [p.name for p in names if known_suffix(p, READERS)] or [p.name for p in names if p.is_dir()]
-    hint = f". It holds {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}: give the one with images"
+    inside = inside or [p.name for p in names if p.is_dir()]
+    hint = f". It holds {_first(inside)}: give the one with images"
     raise MissingFileError(
         f"folder {folder} has no images ({len(names)} other entries). {expected}{hint if inside else ''}"
     )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:5]) + " ..." * (len(names) > 5)
 
 
 def _similar(path: Path) -> str:

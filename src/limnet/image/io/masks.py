@@ -109,17 +109,18 @@ def chosen_label(labels: NDArray[Any], label: int | None, what: str = "the mask"
     return np.asarray(labels != 0 if number is None else labels == number)
 
 
-def read_segments(path: Path, volume: Volume) -> Iterator[Segment]:
+def read_segments(path: Path, volume: Volume, names: Mapping[int, str] | None = None) -> Iterator[Segment]:
     """The objects in a file, on the grid of a volume: DICOM SEG, RTSTRUCT, or a label map of any format.
 
     Masks of a label map are made one at a time: a map of a hundred organs would fill the memory. Its names come from
-    the JSON file that `case.save_labels` writes beside it. Raises as `read_mask`.
+    `names`, by label, or from the JSON file that `case.save_labels` writes beside it; DICOM has names of its own.
+    Raises as `read_mask`.
     """
     found = _dicom_segments(path, volume)
     if found is not None:
         yield from found
         return
-    labels, names = read_labels(path, volume), _names(path)
+    labels, names = read_labels(path, volume), {**_names(path), **(names or {})}
     for number in (int(number) for number in np.unique(labels) if number != 0):
         yield Segment(number, names.get(number, f"label {number}"), labels == number)
 

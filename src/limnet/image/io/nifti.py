@@ -15,6 +15,7 @@ from limnet.errors import FileFormatError, InputError
 from limnet.image.io.reading import check_gzip, check_room, chosen, explained, is_gzip
 from limnet.image.volume import Volume
 
+_LABELS = (1002, 1005)  # intent codes of label maps: numbers of a set of labels, of parts of the brain
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units: metre, millimetre, micrometre
 _NIFTI2_HEADER = 540  # bytes
 _PIECE = 1 << 20  # bytes read at once
@@ -72,8 +73,10 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
     number = chosen(name, more[0] if more else 1, index)
     file = None if path is None else _voxel_file(image)
     array = _voxels(image, tuple(number if n != 1 else 0 for n in shape[3:]), file)
+    modality = None
     if isinstance(image, nibabel.Nifti1Pair):
         affine, header = affine_of(image, name), bytes(image.header.binaryblock)
+        modality = "SEG" if int(image.header["intent_code"]) in _LABELS else None
     else:
         affine, header = image.affine, None
         if isinstance(image, nibabel.AnalyzeImage):
@@ -81,7 +84,7 @@ def from_nibabel(image: Any, path: Path | None, index: int | None = None) -> Vol
                 f"{name} is in the Analyze format, which does not say where left and right are: rows are taken to run "
                 "from the patient's right to the left where the file has no matrix. Convert it to NIfTI to be certain"
             )
-    return Volume.from_array(array, affine=affine, convention="RAS", source=path, header=header)
+    return Volume.from_array(array, affine=affine, convention="RAS", modality=modality, source=path, header=header)
 
 
 def write_nifti(volume: Volume, array: NDArray[Any], path: Path) -> None:

@@ -89,7 +89,8 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
         grid = make_grid(folder, stack.planes, selection.gaps == "resample")
         array = resampled(read_pixels(stack.planes), grid)
     if grid.filled:
-        notes.append(f"{len(grid.filled)} of {len(array)} slices are filled by interpolation: see Volume.filled")
+        first = ", ".join(map(str, grid.filled[:5])) + " ..." * (len(grid.filled) > 5)
+        notes.append(f"{len(grid.filled)} of {len(array)} slices are filled by interpolation: {first} (Volume.filled)")
     for note in [*notes, *_unknown(stack)]:
         warnings.warn(f"{folder}: {note}")
     volume = Volume.from_array(
