@@ -221,6 +221,29 @@ def test_saving_over_http(world, key):
     assert [s["objects"] for s in client.get("/api/recent").json()["sessions"]] == [["liver", "right kidney"]]
 
 
+def test_a_session_in_the_folder_is_opened_as_a_copy(world, key):
+    """Steps and colours after that go into the session's own file, as with a volume; what was saved stays as it was."""
+    server, client, root, _ = world
+    with channel(world, key) as socket:
+        answer(socket, do="prompt", object="liver", prompt={"type": "click", "point": list(BALL), "positive": True})
+    body = {"path": "kept.limnet", "what": "session", "overwrite": True}
+    client.post(f"/api/cases/{key}/save", json=body).raise_for_status()
+    (root / "kept.json").write_text("of somebody else")
+    before = (root / "kept.limnet").read_bytes()
+    made = client.post("/api/open", json={"path": "kept.limnet"}).raise_for_status().json()
+    assert made["key"] != key
+    assert client.post("/api/resume", json={"name": made["name"]}).raise_for_status().json() == made  # as the page does
+    with channel(world, made["key"]) as socket:
+        answer(socket, do="edit", action="color", object="liver", color="#123456")
+        answer(socket, do="prompt", object="liver", prompt={"type": "click", "point": [1, 1, 1], "positive": True})
+    server.workspace.close_case(made["key"])
+    assert (root / "kept.limnet").read_bytes() == before
+    assert (root / "kept.json").read_text() == "of somebody else"
+    again = client.post("/api/resume", json={"name": made["name"]}).raise_for_status().json()
+    assert len(server.workspace.get(again["key"]).case.object("liver").rounds) == 2
+    server.workspace.close_case(again["key"], forget=True)
+
+
 def test_the_demo_ct_is_opened_or_its_absence_explained(world, monkeypatch):
     from limnet.simulation import demo
 

@@ -156,11 +156,13 @@ class Workspace:
         if isinstance(volume, (str, os.PathLike)):
             volume = self.volume(volume)
         case = self.segmenter.open(volume, **options)
-        path = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.limnet" if keep else None
-        return self._add(case, path, title)
+        return self._add(case, self._new_file() if keep else None, title)
 
     def resume(self, path: str | os.PathLike[str]) -> OpenCase:
-        """Go on with a session file (a name alone means one of `folder`); if it is open already, with that case."""
+        """Go on with a session file (a name alone means one of `folder`); if it is open already, with that case.
+
+        A file elsewhere stays as it is: what follows is kept in a new one in `folder`.
+        """
         place = self.folder / path if Path(path).name == os.fspath(path) else Path(path).absolute()
         with self._resuming:
             for opened in self.cases.values():
@@ -168,7 +170,7 @@ class Workspace:
                     return opened
             case = self.segmenter.resume(place)
             case._adopt(case._book, None)  # kept up to date from here
-            return self._add(case, place)
+            return self._add(case, place if place.parent == self.folder else self._new_file())
 
     def adopt(self, case: Case) -> OpenCase:
         """Show a case that somebody else holds (a notebook): not kept in a file here, changes of both sides are seen.
@@ -225,6 +227,9 @@ class Workspace:
             thread.join(60.0)
 
     # the computing thread
+
+    def _new_file(self) -> Path:
+        return self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.limnet"
 
     def _add(self, case: Case, path: Path | None, title: str | None = None, shared: bool = False) -> OpenCase:
         source = case.volume.source
