@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from limnet.cli import RawCommand
 from limnet.errors import InputError, LimnetError
 
 if TYPE_CHECKING:
-    from benchmarks.core.method import Predictor
+    from benchmarks.core.rounds import Predictor
 
 bench_app = typer.Typer(
     help="Benchmarks: the same cases and the same simulated user for limnet and other methods.", no_args_is_help=True
@@ -75,9 +75,14 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
     Raises:
         LimnetError: what cannot be used, before the first case; a method that finished no object, after all of them.
     """
-    from benchmarks.core.record import command_of
+    from rich.console import Console
+
+    from benchmarks.core.record import command_of, result_path
+    from benchmarks.core.report import idle_note, markdown_tables
+    from benchmarks.core.run import check_ready, run_suite, teller
     from benchmarks.core.suite import SuiteOptions, build_baseline, build_suite
     from limnet.settings import parse_settings
+    from limnet.training.options import trainer_kwargs
 
     parser = parser_of(name)
     args = parser.parse_args(argv)
@@ -99,21 +104,9 @@ def run_benchmark(name: str, argv: Sequence[str]) -> None:
     ]
     shared = {"device": device, "precision": args.precision, **({"model": models[0]} if models else {})}
     predictors += [build_baseline(text, shared) for text in args.baseline]
-    run_all(suite, predictors, args, command_of(name, parser, args))
-
-
-def run_all(suite: Any, predictors: Sequence[Predictor], args: argparse.Namespace, command: str) -> None:
-    """Run a suite with every method and print the tables; see `run_benchmark`."""
-    from rich.console import Console
-
-    from benchmarks.core.record import result_path
-    from benchmarks.core.report import idle_note, markdown_tables
-    from benchmarks.core.run import check_ready, run_suite, teller
-    from limnet.training.options import trainer_kwargs
-
     place = {"num_nodes": args.nodes, "strategy": "auto", "precision": "32-true"}
     trainer = trainer_kwargs(argparse.Namespace(accelerator=args.accelerator, devices=args.devices, **place))
-    console = Console(soft_wrap=True)
+    command, console = command_of(name, parser, args), Console(soft_wrap=True)
     for predictor in predictors:
         suite.played_by(predictor)  # a method that cannot be prompted so is named before the first one runs
     paths = [result_path(args.out, suite.name, predictor.name) for predictor in predictors]

@@ -25,9 +25,9 @@ from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row, pace
+from benchmarks.core.report import markdown, share, signed
 from benchmarks.core.rounds import Target, columns
 from benchmarks.core.run import Measure
-from benchmarks.core.tables import markdown, share, signed
 from limnet.case.state import Engine
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter

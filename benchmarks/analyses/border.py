@@ -32,10 +32,9 @@ from scipy import ndimage
 
 from benchmarks.core import analysis
 from benchmarks.core.analysis import checkpoints, full
-from benchmarks.core.method import Mask, Voxel
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import Target, columns
-from benchmarks.core.tables import markdown, mean_and_error
+from benchmarks.core.report import markdown, mean_and_error
+from benchmarks.core.rounds import Mask, Target, Voxel, columns
 from limnet import InteractiveSegmenter
 from limnet.datasets.open import read_manifest
 from limnet.image.volume import Volume

@@ -22,8 +22,8 @@ from scipy import stats
 from benchmarks.core import analysis
 from benchmarks.core.pictures import FAINT, INK, colour_of, new_figure, plain, save_figure
 from benchmarks.core.record import Record, Row
+from benchmarks.core.report import markdown
 from benchmarks.core.rounds import Target, columns
-from benchmarks.core.tables import markdown
 from limnet.segmenter import InteractiveSegmenter
 
 BINS = 10

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import Mask
 from benchmarks.core.pictures import FAINT, INK, new_figure
+from benchmarks.core.rounds import Mask
 from limnet.simulation.corruptions import PAPER, Corruption, corrupt, object_box
 
 if TYPE_CHECKING:

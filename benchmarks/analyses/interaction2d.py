@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analyses.watchers import WatchedPredictor
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row, pace
+from benchmarks.core.report import markdown, share
 from benchmarks.core.rounds import Target, columns
 from limnet.case.state import Engine
 from limnet.image.slice_view import SliceView
@@ -106,13 +107,11 @@ def report(record: Record, found: Comparison) -> None:
             entry[variant] |= {f"failed@{100 * q:.0f}": failed[q] for q in QUALITIES}
             entry[variant] |= {"obeyed": obeyed, "seconds": seconds}
             cells = [f"{noc[q]:.2f} ({failed[q]} failed)" for q in QUALITIES]
-            needs.append([group, variant, *cells, tables.share(obeyed), f"{1000 * seconds:.0f}"])
+            needs.append([group, variant, *cells, share(obeyed), f"{1000 * seconds:.0f}"])
     shown = sorted({r for r in (*SHOWN, rounds) if r <= rounds})
     table = found.table("image", shown=shown, unit="click")
     page = f"## Mean 2-D Dice of the largest slice\n\n{table}\n## Clicks needed, at most {rounds}\n\n"
-    page += tables.markdown(
-        ["group", "image", *names.values(), "newest click obeyed by the network", "ms / click"], needs
-    )
+    page += markdown(["group", "image", *names.values(), "newest click obeyed by the network", "ms / click"], needs)
     title = "2-D Dice per click, largest slice of every object"
     line_panels(record.plot, title, found.panels(), "mean 2-D Dice", "click")
     print(record.finish({"groups": summary}, page))

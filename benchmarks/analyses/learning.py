@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
+from benchmarks.core.report import markdown
 from benchmarks.core.rounds import Mask, Target, columns
 from limnet import InteractiveSegmenter
 from limnet.data.dataset import MODALITIES, LabelledCase
@@ -140,7 +141,7 @@ def report(record: Record, found: Comparison) -> None:
             summary[analysis.ALL][name] = {"clicks": clicks}
             lines.append([name, *curve, f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]
-    page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{tables.markdown(head, lines)}"
+    page = f"## Mean Dice of {found.count()} patients of {record.fixed['set']}\n\n{markdown(head, lines)}"
     if len(lines) > len(found.variants):
         page += (
             f"\nTaken back: by a person who sees that the proposal (Dice below {POOR}) is not the object, and clicks.\n"

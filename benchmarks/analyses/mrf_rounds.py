@@ -18,10 +18,11 @@ from functools import partial
 import numpy as np
 
 from benchmarks.analyses.watchers import TrueAssessor, WatchedAssessor, step_of
-from benchmarks.core import analysis, tables
+from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
+from benchmarks.core.report import markdown, share, signed, targets
 from benchmarks.core.rounds import LOSS, Target, columns
 from limnet.case.state import Engine
 from limnet.errors import InputError
@@ -74,8 +75,7 @@ def measure(
     for turn in analysis.play_case(case, target.truth, rounds):
         turns.append(turn)
         if watched and (seen := watched[0].drain()):
-            step, others = step_of(turn.mask, target.truth, seen, used, TAUS)
-            steps.append({"round": turn.round, **step._asdict(), "taus": others})
+            steps.append({"round": turn.round, **step_of(turn.mask, target.truth, seen, used, TAUS)})
     return {**columns(turns), **({"steps": steps} if variant == FUSED else {})}
 
 
@@ -120,23 +120,21 @@ def report(record: Record, found: Comparison) -> None:
     page = "## Dice per round (Figure 3, Table II)\n\n" + found.table(
         "variant",
         [f"rounds that lose > {LOSS:g}"],
-        lambda group, variant: [tables.share(summary[group]["bad_rounds"][variant])],
+        lambda group, variant: [share(summary[group]["bad_rounds"][variant])],
     )
     page += "\n## Gain of fusion over no fusion\n\nRuns: mean over objects and the rounds from the second on. "
     page += "Alone: one round, from the same masks and the same click.\n\n"
     heads = ("fusion", "oracle", "share kept")
-    page += tables.markdown(
+    page += markdown(
         ["group", *(f"runs: {h}" for h in heads), *(f"alone: {h}" for h in heads), "right choices"],
         [
-            [g, *_gain_cells(s["gains"]), *_gain_cells(s["alone"]), tables.share(s["alone"]["right"])]
+            [g, *_gain_cells(s["gains"]), *_gain_cells(s["alone"]), share(s["alone"]["right"])]
             for g, s in summary.items()
         ],
     )
     total = summary[analysis.ALL]
     page += "\n## Thresholds, all objects, each round alone\n\n"
-    page += tables.markdown(
-        ["tau", *map(str, TAUS)], [["gain", *(tables.signed(total["alone"][f"tau {t}"]) for t in TAUS)]]
-    )
+    page += markdown(["tau", *map(str, TAUS)], [["gain", *(signed(total["alone"][f"tau {t}"]) for t in TAUS)]])
     met = {
         "fusion gains on average": total["gains"]["fusion"] > 0,
         "it keeps at least half of the oracle's gain": total["gains"]["kept"] >= 0.5,
@@ -144,8 +142,8 @@ def report(record: Record, found: Comparison) -> None:
         f"less than 3 % of the rounds lose > {LOSS:g}": total["bad_rounds"][FUSED] < 0.03,
     }
     line_panels(record.plot, f"Dice per round, {record.fixed['scope']} scope", found.panels())
-    print(record.finish({"groups": summary, "met": met}, f"{page}\n{tables.targets(met)}"))
+    print(record.finish({"groups": summary, "met": met}, f"{page}\n{targets(met)}"))
 
 
 def _gain_cells(found: dict[str, float]) -> list[str]:
-    return [tables.signed(found["fusion"]), tables.signed(found["oracle"]), tables.share(found["kept"])]
+    return [signed(found["fusion"]), signed(found["oracle"]), share(found["kept"])]

@@ -21,8 +21,8 @@ from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row
+from benchmarks.core.report import markdown, signed
 from benchmarks.core.rounds import Target, columns
-from benchmarks.core.tables import markdown, signed
 from limnet.errors import LimnetError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume

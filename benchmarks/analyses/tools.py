@@ -31,8 +31,8 @@ from scipy import ndimage
 
 from benchmarks.core import analysis
 from benchmarks.core.record import Record, Row
+from benchmarks.core.report import markdown, mean_and_error
 from benchmarks.core.rounds import Target
-from benchmarks.core.tables import markdown, mean_and_error
 from limnet import InteractiveSegmenter
 from limnet.datasets.open import OpenDataset
 from limnet.image.slices import depth_inside

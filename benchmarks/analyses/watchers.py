@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,24 +118,6 @@ class ChoosingSession:
         return mask
 
 
-class Step(NamedTuple):
-    """Dice of the volume after one round, had the slices of two rounds been chosen in different ways.
-
-    Attributes:
-        new: every slice taken from the new round (no fusion).
-        fused: as the network chose.
-        oracle: the better mask of every slice.
-        compared: number of slices on which the two rounds differ.
-        right: number of those where the network chose the better one.
-    """
-
-    new: float
-    fused: float
-    oracle: float
-    compared: int
-    right: int
-
-
 def previous_is_better(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(n,) by Dice of the slice; where that is equal (no object here) by the number of wrong pixels."""
     shared, area, truth = counts[:, 0:4:2], counts[:, 1:4:2], counts[:, 4:5]
@@ -147,8 +129,8 @@ def previous_is_better(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def step_of(
     mask: NDArray[np.bool_], truth: NDArray[np.bool_], seen: Sequence[ArrayLike], tau: float, others: Sequence[float]
-) -> tuple[Step, list[float]]:
-    """What the choice of one round brought, from the same masks and click; and the Dice for each of `others`.
+) -> dict[str, Any]:
+    """What the choice of one round brought, from the same masks and click.
 
     Args:
         mask: bool (D, H, W) after the round, fused with the threshold `tau`.
@@ -156,6 +138,12 @@ def step_of(
         seen: comparisons of the round, of `WatchedAssessor.drain`.
         tau: threshold the round was fused with.
         others: thresholds to try instead.
+
+    Returns:
+        Dice of the volume after the round, had the slices of two rounds been chosen in different ways: "new", every
+        slice taken from the new round (no fusion); "fused", as the network chose; "oracle", the better mask of every
+        slice; "taus", with each of `others`. On how many slices the two rounds differ ("compared"), and on how many of
+        those the network chose the better one ("right").
     """
     counts = np.array(seen, np.float64)
     previous, current, p = counts[:, 0:2], counts[:, 2:4], counts[:, 5]
@@ -172,11 +160,11 @@ def step_of(
         return float(2.0 * shared / (area + total)) if area + total else 1.0
 
     differing = (previous != current).any(1)
-    step = Step(
-        new=outcome(np.zeros(len(p), bool)),
-        fused=outcome(kept),
-        oracle=outcome(better),
-        compared=int(differing.sum()),
-        right=int((kept == better)[differing].sum()),
-    )
-    return step, [outcome(keep_previous(p, other)) for other in others]
+    return {
+        "new": outcome(np.zeros(len(p), bool)),
+        "fused": outcome(kept),
+        "oracle": outcome(better),
+        "compared": int(differing.sum()),
+        "right": int((kept == better)[differing].sum()),
+        "taus": [outcome(keep_previous(p, other)) for other in others],
+    }

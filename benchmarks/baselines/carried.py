@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import LimnetSession, Mask, loaded
+from benchmarks.core.rounds import LimnetSession, Mask, loaded
 from limnet.case.case import Case
 from limnet.case.constraints import reach
 from limnet.case.state import SlicePropagator
@@ -116,7 +116,7 @@ class Carried(SlicePropagator):
         return {"class": type(self).__name__, **own, "model": identity}
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> LimnetSession:
-        """Open a case; see `benchmarks.core.method.Predictor`."""
+        """Open a case; see `benchmarks.core.rounds.Predictor`."""
         segmenter = loaded(self.model, self.precision, self.device)
         return carried_session(segmenter, volume, axis, self)
 

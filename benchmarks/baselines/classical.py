@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import Mask, Voxel
+from benchmarks.core.rounds import Mask, Voxel
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.metrics.masks import dice
@@ -205,7 +205,7 @@ class Classical(ABC):
     name = ""
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> ClassicalSession:
-        """Begin one object; see `benchmarks.core.method.Predictor`."""
+        """Begin one object; see `benchmarks.core.rounds.Predictor`."""
         return ClassicalSession(self, volume, axis)
 
     @abstractmethod

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.core.method import Voxel
-from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds
+from benchmarks.core.rounds import RobotRounds, Rounds, SlicePointRounds, Voxel
 from limnet.errors import InputError, MissingFileError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
@@ -164,7 +163,7 @@ class SamPoints(OutsideBaseline):
         return SlicePointRounds(self.points, played.off_centre, played.jitter, played.seed, played.nsd_mm)
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> SamPointsSession:
-        """See `benchmarks.core.method.Predictor`; raises as `check`."""
+        """See `benchmarks.core.rounds.Predictor`; raises as `check`."""
         return SamPointsSession(*sam_model(self.check(), self.device), self.device, volume, axis)
 
 
@@ -255,7 +254,7 @@ class Sam2Video(OutsideBaseline):
         return self.label
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Sam2VideoSession:
-        """See `benchmarks.core.method.Predictor`; raises as `check`."""
+        """See `benchmarks.core.rounds.Predictor`; raises as `check`."""
         model = sam2_model(self.check(), self.device)
         return Sam2VideoSession(model, self.needed(SESSIONS), self.device, volume, axis)
 
@@ -369,7 +368,7 @@ class NnInteractive(OutsideBaseline):
     name = "nnInteractive"
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> NnInteractiveSession:
-        """See `benchmarks.core.method.Predictor`; raises as `check`. Ends the session before."""
+        """See `benchmarks.core.rounds.Predictor`; raises as `check`. Ends the session before."""
         model = nninteractive_model(self.check(), self.device, self.threads, self.autozoom, self.fold)
         return NnInteractiveSession(model, volume, axis)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import Voxel, config_hash
+from benchmarks.core.rounds import Voxel, config_hash
 from limnet.datasets.decathlon import label_names, read_datalist
 from limnet.errors import InputError, MissingFileError
 from limnet.image.io.masks import read_labels
@@ -63,7 +63,7 @@ class PredictionFolder:
             )
 
     def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> PredictionSession:
-        """Begin the object of a case; see `benchmarks.core.method.Predictor`.
+        """Begin the object of a case; see `benchmarks.core.rounds.Predictor`.
 
         Raises:
             MissingFileError: no folder, or no prediction of this case.

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.core.method import Voxel
+from benchmarks.core.rounds import Voxel
 from limnet.errors import InputError
 from limnet.interaction.networks.hrnet import resize
 from limnet.interaction.prompt_maps import draw_stroke

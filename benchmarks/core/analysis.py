@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core.method import LimnetSession, Session
 from benchmarks.core.record import Record, Row, command_of
-from benchmarks.core.rounds import Chooser, ChosenRounds, Mask, Target, Turn, play
+from benchmarks.core.report import markdown
+from benchmarks.core.rounds import Chooser, ChosenRounds, LimnetSession, Mask, Session, Target, Turn, play
 from benchmarks.core.run import Measure, measure_all, run, teller
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
-from benchmarks.core.tables import markdown
 from limnet.case.case import Case
 from limnet.case.state import Engine
 from limnet.errors import LimnetError

@@ -1,24 +1,18 @@
-"""Plots of results and analyses in one style, and small views of objects."""
+"""Plots of results and analyses in one style."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from benchmarks.core.record import Record
 from limnet.commands.demo_report import FAINT, INK, bare
 from limnet.errors import InputError
 from limnet.image.io.atomic import atomic_write
-from limnet.image.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +20,6 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A7A00", "#5B5BD6")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-MARGIN = 0.4  # of a view around its object, in shares of its size, on each side
-SIDE = 192  # pixels of a view's longer side
-TRUTH, RESULT = (86, 180, 233), (230, 159, 0)  # colours of outlines
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -187,68 +178,3 @@ def _names_below(figure: Figure, names: Sequence[str]) -> None:
         for k, name in enumerate(names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 4), fontsize=9, frameon=False)
-
-
-def view_of(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """RGB picture of the slice with most wrong pixels (none wrong: where the object is largest), cut to the object.
-
-    Outlines: truth blue, mask orange. `truth` and `mask` are bool (D, H, W); pixels come out square.
-    """
-    others = tuple(a for a in range(3) if a != axis)
-    wrong = (truth ^ mask).sum(axis=others)
-    index = int(np.argmax(wrong if wrong.any() else truth.sum(axis=others)))
-    flat, found = np.take(truth, index, axis), np.take(mask, index, axis)
-    cut = _cut(flat | found)
-    picture, flat, found = np.take(volume.array, index, axis)[cut], flat[cut], found[cut]
-    around = picture[flat] if flat.any() else picture
-    low, high = volume.intensity.default_window if volume.is_color else volume.intensity.window_around(around)
-    shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9)).clip(0, 1)
-    shown = shown if volume.is_color else np.repeat(shown[..., None], 3, axis=-1)
-    size = np.array(flat.shape) * [volume.spacing[a] for a in others]
-    factors = SIDE / size.max() * size / flat.shape
-    image = ndimage.zoom(255 * shown, (*factors, 1), order=1, mode="nearest", grid_mode=True).round().astype(np.uint8)
-    for region, colour in ((flat, TRUTH), (found, RESULT)):
-        large = ndimage.zoom(region.astype(np.uint8), factors, order=0, mode="nearest", grid_mode=True) > 0
-        image[large & ~ndimage.binary_erosion(large)] = colour
-    return image
-
-
-def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns around a region with a margin; all of them around an empty one."""
-    parts = []
-    for axis in (1, 0):
-        held = np.flatnonzero(region.any(axis=axis))
-        size = region.shape[1 - axis]
-        lo, hi = (int(held[0]), int(held[-1]) + 1) if held.size else (0, size)
-        margin = max(8, round((hi - lo) * MARGIN))
-        parts.append(slice(max(0, lo - margin), min(size, hi + margin)))
-    return parts[0], parts[1]
-
-
-def view_path(out: Path, key: str, case: str, object: str) -> Path:
-    """File of an object's view beside the result file; other configurations (`key`) have views of their own."""
-    plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
-    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{key}/{case}/{object}'.encode()):08x}.png"
-
-
-def write_view(path: Path, view: NDArray[np.uint8]) -> None:
-    """Write a picture (some kB), (H, W, 3); the folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(view, isVector=True)
-    atomic_write(path, lambda temporary: sitk.WriteImage(image, str(temporary), imageIO="PNGImageIO"))
-
-
-def gallery(results: Record, source: Path, folder: Path, number: int = 6) -> list[tuple[str, Path]]:
-    """Copy the views of the objects with the lowest Dice (or IoU) in the end: what each shows, and its file.
-
-    Views lie in the folder beside the result file `source`; objects without one are passed over.
-    """
-    scores = results.last()
-    found: list[tuple[str, Path]] = []
-    for case, thing in sorted(scores, key=lambda name: (scores[name], name)):
-        view = view_path(source, results.key, case, thing)
-        if view.is_file() and len(found) < number:
-            folder.mkdir(parents=True, exist_ok=True)
-            text = f"{case} {thing}: {results.quality_name} {scores[case, thing]:.2f}"
-            found.append((text, Path(shutil.copy(view, folder / view.name))))
-    return found

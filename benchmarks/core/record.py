@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core.method import config_hash
-from benchmarks.core.rounds import METRICS
+from benchmarks.core.rounds import METRICS, config_hash
 from limnet.environment import environment, origin
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError, SaveError
 from limnet.image.io.atomic import atomic_write

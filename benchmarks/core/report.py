@@ -1,15 +1,31 @@
-"""Report of benchmark results: Markdown tables beside published rows, plots and a gallery of the worst cases."""
+"""Reports of results: Markdown tables beside published rows (`published.json`), plots, a gallery of the worst cases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+import shutil
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.core.pictures import draw_cases, draw_rounds, gallery
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.core.pictures import draw_cases, draw_rounds
 from benchmarks.core.record import Record, write_text
-from benchmarks.core.tables import markdown, published_table
 from limnet.errors import FileFormatError, InputError
+from limnet.image.io.atomic import atomic_write
+from limnet.image.volume import Volume
+
+MARGIN = 0.4  # of a view around its object, in shares of its size, on each side
+SIDE = 192  # pixels of a view's longer side
+TRUTH, RESULT = (86, 180, 233), (230, 159, 0)  # colours of outlines
 
 
 def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]:
@@ -265,3 +281,157 @@ def _origin(results: Record) -> str:
     parts = [f"limnet {' and '.join(every('limnet')) or '?'}", " and ".join(short)]
     parts.append(results.environment["machine"]["cpu"])
     return ", ".join(part for part in [*parts, f"{' and '.join(every('threads')) or '?'} threads"] if part)
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; floats get three decimals, NaN and None a dash."""
+    rows = [[_cell(v) for v in line] for line in lines]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [list(head), rule, *rows]) + "\n"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.3f}" if np.isfinite(value) else "-"
+
+
+def mean_and_error(values: Sequence[float]) -> str:
+    """Mean of differences with its standard error."""
+    if not values:
+        return "-"
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return f"{np.mean(values):+.4f} ± {error:.4f}"
+
+
+def targets(met: Mapping[str, bool]) -> str:
+    """A list of what was wanted, and whether it is met."""
+    return "## Targets\n\n" + "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.1f} %" if np.isfinite(value) else "-"
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def published_table(name: str) -> SimpleNamespace:
+    """A table: title, source, columns (groups of a suite bear their names), rows, caveats that forbid comparisons.
+
+    A row has a method as the paper names it, prompts ("6 rounds"), values (column -> Dice in 0..1, some may be
+    missing), a note where numbers are not the paper's own, and a title, such as "Mem3D (published) [quoted]".
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    found = _content()["tables"].get(name)
+    if found is None:
+        raise InputError(f"no published table {name!r}; there are {', '.join(published_names())}")
+    rows = []
+    for row in found["rows"]:
+        values = {c: v / 100 for c, v in zip(found["columns"], row["values"], strict=True) if v is not None}
+        note = row.get("note", "")
+        title = f"{row['method']} (published)" + (f" [{note}]" if note else "")
+        prompts = row.get("prompts", "")
+        rows.append(SimpleNamespace(method=row["method"], prompts=prompts, values=values, note=note, title=title))
+    caveats, source = [*_content()["caveats"], *found["caveats"]], _content()["source"]
+    return SimpleNamespace(**{**found, "rows": rows, "caveats": caveats, "source": source})
+
+
+def published_names() -> list[str]:
+    """Names of all tables."""
+    return list(_content()["tables"])
+
+
+def published_runtime() -> SimpleNamespace:
+    """The run time the LIM-Net paper states; its attributes are those of "runtime" in `published.json`."""
+    return SimpleNamespace(**_content()["runtime"])
+
+
+def published_clicks() -> SimpleNamespace:
+    """Clicks to an IoU that papers state: source, columns (data sets), caveats, and rows.
+
+    A row is (method, quality in percent, "85" or "90", column -> mean clicks; columns may be missing).
+    """
+    found = _content()["clicks"]
+    rows = [
+        (row["method"], quality, {c: v for c, v in zip(found["columns"], values, strict=True) if v is not None})
+        for row in found["rows"]
+        for quality in ("85", "90")
+        if (values := row.get(f"noc{quality}")) is not None
+    ]
+    return SimpleNamespace(**{**found, "rows": rows})
+
+
+@cache
+def _content() -> dict[str, Any]:
+    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+
+
+def view_of(volume: Volume, axis: int, truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """RGB picture of the slice with most wrong pixels (none wrong: where the object is largest), cut to the object.
+
+    Outlines: truth blue, mask orange. `truth` and `mask` are bool (D, H, W); pixels come out square.
+    """
+    others = tuple(a for a in range(3) if a != axis)
+    wrong = (truth ^ mask).sum(axis=others)
+    index = int(np.argmax(wrong if wrong.any() else truth.sum(axis=others)))
+    flat, found = np.take(truth, index, axis), np.take(mask, index, axis)
+    cut = _cut(flat | found)
+    picture, flat, found = np.take(volume.array, index, axis)[cut], flat[cut], found[cut]
+    around = picture[flat] if flat.any() else picture
+    low, high = volume.intensity.default_window if volume.is_color else volume.intensity.window_around(around)
+    shown = np.nan_to_num((picture.astype(np.float32) - low) / max(high - low, 1e-9)).clip(0, 1)
+    shown = shown if volume.is_color else np.repeat(shown[..., None], 3, axis=-1)
+    size = np.array(flat.shape) * [volume.spacing[a] for a in others]
+    factors = SIDE / size.max() * size / flat.shape
+    image = ndimage.zoom(255 * shown, (*factors, 1), order=1, mode="nearest", grid_mode=True).round().astype(np.uint8)
+    for region, colour in ((flat, TRUTH), (found, RESULT)):
+        large = ndimage.zoom(region.astype(np.uint8), factors, order=0, mode="nearest", grid_mode=True) > 0
+        image[large & ~ndimage.binary_erosion(large)] = colour
+    return image
+
+
+def _cut(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns around a region with a margin; all of them around an empty one."""
+    parts = []
+    for axis in (1, 0):
+        held = np.flatnonzero(region.any(axis=axis))
+        size = region.shape[1 - axis]
+        lo, hi = (int(held[0]), int(held[-1]) + 1) if held.size else (0, size)
+        margin = max(8, round((hi - lo) * MARGIN))
+        parts.append(slice(max(0, lo - margin), min(size, hi + margin)))
+    return parts[0], parts[1]
+
+
+def view_path(out: Path, key: str, case: str, object: str) -> Path:
+    """File of an object's view beside the result file; other configurations (`key`) have views of their own."""
+    plain = re.sub(r"[^\w.=-]+", "-", f"{case}_{object}")[:120]
+    return out.with_suffix("") / f"{plain}_{zlib.crc32(f'{key}/{case}/{object}'.encode()):08x}.png"
+
+
+def write_view(path: Path, view: NDArray[np.uint8]) -> None:
+    """Write a picture (some kB), (H, W, 3); the folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(view, isVector=True)
+    atomic_write(path, lambda temporary: sitk.WriteImage(image, str(temporary), imageIO="PNGImageIO"))
+
+
+def gallery(results: Record, source: Path, folder: Path, number: int = 6) -> list[tuple[str, Path]]:
+    """Copy the views of the objects with the lowest Dice (or IoU) in the end: what each shows, and its file.
+
+    Views lie in the folder beside the result file `source`; objects without one are passed over.
+    """
+    scores = results.last()
+    found: list[tuple[str, Path]] = []
+    for case, thing in sorted(scores, key=lambda name: (scores[name], name)):
+        view = view_path(source, results.key, case, thing)
+        if view.is_file() and len(found) < number:
+            folder.mkdir(parents=True, exist_ok=True)
+            text = f"{case} {thing}: {results.quality_name} {scores[case, thing]:.2f}"
+            found.append((text, Path(shutil.copy(view, folder / view.name))))
+    return found

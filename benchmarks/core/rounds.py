@@ -1,23 +1,38 @@
-"""The loop over the rounds of one object: prompts by a rule, the method's answer, a row of measurements."""
+"""A method and how it is prompted: a Predictor opens a volume, its Session answers `Rounds` of prompts; limnet as one.
+
+A method is a small frozen dataclass with `name` and `start`; its fields are its configuration, which is recorded and
+hashed with every result.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.core.method import BoxSession, Mask, PacedPredictor, Predictor, Session, StartSession, Voxel
+from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 from limnet.metrics.interaction import click_compliance
 from limnet.metrics.masks import dice, iou, normalized_surface_dice, slice_dice
+from limnet.segmenter import InteractiveSegmenter
+from limnet.settings import Settings
 from limnet.simulation.clicks import RobotClick, RobotUser
 
+Voxel = tuple[int, int, int]
+Mask = NDArray[np.bool_]
+METHODS = ("ours", "paper")
 LOSS = 0.02  # a round lost quality when Dice or IoU fell by more than this (and rounding, 1e-9)
 METRICS = ("dice", "compliance", "lost", "nsd", "iou", "dice_slices")
 """What is measured after a round, in the order of result files; seconds are kept apart, they differ from run to run."""
@@ -28,6 +43,150 @@ Prompt = tuple[Voxel, bool] | tuple[Voxel, Voxel]
 Chooser = Callable[["Mask | None", int], "RobotClick | None"]
 Prompts = Generator[Sequence[Prompt], Mask, None]
 """Gives the prompts of a round, gets the mask after it, and so on; no prompts at all repeat the round before."""
+
+
+class Session(Protocol):
+    """One object being segmented in one volume; masks are bool (D, H, W), and the caller does not change them.
+
+    A session may have two methods more: `box(lo, hi) -> mask` takes a box with corners (z, y, x), both inclusive, for
+    protocols that begin with one (lo[axis] == hi[axis] is a box on one slice); `start_from(mask)` takes a flawed mask
+    before the first click, which the clicks then correct.
+    """
+
+    def click(self, zyx: Voxel, positive: bool) -> Mask:
+        """Take one click on the object (positive) or off it, in array order, and return the whole mask."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A method to benchmark. Holds configuration only: nothing of one case may influence the next.
+
+    Must be picklable (it travels to other processes): weights are loaded on first use, outside of it. Make it a frozen
+    dataclass: then `predictor_config` records its fields. Other classes add `describe()`. One that is prompted in
+    another way than the benchmark plays, such as on every slice of the object, adds `own_rounds(played)`: the rounds to
+    play instead, the same again when given what it returned; it raises InputError where they cannot be replaced.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name for tables, such as "random walker"."""
+        ...
+
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Session:
+        """Begin one object.
+
+        Args:
+            volume: the image in raw units; (D, H, W) or (T, H, W, 3).
+            axis: the slice axis, 0, 1 or 2.
+            case: name as in the result file, for methods that look something up.
+            object: likewise.
+        """
+        ...
+
+
+def predictor_config(predictor: Predictor) -> dict[str, Any]:
+    """The configuration of a predictor as JSON types: `describe()` if it has one, else its class and public fields."""
+    describe = getattr(predictor, "describe", None)
+    if callable(describe):
+        found = dict(describe())
+    else:
+        given: Any = dataclasses.fields(predictor) if dataclasses.is_dataclass(predictor) else ()
+        found = {f.name: getattr(predictor, f.name) for f in given if not f.name.startswith("_")}
+        found["class"] = type(predictor).__name__
+    found["name"] = predictor.name
+    return json.loads(json.dumps(found, default=_plain, sort_keys=True))
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of a JSON configuration."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.as_posix() if isinstance(value, Path) else str(value)
+
+
+@lru_cache(maxsize=2)
+def loaded(model: str, precision: str, device: str = "cpu") -> InteractiveSegmenter:
+    """A limnet model, kept for the following cases."""
+    return InteractiveSegmenter.from_pretrained(model, device=device, precision=precision)
+
+
+class LimnetSession:
+    """One case of limnet; takes clicks, boxes and a mask to start from."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.click, self.box = case.click, case.box
+
+    def start_from(self, mask: Mask) -> None:
+        """Begin with a mask, bool (D, H, W), that clicks may change; an empty one is nothing."""
+        if mask.any():
+            self.case.set_mask(mask, frozen=False)
+
+
+@dataclass(frozen=True)
+class LimnetPredictor:
+    """A model folder or zoo name with the settings of one run.
+
+    Attributes:
+        model: zoo name, model folder or Hub id.
+        settings: settings to override, by their names in `Settings`.
+        device: where to compute.
+        precision: "auto", "fp32" or "bf16".
+        method: where settings start from: "ours", the model's own, or "paper", `Settings.paper()`.
+
+    Raises:
+        InputError: another method, or settings that there are not.
+    """
+
+    model: str = "limnet-tiny"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    precision: str = "auto"
+    method: str = "ours"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"method is {self.method!r}; allowed are {' and '.join(METHODS)}")
+        unknown = set(self.settings) - set(Settings.__dataclass_fields__)
+        if unknown:
+            raise InputError(
+                f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(Settings.__dataclass_fields__)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The model with the method, where it is not its own, and what differs from that."""
+        method = [] if self.method == "ours" else [f"({self.method})"]
+        return " ".join([str(self.model), *method, *(f"{k}={v}" for k, v in self.settings.items())])
+
+    @property
+    def segmenter(self) -> InteractiveSegmenter:
+        """The loaded model."""
+        return loaded(self.model, self.precision, self.device)
+
+    @property
+    def chosen_settings(self) -> Settings:
+        """The settings of every case; loads the model where they are its own."""
+        return replace(Settings.paper() if self.method == "paper" else self.segmenter.settings, **self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration with the hash of the weights."""
+        return {
+            "class": "LimnetPredictor",
+            **({} if self.method == "ours" else {"method": self.method}),
+            "model": self.segmenter.identity,
+            "settings": self.chosen_settings.to_json(),
+            "precision": self.precision,
+        }
+
+    def start(self, volume: Volume, axis: int, case: str = "", object: str = "") -> Any:
+        """Open a case; see `Predictor.start`."""
+        return LimnetSession(self.segmenter.open(volume, axis=axis, settings=self.chosen_settings))
 
 
 class Target(NamedTuple):
@@ -212,7 +371,7 @@ def play_object(predictor: Predictor, target: Target, rounds: Rounds) -> list[Tu
     return list(play(how, predictor.start(volume, target.axis, target.case, target.object), target))
 
 
-def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
+def play(rounds: Rounds, session: Any, target: Target) -> Iterator[Turn]:
     """Prompt a session against the truth and measure, round after round.
 
     Raises:
@@ -225,19 +384,19 @@ def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
         raise InputError("the object is empty: there is nothing to click on")
     mask = np.zeros(truth.shape, bool)
     if (begin := rounds.start(target.case)) is not None:
-        if not isinstance(session, StartSession):
+        if not hasattr(session, "start_from"):
             raise InputError("this method takes no mask to start from; leave that part out with --part")
         mask = checked_mask(begin, truth.shape)
         session.start_from(mask)
     clicks: list[tuple[Voxel, bool]] = []
     turn: Turn | None = None
-    asked = rounds.prompts(target, mask, isinstance(session, BoxSession))
+    asked = rounds.prompts(target, mask, hasattr(session, "box"))
     prompts = next(asked, None)
     while prompts is not None:
         box = any(not isinstance(second, bool) for _, second in prompts)
         number, seconds = 0 if box else turn.round + 1 if turn else 1, 0.0
         for first, second in prompts:
-            ask: Any = session.box if box else session.click  # type: ignore[attr-defined]
+            ask = session.box if box else session.click
             begun = time.perf_counter()
             answer = ask(first, second)
             seconds += time.perf_counter() - begun
@@ -273,7 +432,7 @@ def play(rounds: Rounds, session: Session, target: Target) -> Iterator[Turn]:
 
 def rounds_of(predictor: Predictor, played: Rounds) -> Rounds:
     """How a predictor is prompted where a benchmark plays `played`: its own rounds if it brings some."""
-    return predictor.own_rounds(played) if isinstance(predictor, PacedPredictor) else played
+    return getattr(predictor, "own_rounds", lambda rounds: rounds)(played)
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...]) -> Mask:

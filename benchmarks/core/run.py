@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.core.method import Predictor, config_hash, predictor_config
 from benchmarks.core.record import Record, Row
-from benchmarks.core.rounds import Target, columns, play_object
+from benchmarks.core.rounds import Predictor, Target, columns, config_hash, play_object, predictor_config
 from benchmarks.core.suite import Suite
 from limnet.environment import command_line
 from limnet.errors import InputError
@@ -153,7 +152,7 @@ def run_suite(
     def measure(target: Target) -> Row:
         turns = play_object(predictor, target, suite.rounds)
         if views:
-            from benchmarks.core.pictures import view_of, view_path, write_view
+            from benchmarks.core.report import view_of, view_path, write_view
 
             view = view_of(target.volume, target.axis, target.truth, turns[-1].mask)
             write_view(view_path(out, record.key, target.case, target.object), view)

@@ -19,15 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import LimnetPredictor
-from benchmarks.core.rounds import RobotRounds, Rounds, Target, rounds_of
-from benchmarks.core.tables import published_table
+from benchmarks.core.report import published_table
+from benchmarks.core.rounds import LimnetPredictor, RobotRounds, Rounds, Target, rounds_of
 from limnet.datasets.registry import parse_options
 from limnet.errors import InputError
 from limnet.image.volume import Volume
 
 if TYPE_CHECKING:
-    from benchmarks.core.method import Predictor
+    from benchmarks.core.rounds import Predictor
     from limnet.data.dataset import LabelledCase
 
 Grouping = Callable[[str, str], str]

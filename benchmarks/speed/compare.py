@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, command_of
-from benchmarks.core.tables import markdown, published_runtime
+from benchmarks.core.report import markdown, published_runtime
 from benchmarks.speed import methods
 from benchmarks.speed.methods import (
     FIRST,

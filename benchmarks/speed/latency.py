@@ -37,7 +37,7 @@ from scipy import ndimage
 
 from benchmarks.core.pictures import bar_rows
 from benchmarks.core.record import Record, Row
-from benchmarks.core.tables import markdown
+from benchmarks.core.report import markdown
 from limnet.environment import command_line
 from limnet.errors import InputError, LimnetError
 from limnet.image.volume import Volume

@@ -1,7 +1,7 @@
 """What is timed: limnet itself, its references run the reference way, and shapes of other tools.
 
 A method is made once a process and precision; its `lap` uses it once on a scene, from opening the volume on, and gives
-the seconds of everything it did, by part. All weights but those of the model that is asked about are random.
+the seconds of everything that was timed, by part. All weights but those of the model that is asked about are random.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines.outside import SESSIONS, Sam2Video, Sam2VideoSession
 from benchmarks.baselines.zoom import PixelClick, click_disks
-from benchmarks.core.method import loaded
+from benchmarks.core.rounds import loaded
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.interaction.networks.hrnet import HRNetOCR
@@ -83,14 +83,6 @@ def running(precision: str, device: str = "cpu") -> Iterator[None]:
         yield
 
 
-class Timed(Protocol):
-    """A method to time."""
-
-    def lap(self, scene: Scene) -> Samples:
-        """Use the method once: part -> seconds of everything that was timed."""
-        ...
-
-
 class LimnetMethod:
     """limnet through its public face: two rounds on a fresh case; no pass ends early.
 
@@ -102,7 +94,7 @@ class LimnetMethod:
         self.segmenter, self.whole, self.clock = segmenter, whole, clock
 
     def lap(self, scene: Scene) -> Samples:
-        """See `Timed`; the first click in the middle, later ones two pixels inside the object's borders."""
+        """Two rounds; the first click in the middle, later ones two pixels inside the object's borders."""
         volume, truth = scene
         depth, middle, other = len(truth), len(truth) // 2, len(truth) // 4
         found: Samples = {}
@@ -151,7 +143,7 @@ class RitmReference:
         self.network, self.precision, self.device = network.to(device), precision, device
 
     def lap(self, scene: Scene) -> Samples:
-        """See `Timed`."""
+        """Time one use; see the module."""
         view = SliceView(scene.volume)
         middle, size = len(view) // 2, view.shape
         clicks: list[PixelClick] = []
@@ -182,7 +174,7 @@ class XMemReference:
         self.network, self.precision, self.device = network.to(device), precision, device
 
     def lap(self, scene: Scene) -> Samples:
-        """See `Timed`."""
+        """Time one use; see the module."""
         took = seconds(lambda: self.both_ways(scene), self.device) / max(len(scene.truth) - 1, 1)
         return {SLICE_FIRST: [took], SLICE_LATER: [took]}
 
@@ -218,7 +210,7 @@ class PassMethod:
         self.shape, self.times, self.whole = shape, times, whole
 
     def lap(self, scene: Scene) -> Samples:
-        """See `Timed`; the scene is not looked at."""
+        """Four passes, or one; the scene is not looked at."""
         taken = [self.times * seconds(self._pass, self.device) for _ in range(1 if self.whole else 4)]
         found = {FIRST: taken[:1], LATER: taken[1:] or taken}
         return {**found, ROUND_FIRST: found[FIRST], ROUND_LATER: found[LATER]} if self.whole else found
@@ -267,7 +259,7 @@ class Sam2Method:
         self.precision, self.device = precision, device
 
     def lap(self, scene: Scene) -> Samples:
-        """See `Timed`."""
+        """Time one use; see the module."""
         session = Sam2VideoSession(self.model, Sam2Video.needed(SESSIONS), self.device, scene.volume, 0)
         middle = len(scene.truth) // 2
         y, x = _centre(scene.truth[middle])
@@ -342,7 +334,7 @@ class Method(NamedTuple):
     `heavy` ones are slow: they run on few slices and with the largest number of threads only.
     """
 
-    make: Callable[[int, str, str, str], Timed]
+    make: Callable[[int, str, str, str], Any]
     title: str
     heavy: bool = False
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.core.record import Record, Row
-from benchmarks.core.tables import markdown
+from benchmarks.core.report import markdown
 from limnet.environment import command_line
 from limnet.errors import Cancelled, InputError, LimnetError
 from limnet.segmenter import InteractiveSegmenter

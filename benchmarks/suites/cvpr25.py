@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.core.method import Voxel
 from benchmarks.core.record import Record
-from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
+from benchmarks.core.rounds import Mask, Prompts, Rounds, Target, Voxel
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
 from limnet.datasets.cvpr25 import Cvpr25Dataset, read_boxes
 from limnet.datasets.registry import open_dataset, parse_options

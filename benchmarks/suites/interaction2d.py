@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.baselines.zoom import SIZE, THRESHOLD, ZoomSession
-from benchmarks.core.method import LimnetPredictor, LimnetSession
 from benchmarks.core.record import Record
-from benchmarks.core.rounds import Mask, Prompts, Rounds, Target
+from benchmarks.core.report import markdown, published_clicks, share
+from benchmarks.core.rounds import LimnetPredictor, LimnetSession, Mask, Prompts, Rounds, Target
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions
-from benchmarks.core.tables import markdown, published_clicks, share
 from benchmarks.suites.paper import Part, gather
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.data.pictures import PictureDataset, brightness

@@ -7,12 +7,13 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.core.report import published_names
 from benchmarks.core.rounds import RobotRounds
 from benchmarks.core.suite import Grouping, ObjectChoice, Suite, SuiteOptions
-from benchmarks.core.tables import published_names
 from limnet.data.dataset import LabelledCase, LabelledDataset
 from limnet.datasets.registry import dataset_class
 from limnet.errors import FileFormatError, InputError, LimnetError, MissingFileError
@@ -199,42 +200,6 @@ FUSION: tuple[dict[str, float], ...] = ({"tau": 1.0}, {})
 """Every model runs twice: tau=1 keeps the new mask always (without fusion), then with fusion."""
 
 WITHOUT = "tau=1.0 is the method without fusion."
-LONG = RobotRounds(10)  # the paper speaks of more than seven and prints no number
-
-
-def table1(root: Path, options: SuiteOptions) -> Suite:
-    """KiTS19 (Mem3D's 42 cases), MSD lung and colon (held-out labelled cases), six rounds."""
-    return join("table1", "Table I: KiTS19, MSD lung and colon", root, options, TABLE1)
-
-
-def table2(root: Path, options: SuiteOptions) -> Suite:
-    """Table I with and without fusion."""
-    title = "Table II: with and without fusion"
-    return join("table2", title, root, options, TABLE1, variants=FUSION, note=WITHOUT)
-
-
-def figure3(root: Path, options: SuiteOptions) -> Suite:
-    """Table II over more rounds."""
-    note = f"{WITHOUT} The published rows are Table II's, after six rounds."
-    title = "Figure 3: Dice over ten rounds, with and without fusion"
-    return join("figure3", title, root, options, TABLE1, rounds=LONG, variants=FUSION, note=note, published="table2")
-
-
-def table4(root: Path, options: SuiteOptions) -> Suite:
-    """Six abdominal organs of BTCV, a data set that was not trained on."""
-    return join("table4", "Table IV: BTCV", root, options, TABLE4)
-
-
-def table5(root: Path, options: SuiteOptions) -> Suite:
-    """The test cases of 3DSAM-adapter, MSD colon and pancreas: data sets that were not trained on."""
-    return join("table5", "Table V: MSD pancreas tumour and colon cancer", root, options, TABLE5)
-
-
-def table6(root: Path, options: SuiteOptions) -> Suite:
-    """EndoVis18, a data set that was not trained on: a class of a sequence is one object, frames are slices."""
-    note = "Dice is that of a whole sequence; per slice: the mean over the frames that show the class."
-    title = "Table VI: EndoVis18 test sequences"
-    return join("table6", title, root, options, TABLE6, group=sequence_and_class, note=note)
 
 
 def sequence_and_class(case: str, label: str) -> str:
@@ -242,3 +207,32 @@ def sequence_and_class(case: str, label: str) -> str:
     number = re.search(r"seq[-_ ]?(\d+)", case)
     short = next((column for part, column in CLASSES.items() if part in label.lower()), label)
     return f"seq {number[1] if number else case} {short}"
+
+
+table1 = partial(join, "table1", "Table I: KiTS19, MSD lung and colon", parts=TABLE1)
+"""KiTS19 (Mem3D's 42 cases), MSD lung and colon (held-out labelled cases), six rounds."""
+
+table2 = partial(join, "table2", "Table II: with and without fusion", parts=TABLE1, variants=FUSION, note=WITHOUT)
+
+figure3 = partial(
+    join,
+    "figure3",
+    "Figure 3: Dice over ten rounds, with and without fusion",
+    parts=TABLE1,
+    rounds=RobotRounds(10),  # the paper speaks of more than seven and prints no number
+    variants=FUSION,
+    note=f"{WITHOUT} The published rows are Table II's, after six rounds.",
+    published="table2",
+)
+
+# The models were not trained on these data sets.
+table4 = partial(join, "table4", "Table IV: BTCV", parts=TABLE4)
+table5 = partial(join, "table5", "Table V: MSD pancreas tumour and colon cancer", parts=TABLE5)
+table6 = partial(
+    join,
+    "table6",
+    "Table VI: EndoVis18 test sequences",
+    parts=TABLE6,  # a class of a sequence is one object, frames are slices
+    group=sequence_and_class,
+    note="Dice is that of a whole sequence; per slice: the mean over the frames that show the class.",
+)

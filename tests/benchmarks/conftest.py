@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.core.method import loaded
+from benchmarks.core.rounds import loaded
 from limnet import InteractiveSegmenter
 from tests.helpers.bench import ThresholdSegmenter, open_root
 

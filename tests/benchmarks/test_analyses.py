@@ -358,12 +358,12 @@ def test_a_step_by_hand() -> None:
     oracle = TrueAssessor(None, truth).compare(None, [0, 1, 2], previous, current)  # type: ignore[arg-type]
     assert oracle.tolist() == [1, 0, 1]
     mask = np.stack([good, wrong, wrong]) > 0.5  # as tau 0.5 chooses
-    step, (strict,) = step_of(mask, truth, assessor.drain(), 0.5, [0.8])
-    assert step.fused == pytest.approx(2 * 8 / (24 + 24))
-    assert step.new == pytest.approx(2 * 12 / (4 + 8 + 8 + 24))
-    assert step.oracle == pytest.approx(2 * 20 / (8 + 8 + 4 + 24))
-    assert strict == pytest.approx(2 * 16 / (8 + 8 + 8 + 24))
-    assert (step.compared, step.right) == (3, 1)
+    step = step_of(mask, truth, assessor.drain(), 0.5, [0.8])
+    assert step["fused"] == pytest.approx(2 * 8 / (24 + 24))
+    assert step["new"] == pytest.approx(2 * 12 / (4 + 8 + 8 + 24))
+    assert step["oracle"] == pytest.approx(2 * 20 / (8 + 8 + 4 + 24))
+    assert step["taus"][0] == pytest.approx(2 * 16 / (8 + 8 + 8 + 24))
+    assert (step["compared"], step["right"]) == (3, 1)
     assert assessor.drain() == []
 
 

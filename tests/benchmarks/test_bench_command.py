@@ -12,10 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from benchmarks.core.method import Predictor, config_hash, predictor_config
-from benchmarks.core.pictures import RESULT, SIDE, TRUTH, view_of, view_path, write_view
 from benchmarks.core.record import result_path
-from benchmarks.core.report import write_report
+from benchmarks.core.report import RESULT, SIDE, TRUTH, view_of, view_path, write_report, write_view
+from benchmarks.core.rounds import Predictor, config_hash, predictor_config
 from benchmarks.core.run import check_ready
 from benchmarks.core.suite import BASELINES, Entry, build_baseline
 from limnet.errors import InputError
@@ -140,9 +139,16 @@ def test_what_is_missing_is_said_before_the_first_case(
     check_ready(fake_suite(1), [*ready, build_baseline("random-walker")])  # nothing is loaded yet
 
 
-def test_tau_beside_the_variants_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made: list[Predictor] = []
-    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, *_: made.extend(predictors))
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
+    """The methods that a command would run."""
+    found: list[Predictor] = []
+    monkeypatch.setattr("benchmarks.core.run.check_ready", lambda suite, predictors: found.extend(predictors))
+    monkeypatch.setattr("benchmarks.core.run.run_suite", lambda *_, **__: None)
+    return found
+
+
+def test_tau_beside_the_variants_of_a_table(tmp_path: Path, made: list[Predictor]):
     run("bench", "table2", "--data", table_root(tmp_path / "data"), "--tau", 0.5)
     assert [method.name for method in made] == ["limnet-tiny (paper) tau=1.0", "limnet-tiny (paper) tau=0.5"]
     assert [predictor_config(method)["settings"]["tau"] for method in made] == [1.0, 0.5]
@@ -175,9 +181,7 @@ def test_names_of_result_files():
     assert result_path(Path("a/b.json"), "open", "x") == Path("a/b.json")
 
 
-def test_model_and_device_reach_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made: list[Predictor] = []
-    monkeypatch.setattr("benchmarks.cli.run_all", lambda suite, predictors, *_: made.extend(predictors))
+def test_model_and_device_reach_the_baselines(tmp_path: Path, made: list[Predictor]):
     baselines = ["nearest-copy", "shape-interpolation:model=other,precision=bf16", "sam:device=cpu", "random-walker"]
     words = [word for baseline in baselines for word in ("--baseline", baseline)]
     data = write_folder(tmp_path / "data", 1)

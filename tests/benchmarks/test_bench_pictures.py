@@ -15,12 +15,10 @@ import pytest
 import torch
 
 from benchmarks.baselines.zoom import ZoomSession
-from benchmarks.core.method import LimnetSession, config_hash, predictor_config
 from benchmarks.core.record import Record
-from benchmarks.core.report import markdown_tables, write_report
-from benchmarks.core.rounds import Turn
+from benchmarks.core.report import markdown_tables, published_clicks, write_report
+from benchmarks.core.rounds import LimnetSession, Turn, config_hash, predictor_config
 from benchmarks.core.suite import BASELINES, Entry, SuiteOptions, build_suite
-from benchmarks.core.tables import published_clicks
 from benchmarks.suites.interaction2d import ClickPredictor, ClickRounds, click_tables, clicks_to, next_click
 from limnet import InteractiveSegmenter
 from limnet.errors import InputError, MissingFileError
@@ -259,7 +257,7 @@ CLICKS = (((0, 20, 28), True), ((0, 5, 5), False), ((0, 14, 25), True))
 def predictor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickPredictor]:
     """Makes methods of models that are there already."""
     found: dict[str, InteractiveSegmenter] = {}
-    monkeypatch.setattr("benchmarks.core.method.loaded", lambda name, *rest: found[name])
+    monkeypatch.setattr("benchmarks.core.rounds.loaded", lambda name, *rest: found[name])
 
     def make(segmenter: InteractiveSegmenter, **options: Any) -> ClickPredictor:
         found[f"m{len(found)}"] = segmenter

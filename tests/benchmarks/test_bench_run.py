@@ -18,10 +18,9 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from benchmarks.core.distributed import patient
-from benchmarks.core.method import LimnetPredictor, config_hash, predictor_config
 from benchmarks.core.record import Record
 from benchmarks.core.report import markdown_tables
-from benchmarks.core.rounds import RobotRounds, Target, columns
+from benchmarks.core.rounds import LimnetPredictor, RobotRounds, Target, columns, config_hash, predictor_config
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import ObjectChoice, Suite, SuiteOptions, build_baseline, build_suite, evenly_spread
 from limnet.environment import origin

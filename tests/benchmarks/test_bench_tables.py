@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.core.report import markdown_tables
+from benchmarks.core.report import markdown_tables, published_names, published_table
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
-from benchmarks.core.tables import published_names, published_table
 from benchmarks.suites.paper import Part, opened, sequence_and_class
 from limnet.errors import InputError, MissingFileError
 from tests.helpers.bench import Disc, completed

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.core.record import Record
-from benchmarks.core.tables import published_runtime
+from benchmarks.core.report import published_runtime
 from benchmarks.speed import compare as speed
 from benchmarks.speed import methods
 from benchmarks.speed.latency import mirrored, resampled, tables

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.baselines.carried import carried_session
-from benchmarks.core.method import LimnetSession, Session
 from benchmarks.core.record import Record
-from benchmarks.core.rounds import RobotRounds, Rounds, Target, Turn, play, play_object
+from benchmarks.core.rounds import LimnetSession, RobotRounds, Rounds, Session, Target, Turn, play, play_object
 from benchmarks.core.run import run_suite
 from benchmarks.core.suite import ObjectChoice, Suite
 from limnet.case.state import Engine, SlicePropagator

@@ -15,8 +15,8 @@ import pytest
 from typer.main import get_command
 
 from benchmarks.cli import parser_of
+from benchmarks.core.report import published_table
 from benchmarks.core.suite import SUITES, build_baseline
-from benchmarks.core.tables import published_table
 from limnet.cli import app
 from limnet.datasets.counts import PAPER
 from limnet.datasets.registry import dataset_names

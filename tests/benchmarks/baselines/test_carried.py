@@ -19,7 +19,7 @@ from benchmarks.baselines.carried import (
     warped,
     window,
 )
-from benchmarks.core.method import predictor_config
+from benchmarks.core.rounds import predictor_config
 from limnet.case.state import SlicePropagator
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines.classical import ConfidenceConnected, GeodesicDistance, RandomWalker
-from benchmarks.core.method import Predictor, config_hash, predictor_config
+from benchmarks.core.rounds import Predictor, config_hash, predictor_config
 from limnet.image.volume import Volume
 from tests.helpers.bench import ball, painted, played, rod
 from tests.helpers.scenes import dice

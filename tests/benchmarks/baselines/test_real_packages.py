@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.baselines import outside
 from benchmarks.baselines.outside import NnInteractive, Sam2Video, SamPoints, video_frames
-from benchmarks.core.method import predictor_config
+from benchmarks.core.rounds import predictor_config
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from tests.helpers.bench import ball, run_object
