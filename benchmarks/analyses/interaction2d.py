@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.analyses.watchers import WatchedPredictor
 from benchmarks.core import analysis
@@ -82,12 +82,12 @@ def whole(target: Target, index: int) -> Cut:
 def true_scale(target: Target, index: int) -> Cut:
     """A window, square in mm, in which the object on slice `index` takes `SHARE`; moved to lie on the slice."""
     truth, steps = target.truth[index], target.volume.spacing[1:]
-    ends = [_ends(truth.any(axis)) for axis in (1, 0)]
-    side = max((high - low) * step for (low, high), step in zip(ends, steps, strict=True)) / SHARE
+    (ends,) = ndimage.find_objects(truth.astype(np.uint8))
+    side = max((end.stop - end.start) * step for end, step in zip(ends, steps, strict=True)) / SHARE
     cut = []
-    for (low, high), step, size in zip(ends, steps, truth.shape, strict=True):
+    for end, step, size in zip(ends, steps, truth.shape, strict=True):
         pixels = min(max(round(side / step), SMALLEST), size)
-        start = int(np.clip(round((low + high) / 2 - pixels / 2), 0, size - pixels))
+        start = int(np.clip(round((end.start + end.stop) / 2 - pixels / 2), 0, size - pixels))
         cut.append(slice(start, start + pixels))
     return cut[0], cut[1]
 
@@ -115,8 +115,3 @@ def report(record: Record, found: Comparison) -> None:
     title = "2-D Dice per click, largest slice of every object"
     line_panels(record.plot, title, found.panels(), "mean 2-D Dice", "click")
     print(record.finish({"groups": summary}, page))
-
-
-def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
-    where = np.flatnonzero(line)
-    return int(where[0]), int(where[-1]) + 1

@@ -186,8 +186,8 @@ def outline(region: Mask | None, axis: int) -> list[tuple[int, ...]]:
 
 def corners(region: Mask) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Corners of the box round a region, inclusive."""
-    points = np.argwhere(region)
-    return tuple(map(int, points.min(0))), tuple(map(int, points.max(0)))
+    (box,) = ndimage.find_objects(region.astype(np.uint8))
+    return tuple(end.start for end in box), tuple(end.stop - 1 for end in box)
 
 
 def table(rows: Sequence[Row], others: Sequence[Row] | None) -> str:

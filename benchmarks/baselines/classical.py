@@ -179,13 +179,6 @@ def _means(values: Values, block: Node) -> Values:
     return block_reduce(padded, block, np.mean).astype(np.float32)
 
 
-def _distance_to(nodes: Sequence[Node], shape: tuple[int, ...], spacing: Sequence[float]) -> NDArray[np.float64]:
-    """Distance in mm of every node to the nearest of some."""
-    away = np.ones(shape, bool)
-    away[tuple(np.transpose(nodes))] = False
-    return ndimage.distance_transform_edt(away, sampling=spacing)
-
-
 @dataclass(frozen=True)
 class Classical(ABC):
     """What all of them have.
@@ -341,6 +334,8 @@ class ConfidenceConnected(Classical):
             found = sitk.GetArrayFromImage(grower.Execute(image)) > 0
             found = ndimage.binary_closing(np.pad(found, 2, mode="edge"))[2:-2, 2:-2, 2:-2] | found
             if any(found[node] for node in negative):
-                apart = [_distance_to(nodes, found.shape, grid.spacing) for nodes in (positive, negative)]
+                away = np.ones((2, *found.shape), bool)
+                away[0][tuple(np.transpose(positive))] = away[1][tuple(np.transpose(negative))] = False
+                apart = [ndimage.distance_transform_edt(nodes, sampling=grid.spacing) for nodes in away]
                 found &= apart[0] < apart[1]
             yield multiplier, np.where(found, 1.0, -1.0).astype(np.float32)

@@ -69,7 +69,9 @@ def draw_cases(found: Sequence[Record], path: Path) -> Path:
             if not scores:
                 continue
             middle = place - 0.4 + step * (k + 0.5)
-            x = [middle + step * 0.6 * (_spread(*name) - 0.5) for name in some]
+            # Dots of an object lie at the same place for every method.
+            spread = [zlib.crc32("/".join(name).encode()) / 0xFFFFFFFF for name in some]
+            x = [middle + step * 0.6 * (beside - 0.5) for beside in spread]
             axes.plot(x, scores, "o", color=colour_of(k), markersize=3.5, alpha=0.6, mew=0)
             axes.hlines(float(np.median(scores)), middle - step * 0.4, middle + step * 0.4, color=INK, linewidth=1.4)
     axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
@@ -77,11 +79,6 @@ def draw_cases(found: Sequence[Record], path: Path) -> Path:
     axes.set_ylabel(f"{found[0].quality_name} after the last round", color=FAINT)
     _names_below(figure, [results.name for results in found])
     return save_figure(figure, path)
-
-
-def _spread(case: str, object: str) -> float:
-    """A number in 0..1 that belongs to an object: dots lie at the same place for every method."""
-    return zlib.crc32(f"{case}/{object}".encode()) / 0xFFFFFFFF
 
 
 def plain(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:

@@ -32,7 +32,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.core.pictures import bar_rows
-from benchmarks.core.record import Record, command_of
+from benchmarks.core.record import Record, Row, command_of
 from benchmarks.core.report import markdown, published_runtime
 from benchmarks.speed import methods
 from benchmarks.speed.methods import (
@@ -54,9 +54,8 @@ from limnet.errors import InputError, LimnetError
 from limnet.segmenter import InteractiveSegmenter
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
-Row = dict[str, Any]
 HEAVY_SLICES = 7  # depth of the volume for slow methods: a pass over it shows the time of a slice
 COMBINED = {"ritm-h32 + xmem": ("ritm-h32", "xmem")}  # clicks of one, slices of the other: the paper's way
 CONFIG = ["size", "slices", "threads", "precision"]
@@ -227,13 +226,24 @@ def ratios(frame: DataFrame, base: DataFrame, on: Sequence[str]) -> DataFrame:
     Quartiles (0.25, 0.5, 0.75) over the laps, by configuration, method and part of `frame`.
     """
     pairs = frame.merge(base, on=[*on, "lap", "part"], suffixes=("", "_base"))
-    return (pairs.seconds / pairs.seconds_base).groupby([pairs[c] for c in (*CONFIG, "method", "part")]).quantile(
-        [0.25, 0.5, 0.75]
-    ).unstack()  # fmt: skip
+    return quartiles(pairs.assign(seconds=pairs.seconds / pairs.seconds_base), [*CONFIG, "method", "part"])
+
+
+def quartiles(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+    """Quartiles (0.25, 0.5, 0.75) of the seconds of some lines each."""
+    return frame.groupby(list(by)).seconds.quantile([0.25, 0.5, 0.75]).unstack()
+
+
+def spans(found: DataFrame, scale: float = 1.0, digits: int = 2) -> Series[str]:
+    """Rows of `quartiles` as text: "median (low-high)"."""
+    low, middle, high = (found[q].map(lambda v: f"{scale * v:.{digits}f}") for q in (0.25, 0.5, 0.75))
+    return middle + " (" + low + "-" + high + ")"
 
 
 def speed_tables(rows: Sequence[Row], base: str = "tiny") -> str:
     """Markdown of the rows of several methods: times, and ratios to the base by laps."""
+    from pandas import concat
+
     frame = laps_of(rows)
     parts = [
         "Methods took turns, lap by lap, in one process per size. In brackets, quartiles over the laps. A ratio "
@@ -244,32 +254,27 @@ def speed_tables(rows: Sequence[Row], base: str = "tiny") -> str:
     order = [name for name in (*METHODS, *COMBINED) if name in set(frame.method)]
     for (size, threads, precision), some in frame.groupby(same, sort=False):
         parts.append(f"## {size} x {size} pixels, {threads} thread{'s' * (threads > 1)}, {precision}\n")
-        spread = some.groupby(["method", "part"]).seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        found = quartiles(some, ["method", "part"])
         here = [name for name in order if name in set(some.method)]
-        shown = (OPEN, FIRST, LATER, OTHER)
-        lines = [
-            [
-                name,
-                some[some.method == name].lap.nunique(),
-                *(_quartiles(spread, (name, part), 1000) for part in shown),
-                *(_rate(spread, (name, part)) for part in (SLICE_FIRST, SLICE_LATER)),
-            ]
-            for name in here
-        ]
+        shown, passes = [OPEN, FIRST, LATER, OTHER], [SLICE_FIRST, SLICE_LATER]
+        cells = [some.groupby("method").lap.nunique(), spans(found, 1000, 1).unstack().reindex(columns=shown)]
+        cells.append(spans((1 / found).set_axis([0.75, 0.5, 0.25], axis=1)).unstack().reindex(columns=passes))
         head = ["method", "laps", *(f"{part}, ms" for part in shown), "slices/s, first round", "slices/s, later round"]
-        parts.append(markdown(head, lines))
-        found = {(k[4], k[5]): v for k, v in compared.iterrows() if (k[0], k[2], k[3]) == (size, threads, precision)}
-        lines = [[n, *(_quartiles(found, (n, p), 1, 2) for p in RATIOS)] for n in here if n != base]
-        if found:
-            parts += [f"Times as long as {base}:\n", markdown(["method", *RATIOS], lines)]
+        parts.append(markdown(head, concat(cells, axis=1).loc[here].reset_index().to_numpy().tolist()))
+        alike = compared[[(k[0], k[2], k[3]) == (size, threads, precision) for k in compared.index]]
+        if len(alike):
+            cells = spans(alike).droplevel(CONFIG).unstack().reindex([n for n in here if n != base], columns=RATIOS)
+            table = markdown(["method", *RATIOS], cells.reset_index().to_numpy().tolist())
+            parts += [f"Times as long as {base}:\n", table]
     slow = {"fp32 / bf16": ("precision", "fp32", "bf16"), "1 thread / 2 threads": ("threads", 1, 2)}
-    lines = []
+    lines: list[list[object]] = []
     for what, (column, above, below) in slow.items():
         rest = [name for name in (*CONFIG, "method") if name != column]
         found = ratios(frame[frame[column] == above], frame[frame[column] == below], rest)
-        for key in dict.fromkeys(k[:5] for k in found.index):
-            name = f"{key[4]}, {key[0]}, {'threads ' + str(key[2]) if column == 'precision' else key[3]}"
-            lines.append([name, what, *(_quartiles(found, (*key, part), 1, 2) for part in RATIOS[:4])])
+        times = spans(found).unstack().reindex(columns=RATIOS[:4]) if len(found) else found
+        for (size, _, threads, precision, name), cells in times.iterrows():
+            where = f"threads {threads}" if column == "precision" else precision
+            lines.append([f"{name}, {size}, {where}", what, *cells])
     if lines:
         parts += ["## Threads and precision: times as long\n", markdown(["method", "ratio of", *RATIOS[:4]], lines)]
     left_out = {row["method"]: row["left_out"] for row in rows if "left_out" in row}
@@ -290,7 +295,7 @@ def runtime_table(rows: Sequence[Row], machine: str) -> str:
     lines: list[list[object]] = []
     for key, some in frame.groupby([*CONFIG, "method"], sort=False):
         size, slices, threads, precision, name = key
-        spread = some.groupby("part").seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        spread = quartiles(some, ["part"])
         rates = [  # a round is its click and all other slices; median, slow and fast quartile
             [slices / (spread.loc[click, q] + (slices - 1) * spread.loc[part, q]) for q in (0.5, 0.75, 0.25)]
             for click, part in ((FIRST, SLICE_FIRST), (OTHER, SLICE_LATER))
@@ -320,13 +325,13 @@ def cost_tables(rows: Sequence[Row], parameters: dict[str, int]) -> str:
     frame = laps_of(rows)
     for method, some in frame.groupby("method", sort=False):
         configs = list(dict.fromkeys(zip(some.threads, some.precision, strict=True)))
-        spread = some.groupby(["part", "threads", "precision"]).seconds.quantile([0.25, 0.5, 0.75]).unstack()
+        times = spans(quartiles(some, ["part", "threads", "precision"]), 1000, 1)
         own = [row for row in rows if row["method"] == method and "samples" in row]
         lines = [
             [
                 part,
                 f"{gflop:.2f}" if (gflop := own[0]["gflop"].get(part)) is not None else "",
-                *(_quartiles(spread, (part, *config), 1000) for config in configs),
+                *(times.get((part, *config)) for config in configs),
             ]
             for part in own[0]["samples"]
         ]
@@ -457,20 +462,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     if min(found) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} came; give numbers of at least 1, comma between")
     return found
-
-
-def _quartiles(found: Any, key: Any, scale: float, digits: int = 1) -> str | None:
-    """Median and quartiles of a row of a frame or mapping; None where there is none."""
-    rows = found if isinstance(found, dict) else found.T
-    if key not in rows:
-        return None
-    low, middle, high = (f"{scale * rows[key][q]:.{digits}f}" for q in (0.25, 0.5, 0.75))
-    return f"{middle} ({low}-{high})"
-
-
-def _rate(found: DataFrame, key: tuple[str, str]) -> str | None:
-    rows = found.T
-    return f"{1 / rows[key][0.5]:.2f} ({1 / rows[key][0.75]:.2f}-{1 / rows[key][0.25]:.2f})" if key in rows else None
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@
     limnet bench latency --files                                         # opening a file
 
 Volumes are made from the demo's CT: `ct` 336 x 404 x 488 voxels of 1.0 x 0.75 x 0.75 mm, `large` 1000 x 512 x 512 of
-0.5 mm (mirrored where the body ends), `deep` the same kidney in 128 to 1024 slices. `head` and `thorax` are open
-volumes of `--data ROOT`, the thorax at 0.75 mm. A robot clicks: in the middle of the object on its largest slice, then
-in the middle of the largest error on the worst slice. The first answer is the first time `on_update` tells of the
-clicked slice. Every version, number of threads and precision has a process of its own; versions take turns object by
-object, the one that is not at work stopped. The first object of a process is the cold one. Rows are kept in
-latency.json: later runs add theirs, and replace those of the same measurement. What other tools take beside limnet is
-measured by `limnet bench speed`.
+0.5 mm (mirrored where the body ends), `deep` the same kidney in 128 to 1024 slices. A robot clicks: in the middle of
+the object on its largest slice, then in the middle of the largest error on the worst slice. The first answer is the
+first time `on_update` tells of the clicked slice. Every version, number of threads and precision has a process of its
+own; versions take turns object by object, the one that is not at work stopped. The first object of a process is the
+cold one. Rows are kept in latency.json: later runs add theirs, and replace those of the same measurement. What other
+tools take beside limnet is measured by `limnet bench speed`.
 """
 
 from __future__ import annotations
@@ -45,10 +44,6 @@ from limnet.simulation.demo import fetch_ct
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 DEPTHS = (128, 256, 512, 1024)
-BRAIN = "left thalamus, left putamen, brain stem, left hippocampus, right cerebellum cortex"
-CHEST = "heart, pulmonary_artery, vertebrae_T12, aorta_true_lumen, aorta_false_lumen"
-OPEN_VOLUMES = {"head": ("val/vxm_brain_t1.npz", BRAIN), "thorax": ("train/ts_ct_thorax.npz", CHEST)}
-SPACINGS = {"head": (1.0, 1.0, 1.0), "large": (0.5, 0.5, 0.5)}
 CONFIG = ("version", "volume", "threads", "precision", "busy", "session")
 PARTS = {"first round": slice(0, 1), "correction": slice(1, None)}  # of the rounds
 DIE = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"  # with the process that started this one (Linux)
@@ -58,22 +53,26 @@ CACHE = Path(tempfile.gettempdir()) / "limnet-latency"
 def volume_names(text: str) -> list[str]:
     """Names of a comma list; `deep` stands for all its depths."""
     names = [n for name in text.split(",") for n in ([f"deep-{d}" for d in DEPTHS] if name == "deep" else [name])]
-    unknown = [n for n in names if n not in ("ct", "large", *OPEN_VOLUMES) and not n.startswith("deep-")]
+    unknown = [n for n in names if n not in ("ct", "large") and not n.startswith("deep-")]
     if unknown:
-        raise InputError(f"volume {unknown[0]!r} is unknown; there are ct, large, deep, {', '.join(OPEN_VOLUMES)}")
+        raise InputError(f"volume {unknown[0]!r} is unknown; there are ct, large and deep")
     return names
 
 
-def prepare(name: str, cache: Path, data: Path | None) -> Path:
+def prepare(name: str, cache: Path) -> Path:
     """Folder with volume.npy, about.json and one file per structure (its box and voxels); made at the first call."""
     folder = cache / name
     if (folder / "about.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    image, masks, spacing = source(name, data)
-    wanted = SPACINGS.get(name, (1.0, 0.75, 0.75))
-    image = resampled(image, spacing, wanted)
-    masks = {key: resampled(255 * mask.astype(np.uint8), spacing, wanted) > 127 for key, mask in masks.items()}
+    files = fetch_ct()
+    volume, labels = Volume.read(files.image), Volume.read(files.labels).array
+    wanted = (0.5, 0.5, 0.5) if name == "large" else (1.0, 0.75, 0.75)
+    image = resampled(volume.array, volume.spacing, wanted)
+    masks = {
+        structure: resampled(255 * (labels == number).astype(np.uint8), volume.spacing, wanted) > 127
+        for structure, number in files.structures.items()
+    }
     if name == "large":
         first, shape = (0, *((n - 512) // 2 for n in image.shape[1:])), (1000, 512, 512)
         image, masks = mirrored(image, first, shape), {k: mirrored(m, first, shape) for k, m in masks.items()}
@@ -89,25 +88,9 @@ def prepare(name: str, cache: Path, data: Path | None) -> Path:
         corner, end = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))
         box = tuple(slice(a, b + 1) for a, b in zip(corner, end, strict=True))
         np.savez_compressed(folder / f"{number}.npz", corner=corner, voxels=mask[box])
-    modality = "MR" if name == "head" else "CT"
-    about = {"spacing": wanted, "shape": image.shape, "modality": modality, "objects": list(masks)}
+    about = {"spacing": wanted, "shape": image.shape, "modality": "CT", "objects": list(masks)}
     (folder / "about.json").write_text(json.dumps(about))
     return folder
-
-
-def source(name: str, data: Path | None) -> tuple[NDArray[Any], dict[str, NDArray[np.bool_]], Sequence[float]]:
-    """Image, masks and spacing that a volume is made from."""
-    if name in OPEN_VOLUMES:
-        if data is None:
-            raise InputError(f"volume {name} needs --data, the folder with {OPEN_VOLUMES[name][0]}")
-        file, structures = OPEN_VOLUMES[name]
-        entries = json.loads((data / "manifest.json").read_text(encoding="utf-8"))["volumes"]
-        numbers = {v: int(k) for k, v in next(e for e in entries if e["file"] == file)["labels"].items()}
-        stored = np.load(data / file)
-        return stored["image"], {s: stored["label"] == numbers[s] for s in structures.split(", ")}, stored["spacing"]
-    files = fetch_ct()
-    image, labels = Volume.read(files.image), Volume.read(files.labels).array
-    return image.array, {s: labels == number for s, number in files.structures.items()}, image.spacing
 
 
 def resampled(array: NDArray[Any], spacing: Sequence[float], wanted: Sequence[float]) -> NDArray[Any]:
@@ -155,7 +138,7 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
     """Rows of everything the options ask for."""
     versions = {"now": SOURCE} | ({"before": args.against} if args.against else {})
     for name, threads, precision, busy in product(args.volume, args.threads, args.precision, args.busy):
-        folder = prepare(name, args.cache, args.data)
+        folder = prepare(name, args.cache)
         objects = json.loads((folder / "about.json").read_text())["objects"][: args.objects]
         job = {"volume": name, "folder": str(folder), "model": args.model, "busy": busy, "session": args.session}
         job |= {"threads": threads, "precision": precision, "corrections": args.corrections}
@@ -179,7 +162,7 @@ def files(args: argparse.Namespace) -> Iterator[Row]:
 
     load: Any = nibabel.load
 
-    array = np.load(prepare("large", args.cache, args.data) / "volume.npy", mmap_mode="r")
+    array = np.load(prepare("large", args.cache) / "volume.npy", mmap_mode="r")
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "large.nii"
         nibabel.save(nibabel.Nifti1Image(array.T, np.diag([0.5, 0.5, 0.5, 1.0])), path)
@@ -202,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "limnet bench latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--volume", type=volume_names, default=[], help="of ct, large, deep, head, thorax")
+    parser.add_argument("--volume", type=volume_names, default=[], help="of ct, large and deep")
     parser.add_argument("--objects", type=int, default=5, help="of every volume")
     parser.add_argument("--corrections", type=int, default=3, help="of every object")
     parser.add_argument("--threads", type=numbers, default=[2])
@@ -213,7 +196,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--files", action="store_true", help="time opening a NIfTI file, too")
     parser.add_argument("--quick", action="store_true", help="one correction, no single clicks; one kidney by default")
     parser.add_argument("--model", default="limnet-tiny")
-    parser.add_argument("--data", type=Path, help="folder with the manifest.json of the open volumes")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser

@@ -165,13 +165,13 @@ def challenge_means(results: Record) -> dict[str, tuple[int, dict[str, float]]]:
         found = challenge_scores([*(dice[n] for n in names), *lost], [*(nsd[n] for n in names), *lost])
         scores.setdefault(group, []).append(found)
     every = [found for group in sorted(scores) for found in scores[group]]
-    return {name: (len(some), _mean(some)) for name, some in [*sorted(scores.items()), ("all", every)] if some}
+    return {
+        group: (len(some), {name: math.fsum(found[name] for found in some) / len(some) for name in NAMES})
+        for group, some in [*sorted(scores.items()), ("all", every)]
+        if some
+    }
 
 
 def modality_of(case: str, label: str = "") -> str:
     """The group of a case of the challenge: the modality that its file name begins with."""
     return case.split("_")[0]
-
-
-def _mean(some: list[dict[str, float]]) -> dict[str, float]:
-    return {name: math.fsum(found[name] for found in some) / len(some) for name in NAMES}

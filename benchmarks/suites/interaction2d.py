@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,12 +55,7 @@ NOTE = (
 )
 
 
-def _davis585(mode: str) -> Part:
-    folders = ("DAVIS585", "DAVIS-585", "davis585")
-    return Part("davis585", folders, "all", cases=Davis585Dataset.published, title=f"DAVIS-585 {mode}")
-
-
-DAVIS = ("DAVIS", "DAVIS345", "davis345")
+DAVIS, DAVIS585 = ("DAVIS", "DAVIS345", "davis345"), ("DAVIS585", "DAVIS-585", "davis585")  # folders
 PARTS: dict[str, Part] = {
     "grabcut": Part("grabcut", ("GrabCut", "grabcut"), "test", cases=GrabCutDataset.published, title="GrabCut"),
     "berkeley": Part(
@@ -68,7 +63,12 @@ PARTS: dict[str, Part] = {
     ),
     "sbd": Part("sbd", ("SBD", "sbd", "benchmark_RELEASE"), "val", cases=2857, title="SBD"),
     "davis345": Part("davis345", DAVIS, "test", common=True, cases=Davis345Dataset.published, title="DAVIS"),
-    **{f"davis585-{mode}": _davis585(mode) for mode in ("zero", "sp", "stm")},
+    **{
+        f"davis585-{mode}": Part(
+            "davis585", DAVIS585, "all", cases=Davis585Dataset.published, title=f"DAVIS-585 {mode}"
+        )
+        for mode in ("zero", "sp", "stm")
+    },
 }
 """Columns of the table; of DAVIS-585 there is one for each thing it starts from."""
 
@@ -280,22 +280,14 @@ def _picture(volume: Volume, axis: int, channels: int) -> NDArray[np.float32]:
     return np.repeat(image, channels, axis=0) if image.shape[0] < channels else image
 
 
-class Clicks(NamedTuple):
-    """Objects of a group, mean clicks to an IoU (the limit where it is never reached), and how many never."""
-
-    objects: int
-    noc: float
-    failed: int
-
-
-def clicks_to(results: Record, quality: float, group: str) -> Clicks:
-    """NoC and NoF of a group, at an IoU not above the one at which objects ended."""
+def clicks_to(results: Record, quality: float, group: str) -> tuple[int, float, int]:
+    """Objects of a group, mean clicks to an IoU (NoC; the limit where it is never reached), how many never do (NoF)."""
     limit = int(results.fixed["config"]["rounds"]["clicks"])
     curves = list(results.table.curves("iou", group).values()) if results.rows else []
     if not curves:
-        return Clicks(0, math.nan, 0)
+        return 0, math.nan, 0
     counts = [clicks_to_quality(curve, quality, limit) for curve in curves]
-    return Clicks(len(curves), math.fsum(counts) / len(counts), sum(max(curve) < quality for curve in curves))
+    return len(curves), math.fsum(counts) / len(counts), sum(max(curve) < quality for curve in curves)
 
 
 def click_tables(found: Sequence[Record]) -> str:
@@ -309,45 +301,30 @@ def click_tables(found: Sequence[Record]) -> str:
         f"NoC@q: mean number of clicks until IoU reaches q percent. An object that never does counts as {limit}; in "
         "brackets how many those are (NoF).\n"
     ]
+    lines: list[list[object]]
     for quality in QUALITIES:
         percent = f"{100 * quality:.0f}"
-        lines: list[list[object]] = []
+        lines = []
         for results in found:
-            lines.append([f"**{results.name}**", *(_cell(clicks_to(results, quality, group)) for group in groups)])
+            counts = [clicks_to(results, quality, group) for group in groups]
+            cells = [f"{noc:.2f} ({failed})" if objects else "-" for objects, noc, failed in counts]
+            lines.append([f"**{results.name}**", *cells])
         for method, at, values in published.rows:
             if at == percent and any(group in values for group in groups):
                 cells = [f"{values[group]:.2f}" if group in values else "-" for group in groups]
                 lines.append([f"{method} (published)", *cells])
-        lines.append(["objects", *(max(clicks_to(r, quality, group).objects for r in found) for group in groups)])
+        lines.append(["objects", *(max(clicks_to(r, quality, group)[0] for r in found) for group in groups)])
         parts.append(markdown([f"NoC@{percent}", *groups], lines))
     parts.append("Mean IoU after so many clicks; an object that ended keeps its last value.\n")
-    parts.append(markdown(["method", "data set", *map(str, _shown(limit))], _curves(found, groups, limit)))
+    shown = sorted({n for n in (*SHOWN, limit) if n <= limit})
+    curves = [(r.name, group, curve) for r in found for group in groups if (curve := r.curve(group=group))]
+    lines = [[name, group, *(curve[min(n, len(curve)) - 1] for n in shown)] for name, group, curve in curves]
+    parts.append(markdown(["method", "data set", *map(str, shown)], lines))
     head = ["method", "clicks obeyed", "clicks that lost more than .02", "s/click"]
-    parts.append(markdown(head, [_figures(results) for results in found]))
+    every = [(r.name, r.summary().get("all", {}), r.median_seconds()) for r in found]
+    names = ("compliance", "rounds_lost")
+    lines = [[name, *(share(mean.get(n, math.nan)) for n in names), seconds] for name, mean, seconds in every]
+    parts.append(markdown(head, lines))
     parts.append(f"Published: {published.source}. They are printed as they are:\n")
     parts.append("".join(f"- {caveat}\n" for caveat in published.caveats))
     return "\n".join(parts)
-
-
-def _cell(clicks: Clicks) -> str:
-    return f"{clicks.noc:.2f} ({clicks.failed})" if clicks.objects else "-"
-
-
-def _shown(limit: int) -> list[int]:
-    return sorted({n for n in (*SHOWN, limit) if n <= limit})
-
-
-def _curves(found: Sequence[Record], groups: Sequence[str], limit: int) -> list[list[object]]:
-    lines: list[list[object]] = []
-    for results in found:
-        for group in groups:
-            curve = results.curve(group=group)
-            if curve:
-                lines.append([results.name, group, *(curve[min(n, len(curve)) - 1] for n in _shown(limit))])
-    return lines
-
-
-def _figures(results: Record) -> list[object]:
-    every = results.summary().get("all", {})
-    shares = [share(every.get(name, math.nan)) for name in ("compliance", "rounds_lost")]
-    return [results.name, *shares, results.median_seconds()]
