@@ -385,7 +385,7 @@ def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection, 
     if found.modality == "SEG":
         raise InputError(
             f"{found.source or 'the volume'} is a segmentation, no image: open the image it belongs to, and give it as "
-            "start by case.set_mask(path)"
+            "start: case.set_mask(path), on the command line --start"
         )
     if not found.is_color and (doubt := found.intensity.doubt):
         warnings.warn(f"{found.source or 'the volume'} has {doubt}", stacklevel=3)

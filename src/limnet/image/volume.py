@@ -408,6 +408,8 @@ class Intensity:
         """What speaks against an image: all values are the same, or a few whole numbers; None if nothing does."""
         low, high = self.extremes
         if low == high:
+            if not np.isfinite(self._array).any():
+                return "no finite value: there is nothing to see in it"
             return f"the same value everywhere ({low:g}): there is nothing to see in it"
         values = self.sample
         for part in (values[:: 1 + values.size // _LOOK], values):  # most images need no look at all of it

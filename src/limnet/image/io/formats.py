@@ -168,7 +168,7 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
         return read_frames(folder, selection.index)
     if frames:
         raise InputError(
-            f"series={selection.series!r} chooses in a DICOM folder, but {folder} has frames. Leave it out"
+            f"series={selection.series!r} chooses in a DICOM folder, but {folder} holds pictures. Leave it out"
         )
     expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
     inside = inside or [p.name for p in names if p.is_dir()]

@@ -53,6 +53,18 @@ def test_gaps_are_refused_or_filled(
     assert len(volume.files) == 8
 
 
+def test_a_slice_left_out_is_told_where_its_gap_is_refused(tmp_path: Path) -> None:
+    write_slices(tmp_path / "d", stored(0, (8, 12, 10)), _GRID)
+    odd = pydicom.dcmread(tmp_path / "d" / "s003.dcm")
+    odd.Rows, odd.PixelData = 6, odd.PixelData[: 6 * 10 * 2]
+    odd.save_as(tmp_path / "d" / "s003.dcm")
+    with (
+        pytest.warns(UserWarning, match=r"1 of 8 slices have another size or orientation, left out: s003\.dcm"),
+        pytest.raises(FileFormatError, match=r"4\.00 mm between s002\.dcm and s004\.dcm"),
+    ):
+        Volume.read(tmp_path / "d")
+
+
 def test_small_steps_that_add_up(tmp_path: Path) -> None:
     at = np.concatenate([np.arange(20), 20 + 1.05 * np.arange(20)]).tolist()
     write_slices(tmp_path / "d", stored(0, (40, 4, 4)), at=at)

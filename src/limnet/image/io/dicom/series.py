@@ -86,13 +86,16 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
     with quiet():
         stacks, notes = find_stacks(folder, _one_kind_of_file(folder, picked))
         stack = stacks[chosen(folder, len(stacks), selection.index, _several(stacks))]
+    for note in [*notes, *_unknown(stack)]:  # also where what is left makes no grid
+        warnings.warn(f"{folder}: {note}")
+    with quiet():
         grid = make_grid(folder, stack.planes, selection.gaps == "resample")
         array = resampled(read_pixels(stack.planes), grid)
     if grid.filled:
         first = ", ".join(map(str, grid.filled[:5])) + " ..." * (len(grid.filled) > 5)
-        notes.append(f"{len(grid.filled)} of {len(array)} slices are filled by interpolation: {first} (Volume.filled)")
-    for note in [*notes, *_unknown(stack)]:
-        warnings.warn(f"{folder}: {note}")
+        warnings.warn(
+            f"{folder}: {len(grid.filled)} of {len(array)} slices are filled by interpolation: {first} (Volume.filled)"
+        )
     volume = Volume.from_array(
         array, affine=grid.affine, convention="LPS", modality=picked.modality or None, source=folder
     )
