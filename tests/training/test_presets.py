@@ -93,9 +93,16 @@ def test_given_options_win_over_the_preset() -> None:
         (["--minutes", "0"], "--minutes: 0 came; give a number above 0"),
         (["--minutes", "nan"], "--minutes: nan came"),
         (["--learning-rate", "fast"], "--learning-rate: fast came"),
+        (["--carried", ".5"], "--carried has no effect without --carrier"),
+        (["--shards", "x", "--workers", "2"], "--workers has no effect without --mix or --live"),
+        (["--live", "x", "--samples-per-epoch", "9"], "--samples-per-epoch has no effect without --mix"),
+        (["--smoke", "--root", "kits19=."], "--root has no effect without --mix"),
+        (["--mix", "open", "--pattern", "*"], "--pattern has no effect without --shards"),
+        (["--wandb-project", "mine"], "--wandb-project has no effect without --wandb"),
+        (["--length", "5"], "unrecognized arguments: --length 5"),
     ],
 )
-def test_numbers_out_of_range_end_in_one_line(
+def test_numbers_out_of_range_and_idle_options_end_in_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -146,7 +153,8 @@ def test_roles_of_folders(tmp_path: Path) -> None:
 def test_only_the_papers_propagation_is_drawn_as_whole_slices(tmp_path: Path) -> None:
     """XMem sees whole slices in use; the others see windows round the object."""
     assert options("--preset", "paper", role="propagation").whole_slices
-    assert not options("--preset", "paper", "--no-whole-slices", role="propagation").whole_slices
+    mix = ["--preset", "paper", "--mix", "paper-propagation"]
+    assert not options(*mix, "--no-whole-slices", role="propagation").whole_slices
     assert not options(role="propagation").whole_slices
     assert not options("--preset", "paper").whole_slices
     EVERY_SET["msd-lung"](tmp_path)

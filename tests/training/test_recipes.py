@@ -263,6 +263,7 @@ def test_mistakes_of_a_release(words: list[str], message: str, tmp_path: Path, m
             ["--smoke", "--network", "XMem", "--optimizer", "muon"],
             "--optimizer: the training of XMem",
         ),
+        ("propagation", ["--smoke", "--network", "XMem", "--train-encoder"], "for TinyPropagation, not for XMem"),
         ("stage3", ["--mix=paper-stage3"], "needs a folder"),
         ("stage1", ["--smoke", "--clicks", "1"], "clicks is 1; "),
         ("stage1", ["--smoke", "--loss-weights", "1", "1", "nan"], "loss_weights are [1.0, 1.0, nan]"),

@@ -56,6 +56,16 @@ def recipe_parser(role: str, description: str | None, out: str) -> argparse.Argu
     return parser
 
 
+_NEEDS = {
+    **dict.fromkeys(("root", "whole_slices", "samples_per_epoch", "val_samples", "cache"), ("mix",)),
+    **dict.fromkeys(("weights", "workers"), ("mix", "live")),
+    **dict.fromkeys(("pattern", "validation"), ("shards",)),
+    "carried": ("carrier",),
+    "prompted": ("prompter",),
+    "wandb_project": ("wandb",),
+}  # option -> those of which one has to be given with it
+
+
 def add_recipe_arguments(parser: argparse.ArgumentParser, role: str, out: str) -> None:
     """Add all options of a training of this role; `out` is the default of --out, `parse_recipe` sets the others."""
     group = parser.add_argument_group("training", "defaults come from --preset")
@@ -137,7 +147,8 @@ def _add_data_arguments(parser: argparse.ArgumentParser, role: str) -> None:
         "--weights", type=Path, help="how often groups of open files are drawn, such as recipes/limnet-tiny-data.json"
     )
     group.add_argument("--size", type=int, help="side of the windows in network pixels")
-    group.add_argument("--length", type=int, help="slices of a clip")
+    if role == "propagation":
+        group.add_argument("--length", type=int, help="slices of a clip")
     group.add_argument(
         "--whole-slices",
         action=argparse.BooleanOptionalAction,
@@ -179,7 +190,13 @@ def parse_recipe(parser: argparse.ArgumentParser, role: str, argv: Sequence[str]
     The parser has `add_recipe_arguments` of the role. Gives the options, and what follows from them (`settle`).
     """
     use_preset(parser, role, argv)
-    return settle(parser.parse_args(argv), role)
+    args = parser.parse_args(argv)
+    for option, needed in _NEEDS.items():
+        idle = all(hasattr(args, name) and not getattr(args, name) for name in needed)
+        if idle and getattr(args, option, None) != parser.get_default(option):
+            words = (name.replace("_", "-") for name in (option, *needed))
+            parser.error("--{} has no effect without --{}".format(next(words), " or --".join(words)))
+    return settle(args, role)
 
 
 def use_preset(parser: argparse.ArgumentParser, role: str, argv: Sequence[str] | None) -> None:

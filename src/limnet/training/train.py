@@ -84,6 +84,8 @@ def _propagation(args: argparse.Namespace) -> Any:
     if args.network == "TinyPropagation":
         forcing = args.steps // 8 if args.forcing_steps is None else args.forcing_steps
         options |= {"freeze_encoder": not args.train_encoder, "forcing_steps": forcing}
+    elif args.train_encoder or args.forcing_steps is not None:
+        raise InputError(f"--train-encoder and --forcing-steps are for TinyPropagation, not for {args.network}")
     module = make_module(args, "propagation", options, start)
     if args.prompter:
         module.prompt_by(load_component(find_part(args.prompter, "interaction"), "interaction"))
