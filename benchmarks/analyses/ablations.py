@@ -28,7 +28,7 @@ from benchmarks.core.record import Record, Row, pace
 from benchmarks.core.report import markdown, share, signed
 from benchmarks.core.rounds import Target, columns
 from benchmarks.core.run import Measure
-from limnet.case.state import Engine
+from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.segmenter import InteractiveSegmenter
 
@@ -81,17 +81,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(segmenter: InteractiveSegmenter, changes: dict[str, Any], variant: str, rounds: int, target: Target) -> Row:
     """One object with some settings changed, or with better clicked slices."""
-    watched: list[WatchedPredictor] = []
-
-    def watch(engine: Engine) -> Engine:
-        inner = TruePredictor(engine.predictor, target.truth) if variant == TRUE else engine.predictor
-        watched.append(WatchedPredictor(inner))
-        return replace(engine, predictor=watched[0])
-
-    case = analysis.open_case(segmenter, target.volume, replace(segmenter.settings, **changes), change=watch)
+    settings = replace(segmenter.settings, **changes)
+    engine = segmenter.engine(settings)
+    seen = WatchedPredictor(TruePredictor(engine.predictor, target.truth) if variant == TRUE else engine.predictor)
+    case = Case(replace(engine, predictor=seen), target.volume, settings=settings)
     session = ChoosingSession(case, target.truth) if variant == CHOSEN else None
     found = columns(analysis.play_case(case, target.truth, rounds, session=session))
-    seen = watched[0]
     return {
         **found,
         **({} if session is None else {"steps": [round(score, 6) for score in session.steps]}),
@@ -109,8 +104,8 @@ def report(record: Record, found: Comparison) -> None:
     for variant in variants:
         some, curve = found.some(variant), found.curve(variant)
         shares = {
-            "newest": _ratio(some, "newest"),
-            "all": _ratio(some, "all"),
+            "newest": analysis.ratio(some, "newest"),
+            "all": analysis.ratio(some, "all"),
             "compliance": sum(row["compliance"][-1] for row in some) / len(some),
         }
         summary[variant] = {"objects": len(some), "dice": curve, "seconds": pace(some), **shares}
@@ -149,8 +144,3 @@ class Named(NamedTuple):
 def _models(text: str) -> tuple[Named, ...]:
     pairs = [part.rpartition("=") for part in text.split(",") if part]
     return tuple(Named(name or Path(model).name, model) for name, _, model in pairs)
-
-
-def _ratio(rows: Sequence[Row], name: str) -> float:
-    obeyed, of = (sum(row[name][i] for row in rows) for i in (0, 1))
-    return obeyed / of if of else float("nan")

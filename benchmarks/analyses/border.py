@@ -24,7 +24,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +44,8 @@ LEAST_VOXELS, LEAST_PIXELS = 300, 6
 OBJECTS = 16  # real ones of each kind
 BEYOND = (-0.5, -0.25, 0.0, 2.0, 5.0)  # where the field of view ends: shares of the object, then pixels beyond it
 
-
-class Scene(NamedTuple):
-    """One object in a field of view, and the only click on its slice; without it the simulated user clicks."""
-
-    target: Target
-    click: Voxel | None = None
+Scene = tuple[Target, Voxel | None]
+"""One object in a field of view, and the only click on its slice; without it the simulated user clicks."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = analysis.record_of(parser, args, "border", {"model": segmenter.identity})
     found = itertools.chain(probes(args.seed), real_scenes(args.data, args.split, args.seed))
     analysis.analyse_targets(
-        record, ((s.target, {"limnet": partial(measure, segmenter, s.click, args.rounds)}) for s in found)
+        record, ((target, {"limnet": partial(measure, segmenter, click, args.rounds)}) for target, click in found)
     )
     print(record.finish({}, table(record, Record.read(args.against) if args.against else None)))
 
@@ -94,8 +89,7 @@ def probes(seed: int) -> Iterator[Scene]:
         row, column = np.argwhere(point)[0]
         name = f"{distance} px, border {border}, {size}, {shape}, noise {noise:g}, click {depth} px in"
         group = f"probe, {distance} px, click {depth} px in"
-        target = Target("probe", name, group, Volume.from_array(image, (2.0, 1.0, 1.0)), truth)
-        yield Scene(target, (1, int(row), int(column)))
+        yield Target("probe", name, group, Volume.from_array(image, (2.0, 1.0, 1.0)), truth), (1, int(row), int(column))
 
 
 def real_scenes(root: Path, split: str, seed: int) -> Iterator[Scene]:
@@ -134,7 +128,7 @@ def real_scenes(root: Path, split: str, seed: int) -> Iterator[Scene]:
 
 
 def _scene(kind: str, name: str, image: NDArray[np.generic], truth: Mask, spacing: Sequence[float]) -> Scene:
-    return Scene(Target(kind, name, kind, Volume.from_array(image, spacing), truth))
+    return Target(kind, name, kind, Volume.from_array(image, spacing), truth), None
 
 
 def _few_slices(truth: Mask) -> slice:

@@ -24,7 +24,7 @@ from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row, pace
 from benchmarks.core.report import markdown, share
 from benchmarks.core.rounds import Target, columns
-from limnet.case.state import Engine
+from limnet.case.case import Case
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.metrics.interaction import clicks_to_quality
@@ -62,16 +62,12 @@ def measure(segmenter: InteractiveSegmenter, cut: Callable[[Target, int], Cut], 
     window = SliceView(target.volume, 0).auto_window(index, yx)
     here = (slice(index, index + 1), *cut(target, index))
     volume = Volume.from_array(np.ascontiguousarray(target.volume.array[here]), target.volume.spacing)
-    watched: list[WatchedPredictor] = []
-
-    def watch(engine: Engine) -> Engine:
-        watched.append(WatchedPredictor(engine.predictor))
-        return replace(engine, predictor=watched[0])
-
-    case = analysis.open_case(segmenter, volume, window=window, change=watch)
+    engine = segmenter.engine(segmenter.settings)
+    seen = WatchedPredictor(engine.predictor)
+    case = Case(replace(engine, predictor=seen), volume, settings=segmenter.settings, window=window)
     found = columns(analysis.play_case(case, target.truth[here], rounds))
-    obeyed = [sum(watched[0].last), len(watched[0].last)]
-    return {**found, "slice": index, "shape": list(volume.shape[1:3]), "newest": obeyed}
+    newest = [sum(seen.last), len(seen.last)]
+    return {**found, "slice": index, "shape": list(volume.shape[1:3]), "newest": newest}
 
 
 def whole(target: Target, index: int) -> Cut:
@@ -101,8 +97,7 @@ def report(record: Record, found: Comparison) -> None:
             some = found.some(variant, group)
             failed = {q: sum(max(row["dice"]) < q for row in some) for q in QUALITIES}
             noc = {q: np.mean([clicks_to_quality(row["dice"], q, rounds) for row in some]) for q in QUALITIES}
-            newest, total = (sum(row["newest"][i] for row in some) for i in (0, 1))
-            obeyed, seconds = newest / total if total else float("nan"), pace(some)
+            obeyed, seconds = analysis.ratio(some, "newest"), pace(some)
             entry[variant] = {names[q]: float(noc[q]) for q in QUALITIES}
             entry[variant] |= {f"failed@{100 * q:.0f}": failed[q] for q in QUALITIES}
             entry[variant] |= {"obeyed": obeyed, "seconds": seconds}

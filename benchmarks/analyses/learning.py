@@ -30,6 +30,7 @@ from limnet import InteractiveSegmenter
 from limnet.data.dataset import MODALITIES, LabelledCase
 from limnet.datasets.open import OpenDataset
 from limnet.errors import InputError
+from limnet.metrics.interaction import clicks_to_quality
 from limnet.metrics.masks import dice
 from limnet.simulation.clicks import RobotClick, RobotUser
 
@@ -83,11 +84,6 @@ def measure(segmenter: InteractiveSegmenter, rounds: int, folder: Path | None, t
     return {**found, "dice": [round(float(dice(start, target.truth)), 4), *found.get("dice", ())]}
 
 
-def clicks_to(scores: Sequence[float], rounds: int, good: float = GOOD) -> int:
-    """Clicks until the Dice was reached, one more than there are rounds where it never is; the proposal takes none."""
-    return next((number for number, score in enumerate(scores) if score >= good), rounds + 1)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay the patients, then write table and plot."""
     parser = analysis.parser_of(__doc__ or "", suites=False)
@@ -137,7 +133,8 @@ def report(record: Record, found: Comparison) -> None:
         shown = [(variant, rows)] if kept == rows else [(variant, rows), (f"{variant}, poor ones taken back", kept)]
         for name, some in shown:
             curve = analysis.mean_curve([row["dice"] for row in some], found.rounds)
-            clicks = float(np.mean([clicks_to(row["dice"], found.rounds - 1) for row in some]))
+            # The proposal takes none, and what never gets there one more than there are.
+            clicks = float(np.mean([clicks_to_quality(row["dice"], GOOD, found.rounds + 1) - 1 for row in some]))
             summary[analysis.ALL][name] = {"clicks": clicks}
             lines.append([name, *curve, f"{clicks:.1f}"])
     head = ["patients", "proposal", *(f"click {n}" for n in range(1, found.rounds)), f"clicks to {GOOD}"]

@@ -22,9 +22,9 @@ from benchmarks.core import analysis
 from benchmarks.core.analysis import Comparison
 from benchmarks.core.pictures import line_panels
 from benchmarks.core.record import Record, Row
-from benchmarks.core.report import markdown, share, signed, targets
+from benchmarks.core.report import markdown, share, signed
 from benchmarks.core.rounds import LOSS, Target, columns
-from limnet.case.state import Engine
+from limnet.case.case import Case
 from limnet.errors import InputError
 from limnet.metrics.interaction import rounds_that_lost
 from limnet.segmenter import InteractiveSegmenter
@@ -62,19 +62,13 @@ def measure(
     """One object in one variant."""
     used = {NONE: 1.0, FUSED: tau, ORACLE: 0.5}[variant]
     settings = replace(segmenter.settings, scope=scope, tau=used)
-    watched: list[WatchedAssessor] = []
-
-    def change(engine: Engine) -> Engine:
-        if variant != FUSED:
-            return replace(engine, assessor=TrueAssessor(None, target.truth))
-        watched.append(WatchedAssessor(engine.assessor, target.truth))
-        return replace(engine, assessor=watched[0])
-
-    turns, steps = [], []
-    case = analysis.open_case(segmenter, target.volume, settings, change=change)
+    engine, turns, steps = segmenter.engine(settings), [], []
+    watched = WatchedAssessor(engine.assessor, target.truth)
+    assessor = watched if variant == FUSED else TrueAssessor(None, target.truth)
+    case = Case(replace(engine, assessor=assessor), target.volume, settings=settings)
     for turn in analysis.play_case(case, target.truth, rounds):
         turns.append(turn)
-        if watched and (seen := watched[0].drain()):
+        if seen := watched.drain():
             steps.append({"round": turn.round, **step_of(turn.mask, target.truth, seen, used, TAUS)})
     return {**columns(turns), **({"steps": steps} if variant == FUSED else {})}
 
@@ -142,7 +136,8 @@ def report(record: Record, found: Comparison) -> None:
         f"less than 3 % of the rounds lose > {LOSS:g}": total["bad_rounds"][FUSED] < 0.03,
     }
     line_panels(record.plot, f"Dice per round, {record.fixed['scope']} scope", found.panels())
-    print(record.finish({"groups": summary, "met": met}, f"{page}\n{targets(met)}"))
+    page += "\n## Targets\n\n" + "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
+    print(record.finish({"groups": summary, "met": met}, page))
 
 
 def _gain_cells(found: dict[str, float]) -> list[str]:

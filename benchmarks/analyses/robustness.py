@@ -119,7 +119,7 @@ def measure(segmenter: InteractiveSegmenter, disturb: Disturbance, rounds: int, 
     scene = disturb(target, seed)
     if not scene.truth.any():
         return {"left_out": "no object left"}
-    case = analysis.open_case(segmenter, scene.volume, window=scene.window)
+    case = analysis.open_case(segmenter, scene.volume, scene.window)
     return columns(analysis.play_case(case, scene.truth, rounds, scene.robot))
 
 

@@ -222,8 +222,6 @@ class RandomWalker(Classical):
     beta: float = 1000.0
     unlike: float = 0.001
     coarse: int = 12_000
-    small: float = 0.06
-    keep: float = 0.3
 
     name = "random walker"
 
@@ -263,7 +261,6 @@ class GeodesicDistance(Classical):
     tissue: float = 30.0
     edge: float = 5.0
     cuts: int = 24
-    coarse: int = 20_000
     small: float = 0.03
     keep: float = 0.6
 
@@ -311,8 +308,6 @@ class ConfidenceConnected(Classical):
     radius: int = 1
     coarse: int = 40_000
     fine: int = 1  # noise is another one on another grid, and so is the interval
-    small: float = 0.06
-    keep: float = 0.3
 
     name = "confidence connected"
 

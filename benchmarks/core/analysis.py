@@ -16,11 +16,9 @@ from benchmarks.core.rounds import Chooser, ChosenRounds, LimnetSession, Mask, S
 from benchmarks.core.run import Measure, measure_all, run, teller
 from benchmarks.core.suite import SUITES, SuiteOptions, build_suite
 from limnet.case.case import Case
-from limnet.case.state import Engine
 from limnet.errors import LimnetError
 from limnet.image.volume import Volume
 from limnet.segmenter import InteractiveSegmenter
-from limnet.settings import Settings
 from limnet.simulation.clicks import RobotUser
 from limnet.training.options import whole
 
@@ -86,20 +84,9 @@ def analyse_targets(record: Record, targets: Iterable[tuple[Target, Mapping[str,
             measure_all(record, target, variants, tell)
 
 
-def open_case(
-    segmenter: InteractiveSegmenter,
-    volume: Volume,
-    settings: Settings | None = None,
-    window: Sequence[float] | None = None,
-    change: Callable[[Engine], Engine] | None = None,
-) -> Case:
-    """A case as `segmenter.open` makes it, of a volume with slices along axis 0.
-
-    `window` is in raw units; `change` gets the engine and returns the one to use (a recorded or replaced part).
-    """
-    chosen = segmenter.settings if settings is None else settings
-    engine = segmenter.engine(chosen)
-    return Case(change(engine) if change else engine, volume, settings=chosen, window=window)
+def open_case(segmenter: InteractiveSegmenter, volume: Volume, window: Sequence[float] | None = None) -> Case:
+    """A case as `segmenter.open` makes it, of a volume with slices along axis 0; `window` is in raw units."""
+    return Case(segmenter.engine(segmenter.settings), volume, settings=segmenter.settings, window=window)
 
 
 def play_case(
@@ -118,6 +105,12 @@ def play_case(
     user = robot or RobotUser(case.volume.spacing)
     how = ChosenRounds(choose or (lambda mask, number: user.next_click(truth, mask, number)), rounds)
     return play(how, session or LimnetSession(case), Target("", "", "", case.volume, truth))
+
+
+def ratio(rows: Sequence[Row], name: str) -> float:
+    """Share of what rows have counted as [how many did, of how many]; NaN of none."""
+    done, of = (sum(row[name][i] for row in rows) for i in (0, 1))
+    return done / of if of else float("nan")
 
 
 def dice_by_slice(mask: Mask, truth: Mask) -> NDArray[np.float64]:

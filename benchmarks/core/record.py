@@ -262,6 +262,11 @@ class Record:
         """Number of rounds of the object that took most."""
         return max((row["rounds"][-1] for row in self.rows), default=0)
 
+    def count(self, group: str | None = None) -> int:
+        """Number of objects of a group (None: of `counted`)."""
+        wanted = self.counted if group is None else [group]
+        return sum(row["group"] in wanted for row in self.rows)
+
     def last(self) -> dict[tuple[str, str], float]:
         """Dice (or IoU) of every object after its last round."""
         return {(row["case"], row["object"]): row[self.quality][-1] for row in self.rows}

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +37,7 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     Raises:
         InputError: neither results nor errors among the files; matplotlib is not installed.
     """
-    read = [(path, results) for path in files if (results := read_any(path)) is not None]
-    found = [(path, results) for path, results in read if results.rows or results.errors]
+    found = [results for results in map(read_any, files) if results is not None and (results.rows or results.errors)]
     if not found:
         raise InputError(
             "none of the files is a result of limnet bench with finished objects or errors; give results/*.json"
@@ -46,19 +46,18 @@ def write_report(files: Sequence[Path], out: Path, worst: int = 6) -> list[Path]
     written: list[Path] = []
     parts: list[str] = []
     names: set[str] = set()
-    for suite, title in dict.fromkeys(_section(results) for _, results in found):
-        some = _told_apart([(path, results) for path, results in found if _section(results) == (suite, title)])
-        parts.append(markdown_tables([results for _, results in some]))
-        some = [(path, results) for path, results in some if results.rows]
-        if not some:
+    for suite, title in dict.fromkeys(map(_section, found)):
+        some = [results for results in found if _section(results) == (suite, title)]
+        _tell_apart(some)
+        parts.append(markdown_tables(some))
+        if not (some := [results for results in some if results.rows]):
             continue
         stem = _free(suite, names)
-        pictures = [draw_rounds([r for _, r in some], out / f"{stem}_rounds.png")]
-        pictures.append(draw_cases([r for _, r in some], out / f"{stem}_cases.png"))
+        pictures = [draw_rounds(some, out / f"{stem}_rounds.png"), draw_cases(some, out / f"{stem}_cases.png")]
         parts.append("\n".join(f"![{picture.stem}]({picture.name})\n" for picture in pictures))
         written += pictures
-        for path, results in some:
-            views = gallery(results, path, out / f"{_free(path.stem, names)}_worst", worst)
+        for results in some:
+            views = gallery(results, out / f"{_free(results.path.stem, names)}_worst", worst)
             lines = [f"- {text}\n\n  ![{view.stem}]({view.parent.name}/{view.name})\n" for text, view in views]
             if lines:
                 parts += [f"Worst objects of {results.name} (blue: truth, orange: result):\n", *lines]
@@ -72,19 +71,14 @@ def _section(results: Record) -> tuple[str, str]:
     return str(results.about["suite"]), str(results.about["title"])
 
 
-def _told_apart(found: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
-    """Results with the folder of their file, or its name, added to names that occur more than once."""
-    folders: dict[str, list[Path]] = {}
-    for path, results in found:
-        folders.setdefault(results.name, []).append(path.parent)
-    told = []
-    for path, results in found:
-        same = folders[results.name]
-        if len(same) > 1:
-            where = (path.parent.name if len(set(same)) == len(same) else "") or path.stem
-            results.label = f"{results.name} ({where})"
-        told.append((path, results))
-    return told
+def _tell_apart(found: Sequence[Record]) -> None:
+    """Add the folder of their file, or its name, to names that occur more than once."""
+    for name, number in Counter(results.name for results in found).items():
+        same = [results for results in found if results.name == name]
+        folders = {results.path.parent for results in same}
+        for results in same if number > 1 else ():
+            where = (results.path.parent.name if len(folders) == number else "") or results.path.stem
+            results.label = f"{name} ({where})"
 
 
 def _free(stem: str, taken: set[str]) -> str:
@@ -164,17 +158,11 @@ def _final_table(found: Sequence[Record], table: Any | None) -> list[str]:
             lines.append([name, _prompts(results), *cells, _last(results.curve(column))])
     for row in table.rows if table is not None else ():
         lines.append([row.title, row.prompts, *(row.values.get(group) for group in groups), None])
-    counts = [max(sum(o["group"] == g for o in results.rows) for results in found) for g in groups]
-    lines.append(["objects", "", *counts, max(map(_counted, found))])
+    lines.append(["objects", "", *(max(results.count(group) for results in found) for group in [*groups, None])])
     text = f"Mean Dice after the last round ({max(results.rounds for results in found)})."
     if table is not None and (more := [group for group in groups if group not in known]):
         text += f" All: without {', '.join(more)}, which the published table does not have."
     return [text, "", markdown(["method", "prompts", *groups, "all"], lines)]
-
-
-def _counted(results: Record) -> int:
-    """Number of objects of the figures over all."""
-    return sum(o["group"] in results.counted for o in results.rows)
 
 
 def _round_tables(found: Sequence[Record]) -> list[str]:
@@ -182,9 +170,8 @@ def _round_tables(found: Sequence[Record]) -> list[str]:
     for results in found:
         lines: list[list[object]] = []
         for group in [*results.groups, None]:
-            number = _counted(results) if group is None else sum(o["group"] == group for o in results.rows)
             seconds = f"{results.median_seconds(group):.2f}".replace("nan", "-")
-            lines.append([group or "all", number, *results.curve(group=group), seconds])
+            lines.append([group or "all", results.count(group), *results.curve(group=group), seconds])
         numbers = [f"round {i}" for i in range(1, results.rounds + 1)]
         parts += [f"**{results.name}**", "", markdown(["group", "objects", *numbers, "s/round"], lines)]
     return parts
@@ -303,11 +290,6 @@ def mean_and_error(values: Sequence[float]) -> str:
     return f"{np.mean(values):+.4f} ± {error:.4f}"
 
 
-def targets(met: Mapping[str, bool]) -> str:
-    """A list of what was wanted, and whether it is met."""
-    return "## Targets\n\n" + "".join(f"- {what}: {'met' if ok else 'not met'}\n" for what, ok in met.items())
-
-
 def share(value: float) -> str:
     """A share in per cent."""
     return f"{100 * value:.1f} %" if np.isfinite(value) else "-"
@@ -421,15 +403,15 @@ def write_view(path: Path, view: NDArray[np.uint8]) -> None:
     atomic_write(path, lambda temporary: sitk.WriteImage(image, str(temporary), imageIO="PNGImageIO"))
 
 
-def gallery(results: Record, source: Path, folder: Path, number: int = 6) -> list[tuple[str, Path]]:
+def gallery(results: Record, folder: Path, number: int = 6) -> list[tuple[str, Path]]:
     """Copy the views of the objects with the lowest Dice (or IoU) in the end: what each shows, and its file.
 
-    Views lie in the folder beside the result file `source`; objects without one are passed over.
+    Views lie in the folder beside the result file; objects without one are passed over.
     """
     scores = results.last()
     found: list[tuple[str, Path]] = []
     for case, thing in sorted(scores, key=lambda name: (scores[name], name)):
-        view = view_path(source, results.key, case, thing)
+        view = view_path(results.path, results.key, case, thing)
         if view.is_file() and len(found) < number:
             folder.mkdir(parents=True, exist_ok=True)
             text = f"{case} {thing}: {results.quality_name} {scores[case, thing]:.2f}"

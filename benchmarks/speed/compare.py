@@ -393,7 +393,7 @@ def measure(record: Record, args: argparse.Namespace, run: Callable[[Job], Itera
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
     """What a command measures, by its options."""
-    job = Job(args.methods or tuple(METHODS), model=args.model, device=args.device, minutes=args.minutes or 0)
+    job = Job(tuple(args.methods or METHODS), model=args.model, device=args.device, minutes=args.minutes or 0)
     if args.slices:
         job = replace(job, slices=args.slices)
     threads, precisions, sizes = args.threads, args.precisions, args.sizes or (480,)
@@ -437,11 +437,13 @@ def build_parser() -> argparse.ArgumentParser:
     much.add_argument("--full", action="store_true", help="speed: two sizes")
     parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id behind 'tiny'")
     names = f"of {', '.join(METHODS)}; comma between, or repeated"
-    parser.add_argument("--methods", "--method", action=_Words, help=names)
+    parser.add_argument("--methods", "--method", action="extend", type=_words, help=names)
     parser.add_argument("--sizes", "--size", type=_numbers, help="sides of a slice in pixels, comma between")
     parser.add_argument("--slices", type=int, help="slices of the volume (speed 24, runtime 100, cost 40)")
     parser.add_argument("--threads", type=_numbers, help="numbers of threads, comma between")
-    parser.add_argument("--precisions", "--precision", action=_Words, help="of fp32, bf16 and auto, comma between")
+    parser.add_argument(
+        "--precisions", "--precision", action="extend", type=_words, help="of fp32, bf16 and auto, comma between"
+    )
     parser.add_argument("--repeats", type=int, help="laps at most (speed and cost 5, runtime 3)")
     parser.add_argument("--minutes", type=float, help="speed: time for all; 0 sets no limit (6; --full 12)")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
@@ -449,12 +451,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Words(argparse.Action):
-    """Words with commas between; the option may be repeated."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        found = (*(getattr(namespace, self.dest) or ()), *values.split(","))
-        setattr(namespace, self.dest, found)
+def _words(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -206,18 +206,18 @@ def test_the_best_answer_is_chosen_and_counted() -> None:
 
 def test_probes_lie_as_far_from_the_border_as_they_say() -> None:
     scenes = list(border.probes(0))
-    assert len({scene.target.object for scene in scenes}) == len(scenes) == 480
-    for scene in scenes[::7]:
-        assert scene.click is not None
-        truth, name = scene.target.truth, scene.target.object
-        assert truth[scene.click]
+    assert len({target.object for target, _ in scenes}) == len(scenes) == 480
+    for target, click in scenes[::7]:
+        assert click is not None
+        truth, name = target.truth, target.object
+        assert truth[click]
         distance = int(name.split(" ")[0])
         rows, columns = ndimage.find_objects(truth[1].astype(int))[0]
         size = truth.shape[1]
         gaps = rows.start, columns.start, size - rows.stop, size - columns.stop
         assert distance in gaps
         depth = int(name.split("click ")[1].split(" ")[0])
-        row, column = scene.click[1:]
+        row, column = click[1:]
         assert distance + depth in (row, column, size - 1 - row, size - 1 - column)
 
 
