@@ -62,15 +62,13 @@ def draw_cases(found: Sequence[Record], path: Path) -> Path:
     plain(axes)
     step = 0.8 / len(found)
     for k, results in enumerate(found):
-        last = results.last()
         for place, group in enumerate(groups):
-            some = [(o["case"], o["object"]) for o in results.rows if o["group"] == group]
-            scores = [last[name] for name in some]
-            if not scores:
+            some = [row for row in results.rows if row["group"] == group]
+            if not some:
                 continue
-            middle = place - 0.4 + step * (k + 0.5)
+            scores, middle = [row[results.quality][-1] for row in some], place - 0.4 + step * (k + 0.5)
             # Dots of an object lie at the same place for every method.
-            spread = [zlib.crc32("/".join(name).encode()) / 0xFFFFFFFF for name in some]
+            spread = [zlib.crc32(f"{row['case']}/{row['object']}".encode()) / 0xFFFFFFFF for row in some]
             x = [middle + step * 0.6 * (beside - 0.5) for beside in spread]
             axes.plot(x, scores, "o", color=colour_of(k), markersize=3.5, alpha=0.6, mew=0)
             axes.hlines(float(np.median(scores)), middle - step * 0.4, middle + step * 0.4, color=INK, linewidth=1.4)

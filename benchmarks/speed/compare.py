@@ -437,13 +437,12 @@ def build_parser() -> argparse.ArgumentParser:
     much.add_argument("--full", action="store_true", help="speed: two sizes")
     parser.add_argument("--model", default="limnet-tiny", help="zoo name, model folder or Hub id behind 'tiny'")
     names = f"of {', '.join(METHODS)}; comma between, or repeated"
-    parser.add_argument("--methods", "--method", action="extend", type=_words, help=names)
+    parser.add_argument("--methods", "--method", action="extend", type=_words, default=[], help=names)
     parser.add_argument("--sizes", "--size", type=_numbers, help="sides of a slice in pixels, comma between")
     parser.add_argument("--slices", type=int, help="slices of the volume (speed 24, runtime 100, cost 40)")
     parser.add_argument("--threads", type=_numbers, help="numbers of threads, comma between")
-    parser.add_argument(
-        "--precisions", "--precision", action="extend", type=_words, help="of fp32, bf16 and auto, comma between"
-    )
+    kinds = "of fp32, bf16 and auto; comma between, or repeated"
+    parser.add_argument("--precisions", "--precision", action="extend", type=_words, default=[], help=kinds)
     parser.add_argument("--repeats", type=int, help="laps at most (speed and cost 5, runtime 3)")
     parser.add_argument("--minutes", type=float, help="speed: time for all; 0 sets no limit (6; --full 12)")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")

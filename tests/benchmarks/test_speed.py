@@ -235,7 +235,7 @@ def test_table_beside_the_published_row(tmp_path: Path):
         "| LIM-Net (published) | 100 x 480 x 480 | Tesla V100-SXM2, 16 GB | 31.25 | - | 2.7 GB (GPU) | 1.00 |" in text
     )
     assert all(f"- {caveat}" in text for caveat in published_runtime().caveats)
-    assert "Made by `limnet bench runtime --methods tiny,base --threads 2` at commit " in text
+    assert "Made by `limnet bench runtime --methods tiny --methods base --threads 2` at commit " in text
     speed.main([*words, "--slices", "50", "--repeats", "1", "--method", "tiny"], run)
     text = (tmp_path / "runtime.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| **tiny** | 50 x 480 x 480 |"))
