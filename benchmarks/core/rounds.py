@@ -86,14 +86,13 @@ class Predictor(Protocol):
 
 
 def predictor_config(predictor: Predictor) -> dict[str, Any]:
-    """The configuration of a predictor as JSON types: `describe()` if it has one, else its class and public fields."""
+    """The configuration of a predictor as JSON types: `describe()` if it has one, else its class and fields."""
     describe = getattr(predictor, "describe", None)
     if callable(describe):
         found = dict(describe())
     else:
         given: Any = dataclasses.fields(predictor) if dataclasses.is_dataclass(predictor) else ()
-        found = {f.name: getattr(predictor, f.name) for f in given if not f.name.startswith("_")}
-        found["class"] = type(predictor).__name__
+        found = {"class": type(predictor).__name__, **{f.name: getattr(predictor, f.name) for f in given}}
     found["name"] = predictor.name
     return json.loads(json.dumps(found, default=_plain, sort_keys=True))
 

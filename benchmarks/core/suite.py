@@ -331,7 +331,7 @@ def build_baseline(text: str, defaults: Mapping[str, Any] | None = None) -> Pred
     name = text.partition(":")[0]
     cls = _known("baseline", name, BASELINES).load()
     _, given = parse_options(text, [field.name for field in dataclasses.fields(cls) if field.type in ("str", str)])
-    known = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
+    known = [field.name for field in dataclasses.fields(cls)]
     if set(given) - set(known):
         raise InputError(f"baseline {name!r} has the options {', '.join(known) or 'none'}; got {text!r}")
     try:
