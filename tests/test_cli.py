@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -430,7 +431,10 @@ def test_bundled_model_is_sound(capsys):
     assert "interaction" in capsys.readouterr().out
 
 
-def test_no_folder_to_write_into_is_said_before_anything_is_computed(scan, opened, capsys, tmp_path):
+def test_no_folder_to_write_into_is_said_before_anything_is_computed(scan, opened, capsys, monkeypatch, tmp_path):
     assert run("segment", scan, "-o", tmp_path / "nowhere" / "m.nii.gz", "-c", "6,20,24") == 1
     assert "does not exist" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: path != tmp_path)
+    assert run("segment", scan, "-o", tmp_path / "m.nii.gz", "-c", "6,20,24") == 1
+    assert "permission denied" in capsys.readouterr().err
     assert not [call for call in opened if "volume" in call]

@@ -210,11 +210,13 @@ class InteractiveSegmenter:
         Warns:
             UserWarning: if the cases seem to contradict each other, or differ too much.
         """
-        from limnet.image.io.atomic import made_folder
+        from limnet.image.io.atomic import check_target, made_folder
         from limnet.learning.adapter import path_of
         from limnet.learning.training import learn
 
-        made_folder(path_of(name, folder).parent)  # before minutes of learning
+        target = path_of(name, folder)  # looked at before minutes of learning
+        made_folder(target.parent)
+        check_target(target)
         adapter = learn(
             self.interaction,
             [one._example() for one in cases],

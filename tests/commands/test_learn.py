@@ -70,6 +70,8 @@ def test_learn_list_propose_remove(
         (["learn", "from", "ball"], "give finished cases"),
         (["learn", "from", "ball", "--case", "image.nii.gz"], "an image and its mask"),
         (["learn", "from", "../ball", "--case", "a,b"], "name of a task"),
+        (["learn", "from", "ball", "--case", "a,b", "--case", "a,b"], "a came twice"),
+        (["learn", "from", "ball", "a.limnet", "./a.limnet"], "a.limnet came twice"),
         (["learn", "from", "ball", "--case", "a,b", "--object", "ball"], "give sessions"),
         (["learn", "from", "ball", "a.limnet", "--label", "1"], "give --case"),
         (["view", "--index", "1"], "give the file"),

@@ -29,7 +29,9 @@ def evaluate(
     ] = None,
     nsd: Annotated[
         float | None,
-        typer.Option(metavar="MM", help="Tolerance of the surface Dice (default 2; 0 leaves it out). Needs monai."),
+        typer.Option(
+            min=0, metavar="MM", help="Tolerance of the surface Dice (default 2; 0 leaves it out). Needs monai."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Play each object this often, with other clicks.")] = 1,
     jitter: Annotated[float, typer.Option(min=0, metavar="MM", help="How far clicks miss the middle at most.")] = 0.0,

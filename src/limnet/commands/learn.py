@@ -46,6 +46,9 @@ def learn_from(
     pairs = [_pair(text) for text in case or []]
     if not pairs and not sessions:
         raise InputError("give finished cases: sessions, or images with masks by --case IMAGE,MASK")
+    given = [*(sessions or []), *pairs]
+    if twice := next((one for one in given if given.count(one) > 1), None):
+        raise InputError(f"{twice if isinstance(twice, Path) else twice[0]} came twice: give every case once")
     if object_name is not None and not sessions:
         raise InputError("--object says which object of sessions is meant; give sessions, or leave it out")
     if label is not None and not pairs:

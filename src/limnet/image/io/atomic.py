@@ -127,7 +127,7 @@ def made_folder(folder: Path) -> Path:
 
 
 def check_target(target: Path) -> None:
-    """Raise SaveError for what cannot be written: a folder, or a file in no folder."""
+    """Raise SaveError for what cannot be written: a folder, or a file in no folder or in one that is closed."""
     if not target.name:
         raise SaveError(f"could not save to {str(target)!r}: it names no file. Give a file name such as mask.nii.gz")
     if target.is_dir():
@@ -140,6 +140,8 @@ def check_target(target: Path) -> None:
         )
     if not target.parent.is_dir():
         raise SaveError(f"could not save {target}: {target.parent} is a file, not a folder. Choose another folder")
+    if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise save_error(target, PermissionError(errno.EACCES, "permission denied"))
 
 
 def _full_suffix(path: Path) -> str:
