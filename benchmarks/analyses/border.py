@@ -54,13 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(split="train")
     parser.add_argument("--against", type=Path, help="border.json of the version to compare with")
     args = parser.parse_args(argv)
+    before = Record.read(args.against) if args.against else None
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     record = analysis.record_of(parser, args, "border", {"model": segmenter.identity})
     found = itertools.chain(probes(args.seed), real_scenes(args.data, args.split, args.seed))
     analysis.analyse_targets(
         record, ((target, {"limnet": partial(measure, segmenter, click, args.rounds)}) for target, click in found)
     )
-    print(record.finish({}, table(record, Record.read(args.against) if args.against else None)))
+    print(record.finish({}, table(record, before)))
 
 
 def measure(segmenter: InteractiveSegmenter, click: Voxel | None, rounds: int, target: Target) -> Row:

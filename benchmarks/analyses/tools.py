@@ -52,11 +52,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-source", type=int, default=4, help="objects of each source at most (default: 4)")
     parser.add_argument("--against", type=Path, help="tools.json of the version to compare with")
     args = parser.parse_args(argv)
+    before = Record.read(args.against).rows if args.against else None
     segmenter = InteractiveSegmenter.from_pretrained(args.model)
     record = analysis.record_of(parser, args, "tools", {"model": segmenter.identity})
     found = targets(args.data, args.split, args.per_source, args.seed)
     analysis.analyse_targets(record, ((t, {"tools": partial(gains, segmenter)}) for t in found))
-    print(record.finish({}, table(record.rows, Record.read(args.against).rows if args.against else None)))
+    print(record.finish({}, table(record.rows, before)))
 
 
 def targets(roots: Sequence[Path], split: str, count: int, seed: int) -> Iterator[Target]:

@@ -32,7 +32,7 @@ from benchmarks.core.record import Record, command_of
 from benchmarks.core.run import run
 from benchmarks.core.suite import SuiteOptions, Target, build_suite
 from limnet import InteractiveSegmenter
-from limnet.errors import FileFormatError, InputError
+from limnet.errors import FileFormatError, InputError, MissingFileError
 from limnet.image.slice_view import SliceView
 from limnet.image.volume import Volume
 from limnet.settings import Settings
@@ -454,3 +454,7 @@ def test_tools_are_compared_with_another_version(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| box", "| click", "| lasso"))]
     assert {"click +", "click -", "box"} & {line.split(" |")[0].removeprefix("| ") for line in lines}
     assert all("+0.0000" in line.split("|")[-2] for line in lines)
+    for analysis in (tools, border):  # told before anything is measured
+        with pytest.raises(MissingFileError, match="does not exist"):
+            analysis.main([*options[:4], "--out", str(tmp_path / "third"), "--against", str(tmp_path / "none.json")])
+    assert not (tmp_path / "third").exists()
