@@ -46,7 +46,7 @@ def learn_from(
     pairs = [_pair(text) for text in case or []]
     if not pairs and not sessions:
         raise InputError("give finished cases: sessions, or images with masks by --case IMAGE,MASK")
-    given = [*(sessions or []), *pairs]
+    given: list[Path | tuple[Path, Path]] = [*(sessions or []), *pairs]
     if twice := next((one for one in given if given.count(one) > 1), None):
         raise InputError(f"{twice if isinstance(twice, Path) else twice[0]} came twice: give every case once")
     if object_name is not None and not sessions:
