@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -90,8 +91,20 @@ def test_useless_grid_is_refused(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
     image.header["pixdim"][1:4] = np.nan
     image.to_filename(tmp_path / "a.nii")
-    with pytest.raises(FileFormatError, match="no usable grid"):
+    with pytest.raises(FileFormatError, match=r"no usable grid: voxel sizes \[nan, nan, nan\]"):
         Volume.read(tmp_path / "a.nii")
+
+
+def test_a_doubtful_grid_is_told_of_the_image_and_not_of_its_mask(tmp_path: Path) -> None:
+    nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)).to_filename(tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[280:328] = bytes(48)  # srow_x, srow_y, srow_z
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"a\.nii has a grid that cannot be right"):
+        volume = Volume.read(tmp_path / "a.nii")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        volume.write_mask(np.ones((6, 5, 4), bool), tmp_path / "m.nii")
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])

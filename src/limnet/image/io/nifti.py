@@ -253,9 +253,10 @@ def affine_of(image: Any, path: Path) -> NDArray[np.float64]:
                     "orientation and position are unknown, only the voxel sizes count. Repair its header"
                 )
             return affine
+    sizes, sform = [float(step) for step in header.get_zooms()[:3]], header.get_sform()[:3].tolist()
     raise FileFormatError(
-        f"{path} has no usable grid: voxel sizes {header.get_zooms()[:3]}, sform {header.get_sform()[:3].tolist()}. "
-        "Repair its header, or load the array yourself and give spacing="
+        f"{path} has no usable grid: voxel sizes {sizes}, sform {sform}. Repair its header, or load the array yourself "
+        "and give spacing="
     )
 
 
