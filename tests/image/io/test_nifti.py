@@ -209,6 +209,9 @@ def test_wrong_suffix_and_garbage(tmp_path: Path) -> None:
     (tmp_path / "c.nii").write_bytes(gzip.compress(whole))
     with pytest.raises(FileFormatError, match=r"is gzip-compressed. Rename it to .nii.gz"):
         Volume.read(tmp_path / "c.nii")
+    (tmp_path / "page.nii.gz").write_bytes(b"<html>Log in first</html>")  # no other name makes it an image
+    with pytest.raises(FileFormatError, match="not what its name says"):
+        Volume.read(tmp_path / "page.nii.gz")
     (tmp_path / "d.nii").write_bytes(b"no image at all" * 100)
     with pytest.raises(FileFormatError, match="damaged"):
         Volume.read(tmp_path / "d.nii")

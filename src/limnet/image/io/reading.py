@@ -22,6 +22,7 @@ from limnet.errors import (
 )
 
 _GZIP = b"\x1f\x8b"
+_BEGINNINGS = (_GZIP, b"\x5c\x01", b"\x1c\x02", b"\0\0")  # of NIfTI 1 and 2 and MGH: packed, little-endian, big-endian
 _DEFLATE = 1032  # deflate packs at most this many bytes into one (zlib's documentation)
 _SLACK = 1 << 16  # headers and end marks of compressed files
 _CHUNK = 1 << 22
@@ -77,7 +78,7 @@ def reason_of(path: Path, error: Exception, advice: str = "Copy or download it a
     if not start:
         return f"the file is empty. {advice}"
     named = path.name.lower().endswith((".gz", ".mgz"))
-    if path.is_file() and named != (start == _GZIP):
+    if path.is_file() and named != (start == _GZIP) and start in _BEGINNINGS:
         other = {".gz": ".nii", ".mgz": ".mgh"} if named else {".nii": ".nii.gz", ".mgh": ".mgz"}
         if path.suffix.lower() in other:
             return f"it is {'not ' if named else ''}gzip-compressed. Rename it to {other[path.suffix.lower()]}"
