@@ -240,17 +240,13 @@ class Turn(NamedTuple):
 def columns(turns: Iterable[Turn]) -> dict[str, list[Any]]:
     """Rounds of an object as lists: what was measured, clicks ([z, y, x, 1 or 0], None without one), seconds."""
     turns = list(turns)
-    measured = [name for name in METRICS if getattr(turns[-1], name) is not None]
+    found = {name: [getattr(turn, name) for turn in turns] for name in METRICS if getattr(turns[-1], name) is not None}
     return {
         "rounds": [turn.round for turn in turns],
-        **{name: [_rounded(getattr(turn, name)) for turn in turns] for name in measured},
+        **{name: [None if v is None else round(float(v), 6) for v in values] for name, values in found.items()},
         "clicks": [None if turn.zyx is None else [*turn.zyx, int(bool(turn.positive))] for turn in turns],
         "seconds": [round(turn.seconds, 4) for turn in turns],
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 6)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.core.report import published_names
 from benchmarks.core.rounds import RobotRounds
@@ -45,13 +45,8 @@ class Part:
     title: str = ""
 
 
-class Found(NamedTuple):
-    """A part that is there, under its name in the suite, with the cases that the options ask for."""
-
-    name: str
-    part: Part
-    dataset: LabelledDataset
-    cases: list[LabelledCase]
+Found = tuple[str, Part, LabelledDataset, list[LabelledCase]]
+"""A part that is there, under its name in the suite, with the cases that the options ask for."""
 
 
 def join(
@@ -75,11 +70,11 @@ def join(
     """
     base = options.chosen(ObjectChoice(smallest=1, components=()))
     found, told = gather(name, root, options, {part.dataset: part for part in parts})
-    choices = {case.name: dataclasses.replace(base, merge=one.part.merge) for one in found for case in one.cases}
+    choices = {case.name: dataclasses.replace(base, merge=part.merge) for _, part, _, cases in found for case in cases}
     return Suite(
         name="-".join([name, *options.parts]),
         title=title,
-        cases=[case for one in found for case in one.cases],
+        cases=[case for _, _, _, cases in found for case in cases],
         rounds=options.played(rounds or RobotRounds()),
         choice=base,
         group=group,
@@ -93,7 +88,7 @@ def join(
 
 
 def gather(name: str, root: Path, options: SuiteOptions, parts: Mapping[str, Part]) -> tuple[list[Found], str]:
-    """The parts of a suite that the options ask for and that are there, and what a reader must know of the others.
+    """Of a suite's parts those that the options ask for and that are there; what a reader must know of the others.
 
     One whose folder cannot be used, as files are missing or damaged, is told in a warning, too.
 
@@ -117,7 +112,7 @@ def gather(name: str, root: Path, options: SuiteOptions, parts: Mapping[str, Par
             lacking.append(title)
         else:
             cases = dataset.all_cases() if split == "all" else dataset.cases(split)
-            found.append(Found(key, part, dataset, cases[: options.per_group]))
+            found.append((key, part, dataset, cases[: options.per_group]))
             if part.cases is not None and split == part.split and len(cases) < part.cases:
                 fewer.append(f"{title} {len(cases)} of {part.cases}")
     if not found:
