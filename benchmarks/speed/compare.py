@@ -110,7 +110,7 @@ def run(job: Job) -> Iterator[Row]:
             try:
                 if (name, precision) not in made:
                     method = METHODS[name].make(job.size, precision, job.model, job.device)
-                    method.lap(scene(job.size, min(_WARM, depth)))
+                    method(scene(job.size, min(_WARM, depth)))
                     made[name, precision] = method
                 if on_gpu:
                     torch.cuda.reset_peak_memory_stats(job.device)
@@ -126,10 +126,10 @@ def run(job: Job) -> Iterator[Row]:
 def measured(method: Any, where: methods.Scene, gflop: bool = False) -> Row:
     """Samples of one lap; with `gflop` of limnet's own methods also the halves of the networks and operations."""
     if not gflop or not isinstance(method, LimnetMethod):
-        return {"samples": method.lap(where)}
+        return {"samples": method(where)}
     networks = {"interaction": method.segmenter.interaction, "propagation": method.segmenter.propagation}
     with halves(networks, methods.seconds) as seen:
-        samples = {**method.lap(where), **seen}
+        samples = {**method(where), **seen}
     with FlopCounterMode(display=False) as counter:
 
         def operations(work: Callable[[], object], device: str = "") -> float:
@@ -139,7 +139,7 @@ def measured(method: Any, where: methods.Scene, gflop: bool = False) -> Row:
 
         counting = LimnetMethod(method.segmenter, method.whole, operations)
         with halves(networks, operations) as seen:
-            found = {**counting.lap(where), **seen}
+            found = {**counting(where), **seen}
     return {"samples": samples, "gflop": {part: float(np.mean(values)) for part, values in found.items()}}
 
 

@@ -1,7 +1,8 @@
 """What is timed: limnet itself, its references run the reference way, and shapes of other tools.
 
-A method is made once a process and precision; its `lap` uses it once on a scene, from opening the volume on, and gives
-the seconds of everything that was timed, by part. All weights but those of the model that is asked about are random.
+A method is made once a process and precision: a function that uses it once on a scene, from opening the volume on, and
+gives the seconds of everything that was timed, by part. All weights but those of the model that is asked about are
+random.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ class LimnetMethod:
     def __init__(self, segmenter: InteractiveSegmenter, whole: int = 0, clock: Callable[..., float] = seconds) -> None:
         self.segmenter, self.whole, self.clock = segmenter, whole, clock
 
-    def lap(self, scene: Scene) -> Samples:
+    def __call__(self, scene: Scene) -> Samples:
         """Two rounds; the first click in the middle, later ones two pixels inside the object's borders."""
         volume, truth = scene
         depth, middle, other = len(truth), len(truth) // 2, len(truth) // 4
@@ -114,7 +115,6 @@ class LimnetMethod:
             timed(SLICE_FIRST, case.propagate, depth - 1)
             timed(OTHER, lambda: case.click((other, *_centre(truth[other])), propagate=False))
             timed(SLICE_LATER, case.propagate, depth - 2)
-        self.mask = case.mask
         return found
 
 
@@ -136,88 +136,63 @@ def whole_slices(segmenter: InteractiveSegmenter, size: int) -> Iterator[Any]:
                 network.window_size = value
 
 
-class RitmReference:
+def ritm(network: HRNetOCR, precision: str, device: str, scene: Scene) -> Samples:
     """RITM as its evaluation runs it: the whole network on the whole slice at every click, without a mirrored pass."""
+    view, network = SliceView(scene.volume), network.to(device)
+    middle, size = len(view) // 2, view.shape
+    clicks: list[PixelClick] = []
+    previous = torch.zeros(1, 1, *size, device=device)
+    times = []
+    for number in range(4):
+        clicks.append(PixelClick(size[0] / 2 + 2 * number, size[1] / 2))
 
-    def __init__(self, network: HRNetOCR, precision: str, device: str = "cpu") -> None:
-        self.network, self.precision, self.device = network.to(device), precision, device
+        def click() -> None:
+            nonlocal previous
+            disks = click_disks(clicks, size, network.click_radius)
+            image = _three_channels(view.image(middle)).to(device)
+            with running(precision, device):
+                logits = network(image, torch.cat([previous, disks.to(device)], 1))["instances"]
+                previous = torch.sigmoid(logits.float())
 
-    def lap(self, scene: Scene) -> Samples:
-        """Time one use; see the module."""
-        view = SliceView(scene.volume)
-        middle, size = len(view) // 2, view.shape
-        clicks: list[PixelClick] = []
-        previous = torch.zeros(1, 1, *size, device=self.device)
-        times = []
-        for number in range(4):
-            clicks.append(PixelClick(size[0] / 2 + 2 * number, size[1] / 2))
-
-            def click() -> None:
-                nonlocal previous
-                disks = click_disks(clicks, size, self.network.click_radius)
-                image = _three_channels(view.image(middle)).to(self.device)
-                with running(self.precision, self.device):
-                    logits = self.network(image, torch.cat([previous, disks.to(self.device)], 1))["instances"]
-                    previous = torch.sigmoid(logits.float())
-
-            times.append(seconds(click, self.device))
-        return {FIRST: times[:1], LATER: times[1:]}
+        times.append(seconds(click, device))
+    return {FIRST: times[:1], LATER: times[1:]}
 
 
-class XMemReference:
-    """XMem as its evaluation runs it: both directions from the middle slice, every image encoded in every pass.
+def xmem(network: XMem, precision: str, device: str, scene: Scene) -> Samples:
+    """XMem as its evaluation runs it: `both_ways`; a later round is the same work again."""
+    network = network.to(device)
+    took = seconds(lambda: both_ways(network, precision, device, scene), device) / max(len(scene.truth) - 1, 1)
+    return {SLICE_FIRST: [took], SLICE_LATER: [took]}
 
-    Every fifth slice is remembered, the 30 nearest elements are read; a later round is the same work again.
+
+def both_ways(network: XMem, precision: str, device: str, scene: Scene) -> list[Tensor]:
+    """Probabilities of every slice but the middle one, (2, H, W) each, from that to both ends.
+
+    Every image is encoded in every pass, every fifth slice is remembered, the 30 nearest elements are read.
     """
-
-    def __init__(self, network: XMem, precision: str, device: str = "cpu") -> None:
-        self.network, self.precision, self.device = network.to(device), precision, device
-
-    def lap(self, scene: Scene) -> Samples:
-        """Time one use; see the module."""
-        took = seconds(lambda: self.both_ways(scene), self.device) / max(len(scene.truth) - 1, 1)
-        return {SLICE_FIRST: [took], SLICE_LATER: [took]}
-
-    def both_ways(self, scene: Scene) -> list[Tensor]:
-        """Probabilities of every slice but the middle one, (2, H, W) each."""
-        view, middle, results = SliceView(scene.volume), len(scene.truth) // 2, []
-        mask = torch.from_numpy(scene.truth[middle].astype(np.float32))[None].to(self.device)
-        for indices in (range(middle + 1, len(view)), range(middle - 1, -1, -1)):
-            stream = Stream(self.network, 5, MemoryConfig(top_k=30), permanent_prompts=False)
-            with running(self.precision, self.device):
-                stream.step(_three_channels(view.image(middle))[0].to(self.device), mask)
-                for index in indices:
-                    results.append(stream.step(_three_channels(view.image(index))[0].to(self.device)).cpu())
-        return results
+    view, middle, results = SliceView(scene.volume), len(scene.truth) // 2, []
+    mask = torch.from_numpy(scene.truth[middle].astype(np.float32))[None].to(device)
+    for indices in (range(middle + 1, len(view)), range(middle - 1, -1, -1)):
+        stream = Stream(network, 5, MemoryConfig(top_k=30), permanent_prompts=False)
+        with running(precision, device):
+            stream.step(_three_channels(view.image(middle))[0].to(device), mask)
+            for index in indices:
+                results.append(stream.step(_three_channels(view.image(index))[0].to(device)).cpu())
+    return results
 
 
-class PassMethod:
-    """One pass of a network on random input of a shape for every click, which stands for `times` passes.
+def passes(
+    network: nn.Module, shape: tuple[int, ...], precision: str, device: str, scene: Scene, clicks: int = 4
+) -> Samples:
+    """Clicks that are each one pass of a network on random input of a shape; the scene is not looked at."""
 
-    With `whole` the answer is a whole volume, so that a click is a round.
-    """
+    def click() -> None:
+        with running(precision, device):
+            network(torch.rand(shape, device=device))
 
-    def __init__(
-        self,
-        network: nn.Module,
-        shape: tuple[int, ...],
-        precision: str,
-        device: str = "cpu",
-        times: float = 1.0,
-        whole: bool = False,
-    ) -> None:
-        self.network, self.precision, self.device = network.eval().to(device), precision, device
-        self.shape, self.times, self.whole = shape, times, whole
-
-    def lap(self, scene: Scene) -> Samples:
-        """Four passes, or one; the scene is not looked at."""
-        taken = [self.times * seconds(self._pass, self.device) for _ in range(1 if self.whole else 4)]
-        found = {FIRST: taken[:1], LATER: taken[1:] or taken}
-        return {**found, ROUND_FIRST: found[FIRST], ROUND_LATER: found[LATER]} if self.whole else found
-
-    def _pass(self) -> None:
-        with running(self.precision, self.device):
-            self.network(torch.rand(self.shape, device=self.device))
+    network.eval().to(device)
+    taken = [seconds(click, device) for _ in range(clicks)]
+    return {FIRST: taken[:1], LATER: taken[1:]}
 
 
 class ScribblePromptShape(nn.Module):
@@ -250,32 +225,36 @@ class ScribblePromptShape(nn.Module):
         return self.head(x)
 
 
-class Sam2Method:
-    """SAM 2 on slices as a video: points on the middle slice, then both directions; random weights."""
-
-    def __init__(self, precision: str, device: str = "cpu", config: Any = None) -> None:
-        package = Sam2Video.needed()
-        self.model = _seeded(lambda: package.Sam2VideoModel(config or package.Sam2VideoConfig())).eval().to(device)
-        self.precision, self.device = precision, device
-
-    def lap(self, scene: Scene) -> Samples:
-        """Time one use; see the module."""
-        session = Sam2VideoSession(self.model, Sam2Video.needed(SESSIONS), self.device, scene.volume, 0)
-        middle = len(scene.truth) // 2
-        y, x = _centre(scene.truth[middle])
-        with running(self.precision, self.device):
-            found: Samples = {OPEN: [seconds(lambda: session.open(SliceView(scene.volume)), self.device)]}
-            times = [seconds(lambda k=k: session.prompt((middle, y, x + 2 * k), True), self.device) for k in range(4)]  # type: ignore[misc]
-            found |= {FIRST: times[:1], LATER: times[1:]}
-            for part in (SLICE_FIRST, SLICE_LATER):
-                found[part] = [seconds(session.propagate, self.device) / max(len(scene.truth) - 1, 1)]
-        return found
+def sam2(model: Any, precision: str, device: str, scene: Scene) -> Samples:
+    """SAM 2 on slices as a video: points on the middle slice, then both directions."""
+    session = Sam2VideoSession(model.eval().to(device), Sam2Video.needed(SESSIONS), device, scene.volume, 0)
+    middle = len(scene.truth) // 2
+    y, x = _centre(scene.truth[middle])
+    with running(precision, device):
+        found: Samples = {OPEN: [seconds(lambda: session.open(SliceView(scene.volume)), device)]}
+        times = [seconds(lambda k=k: session.prompt((middle, y, x + 2 * k), True), device) for k in range(4)]  # type: ignore[misc]
+        found |= {FIRST: times[:1], LATER: times[1:]}
+        for part in (SLICE_FIRST, SLICE_LATER):
+            found[part] = [seconds(session.propagate, device) / max(len(scene.truth) - 1, 1)]
+    return found
 
 
-def nninteractive(precision: str, device: str) -> PassMethod:
-    """The network of nnInteractive, one pass over 192^3 voxels (zooming out and refining cost more), timed on 96^3."""
+def sam2_model() -> Any:
+    """The package's default (tiny) model with random weights."""
+    package = Sam2Video.needed()
+    return _seeded(lambda: package.Sam2VideoModel(package.Sam2VideoConfig()))
+
+
+def nninteractive(network: nn.Module, precision: str, device: str, scene: Scene) -> Samples:
+    """One pass over 192^3 voxels (zooming out and refining cost more), timed on an eighth: a click is a whole round."""
+    taken = [8 * passes(network, (1, 8, 96, 96, 96), precision, device, scene, clicks=1)[FIRST][0]]
+    return {FIRST: taken, LATER: taken, ROUND_FIRST: taken, ROUND_LATER: taken}
+
+
+def nninteractive_network() -> nn.Module:
+    """The network of nnInteractive with random weights."""
     unet = import_module("dynamic_network_architectures.architectures.unet")
-    network = _seeded(
+    return _seeded(
         lambda: unet.ResidualEncoderUNet(
             input_channels=8,
             n_stages=6,
@@ -293,7 +272,6 @@ def nninteractive(precision: str, device: str) -> PassMethod:
             nonlin_kwargs={"inplace": True},
         )
     )
-    return PassMethod(network, (1, 8, 96, 96, 96), precision, device, times=8.0, whole=True)
 
 
 def base_segmenter(precision: str, device: str = "cpu") -> InteractiveSegmenter:
@@ -334,7 +312,7 @@ class Method(NamedTuple):
     `heavy` ones are slow: they run on few slices and with the largest number of threads only.
     """
 
-    make: Callable[[int, str, str, str], Any]
+    make: Callable[[int, str, str, str], Callable[[Scene], Samples]]
     title: str
     heavy: bool = False
 
@@ -347,18 +325,20 @@ METHODS: dict[str, Method] = {  # s, p, m, d: size, precision, model, device
         "HRNet-W32 and XMem in limnet, image halves kept; random weights",
         heavy=True,
     ),
-    "ritm-h18s": Method(lambda s, p, m, d: RitmReference(_hrnet("w18-small"), p, d), "RITM HRNet-18s, nothing is kept"),
-    "ritm-h32": Method(lambda s, p, m, d: RitmReference(_hrnet("w32"), p, d), "RITM HRNet-32, nothing is kept", True),
-    "xmem": Method(lambda s, p, m, d: XMemReference(_xmem(), p, d), "XMem, everything computed in every pass", True),
+    "ritm-h18s": Method(lambda s, p, m, d: partial(ritm, _hrnet("w18-small"), p, d), "RITM HRNet-18s, nothing is kept"),
+    "ritm-h32": Method(lambda s, p, m, d: partial(ritm, _hrnet("w32"), p, d), "RITM HRNet-32, nothing is kept", True),
+    "xmem": Method(lambda s, p, m, d: partial(xmem, _xmem(), p, d), "XMem, everything computed in every pass", True),
     "scribbleprompt": Method(
-        lambda s, p, m, d: PassMethod(_seeded(ScribblePromptShape), (1, 5, 128, 128), p, d),
+        lambda s, p, m, d: partial(passes, _seeded(ScribblePromptShape), (1, 5, 128, 128), p, d),
         "shape of ScribblePrompt-UNet, 128 x 128 pixels",
     ),
     "sam2-video": Method(
-        lambda s, p, m, d: Sam2Method(p, d), "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers", heavy=True
+        lambda s, p, m, d: partial(sam2, sam2_model(), p, d),
+        "SAM 2.1 tiny, 1024 x 1024 pixels; needs transformers",
+        heavy=True,
     ),
     "nninteractive": Method(
-        lambda s, p, m, d: nninteractive(p, d),
+        lambda s, p, m, d: partial(nninteractive, nninteractive_network(), p, d),
         "network of nnInteractive, one pass over 192 x 192 x 192 voxels; needs dynamic-network-architectures",
         heavy=True,
     ),

@@ -57,7 +57,7 @@ def test_the_scene_has_its_object_on_every_slice():
 def test_limnet_plays_two_rounds(monkeypatch: pytest.MonkeyPatch, whole: int):
     segmenter = small_segmenter()
     calls = counted(monkeypatch, segmenter.propagation, "segment", "encode_image")
-    found = methods.LimnetMethod(segmenter, whole).lap(SCENE)
+    found = methods.LimnetMethod(segmenter, whole)(SCENE)
     number = {part: len(samples) for part, samples in found.items()}
     assert number == {OPEN: 1, FIRST: 1, LATER: 3, SLICE_FIRST: 1, OTHER: 1, SLICE_LATER: 1}
     assert all(s > 0 for samples in found.values() for s in samples)
@@ -69,12 +69,11 @@ def test_limnet_plays_two_rounds(monkeypatch: pytest.MonkeyPatch, whole: int):
 def test_the_reference_keeps_nothing(monkeypatch: pytest.MonkeyPatch):
     network = SmallXMem().eval()
     calls = counted(monkeypatch, network, "encode_image", "encode_value")
-    reference = methods.XMemReference(network, "fp32")
-    found = reference.lap(SCENE)
+    found = methods.xmem(network, "fp32", "cpu", SCENE)
     assert found[SLICE_FIRST] == found[SLICE_LATER]
     assert calls["encode_image"] == 8 + 1, "every slice, and the middle one in both directions"
     assert calls["encode_value"] == 2, "no sixth slice on either side: the prompt of each direction alone"
-    results = reference.both_ways(methods.scene(64, 14))
+    results = methods.both_ways(network, "fp32", "cpu", methods.scene(64, 14))
     assert calls["encode_value"] == 2 + 2 + 2, "every fifth slice is remembered"
     assert [tuple(r.shape) for r in results] == [(2, 64, 64)] * 13
 
@@ -89,7 +88,7 @@ def test_ritm_computes_everything_at_every_click(monkeypatch: pytest.MonkeyPatch
         return {"instances": torch.ones(1, 1, 64, 64)}
 
     monkeypatch.setattr(network, "decode", decode)
-    found = methods.RitmReference(network, "fp32").lap(SCENE)
+    found = methods.ritm(network, "fp32", "cpu", SCENE)
     assert {part: len(samples) for part, samples in found.items()} == {FIRST: 1, LATER: 3}
     assert calls["encode_image"] == len(seen) == 4
     areas = [float(prompts[:, 1].sum()) for prompts in seen]
@@ -99,13 +98,13 @@ def test_ritm_computes_everything_at_every_click(monkeypatch: pytest.MonkeyPatch
     assert all(bool((p[:, 0] == after).all()) for p in seen[1:]), "the mask so far is given from the second click on"
 
 
-def test_shapes_of_other_tools():
+def test_shapes_of_other_tools(monkeypatch: pytest.MonkeyPatch):
     assert sum(p.numel() for p in methods.ScribblePromptShape().parameters()) == pytest.approx(4.0e6, rel=0.01)
     assert methods.ScribblePromptShape(channels=4)(torch.zeros(2, 5, 32, 48)).shape == (2, 1, 32, 48)
-    assert set(methods.PassMethod(torch.nn.Identity(), (1, 1), "fp32").lap(SCENE)) == {FIRST, LATER}
-    whole = methods.PassMethod(torch.nn.Identity(), (1, 1), "fp32", times=1e9, whole=True).lap(SCENE)
-    assert whole[ROUND_FIRST] == whole[FIRST]
-    assert whole[FIRST][0] > 100
+    assert set(methods.passes(torch.nn.Identity(), (1, 1), "fp32", "cpu", SCENE)) == {FIRST, LATER}
+    monkeypatch.setattr(methods, "seconds", lambda work, device: 2.0)
+    whole = methods.nninteractive(torch.nn.Identity(), "fp32", "cpu", SCENE)
+    assert whole == {part: [16.0] for part in (FIRST, LATER, ROUND_FIRST, ROUND_LATER)}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -118,7 +117,7 @@ def test_precision_reaches_the_network(precision: str):
             Seen.kind = answer.dtype
             return answer
 
-    methods.PassMethod(Seen(2, 2), (1, 2), precision).lap(SCENE)
+    methods.passes(Seen(2, 2), (1, 2), precision, "cpu", SCENE)
     assert Seen.kind == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
@@ -136,14 +135,13 @@ def test_operations_are_those_of_the_networks():
 
 
 def test_methods_take_turns_and_go_on(monkeypatch: pytest.MonkeyPatch):
-    class Fake:
-        def lap(self, scene: methods.Scene) -> methods.Samples:
-            return {FIRST: [float(len(scene.truth))]}
+    def fake(scene: methods.Scene) -> methods.Samples:
+        return {FIRST: [float(len(scene.truth))]}
 
-    def broken(*_: object) -> Fake:
+    def broken(*_: object) -> Any:
         raise ModuleNotFoundError("No module named 'transformers'")
 
-    table = {"tiny": methods.Method(lambda *_: Fake(), ""), "xmem": methods.Method(lambda *_: Fake(), "", True)}
+    table = {"tiny": methods.Method(lambda *_: fake, ""), "xmem": methods.Method(lambda *_: fake, "", True)}
     monkeypatch.setattr(speed, "METHODS", {**table, "sam2-video": methods.Method(broken, "")})
     before = torch.get_num_threads()
     job = speed.Job(("tiny", "xmem", "sam2-video"), 16, 9, (1, 2), ("fp32",), 2)

@@ -225,7 +225,7 @@ def test_whole_volumes_by_the_robot_user(kind: type, axis: int, weights: str):
 
 @pytest.mark.usefixtures("packages")
 def test_sam2_is_timed_part_by_part():
-    found = methods.Sam2Method("fp32").lap(methods.Scene(*ball((2.0, 1.0, 1.0))))
+    found = methods.sam2(methods.sam2_model(), "fp32", "cpu", methods.Scene(*ball((2.0, 1.0, 1.0))))
     number = {part: len(samples) for part, samples in found.items()}
     assert number == {
         methods.OPEN: 1,
