@@ -75,6 +75,7 @@ def test_learn_list_propose_remove(
         (["learn", "from", "ball", "--case", "a,b", "--object", "ball"], "give sessions"),
         (["learn", "from", "ball", "a.limnet", "--label", "1"], "give --case"),
         (["view", "--index", "1"], "give the file"),
+        (["view", "--gaps", "x"], "gaps='x' is unknown"),
         (["segment", "a.nii", "--propose", "x", "--start", "b.nii", "-c", "1,1,1", "-o", "c.nii"], "leave one of them"),
     ],
 )

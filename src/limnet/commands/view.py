@@ -52,6 +52,7 @@ def view(
 
     console = Console(stderr=True, soft_wrap=True)
     root, wanted = chosen(volume)
+    filling = check_gaps(gaps or "refuse")
     if wanted is None and (index, series) != (None, None):
         raise InputError("--index and --series choose within a volume: give the file or DICOM folder, too")
 
@@ -64,7 +65,7 @@ def view(
         server = ViewServer(workspace, root)
         if wanted is not None:
             console.print(f"reading {wanted}")
-            server.start = str(server.open_volume(wanted, index, series, check_gaps(gaps or "refuse"))["name"])
+            server.start = str(server.open_volume(wanted, index, series, filling)["name"])
         else:
             threading.Thread(target=_warm_up, args=(workspace,), daemon=True).start()
         listening = listen(port, PORT)
