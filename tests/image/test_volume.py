@@ -37,6 +37,7 @@ def test_from_array_keeps_the_array_and_its_dtype() -> None:
         (lambda rng, at: (at % 30).astype(np.uint8)[:3], None),  # too small to say
         (lambda rng, at: np.full(at.shape, -1024, np.int16), r"same value everywhere \(-1024\)"),
         (lambda rng, at: np.full(at.shape, np.nan), "no finite value"),
+        (lambda rng, at: np.where(at < 40, at, 0), None),  # nearly empty
         (lambda rng, at: np.where(at == 7, 2000, 0), "only 2 different values"),
     ],
 )
