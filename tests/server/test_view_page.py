@@ -625,7 +625,7 @@ def test_values_lengths_and_volumes_as_text(visit, world, mm, shown_as, unit):
     assert (f"{volume / 1000:.1f} ml" if unit == "mm" else f"{volume:.0f} {unit}³") in page.text("#objects")
     page.press("k")
     page.drag("axial", [BALL, (BALL[0], BALL[1], BALL[2] + 10)])
-    page.wait("document.querySelector('#under').innerText.includes('ruler')")
+    page.wait(f"document.querySelector('#under').innerText.includes('x {BALL[2] + 10}')")
     length, given = page.text("#under").split("ruler ")[1].split()
     assert (float(length), given) == (pytest.approx(10 * shown_as, rel=0.05), unit)
 
@@ -646,6 +646,10 @@ def test_colour_frames(world):
     page.click("axial", (3, 20, 25))
     page.settled(1)
     assert page.label_at((3, 20, 25)) == 1
-    assert "250 60 20" in page.text("#under")
+    page.wait("document.querySelector('#under').innerText.includes('250 60 20')")
+    assert f"{shown(page)} voxels" in page.text("#objects"), "nobody said how large a pixel is"
+    page.press("k")
+    page.drag("axial", [(3, 20, 10), (3, 20, 20)])
+    page.wait("/ruler (9|10).* px/.test(document.querySelector('#under').innerText)")
     page.close()
     server.workspace.close_case(opened.key, forget=True)

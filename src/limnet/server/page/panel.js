@@ -163,6 +163,7 @@ function reveal(row) {
 
 function volumeText({ voxels, ml }, { name, per }) {
   if (!voxels) return "empty";
+  if (name === "px") return `${voxels} voxels`;
   const cubes = ml * 1000 * per ** 3;
   return ml >= 100 ? `${Math.round(ml)} ml` : ml >= 1 ? `${ml.toFixed(1)} ml` : `${cubes.toFixed(cubes > 10 ? 0 : 1)} ${name}³`;
 }

@@ -22,7 +22,8 @@ export class Volume {
     this.hiddenLabels = new Uint8Array(256);
     this.setWindow(...meta.window);
     const finest = Math.min(...meta.spacing);
-    this.unit = finest >= 0.05 ? { name: "mm", per: 1 } : finest >= 5e-5 ? { name: "µm", per: 1e3 } : { name: "nm", per: 1e6 };
+    const unknown = !meta.oriented && meta.spacing.every((mm) => mm === 1); // pictures and films
+    this.unit = unknown ? { name: "px", per: 1 } : finest >= 0.05 ? { name: "mm", per: 1 } : finest >= 5e-5 ? { name: "µm", per: 1e3 } : { name: "nm", per: 1e6 };
   }
 
   /** The window in raw units. */
