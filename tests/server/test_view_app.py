@@ -230,7 +230,8 @@ def test_a_session_in_the_folder_is_opened_as_a_copy(world, key):
     client.post(f"/api/cases/{key}/save", json=body).raise_for_status()
     (root / "kept.json").write_text("of somebody else")
     before = (root / "kept.limnet").read_bytes()
-    made = client.post("/api/open", json={"path": "kept.limnet"}).raise_for_status().json()
+    made = server.open_file(root / "kept.limnet")  # as `limnet view kept.limnet`, and the page by the next line
+    assert client.post("/api/open", json={"path": "kept.limnet"}).raise_for_status().json()["key"] != made["key"]
     assert made["key"] != key
     assert client.post("/api/resume", json={"name": made["name"]}).raise_for_status().json() == made  # as the page does
     with channel(world, made["key"]) as socket:
@@ -264,7 +265,7 @@ def test_the_demo_ct_is_opened_or_its_absence_explained(world, monkeypatch):
 def test_colours_outlive_the_server(tmp_path):
     write_phantom(tmp_path / "ct.nii.gz")
     with serving(tmp_path, tmp_path / "sessions") as (server, _):
-        made = server.open_volume(tmp_path / "ct.nii.gz")
+        made = server.open_file(tmp_path / "ct.nii.gz")
         screen = server.screen(server.workspace.get(made["key"]))
         server.workspace.get(made["key"]).run(lambda case, **_: case.object("liver").click(BALL))
         screen.handle({"do": "edit", "action": "color", "object": "liver", "color": "#123456"})

@@ -52,7 +52,7 @@ def visit(world: Any) -> Iterator[Visit]:
             page.goto(address)
             page.wait("document.querySelectorAll('#files .entry').length >= 2")
         else:
-            page.goto(f"{address}/#case={server.open_volume(volume)['name']}")
+            page.goto(f"{address}/#case={server.open_file(volume)['name']}")
             page.wait_ready()
         return page
 

@@ -24,7 +24,7 @@ def view(
     volume: Annotated[
         Path | None,
         typer.Argument(
-            help="Volume to open (NIfTI, NRRD, MHA, npy/npz, DICOM folder, frames), or a folder to choose in."
+            help="Volume to open (NIfTI, NRRD, MHA, npy/npz, DICOM folder, frames), session, or folder to choose in."
         ),
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the default browser.")] = True,
@@ -53,7 +53,7 @@ def view(
     console = Console(stderr=True, soft_wrap=True)
     root, wanted = chosen(volume)
     filling = check_gaps(gaps or "refuse")
-    if wanted is None and (index, series) != (None, None):
+    if (wanted is None or wanted.suffix == ".limnet") and (index, series) != (None, None):
         raise InputError("--index and --series choose within a volume: give the file or DICOM folder, too")
 
     def load() -> InteractiveSegmenter:
@@ -65,7 +65,7 @@ def view(
         server = ViewServer(workspace, root)
         if wanted is not None:
             console.print(f"reading {wanted}")
-            server.start = str(server.open_volume(wanted, index, series, filling)["name"])
+            server.start = str(server.open_file(wanted, index, series, filling)["name"])
         else:
             threading.Thread(target=_warm_up, args=(workspace,), daemon=True).start()
         listening = listen(port, PORT)

@@ -187,10 +187,8 @@ def _recent(server: ViewServer, _: Given) -> Given:
 
 def _open(server: ViewServer, body: Given) -> Given | Response:
     path = server.folder.inside(_text(body, "path"))
-    if path.name.endswith(".limnet"):
-        return server.open(lambda: server.workspace.resume(path))
     try:
-        return server.open_volume(path, body.get("index"), body.get("series"), body.get("gaps", "refuse"))
+        return server.open_file(path, body.get("index"), body.get("series"), body.get("gaps", "refuse"))
     except InputError as error:  # readers name the option that chooses among several volumes; the page then asks for it
         option = re.search(r"\b(index|series|gaps)=", str(error))
         return JSONResponse({"error": str(error), "choose": option and option.group(1)}, 400)
@@ -199,7 +197,7 @@ def _open(server: ViewServer, body: Given) -> Given | Response:
 def _demo(server: ViewServer, _: Given) -> Given:
     from limnet.simulation.demo import fetch_ct
 
-    return server.open_volume(fetch_ct().image)
+    return server.open_file(fetch_ct().image)
 
 
 def _forget(server: ViewServer, body: Given) -> Given:

@@ -93,12 +93,14 @@ class ViewServer:
         self.notices.setdefault(opened.key, []).extend(told)
         return {"key": opened.key, "name": self.name_of(opened)}
 
-    def open_volume(
+    def open_file(
         self, path: Path, index: int | None = None, series: str | int | None = None, gaps: Gaps = "refuse"
     ) -> dict[str, Any]:
-        """Open a volume along its thickest axis; see `Volume.read` for the choices."""
+        """Open a volume along its thickest axis, or a session file; see `Volume.read` for the choices."""
 
         def work() -> OpenCase:
+            if path.suffix == ".limnet":
+                return self.workspace.resume(path)
             if gaps == "refuse":
                 volume = self.workspace.volume(path, index, series)
             else:  # read anew, so that what is missing is told every time
