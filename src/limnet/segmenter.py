@@ -390,5 +390,6 @@ def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection, 
             "start: case.set_mask(path), on the command line --start"
         )
     if not found.is_color and (doubt := found.intensity.doubt):
-        warnings.warn(f"{found.source or 'the volume'} has {doubt}", stacklevel=3)
+        advice = "if it is no image, open the image and give this as start (case.set_mask, --start)"
+        warnings.warn(f"{found.source or 'the volume'} has {doubt}: {advice}", stacklevel=3)
     return found if spacing is None else replace(found, spacing=checked_spacing(spacing))

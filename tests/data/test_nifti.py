@@ -104,7 +104,9 @@ def test_4d_images(tmp_path: Path):
 def test_images_without_contrast_or_with_nan(tmp_path: Path):
     bad = pair(tmp_path)
     write_nifti(bad.image, np.full(SHAPE, -1024, np.int16))
-    assert "every voxel of the image is -1024" in found(bad)
+    assert "the image has the same value everywhere (-1024)" in found(bad)
+    write_nifti(bad.image, (np.indices((20, 20, 20)).sum(axis=0) // 10).astype(np.int16))
+    assert "the image has only 6 different values, all whole, as label maps do" in found(bad._replace(label=bad.image))
     image = ct(SHAPE).astype(np.float32)
     image[3, 3, 3] = np.nan
     write_nifti(bad.image, image)

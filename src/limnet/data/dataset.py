@@ -446,8 +446,8 @@ def check_intensities(volume: Volume, path: Path) -> list[Found]:
         return [("the image holds colours", "save one intensity a voxel")]
     if not np.isfinite(volume.array).all():
         return [("some voxels of the image are NaN or infinite", "repair them; they are shown as darkest or brightest")]
-    low, high = volume.array.min(), volume.array.max()
-    return [(f"every voxel of the image is {low:g}", AGAIN)] if low == high else []
+    doubt = volume.intensity.doubt
+    return [(f"the image has {doubt}", "see whether it is the image, or copy it again")] if doubt else []
 
 
 def check_ids(labels: NDArray[Any], names: Mapping[int, str]) -> list[Found]:

@@ -408,9 +408,7 @@ class Intensity:
         """What speaks against an image: all values are the same, or a few whole numbers; None if nothing does."""
         low, high = self.extremes
         if low == high:
-            if not np.isfinite(self._array).any():
-                return "no finite value: there is nothing to see in it"
-            return f"the same value everywhere ({low:g}): there is nothing to see in it"
+            return f"the same value everywhere ({low:g})" if np.isfinite(self._array).any() else "no finite value"
         if self._array.size < _LOOK:
             return None
         found = np.unique(self.sample[:: 1 + self.sample.size // _LOOK])
@@ -418,10 +416,7 @@ class Intensity:
             found = np.union1d(found, part)
             if len(found) > _FEW or not np.array_equal(found, np.rint(found)):
                 return None
-        return (
-            f"only {len(found)} different values, all whole: if it is a label map or mask, open its image and give it "
-            "as start: case.set_mask(path), on the command line --start"
-        )
+        return f"only {len(found)} different values, all whole, as label maps do"
 
     @cached_property
     def is_ct(self) -> bool:
