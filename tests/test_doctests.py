@@ -33,7 +33,7 @@ def test_examples(name: str, segmenter: InteractiveSegmenter, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     z, y, x = np.ogrid[:7, :64, :64]
     ball = 25 * (z - 3) ** 2 + (y - 30) ** 2 + (x - 32) ** 2 < 20**2
-    volume = np.where(ball, 140, 20)
+    volume = np.random.default_rng(0).normal(np.where(ball, 140, 20), 5)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for example in doctest.DocTestFinder(exclude_empty=True).find(import_module(name)):
         case = segmenter.open(volume, spacing=(5.0, 1.0, 1.0))

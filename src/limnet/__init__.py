@@ -4,7 +4,7 @@
 >>> from limnet import InteractiveSegmenter
 >>> z, y, x = np.ogrid[:7, :64, :64]
 >>> ball = 25 * (z - 3) ** 2 + (y - 30) ** 2 + (x - 32) ** 2 < 20**2
->>> volume = np.where(ball, 140, 20)
+>>> volume = np.random.default_rng(0).normal(np.where(ball, 140, 20), 5)
 >>> segmenter = InteractiveSegmenter.from_pretrained("limnet-tiny")
 >>> case = segmenter.open(volume, spacing=(5.0, 1.0, 1.0))
 >>> mask = case.click((3, 30, 32))

@@ -269,7 +269,7 @@ class InteractiveSegmenter:
             UserWarning: if the values are those of a label map, or all the same.
 
         Example:
-            >>> case = segmenter.open(np.zeros((7, 64, 64)), spacing=(5.0, 1.0, 1.0))
+            >>> case = segmenter.open(np.random.rand(7, 64, 64), spacing=(5.0, 1.0, 1.0))
             >>> case.volume.shape, case.volume.spacing
             ((7, 64, 64), (5.0, 1.0, 1.0))
         """

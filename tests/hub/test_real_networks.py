@@ -28,7 +28,7 @@ def networks(family: str) -> dict[str, nn.Module]:
             quality = TinyQuality(references=True)
             return {"interaction": TinyInteraction(), "propagation": TinyPropagation(), "quality": quality}
         return {
-            "interaction": HRNetOCR.preset("w18-small"),
+            "interaction": HRNetOCR(width=8, ocr_width=16, small=True),
             "propagation": TinyPropagation(),
             "quality": ResNetQuality(image_channels=3),
         }
