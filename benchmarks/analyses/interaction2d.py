@@ -62,7 +62,7 @@ def measure(segmenter: InteractiveSegmenter, cut: Callable[[Target, int], Cut], 
     window = SliceView(target.volume, 0).auto_window(index, yx)
     here = (slice(index, index + 1), *cut(target, index))
     volume = Volume.from_array(np.ascontiguousarray(target.volume.array[here]), target.volume.spacing)
-    engine = segmenter.engine(segmenter.settings)
+    engine = segmenter.engine()
     seen = WatchedPredictor(engine.predictor)
     case = Case(replace(engine, predictor=seen), volume, settings=segmenter.settings, window=window)
     found = columns(analysis.play_case(case, target.truth[here], rounds))

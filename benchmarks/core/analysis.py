@@ -86,7 +86,7 @@ def analyse_targets(record: Record, targets: Iterable[tuple[Target, Mapping[str,
 
 def open_case(segmenter: InteractiveSegmenter, volume: Volume, window: Sequence[float] | None = None) -> Case:
     """A case as `segmenter.open` makes it, of a volume with slices along axis 0; `window` is in raw units."""
-    return Case(segmenter.engine(segmenter.settings), volume, settings=segmenter.settings, window=window)
+    return Case(segmenter.engine(), volume, settings=segmenter.settings, window=window)
 
 
 def play_case(

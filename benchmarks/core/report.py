@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -398,6 +397,8 @@ def view_path(out: Path, key: str, case: str, object: str) -> Path:
 
 def write_view(path: Path, view: NDArray[np.uint8]) -> None:
     """Write a picture (some kB), (H, W, 3); the folder is made if needed."""
+    import SimpleITK as sitk
+
     path.parent.mkdir(parents=True, exist_ok=True)
     image = sitk.GetImageFromArray(view, isVector=True)
     atomic_write(path, lambda temporary: sitk.WriteImage(image, str(temporary), imageIO="PNGImageIO"))

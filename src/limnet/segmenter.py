@@ -389,7 +389,9 @@ def _volume(volume: Any, spacing: Sequence[float] | None, selection: Selection, 
             f"{found.source or 'the volume'} is a segmentation, no image: open the image it belongs to, and give it as "
             "start: case.set_mask(path), on the command line --start"
         )
+    if spacing is not None:
+        found = replace(found, spacing=checked_spacing(spacing))
     if not found.is_color and (doubt := found.intensity.doubt):
         advice = "if it is no image, open the image and give this as start (case.set_mask, --start)"
         warnings.warn(f"{found.source or 'the volume'} has {doubt}: {advice}", stacklevel=3)
-    return found if spacing is None else replace(found, spacing=checked_spacing(spacing))
+    return found

@@ -37,6 +37,7 @@ def test_batches_equal_single_slices() -> None:
     alone = [assessor.compare(view, [i], [old[i]], [new[i]])[0] for i in range(count)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert len(set(together.tolist())) > 3
+    assert all(0 <= assessor.quality(view, i, mask) <= 1 for i, mask in enumerate(old))
 
 
 class Overlap(nn.Module):

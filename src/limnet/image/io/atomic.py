@@ -109,9 +109,13 @@ def _runs(process: int) -> bool:
     return True
 
 
+def _in_words(error: OSError) -> str:
+    return _ADVICE.get(error.errno or 0, str(error))
+
+
 def save_error(path: Path, error: OSError) -> SaveError:
     """A SaveError for `path` that explains a system error in words and keeps its errno."""
-    reason = _ADVICE.get(error.errno or 0, str(error))
+    reason = _in_words(error)
     result = SaveError(f"could not save {path}: {reason}. Nothing was changed; a file that was there before is intact")
     result.errno = error.errno
     return result
@@ -122,7 +126,7 @@ def made_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SaveError(f"could not make the folder {folder}: {_ADVICE.get(error.errno or 0, str(error))}") from error
+        raise SaveError(f"could not make the folder {folder}: {_in_words(error)}") from error
     return folder
 
 

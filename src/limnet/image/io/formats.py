@@ -27,7 +27,7 @@ from limnet.image.io.pictures import (
     write_png,
     write_tiff,
 )
-from limnet.image.io.reading import SeveralError, explained, is_dicom
+from limnet.image.io.reading import SeveralError, explained, first_few, is_dicom
 from limnet.image.volume import Selection, Volume
 
 READERS: dict[str, Callable[[Path, int | None], Volume]] = {
@@ -168,7 +168,7 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
     inside = [p.name for p in names if p not in frames and known_suffix(p, READERS)]
     if frames and selection.series is None:
         if inside:
-            warnings.warn(f"{folder} is read as its {len(frames)} pictures; other images in it: {_first(inside)}")
+            warnings.warn(f"{folder} is read as its {len(frames)} pictures; other images in it: {first_few(inside)}")
         return read_frames(folder, selection.index)
     if frames:
         raise InputError(
@@ -176,14 +176,10 @@ def _read_folder(folder: Path, selection: Selection) -> Volume:
         )
     expected = "Expected the files of a DICOM series, or PNG or JPEG frames, directly in the folder"
     inside = inside or [p.name for p in names if p.is_dir()]
-    hint = f". It holds {_first(inside)}: give the one with images"
+    hint = f". It holds {first_few(inside)}: give the one with images"
     raise MissingFileError(
         f"folder {folder} has no images ({len(names)} other entries). {expected}{hint if inside else ''}"
     )
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:5]) + " ..." * (len(names) > 5)
 
 
 def _similar(path: Path) -> str:

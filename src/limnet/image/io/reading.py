@@ -6,7 +6,7 @@ import gzip
 import operator
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import IO
@@ -34,6 +34,12 @@ class SeveralError(InputError):
     def __init__(self, found: str, how: str) -> None:
         super().__init__(f"{found}. Choose one with {how}")
         self.found = found
+
+
+def first_few(items: Iterable[object]) -> str:
+    """The first five of some names or numbers, for a message."""
+    found = [str(item) for item in items]
+    return ", ".join(found[:5]) + " ..." * (len(found) > 5)
 
 
 @contextmanager

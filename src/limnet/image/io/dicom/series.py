@@ -14,7 +14,7 @@ from limnet.image.io.dicom.pixels import read_pixels
 from limnet.image.io.dicom.planes import Plane, is_tiled, planes_of, quiet, read_header, text
 from limnet.image.io.dicom.stacks import Stack, find_stacks, make_grid, resampled
 from limnet.image.io.pictures import visible
-from limnet.image.io.reading import SeveralError, chosen, explained, is_dicom
+from limnet.image.io.reading import SeveralError, chosen, explained, first_few, is_dicom
 from limnet.image.volume import DicomSlices, Selection, Volume
 
 _SLICED = {"CT", "MR", "PT"}  # where a single image is one slice of a series
@@ -70,8 +70,8 @@ def find_listed(directory: Path) -> list[Series]:
             files.append(place)
     if missing:
         raise MissingFileError(
-            f"{len(missing)} of {len(names)} images that {directory} lists are not there: {', '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}. Copy the whole medium, or give the folder of one series"
+            f"{len(missing)} of {len(names)} images that {directory} lists are not there: {first_few(missing)}. "
+            "Copy the whole medium, or give the folder of one series"
         )
     return _series(files)
 
@@ -92,10 +92,8 @@ def read_series(folder: Path, found: list[Series], selection: Selection) -> Volu
         grid = make_grid(folder, stack.planes, selection.gaps == "resample")
         array = resampled(read_pixels(stack.planes), grid)
     if grid.filled:
-        first = ", ".join(map(str, grid.filled[:5])) + " ..." * (len(grid.filled) > 5)
-        warnings.warn(
-            f"{folder}: {len(grid.filled)} of {len(array)} slices are filled by interpolation: {first} (Volume.filled)"
-        )
+        shown = f"{first_few(grid.filled)} (Volume.filled)"
+        warnings.warn(f"{folder}: {len(grid.filled)} of {len(array)} slices are filled by interpolation: {shown}")
     volume = Volume.from_array(
         array, affine=grid.affine, convention="LPS", modality=picked.modality or None, source=folder
     )
